@@ -52,7 +52,8 @@ def identity(settings: Settings) -> Identity | None:
         if there.pid is None:
             return None if there.major is None else Identity(embedded.DATABASE)
     found = identity_of(server(settings))
-    return replace(found, before=frozenset(Lineage.at(settings.home).before(found)))
+    places = (Lineage.at(settings.home), Lineage.in_store(settings.backup_dir))
+    return replace(found, before=frozenset(one for place in places for one in place.before(found)))
 
 
 def database_name(settings: Settings) -> str:

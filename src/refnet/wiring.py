@@ -18,6 +18,7 @@ from refnet.cluster_sources import ROLES
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.formatting import some
+from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
@@ -27,6 +28,8 @@ from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.identified import Remembered
+from refnet.recovery.stores.identities import Identities
+from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
@@ -126,6 +129,23 @@ def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -
 def journal(settings: Settings) -> Journal:
     """Return the journal of the runs in this REFNET_HOME."""
     return Journal(settings.home / "runs")
+
+
+def identities(settings: Settings) -> Identities:
+    """Return the identities of the sources of this machine."""
+    return Identities.at(settings.home, settings.backup_dir)
+
+
+def lineages(settings: Settings) -> tuple[Lineage, Lineage]:
+    """Return the records of databases that continue others: of this machine, and in the backup folder."""
+    return Lineage.at(settings.home), Lineage.in_store(settings.backup_dir)
+
+
+def whose(settings: Settings, name: SourceName) -> Whose | None:
+    """Return the identity of the source `name` on this machine; None if it has none yet. See `servers.identity_of`."""
+    if name.kind is Kind.DATABASE:
+        return servers.identity_of(settings, name)
+    return identities(settings).or_handed_over(name).whose
 
 
 def limits(settings: Settings) -> dict[SourceName, Limits]:
@@ -242,7 +262,7 @@ def _folder_source(settings: Settings, name: SourceName, jobs: int, last_in: Loc
         entries=parse_entries(own.entries) if own.entries else None,
         swaps=settings.home / "swaps",
         jobs=jobs,
-        last=partial(_last, last_in, name),
+        last=partial(_last, settings, last_in, name),
         scope=scope(settings, name),
     )
 
@@ -276,9 +296,9 @@ def proof_options(settings: Settings, progress: Progress, *, trust: bool = False
     )
 
 
-def _last(store: LocalStore, name: SourceName) -> OpenArtifact | None:
-    """Return the newest complete artifact of `name`."""
-    entry = Catalog.of(store.entries(name)).newest_complete(name)
+def _last(settings: Settings, store: LocalStore, name: SourceName) -> OpenArtifact | None:
+    """Return the newest complete artifact of `name`, as this machine knows that source."""
+    entry = Catalog.of(store.entries(name)).about(whose(settings, name), name).newest_complete(name)
     return store.artifact(entry) if entry else None
 
 

@@ -16,6 +16,7 @@ from refnet.actions import hooks, unprotected
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
+from refnet.actions.identify import identified
 from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.errors import Exit, RefnetError, worst
 from refnet.postgres import embedded
@@ -286,7 +287,7 @@ def _earlier(context: Context, name: SourceName, store: LocalStore, since: datet
     """Return the newest complete artifact of `name` if it was published and checked since `since`."""
     if since is None:
         return None
-    target = servers.identity_of(context.settings, name)
+    target = wiring.whose(context.settings, name)
     newest = Catalog.of(_known(context, store, name)).about(target, name).newest_complete(name)
     fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
     return (
@@ -368,6 +369,8 @@ def _publish(context: Context, source: Source, store: LocalStore, options: Optio
         made = replace(source.dump(draft.out, context.progress, turn), published=clock.now())
         made = replace(made, details={**made.details, **options.details})
         known = _known(context, store, source.name)
+        if options.folder is None:
+            made = identified(context, source.name, made, known)
         made = marked(made, source.name, known, shrinking)
         dumped = clock.monotonic()
         took = dumped - started - waited

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.file_names import read_file_name
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Identity, Whose, labels
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.store import AnyStore
@@ -67,11 +67,14 @@ def newest_of(
 
     from_database: of this database; None: of the one that the settings name.
     """
-    targets: dict[SourceName, Identity | None] = {}
+    targets: dict[SourceName, Whose | None] = {}
     store = context.store
     if context.remote and not any(context.remote.entries(name) for name in names):
         raise no_copy(context.remote, names)
-    for name in (one for one in names if one.kind is Kind.DATABASE):
+    for name in names:
+        if name.kind is not Kind.DATABASE:
+            targets[name] = wiring.whose(context.settings, name)
+            continue
         # A server is asked only for what the store may hold of its database.
         there = name == SourceName.DATABASE or store.entries(name)
         target = servers.identity_of(context.settings, name) if there else None
@@ -154,11 +157,11 @@ def choose(
     sources: Iterable[SourceName],
     at: datetime | None = None,
     *,
-    targets: Mapping[SourceName, Identity | None] | None = None,
+    targets: Mapping[SourceName, Whose | None] | None = None,
 ) -> list[OpenArtifact]:
     """Return the newest complete artifact (at or before `at`) of each of `sources`; RefnetError where there is none.
 
-    targets: the database of each source, see Catalog.choices.
+    targets: the identity of each source, see Catalog.choices.
     """
     everything, sources, targets = Catalog.of(store.entries()), tuple(sources), targets or {}
     catalog = everything
@@ -184,10 +187,17 @@ def absence(store: AnyStore, source: SourceName) -> str:
 
 
 def of_others(
-    target: Identity, others: Iterable[Identity | None], source: SourceName = SourceName.DATABASE
+    target: Whose, others: Collection[Whose | None], source: SourceName = SourceName.DATABASE
 ) -> RefnetError:
-    """Return the error for a store that has artifacts of `source` of `others` and none of the database `target`."""
-    names = dict.fromkeys(one.database if one else "an unknown one" for one in others)
+    """Return the error for a store that has artifacts of `source` of `others` and none of `target`."""
+    if not isinstance(target, Identity):
+        there = ", ".join(labels(others).values())
+        return RefnetError(
+            f"there is no complete artifact of the {source} of this machine ({target}), only of others: {there}",
+            f"To restore one of those, name it: `refnet list {source}` shows them.",
+        )
+    known = [one.database for one in others if isinstance(one, Identity)]
+    names = dict.fromkeys((*known, *(["an unknown one"] if None in others else [])))
     url = "REFNET_DATABASE_URL" if source == SourceName.DATABASE else f"the url of {source}"
     return RefnetError(
         f"there is no complete artifact of the database {target.database}; the store has artifacts of {', '.join(names)}",

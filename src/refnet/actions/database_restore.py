@@ -16,6 +16,7 @@ from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.catalog import continued
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan
@@ -26,7 +27,6 @@ from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtif
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.opening import open_database
-from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored
 from refnet.recovery.verbs.restore_table import Staged, staged
@@ -68,10 +68,11 @@ class DatabaseRestore:
         resources = Resources(binaries, previous, context.clock, context.progress)
         with self.around(), context.restore_lock(context.database):
             done = restore_database.restore(self.target, self.dump, self.options, resources)
-        try:
-            Lineage.at(settings.home).add(done.destination.identity, done.origin)
-        except RefnetError as error:
-            context.note(f"the origin of the restored database was not recorded: {error.message}")
+        for place in wiring.lineages(settings):
+            try:
+                place.add(done.destination.identity, done.origin)
+            except RefnetError as error:
+                context.note(f"the origin of the restored database was not recorded: {error.message}")
         return done
 
     def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
@@ -112,7 +113,7 @@ def restore_of(
     else:
         target = servers.existing_server(settings) if in_place else servers.server(settings)
         here = servers.identity(settings)
-        before = here.before if here else frozenset()
+        before = continued(here, context.store.entries(context.database)).before if here else frozenset()
     permission = Permission(from_database, before)
     options = replace(
         options, permission=permission, keep_days=settings.retention_previous, source=settings.about

@@ -12,10 +12,10 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import StoreState
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Identity, Whose
 from refnet.recovery.model.monitoring import GRACE
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.stores import settings_copies
 from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
@@ -30,7 +30,9 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), Schedule.of(settings)
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     protected, allowed, known = wiring.configured(settings), wiring.limits(settings), wiring.known(settings)
-    named = {name: servers.named_by(settings, name) for name in known if name not in STANDARD}
+    named: dict[SourceName, Whose | None] = {
+        name: servers.named_by(settings, name) for name in known if name not in STANDARD
+    }
 
     def read(target: Identity | None) -> Facts:
         trouble = artifacts.trouble()
@@ -42,11 +44,16 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
             now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
-            {SourceName.DATABASE: target, **named}, trouble, wiring.all_recorded(settings), timedelta(days=settings.retention_previous),
+            {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, wiring.all_recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare,
         )  # fmt: skip
 
     return read
+
+
+def _ids(settings: Settings, sources: Iterable[SourceName]) -> dict[SourceName, Whose | None]:
+    """Return the identity of each source that is not a database."""
+    return {one: wiring.whose(settings, one) for one in sources if one.kind is not Kind.DATABASE}
 
 
 def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -11,6 +11,7 @@ from refnet.actions import hooks
 from refnet.actions.context import Context
 from refnet.actions.elsewhere import folder_at
 from refnet.actions.hooks import Action
+from refnet.actions.identify import take_over
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact
@@ -37,6 +38,8 @@ class Asked:
     to: str | None = None
     #: Add what is missing and replace what is older; delete nothing.
     merge: bool = False
+    #: The artifact was named, or confirmed with a recovery: it may be of another machine.
+    named: bool = False
 
 
 ALL = Asked()
@@ -47,7 +50,10 @@ def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_
     source = asked.source or chosen.source
     target = _target(context, source, asked.to, merge=asked.merge)
     planned = restore_files.plan(FilesArtifact(chosen), target, asked.only, merge=asked.merge)
-    refusals = chosen.refusals(anyway=damaged_anyway)
+    refusals = (
+        *chosen.refusals(anyway=damaged_anyway),
+        *_of_another(context, source, chosen, asked, planned),
+    )
     other = [f"it is an artifact of {chosen.source}"] if chosen.source != source else []
     asks = [f"{line} is in what is restored: asked for" for line in restored_commands(context, planned)]
     return replace(
@@ -56,6 +62,21 @@ def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_
         notes=(*other, *planned.notes, *(_hooks(context, source) if asked.to is None else ()), *asks),
         damage=chosen.damage,
     )
+
+
+def _of_another(
+    context: Context, source: SourceName, chosen: OpenArtifact, asked: Asked, planned: Plan
+) -> Iterator[RefnetError]:
+    """Yield why an artifact that nobody named does not replace what this machine has, and never made an artifact of."""
+    whose = chosen.manifest.whose if chosen.manifest else None
+    if whose is None or asked.named or planned.target.elsewhere or not (planned.replaces and planned.changes):
+        return
+    if wiring.whose(context.settings, source) != whose:
+        yield RefnetError(
+            f"{chosen.name} is of another machine, or of another REFNET_HOME: here no artifact of {source} was made yet",
+            f"To replace what is live with it, name it: `refnet restore {source} {chosen.name}`.",
+            Exit.USAGE,
+        )
 
 
 def _hooks(context: Context, source: SourceName) -> list[str]:
@@ -80,7 +101,10 @@ def restore(
         raise _not_permitted(new)
     around = hooks.around(context, source, Action.RESTORE, chosen.name)
     with around if is_live and planned.changes else nullcontext(), context.restore_lock(source):
-        return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
+        done = restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
+        if is_live and not planned.only and planned.merge is None:
+            take_over(context, source, chosen)
+    return done
 
 
 def _not_permitted(lines: Sequence[str]) -> RefnetError:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from refnet import servers
 from refnet.actions.context import Context
+from refnet.actions.identify import take_over
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
@@ -26,14 +29,18 @@ class GlobalsRestore:
     binaries: Binaries
     #: Create also roles with powers.
     role_powers: bool = False
+    #: Called after a restore.
+    after: Callable[[], None] = lambda: None
 
     def plan(self) -> GlobalsPlan:
         return restore_globals.plan(self.target, self.binaries, self.artifact, role_powers=self.role_powers)
 
     def run(self) -> RestoredGlobals:
-        return restore_globals.restore(
+        done = restore_globals.restore(
             self.target, self.binaries, self.artifact, role_powers=self.role_powers
         )
+        self.after()
+        return done
 
 
 def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
@@ -52,4 +59,5 @@ def restore_of(
     target = Target.from_url(url)
     with target.connect() as session:
         binaries = servers.binaries_for(context.settings, server_version(session))
-    return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers)
+    after = partial(take_over, context, chosen.source, chosen) if to is None else lambda: None
+    return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers, after)

@@ -73,12 +73,13 @@ def restore(asked: options.Restore, given: Restore, place: options.Place) -> Non
     log_subject(here, source)
     if asked.to is None:
         wiring.target(here.settings, source)  # raises where the settings name none
-    named = ALIASES.get(asked.named or "", asked.named)
-    chosen = choose_to_restore(here, source, asked.artifact, asked.at, named)
+    origin = ALIASES.get(asked.named or "", asked.named)
+    chosen = choose_to_restore(here, source, asked.artifact, asked.at, origin)
     log_subject(here, source, chosen.name)
     if not asked.as_json:
         render.print_chosen(chosen)
-    wanted = action.Asked(tuple(given.only or ()), source, asked.to, given.merge)
+    named = bool(asked.artifact or asked.named)
+    wanted = action.Asked(tuple(given.only or ()), source, asked.to, given.merge, named)
     planned = action.plan(here, chosen, wanted, damaged_anyway=asked.damaged_anyway)
     if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):
         raise typer.Exit(worst(problem.code for problem in planned.problems))

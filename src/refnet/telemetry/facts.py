@@ -9,7 +9,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import StoreState, watch_copies
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.monitoring import (
     Check,
     Limits,
@@ -42,8 +42,8 @@ class Facts:
     configured: frozenset[SourceName]
     schedule: Schedule
     limits: Mapping[SourceName, Limits]
-    #: The database of each source, if it is known.
-    targets: Mapping[SourceName, Identity | None] = field(default_factory=dict)
+    #: The identity of each source, if it is known.
+    targets: Mapping[SourceName, Whose | None] = field(default_factory=dict)
     #: Why the backup folder is not the store of earlier runs.
     trouble: RefnetError | None = None
     #: Since when the recorded previous versions of each source are kept; None: that cannot be read.
@@ -59,7 +59,7 @@ class Facts:
 
     @cached_property
     def own(self) -> Catalog:
-        """The catalog without the artifacts of other databases."""
+        """The catalog without the artifacts of other databases and machines."""
         own = self.catalog
         for source, target in self.targets.items():
             own = own.about(target, source)
@@ -73,23 +73,19 @@ class Facts:
     def checks(self, only: SourceName | None = None) -> tuple[Check, ...]:
         """Return the monitor's checks of the sources that are configured or have artifacts (or `only`), then the store.
 
-        Artifacts of databases other than the configured one are counted; their own monitors judge them.
+        Artifacts of other databases and machines are counted; their own monitors judge them.
         """
         if self.trouble:
             return (another_store(self.trouble),)
         names = [s for s in self.sources if s == only] if only else self.watched
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now, self.bare) for s in names)
-        others = (
-            watch_others(self.catalog, self.targets.get(SourceName.DATABASE))
-            if SourceName.DATABASE in names
-            else ()
-        )
+        others = (watch_others(self.catalog, self.targets.get(source), source) for source in names)
         store = watch_store(self.own, self.leftovers, self.unlisted, self.free_bytes)
         kept = (watch_previous(s, self.previous.get(s, ()), self.keep_previous, self.now) for s in names)
         return (
             *(check for checks in of_sources for check in checks),
             *(check for checks in kept for check in checks),
-            *others,
+            *(check for checks in others for check in checks),
             *watch_copies(self.stores, self.own, self.limits, self.now, only),
             *(() if only else (*watch_checks(self.store_checks, self.now), *watch_bare(self.bare))),
             *store,

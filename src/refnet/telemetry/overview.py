@@ -8,6 +8,7 @@ from typing import Any
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Evidence, utc
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Check, Status, worst
 from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.source_name import SourceName
@@ -161,7 +162,7 @@ def overview(facts: Facts, only: SourceName | None = None) -> Overview:
         tuple(_state(facts, one, checks) for one in watched),
         checks,
         new=not any(facts.own.of_source(one) or facts.history.made(one) for one in watched),
-        silent=target.database if target and target.system is None else "",
+        silent=target.database if isinstance(target, Identity) and target.system is None else "",
         unnamed=tuple(one for one in facts.catalog.sources if one not in facts.sources),
         facts=facts,
     )

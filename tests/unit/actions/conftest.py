@@ -69,6 +69,18 @@ class Lines:
         return Proof(level, reached, tuple(findings), "scratch 1", {"load": 1.0, "compare": 0.5}, rows)
 
 
+#: Of the running test.
+_homes: list[Path] = []
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path) -> Iterator[Path]:
+    """The REFNET_HOME of a lab."""
+    _homes.append(tmp_path / "lab")
+    yield _homes[-1]
+    _homes.pop()
+
+
 @dataclass(frozen=True)
 class Lab:
     """What an action works with: this store, and this source for every artifact."""
@@ -76,7 +88,9 @@ class Lab:
     store: Store
     proves: Any
     clock: Clock
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = field(
+        default_factory=lambda: Settings(home=_homes[-1], backup_dir=_homes[-1] / "backups")
+    )
     progress: Progress = silent
 
     @property

@@ -5,7 +5,7 @@ Names contain local time, manifests UTC. The manifest publishes an artifact; wit
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
@@ -26,7 +26,7 @@ from refnet.recovery.model.evidence import (
 )
 from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.formatting import utf8
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Identity, SourceId, Whose
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName, read_name
 from refnet.recovery.model.unprotected import Lacks
@@ -34,8 +34,15 @@ from refnet.recovery.model.unprotected import Lacks
 __all__ = ["Entry", "Evidence", "Level", "Manifest", "Outcome", "Standing", "standing", "utc"]
 
 #: The newest format of manifests that is read. Format 1: an artifact of files, or of a database by an older version. 2: of a
-#: database, with content digests in its evidence instead of its index: versions that read format 1 alone refuse it.
-FORMAT = 2
+#: database, with content digests in its evidence instead of its index: versions that read format 1 alone refuse it. 3: with
+#: the identity of its source and a number: older versions would order it by its time, and count another machine's as theirs.
+FORMAT = 3
+#: The largest number of an artifact.
+MOST_NUMBERED = 10**12
+#: The most servers that a database continues.
+MOST_BEFORE = 20
+#: An artifact dated later than this after now is dated in the future: the clocks of two machines differ.
+AHEAD = timedelta(hours=2)
 
 MANIFEST_SUFFIX = ".json"
 FILES_SUFFIX = ".files.json.gz"
@@ -82,7 +89,20 @@ class Manifest:
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
     compared: Compared = Compared.NOT
+    #: The random id of its source; "": a database, or unknown.
+    identity_id: str = ""
+    #: Its place among the artifacts of that source; None: made by an older RefNet, fetched, adopted, or outside the catalog.
+    number: int | None = None
+    #: The servers whose database of the same name this one continues, the newest last.
+    continues: tuple[str, ...] = ()
     format: int = 1
+
+    @property
+    def whose(self) -> Whose | None:
+        """What it was made of; None: unknown."""
+        if self.source.kind is Kind.DATABASE:
+            return self.identity
+        return SourceId(self.identity_id) if self.identity_id else None
 
     @property
     def identity(self) -> Identity | None:
@@ -93,6 +113,7 @@ class Manifest:
         values = asdict(self)
         values["created"] = utc(self.created)
         values["published"] = None if self.published is None else utc(self.published)
+        values["identity"] = values.pop("identity_id")
         return utf8(json.dumps(values, indent=2, ensure_ascii=False)) + "\n"
 
     @classmethod
@@ -163,6 +184,9 @@ _MANIFEST = checked.record(
         "shrunk": sentences,
         "shrunk_from": WORDS,
         "compared": checked.member(Compared),
+        "identity": checked.text(32, like="|[0-9a-f]{32}"),
+        "number": checked.or_none(checked.integer(1, MOST_NUMBERED)),
+        "continues": checked.each(checked.text(20, like="[0-9]+"), MOST_BEFORE),
     },
     more=True,
 )
@@ -172,6 +196,8 @@ def _manifest(value: Any) -> dict[str, Any]:
     values: dict[str, Any] = _MANIFEST(value)
     kind = kind_of_file(values["name"])
     values["source"] = checked.inside("source", lambda name: read_name(name, kind), values["source"])
+    values["identity_id"] = values.pop("identity", "")
+    values["continues"] = tuple(values.get("continues", ()))
     return values
 
 
@@ -209,6 +235,15 @@ class Entry:
     def identity(self) -> Identity | None:
         """The database that it was made of; None: files, or an unknown database."""
         return self.manifest.identity
+
+    @cached_property
+    def whose(self) -> Whose | None:
+        """What it was made of; None: unknown."""
+        return self.manifest.whose
+
+    def ahead(self, now: datetime) -> bool:
+        """Return whether it is dated in the future: a clock was wrong."""
+        return self.made - now > AHEAD
 
     @cached_property
     def standing(self) -> Standing:

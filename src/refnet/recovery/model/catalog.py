@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from functools import cached_property
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.checked import in_calendars
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Identity, SourceId, Whose, labels
+from refnet.recovery.model.ordering import ordered
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 
@@ -19,10 +20,13 @@ class Catalog:
     """The artifacts of a store, oldest first."""
 
     entries: tuple[Entry, ...]
+    #: An artifact dated after it is chosen last; None: none is.
+    now: datetime | None = None
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Catalog:
-        return cls(tuple(sorted(entries, key=lambda e: (e.made, e.created, e.name))))
+    def of(cls, entries: Iterable[Entry], now: datetime | None = None) -> Catalog:
+        """Return the catalog of `entries`: the numbers of a source decide their order, else their times."""
+        return cls(ordered(entries), now)
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
         return self._by_source.get((source, source.kind), ())
@@ -43,44 +47,64 @@ class Catalog:
             found.setdefault((entry.source, entry.source.kind), []).append(entry)
         return {source: tuple(entries) for source, entries in found.items()}
 
-    def about(self, target: Identity | None, source: SourceName = SourceName.DATABASE) -> Catalog:
-        """Return the artifacts of `source` that are of the database `target` (None: of any), and all of other sources.
+    def about(self, target: Whose | None, source: SourceName = SourceName.DATABASE) -> Catalog:
+        """Return the artifacts of `source` that are of `target` (None: of any), and all of other sources.
 
-        If no artifact of `source` names its database, all of them count for `target`.
+        If no artifact of `source` has an identity, all of them count for `target`; see `_own` for other sources than
+        databases.
         """
-        if target is None or not any(entry.identity for entry in self.of_source(source)):
+        there = self.of_source(source)
+        if target is None or not any(entry.whose for entry in there):
             return self
-        return Catalog(tuple(e for e in self.entries if e.source != source or not _other(e, target)))
+        return self._only(source, _own(there, target))
 
-    def by_identity(self) -> Mapping[Identity | None, tuple[Entry, ...]]:
-        """Return the artifacts by their database; None: files and unknown databases."""
-        found: dict[Identity | None, list[Entry]] = {}
+    def by_identity(self) -> Mapping[Whose | None, tuple[Entry, ...]]:
+        """Return the artifacts by what they were made of; None: unknown.
+
+        Artifacts of files that have no identity count as those of the only one that there is.
+        """
+        ids = {entry.whose for entry in self.entries if isinstance(entry.whose, SourceId)}
+        only = next(iter(ids)) if len(ids) == 1 else None
+        found: dict[Whose | None, list[Entry]] = {}
         for entry in self.entries:
-            found.setdefault(entry.identity, []).append(entry)
-        return {identity: tuple(entries) for identity, entries in found.items()}
+            whose = entry.whose or (None if entry.source.kind is Kind.DATABASE else only)
+            found.setdefault(whose, []).append(entry)
+        return {whose: tuple(entries) for whose, entries in found.items()}
 
     def others(
-        self, target: Identity | None, source: SourceName = SourceName.DATABASE
-    ) -> tuple[Identity | None, ...]:
-        """Return the databases of artifacts of `source` other than `target`; None is an unknown one."""
+        self, target: Whose | None, source: SourceName = SourceName.DATABASE
+    ) -> tuple[Whose | None, ...]:
+        """Return of what other than `target` artifacts of `source` are; None is unknown."""
         if target is None or self.about(target, source) is self:
             return ()
-        return tuple(dict.fromkeys(e.identity for e in self.of_source(source) if _other(e, target)))
+        own = {entry.name for entry in _own(self.of_source(source), target)}
+        return tuple(dict.fromkeys(e.whose for e in self.of_source(source) if e.name not in own))
 
     def choices(
         self,
-        target: Identity | None,
+        target: Whose | None,
         at: datetime | None = None,
         source: SourceName = SourceName.DATABASE,
     ) -> Catalog:
-        """Return the artifacts that the newest one of the database `target` at or before `at` is chosen from.
+        """Return the artifacts that the newest one of `target` at or before `at` is chosen from.
 
-        These are all of sources other than `source`, and the database's own artifacts; if there are none, those of a
-        database of its name on another server; if no artifact names its database, all of them; never those of another
-        name. `target` None (the settings name no database): those of the only name; RefnetError if there are several.
+        These are all of sources other than `source`, and the own ones of `target`. Of a database that has none: those of
+        a database of its name on another server; if no artifact names its database, all of them; never those of another
+        name. `target` None (the settings name no database, this machine made no artifact): those of the only one;
+        RefnetError if there are several.
         """
-        chosen = set(_choices(self.of_source(source), target, at))
-        return Catalog(tuple(e for e in self.entries if e.source != source or e.name in chosen))
+        there = self.of_source(source)
+        if source.kind is Kind.DATABASE:
+            own = continued(target, there) if isinstance(target, Identity) else None
+            return self._only(source, _choices(there, own, at))
+        if target is None and len(ids := {e.whose for e in there if e.whose and e.complete}) > 1:
+            raise _several(source, [one for one in self.by_identity() if one in ids])
+        return self.about(target, source)
+
+    def _only(self, source: SourceName, chosen: Iterable[Entry]) -> Catalog:
+        """Return this with the artifacts `chosen` of `source` alone."""
+        names = {entry.name for entry in chosen}
+        return replace(self, entries=tuple(e for e in self.entries if e.source != source or e.name in names))
 
     def named(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
@@ -88,7 +112,8 @@ class Catalog:
     def newest_complete(self, source: SourceName, at: datetime | None = None) -> Entry | None:
         """Return the newest artifact of `source` that is neither partial nor damaged.
 
-        With `at`: the one with the latest snapshot at or before it.
+        With `at`: the one with the latest snapshot at or before it. One that is dated in the future: only if there is no
+        other.
         """
         return next(iter(self.complete(source, at)), None)
 
@@ -97,7 +122,16 @@ class Catalog:
         complete = [e for e in self.of_source(source) if e.complete and (at is None or e.created <= at)]
         if at is not None:
             complete.sort(key=lambda entry: entry.created)
+        if ahead := {entry.name for entry in self.ahead(source)}:
+            complete.sort(key=lambda entry: entry.name not in ahead)
         return complete[::-1]
+
+    def ahead(self, source: SourceName) -> tuple[Entry, ...]:
+        """Return the artifacts of `source` that are dated in the future."""
+        if self.now is None:
+            return ()
+        now = self.now
+        return tuple(entry for entry in self.of_source(source) if entry.ahead(now))
 
     def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
         """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""
@@ -113,13 +147,45 @@ class Catalog:
         return {source: entry for source, entry in found.items() if entry}
 
 
-def _other(entry: Entry, target: Identity) -> bool:
-    """Return whether `entry` is of a database other than `target`, or of an unknown one."""
-    return entry.source.kind is Kind.DATABASE and not target.matches(entry.identity)
+def _own(there: Sequence[Entry], target: Whose) -> list[Entry]:
+    """Return those of `there`, the artifacts of one source, that are of `target`.
+
+    Artifacts of files that have no identity are its own, unless there are artifacts of another.
+    """
+    if isinstance(target, Identity):
+        own = continued(target, there)
+        return [entry for entry in there if own.matches(entry.identity)]
+    if {entry.whose for entry in there} <= {None, target}:
+        return list(there)
+    return [entry for entry in there if entry.whose == target]
 
 
-def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[str]:
-    """Return the names of the artifacts that Catalog.choices keeps; damaged and partial ones decide nothing."""
+def continued(target: Identity, there: Iterable[Entry]) -> Identity:
+    """Return `target` with the servers that it continues by the manifests `there`."""
+    if target.system is None:
+        return target
+    after: dict[str, set[str]] = {}
+    for entry in there:
+        own = entry.identity
+        if own and own.system and own.database == target.database and entry.manifest.continues:
+            after.setdefault(own.system, set()).update(entry.manifest.continues)
+    before, new = set[str](), {target.system, *target.before}
+    while new:
+        before |= new
+        new = set[str]().union(*(after.get(system, ()) for system in new)) - before
+    return replace(target, before=frozenset(before - {target.system}))
+
+
+def _several(source: SourceName, there: Iterable[Whose | None]) -> RefnetError:
+    return RefnetError(
+        f"the store has artifacts of several sources {source}: {', '.join(labels(there).values())}",
+        f"Name an artifact of the one that you mean; `refnet list {source}` shows them.",
+        Exit.USAGE,
+    )
+
+
+def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[Entry]:
+    """Return the artifacts of a database that Catalog.choices keeps; damaged and partial ones decide nothing."""
     complete = [e for e in there if e.complete and (at is None or e.created <= at)]
     names = tuple(dict.fromkeys(entry.identity.database for entry in complete if entry.identity))
     if target is None and len(names) > 1:
@@ -130,11 +196,11 @@ def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | N
             Exit.USAGE,
         )
     if not names:
-        return [e.name for e in there if e.identity is None or target is None or target.matches(e.identity)]
+        return [e for e in there if e.identity is None or target is None or target.matches(e.identity)]
     wanted = target or Identity(names[0])
     if not any(wanted.matches(entry.identity) for entry in complete):
         wanted = Identity(wanted.database)
-    return [entry.name for entry in there if wanted.matches(entry.identity)]
+    return [entry for entry in there if wanted.matches(entry.identity)]
 
 
 def parse_time(text: str, zone: tzinfo | None) -> datetime:

@@ -1,6 +1,7 @@
-"""The identity of a database: its name, and the system identifier of its server (cluster).
+"""The identity of a source: of a database its name and the system identifier of its server, of others a random id.
 
-Two servers may each have a database `app`, and two databases may share one backup folder: they are never confused.
+Two servers may each have a database `app`, and two machines with a vault each may share one backup folder: their
+artifacts are never confused.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,11 +41,33 @@ class Identity:
         return self.database if self.system is None else f"{self.database} (server {self.system})"
 
 
-def labels(identities: Iterable[Identity | None]) -> dict[Identity | None, str]:
-    """Return a label for each of `identities`: its name, with the server if the name is ambiguous."""
-    found = set(identities)
-    names = [one.database for one in found if one]
+@dataclass(frozen=True)
+class SourceId:
+    """A folder, or the roles of a server."""
+
+    #: Random, 32 hex digits: its first artifact got it.
+    id: str
+
+    def matches(self, other: object) -> bool:
+        return other == self
+
+    def __str__(self) -> str:
+        return self.id[:8]
+
+
+#: What an artifact was made of.
+Whose = Identity | SourceId
+
+
+def labels(identities: Iterable[Whose | None]) -> dict[Whose | None, str]:
+    """Return a label for each of `identities`; of a database its name, with the server if the name is ambiguous."""
+    found = dict.fromkeys(identities)
+    names = [one.database for one in found if isinstance(one, Identity)]
     return {
-        one: "unknown" if one is None else one.database if names.count(one.database) == 1 else str(one)
+        one: "unknown"
+        if one is None
+        else one.database
+        if isinstance(one, Identity) and names.count(one.database) == 1
+        else str(one)
         for one in found
     }

@@ -14,7 +14,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.identity import Identity, labels
+from refnet.recovery.model.identity import Whose, labels
 from refnet.recovery.model.run import Ended, History, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -179,16 +179,19 @@ def another_store(trouble: RefnetError) -> Check:
     return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")
 
 
-def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]:
-    """Report databases other than `target` in the store, which their own monitors check."""
-    found = catalog.by_identity()
+def watch_others(
+    catalog: Catalog, target: Whose | None, name: SourceName = SourceName.DATABASE
+) -> tuple[Check, ...]:
+    """Report what has artifacts of `name` in the store beside `target`: its own monitor checks it."""
+    found = Catalog(catalog.of_source(name)).by_identity()
     named = labels(found)
     says = [
-        f"{named[one]}: {formatting.plural(len(found[one]), 'artifact')}" for one in catalog.others(target)
+        f"{named[one]}: {formatting.plural(len(found[one]), 'artifact')}"
+        for one in catalog.others(target, name)
     ]
     if not says:
         return ()
-    return (Check(SourceName.DATABASE, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
+    return (Check(name, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
 
 
 def _age(source: _Source) -> Check:

@@ -10,7 +10,7 @@ from typing import Any
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Identity, SourceId, Whose
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import Kind, SourceName
 
@@ -33,21 +33,24 @@ _DETAILS = {"tables": "tables", "rows": "rows", "bytes": "raw_bytes", "files": "
 
 def marked(made: Made, source: SourceName, entries: Iterable[Entry], limits: Shrinking) -> Made:
     """Add to `made` what shrank compared with the last artifact of the same source in `entries`."""
-    before = None if made.partial else baseline(source, made.details, entries)
+    whose = SourceId(made.identity_id) if made.identity_id else Identity.read(made.details)
+    before = None if made.partial else baseline(source, whose, entries)
     shrank = losses(before.manifest.details, made.details, limits) if before else ()
     return replace(made, shrunk=shrank, shrunk_from=before.name) if before and shrank else made
 
 
-def baseline(source: SourceName, details: Mapping[str, Any], entries: Iterable[Entry]) -> Entry | None:
+def baseline(source: SourceName, whose: Whose | None, entries: Iterable[Entry]) -> Entry | None:
     """Return the last artifact that is complete, not damaged and not shrunk (or accepted).
 
     For a database it is one of the same identity, else of the same name: a server that was created again has another
     system identifier, and its database may be empty.
     """
     good = [e for e in Catalog.of(entries).of_source(source) if e.complete and not e.shrunk]
-    if source.kind is Kind.DATABASE and (own := Identity.read(details)):
-        named = [entry for entry in good if Identity(own.database).matches(entry.identity)]
-        good = [entry for entry in named if own.matches(entry.identity)] or named
+    if isinstance(whose, SourceId):
+        good = list(Catalog(tuple(good)).about(whose, source).entries)
+    elif whose and source.kind is Kind.DATABASE:
+        named = [entry for entry in good if Identity(whose.database).matches(entry.identity)]
+        good = [entry for entry in named if whose.matches(entry.identity)] or named
     return good[-1] if good else None
 
 

@@ -56,6 +56,10 @@ class Made:
     #: What is much less than in the artifact `shrunk_from`.
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
+    #: Of its manifest: the id of the source, its number, and the servers that a database continues.
+    identity_id: str = ""
+    number: int | None = None
+    continues: tuple[str, ...] = ()
     #: The identity of the file whose bytes the artifact shares, if the source has compared them with their digest.
     same_file: tuple[int, ...] = ()
     #: Instead of `files`: that of the artifact whose bytes the new one shares, as it is stored (gzip), checked.

@@ -1,7 +1,8 @@
-"""The records of databases that continue one of another server, in REFNET_HOME.
+"""The records of databases that continue one of another server, in REFNET_HOME and in the backup folder.
 
 After a disk failed, the database is on a new cluster, and its older artifacts are of the old one. Without these records
-they would belong to an unknown database.
+they would belong to an unknown database. The backup folder has them for every machine and container that reads it,
+until a manifest says so.
 """
 
 import hashlib
@@ -13,15 +14,14 @@ from typing import Self
 
 from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model import checked
+from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_BEFORE
 from refnet.recovery.model.identity import Identity
 
 _FORMAT = 1
 _LARGEST = 16 << 10  # bytes
-#: Earlier servers of a database, the newest last.
-_MOST = 20
 _SYSTEM = checked.text(20, like="[0-9]+")
 _RECORD = checked.record(
-    {"system": checked.or_none(_SYSTEM), "before": checked.each(_SYSTEM, _MOST)}, more=True
+    {"system": checked.or_none(_SYSTEM), "before": checked.each(_SYSTEM, MOST_BEFORE)}, more=True
 )
 
 
@@ -30,16 +30,23 @@ class Lineage:
     """The records in `folder`, a file per database."""
 
     folder: Path
+    #: Whose files are read; None: anybody's.
+    owner: int | None = None
 
     @classmethod
     def at(cls, home: Path) -> Self:
         """Return the records of a REFNET_HOME."""
-        return cls(home / "lineage")
+        return cls(home / "lineage", os.geteuid())
+
+    @classmethod
+    def in_store(cls, root: Path) -> Self:
+        """Return the records in the backup folder `root`: who can write there can write manifests as well."""
+        return cls(root / f"{HIDDEN_PREFIX}lineage")
 
     def before(self, identity: Identity) -> tuple[str, ...]:
         """Return the clusters whose database of the same name `identity` continues; none if there is no valid record."""
         try:
-            text = read_regular(self._file(identity), _LARGEST, owner=os.geteuid())
+            text = read_regular(self._file(identity), _LARGEST, owner=self.owner)
             values = _RECORD(checked.document(text))
         except (OSError, ValueError):
             return ()
@@ -56,7 +63,7 @@ class Lineage:
             "format": _FORMAT,
             "database": identity.database,
             "system": identity.system,
-            "before": [*earlier, origin.system][-_MOST:],
+            "before": [*earlier, origin.system][-MOST_BEFORE:],
         }
         make_folder(self.folder)
         with explained(self._file(identity)):

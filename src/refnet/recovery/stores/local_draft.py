@@ -18,7 +18,7 @@ from refnet.files import explained, identity, sync_folder
 from refnet.recovery.model.artifact import FILES_SUFFIX, FORMAT, MANIFEST_SUFFIX, Manifest
 from refnet.recovery.model.file_names import artifact_names
 from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.open_artifacts import manifest_of
 from refnet.recovery.stores.scan import beside, taken
@@ -174,6 +174,9 @@ def new_manifest(source: SourceName, name: str, made: Made, sha256: str, size: i
         shrunk=made.shrunk,
         shrunk_from=made.shrunk_from,
         compared=made.compared,
+        identity_id=made.identity_id,
+        number=made.number,
+        continues=made.continues,
         size=size,
         sha256=sha256,
         seconds=0.0,
@@ -182,5 +185,5 @@ def new_manifest(source: SourceName, name: str, made: Made, sha256: str, size: i
         unchecked=made.unchecked,
         details=made.details,
         made_by=f"refnet {version('refnet')}",
-        format=FORMAT if source.kind is Kind.DATABASE else 1,
+        format=FORMAT,
     )

@@ -65,7 +65,7 @@ def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", 3),
+        ("format", 4),
         ("format", 0),
         ("source", "Papers"),
         ("name", 5),

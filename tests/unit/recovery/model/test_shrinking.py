@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.shrinking import Shrinking, baseline, losses, marked
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName
@@ -80,7 +81,7 @@ SHRANK = {"shrunk": ("8 tables → 0",), "shrunk_from": "refnet 0"}
     ],
 )
 def test_the_baseline_is_the_last_good_one_of_the_same_database(later: list[Entry], name: str) -> None:
-    found = baseline(DATABASE, SHOP, [entry(0), *later])
+    found = baseline(DATABASE, Identity.read(SHOP), [entry(0), *later])
     assert found is not None
     assert found.name == name
 

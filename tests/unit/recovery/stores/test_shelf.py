@@ -112,9 +112,9 @@ def test_a_manifest_that_cannot_be_read_is_listed_without_its_artifact_too(
 
 
 def test_a_manifest_of_a_newer_refnet_is_not_ours_to_clean(store: LocalStore, folder: Path) -> None:
-    rewrite(folder, format=3)
+    rewrite(folder, format=4)
     assert found(store) == ([], [], [NAME])
-    assert "format 3" in store.unlisted()[0].why
+    assert "format 4" in store.unlisted()[0].why
 
 
 def test_an_artifact_of_another_size_is_damaged_and_never_the_newest(store: LocalStore, folder: Path) -> None:

@@ -1,0 +1,74 @@
+"""Give a new artifact the identity of its source and the next number, and a restored source the identity of its artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from refnet import wiring
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import MOST_BEFORE, MOST_NUMBERED, Entry
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.identity import Identity, SourceId
+from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.stores.identities import Known, new_id
+
+
+def identified(context: Context, source: SourceName, made: Made, there: Iterable[Entry]) -> Made:
+    """Return `made` with its identity and the next number, which are recorded in REFNET_HOME.
+
+    there: the artifacts of `source` in the catalog, whose store is locked.
+    """
+    records, catalog = wiring.identities(context.settings), Catalog.of(there)
+    known = records.or_handed_over(source)
+    if source.kind is Kind.DATABASE:
+        own = Identity.read(made.details)
+        made = replace(made, continues=_continues(context, own, catalog)) if own else made
+        before = frozenset(made.continues)
+        catalog = catalog.about(replace(own, before=before) if own else None, source)
+    else:
+        if not known.id:
+            known = replace(known, id=new_id())
+            _say_others(context, source, catalog)
+        made = replace(made, identity_id=known.id)
+        catalog = catalog.about(known.whose, source)
+    numbers = (entry.manifest.number or 0 for entry in catalog.of_source(source))
+    number = min(max(known.number, *numbers, 0) + 1, MOST_NUMBERED)
+    records.made(source, Known(known.id, number))
+    return replace(made, number=number)
+
+
+def _continues(context: Context, own: Identity, catalog: Catalog) -> tuple[str, ...]:
+    """Return the servers whose database of the same name `own` continues, the newest last."""
+    recorded = [one for place in wiring.lineages(context.settings) for one in place.before(own)]
+    said = [one for e in catalog.entries if e.identity == own for one in e.manifest.continues]
+    return tuple(one for one in dict.fromkeys((*said, *recorded)) if one != own.system)[-MOST_BEFORE:]
+
+
+def _say_others(context: Context, source: SourceName, catalog: Catalog) -> None:
+    """Say that a new source begins beside others of its name, which it does not continue."""
+    others = {entry.whose for entry in catalog.of_source(source) if entry.whose}
+    if others:
+        context.note(
+            f"{source} is a new source: the backup folder has {plural(len(others), 'other')} of this name, of another machine"
+            " or another REFNET_HOME, and counts them apart"
+        )
+
+
+def take_over(context: Context, source: SourceName, chosen: OpenArtifact, number: int = 0) -> None:
+    """Let `source`, into which all of `chosen` was restored, go on as what `chosen` was made of.
+
+    number: the largest one that is known elsewhere.
+    """
+    whose = chosen.manifest.whose if chosen.manifest else None
+    if not isinstance(whose, SourceId) or chosen.source != source:
+        return
+    numbers = [number]
+    try:
+        numbers += [e.manifest.number or 0 for e in context.store.entries(source) if e.whose == whose]
+        wiring.identities(context.settings).take_over(source, whose, max(numbers))
+    except RefnetError as error:
+        context.note(f"the identity of {source} was not recorded: {error.message}")

@@ -1,0 +1,122 @@
+"""The identity of each source in REFNET_HOME: a random id, and the number of its last artifact.
+
+An artifact carries both. A restore or a recovery into a home that has no identity of the source takes over that of the
+artifact. Where others make the next backup, as containers do after a recovery of the machine, they find it in the store:
+a handover, which the next backup of that source uses up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from refnet.errors import RefnetError
+from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.recovery.model import checked
+from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_NUMBERED
+from refnet.recovery.model.identity import SourceId
+from refnet.recovery.model.source_name import SourceName
+
+#: The folder of handovers in a store.
+HANDOVERS = f"{HIDDEN_PREFIX}handovers"
+_FORMAT = 1
+_LARGEST = 4 << 10  # bytes
+_RECORD = checked.record(
+    {"id": checked.text(32, like="|[0-9a-f]{32}"), "number": checked.integer(0, MOST_NUMBERED)}, more=True
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is recorded of a source."""
+
+    #: 32 hex digits; "": none yet.
+    id: str = ""
+    #: Of the last artifact that was made here; 0: none was.
+    number: int = 0
+
+    @property
+    def whose(self) -> SourceId | None:
+        return SourceId(self.id) if self.id else None
+
+
+@dataclass(frozen=True)
+class Identities:
+    """The records in REFNET_HOME, a file per source, and the handovers in the store."""
+
+    folder: Path
+    handovers: Path
+
+    @classmethod
+    def at(cls, home: Path, store: Path) -> Self:
+        """Return the records of a REFNET_HOME, and the handovers in the backup folder `store`."""
+        return cls(home / "identities", store / HANDOVERS)
+
+    def of(self, source: SourceName) -> Known:
+        """Return what is recorded of `source`; RefnetError if the record is damaged."""
+        path = self.folder / f"{source}.json"
+        try:
+            return _read(path, os.geteuid())
+        except FileNotFoundError:
+            return Known()
+        except (OSError, ValueError) as error:
+            raise RefnetError(
+                f"{path} is not the record of a source",
+                f"Remove it: the next restore takes over the identity of its artifact, the next backup of {source} makes a new one.",
+            ) from error
+
+    def or_handed_over(self, source: SourceName) -> Known:
+        """Return what is recorded of `source`, else what a recovery handed over to the next backup."""
+        known = self.of(source)
+        if known.id:
+            return known
+        handed = self._handed_over(source)
+        return Known(handed.id, max(known.number, handed.number))
+
+    def made(self, source: SourceName, known: Known) -> None:
+        """Record `known` before its artifact is published; a handover of it is used up."""
+        self._write(self.folder / f"{source}.json", known)
+        if known.id and self._handed_over(source).id == known.id:
+            path = self.handovers / f"{source}.json"
+            with explained(path):
+                path.unlink(missing_ok=True)
+
+    def take_over(self, source: SourceName, whose: SourceId, number: int = 0) -> bool:
+        """Continue the source `whose`, whose artifact was restored here, unless this home has an identity of `source`.
+
+        Args:
+            number: the largest number of its artifacts that is known.
+        """
+        known = self.of(source)
+        if known.id:
+            return False
+        known = Known(whose.id, max(number, known.number))
+        self._write(self.folder / f"{source}.json", known)
+        self._write(self.handovers / f"{source}.json", known)
+        return True
+
+    def _handed_over(self, source: SourceName) -> Known:
+        try:
+            return _read(self.handovers / f"{source}.json", None)
+        except (OSError, ValueError):
+            return Known()
+
+    def _write(self, path: Path, known: Known) -> None:
+        make_folder(path.parent)
+        values = {"format": _FORMAT, "source": path.stem, "id": known.id, "number": known.number}
+        with explained(path):
+            replace_file(path, json.dumps(values).encode() + b"\n")
+
+
+def new_id() -> str:
+    """Return a new random id."""
+    return secrets.token_hex(16)
+
+
+def _read(path: Path, owner: int | None) -> Known:
+    values = _RECORD(checked.document(read_regular(path, _LARGEST, owner=owner)))
+    return Known(values["id"], values["number"])
