@@ -96,7 +96,9 @@ BAD = {
     **{key: [("hunter2 hunter2", ""), ("hunter2é", "")] for key in ("crawl.api_key", "crawl.openalex_key", "summarize.api_key")},
     "summarize.url": WEB,
     "summarize.model": [("a b", ""), ("a" * 201, "")],
-    "web.token": [("hunter2", ""), ("hunter2 hunter2 hunter2", "")],
+    "web.token": [("hunter2", ""), ("hunter2 hunter2 hunter2", ""), ("hunter2-hunter2-hunter2", ""), ("0123456789abcdef", "")],
+    "web.metrics_token": [("hunter2", ""), ("a" * 40, "")],
+    "web.proxies": [("nginx", ""), ("10.0.0.0/8,10.0.0.1/8", ""), ("::1/129", "")],
     "log.level": [("warn", "warning"), ("INFO", "info"), ("verbose", ""), ("none", "")],
 }  # fmt: skip
 

@@ -17,7 +17,8 @@ SECRETS = {
     "crawl.api_key": "hunter2-of-the-crawl",
     "crawl.openalex_key": "hunter2-of-openalex",
     "summarize.api_key": "hunter2-of-the-model",
-    "web.token": "hunter2-hunter2-hunter2",
+    "web.token": "hunter2-of-the-pages-4711",
+    "web.metrics_token": "hunter2-of-Prometheus-0815",
 }
 _NAMED = """
 [databases.shop]

@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -261,8 +263,10 @@ def is_entry(entry: str) -> bool:
 
 
 def apprise_urls(value: Any) -> tuple[str, ...]:
-    """Return Apprise's URLs: a list, or text with spaces between them."""
+    """Return Apprise's URLs: a list, or text with spaces between them; none for `none`."""
     usage = 'Write a list of Apprise\'s URLs, such as ["mailtos://user:password@example.org"].'
+    if value == "none":  # a file that waits for its first address, as deploy/prepare makes it
+        return ()
     items = _items(value, value.split() if isinstance(value, str) else value)
     if items is None or not all(_URL.match(item.strip()) for item in items):
         raise InvalidError("must be a list of URLs", usage)
@@ -311,10 +315,28 @@ def model(value: Any) -> str:
 
 
 def token(value: Any) -> str:
-    """Return a token of at least 16 visible ASCII characters."""
-    return header_value(
-        value, "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'.", shortest=16
-    )
+    """Return a token of at least 16 visible ASCII characters that neither repeats itself nor follows an order."""
+    usage = "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'."
+    found = header_value(value, usage, shortest=16)
+    pairs = [*pairwise(found)]
+    steps = {ord(second) - ord(first) for first, second in pairs}
+    # Of 16 random hexadecimal digits, 1 in 100 is refused; of longer ones none.
+    if len({*found}) < 8 or len({*pairs}) < 12 or len(steps) < 8:
+        raise InvalidError("is easy to guess: it repeats itself, or follows an order", usage)
+    return found
+
+
+def networks(value: Any) -> tuple[str, ...]:
+    """Return IP addresses and networks, such as 10.0.0.0/8."""
+    found = names(value)
+    try:
+        for item in found:
+            ip_network(item)
+    except ValueError:
+        raise InvalidError(
+            "must be IP addresses or networks", 'Write a list such as ["127.0.0.1", "10.0.0.0/8"].'
+        ) from None
+    return found
 
 
 def ping_url(value: Any) -> str:

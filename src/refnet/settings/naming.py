@@ -97,6 +97,10 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
         place = file.place(("encryption", "local")) if file else ""
         hint = f"`refnet key new` makes a key, before this is set; put its recipient into {recipients}."
         yield Problem(f"{place}{local} is true, and {recipients} is not set", hint, local)
+    if settings.web_metrics_token and settings.web_metrics_token == settings.web_token:
+        place, same = file.place(("web", "metrics_token")) if file else "", "web.metrics_token"
+        hint = "Make another one: with it Prometheus could start restores."
+        yield Problem(f"{place}{same} is web.token", hint, same)
     short = {key: getattr(settings, key) for key in SHORT.values() if key in settings.origins}
     folders = {name: one.path for name, one in settings.sources.items()}
     known = {"database": None, "config": None, "obsidian": settings.vault_dir, **folders}

@@ -194,6 +194,10 @@ class Settings:
     summarize_api_key: str | None = key(converters.header_value, name="summarize.api_key", secret=True)
     #: What browsers and programs sign in to `refnet serve` with; None: only this machine reaches it.
     web_token: str | None = key(converters.token, name="web.token", secret=True)
+    #: What Prometheus reads /metrics with, and nothing else; None: web.token.
+    web_metrics_token: str | None = key(converters.token, name="web.metrics_token", secret=True)
+    #: The proxies that name a client's address in X-Forwarded-For: addresses or networks.
+    web_proxies: tuple[str, ...] = key(converters.networks, default=(), name="web.proxies")
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The database that these settings are about; see `narrowed`.

@@ -57,7 +57,8 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     add_errors(app)
-    sessions, local = Sessions(settings.web_token), settings.web_token is None
+    sessions = Sessions(settings.web_token, settings.web_metrics_token)
+    local = settings.web_token is None
     guard = Guard(app, sessions, local=local)
     app.add_middleware(Guard, sessions=sessions, local=local, user_of=user_of)
     app.state.settings = settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -97,6 +97,10 @@ class Guard:
         await (refused or self._app)(scope, body, with_headers)
 
     def _refused(self, scope: Scope, headers: Headers, session: str) -> Response | None:
+        if is_of_another_site(headers) and not _is_navigation(scope, headers):
+            return failed(
+                403, "a page of another site may read nothing here", "Open the address in a browser's tab."
+            )
         host = _host(headers.get("host", ""))
         if self._local:
             # A page of another site can make a browser ask this server by a name of its own (DNS rebinding).
@@ -113,7 +117,9 @@ class Guard:
                     "without web.token the dashboard is only for the user who serves it",
                     "Set web.token, and sign in with it.",
                 )
-        elif not (is_open(scope["path"]) or self.may_see(headers, session)):
+        elif not (
+            is_open(scope["path"]) or self._reads_metrics(scope, headers) or self.may_see(headers, session)
+        ):
             return _sign_in_first(scope, headers)
         origin = headers.get("origin")
         if scope["method"] not in _READING and origin is not None and _origin(origin) != headers.get("host"):
@@ -125,7 +131,7 @@ class Guard:
     async def _unasked(self, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
         """Refuse a change by a browser that no page of this server sent; read the form of one that is not refused."""
         session, path = scope["state"]["session"], scope["path"]
-        if scope["method"] in _READING or self._has_token(headers):
+        if scope["method"] in _READING:
             return None
         given = headers.get("x-csrf-token", "")
         if is_page(path):
@@ -140,7 +146,7 @@ class Guard:
             given = given or fields.pop("csrf", "")
         elif self._local:  # programs of this machine; a page of another site sends its origin
             return None
-        if not self._sessions.is_form_token(session, given):
+        if not (self._has_token(headers) or self._sessions.is_form_token(session, given)):
             return failed(
                 403,
                 "the form is from another page or an earlier start",
@@ -149,8 +155,11 @@ class Guard:
         return None
 
     def _has_token(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self._sessions.is_token(given.strip())
+        return self._sessions.is_token(_bearer(headers))
+
+    def _reads_metrics(self, scope: Scope, headers: Headers) -> bool:
+        reads = scope["path"] == "/metrics" and scope["method"] in _READING
+        return reads and self._sessions.reads_metrics(_bearer(headers))
 
     def _is_of_another_user(self, scope: Scope) -> bool:
         """Return whether a page is asked by another user of this machine: pages download backups and start restores."""
@@ -166,6 +175,33 @@ class Guard:
 def is_open(path: str) -> bool:
     """Return whether `path` is for everybody."""
     return path in OPEN or path.startswith(STATIC)
+
+
+def is_of_another_site(headers: Headers) -> bool:
+    """Return whether a browser says that a page of another site, or of another port of this machine, asks."""
+    return headers.get("sec-fetch-site", "") in {"cross-site", "same-site"}
+
+
+def _is_navigation(scope: Scope, headers: Headers) -> bool:
+    """Return whether a browser opens the page in a tab, where no page of another site reads it."""
+    kind = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return scope["method"] == "GET" and is_page(scope["path"]) and kind == ("navigate", "document")
+
+
+def address_of(scope: Scope, headers: Headers, proxies: Sequence[str]) -> str:
+    """Return the address of the client: what the last of the trusted `proxies` says, else the other end's."""
+    client: str = (scope.get("client") or ("", 0))[0]
+    named = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    try:
+        trusted = any(ipaddress.ip_address(client) in ipaddress.ip_network(one) for one in proxies)
+        return str(ipaddress.ip_address(named)) if trusted else client
+    except ValueError:
+        return client
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def is_secure(headers: Headers, scope: Scope) -> bool:

@@ -22,6 +22,8 @@ from refnet.web.peers import user_of
 #: The most connections, the bytes of a request's head, and seconds: an idle connection, running requests at the stop, the
 #: arrival of a request, and an answer of which the client takes nothing.
 CONNECTIONS, HEAD, IDLE, STOP, ARRIVAL, TAKING = 256, 16 << 10, 15, 10, 30, 120
+#: The most connections of one user of this machine, or of one address, whose request has not arrived.
+WAITING = 32
 
 
 def listen(host: str, port: int, *, local: bool) -> socket.socket:
@@ -95,14 +97,34 @@ def serve(settings: Settings, listening: socket.socket, started: Callable[[], No
     ).run([listening])
 
 
+def _peer(client: tuple[str, int] | None, server: tuple[str, int | None] | None) -> object:
+    """Return who is at the other end of a connection: a user of this machine by its id, else the address."""
+    if client and server and server[1] and is_loopback(client[0]):
+        return user_of(client, (server[0], server[1]))
+    return client[0] if client else None
+
+
 class Connection(H11Protocol):
-    """A connection that ends where a request does not arrive in time: 256 slow clients would keep all others out."""
+    """A connection that ends where a request does not arrive in time, or where one client has too many of these.
+
+    256 slow connections would keep all others out.
+    """
 
     _timer: asyncio.TimerHandle | None = None
 
+    #: The user of this machine, or the address, at the other end.
+    peer: object = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in H11Protocol
         super().connection_made(transport)
-        self._watch()
+        self.peer = _peer(self.client, self.server)
+        waiting = sum(
+            one.peer == self.peer and one.is_due for one in self.connections if isinstance(one, Connection)
+        )
+        if waiting > WAITING:
+            transport.abort()
+        else:
+            self._watch()
 
     def handle_events(self) -> None:
         super().handle_events()
@@ -113,12 +135,16 @@ class Connection(H11Protocol):
         if self._timer:
             self._timer.cancel()
 
+    @property
+    def is_due(self) -> bool:
+        """True while the client has not sent all of a request."""
+        return self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
+
     def _watch(self) -> None:
         """Limit the time in which the client sends: from the last answer, or the connect, to the end of its request."""
-        is_due = self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
-        if is_due and not self._timer:
+        if self.is_due and not self._timer:
             self._timer = self.loop.call_later(ARRIVAL, self.transport.abort)
-        elif self._timer and not is_due:
+        elif self._timer and not self.is_due:
             self._timer.cancel()
             self._timer = None
 

@@ -14,7 +14,7 @@ from refnet.errors import Exit, RefnetError
 COOKIE = "refnet_session"
 #: Seconds of a session; the most sessions at once.
 LASTS, MOST = 12 * 3600, 1000
-#: Attempts to sign in of one address within so many seconds; the most addresses that are remembered.
+#: Wrong tokens of one address within so many seconds; the most addresses that are remembered.
 ATTEMPTS, WITHIN, ADDRESSES = 10, 60, 10_000
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -35,11 +35,17 @@ class TooManyAttemptsError(RefnetError):
 class Sessions:
     """The sessions of one server, in memory: a restart signs everybody out.
 
-    token: web.token; None: nobody has to sign in. now: seconds, increasing.
+    Args:
+        token: web.token; None: nobody has to sign in.
+        metrics: web.metrics_token; None: /metrics needs web.token.
+        now: seconds, increasing.
     """
 
-    def __init__(self, token: str | None, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, token: str | None, metrics: str | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._token, self._now = token.encode() if token else None, now
+        self._metrics = metrics.encode() if metrics else None
         self._key = secrets.token_bytes(32)
         self._ends: OrderedDict[str, float] = OrderedDict()
         self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
@@ -47,10 +53,11 @@ class Sessions:
     def sign_in(self, given: str, address: str) -> str:
         """Return the id of a new session for the token `given`.
 
-        RefnetError (USAGE) where it is wrong, TooManyAttemptsError where `address` must wait.
+        RefnetError (USAGE) where it is wrong, TooManyAttemptsError after many wrong ones of `address`. The right token is
+        always accepted: several clients may share an address, and web.token is too long to be guessed.
         """
-        self._count(address)
         if not self.is_token(given):
+            self._count(address)
             raise RefnetError(
                 "the token is wrong", "It is web.token of the settings of this server.", Exit.USAGE
             )
@@ -68,6 +75,10 @@ class Sessions:
     def is_token(self, given: str) -> bool:
         """Return whether `given` is the token, in constant time."""
         return self._token is not None and hmac.compare_digest(given.encode(), self._token)
+
+    def reads_metrics(self, given: str) -> bool:
+        """Return whether `given` is the token for /metrics, in constant time."""
+        return self._metrics is not None and hmac.compare_digest(given.encode(), self._metrics)
 
     def has_signed_in(self, session: str) -> bool:
         """Return whether the session may see everything: it signed in and is not over, or nobody has to."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.dashboard import HTML, TOKEN, csrf, signed_in
+from tests.dashboard import HTML, TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
 from refnet.web.app import create
+from refnet.web.children import Children
 from refnet.web.guard import BODY, is_page
 
 #: What answers everybody; each is listed by name here too.
@@ -97,6 +98,39 @@ def test_every_change_from_a_page_of_another_site_is_refused(local: TestClient) 
         ):
             said = local.request(method, filled(path), headers={"Origin": origin}, data={"csrf": good})
             assert said.status_code == 403, (method, path, origin)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_reads_nothing_and_starts_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str
+) -> None:
+    started = []
+    monkeypatch.setattr(Children, "output", lambda *found, **_: started.append(found))
+    monkeypatch.setattr(Children, "start", lambda *found, **_: started.append(found))
+    with browser(Settings(home=tmp_path, backup_dir=tmp_path / "backups")) as local:
+        for method, path in ROUTES:
+            asked = f"{filled(path)}?source=database&artifact=a&contents=yes"
+            for mode, kind in (
+                ("no-cors", "image"),
+                ("cors", "empty"),
+                ("navigate", "iframe"),
+                ("navigate", "document"),
+            ):
+                sent = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": kind}
+                said = local.request(method, asked, headers=sent)
+                if method != "GET" or kind != "document" or not is_page(path):
+                    assert said.status_code == 403, (method, path, kind)
+        assert local.get("/", headers=sent).status_code == 200, "a link leads to the dashboard"
+        assert local.get("/restore/plan?source=database&artifact=a", headers=sent).status_code == 400
+    assert started == []
+
+
+def test_a_program_with_the_token_needs_no_token_of_a_form(guarded: TestClient) -> None:
+    for method, path in CHANGES:
+        said = guarded.request(
+            method, filled(path), headers={"Authorization": f"Bearer {TOKEN}"}, data={"x": "1"}
+        )
+        assert said.status_code not in {403, 500}, (method, path)
 
 
 def test_a_method_without_a_route_is_two_lines_and_changes_nothing(local: TestClient) -> None:

@@ -28,6 +28,25 @@ HTML = "<script>alert(1)</script>"
 WAITS = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit('refnet: interrupted\\n        Retry.')"
 
 
+@pytest.mark.parametrize(
+    ("source", "named"), [("", ["database", "obsidian"]), ("obsidian", ["obsidian"]), ("config", None)]
+)
+def test_a_configuration_that_the_dashboard_does_not_have_is_left_to_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch, source: str, named: list[str] | None
+) -> None:
+    monkeypatch.setenv("REFNET_CONFIG_DIR", str(home / "clone"))
+    (home / "vault").mkdir()
+    monkeypatch.setenv("REFNET_VAULT_DIR", str(home / "vault"))
+    with browser(read_settings(print)) as client:
+        status, said = post(client, action="backup", source=source)
+        started = children(client).all()
+        if named is None:
+            assert (status, started) == (400, [])
+            assert "docker compose exec backup refnet backup config" in said
+        else:
+            assert [one.words for one in started] == [("backup", *named, "--verbose")]
+
+
 @pytest.fixture
 def page(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The dashboard of a vault with one note, and a log of its own."""

@@ -6,8 +6,8 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.web import server
 from refnet.web.app import create
-from refnet.web.server import Connection, listen, url_of
+from refnet.web.server import CONNECTIONS, Connection, listen, url_of
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:127.0.0.1", "192.0.2.1"])  # noqa: S104
@@ -86,6 +86,41 @@ def test_each_request_of_a_connection_has_its_own_time(address: tuple[str, int])
         time.sleep(0.3)
     assert client.sock is connected
     client.close()
+
+
+def test_connections_without_a_request_are_limited_for_each_user(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(server, "ARRIVAL", 60)
+    attacker = 4242
+    monkeypatch.setattr(server, "user_of", lambda _client, _server: attacker)
+    with ExitStack() as held:
+        opened = [
+            held.enter_context(socket.create_connection(address, timeout=10)) for _ in range(CONNECTIONS + 4)
+        ]
+        _until(lambda: sum(map(_is_closed, opened)) == len(opened) - server.WAITING)
+        attacker = 0
+        client = http.client.HTTPConnection(*address, timeout=10)
+        client.request("GET", "/static/refnet.svg")
+        assert client.getresponse().status == 200
+        client.close()
+
+
+def _is_closed(one: socket.socket) -> bool:
+    one.setblocking(False)
+    try:
+        return one.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def _is_ended(address: tuple[str, int], sent: bytes, trickle: bytes = b"") -> bool:

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 from tests.dashboard import TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
+from refnet.web.guard import address_of
 from refnet.web.pages.layout import inside
 from refnet.web.session import ATTEMPTS, LASTS, MOST, Sessions, TooManyAttemptsError, new_id
 from refnet.web.words import preferred
@@ -70,13 +72,47 @@ def test_a_wrong_token_gives_no_session(guarded: TestClient, token: str) -> None
     assert guarded.get("/nothing").status_code == 303
 
 
-def test_after_ten_wrong_tokens_an_address_waits(guarded: TestClient) -> None:
+def test_after_ten_wrong_tokens_an_address_waits_but_the_right_one_is_accepted(guarded: TestClient) -> None:
     token = csrf(guarded)
     for _ in range(ATTEMPTS):
         assert guarded.post("/sign-in", data={"csrf": token, "token": "x"}).status_code == 401
-    said = guarded.post("/sign-in", data={"csrf": token, "token": TOKEN})
+    said = guarded.post("/sign-in", data={"csrf": token, "token": "x"})
     assert said.status_code == 429
     assert 0 < int(said.headers["retry-after"]) <= 60
+    assert guarded.post("/sign-in", data={"csrf": token, "token": TOKEN}).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("proxies", "counted_apart"), [((), False), (("127.0.0.0/8",), True), (("10.0.0.0/8",), False)]
+)
+def test_wrong_tokens_are_counted_by_the_address_that_a_trusted_proxy_names(
+    tmp_path: Path, proxies: tuple[str, ...], counted_apart: bool
+) -> None:
+    with browser(Settings(home=tmp_path, web_token=TOKEN, web_proxies=proxies)) as found:
+        wrong = {"csrf": csrf(found), "token": "x"}
+        for n in range(ATTEMPTS):
+            found.post("/sign-in", data=wrong, headers={"X-Forwarded-For": f"198.51.100.{n}, 192.0.2.1"})
+        for address, status in (("192.0.2.1", 429), ("192.0.2.2", 401 if counted_apart else 429)):
+            said = found.post("/sign-in", data=wrong, headers={"X-Forwarded-For": address})
+            assert said.status_code == status, address
+
+
+@pytest.mark.parametrize("named", ["", "x", "192.0.2.1:80", "1" * 9000, "::ffff:1.2.3.4.5"])
+def test_an_address_that_is_none_is_the_one_of_the_proxy(named: str) -> None:
+    scope = {"client": ("127.0.0.1", 1)}
+    assert address_of(scope, Headers({"X-Forwarded-For": named}), ("127.0.0.1",)) == "127.0.0.1"
+
+
+def test_the_token_for_metrics_opens_nothing_else(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, web_token=TOKEN, web_metrics_token="another-token-of-the-tests")
+    with browser(settings, Authorization="Bearer another-token-of-the-tests") as found:
+        assert found.get("/metrics").status_code == 200
+        assert found.post("/metrics", data={}).status_code == 401
+        for path in ("/", "/api/backups", "/metrics/", "/runs", "/restore/plan"):
+            assert found.get(path).status_code in {303, 401}, path
+        assert found.post("/runs", data={"action": "backup"}).status_code == 303
+        form = {"csrf": csrf(found), "token": "another-token-of-the-tests"}
+        assert found.post("/sign-in", data=form).status_code == 401
 
 
 @pytest.mark.parametrize("cookie", ["x", "A" * 43, "a" * 100_000, "\x00", "../../etc", '"'])
@@ -128,7 +164,7 @@ def test_signing_out_ends_the_session_for_every_copy_of_the_cookie(guarded: Test
 
 def test_a_session_ends_after_twelve_hours_and_the_oldest_of_too_many(tmp_path: Path) -> None:
     now = [0.0]
-    sessions = Sessions(TOKEN, lambda: now[0])
+    sessions = Sessions(TOKEN, now=lambda: now[0])
     first = sessions.sign_in(TOKEN, "a")
     now[0] = LASTS - 1
     assert sessions.has_signed_in(first)
@@ -140,7 +176,7 @@ def test_a_session_ends_after_twelve_hours_and_the_oldest_of_too_many(tmp_path: 
 
 def test_a_limit_of_attempts_holds_for_each_address_and_ends(tmp_path: Path) -> None:
     now = [0.0]
-    sessions = Sessions(TOKEN, lambda: now[0])
+    sessions = Sessions(TOKEN, now=lambda: now[0])
 
     def wrong(address: str) -> str:
         try:

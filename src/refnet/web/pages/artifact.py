@@ -18,6 +18,7 @@ from refnet.recovery.model.unprotected import Unprotected
 from refnet.web.artifacts import Artifacts, artifacts
 from refnet.web.child_files import last_error, result
 from refnet.web.download import Download, open_checked
+from refnet.web.pages.asked import short
 from refnet.web.pages.layout import fragment, page, reading
 
 router = APIRouter(include_in_schema=False)
@@ -90,7 +91,7 @@ async def _contents(request: Request, entry: Entry) -> Contents:
     hint = f"Run it in a terminal: refnet show {entry.name} --{what}"
     unreadable = ("the list of its content cannot be read", hint)
     try:
-        output = await request.app.state.children.output(["show", entry.name, f"--{what}", "--json"])
+        output = await short(request, ["show", entry.name, f"--{what}", "--json"])
         if output.code != Exit.DONE:
             return Contents(what, trouble=RefnetError(*(last_error(output.stderr) or unreadable)))
         said = result(output.stdout)

@@ -13,7 +13,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
-from refnet.web.children import Child, Children
+from refnet.web.children import Child, Children, Output
+from refnet.web.guard import is_of_another_site
 from refnet.web.pages.layout import reading
 
 #: Who did not answer where the files of the runs cannot be read in time.
@@ -42,6 +43,17 @@ def source_of(settings: Settings, name: str) -> SourceName:
             return one
     message = f"'{plain(name[:100])}' is not a source"
     raise RefnetError(message, f"The sources are: {some(there) or 'none'}.", Exit.USAGE)
+
+
+async def short(request: Request, words: Sequence[str], *, seconds: float = 60) -> Output:
+    """Run `refnet WORDS`, which changes nothing, to its end; RefnetError (USAGE) where a page of another site leads here."""
+    if is_of_another_site(request.headers):
+        raise RefnetError(
+            "this page starts a process, and a page of another site leads to it",
+            "Open it from the dashboard itself.",
+            Exit.USAGE,
+        )
+    return await children_of(request).output(words, seconds=seconds)
 
 
 async def begin(request: Request, words: Sequence[str], **about: str) -> Child:

@@ -26,7 +26,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, Plan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
-from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, source_of
+from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, short, source_of
 from refnet.web.pages.layout import form, fragment, page, reading
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
@@ -213,12 +213,12 @@ async def _plan(request: Request, order: Order) -> Plan:
 
 
 async def _planned(request: Request, order: Order, sha256: str = "") -> Plan:
-    said = await children_of(request).output([*order.words, "--plan", "--json"], seconds=SECONDS)
+    said = await short(request, [*order.words, "--plan", "--json"], seconds=SECONDS)
     return read_plan(order, said.code, said.stdout, said.stderr, sha256)
 
 
 async def _text(request: Request, order: Order) -> str:
-    said = await children_of(request).output([*order.words, "--plan"], seconds=SECONDS)
+    said = await short(request, [*order.words, "--plan"], seconds=SECONDS)
     if not said.stdout:
         raise failure(order, said.code, said.stderr)
     return "".join(f"{plain(line)}\n" for line in said.stdout.splitlines())

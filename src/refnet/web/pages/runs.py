@@ -17,6 +17,7 @@ from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.run import Ended, Run, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.web import child_files, run_log
 from refnet.web.children import BusyError, Child
@@ -140,8 +141,11 @@ async def start(request: Request) -> Response:
         )
     await reading(request, "the backup folder", partial(_check, settings_of(request), source, artifact))
     about = artifact or source
-    words = [action, *([about] if about else []), "--verbose"]
-    title = f"{ACTIONS[action]} {about or 'all sources'}"
+    named = [about] if about else []
+    if action == "backup":
+        named = await reading(request, "the settings", partial(_backed_up, settings_of(request), source))
+    words = [action, *named, "--verbose"]
+    title = f"{ACTIONS[action]} {some(named) or 'all sources'}"
     try:
         child = await begin(
             request, words, kind=action, source=source, title=title, exclusive=f"{action}:{about}"
@@ -237,6 +241,25 @@ def _check(settings: Settings, source: str, artifact: str) -> None:
         raise RefnetError(
             f"{plain(artifact[:100])} is not in the catalog", "/timeline shows what is.", Exit.USAGE
         )
+
+
+def _backed_up(settings: Settings, source: str) -> list[str]:
+    """Return the sources to name in a backup of `source` ("": all, which [] names too).
+
+    Without the folder of the configuration they are the others: the container of the stack's API does not mount it, as it
+    contains every secret. RefnetError (USAGE) where nothing is left.
+    """
+    folder, config = settings.config_dir, SourceName.CONFIG
+    if folder is None or folder.exists() or source not in {"", config}:
+        return [source] if source else []
+    others = [str(one) for one in wiring.protected(settings) if one != config]
+    if source or not others:
+        raise RefnetError(
+            f"{folder}, the folder of the configuration, is not there for the dashboard",
+            "Back it up where it is. In the stack: docker compose exec backup refnet backup config",
+            Exit.USAGE,
+        )
+    return others
 
 
 def _run(settings: Settings, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet.errors import RefnetError
-from refnet.web.guard import is_secure
+from refnet.web.guard import address_of, is_secure
 from refnet.web.pages.layout import THEMES, assets, form, inside, page
 from refnet.web.session import TooManyAttemptsError, cookie
 from refnet.web.words import LANGUAGES
@@ -43,7 +43,7 @@ async def sign_in(request: Request) -> Response:
     """Begin a session with a new cookie."""
     given, sessions = await form(request), request.app.state.sessions
     following = inside(given.get("next", "/"))
-    address = request.client.host if request.client else ""
+    address = address_of(request.scope, request.headers, request.app.state.settings.web_proxies)
     try:
         session = sessions.sign_in(given.get("token", ""), address)
     except TooManyAttemptsError as error:
