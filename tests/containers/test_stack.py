@@ -52,6 +52,7 @@ def machine(say: Callable[[str], None]) -> Iterator[Machine]:
     try:
         machine.make_clone()
         _for_this_test(machine.clone)
+        machine.run("sh", "deploy/prepare")
         began = time.monotonic()
         machine.build()
         built = time.monotonic()
@@ -80,6 +81,23 @@ def _for_this_test(clone: Path) -> None:
         file.write(
             '\n[crawl]\nsemantic_scholar_url = "http://127.0.0.1:8099/graph/v1"\nrequests_per_second = 0\n'
         )
+
+    (clone / "secrets" / "certs" / "other.key").write_text("the-key-of-a-certificate\n")
+
+
+#: The secrets that each service may read: URLs contain the passwords of postgres and redis.
+_DATA = frozenset({"postgres_password", "redis_password"})
+_EVERY = _DATA | {"web_token", "metrics_token", "flower_password", "grafana_password", "other.key"}
+_READS = {
+    "postgres": {"postgres_password"},
+    "redis": {"redis_password"},
+    "api": _DATA | {"web_token", "metrics_token"},
+    **dict.fromkeys(("crawler", "summarizer", "generator", "celery-beat"), _DATA),
+    "backup": _EVERY,  # it backs up the configuration
+    "flower": {"redis_password", "flower_password"},
+    "nginx": {"other.key"},
+    "prometheus": {"metrics_token"},
+}
 
 
 def ask(machine: Machine, path: str, data: dict[str, object] | None = None) -> tuple[int, str]:
@@ -129,6 +147,26 @@ def test_the_stack_is_healthy_in_time_and_nginx_leads_to_it(machine: Machine) ->
     assert (status, 'type="password"' in page) == (200, True)
     assert ask(machine, "/flower/")[0] == 401
     until(lambda: scraped(machine))
+
+
+def test_each_container_reads_its_own_secrets_and_no_other(machine: Machine) -> None:
+    """Every file that the user of a container can read, and the variables of its first process, are searched."""
+    secrets = machine.clone / "secrets"
+    values = {
+        path.name: path.read_text().strip()
+        for path in (*secrets.iterdir(), *(secrets / "certs").iterdir())
+        if path.name in _EVERY
+    }
+    assert values.keys() == _EVERY
+    skipped = [f"--exclude-dir={one}" for one in ("proc", "sys", "dev")]
+    found = {}
+    for service in SERVICES:
+        for name, value in values.items():
+            search = ["grep", "-rlsF", *skipped, "-e", value, "/", "/proc/1/environ"]
+            run = ["podman", "exec", machine.container(service), *search]
+            if machine.run(*run, check=False).stdout.strip():
+                found.setdefault(service, set()).add(name)
+    assert found == _READS
 
 
 def test_a_destroyed_stack_is_recovered_without_a_difference(

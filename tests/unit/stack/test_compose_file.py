@@ -103,6 +103,24 @@ def test_refnet_knows_each_variable_that_it_gets() -> None:
             assert all(name in _SECRET_FILES or name == "REFNET_SCHEDULE_TIMEZONE" for name in names)
 
 
+def test_one_service_builds_the_image_of_all() -> None:
+    assert [name for name, one in SERVICES.items() if "build" in one] == ["api"]
+    same = {one["image"] for one in SERVICES.values() if "localhost" in one["image"]}
+    assert same == {SERVICES["api"]["image"]}
+
+
+def test_the_clone_with_its_secrets_is_mounted_where_the_configuration_is_backed_up_and_nowhere_else() -> (
+    None
+):
+    for name, one in SERVICES.items():
+        sources = {volume.split(":")[0] for volume in one["volumes"]} if "volumes" in one else set()
+        assert not any(path.startswith("./secrets") for path in sources - {"./secrets/certs"}), name
+        assert ("." in sources) == (name == "backup"), name
+    assert SERVICES["prometheus"]["secrets"] == ["prometheus_token"]
+    assert "web_token" in SERVICES["api"]["secrets"]
+    assert all("web_token" not in one.get("secrets", ()) for name, one in SERVICES.items() if name != "api")
+
+
 def test_what_is_mounted_from_the_clone_is_there() -> None:
     mounted = [volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", ())]
     kept = [path for path in mounted if path.startswith(("./deploy", "./monitoring"))]
@@ -113,9 +131,8 @@ def test_what_is_mounted_from_the_clone_is_there() -> None:
 
 
 def test_a_recovery_starts_every_service_once_and_only_those_that_exist() -> None:
-    script = text("deploy/prepare")
-    written = script.split("<<END\n")[1].split("\nEND\n")[0]
-    table = tomllib.loads(re.sub(r"\$\(.*?\)", "80", written).replace("\\`", "`"))["recover"]
+    written = text("deploy/prepare.py").split('_SETTINGS = """\\\n')[1].split('"""')[0]
+    table = tomllib.loads(written)["recover"]
     stages = [table[stage] for stage in ("storage", "application", "background", "edge")]
     assert sorted(name for stage in stages for name in stage) == sorted(SERVICES.keys() - {ONCE})
 
@@ -123,6 +140,7 @@ def test_a_recovery_starts_every_service_once_and_only_those_that_exist() -> Non
 def test_the_settings_in_the_containers_are_valid_and_protect_what_a_rebuild_needs() -> None:
     settings = load({"REFNET_CONFIG": str(ROOT / "deploy/refnet.toml")}, Path("/"), root=False, cores=1)
     targets = {volume.removesuffix(":ro").rpartition(":")[2] for volume in SERVICES["backup"]["volumes"]}
+    assert settings.web_proxies
     assert {str(settings.backup_dir), str(settings.config_dir), str(settings.vault_dir.parent)} <= targets
     needed = {"compose.yaml", ".env", "refnet.toml?", "deploy/", "monitoring/", "secrets/"}
     assert set(settings.config_entries) == needed
