@@ -21,6 +21,7 @@ from refnet.actions.history import log
 from refnet.recovery.model.glob import Glob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member, matching
@@ -35,7 +36,7 @@ FILES = FileList(
     (
         Listed(".", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 0),
         Listed("論文", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 512),
-        Listed("論文/a.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 1024, _SUM),
+        Listed("論文/a.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 1024, _SUM, "", _SUM, _SUM),
         Listed("b\udcff.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM),
         Listed("link", FileKind.LINK, 0, 0o777, _TIME, 1000, 1000, 3072, target="論文/a.md"),
     ),
@@ -78,10 +79,28 @@ def test_what_a_history_is_asked_for_is_read_or_refused(meant: str) -> None:
         outcome(partial(log, context, one), longest=ECHO)
 
 
+_ACL = b"user::rw-\nuser:1000:r--\ngroup::---\nmask::rw-\nother::---\n"
+_KEPT = {b"SCHILY.acl.access": _ACL, b"SCHILY.acl.default": _ACL, b"SCHILY.xattr.user.a%3D": b"x\0"}
+
+
+@fuzzed
+@given(damaged(_ACL), st.binary(max_size=300), st.binary(max_size=300))
+def test_attributes_of_an_archive_are_read_as_they_are_written_or_refused(
+    acl: bytes, name: bytes, value: bytes
+) -> None:
+    found = {b"SCHILY.acl.default": acl, b"SCHILY.xattr.user." + name: value}
+    kept = outcome(lambda: attributes.from_records(found), ArchiveError)
+    if kept:
+        again = attributes.from_records(attributes.records(kept))
+        assert again == kept._replace(unnumbered=False)
+        assert attributes.without_mask(0o777, kept.default) & ~0o777 == 0
+
+
 def _tar() -> bytes:
     whole = b""
     for listed in FILES.files[1:]:
-        whole += header(listed)
+        kept = attributes.from_records(_KEPT) if listed.acl else attributes.NONE
+        whole += header(listed._replace(kept=kept))
         whole += b"note".ljust(512, b"\0") if listed.kind is FileKind.FILE else b""
     return whole + END
 
@@ -127,7 +146,10 @@ def test_an_archive_whose_packed_bytes_changed_is_read_or_refused(data: bytes) -
 _RECORD = st.tuples(
     st.one_of(
         st.sampled_from(
-            ["path", "linkpath", "size", "mtime", "uid", "gid", "GNU.sparse.map", "comment", "atime"]
+            [
+                *("path", "linkpath", "size", "mtime", "uid", "gid", "GNU.sparse.map", "comment", "atime"),
+                *("SCHILY.acl.access", "SCHILY.acl.default", "SCHILY.xattr.user.a", "SCHILY.xattr.trusted.a"),
+            ]
         ),
         texts,
     ),

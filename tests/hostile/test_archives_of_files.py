@@ -80,6 +80,16 @@ def _long_names() -> Iterator[bytes]:
         yield _file(name)
 
 
+def _acls_of_folders() -> Iterator[bytes]:
+    """Folders with a large default ACL each, no two the same."""
+    entries = "".join(f"user:{number}:rwx\n" for number in range(4000))
+    for number in range(5000):
+        acl = f"user::rwx\nuser:{number + 4000}:rwx\n{entries}group::---\nmask::rwx\nother::---\n".encode()
+        record = b" SCHILY.acl.default=%b\n" % acl
+        yield _blocks(b"%d%b" % (len(record) + 5, record), b"x")
+        yield header(Listed(f"{number}", FileKind.FOLDER, 0, 0o755, 0, 0, 0, 0))
+
+
 def _name_of_a_megabyte() -> Iterator[bytes]:
     yield from (_blocks(b"./" * 500_000 + b"a", b"L") + _file(b"a") for _ in range(100))
 
@@ -158,6 +168,18 @@ def _folders() -> Iterator[bytes]:
 BOMBS = {"zeros": _zeros, "nested": _nested, "empty lists": _empty_lists, "entries": _folders}
 
 
+def test_acls_of_folders_that_fill_the_memory_are_refused(tmp_path):
+    path = tmp_path / "vault_20261125.tar.gz"
+    with igzip.open(path, "wb", 1) as archive:
+        for piece in _acls_of_folders():
+            archive.write(piece)
+        archive.write(END)
+
+    said = bounded(_PROVE, path, "restored", tmp_path / "scratch", seconds=60, mebibytes=MEBIBYTES)
+
+    assert "the ACLs of its folders are longer than" in said
+
+
 @pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
 @pytest.mark.parametrize("honest", [True, False], ids=["counts of the manifest", "a manifest that lies too"])
 def test_a_list_of_files_that_inflates_without_end_is_refused(tmp_path, make, honest):
@@ -192,9 +214,18 @@ def _with(old: bytes, new: bytes) -> bytes:
     return LIST.replace(old, new, 1)
 
 
+_AT, _ACL = b'"at":512', b',"acl":"%b"' % (b"0" * 64)
 WRONG = {
-    "another format": _with(b'"format": 1', b'"format": 2'),
-    "a format of a thousand digits": _with(b'"format": 1', b'"format": ' + b"1" * 1000),
+    "another format": _with(b'"format": 2', b'"format": 3'),
+    "a format of a thousand digits": _with(b'"format": 2', b'"format": ' + b"1" * 1000),
+    "an ACL in the format without": _with(b'"format": 2', b'"format": 1').replace(_AT, _AT + _ACL),
+    "an ACL that is no digest": _with(_AT, _AT + b',"acl":"user::rwx"'),
+    "attributes before the ACL": _with(_AT, _AT + b',"xattrs":"%b"' % (b"0" * 64) + _ACL),
+    "a link with an ACL": _with(_AT, _AT + _ACL)
+    .replace(b'"sha256":"' + b"0" * 64 + b'"', b'"target":"x"')
+    .replace(b'"file"', b'"link"')
+    .replace(b'"size":1', b'"size":0'),
+    "a time that no clock has": _with(b'"mtime_ns":0', b'"mtime_ns":9999999999999999999999999999'),
     "no members": _with(b'"members": [[0,0]],\n', b""),
     "members that are not in order": _with(b"[[0,0]]", b"[[0,0],[5,5],[5,6]]"),
     "members before the beginning": _with(b"[[0,0]]", b"[[0,0],[-1,5]]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +20,9 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
-from refnet.recovery.sources.files.changes import changes, same
+from refnet.recovery.sources.files.changes import changed, changes
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.kept import unkept
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import against_live
@@ -110,7 +112,8 @@ def artifacts(
         old_files, _ = old.files()
     with archive_errors(new.name):
         new_files, _ = new.files()
-    return _files(before.source, (old.name, new.name), old_files, new_files)
+    notes = tuple(f"{one.name}: {note}" for one in (before, after) for note in _unkept(one))
+    return _files(before.source, (old.name, new.name), old_files, new_files, notes)
 
 
 def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
@@ -119,8 +122,13 @@ def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
     with archive_errors(artifact.name):
         files, _ = artifact.files()
         selection, live = against_live(files, target)
-    notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
+    notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other), *_unkept(before)]
     return _files(target.source, (before.name, LIVE), selection.files, live.files, tuple(notes))
+
+
+def _unkept(artifact: OpenArtifact) -> tuple[str, ...]:
+    """Return the sentences about metadata that the artifact does not keep, which are not compared."""
+    return unkept(artifact.manifest.details) if artifact.manifest else ()
 
 
 def live_tables(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
@@ -145,18 +153,24 @@ def live_tables(before: OpenArtifact, target: Target, workers: Workers) -> Diffe
 def _files(
     source: SourceName, names: tuple[str, str], old: FileList, new: FileList, notes: tuple[str, ...] = ()
 ) -> Difference:
-    found = changes(old, new)
-    changed = (Changed(path, _why(old.by_path[path], new.by_path[path])) for path in found.changed)
-    return Difference(source, *names, found.added, tuple(changed), found.removed, notes)
+    owners = names[1] != LIVE or os.geteuid() == 0  # only root can restore an owner
+    found = changes(old, new, owners=owners)
+    differing = (Changed(path, _why(old.by_path[path], new.by_path[path])) for path in found.changed)
+    return Difference(source, *names, found.added, tuple(differing), found.removed, notes)
 
 
 def _why(old: Listed, new: Listed) -> str:
-    if old.kind is not new.kind:
+    what = changed(old, new)
+    if what == "kind":
         return f"a {old.kind}, then a {new.kind}"
+    if what == "mode":
+        return f"mode {old.mode:04o}, then {new.mode:04o}"
+    if what == "owner":
+        return f"owner {old.uid}:{old.gid}, then {new.uid}:{new.gid}"
+    if what != "content":
+        return f"other {what}"
     if old.kind is FileKind.LINK:
         return f"leads to {old.target}, then to {new.target}"
-    if same(old, new._replace(mode=old.mode)):
-        return f"mode {old.mode:04o}, then {new.mode:04o}"
     return (
         f"{old.size:,} bytes, then {new.size:,}" if old.size != new.size else "other content of the same size"
     )

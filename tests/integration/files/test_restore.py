@@ -16,6 +16,7 @@ from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files.kept import Unheld
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.recovery.verbs import restore_files
@@ -361,9 +362,9 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_anything_is_exchange
     before = contents(vault.folder)
     real = restore_files._compare
 
-    def rot_first(decided: restore_files.Plan, work: Work) -> None:
+    def rot_first(decided: restore_files.Plan, work: Work, unheld: Unheld) -> None:
         (work.path / "fresh" / "vault" / "run.sh").write_text("rotten")
-        real(decided, work)
+        real(decided, work, unheld)
 
     monkeypatch.setattr(restore_files, "_compare", rot_first)
     with pytest.raises(

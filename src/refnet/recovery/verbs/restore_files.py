@@ -30,6 +30,7 @@ from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoSpaceError
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.kept import Unheld
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
 from refnet.recovery.sources.files.merging import Merge
@@ -38,7 +39,7 @@ from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.recovery.sources.files.tree import differences
-from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded
+from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError
 
 #: Bytes that stay free on the file system of a restore.
 _SPARE = 1 << 20
@@ -148,6 +149,10 @@ def plan(
     ]
     if not listed:
         notes.append("could not verify: the archive has no list of files to be compared with")
+    if any(one.acl is None for one in files.files[:1]) and any(
+        one.acl or one.xattrs for one in live.files.files
+    ):
+        notes.append("an earlier version made it without ACLs and extended attributes: a restore sets none")
     if live.other:
         notes.append(f"live, and neither compared nor restored: {some(live.other)}")
     return Plan(
@@ -158,7 +163,7 @@ def plan(
         files=files,
         listed=listed,
         selection=selection,
-        changes=changes(live.files, selection.files),
+        changes=changes(live.files, selection.files, owners=os.geteuid() == 0),
         entire=target.entire and not only and not merge,
         excluded=live.excluded,
         replaces=any(one.path != "." for one in live.files.files) or bool(live.other),
@@ -189,24 +194,24 @@ def restore(
             return Restored(decided, None, finished)
         (target.home if decided.entire else target.folder).mkdir(parents=True, exist_ok=True)
         with swapping.begin(target.site(), decided.artifact, clock.now(), SwapReason.RESTORED) as work:
-            previous, seconds = _carry_out(artifact, decided, work, clock, progress)
-    return Restored(decided, previous, finished, seconds)
+            previous, seconds, unheld = _carry_out(artifact, decided, work, clock, progress)
+    return Restored(decided, previous, (*finished, *unheld.told()), seconds)
 
 
 def _carry_out(
     artifact: FilesArtifact, decided: Plan, work: Work, clock: Clock, progress: Progress
-) -> tuple[Work | None, dict[str, float]]:
-    """Unpack, compare, swap; return the work folder with the previous version, if any, and seconds by phase.
+) -> tuple[Work | None, dict[str, float], Unheld]:
+    """Unpack, compare, swap; return the work folder with the previous version, if any, seconds by phase, what is unheld.
 
     A failure before the swap leaves no trace.
     """
     started = clock.monotonic()
     with explain_archive_errors(artifact):
-        _unpack(artifact, decided, work, progress)
+        unheld = _unpack(artifact, decided, work, progress)
         unpacked = clock.monotonic()
         with ThreadPoolExecutor(1) as beside:
             synced = beside.submit(rename.sync_all, work.handle)
-            _compare(decided, work)
+            _compare(decided, work, unheld)
             synced.result()
     if decided.excluded:
         _carry(decided, work)
@@ -221,7 +226,7 @@ def _carry_out(
         swapping.discard(done)
     swapped = clock.monotonic() - compared
     seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": swapped}
-    return (done if undoable else None), seconds
+    return (done if undoable else None), seconds, unheld
 
 
 @contextmanager
@@ -299,12 +304,16 @@ def _nearest(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progress) -> None:
-    """Fill the folder `fresh` of the work folder."""
+def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progress) -> Unheld:
+    """Fill the folder `fresh` of the work folder; return what its file system could not hold."""
     selection, target = decided.selection, decided.target
-    members = tuple((one.path, one) for one in selection.unpacked.files)
+    owner = _owner(decided)
+    members = tuple(
+        (one.path, one._replace(uid=owner[0], gid=owner[1]) if owner else one)
+        for one in selection.unpacked.files
+    )
     with _fresh(decided, work) as root, artifact.stored.open() as archive:
-        fresh = FreshFolder(root, _owner(decided))
+        fresh = FreshFolder(root, owners=decided.listed or owner is not None)
         try:
             extract(archive, decided.files, members, fresh, progress)
             fresh.finish()
@@ -315,6 +324,7 @@ def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progre
             os.fchmod(root, stat.S_IMODE(live.st_mode) if live else 0o755)
             if live and os.geteuid() == 0:
                 os.fchown(root, live.st_uid, live.st_gid)
+    return fresh.unheld
 
 
 @contextmanager
@@ -331,20 +341,18 @@ def _fresh(decided: Plan, work: Work) -> Iterator[int]:
             yield root
 
 
-def _owner(decided: Plan) -> Owner | None:
-    """Return the owner of the files, for root: the recorded one; for a foreign archive, that of the live folder."""
-    if os.geteuid():
+def _owner(decided: Plan) -> tuple[int, int] | None:
+    """Return the owner of all files if it is not the recorded one: for root and a foreign archive, that of the live folder."""
+    if decided.listed or os.geteuid():
         return None
-    if decided.listed:
-        return recorded
     status = _nearest(decided.target.folder).stat()
-    return lambda _member: (status.st_uid, status.st_gid)
+    return status.st_uid, status.st_gid
 
 
-def _compare(decided: Plan, work: Work) -> None:
+def _compare(decided: Plan, work: Work, unheld: Unheld) -> None:
     """Read back what was unpacked. ArchiveError if it is not what the artifact contains."""
     with _fresh(decided, work) as root:
-        found = list(islice(differences(decided.selection.unpacked, root), 5))
+        found = list(islice(differences(decided.selection.unpacked, root, unheld, owners=decided.listed), 5))
     if found:
         raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
 
-from refnet.files import OPEN_FILE, opened
+from refnet.files import OPEN_FILE, OPEN_FOLDER, opened
 from refnet.recovery.model.source import Progress
+from refnet.recovery.sources.files import attributes
+from refnet.recovery.sources.files.attributes import NONE, Attributes
 from refnet.recovery.sources.files.fingerprint import Fingerprint
 from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, MemberWriter
-from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileKind, FileList, Listed
-from refnet.recovery.sources.files.member_names import leads_inside, show
+from refnet.recovery.sources.files.kept import HARD_LINKS, SET_ID, Counted
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
+from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
 from refnet.recovery.sources.files.scope import LeftOut, Scope
 from refnet.recovery.sources.files.tar_headers import END, header, padding
 from refnet.recovery.sources.files.walk import Found, walk
@@ -33,6 +36,8 @@ class Dumped:
     notes: list[str] = field(default_factory=list)
     #: What the rules of the scope left out.
     left_out: LeftOut = field(default_factory=LeftOut)
+    #: Metadata that is not in the archive.
+    unkept: Counted = field(default_factory=Counted)
 
 
 def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
@@ -44,7 +49,7 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
     with MemberWriter(out, jobs) as tar:
         writer = _Writer(tar, progress)
         if scope.only is None:
-            writer.add_folder(".", os.fstat(root))
+            writer.add_folder(".", root)
         for found in walk(root, scope, left_out):
             writer.add(found)
         tar.write(END)
@@ -54,10 +59,11 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
             f"{show(path)} is on another file system: its content is not in the archive"
             for path in left_out.mounts
         ),
+        *writer.unkept.sentences("not kept"),
         *writer.notes,
     ]
     files = FileList(tuple(writer.files), tuple(tar.members))
-    return Dumped(files, writer.fingerprint, writer.unreadable, notes, left_out)
+    return Dumped(files, writer.fingerprint, writer.unreadable, notes, left_out, writer.unkept)
 
 
 class _Writer:
@@ -66,6 +72,8 @@ class _Writer:
         self.fingerprint = Fingerprint()
         self.unreadable: list[str] = []
         self.notes: list[str] = []
+        self.unkept = Counted()
+        self._linked: set[tuple[int, int]] = set()
         self._tar = tar
         self._progress = progress
         self._reported = 0
@@ -75,11 +83,13 @@ class _Writer:
         try:
             if found.error:
                 raise found.error
+            checked(os.fsencode(found.path))  # what a reader refuses is not written
             if found.kind is FileKind.FILE:
                 with opened(found.name, OPEN_FILE, found.folder) as descriptor:
                     self._add_file(found.path, descriptor)
             elif found.kind is FileKind.FOLDER:
-                self.add_folder(found.path, os.stat(found.name, dir_fd=found.folder, follow_symlinks=False))
+                with opened(found.name, OPEN_FOLDER, found.folder) as folder:
+                    self.add_folder(found.path, folder)
             elif found.kind is FileKind.LINK:
                 self._add_link(found)
             else:
@@ -88,14 +98,27 @@ class _Writer:
             self.notes.append(f"{show(found.path)} vanished while the folder was read")
         except OSError as error:
             self.unreadable.append(f"{show(found.path)} ({error.strerror})")
+        except ArchiveError:
+            self.unreadable.append(
+                f"{show(found.path, 40)} (its path is too long or too deep to be restored)"
+            )
         if self._tar.raw - self._reported >= 8 * MEMBER_BYTES:
             self._reported = self._tar.raw
             self._progress("reading", self._reported, None)
 
-    def add_folder(self, path: str, status: os.stat_result) -> None:
-        listed = Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw)
-        self._list(listed._replace(mode=listed.mode & FOLDER_MODE))
-        self.fingerprint.add(path, status)
+    def add_folder(self, path: str, folder: int) -> None:
+        status = os.fstat(folder)
+        self._list(
+            Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw).having(self._kept(path, folder))
+        )
+        self.fingerprint.add(path, status, steady=_same(status, os.fstat(folder)))
+
+    def _kept(self, path: str, handle: int) -> Attributes:
+        """Return the attributes of an open file or folder; count those that are not kept."""
+        kept, others = attributes.read(handle)
+        for name in others:
+            self.unkept.add(name, path)
+        return kept
 
     def _add_link(self, found: Found) -> None:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
@@ -108,11 +131,11 @@ class _Writer:
             )
             return
         listed = Listed.of(found.path, FileKind.LINK, status, at=self._tar.raw)
-        self._list(listed._replace(mode=0o777, target=target))
+        self._list(listed._replace(target=target))
 
     def _list(self, listed: Listed) -> None:
         self._tar.write(header(listed))
-        self.files.append(listed)
+        self.files.append(listed._replace(kept=NONE))
 
     def _add_file(self, path: str, descriptor: int) -> None:
         """Write header and content; again, under the same name, if the file changed meanwhile: the last copy counts."""
@@ -120,11 +143,10 @@ class _Writer:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise FileNotFoundError
-            if status.st_size <= MEMBER_BYTES:
-                listed = self._copy_small(path, status, descriptor)
-                size = listed.size
-            else:
-                listed, size = self._copy_large(path, status, descriptor)
+            kept, unkept = attributes.read(descriptor)
+            listed = Listed.of(path, FileKind.FILE, status, at=self._tar.raw).having(kept)
+            copy = self._copy_small if status.st_size <= MEMBER_BYTES else self._copy_large
+            listed, size = copy(listed, descriptor)
             if steady := size == status.st_size and _same(status, os.fstat(descriptor)):
                 break
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -133,29 +155,33 @@ class _Writer:
                 f"{show(path)} changed each of the {_TRIES} times that it was read: "
                 "the archive may contain a mixture of its versions"
             )
+        for name in unkept:
+            self.unkept.add(name, path)
         if status.st_mode & _SET_ID:
-            self.notes.append(f"{show(path)} has a set-user-ID or set-group-ID bit, which is not kept")
-        self.files.append(listed)
+            self.unkept.add(SET_ID, path)
+        if status.st_nlink > 1 and self._is_second(status):
+            self.unkept.add(HARD_LINKS, path)
+        self.files.append(listed._replace(kept=NONE))
         self.fingerprint.add(path, status, steady=steady)
 
-    def _copy_small(self, path: str, status: os.stat_result, descriptor: int) -> Listed:
-        """Write a file that fits in memory, with the size that was read."""
-        data = os.read(descriptor, status.st_size + 1)
-        listed = self._listed(path, status, len(data), sha256(data).hexdigest())
+    def _is_second(self, status: os.stat_result) -> bool:
+        """Return True if another path of the archive is the same file."""
+        known = len(self._linked)
+        self._linked.add((status.st_dev, status.st_ino))
+        return len(self._linked) == known
+
+    def _copy_small(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
+        """Write a file that fits in memory, with the size that was read; see `_copy_large`."""
+        data = os.read(descriptor, listed.size + 1)
+        listed = listed._replace(size=len(data), sha256=sha256(data).hexdigest())
         self._tar.write(header(listed), data, padding(listed.size))
-        return listed
+        return listed, listed.size
 
-    def _listed(self, path: str, status: os.stat_result, size: int, digest: str) -> Listed:
-        mode, mtime_ns = status.st_mode & FILE_MODE, status.st_mtime_ns
-        at = self._tar.raw
-        return Listed(path, FileKind.FILE, size, mode, mtime_ns, status.st_uid, status.st_gid, at, digest)
-
-    def _copy_large(self, path: str, status: os.stat_result, descriptor: int) -> tuple[Listed, int]:
+    def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
         """Write a file block by block: as many bytes as its header says, zeros if it became shorter.
 
         Return its entry, and the number of bytes that were read.
         """
-        listed = self._listed(path, status, status.st_size, "")
         digest, left, read = sha256(), listed.size, 0
         self._tar.write(header(listed))
         while left:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from refnet.files import OPEN_FOLDER, names_in, opened
+from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.member_names import MAX_DEPTH
 
 
@@ -51,6 +52,7 @@ def _folder(name: str, live: int, fresh: int) -> Iterator[int]:
             if os.geteuid() == 0:
                 os.fchown(handle, found.st_uid, found.st_gid)
             os.fchmod(handle, stat.S_IMODE(found.st_mode))
+            attributes.copy(live, handle)
             os.utime(handle, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 

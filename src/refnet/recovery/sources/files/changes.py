@@ -33,21 +33,42 @@ class Changes:
         }
 
 
-def changes(before: FileList, after: FileList) -> Changes:
-    """Return the changes that lead from `before` to `after`."""
+def changes(before: FileList, after: FileList, *, owners: bool = True) -> Changes:
+    """Return the changes that lead from `before` to `after`; that of an owner counts only with `owners`."""
     old, new = before.by_path, after.by_path
     return Changes(
         tuple(path for path in _leaves(after) if path not in old),
-        tuple(path for path in new if path in old and not same(old[path], new[path])),
+        tuple(path for path in new if path in old and changed(old[path], new[path], owners=owners)),
         tuple(path for path in _leaves(before) if path not in new),
     )
 
 
-def same(one: Listed, other: Listed) -> bool:
-    """Return True if content, kind and mode are equal (a link has no mode of its own)."""
-    if (one.kind, one.sha256, one.target) != (other.kind, other.sha256, other.target):
-        return False
-    return one.mode == other.mode or one.kind is FileKind.LINK
+def changed(one: Listed, other: Listed, *, owners: bool = True) -> str:
+    """Return what differs: kind, content, mode, owner, ACL or attributes; "" if nothing does.
+
+    Times are not compared: every swap of an entry changes that of its folder.
+    """
+    if one.kind is not other.kind:
+        return "kind"
+    if (one.sha256, one.target) != (other.sha256, other.target):
+        return "content"
+    if _mode(one, other) != _mode(other, one):
+        return "mode"
+    if owners and (one.uid, one.gid) != (other.uid, other.gid):
+        return "owner"
+    if one.acl is not None and other.acl is not None and one.acl != other.acl:
+        return "ACL"
+    if one.xattrs is not None and other.xattrs is not None and one.xattrs != other.xattrs:
+        return "extended attributes"
+    return ""
+
+
+def _mode(one: Listed, other: Listed) -> int:
+    """Return the mode of `one`, as far as it is known of `other`: a link has none, and a list without ACLs has the mask."""
+    if one.kind is FileKind.LINK:
+        return 0
+    masked = (one.acl is None and other.acl) or (other.acl is None and one.acl)
+    return one.mode & ~0o070 if masked else one.mode
 
 
 def _leaves(files: FileList) -> list[str]:

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import BinaryIO, Protocol
 
 from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
+from refnet.recovery.sources.files.attributes import NONE
 from refnet.recovery.sources.files.gzip_members import inflated
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, leads_inside, parent, show, some
@@ -102,6 +103,8 @@ class _Contents:
         expected = self._expect(member)
         if expected:
             member = member._replace(mtime_ns=expected.mtime_ns)
+            if expected.acl is None:  # its list is of a version that did not look
+                member = member._replace(acl=None, xattrs=None)
         before = self.listed.get(member.path)
         if before and (before.kind is not member.kind or member.kind is FileKind.LINK):
             raise ArchiveError(
@@ -113,6 +116,7 @@ class _Contents:
             raise ArchiveError(
                 f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
             )
+        listed = listed._replace(kept=NONE)
         self._list(expected if expected == listed else listed)  # one entry in memory, not two
 
     def _list(self, listed: Listed) -> None:
@@ -134,6 +138,7 @@ class _Contents:
         elif member.same_as:
             first = self._shared(member)
             self._reserve(member.path, first.size)
+            member = member._replace(mode=first.mode)  # one file; with an ACL the header has its mask
             self._sink.file(member, ())
             return member._replace(size=first.size, sha256=first.sha256, at=first.at, same_as="")
         else:
@@ -160,9 +165,10 @@ class _Contents:
             member.at < listed.at and member.kind is FileKind.FILE is listed.kind
         ):
             raise ArchiveError(f"{show(member.path)} is not at the offset that the list of files gives")
-        same = (member.kind, member.mode, member.target) == (listed.kind, listed.mode, listed.target)
-        if member.at == listed.at and not (same and member.size == listed.size and not member.same_as):
-            raise ArchiveError(f"{show(member.path)} is not what the list of files says (kind, size, mode)")
+        if member.at == listed.at and (facts(member) != facts(listed) or member.same_as):
+            raise ArchiveError(
+                f"{show(member.path)} is not what the list of files says (kind, size, mode, ACL, attributes)"
+            )
         return listed
 
     def _need_folder(self, path: str, member: Listed) -> None:
@@ -185,6 +191,12 @@ class _Contents:
                 f"{show(member.path)} is a hard link to {show(member.same_as)}, which is not an earlier file"
             )
         return first
+
+
+def facts(member: Listed) -> tuple[object, ...]:
+    """Return what the header of a member says as its entry in the list does."""
+    acl, xattrs = member.acl or "", member.xattrs or ""
+    return (member.kind, member.mode, member.size, member.target, acl, xattrs)
 
 
 class _Hashed:

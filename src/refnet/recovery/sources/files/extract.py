@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from refnet.recovery.model.source import Progress
-from refnet.recovery.sources.files.contents import Sink
+from refnet.recovery.sources.files.attributes import Attributes
+from refnet.recovery.sources.files.contents import Sink, facts
 from refnet.recovery.sources.files.gzip_members import archive_errors, inflated, inflated_from
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError, show
@@ -31,14 +32,20 @@ def extract(
     with ExitStack() as stack, archive_errors():
         source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
         for count, (path, listed) in enumerate(members):
-            member = listed._replace(path=path)
-            if listed.kind is FileKind.FOLDER:
-                sink.folder(member)
-            elif listed.kind is FileKind.LINK:
+            member, has_attributes = listed._replace(path=path), bool(listed.acl or listed.xattrs)
+            if listed.kind is FileKind.LINK:
                 sink.link(member)
+            elif listed.kind is FileKind.FOLDER and not has_attributes:
+                sink.folder(member)
             else:
                 reader = source.reader(listed.at)
-                _check(reader, listed, exact=bool(files.members))
+                if has_attributes:
+                    member = member._replace(kept=_attributes(reader, listed))
+                else:
+                    _check(reader, listed, exact=bool(files.members))
+                if listed.kind is FileKind.FOLDER:
+                    sink.folder(member)
+                    continue
                 sink.file(member, tuple(reader.content()) if listed.size <= _SMALL else reader.content())
                 done += listed.size
             if not count & 0xFFF or done - reported >= _REPORTED:
@@ -54,7 +61,19 @@ def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
         member = reader.next()
         fits = member is not None and member.kind is FileKind.FILE and member.size == listed.size
     if not fits:
-        raise ArchiveError(f"{show(listed.path)} is not at the offset that the list of files gives")
+        raise _other(listed)
+
+
+def _attributes(reader: TarReader, listed: Listed) -> Attributes:
+    """Return the attributes of the member of `listed`, which comes next."""
+    member = reader.next()
+    if member is None or member.path != listed.path or facts(member) != facts(listed):
+        raise _other(listed)
+    return member.kept
+
+
+def _other(listed: Listed) -> ArchiveError:
+    return ArchiveError(f"{show(listed.path)} is not at the offset that the list of files gives")
 
 
 class _RandomAccess:

@@ -13,6 +13,7 @@ from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, limits, read_archive
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.gzip_members import inflated_from
+from refnet.recovery.sources.files.kept import Unheld
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.sources.files.tar_members import TarReader
@@ -115,10 +116,12 @@ class FilesArtifact(Artifact):
             return
         with scratch_folder(scratch) as root:
             with run.phases.phase("unpacked into an empty folder"), self.stored.open() as archive:
-                files = unpack(archive, root, expected, progress=progress)
+                unheld = Unheld()
+                files = unpack(archive, root, expected, unheld=unheld, progress=progress)
             _passed(run, Level.RESTORED, files)
+            run.add(*(Finding("metadata", Outcome.UNVERIFIED, f"{scratch}: {one}") for one in unheld.told()))
             if level is Level.PROVEN:
-                _compare(run, files, root, has_list=expected is not None)
+                _compare(run, files, root, unheld if expected else None)
 
 
 class _OneFile(NullSink):
@@ -141,13 +144,14 @@ class _OneFile(NullSink):
         self.sha256 = digest.hexdigest()
 
 
-def _compare(run: ProofRun, files: FileList, root: int, *, has_list: bool) -> None:
-    what = "SHA-256, mode and kind of every file"
+def _compare(run: ProofRun, files: FileList, root: int, unheld: Unheld | None) -> None:
+    """Compare what was unpacked. unheld: what its file system could not hold; None: the archive has no list."""
+    what = "SHA-256, kind, mode, time, ACL and attributes of every file"
     with run.phases.phase(what):
-        found = list(islice(differences(files, root), _SHOWN))
+        found = list(islice(differences(files, root, unheld), _SHOWN))
     if found:
         run.add(*(Finding(what, Outcome.FAILED, difference) for difference in found))
-    elif has_list:
+    elif unheld is not None:
         _passed(run, Level.PROVEN, files)
 
 

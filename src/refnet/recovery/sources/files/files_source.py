@@ -25,6 +25,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.archive_writer import Dumped, dump
 from refnet.recovery.sources.files.entries import ConfigEntry, present
 from refnet.recovery.sources.files.fingerprint import fingerprint_of
+from refnet.recovery.sources.files.kept import looked
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
@@ -81,8 +82,8 @@ class FilesSource:
     def _unchanged(self, last: OpenArtifact, root: int, scope: Scope, created: datetime) -> Made | None:
         """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
         manifest = last.manifest
-        if not manifest or not manifest.details.get("settled"):
-            return None
+        if not manifest or not manifest.details.get("settled") or not looked(manifest.details):
+            return None  # an earlier version did not look at ACLs and attributes
         left_out = LeftOut()
         fingerprint = fingerprint_of(root, scope, left_out)
         if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
@@ -157,6 +158,7 @@ class FilesSource:
             "folder": show(str(self.folder), 4096),
             "state": dumped.fingerprint.hexdigest(),
             "settled": dumped.fingerprint.settled,
+            "unkept": dumped.unkept.to_json(),
             **self._excluded(dumped.left_out),
         }
 

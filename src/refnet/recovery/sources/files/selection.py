@@ -60,7 +60,7 @@ class Selection:
     @cached_property
     def unpacked(self) -> FileList:
         """The members, and private folders on the way to them."""
-        above = tuple(one._replace(mode=0o700) for one in self.above)
+        above = tuple(one._replace(mode=0o700, acl="", xattrs="") for one in self.above)
         return FileList((*above, *self.files.files))
 
 

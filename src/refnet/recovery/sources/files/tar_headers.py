@@ -7,6 +7,7 @@ import os
 from functools import lru_cache
 from zlib import adler32
 
+from refnet.recovery.sources.files.attributes import NONE, records
 from refnet.recovery.sources.files.listing import FileKind, Listed
 
 BLOCK = 512
@@ -29,12 +30,12 @@ def header(listed: Listed) -> bytes:
     fits = 0 <= size <= _MAX_11 and 0 <= mtime <= _MAX_11 and 0 <= uid <= _MAX_7 and 0 <= gid <= _MAX_7
     numbers = (mode, uid, gid, size, mtime)
     short, prefix = _split(name)
-    if fits and short is not None and len(target) <= 100:
+    if fits and short is not None and len(target) <= 100 and listed.kept is NONE:
         return _block(short, numbers, _tail(_TYPES[kind], target, prefix))
-    return _pax_header(name, target, kind, numbers)
+    return _pax_header(name, target, listed, numbers)
 
 
-def _pax_header(raw: bytes, target: bytes, kind: FileKind, numbers: _Numbers) -> bytes:
+def _pax_header(raw: bytes, target: bytes, listed: Listed, numbers: _Numbers) -> bytes:
     pax: dict[bytes, bytes] = {}
     name, prefix = _split(raw)
     if name is None:
@@ -50,7 +51,10 @@ def _pax_header(raw: bytes, target: bytes, kind: FileKind, numbers: _Numbers) ->
     }
     pax |= {key: b"%d" % value for key, (value, most) in fields.items() if not 0 <= value <= most}
     size, mtime, uid, gid = (0 if key in pax else value for key, (value, _) in fields.items())
-    main = _block(name, (mode, uid, gid, size, mtime), _tail(_TYPES[kind], target, prefix))
+    main = _block(name, (mode, uid, gid, size, mtime), _tail(_TYPES[listed.kind], target, prefix))
+    if not _is_utf8(b"".join(pax.values())):
+        pax = {b"hdrcharset": b"BINARY", **pax}
+    pax |= records(listed.kept)
     return _pax(pax) + main if pax else main
 
 
@@ -86,10 +90,8 @@ def _sum(raw: bytes) -> int:
     return (adler32(raw) & 0xFFFF) - 1
 
 
-def _pax(records: dict[bytes, bytes]) -> bytes:
-    body = b"".join(_record(key, value) for key, value in records.items())
-    if not _is_utf8(body):
-        body = _record(b"hdrcharset", b"BINARY") + body
+def _pax(pax: dict[bytes, bytes]) -> bytes:
+    body = b"".join(_record(key, value) for key, value in pax.items())
     head = _block(b"PaxHeaders/0", (0o644, 0, 0, len(body), 0), _tail(b"x", b"", b""))
     return head + body + padding(len(body))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 from zlib import adler32
 
+from refnet.recovery.sources.files.attributes import NONE, from_records
 from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileKind, Listed, possible
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, show, some
 from refnet.recovery.sources.files.tar_headers import BLOCK
@@ -51,7 +52,7 @@ class TarReader:
     def next(self) -> Listed | None:
         """Return the next member, or None at the end mark."""
         self._skip_content()
-        at, extensions = self.at, dict[str, bytes]()
+        at, extensions = self.at, dict[bytes, bytes]()
         for _ in range(_MAX_HEADERS):
             if self.at - at > _MAX_EXTENSION:
                 break
@@ -106,16 +107,18 @@ class TarReader:
         self.at += size
         return data
 
-    def _extension(self, head: bytes, kind: bytes) -> dict[str, bytes]:
+    def _extension(self, head: bytes, kind: bytes) -> dict[bytes, bytes]:
         size = _number(head[124:136])
         if not 0 <= size <= _MAX_EXTENSION:
             raise ArchiveError(f"a header of {size} bytes is too long")
         body = self._read(size + -size % BLOCK)[:size]
         if kind in (b"L", b"K"):
-            return {"path" if kind == b"L" else "linkpath": body.rstrip(b"\0")}
+            return {b"path" if kind == b"L" else b"linkpath": body.rstrip(b"\0")}
         records = _pax(body)
-        if kind == b"g" and records.keys() - {"comment"}:
-            raise ArchiveError(f"a global header sets {some(sorted(records))} for all members")
+        if kind == b"g" and records.keys() - {b"comment"}:
+            raise ArchiveError(
+                f"a global header sets {some(sorted(map(os.fsdecode, records)))} for all members"
+            )
         return {} if kind == b"g" else records
 
     def _check_end(self) -> None:
@@ -143,25 +146,28 @@ def _number(field: bytes) -> int:
         raise ArchiveError(f"a header has {field!r} in place of a number") from None
 
 
-def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> Listed:
-    raw = extensions.get("path") or _name(head)
+def _member(head: bytes, kind: bytes, extensions: dict[bytes, bytes], at: int) -> Listed:
+    raw = extensions.get(b"path") or _name(head)
     size = _decimal(extensions, "size", _number(head[124:136]))
     path = checked(raw)
-    if sparse := [key for key in extensions if key.startswith("GNU.sparse")]:
-        raise ArchiveError(f"{show(path)} is a sparse file ({sparse[0]}), which is not supported")
+    if sparse := [key for key in extensions if key.startswith(b"GNU.sparse")]:
+        raise ArchiveError(
+            f"{show(path)} is a sparse file ({show(os.fsdecode(sparse[0]))}), which is not supported"
+        )
     if kind in _REFUSED:
         raise ArchiveError(f"{show(path)} is {_REFUSED[kind]}")
     mode = _number(head[100:108])
     uid = _decimal(extensions, "uid", _number(head[108:116]))
     gid = _decimal(extensions, "gid", _number(head[116:124]))
-    mtime_ns = _seconds(extensions.get("mtime"), head[136:148])
+    mtime_ns = _seconds(extensions.get(b"mtime"), head[136:148])
     if not possible(size, mtime_ns, uid, gid):
         raise ArchiveError(f"{show(path)} has an impossible size, time or owner")
-    target = extensions.get("linkpath") or head[157:257].split(b"\0", 1)[0]
+    target = extensions.get(b"linkpath") or head[157:257].split(b"\0", 1)[0]
     if len(target) >= MAX_PATH:
         raise ArchiveError(f"{show(path)} is a link with a target that is too long")
+    kept = from_records(extensions) if extensions else NONE
     if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
-        return Listed(path, FileKind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
+        return Listed(path, FileKind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at).having(kept)
     if kind == b"2":
         return Listed(path, FileKind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
     if kind == b"1":
@@ -169,7 +175,7 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
             path, FileKind.FILE, 0, mode & FILE_MODE, mtime_ns, uid, gid, at, same_as=_same_as(path, target)
         )
     if kind in (b"0", b"\0", b"7"):
-        return Listed(path, FileKind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
+        return Listed(path, FileKind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at).having(kept)
     raise ArchiveError(f"{show(path)} has the unknown type {kind!r}")
 
 
@@ -187,10 +193,9 @@ def _same_as(path: str, target: bytes) -> str:
         raise ArchiveError(f"{show(path)} is a hard link: {error}") from None
 
 
-def _decimal(extensions: dict[str, bytes], key: str, otherwise: int) -> int:
-    if key not in extensions:
-        return otherwise
-    return _integer(extensions[key], f"{key}")
+def _decimal(extensions: dict[bytes, bytes], key: str, otherwise: int) -> int:
+    value = extensions.get(key.encode())
+    return otherwise if value is None else _integer(value, key)
 
 
 def _integer(text: bytes, what: str) -> int:
@@ -212,9 +217,9 @@ def _seconds(pax: bytes | None, field: bytes) -> int:
     )
 
 
-def _pax(body: bytes) -> dict[str, bytes]:
+def _pax(body: bytes) -> dict[bytes, bytes]:
     """Parse a pax header: records `LENGTH KEY=VALUE` with a newline; LENGTH counts all of it."""
-    records: dict[str, bytes] = {}
+    records: dict[bytes, bytes] = {}
     at = 0
     for _ in range(_MAX_RECORDS):
         if at == len(body):
@@ -225,6 +230,6 @@ def _pax(body: bytes) -> dict[str, bytes]:
         key, equals, value = body[space + 1 : end - 1].partition(b"=")
         if not space + 1 < end - 1 < len(body) or not equals or body[end - 1 : end] != b"\n":
             raise ArchiveError("a pax header is damaged")
-        records[key.decode("utf-8", "replace")] = value
+        records[key] = value
         at = end
     raise ArchiveError(f"a pax header has {_MAX_RECORDS} records or more")

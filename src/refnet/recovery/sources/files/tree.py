@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Self
 
-from refnet.files import OPEN_FILE, descended
+from refnet.files import OPEN_FILE, OPEN_FOLDER, descended, opened
+from refnet.recovery.sources.files import attributes
+from refnet.recovery.sources.files.kept import Aspect, Unheld
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
@@ -63,17 +65,26 @@ def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
 
 def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterator[tuple[str, Listed | None]]:
     """Yield every path with its entry, or None for what no archive can hold, and what could not be read."""
+    visible = attributes.visible(root)
     if scope.only is None:
-        yield ".", Listed.of(".", FileKind.FOLDER, os.fstat(root))
+        yield ".", _without(_folder(".", root), visible)
     for found in walk(root, scope, left_out):
         try:
             if found.error:
                 raise found.error
-            yield found.path, _read(found, found.kind) if found.kind else None
+            yield found.path, _without(_read(found, found.kind), visible) if found.kind else None
         except FileNotFoundError:
             continue
         except OSError:
             yield found.path, None
+
+
+def _without(listed: Listed, visible: tuple[bool, bool]) -> Listed:
+    """Return `listed` without the digests of what its file system does not have; see `attributes.visible`."""
+    if all(visible):
+        return listed
+    acls, xattrs = visible
+    return listed._replace(acl=listed.acl if acls else None, xattrs=listed.xattrs if xattrs else None)
 
 
 def read_entries(
@@ -92,31 +103,52 @@ def read_entries(
 
 
 def _read(found: Found, kind: FileKind) -> Listed:
-    if kind is not FileKind.FILE:
+    if kind is FileKind.LINK:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
-        target = os.readlink(found.name, dir_fd=found.folder) if kind is FileKind.LINK else ""
+        target = os.readlink(found.name, dir_fd=found.folder)
         return Listed.of(found.path, kind, status)._replace(target=target)
+    if kind is FileKind.FOLDER:
+        with opened(found.name, OPEN_FOLDER, found.folder) as folder:
+            return _folder(found.path, folder)
     descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
     try:
         status, digest, size = os.fstat(descriptor), sha256(), 0
+        kept, _ = attributes.read(descriptor)
         while data := os.read(descriptor, min(status.st_size + 1, _BLOCK)):
             digest.update(data)
             size += len(data)
     finally:
         os.close(descriptor)
-    return Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
+    listed = Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
+    return listed.having(kept)._replace(kept=attributes.NONE)
 
 
-def differences(expected: FileList, root: int) -> Iterator[str]:
+def _folder(path: str, folder: int) -> Listed:
+    kept, _ = attributes.read(folder)
+    return Listed.of(path, FileKind.FOLDER, os.fstat(folder)).having(kept)._replace(kept=attributes.NONE)
+
+
+def differences(
+    expected: FileList, root: int, unheld: Unheld | None = None, *, owners: bool = False
+) -> Iterator[str]:
     """Yield a sentence for each entry of the open folder `root` that is not as in `expected`.
 
-    SHA-256, mode and kind of everything are compared; of what was read, one entry at a time is in memory.
+    Everything but what is `unheld` is compared, and the owner only with `owners`; of what was read, one entry at a time
+    is in memory.
     """
+    skipped = unheld.paths if unheld else set()
     left = dict(expected.by_path)
     for path, found in _entries(root, EVERYTHING):
         listed = left.pop(path, None)
         if found and listed:
-            if difference := _difference(listed, found):
+            if difference := _difference(listed, found) or next(
+                (
+                    f"has {aspect} {is_ or 'none'}, not {was or 'none'}"
+                    for aspect, was, is_ in _metadata(listed, found, owners=owners)
+                    if was != is_ and (aspect, path) not in skipped
+                ),
+                "",
+            ):
                 yield f"{show(path)} {difference}"
         elif path != ".":
             yield f"{show(path)} is not in the list"
@@ -128,6 +160,15 @@ def _difference(listed: Listed, found: Listed) -> str:
         return f"is a {found.kind}, not a {listed.kind}"
     if (found.sha256, found.target) != (listed.sha256, listed.target):
         return "has changed content"
-    if found.mode != listed.mode and listed.kind is not FileKind.LINK:
-        return f"has the mode {found.mode:04o}, not {listed.mode:04o}"
     return ""
+
+
+def _metadata(listed: Listed, found: Listed, *, owners: bool) -> Iterator[tuple[Aspect, object, object]]:
+    """Yield each aspect with its two values."""
+    if listed.kind is not FileKind.LINK:
+        yield Aspect.MODE, f"{listed.mode:04o}", f"{found.mode:04o}"
+    yield Aspect.ACL, listed.acl or "", found.acl or ""
+    yield Aspect.XATTRS, listed.xattrs or "", found.xattrs or ""
+    yield Aspect.TIME, listed.mtime_ns, found.mtime_ns
+    if owners:
+        yield Aspect.OWNER, (listed.uid, listed.gid), (found.uid, found.gid)

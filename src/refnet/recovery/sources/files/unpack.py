@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,19 +13,15 @@ from refnet.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in,
 from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.sources.files.attributes import NONE, Attributes, inherit_nothing, set_acls, set_user
 from refnet.recovery.sources.files.contents import limits, read_archive
-from refnet.recovery.sources.files.listing import FileList, Listed
+from refnet.recovery.sources.files.kept import Aspect, Unheld
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, parent, show
 
-#: Returns the owner (uid, gid) for a member.
-Owner = Callable[[Listed], tuple[int, int]]
-
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
-
-
-def recorded(member: Listed) -> tuple[int, int]:
-    """Return the owner that the archive records."""
-    return member.uid, member.gid
+#: The most bytes of different ACLs of folders, which stay in memory.
+_MOST_ACLS = 64 << 20
 
 
 class NamesMergeError(ArchiveError):
@@ -37,18 +33,18 @@ def unpack(
     root: int,
     expected: FileList | None,
     *,
-    owner: Owner | None = None,
+    unheld: Unheld | None = None,
     progress: Progress = silent,
 ) -> FileList:
-    """Unpack `archive` into the empty open folder `root`; return the list of files.
+    """Unpack `archive` into the empty open folder `root`, as this user's; return the list of files.
 
     Args:
-        owner: returns the owner for each member; None: that of the process.
+        unheld: receives what the file system cannot hold.
 
     ArchiveError names the first member that is damaged, not allowed or not as `expected`; OSError if the disk is
     full. Both leave `root` half filled, for the caller to remove.
     """
-    fresh, most = FreshFolder(root, owner), limits(expected, shutil.disk_usage(root).free)
+    fresh, most = FreshFolder(root, unheld=unheld), limits(expected, shutil.disk_usage(root).free)
     try:
         files = read_archive(archive, fresh, expected=expected, limits=most, progress=progress)
         fresh.finish()
@@ -96,12 +92,19 @@ class FreshFolder:
     """A sink that creates every member in the empty folder `root` (a descriptor); `finish` completes it.
 
     Links are created last, so that nothing is written through one; folders get their modes last, so that a folder
-    without write permission can be filled. Two names that are the same on this file system are refused.
+    without write permission can be filled. No member gets the ACL of a folder that it is created in. Two names that are
+    the same on this file system are refused.
     """
 
-    def __init__(self, root: int, owner: Owner | None) -> None:
+    def __init__(self, root: int, *, owners: bool = False, unheld: Unheld | None = None) -> None:
+        """Create members in `root`. `owners`: give each its owner, as far as this user may."""
         self._root = root
-        self._owner = owner
+        self._owners = owners
+        self._groups = {os.getegid(), *os.getgroups()}
+        self.unheld = Unheld() if unheld is None else unheld
+        self._acls: dict[Attributes, Attributes] = {}
+        self._acl_bytes = 0
+        inherit_nothing(root)
         self._folders: dict[str, Listed] = {}
         self._links: list[Listed] = []
         self._files: set[str] = set()
@@ -113,7 +116,20 @@ class FreshFolder:
                 os.mkdir(_name(member.path), 0o700, dir_fd=self._folder(parent(member.path)))
             except FileExistsError:
                 raise _merge(member.path) from None
+        if member.kept is not NONE:
+            if not set_user(self._folder(member.path), member.kept):
+                self.unheld.add(Aspect.XATTRS, member.path)
+            member = member._replace(kept=self._known(member.kept._replace(user=())))
         self._folders[member.path] = member
+
+    def _known(self, kept: Attributes) -> Attributes:
+        """Return the equal ACLs that an earlier folder has: they stay in memory until `finish`."""
+        known = self._acls.setdefault(kept, kept)
+        if known is kept:
+            self._acl_bytes += len(kept.access) + len(kept.default)
+        if self._acl_bytes > _MOST_ACLS:
+            raise ArchiveError(f"the ACLs of its folders are longer than {_MOST_ACLS} bytes")
+        return known
 
     def file(self, member: Listed, content: Iterable[bytes]) -> None:
         above, _, name = member.path.rpartition("/")
@@ -127,6 +143,8 @@ class FreshFolder:
         try:
             for block in self._copied(member.same_as) if member.same_as else content:
                 write_all(descriptor, block)
+            if not set_user(descriptor, member.kept):
+                self.unheld.add(Aspect.XATTRS, member.path)
             self._set_attributes(descriptor, member)
         finally:
             os.close(descriptor)
@@ -143,9 +161,12 @@ class FreshFolder:
                 os.symlink(member.target, name, dir_fd=folder)
             except FileExistsError:
                 raise _merge(member.path) from None
-            if self._owner:
-                os.chown(name, *self._owner(member), dir_fd=folder, follow_symlinks=False)
-            os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
+            if self._owners:
+                with _refused():
+                    os.chown(name, *self._owner(member), dir_fd=folder, follow_symlinks=False)
+            with _refused():
+                os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
+            self._look(member, os.stat(name, dir_fd=folder, follow_symlinks=False))
         for path in sorted(self._folders, key=lambda path: (-path.count("/"), path == ".", path)):
             member = self._folders[path]
             self._set_attributes(self._folder(path), member)
@@ -157,10 +178,31 @@ class FreshFolder:
             os.close(self._open.pop()[1])
 
     def _set_attributes(self, descriptor: int, member: Listed) -> None:
-        if self._owner:
-            os.fchown(descriptor, *self._owner(member))
-        os.fchmod(descriptor, member.mode)
-        os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+        if self._owners:
+            with _refused():
+                os.fchown(descriptor, *self._owner(member))
+        with _refused():
+            os.fchmod(descriptor, member.mode)
+        with _refused():
+            os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+        self._look(member, os.fstat(descriptor))
+        if member.kept is not NONE and not set_acls(descriptor, member.kept):
+            self.unheld.add(Aspect.ACL, member.path)
+
+    def _owner(self, member: Listed) -> tuple[int, int]:
+        """Return the owner that this user may give `member`: another user only root, a group only its members."""
+        if os.geteuid() == 0:
+            return member.uid, member.gid
+        return -1, member.gid if member.gid in self._groups else -1
+
+    def _look(self, member: Listed, status: os.stat_result) -> None:
+        """Note what of `member` is not as it was set."""
+        if self._owners and (status.st_uid, status.st_gid) != (member.uid, member.gid):
+            self.unheld.add(Aspect.OWNER, member.path)
+        if status.st_mtime_ns != member.mtime_ns:
+            self.unheld.add(Aspect.TIME, member.path)
+        if member.kind is not FileKind.LINK and status.st_mode & 0o7777 != member.mode:
+            self.unheld.add(Aspect.MODE, member.path)
 
     def _folder(self, path: str) -> int:
         """Return a descriptor of the folder `path`; the last one and its parents stay open."""
@@ -187,6 +229,16 @@ class FreshFolder:
                 yield block
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Ignore that a file system cannot hold a value, or that this user may not set it: `_look` finds that."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EINVAL, errno.EOVERFLOW, errno.ENOTSUP, errno.ENOSYS}:
+            raise
 
 
 def _name(path: str) -> str:

@@ -17,6 +17,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files import archive_writer as dump_module
 from refnet.recovery.sources.files.entries import parse_entries
 from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.kept import unkept
 from refnet.recovery.sources.files.listing import FileKind, FileList
 from refnet.recovery.sources.files.scope import Scope
 
@@ -120,7 +121,9 @@ def test_a_set_user_id_bit_is_not_kept_and_said(vault, dumped):
     artifact = dumped(vault)
 
     assert FileList.from_json(artifact.made.files).by_path["script.sh"].mode == 0o755
-    assert any("script.sh has a set-user-ID" in sentence for sentence in artifact.made.unchecked)
+    told = "not kept: the set-user-ID or set-group-ID bit of script.sh"
+    assert artifact.made.unchecked == (told,)
+    assert unkept(artifact.made.details) == (told,)
 
 
 @pytest.mark.parametrize("name", ["script.sh", "large.bin"])

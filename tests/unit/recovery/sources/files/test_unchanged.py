@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,21 @@ def test_a_file_that_was_too_young_when_it_was_read_is_not_trusted(vault, dumped
 
     assert first.made.details["settled"] is False
     assert "shares_bytes_with" not in dumped(vault, last=first).made.details
+
+
+def test_an_artifact_of_a_version_that_did_not_look_at_acls_is_not_taken_over(vault, dumped, settled):
+    first = settled(dumped(vault))
+    details = {key: value for key, value in first.manifest.details.items() if key != "unkept"}
+    first = replace(first, manifest=replace(first.manifest, details=details))
+
+    assert dumped(vault, last=first).data == first.data
+
+
+def test_another_attribute_makes_new_bytes(vault, dumped, settled):
+    first = settled(dumped(vault))
+    os.setxattr(vault / "script.sh", "user.tag", b"x")
+
+    assert dumped(vault, last=first).data
 
 
 def test_the_bytes_of_a_damaged_artifact_are_not_shared(vault, dumped, settled):

@@ -15,7 +15,7 @@ from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE, archive,
 
 from refnet.recovery.sources.files.contents import Limits, NoSpaceError, NullSink, limits, read_archive
 from refnet.recovery.sources.files.member_names import ArchiveError
-from refnet.recovery.sources.files.unpack import NamesMergeError, recorded, scratch_folder, unpack
+from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, scratch_folder, unpack
 
 
 @contextmanager
@@ -97,7 +97,9 @@ def test_modes_times_and_owners_come_back(tmp_path):
         member("d/a", b"x", mode=0o640, mtime=1_100_000_000, uid=9, gid=10),
     )
     with fresh(tmp_path / "fresh") as root:
-        unpack(io.BytesIO(data), root, None, owner=recorded)
+        sink = FreshFolder(root, owners=True)
+        read_archive(io.BytesIO(data), sink)
+        sink.finish()
 
     def seen(path: Path) -> tuple[int, int, int, int]:
         status = path.stat()
