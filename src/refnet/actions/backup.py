@@ -288,8 +288,9 @@ def _earlier(context: Context, name: SourceName, store: LocalStore, since: datet
     if since is None:
         return None
     target = wiring.whose(context.settings, name)
-    newest = Catalog.of(_known(context, store, name)).about(target, name).newest_complete(name)
-    fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
+    now = context.clock.now()
+    newest = Catalog.of(_known(context, store, name), now).about(target, name).newest_complete(name)
+    fits = newest and since <= newest.published <= now and newest.evidence
     return (
         Backup(newest.manifest, None, {}, earlier=True, unaccepted=_unaccepted(newest))
         if newest and fits

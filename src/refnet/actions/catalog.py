@@ -71,6 +71,8 @@ class Listing:
             "path": self.path(entry),
             "database": entry.identity.database if entry.identity else None,
             "system_identifier": entry.identity.system if entry.identity else None,
+            "identity": entry.manifest.identity_id or None,
+            "number": entry.manifest.number,
             "created": utc(entry.created),
             "age_seconds": round((self.now - entry.made).total_seconds()),
             "size": entry.manifest.size,
@@ -113,6 +115,8 @@ class Shown:
 def notes(entry: Entry, now: datetime) -> list[str]:
     """Return the notes of the list on `entry`, beside its state."""
     found = entry.marks.describe(now)
+    if entry.ahead(now):
+        found.append("dated in the future: chosen only by its name, or if there is no other")
     if entry.proven_before:
         found.append("proven before it was encrypted")
     if entry.damaged:

@@ -123,7 +123,7 @@ def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check that this login could restore the newest artifact, else that it could create a database."""
     context, target = Context(settings), servers.existing_server(settings)
     store = wiring.store(settings)
-    newest = Catalog.of(store.entries(source)).about(servers.identity(settings), source)
+    newest = Catalog.of(store.entries(source), context.clock.now()).about(servers.identity(settings), source)
     entry = newest.newest_complete(source)
     if entry:
         restore = database_restore.restore_of(context, store.artifact(entry))

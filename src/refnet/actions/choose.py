@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ def newest_of(
         targets[name] = (
             Identity(from_database, target.system if target else None) if from_database else target
         )
-    return choose(store, names, at, targets=targets)
+    return choose(store, names, at, targets=targets, now=context.clock.now())
 
 
 def named_source(context: Context, meant: str) -> SourceName | None:
@@ -124,7 +124,12 @@ def choose_to_restore(
         raise RefnetError("ARTIFACT and --at exclude each other", "Omit one of them.", Exit.USAGE)
     origin, database = read_from(context, source, named)
     if artifact:
-        return choose_one(context.store, artifact, origin)
+        chosen, now = choose_one(context.store, artifact, origin), context.clock.now()
+        return (
+            replace(chosen, notes=Catalog((chosen.entry,), now).notes(chosen.entry))
+            if chosen.entry
+            else chosen
+        )
     return newest_of(context, (origin,), parse_time(at, None) if at else None, database)[0]
 
 
@@ -158,17 +163,20 @@ def choose(
     at: datetime | None = None,
     *,
     targets: Mapping[SourceName, Whose | None] | None = None,
+    now: datetime | None = None,
 ) -> list[OpenArtifact]:
     """Return the newest complete artifact (at or before `at`) of each of `sources`; RefnetError where there is none.
 
-    targets: the identity of each source, see Catalog.choices.
+    Args:
+        targets: the identity of each source, see Catalog.choices.
+        now: what is dated after it is chosen only if there is no other; None: nothing is.
     """
-    everything, sources, targets = Catalog.of(store.entries()), tuple(sources), targets or {}
+    everything, sources, targets = Catalog.of(store.entries(), now), tuple(sources), targets or {}
     catalog = everything
     for source in sources:
         catalog = catalog.choices(targets.get(source), at, source)
     newest = [catalog.newest_complete(source, at) for source in sources]
-    found = [store.artifact(entry) for entry in newest if entry]
+    found = [replace(store.artifact(entry), notes=catalog.notes(entry)) for entry in newest if entry]
     if not found:
         if isinstance(store, LocalStore) and (trouble := store.trouble()):
             raise trouble

@@ -47,7 +47,7 @@ class DatabaseRestore:
         planned = restore_database.plan(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored
         refusals = stored.refusals(anyway=damaged_anyway)
-        notes = (*planned.notes, *(f"hook {line}" for line in self.hooks))
+        notes = (*stored.notes, *planned.notes, *(f"hook {line}" for line in self.hooks))
         return replace(planned, problems=(*refusals, *planned.problems), notes=notes, damage=stored.damage)
 
     @property

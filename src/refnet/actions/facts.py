@@ -35,7 +35,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
     }
 
     def read(target: Identity | None) -> Facts:
-        trouble = artifacts.trouble()
+        trouble, moment = artifacts.trouble(), now()
         entries, leftovers, unlisted = artifacts.contents()
         here, bare = tuple[StoreState, ...](), tuple[str, ...]()
         if own and not trouble:
@@ -43,7 +43,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
             here, entries = (state,), state.copies
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
-            now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
+            moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, protected, schedule, allowed,
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, wiring.all_recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare,
         )  # fmt: skip

@@ -7,21 +7,22 @@ already is compared and not fetched again, so an interrupted fetch continues.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from refnet import servers
+from refnet import servers, wiring
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.remote import Copy, ManifestName
+from refnet.recovery.model.source_name import Kind as Of
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores import disk
@@ -48,6 +49,8 @@ class Found:
     candidates: Mapping[SourceName, tuple[Copy, ...]]
     #: What is there and not used, and what was removed there, a sentence each.
     notes: tuple[str, ...]
+    #: The largest number of an artifact of each source there.
+    numbers: Mapping[SourceName, int] = field(default_factory=dict)
 
     @property
     def chosen(self) -> tuple[Copy, ...]:
@@ -93,7 +96,10 @@ def find(context: Context, store: RemoteStore, request: Request) -> Found:
     moment = parse_time(request.at, None) if request.at else None
     candidates = _candidates(context, contents, request, moment)
     chosen = [copies[0] for copies in candidates.values()]
-    return Found(store, candidates, (*notes, *_notes(store, contents, chosen)))
+    numbers: dict[SourceName, int] = {}
+    for copy in contents.copies:
+        numbers[copy.source] = max(copy.manifest.number or 0, numbers.get(copy.source, 0))
+    return Found(store, candidates, (*notes, *_notes(store, contents, chosen)), numbers)
 
 
 def plan(context: Context, found: Found) -> Iterator[Fetched]:
@@ -107,7 +113,9 @@ def bring(context: Context, found: Found) -> Iterator[Fetched]:
 
     A source whose copies are all damaged is yielded with the error, and does not stop the others.
     """
-    for copies in found.candidates.values():
+    for source, copies in found.candidates.items():
+        # What this machine makes next comes after all that is there, also after what is not fetched.
+        wiring.identities(context.settings).reach(source, found.numbers.get(source, 0))
         for copy in copies:
             begun = context.clock.monotonic()
             try:
@@ -140,7 +148,7 @@ def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
 def _candidates(
     context: Context, contents: Contents, request: Request, moment: datetime | None
 ) -> dict[SourceName, tuple[Copy, ...]]:
-    everything, meant = Catalog.of(contents.copies), request.meant
+    everything, meant = Catalog.of(contents.copies, context.clock.now()), request.meant
     source = next((one for one in everything.sources if one == meant), None)
     if meant and not source:
         if request.at:
@@ -156,6 +164,8 @@ def _candidates(
     sources = (source,) if source else everything.sources
     target = _target(context, request)
     catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
+    for one in (one for one in sources if one.kind is not Of.DATABASE):
+        catalog = catalog.choices(wiring.whose(context.settings, one), moment, one)
     newest = {one: catalog.complete(one, moment) for one in sources}
     found = {one: tuple(e for e in there if isinstance(e, Copy)) for one, there in newest.items() if there}
     others = everything.others(target) if SourceName.DATABASE in {*sources} - {*found} else ()
@@ -181,7 +191,7 @@ def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
             return False
         with local.draft(copy.source) as draft:
             listed = _read(context, store, copy, draft)
-            draft.publish_again(copy.manifest, listed)
+            draft.publish_again(_brought(copy.manifest), listed)
         says = (
             f"fetched from {store.shown}: every byte is that of the manifest signed by {copy.signed.signer}"
         )
@@ -214,6 +224,11 @@ def _read(context: Context, store: RemoteStore, copy: Copy, draft: LocalDraft) -
         raise _DamagedCopyError(error.message, error.hint, error.code) from error
 
 
+def _brought(manifest: Manifest) -> Manifest:
+    """Return the manifest of a copy here: its number would place it among what is made here since."""
+    return replace(manifest, number=None)
+
+
 def _is_here(context: Context, copy: Copy) -> bool:
     """Return whether the backup folder has the artifact of `copy`; RefnetError if another file has its name."""
     local = context.local
@@ -221,7 +236,7 @@ def _is_here(context: Context, copy: Copy) -> bool:
     if here is None:
         local.check_free(copy.source, copy.name)
         return False
-    if here.manifest != copy.manifest or here.damaged:
+    if _brought(here.manifest) != _brought(copy.manifest) or here.damaged:
         raise name_taken(local.path(here), "is damaged" if here.damaged else IS_ANOTHER)
     return True
 

@@ -59,7 +59,13 @@ def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_
     return replace(
         planned,
         problems=(*refusals, *planned.problems),
-        notes=(*other, *planned.notes, *(_hooks(context, source) if asked.to is None else ()), *asks),
+        notes=(
+            *other,
+            *chosen.notes,
+            *planned.notes,
+            *(_hooks(context, source) if asked.to is None else ()),
+            *asks,
+        ),
         damage=chosen.damage,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.actions.choose import named_source
 from refnet.actions.context import Context
 from refnet.actions.look import archive_errors
@@ -292,7 +292,7 @@ class _Look:
             yield entry, versions
 
     def _entries(self) -> list[Entry]:
-        target = servers.identity_of(self.context.settings, self.source)
+        target = wiring.whose(self.context.settings, self.source)
         catalog = Catalog.of(self.context.store.entries()).choices(target, None, self.source)
         complete = [entry for entry in catalog.of_source(self.source) if not entry.manifest.partial]
         if not complete:

@@ -60,9 +60,12 @@ class Plan:
 
 
 def prune(
-    context: Context, names: Iterable[SourceName], *, plan: bool = False
+    context: Context, names: Iterable[SourceName], *, plan: bool = False, much: bool = False
 ) -> tuple[list[Plan], list[RefnetError]]:
-    """Prune the sources `names`, or only plan it; an error of one source does not stop the others."""
+    """Prune the sources `names`, or only plan it; an error of one source does not stop the others.
+
+    much: permit that the artifacts of many days go at once, see `retention.too_much`.
+    """
     settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
     zone, listings = Schedule.of(settings).zone, wiring.previous_versions(settings)
     keep = timedelta(days=settings.retention_previous)
@@ -77,6 +80,7 @@ def prune(
             zone,
             listings,
             keep,
+            much,
         )
         try:
             plans.append(rules.plan(name) if plan else rules.prune(name))
@@ -112,6 +116,8 @@ class Rules:
     previous_versions: tuple[Listing, ...] = ()
     #: How long a previous version is kept.
     keep_previous: timedelta = timedelta(days=7)
+    #: Delete even the artifacts of many days at once.
+    much: bool = True
 
     def plan(self, source: SourceName) -> Plan:
         """Return what a prune of `source` would do; change nothing."""
@@ -139,6 +145,8 @@ class Rules:
             return found
         with self.store.lock(source):
             found = self.plan(source)
+            if not self.much and (error := retention.too_much(found.deleted, self.now)):
+                raise error
             for decision in found.deleted:
                 self.store.delete(decision.entry)
             for leftover in found.leftovers:

@@ -17,7 +17,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import MANIFESTS, Copy
 from refnet.recovery.model.remote_retention import decide_copies
-from refnet.recovery.model.retention import Decision
+from refnet.recovery.model.retention import Decision, too_much
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -80,23 +80,31 @@ class StorePlan:
 
 
 def prune_stores(
-    context: Context, sources: Iterable[SourceName], *, plan: bool = False
+    context: Context, sources: Iterable[SourceName], *, plan: bool = False, much: bool = False
 ) -> tuple[list[StorePlan], list[RefnetError]]:
     """Prune each store of the settings in which this machine may delete; an error of one does not stop the others."""
     plans, errors, names = list[StorePlan](), list[RefnetError](), tuple(sources)
     for name, own in context.settings.every_store.items():
         try:
             if can_prune(own) and not (name == LOCAL and wiring.sealed(context.settings).is_new()):
-                plans.append(prune_store(context, name, names, plan=plan))
+                plans.append(prune_store(context, name, names, plan=plan, much=much))
         except RefnetError as error:
             errors.append(error)
     return plans, errors
 
 
 def prune_store(
-    context: Context, name_or_url: str, sources: Iterable[SourceName], *, plan: bool = False
+    context: Context,
+    name_or_url: str,
+    sources: Iterable[SourceName],
+    *,
+    plan: bool = False,
+    much: bool = False,
 ) -> StorePlan:
-    """Prune the copies of `sources` in one store, or only plan it."""
+    """Prune the copies of `sources` in one store, or only plan it.
+
+    much: permit that the copies of many days go at once, see `retention.too_much`.
+    """
     own, names = context.settings.store(name_or_url), tuple(sources)
     if not plan and not can_prune(own):
         raise RefnetError(
@@ -111,7 +119,10 @@ def prune_store(
     if plan or not (found.deleted or found.leftovers):
         return found
     with store.alone(seconds=0.0):
-        return _run(store, _plan(context, store, own, names))
+        found = _plan(context, store, own, names)
+        if not much and (error := too_much(found.deleted, context.clock.now())):
+            raise error
+        return _run(store, found)
 
 
 def _plan(

@@ -112,13 +112,15 @@ class Recovery:
         """warn: called with the warnings about the settings, which may repeat."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()
         self._confirmed = False
+        #: What a plan says of artifacts that are dated in the future.
+        self._clocks: tuple[str, ...] = ()
         self._before = self._setup({}).settings
         self.plan = self._decide()
 
     def planned(self) -> Planned:
         """Return the plan, and the setup that is in force once the configuration is back."""
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
-        return Planned(self.plan, setup)
+        return Planned(self.plan, replace(setup, notes=(*setup.notes, *self._clocks)))
 
     def settings(self) -> Settings:
         """Return the settings that are in force now."""
@@ -192,10 +194,14 @@ class Recovery:
             raise RefnetError("--from and --only exclude each other", "Omit one of them.", Exit.USAGE)
         moment = parse_time(request.at, None) if request.at else None
         there, fetched = wiring.store(self._before).entries(), request.fetched
-        everything = Catalog.of(one for one in there if fetched is None or one.name in fetched)
+        everything = Catalog.of(
+            (one for one in there if fetched is None or one.name in fetched), self.clock.now()
+        )
         named = request.from_database
         target = Identity(named) if named else self._database(everything, moment)
         catalog = everything.choices(target, moment)
+        for source in (one for one in everything.sources if one.kind is not Kind.DATABASE):
+            catalog = catalog.choices(wiring.whose(self._before, source), moment, source)
         planned = recovery_plan.decide(
             catalog,
             self._interrupted(catalog.set_at()),
@@ -210,6 +216,7 @@ class Recovery:
             raise of_others(target, others)
         if not planned.entries:
             raise _nothing(self._before.backup_dir, everything, moment)
+        self._clocks = tuple(note for entry in planned.entries.values() for note in catalog.notes(entry))
         return replace(planned, from_database=named)
 
     def _expected(self, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:

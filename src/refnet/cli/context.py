@@ -216,11 +216,16 @@ def complain(error: RefnetError) -> None:
     print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)
 
 
+def at_terminal() -> bool:
+    """Return whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(question: str, *, force: bool, what: str = "something live would be replaced") -> None:
     """Ask on the terminal unless `force`; RefnetError (CONFIRM) without consent or a terminal."""
     if force:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not at_terminal():
         raise RefnetError(
             f"{what}, and stdin is not a terminal",
             "Check it with --plan, then use --force.",

@@ -14,12 +14,12 @@ from refnet.actions.context import Context
 from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
 from refnet.cli import options, render
-from refnet.cli.context import complain, context, print_json
+from refnet.cli.context import at_terminal, complain, confirm, context, print_json
 from refnet.cli.output import output
 from refnet.cli.prune_stores import print_stores
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.retention import Decision
+from refnet.recovery.model.retention import Decision, too_much
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings.stores import LOCAL
 from refnet.wiring import configured, expanded, known
@@ -35,6 +35,12 @@ def prune(
     sources: options.Sources = None,
     *,
     plan: options.Plan = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", "--yes", "-y", help="Do not ask before the artifacts of many days are deleted."
+        ),
+    ] = False,
     simulate: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Show what would be kept after 365d, 52w or 2y.")
     ] = None,
@@ -59,9 +65,14 @@ def prune(
         _simulate(here, names, _span(simulate), as_json=as_json)
         return
     local = store in {None, LOCAL}
-    plans, errors = run(here, names, plan=plan) if local else ([], [])
-    copies, failed = _stores(here, names, store, plan=plan)
-    errors += failed
+    plans, copies, errors = _work(here, names, store, plan=plan, much=force)
+    if any(error.code is Exit.CONFIRM for error in errors) and at_terminal():
+        for error in errors:
+            complain(error)
+        confirm("Delete them?", force=False)
+        done = plans, copies
+        plans, copies, errors = _work(here, names, store, plan=plan, much=True)
+        plans, copies = [*done[0], *plans], [*done[1], *copies]
     for error in errors:
         complain(error)
     if as_json:
@@ -77,8 +88,17 @@ def prune(
     raise typer.Exit(worst(error.code for error in errors))
 
 
+def _work(
+    here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool, much: bool
+) -> tuple[list[Plan], list[StorePlan], list[RefnetError]]:
+    """Prune, or plan it: the backup folder, and the remote store that is named, or all of them where none is."""
+    plans, errors = run(here, names, plan=plan, much=much) if store in {None, LOCAL} else ([], [])
+    copies, failed = _stores(here, names, store, plan=plan, much=much)
+    return plans, copies, [*errors, *failed]
+
+
 def _stores(
-    here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool
+    here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool, much: bool
 ) -> tuple[list[StorePlan], list[RefnetError]]:
     """Prune the remote store that is named, or all of them where none is."""
     there = here.settings.every_store
@@ -86,9 +106,14 @@ def _stores(
         return [], []
     from refnet.actions.prune_store import prune_store, prune_stores
 
-    return (
-        ([prune_store(here, store, names, plan=plan)], []) if store else prune_stores(here, names, plan=plan)
-    )
+    if not store:
+        return prune_stores(here, names, plan=plan, much=much)
+    try:
+        return [prune_store(here, store, names, plan=plan, much=much)], []
+    except RefnetError as error:
+        if error.code is not Exit.CONFIRM:
+            raise
+        return [], [error]
 
 
 def _span(text: str) -> timedelta:
@@ -126,6 +151,9 @@ def _print(plans: list[Plan], here: Context, *, plan: bool) -> None:
     ]
     if rows:
         render.print_columns(rows)
+    for one in plans:
+        if plan and (much := too_much(one.deleted, moment)):
+            print(f"it asks first: {much.message}")
     count = sum(len(one.deleted) + len(one.leftovers) + len(one.previous_versions) for one in plans)
     stays = sum(decision.keep for one in plans for decision in one.decisions)
     freed = formatting.size(sum(one.bytes_freed for one in plans))

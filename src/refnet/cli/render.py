@@ -120,10 +120,15 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def databases(entries: Sequence[Entry]) -> dict[str, str]:
-    """Return the database of each artifact, by the artifact's name; nothing if all are of the same."""
-    of = {entry.name: entry.identity for entry in entries if entry.source.kind is Kind.DATABASE}
-    found = labels(of.values())
-    return {name: found[identity] for name, identity in of.items()} if len(found) > 1 else {}
+    """Return the database, or the id of another source, of each artifact by its name; nothing if all are of the same."""
+    kinds = {entry.source if entry.source.kind is not Kind.DATABASE else Kind.DATABASE for entry in entries}
+    shown: dict[str, str] = {}
+    for one in kinds:
+        of = {entry.name: entry.whose for entry in entries if one in (entry.source, entry.source.kind)}
+        found = labels(of.values())
+        if len(found) > 1 and (one is Kind.DATABASE or len(found.keys() - {None}) > 1):
+            shown |= {name: found[whose] for name, whose in of.items()}
+    return shown
 
 
 def shrunk(manifest: Manifest) -> str:

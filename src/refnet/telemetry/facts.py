@@ -1,7 +1,7 @@
 """The state of the backups at one moment, from which metrics and messages are made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -66,6 +66,18 @@ class Facts:
         return own
 
     @cached_property
+    def own_stores(self) -> tuple[StoreState, ...]:
+        """The remote stores without the copies of other databases and machines."""
+        found = []
+        for state in self.stores:
+            copies = Catalog.of(state.copies)
+            for source, target in self.targets.items():
+                copies = copies.about(target, source)
+            own = {entry.name for entry in copies.entries}
+            found.append(replace(state, copies=tuple(one for one in state.copies if one.name in own)))
+        return tuple(found)
+
+    @cached_property
     def sources(self) -> tuple[SourceName, ...]:
         """The standard and the configured sources, in their order."""
         return tuple(self.limits)
@@ -86,7 +98,7 @@ class Facts:
             *(check for checks in of_sources for check in checks),
             *(check for checks in kept for check in checks),
             *(check for checks in others for check in checks),
-            *watch_copies(self.stores, self.own, self.limits, self.now, only),
+            *watch_copies(self.own_stores, self.own, self.limits, self.now, only),
             *(() if only else (*watch_checks(self.store_checks, self.now), *watch_bare(self.bare))),
             *store,
         )

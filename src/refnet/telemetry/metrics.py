@@ -273,9 +273,11 @@ def _copies(facts: Facts) -> Iterator[Metric]:
     """Metrics of each remote store, where the settings name one."""
     if not facts.stores:
         return
-    listed = [state for state in facts.stores if not state.trouble]
+    listed = [state for state in facts.own_stores if not state.trouble]
     pairs = [(state, source) for state in listed for source in sorted(state.sources)]
-    newest = [((state.name, source), copy) for state, source in pairs if (copy := state.newest(source))]
+    newest = [
+        ((state.name, source), copy) for state, source in pairs if (copy := state.newest(source, facts.now))
+    ]
     levels, labels = list(CopyLevel), ("store", "source")
     times = ((pair, copy.created.timestamp()) for pair, copy in newest)
     yield _gauge("refnet_store_copy_timestamp_seconds", times, labels)

@@ -13,6 +13,7 @@ from tests.lost_machine import Loss, names
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
+from refnet import wiring
 from refnet.actions.fetch import Request, bring, find, plan
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
@@ -203,3 +204,17 @@ def test_an_acceptance_that_was_signed_comes_back_too(loss: Loss) -> None:
     (entry,) = loss.context.local.entries()
     assert entry.manifest.shrunk
     assert not entry.shrunk
+
+
+def test_what_is_fetched_has_no_number_and_what_is_made_next_comes_after_it(loss: Loss) -> None:
+    held = artifact(3, DATA)
+    assert held.manifest
+    manifest = replace(held.manifest, number=9)
+    loss.sender.send(replace(held, manifest=manifest, entry=Entry(manifest)))
+
+    loss.brought()
+
+    (entry,) = loss.context.local.entries()
+    assert entry.manifest == replace(manifest, number=None)
+    assert wiring.identities(loss.context.settings).of(SourceName.DATABASE).number == 9
+    assert names(loss.brought()) == []

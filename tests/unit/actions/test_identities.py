@@ -13,14 +13,16 @@ import pytest
 from refnet import wiring
 from refnet.actions import files_restore
 from refnet.actions.backup import Options, backup
+from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
 from refnet.actions.context import Context
 from refnet.actions.overview import overview_of
 from refnet.actions.prune import prune
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import SourceId
+from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
 
@@ -255,3 +257,81 @@ def test_a_damaged_record_of_an_identity_is_an_error_with_a_way_out(machine, tex
         one.backup("2")
 
     assert "Remove it" in refused.value.hint
+
+
+def ahead_then_right(one: Machine, days: int = 400) -> tuple[str, str]:
+    """Make an artifact with a clock that is ahead, then one with the right clock; return their names."""
+    right = one.now
+    one.now += timedelta(days=days)
+    wrong = one.backup("with a wrong clock")
+    one.now = right
+    return wrong, one.backup("with the lost file")
+
+
+def test_one_run_with_a_clock_that_was_ahead_decides_no_later_restore(machine):
+    one = machine("a")
+    one.backup("first")
+    _, right = ahead_then_right(one)
+
+    assert one.chosen() == right
+    (one.vault / "note.md").unlink()
+    one.restore()
+    assert (one.vault / "note.md").read_text() == "with the lost file"
+    one.now += timedelta(days=401)  # the day of the wrong clock has come
+    assert one.chosen() == right
+
+
+def test_what_is_dated_in_the_future_is_said_by_plan_list_and_monitor(machine):
+    one = machine("a")
+    one.backup("first", prove=True)
+    wrong, _ = ahead_then_right(one)
+
+    chosen = newest_of(one.context, (VAULT,))[0]
+    assert any(wrong in note and "dated in the future" in note for note in chosen.notes)
+    assert any("dated in the future" in note for note in notes(one.entry(wrong), one.now))
+    one.now += timedelta(days=9)
+    checks = overview_of(one.settings, lambda: one.now, VAULT)().checks
+    says = {check.what: check for check in checks if check.source == VAULT}
+    assert (says["clock"].status, wrong in says["clock"].says) == (Status.WARNING, True)
+    assert says["age"].status is Status.CRITICAL
+    assert "9 d old" in says["age"].says
+
+
+def test_what_is_dated_in_the_future_is_chosen_by_its_name_and_where_there_is_no_other(machine):
+    one = machine("a")
+    one.now += timedelta(days=400)
+    wrong = one.backup("with a wrong clock")
+    one.now -= timedelta(days=400)
+
+    assert one.chosen() == wrong
+    assert choose_to_restore(one.context, VAULT, wrong, None).name == wrong
+    assert any("dated in the future" in note for note in newest_of(one.context, (VAULT,))[0].notes)
+
+
+def test_a_prune_with_a_clock_that_is_ahead_asks_before_it_deletes_the_artifacts_of_many_days(machine):
+    one = machine("a")
+    names = [
+        one.backup(str(day)) for day in range(8) if setattr(one, "now", one.now + timedelta(days=1)) is None
+    ]
+    one.now += timedelta(days=365)
+
+    plans, errors = prune(one.context, (VAULT,))
+
+    assert plans == []
+    assert [error.code for error in errors] == [Exit.CONFIRM]
+    assert "7 artifacts" in errors[0].message
+    assert len(wiring.store(one.settings).entries(VAULT)) == len(names)
+    plans, errors = prune(one.context, (VAULT,), much=True)
+    assert (len(plans[0].deleted), errors) == (7, [])
+
+
+def test_a_prune_of_what_a_night_leaves_does_not_ask(machine):
+    one = machine("a")
+    for day in range(6):
+        one.backup(str(day))
+        one.now += timedelta(days=1)
+    one.now += timedelta(days=30 - 4)
+
+    plans, errors = prune(one.context, (VAULT,))
+
+    assert (len(plans[0].deleted), errors) == (3, [])

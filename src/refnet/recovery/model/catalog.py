@@ -133,6 +133,19 @@ class Catalog:
         now = self.now
         return tuple(entry for entry in self.of_source(source) if entry.ahead(now))
 
+    def notes(self, chosen: Entry) -> tuple[str, ...]:
+        """Return what a plan says of the artifacts that are dated in the future, of which `chosen` may be one."""
+        ahead = {entry.name: entry for entry in self.ahead(chosen.source)}
+        if chosen.name in ahead:
+            return (
+                f"{chosen.name} is dated in the future ({chosen.made:%Y-%m-%d %H:%M} UTC): is the clock right?",
+            )
+        return tuple(
+            f"not chosen: {entry.name} is dated in the future ({entry.made:%Y-%m-%d %H:%M} UTC); name it to restore it"
+            for entry in ahead.values()
+            if entry.complete
+        )
+
     def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
         """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""
         wanted = set(sources)

@@ -37,10 +37,10 @@ class StoreState:
     #: When it was last listed; None: never.
     listed: datetime | None = None
 
-    def newest(self, source: SourceName) -> Copy | None:
-        """Return the newest complete copy of `source`."""
-        found = (one for one in self.copies if one.source == source and one.complete)
-        return max(found, key=lambda one: one.made, default=None)
+    def newest(self, source: SourceName, now: datetime | None = None) -> Copy | None:
+        """Return the newest complete copy of `source`; one that is dated after `now` only if there is no other."""
+        found = Catalog.of((one for one in self.copies if one.source == source), now).newest_complete(source)
+        return found if isinstance(found, Copy) else None
 
 
 def copy_of(copies: Iterable[Copy], manifest: Manifest) -> Copy | None:
@@ -75,7 +75,7 @@ def watch_copies(
             yield _unseen(state, state.trouble, now)
             continue
         for source in sorted(state.sources):
-            newest, copy = catalog.newest_complete(source), state.newest(source)
+            newest, copy = catalog.newest_complete(source), state.newest(source, now)
             if (newest or copy) and only in {None, source}:
                 yield _of_source(state, newest, copy, limits[source], now)
             if only in {None, source}:

@@ -5,7 +5,7 @@ drill that is not due yet.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import median
@@ -120,10 +120,11 @@ def watch(
         now: aware.
         bare: the names of artifacts that `catalog` leaves out, as they are not encrypted.
     """
+    catalog = replace(catalog, now=now)
     times = [entry.made for entry in catalog.entries[:1]] + [run.started for run in history.runs]
     entries, newest = catalog.of_source(name), catalog.newest_complete(name)
     source = _Source(name, entries, newest, history, limits, min(times, default=now), now, bare)
-    checks = [_age(source), *_marks(source)]
+    checks = [_age(source), *_ahead(source), *_marks(source)]
     if newest:
         checks += [_size(source, newest), _proof(source, newest), *_warnings(source, newest)]
         checks += _shrunk(source, newest)
@@ -210,6 +211,15 @@ def _age(source: _Source) -> Check:
         missed = Status.CRITICAL if age > limits.age + limits.interval else Status.WARNING
         return source.check("age", missed, f"{says}, one is due every {formatting.age(limits.interval)}")
     return source.check("age", Status.OK, says)
+
+
+def _ahead(source: _Source) -> list[Check]:
+    """Name the artifacts that are dated in the future beside the newest one, if there are any."""
+    names = [entry.name for entry in source.entries if entry.ahead(source.now) and entry is not source.newest]
+    if not names:
+        return []
+    says = f"dated in the future: {formatting.some(names, 3)}: not counted, and chosen only by name; is the clock right?"
+    return [source.check("clock", Status.WARNING, says)]
 
 
 def _absence(source: _Source) -> Check:

@@ -8,16 +8,21 @@ proven complete artifact of a source is kept, and the newest complete one. Each 
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import artifact_names
+from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention
+
+#: The days whose artifacts a prune deletes at once without a question.
+MOST_DAYS = 3
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,26 @@ def decide(
         if reasons[entry.name]
         else Decision(entry, False, (_why_not(entry, retention, now - since[entry.name]),))
         for entry in ordered
+    )
+
+
+def too_much(deleted: Iterable[Decision], now: datetime) -> RefnetError | None:
+    """Return the error (CONFIRM) for deletions of the artifacts of more than MOST_DAYS days of one source; else None.
+
+    A prune after each night deletes those of one day; one after a clock jumped ahead deletes all but the last.
+    """
+    days: dict[SourceName, list[date]] = {}
+    for one in deleted:
+        days.setdefault(one.entry.source, []).append(one.entry.made.astimezone(UTC).date())
+    much = {source: found for source, found in days.items() if len(set(found)) > MOST_DAYS}
+    if not much:
+        return None
+    count = sum(len(found) for found in much.values())
+    return RefnetError(
+        f"prune would delete {plural(count, 'artifact')} of {', '.join(much)} at once, of {len(set().union(*much.values()))} days:"
+        f" is it really {now:%Y-%m-%d}?",
+        "Nothing of it was deleted. Check it with `refnet prune --plan`, then use --force.",
+        Exit.CONFIRM,
     )
 
 

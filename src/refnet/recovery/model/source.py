@@ -89,6 +89,8 @@ class OpenArtifact:
 
     #: The name of the remote store that it is read from, or "".
     store: str = ""
+    #: For the plan of a restore: what about its choice a clock that was wrong decides, a sentence each.
+    notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -84,6 +84,12 @@ class Identities:
             path = self.handovers / f"{source}.json"
             with explained(path):
                 path.unlink(missing_ok=True)
+
+    def reach(self, source: SourceName, number: int) -> None:
+        """Let the next number of `source` be larger than `number`."""
+        known = self.of(source)
+        if number > known.number:
+            self._write(self.folder / f"{source}.json", replace(known, number=number))
 
     def take_over(self, source: SourceName, whose: SourceId, number: int = 0) -> bool:
         """Continue the source `whose`, whose artifact was restored here, unless this home has an identity of `source`.
