@@ -2,9 +2,12 @@
 
 import sys
 
+from refnet.cli.streams import prepare
+
 
 def run() -> None:
     """Run the command. Ctrl-C while its modules are loading ends it like one right after that."""
+    prepare(sys.argv[1:])
     try:
         from refnet.cli.main import run as command
     except KeyboardInterrupt:

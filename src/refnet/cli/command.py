@@ -26,6 +26,8 @@ from refnet.cli.values import read_without_pydantic
 from refnet.errors import Exit, RefnetError, nearest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+#: `-h` is `--help`, for every command of the root that has these settings.
+HELP = {"help_option_names": ["-h", "--help"]}
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
 DATABASES, FOLDERS = "For databases", "For folders"
 #: Kind of a source → the title of its own options, and those of other titles that it has too.

@@ -172,10 +172,14 @@ def print_json(values: object) -> None:
 
 
 def printable_json(text: str) -> str:
-    """Return the JSON `text` with escapes for the characters in it that could change a terminal, or that UTF-8 cannot encode."""
-    if text.replace("\n", "").isprintable():
+    """Return the JSON `text` with escapes for the characters in it that could change a terminal, or that stdout cannot encode."""
+    wide = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    if text.replace("\n", "").isprintable() and (wide or text.isascii()):
         return text
-    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    return "".join(
+        one if one == "\n" or (one.isprintable() and (wide or one.isascii())) else json.dumps(one)[1:-1]
+        for one in text
+    )
 
 
 def ends_at_plan(

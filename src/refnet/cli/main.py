@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from refnet.cli.command import SHARED, Command, Commands, Group
+from refnet.cli import streams
+from refnet.cli.command import HELP, SHARED, Command, Commands, Group
 from refnet.errors import Exit, RefnetError
 from refnet.signals import interruptible
 
@@ -97,8 +98,6 @@ _LOGS = {
 }
 #: Typer's exit code for a KeyboardInterrupt.
 _INTERRUPTED = 130
-#: Errors of an output: a full disk, a reader that has left.
-_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 class _Root(Group):
@@ -138,6 +137,7 @@ completion_init()  # Typer does it only with options that edit the user's files
 app = typer.Typer(
     name="refnet",
     cls=_Root,
+    context_settings=HELP,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -180,12 +180,18 @@ def run() -> None:
         with _logged(_without_config(_without_keys(sys.argv[1:]))):
             try:
                 app(standalone_mode=True)
+            except SystemExit as ended:
+                sys.stdout.flush()
+                lost = streams.stdout_error()
+                if lost and lost.errno != errno.EPIPE and not ended.code:
+                    raise lost from None
+                raise
             finally:
                 print(end="", flush=True)  # its error is reported here, and not when Python ends
     except OSError as error:  # of the output alone: other errors become a RefnetError where they occur
-        if error.errno not in _NOT_WRITTEN or error.filename is not None:
+        if error.errno not in streams.NOT_WRITTEN or error.filename is not None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries to write the rest once more
+        streams.to_nowhere(1)  # or Python tries to write the rest once more
         if error.errno == errno.EPIPE:
             sys.exit(Exit.FAILED)
         _end(
@@ -213,7 +219,7 @@ def _logged(arguments: list[str]) -> Iterator[None]:
     """Log the start and end of a command of `_LOGS`, if the settings ask for a log."""
     name = _LOGS.get(next(iter(arguments), ""))
     with ExitStack() as log:
-        if name and "--help" not in arguments:
+        if name and not {"--help", "-h"} & {*arguments}:
             from refnet.cli.context import current_settings
 
             settings = current_settings()

@@ -1,7 +1,7 @@
 """The files of a vault: found by what is in them, renewed one by one, each in one step.
 
-Everything goes by handles from the open folder of the vault on: whoever else can write in the vault may put a link
-in the place of a folder or a file at any time, and no symbolic link is followed, and none is replaced.
+Everything goes by handles from the open folder of the vault on: another user who can write in the vault may put a link in
+the place of a folder or a file at any time. No symbolic link is followed, and none is replaced.
 """
 
 import errno
@@ -99,7 +99,7 @@ def _make_folder(at: int, name: str) -> None:
 
 
 def _give(handle: int, owner: os.stat_result) -> None:
-    """As root, give what was created to the user that has `owner`: its reader can go on with it."""
+    """As root, give what was created to the user that has `owner`: its reader can edit it."""
     if os.geteuid() == 0 and owner.st_uid:
         os.fchown(handle, owner.st_uid, owner.st_gid)
 

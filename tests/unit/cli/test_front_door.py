@@ -54,6 +54,11 @@ def test_each_help_fits_in_80_columns_and_says_what_each_value_is(command, monke
     assert "-v, --verbose" in text
 
 
+@pytest.mark.parametrize("command", [(), *(tuple(words.split()) for words in COMMANDS), *GROUPED])
+def test_h_is_help_everywhere(command):
+    assert _printed(*command, "-h") == _printed(*command, "--help")
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_the_help_of_each_command_begins_with_a_sentence_of_60_characters_at_most(words):
     first = COMMANDS[words].help.partition("\n")[0]

@@ -1,0 +1,119 @@
+"""A run whose output nobody can read does its work: stdout or stderr closed, a pipe without a reader, another encoding."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.command import Command
+
+NOTE = "日本語 📚.md"
+
+
+@pytest.fixture
+def refnet(tmp_path: Path) -> Command:
+    """The command, with a vault that has a Japanese name in it."""
+    (tmp_path / "保管庫").mkdir()
+    (tmp_path / "保管庫" / NOTE).write_text("本文")
+    environment = {"REFNET_VAULT_DIR": str(tmp_path / "保管庫")}
+    return Command(tmp_path / "home", tmp_path / "backups", "", environment)
+
+
+def ended(
+    refnet: Command, *arguments: str, shell: str = "", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run it by a shell, whose redirections are `shell`."""
+    program = str(Path(sys.executable).parent / "refnet")
+    line = f'"$@" {shell}'
+    return subprocess.run(
+        ["/bin/sh", "-c", line, "sh", program, *arguments],
+        env=refnet._environment(environment), cwd=refnet.home.parent, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def artifacts(refnet: Command) -> list[dict[str, Any]]:
+    listed = refnet("list", "--json", "obsidian")
+    listed.succeeds()
+    found: list[dict[str, Any]] = listed.json["artifacts"]
+    return found
+
+
+@pytest.mark.parametrize("shell", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("options", [(), ("--json",), ("--verbose",)])
+def test_a_backup_is_made_whatever_is_closed(refnet: Command, shell: str, options: tuple[str, ...]) -> None:
+    done = ended(refnet, "backup", "obsidian", *options, shell=shell)
+
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    (made,) = artifacts(refnet)
+    assert "proven" in json.dumps(made)
+
+
+@pytest.mark.parametrize("end", ["out", "err"])
+def test_a_backup_is_made_where_the_reader_has_left(refnet: Command, end: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = str(Path(sys.executable).parent / "refnet")
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, f"std{end}": writing}
+    done = subprocess.run(
+        [program, "backup", "obsidian", "--verbose"],
+        env=refnet._environment({}), cwd=refnet.home.parent, check=False, **streams,
+    )  # fmt: skip
+    os.close(writing)
+
+    assert b"Traceback" not in (done.stdout or b"") + (done.stderr or b"")
+    assert done.returncode == 0
+    assert len(artifacts(refnet)) == 1
+
+
+def test_a_backup_is_made_where_the_output_does_not_fit_on_its_disk(refnet: Command) -> None:
+    done = ended(refnet, "backup", "obsidian", shell="> /dev/full")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2] == b"refnet: the output cannot be written: No space left on device"
+    assert len(artifacts(refnet)) == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1"])
+def test_names_that_the_output_cannot_encode_are_written_as_escapes(refnet: Command, encoding: str) -> None:
+    done = ended(refnet, "backup", "obsidian", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+    name = artifacts(refnet)[0]["name"]
+    shown = ended(refnet, "show", name, "--files", PYTHONIOENCODING=encoding)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert rb"\u65e5\u672c\u8a9e" in shown.stdout
+    for arguments in (
+        ("show", name, "--files", "--json"),
+        ("settings", "--json"),
+        ("backup", "obsidian", "--json"),
+    ):
+        found = ended(refnet, *arguments, PYTHONIOENCODING=encoding)
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert json.loads(found.stdout)
+    assert NOTE in json.dumps(
+        json.loads(ended(refnet, "show", name, "--files", "--json", PYTHONIOENCODING=encoding).stdout),
+        ensure_ascii=False,
+    )
+    missing = ended(refnet, "restore", "ノート", PYTHONIOENCODING=encoding)
+    assert missing.returncode == 2
+    assert b"Traceback" not in missing.stderr
+
+
+def test_a_command_that_only_prints_ends_when_its_reader_leaves(refnet: Command) -> None:
+    ended(refnet, "backup", "obsidian")
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = str(Path(sys.executable).parent / "refnet")
+    done = subprocess.run(
+        [program, "list"], env=refnet._environment({}), cwd=refnet.home.parent,
+        stdout=writing, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (1, b"")
