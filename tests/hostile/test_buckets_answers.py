@@ -113,6 +113,42 @@ def test_a_list_without_end_ends(answering, monkeypatch) -> None:
     assert "lists more than" in failed(Kind.UNREACHABLE, lambda: bucket.listed(""))
 
 
+def test_a_list_of_empty_answers_ends(answering) -> None:
+    empty = [names(number) for number in range(2, 2000)]
+    bucket = answering(VERSION, packet(102, 1, b"h"), *empty)
+    assert "answers without a name" in failed(Kind.UNREACHABLE, lambda: bucket.listed(""))
+
+
+def test_an_object_in_tiny_parts_ends(answering) -> None:
+    tiny = [packet(103, number, b"x") for number in range(3, 3000)]
+    opened = (VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(100_000, FILE)))
+    bucket = answering(*opened, *tiny)
+    assert "too small parts" in failed(Kind.UNREACHABLE, lambda: bucket.get("a", 1 << 20))
+
+
+#: Sends the first bytes of an answer, and one byte more each 50 ms, for ever.
+DRIPPING = """
+import sys, time
+sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))
+while True:
+    sys.stdout.buffer.write(b"x")
+    sys.stdout.buffer.flush()
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("act", ["list", "get"])
+def test_an_answer_that_drips_ends_and_is_not_tried_again(answering, act) -> None:
+    bucket = answering()
+    bucket._patience = Patience(stall=5, once=1, objects=60, small=60)
+    head = VERSION + packet(102, 1, b"h") + packet(105, 2, *attributes(100_000, FILE)) * (act == "get")
+    bucket._command = [sys.executable, "-c", DRIPPING, (head + struct.pack(">I", 100_000)).hex()]
+    began = time.monotonic()
+    said = failed(Kind.UNREACHABLE, lambda: bucket.listed("") if act == "list" else bucket.get("a", 1 << 20))
+    assert "too slow for what was asked" in said
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize(
     ("answers", "kind", "said"),
     [

@@ -25,11 +25,11 @@ def refnet(tmp_path: Path) -> Command:
 
 
 def ended(
-    refnet: Command, *arguments: str, shell: str = "", **environment: str
+    refnet: Command, *arguments: str, redirected: str = "", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run it by a shell, whose redirections are `shell`."""
+    """Run it by a shell, whose redirections are `redirected`."""
     program = str(Path(sys.executable).parent / "refnet")
-    line = f'"$@" {shell}'
+    line = f'"$@" {redirected}'
     return subprocess.run(
         ["/bin/sh", "-c", line, "sh", program, *arguments],
         env=refnet._environment(environment), cwd=refnet.home.parent, capture_output=True, check=False,
@@ -46,7 +46,7 @@ def artifacts(refnet: Command) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("shell", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("options", [(), ("--json",), ("--verbose",)])
 def test_a_backup_is_made_whatever_is_closed(refnet: Command, shell: str, options: tuple[str, ...]) -> None:
-    done = ended(refnet, "backup", "obsidian", *options, shell=shell)
+    done = ended(refnet, "backup", "obsidian", *options, redirected=shell)
 
     assert b"Traceback" not in done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_a_backup_is_made_where_the_reader_has_left(refnet: Command, end: str) -
 
 
 def test_a_backup_is_made_where_the_output_does_not_fit_on_its_disk(refnet: Command) -> None:
-    done = ended(refnet, "backup", "obsidian", shell="> /dev/full")
+    done = ended(refnet, "backup", "obsidian", redirected="> /dev/full")
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2] == b"refnet: the output cannot be written: No space left on device"

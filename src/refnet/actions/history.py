@@ -18,7 +18,7 @@ from refnet.errors import Exit, RefnetError, nearest
 from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.glob import Glob, TableGlob, composed
-from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source import Counted, OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
@@ -282,7 +282,7 @@ class _Look:
         """Yield each artifact that can be read, oldest snapshot first, and what matches in it."""
         entries = self._entries()
         for number, entry in enumerate(entries):
-            self.context.progress("artifacts", number, len(entries))
+            self.context.progress(Counted("artifacts", "artifacts"), number, len(entries))
             try:
                 versions = self._versions(entry)
             except RefnetError as error:

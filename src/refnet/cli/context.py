@@ -120,11 +120,11 @@ def warn(sentences: Iterable[str]) -> None:
 
 
 @contextmanager
-def progress(title: str, unit: str = "") -> Iterator[Progress]:
+def progress(title: str) -> Iterator[Progress]:
     """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second.
 
-    `unit`: what is counted; "": bytes. --verbose prints each step that has ended instead. REFNET_PROGRESS=json: lines of
-    JSON on stderr, whatever the options are.
+    --verbose prints each step that has ended instead. REFNET_PROGRESS=json: lines of JSON on stderr, whatever the options
+    are.
     """
     if wants_step_lines():
         with steps(title) if output.verbose else nullcontext(silent) as report:
@@ -136,7 +136,7 @@ def progress(title: str, unit: str = "") -> Iterator[Progress]:
         return
     from refnet.cli.progress import Display  # rich.progress takes long to load
 
-    with Display(title, _QUIET, unit) as display:
+    with Display(title, _QUIET) as display:
         yield display
 
 

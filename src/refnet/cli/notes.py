@@ -32,7 +32,7 @@ def notes(
 
     settings = current_settings()
     target = known(servers.existing_server(settings))
-    with progress("vault", "notes") as shown:
+    with progress("vault") as shown:
         done = write_vault(
             target, settings.vault_dir, shown, plan=plan, stubs=stubs, cache=settings.home / "cache"
         )

@@ -21,47 +21,41 @@ from rich.progress import (
 from rich.text import Text
 
 from refnet.recovery.model.formatting import size
+from refnet.recovery.model.source import Counted
 
 #: The speed is that of the last 3 min: a piece of a copy takes 40 s on a slow line.
 _SPEED_SECONDS = 180.0
 
 
 class _Speed(ProgressColumn):
-    """Bytes per second in binary units; rich's own column uses decimal ones."""
+    """Bytes per second in binary units; rich's own column uses decimal ones. Empty for a step that counts things."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
+        speed = None if task.fields["unit"] else task.finished_speed or task.speed
         return Text(f"{size(speed)}/s" if speed else "", style="progress.data.speed")
 
 
 class _Amount(ProgressColumn):
-    """Amount that is done, and the total if it is known, in bytes or in `unit`; empty for a step that has only a name."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
+    """Amount that is done, and the total if it is known, in bytes or in its unit; empty for a step that has only a name."""
 
     def render(self, task: Task) -> Text:
         if task.total is None and not task.completed:
             return Text("")
         amounts = [task.completed, *([] if task.total is None else [task.total])]
-        if self._unit:
-            return Text(f"{'/'.join(f'{amount:,.0f}' for amount in amounts)} {self._unit}")
+        if unit := task.fields["unit"]:
+            return Text(f"{'/'.join(f'{amount:,.0f}' for amount in amounts)} {unit}")
         return Text(" of ".join(map(size, amounts)), style="progress.download")
 
 
 class Display:
-    """Callable as a Progress (step, done, in total) from any thread; appears after `quiet` seconds.
+    """Callable as a Progress (step, done, in total) from any thread; appears after `quiet` seconds."""
 
-    `unit`: what is counted; "": bytes.
-    """
-
-    def __init__(self, title: str, quiet: float, unit: str = "") -> None:
+    def __init__(self, title: str, quiet: float) -> None:
         self._progress = Progress(
             TextColumn("{task.fields[title]}  {task.description}"),
             BarColumn(bar_width=24),
-            _Amount(unit),
-            *([] if unit else [_Speed()]),
+            _Amount(),
+            _Speed(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
@@ -93,7 +87,8 @@ class Display:
                 self._progress.start()
                 self._started = True
             if step not in self._tasks:
-                self._tasks[step] = self._progress.add_task(step, total=total, title=self._title)
+                unit = step.unit if isinstance(step, Counted) else ""
+                self._tasks[step] = self._progress.add_task(step, total=total, title=self._title, unit=unit)
             task = self._tasks[step]
             if self._shown not in {None, task}:
                 self._progress.update(self._shown, visible=False)

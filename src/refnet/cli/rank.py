@@ -50,7 +50,7 @@ def rank(
         plan=plan,
     ):
         return
-    with progress("rank", "papers") as shown:
+    with progress("rank") as shown:
         ranked = ranking.compute(target, shown)
     found = table(target, top, missing=missing)
     if as_json:

@@ -65,16 +65,16 @@ def prepare(arguments: list[str]) -> None:
             os.fstat(number)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY), number)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = _stream(sys.stdout, 1, lasting=name not in _READERS)
     sys.stderr = _stream(sys.stderr, 2, lasting=True)
 
 
 def _stream(stream: TextIO | None, number: int, *, lasting: bool) -> TextIO:
-    before = stream if isinstance(stream, io.TextIOWrapper) else open(number, "w", closefd=False)  # noqa: PTH123, SIM115
+    before = stream if isinstance(stream, io.TextIOWrapper) else open(number, "w", closefd=False)  # noqa: SIM115
     kind = Lasting if lasting else io.TextIOWrapper
     return kind(
-        open(number, "wb", closefd=False),  # noqa: PTH123, SIM115
+        open(number, "wb", closefd=False),
         before.encoding,
         "backslashreplace",
         line_buffering=before.line_buffering or number == 2,

@@ -45,7 +45,7 @@ def summarize(
         count, model = action.plan(target, settings, limit, again=again)
         would(f"summarize {plural(count, 'paper')} by {model} in {acts_on.shown}", plan=True)
         return
-    with progress("summarize", "papers") as shown:
+    with progress("summarize") as shown:
         done = action.summarize(target, settings, limit, again=again, progress=shown)
     if as_json:
         print_json(acts_on.to_json() | done.to_json())

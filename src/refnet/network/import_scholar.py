@@ -14,7 +14,7 @@ from refnet.network.scholar_answers import PROVIDER, Linked, linked
 from refnet.network.writing import lock, retried, write_edges, write_papers
 from refnet.postgres.session import Target
 from refnet.recovery.model import checked
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import Counted, Progress, silent
 
 #: Bytes; a paper with 10,000 citations and all their metadata is about half of it.
 _LARGEST = 64 << 20
@@ -77,7 +77,7 @@ def import_scholar(target: Target, papers: list[Linked], progress: Progress = si
             new += write_edges(cursor, paper, "references", one.references, PROVIDER)
             (paper,) = write_papers(cursor, [one.paper])  # the references may have merged it into another row
             new += write_edges(cursor, paper, "citations", one.citations, PROVIDER)
-            progress("papers", number, len(papers))
+            progress(Counted("papers", "papers"), number, len(papers))
         ((made,),) = cursor.execute("SELECT count(*) FROM papers WHERE id > %s", last).fetchall()
         read = sum(len(one.references) + len(one.citations) for one in papers)
         return Imported(len(papers), read, made, new, sum(one.dropped for one in papers))

@@ -15,7 +15,7 @@ from refnet.network import SESSION, STUB, server_errors
 from refnet.network.closeness import Closest, Graph, Numbers, too_long
 from refnet.network.writing import retried
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import Counted, Progress, silent
 
 with needed("network"):
     import numpy as np
@@ -154,7 +154,7 @@ def _blocks(found: Iterator[Closest], kind: str, papers: Numbers, progress: Prog
     """Return COPY text with a line for each pair: paper, kind, other paper, strength."""
     blocks: list[str] = []
     for part in found:
-        progress(kind.replace("_", "-"), part.done, len(papers))
+        progress(Counted(kind.replace("_", "-"), "papers"), part.done, len(papers))
         columns = (papers[part.papers].tolist(), papers[part.others].tolist(), part.strengths.tolist())
         lines = (
             f"{one}\t{kind}\t{other}\t{strength}\n" for one, other, strength in zip(*columns, strict=True)

@@ -17,7 +17,7 @@ from refnet.network.http_api import Api, RefusedError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.rate_limit import Limiter
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import Counted, Progress, silent
 from refnet.settings import Settings
 
 KIND = "summarize"
@@ -179,7 +179,7 @@ class _Run:
                 continue
             except RefnetError as error:
                 return error
-            progress("summaries", self._ended, self._total)
+            progress(Counted("summaries", "papers"), self._ended, self._total)
         return None
 
     def _queue(self) -> bool:

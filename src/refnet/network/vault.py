@@ -25,7 +25,7 @@ from refnet.network.vault_matches import Matches, matches
 from refnet.network.vault_rows import Wanted
 from refnet.network.vault_views import Index
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import Counted, Progress, silent
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
 BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"
@@ -183,7 +183,7 @@ def _write_notes(
         else:
             _write_note(vault, vault_rows.paper(row), note, known)
         if not count & 0xFF:
-            progress("notes", count, total)
+            progress(Counted("notes", "notes"), count, total)
     return kept
 
 

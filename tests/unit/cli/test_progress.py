@@ -68,8 +68,9 @@ def test_what_is_quick_shows_nothing() -> None:
 STEPS = """
 import time
 from refnet.cli.progress import Display
+from refnet.recovery.model.source import Counted
 
-with Display("title", {quiet}{unit}) as display:
+with Display("title", {quiet}) as display:
     for step, done, total in {steps}:
         display(step, done, total)
         time.sleep(0.15)
@@ -77,18 +78,16 @@ with Display("title", {quiet}{unit}) as display:
 
 
 @pytest.mark.parametrize(
-    ("unit", "step", "shown"),
+    ("step", "shown"),
     [
-        ("", ("load", 5 << 20, 20 << 20), "5.0 MiB of 20.0 MiB"),
-        ("", ("load", 5 << 20, None), "5.0 MiB"),
-        ("", ("load", 30 << 20, 20 << 20), "30.0 MiB"),
-        (", 'notes'", ("write", 1200, 5000), "1,200/5,000 notes"),
+        ("'load', 5 << 20, 20 << 20", "5.0 MiB of 20.0 MiB"),
+        ("'load', 5 << 20, None", "5.0 MiB"),
+        ("'load', 30 << 20, 20 << 20", "30.0 MiB"),
+        ("Counted('write', 'notes'), 1200, 5000", "1,200/5,000 notes"),
     ],
 )
-def test_an_amount_has_its_unit_and_no_total_that_it_exceeds(
-    unit: str, step: tuple[object, ...], shown: str
-) -> None:
-    program = STEPS.replace("{unit}", unit).replace("{steps}", repr([step] * 3))
+def test_an_amount_has_its_unit_and_no_total_that_it_exceeds(step: str, shown: str) -> None:
+    program = STEPS.replace("{steps}", f"[({step})] * 3")
     said = on_a_terminal(0, program)
     assert shown in said
     assert ("20.0 MiB" in said) is ("20.0 MiB" in shown)
@@ -96,7 +95,7 @@ def test_an_amount_has_its_unit_and_no_total_that_it_exceeds(
 
 
 def test_a_step_without_an_amount_shows_its_name_alone() -> None:
-    said = on_a_terminal(0, STEPS.replace("{unit}", "").replace("{steps}", repr([("start", 0, None)] * 3)))
+    said = on_a_terminal(0, STEPS.replace("{steps}", repr([("start", 0, None)] * 3)))
     assert "title  start" in said
     assert " B" not in said
 

@@ -161,6 +161,12 @@ def test_csv_has_two_files_and_no_cell_that_a_spreadsheet_takes_as_a_formula() -
     ]
 
 
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n"])
+def test_no_begin_of_a_cell_makes_a_formula(begin: str) -> None:
+    assert export._cell(f"{begin}1+1") == f"'{begin}1+1"
+    assert export._cell(f"1{begin}") == f"1{begin}"
+
+
 def test_json_is_one_document_with_one_line_for_each_paper() -> None:
     text = exported("json")["network.json"]
     found = json.loads(text)

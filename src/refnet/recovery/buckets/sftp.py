@@ -35,8 +35,9 @@ from refnet.settings.store_url import StoreUrl
 #: The bytes of a write, which every server takes, and of a read; and the requests that are on the way at once.
 _WRITTEN, _ASKED, _WINDOW = 32 * 1024, 128 * 1024, 64
 _READ, _NEW = 0x01, 0x02 | 0x08 | 0x20  # WRITE, CREAT, EXCL
-#: Seconds for one object or one list.
-_LONGEST = 3600.0
+#: The pace that a server must keep, so that none holds a command with answers that bring nothing: bytes and names per
+#: second, and the most answers without a name, or with less than was asked for, of one list or object.
+_BYTES, _NAMES, _EMPTY = 5000, 1000, 100
 #: The most files that are listed.
 _MOST = 1_000_000
 _OPTIONS = (
@@ -59,6 +60,8 @@ class Patience:
 
     #: Without a byte of an answer.
     stall: float = 60.0
+    #: One object or list, besides the time that its bytes or names give it as they come.
+    once: float = 300.0
     #: All attempts of one object.
     objects: float = 600.0
     #: All attempts of a list or a deletion.
@@ -133,7 +136,7 @@ class SftpBucket:
             self.close()
             self._connection = Connection(self._command, self._patience.stall)
         server = self._connection
-        server.deadline = time.monotonic() + _LONGEST
+        server.deadline = time.monotonic() + self._patience.once
         try:
             return act(server)
         except RefusedError as error:
@@ -247,6 +250,7 @@ class SftpBucket:
         content = bytearray(size)
         todo = deque((at, min(_ASKED, size - at)) for at in range(0, size, _ASKED))
         sent: deque[tuple[int, int, int]] = deque()
+        short = 0
         while todo or sent:
             while todo and len(sent) < _WINDOW:
                 at, length = todo.popleft()
@@ -260,7 +264,11 @@ class SftpBucket:
             if not 0 < len(found) <= length:
                 raise AnswerError("the server sent data that was not asked for")
             content[at : at + len(found)] = found
+            server.deadline += len(found) / _BYTES
             if len(found) < length:  # servers may send less
+                short += 1
+                if short > _EMPTY + size // _BYTES:
+                    raise AnswerError("the server sends the object in too small parts")
                 todo.appendleft((at + len(found), length - len(found)))
         return bytes(content)
 
@@ -314,6 +322,7 @@ def _write(server: Connection, path: bytes, data: bytes) -> None:
         for at in range(0, len(data), _WRITTEN):
             if len(sent) == _WINDOW:
                 server.answer(sent.popleft(), Answer.STATUS)
+                server.deadline += _WRITTEN / _BYTES
             sent.append(server.send(Ask.WRITE, handle, (">Q", at), data[at : at + _WRITTEN]))
         for number in sent:
             server.answer(number, Answer.STATUS)
@@ -324,17 +333,23 @@ def _write(server: Connection, path: bytes, data: bytes) -> None:
 def _entries(server: Connection, folder: bytes, left: list[int]) -> Iterator[tuple[str, Attributes]]:
     """Yield what is in `folder`; names that are not ASCII, and . and .., are left out. left: how many may follow."""
     with _opened(server, Ask.OPENDIR, folder) as handle:
-        while True:
+        empty = 0
+        while empty <= _EMPTY:
             try:
                 found = server.ask(Ask.READDIR, handle, wanted=Answer.NAME)
             except RefusedError as error:
                 if error.code == Status.EOF:
                     break
                 raise
-            for _ in range(found.number()):
+            count = found.number()
+            empty += not count
+            server.deadline += min(count, left[0]) / _NAMES
+            for _ in range(count):
                 name, _, attributes = found.text(), found.text(), found.attributes()
                 left[0] -= 1
                 if left[0] < 0:
                     raise AnswerError(f"the server lists more than {_MOST:,} files")
                 if name.isascii() and b"/" not in name and name not in {b".", b".."}:
                     yield name.decode(), attributes
+        if empty > _EMPTY:
+            raise AnswerError(f"the server sent {empty} answers without a name")

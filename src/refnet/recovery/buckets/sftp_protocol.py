@@ -165,7 +165,7 @@ class Connection:
         os.set_blocking(self._out, False)
         self._stall = stall
         #: The end of the current operation, by time.monotonic().
-        self.deadline = time.monotonic() + stall
+        self.deadline = time.monotonic() + stall + 60
         self._read = bytearray()
         self._next = 0
         self._waiting: set[int] = set()
@@ -263,7 +263,10 @@ class Connection:
     def _wait(self, handle: int, event: int) -> None:
         poll = select.poll()
         poll.register(handle, event)
-        if not poll.poll(1000 * max(0.0, min(self._stall, self.deadline - time.monotonic()))):
+        left = self.deadline - time.monotonic()
+        if not poll.poll(1000 * max(0.0, min(self._stall, left))):
+            if left < self._stall:
+                raise AnswerError("the server is too slow for what was asked")
             raise LostError(f"the server did not answer within {self._stall:.0f} s")
 
     def _lost(self) -> LostError:

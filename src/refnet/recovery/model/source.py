@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Compared, Entry, Level, Manifest, Outcome
@@ -19,7 +19,21 @@ from refnet.recovery.model.source_name import SourceName
 MOST_FILES = 1_250_000
 MOST_LIST_BYTES = 512 << 20
 
-#: Called with the current step, the bytes done, and the total bytes (None: unknown). A step of (0, None) has only a name.
+
+class Counted(str):
+    """A step that counts things instead of bytes; `unit` says what: notes, papers."""
+
+    __slots__ = ("unit",)
+    unit: str
+
+    def __new__(cls, step: str, unit: str) -> Self:
+        made = super().__new__(cls, step)
+        made.unit = unit
+        return made
+
+
+#: Called with the current step, and the bytes (Counted: things) done and in all (None: unknown). A step of (0, None) has
+#: only a name.
 Progress = Callable[[str, int, int | None], None]
 
 
