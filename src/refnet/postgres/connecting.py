@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import sql_name
 
 NO_SUCH_DATABASE = "3D000"
+#: Only a function has a context, and a login runs no other.
+LOGIN_TRIGGER = r"\nCONTEXT: "
 #: What gives a URL where nothing else is said.
 URL = "REFNET_DATABASE_URL"
 
@@ -20,8 +22,15 @@ URL = "REFNET_DATABASE_URL"
 class ConnectError(RefnetError):
     """A session could not be opened. `sqlstate`: the server's reason; None if no server answered or it is unknown."""
 
-    def __init__(self, message: str, hint: str, sqlstate: str | None = None, transient: bool = False) -> None:
-        super().__init__(message, hint, transient=transient)
+    def __init__(
+        self,
+        message: str,
+        hint: str,
+        sqlstate: str | None = None,
+        transient: bool = False,
+        code: Exit = Exit.FAILED,
+    ) -> None:
+        super().__init__(message, hint, code, transient)
         self.sqlstate = sqlstate
 
     @property
@@ -46,6 +55,13 @@ _REASONS = (
         "Put it into {named}, or into ~/.pgpass.",
     ),
     _Reason(
+        LOGIN_TRIGGER,
+        "P0001",
+        "an event trigger of {database} at {address} refuses the login of {user}: {said}",
+        "Let its function return for {sql_user} (SELECT evtfoid::regproc FROM pg_event_trigger WHERE evtevent = 'login'), "
+        "or GRANT SET ON PARAMETER event_triggers TO {sql_user}.",
+    ),
+    _Reason(
         r"password authentication failed",
         "28P01",
         "the server at {address} rejects the password of {user}",
@@ -58,7 +74,7 @@ _REASONS = (
         "Create that role, or allow it in the server's pg_hba.conf.",
     ),
     _Reason(
-        r"database .* does not exist",
+        r"database .* does not exist|no such database",  # the second is pgbouncer's
         NO_SUCH_DATABASE,
         "the server at {address} has no database {database}",
         "Create it, or restore a backup into it.",
@@ -138,7 +154,7 @@ def explain(
 
     named: the setting or option with the URL; "": RefNet itself started that server.
     """
-    text = str(error)
+    text = f"ERROR: {error}" if error.sqlstate else str(error)
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
     message = reason.message.format(address=address, database=database, user=user, said=_said(text))
     hint = _OWN_HINT if not named and reason.sqlstate is None else reason.hint

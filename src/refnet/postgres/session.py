@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 import psycopg
@@ -18,9 +19,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.connecting import URL, explain
+from refnet.postgres.connecting import URL, ConnectError, explain
+from refnet.postgres.preparing import Openings, Wanted
 
-#: The settings of every reader: the same rows always give the same text (also for pg_dump, by PGOPTIONS).
+#: The settings of every reader: the same rows always give the same text.
 READER_SETTINGS: Mapping[str, str] = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
@@ -39,6 +41,7 @@ READER_SETTINGS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
 }
+_KNOWN_TO_POOLERS = {"PGTZ": "timezone", "PGDATESTYLE": "datestyle"}
 #: New in PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
 
@@ -50,6 +53,7 @@ CONNECT_SECONDS = 30
 #: libpq reads them whatever parameters are given.
 STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _environment_lock = threading.Lock()
+_openings = Openings()
 
 # psycopg logs errors that it ignores (a rollback on a session that an interrupt broke): keep them off the terminal.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -170,14 +174,27 @@ class Target:
         return replace(self, conninfo=make_conninfo(self.conninfo, dbname=name))
 
     def parameters(self, settings: Mapping[str, str] | None = None, encoding: str | None = None) -> str:
-        """Return libpq's connection string of a session with `settings` from its start; it may contain a password."""
+        """Return libpq's connection string of a session with `settings`; it may contain a password.
+
+        What a session cannot have from its login is missing: see `connect`.
+        """
+        return self._parameters(_openings.at_login(self._wanted(settings, encoding)), encoding)
+
+    def _parameters(self, at_login: Mapping[str, str], encoding: str | None) -> str:
         extra: dict[str, Any] = {"fallback_application_name": "refnet"}
         if not self._in_force("connect_timeout"):
             extra["connect_timeout"] = CONNECT_SECONDS
-        extra["options"] = self._options({"idle_session_timeout": "0", **(settings or {})})
+        extra["options"] = self._options(at_login)
         if encoding:
             extra["client_encoding"] = encoding
         return make_conninfo(self.conninfo, **extra)
+
+    def _wanted(self, settings: Mapping[str, str] | None, encoding: str | None = None) -> Wanted:
+        reads = settings is None or "statement_timeout" in settings
+        encoded = {"client_encoding": encoding} if encoding else {}
+        return Wanted(
+            {"idle_session_timeout": "0", **(settings or {}), **encoded}, (self.address, self.user), reads
+        )
 
     def connect(
         self,
@@ -186,46 +203,66 @@ class Target:
         autocommit: bool = True,
         encoding: str | None = None,
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """Open a session with `settings` from its start.
+        """Open a session with `settings`, which are set by SQL and compared with what is in force.
 
-        ConnectError if that fails: server down, wrong password, no such database …
+        ConnectError if that fails: server down, wrong password, no such database, a pooler that shares sessions …
         idle_session_timeout is off: a session may wait for other work of the same run.
-        Settings with statement_timeout turn transaction_timeout off too, if the server knows it.
+        With statement_timeout, or without settings, transaction_timeout is off too, and so are event triggers where the
+        server knows them and the role may turn them off.
         """
-        conninfo = self.parameters(settings, encoding)
-        try:
+        wanted = self._wanted(settings, encoding)
+
+        def login(at_login: Mapping[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
             with _hidden_variables() if self.own else nullcontext():
-                connection = psycopg.connect(conninfo, autocommit=True)
-        except psycopg.OperationalError as error:
-            raise explain(
-                error,
-                address=self.address,
-                database=self.name,
-                user=self.user,
-                named="" if self.own else self.named,
-            ) from None
-        if encoding == "UTF8":
-            connection.adapters.register_loader("text", _Text)
-        if settings and "statement_timeout" in settings and server_version(connection) >= 17:
-            for name, value in READER_SETTINGS_17.items():
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+                return psycopg.connect(self._parameters(at_login, encoding), autocommit=True)
+
+        try:
+            connection = _openings.open(login, wanted)
+            try:
+                if encoding == "UTF8":
+                    connection.adapters.register_loader("text", _Text)
+                if not self.own:
+                    _openings.poolers.check(connection, self.conninfo, partial(login, {}), self.named)
+                _openings.prepare(connection, wanted)
+            except BaseException:
+                connection.close()
+                raise
+        except psycopg.Error as error:
+            raise self.explained(error) from None
         connection.autocommit = autocommit
         version = connection.info.parameter_status("server_version")
         _log.debug("server: PostgreSQL %s, %s", version, self.display)
         return connection
 
+    def explained(self, error: psycopg.Error) -> ConnectError:
+        """Return why a session could not be opened, as two lines without a secret."""
+        named = "" if self.own else self.named
+        return explain(error, address=self.address, database=self.name, user=self.user, named=named)
+
     def environment(
         self, settings: Mapping[str, str] | None = None, *, encoding: str | None = None
     ) -> dict[str, str]:
-        """Return the environment for psql, pg_dump or pg_restore to use this database; messages are in English."""
+        """Return the environment for psql, pg_dump or pg_restore to use this database; messages are in English.
+
+        search_path, row_security and a read-only mode of `settings` are missing: these programs set them.
+        """
         inherited = {k: v for k, v in os.environ.items() if not (self.own and k.startswith("PG"))}
         names = _variables()
         given = {names[k]: str(v) for k, v in self.parts.items() if k in names and not (self.own and v == "")}
         if settings:
-            given["PGOPTIONS"] = self._options(settings)
+            given["PGOPTIONS"] = self._options(_openings.at_login(self._wanted(settings)))
+            # A pooler that drops options knows these.
+            given |= {
+                variable: settings[name] for variable, name in _KNOWN_TO_POOLERS.items() if name in settings
+            }
         if encoding:
             given["PGCLIENTENCODING"] = encoding
         return {**inherited, "LC_ALL": "C", "PGAPPNAME": "refnet", **given}
+
+    @property
+    def pooled(self) -> bool:
+        """True after a session of this process found a pooler here."""
+        return _openings.poolers.knows(self.conninfo)
 
     def _options(self, settings: Mapping[str, str]) -> str:
         return " ".join(filter(None, [self._in_force("options"), options(settings)]))

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from refnet import servers
 from refnet.errors import RefnetError
 from refnet.network import SESSION
-from refnet.postgres.connecting import explain
+from refnet.postgres.preparing import SET
 from refnet.postgres.session import STUBBORN_VARIABLES, Target
 from refnet.settings import Settings
 from refnet.web.waiting import seen, threaded, within
@@ -132,9 +132,7 @@ class Database:
             ) as session:
                 await session.execute("SELECT 1")
         except psycopg.OperationalError as error:
-            raise explain(
-                error, address=target.address, database=target.name, user=target.user, named=target.named
-            ) from None
+            raise target.explained(error) from None
 
     async def close(self) -> None:
         """Close every session."""
@@ -146,9 +144,12 @@ class Database:
         target = await self.target()
         async with self._opening:
             if self._pool is None:
+                # It refuses a pooler that shares sessions.
+                await threaded(lambda: target.connect(READER).close(), self.threads)
                 pool = AsyncConnectionPool(
                     target.parameters(READER),
                     kwargs={"autocommit": True},
+                    configure=_configure,
                     min_size=1,
                     max_size=SESSIONS,
                     max_waiting=WAITING,
@@ -159,6 +160,11 @@ class Database:
                 await pool.open()
                 self._pool = pool
         return self._pool
+
+
+async def _configure(session: psycopg.AsyncConnection[Any]) -> None:
+    """Set by SQL what no login has."""
+    await session.execute(SET, (list(READER), list(READER.values())))
 
 
 def failure(error: psycopg.Error, target: Target) -> RefnetError:

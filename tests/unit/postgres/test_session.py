@@ -72,7 +72,25 @@ def test_a_password_goes_to_a_child_by_its_environment_alone(monkeypatch: pytest
     child = target.environment({"search_path": "", "datestyle": "ISO, DMY"})
     assert child["PGPASSWORD"] == "sEcret"
     assert (child["PGHOST"], child["PGPORT"], child["PGDATABASE"]) == ("h", "5433", "db")
-    assert child["PGOPTIONS"] == "-c work_mem=1MB -c search_path= -c datestyle=ISO,\\ DMY"
+    assert child["PGOPTIONS"] == "-c work_mem=1MB -c idle_session_timeout=0 -c datestyle=ISO,\\ DMY"
+
+
+def test_the_functions_of_a_login_run_without_the_settings_that_they_may_not_bear() -> None:
+    """A login event trigger finds its tables by the search path, and writes."""
+    target = Target.from_url("postgresql://u@h/db")
+    settings = {
+        "search_path": "",
+        "row_security": "off",
+        "default_transaction_read_only": "on",
+        "timezone": "UTC",
+    }
+    child = target.environment(settings)
+    assert child["PGOPTIONS"] == "-c idle_session_timeout=0 -c timezone=UTC"
+    assert child["PGTZ"] == "UTC"
+    assert (
+        "default_transaction_read_only=off"
+        in target.environment({"default_transaction_read_only": "off"})["PGOPTIONS"]
+    )
 
 
 def test_transaction_timeout_is_named_only_to_servers_that_know_it() -> None:

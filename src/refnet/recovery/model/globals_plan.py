@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.errors import RefnetError
@@ -43,6 +43,8 @@ class GlobalsPlan:
     statements: tuple[Statement, ...]
     #: Each of them stops the restore.
     problems: tuple[RefnetError, ...] = ()
+    #: What of the created roles is not restored.
+    lost: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise the first problem; nothing if there is none."""
@@ -60,6 +62,8 @@ class GlobalsPlan:
         passwords = sum("PASSWORD" in one.tokens for one in self.statements)
         if self.create:
             yield f"  {plural(passwords, 'password')} in the artifact; a role without one cannot log in by password"
+        for one in self.lost:
+            yield f"not restored: {one}"
         for role, kinds in self.differing.items():
             yield f"not changed: role {role}, which exists; different: {', '.join(kinds)}"
         for name, folder in self.tablespaces.items():
@@ -73,6 +77,7 @@ class GlobalsPlan:
             "role_powers": {role: list(found) for role, found in self.powers.items()},
             "differing": {role: list(kinds) for role, kinds in self.differing.items()},
             "missing_tablespaces": dict(self.tablespaces),
+            "not_restored": list(self.lost),
             "problems": [problem.to_json() for problem in self.problems],
         }
 
@@ -85,12 +90,14 @@ def decide(
     *,
     limited: Collection[str] = (),
     role_powers: bool = False,
+    options: bool = True,
 ) -> GlobalsPlan:
     """Plan the creation of the roles of `wanted` that are missing in `live`, both without passwords or with them.
 
     Args:
         limited: the settings that only a superuser may change.
         role_powers: create also roles whose attributes, memberships or settings act beyond their own objects.
+        options: the server knows INHERIT and SET of a membership (16 and newer).
     """
     there = {one.subject for one in live if one.kind is StatementKind.ROLE}
     create = tuple(
@@ -106,11 +113,38 @@ def decide(
     running = [
         one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
     ]
+    lost = _lost(wanted, running, create, options=options)
+    if not options:
+        running = [without_options(one) for one in running]
     running.sort(key=lambda one: _ORDER.index(one.kind))
     refused = () if role_powers else tuple(_powerful(artifact, powers))
     return GlobalsPlan(
-        artifact, server, create, powers, _differing(wanted, live, there), folders, tuple(running), refused
+        artifact,
+        server,
+        create,
+        powers,
+        _differing(wanted, live, there),
+        folders,
+        tuple(running),
+        refused,
+        tuple(lost),
     )
+
+
+def _lost(
+    wanted: tuple[Statement, ...], running: Collection[Statement], create: Collection[str], *, options: bool
+) -> Iterator[str]:
+    """Yield what the roles of `create` do not get."""
+    for one in wanted:
+        if one.subject not in create:
+            continue
+        if one.kind is StatementKind.LABEL and "ROLE" in one.tokens:
+            yield f"the security label of {one.subject} by {one.names[0]}"
+        elif one.kind is StatementKind.MEMBERSHIP:
+            if one not in running:
+                yield f"the membership of {one.subject} in {one.names[0]}, as the server has no such role"
+            elif not options and (off := _false_options(one)):
+                yield f"{' and '.join(off)} FALSE of the membership of {one.subject} in {one.names[0]}, which needs PostgreSQL 16"
 
 
 def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
@@ -161,9 +195,10 @@ def _differing(
 ) -> dict[str, tuple[str, ...]]:
     """Return each role of both that differs → the kinds of its differing statements."""
     both = there & {one.subject for one in wanted if one.kind is StatementKind.ROLE}
+    options = knows_options(wanted) and knows_options(live)
     sides = [
         {
-            (one.subject, one.kind, comparable(one, passwords=False))
+            (one.subject, one.kind, comparable(one, passwords=False, options=options))
             for one in side
             if one.subject in both and one.kind in _ORDER
         }
@@ -175,10 +210,33 @@ def _differing(
     return {role: tuple(sorted(kinds[role])) for role in sorted(kinds)}
 
 
-def comparable(statement: Statement, *, passwords: bool = True) -> tuple[str, ...]:
-    """Return what is compared: not the folder of a tablespace; of a membership's options (16 has more) only ADMIN."""
+def knows_options(statements: Iterable[Statement]) -> bool:
+    """Return whether they say INHERIT of each membership, as of a server of 16 and newer."""
+    return all("INHERIT" in one.tokens for one in statements if one.kind is StatementKind.MEMBERSHIP)
+
+
+def comparable(statement: Statement, *, passwords: bool = True, options: bool = True) -> tuple[str, ...]:
+    """Return what is compared: not the folder of a tablespace; `options`: INHERIT and SET of a membership too."""
     if statement.kind is StatementKind.MEMBERSHIP:
-        return (*statement.tokens[:4], "ADMIN" if "ADMIN" in statement.tokens else "")
+        admin = "ADMIN" if "ADMIN" in statement.tokens else ""
+        return (*statement.tokens[:4], admin, *(_false_options(statement) if options else ()))
     if statement.kind is StatementKind.TABLESPACE:
         return statement.tokens[:-1]
     return statement.tokens if passwords else statement.without("PASSWORD", 2).tokens
+
+
+def without_options(statement: Statement) -> Statement:
+    """Return a membership as a server before 16 takes it, and any other statement as it is."""
+    if statement.kind is not StatementKind.MEMBERSHIP:
+        return statement
+    admin = ("WITH", "ADMIN", "OPTION") if "ADMIN" in statement.tokens else ()
+    return replace(statement, tokens=(*statement.tokens[:4], *admin))
+
+
+def _false_options(statement: Statement) -> tuple[str, ...]:
+    tokens = statement.tokens
+    return tuple(
+        option
+        for option in ("INHERIT", "SET")
+        if option in tokens and tokens[tokens.index(option) + 1] == "FALSE"
+    )

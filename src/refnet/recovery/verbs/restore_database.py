@@ -170,7 +170,7 @@ class _Run:
             tools = self.resources.binaries(self.dump.tools_major(major(plan.facts.version)))
             workers = Workers(tools, self.options.jobs, self.resources.progress)
         state = self.dump.state(lambda: live_state(self.target) if plan.replaces else None)
-        create_database.create_roles(self.admin, self.dump.roles, plan.create_roles)
+        self.notes += create_database.create_roles(self.admin, self.dump.roles, plan.create_roles)
         name = self._name("copy")
         with self._dropped_on_failure(name):
             findings = self._fill(name, state, workers)

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.global_statements import read
 from refnet.recovery.model.globals_plan import GlobalsPlan, decide
@@ -21,6 +21,8 @@ from refnet.recovery.sources.globals.globals_dump import dumped
 
 #: Restores of roles share one lock on a server; no database has this name.
 _LOCK = "roles of this server"
+#: The major since which a membership has INHERIT and SET.
+_WITH_OPTIONS = 16
 #: The settings that only a superuser may change.
 _LIMITED = "SELECT name FROM pg_catalog.pg_settings WHERE context IN ('superuser', 'superuser-backend')"
 
@@ -44,6 +46,7 @@ def plan(
     live = tuple(read(dumped(binaries, target)))
     with target.connect(READER_SETTINGS, encoding="UTF8") as session:
         limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
+        options = server_version(session) >= _WITH_OPTIONS
     return decide(
         artifact.name,
         target.address,
@@ -51,6 +54,7 @@ def plan(
         live,
         limited=limited,
         role_powers=role_powers,
+        options=options,
     )
 
 

@@ -129,3 +129,28 @@ def test_a_missing_tablespace_is_named_with_its_folder() -> None:
     plan = decide("main-globals_1.sql.gz", "db:5432", statements(), ())
     assert plan.tablespaces == {"fast": "/srv/fast"}
     assert any("not created: tablespace fast in /srv/fast" in line for line in plan.lines())
+
+
+def test_options_of_memberships_are_compared_where_both_servers_have_them() -> None:
+    wanted = statements(TEXT.replace("INHERIT TRUE", "INHERIT FALSE, SET FALSE"))
+    assert decide("a", "db", wanted, statements()).differing == {ODD: ("membership",)}
+    old = statements(TEXT.replace(", INHERIT TRUE", ""))
+    assert decide("a", "db", wanted, old).differing == {}
+
+
+def test_what_a_created_role_does_not_get_is_named() -> None:
+    text = TEXT.replace("INHERIT TRUE", "INHERIT FALSE, SET FALSE").replace(
+        "CREATE TABLESPACE",
+        "SECURITY LABEL FOR dummy ON ROLE app IS 'secret';\nGRANT gone TO app;\nCREATE TABLESPACE",
+    )
+    plan = decide("a", "db", statements(text), (), role_powers=True, options=False)
+    assert plan.lost == (
+        f"INHERIT and SET FALSE of the membership of {ODD} in app, which needs PostgreSQL 16",
+        "the security label of app by dummy",
+        "the membership of app in gone, as the server has no such role",
+    )
+    (membership,) = (one for one in plan.statements if one.kind is StatementKind.MEMBERSHIP)
+    assert membership.tokens[-3:] == ("WITH", "ADMIN", "OPTION")
+    assert [line for line in plan.lines() if line.startswith("not restored: ")] == [
+        f"not restored: {one}" for one in plan.lost
+    ]

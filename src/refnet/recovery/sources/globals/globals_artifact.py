@@ -25,7 +25,7 @@ from refnet.recovery.model.global_statements import (
     counted,
     read,
 )
-from refnet.recovery.model.globals_plan import comparable
+from refnet.recovery.model.globals_plan import comparable, knows_options
 from refnet.recovery.model.source import Finding, Made, Proof
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.globals.globals_dump import dumped
@@ -129,13 +129,22 @@ def _in_place(statement: Statement) -> str:
 
 def _compared(cluster: Cluster, binaries: Binaries, statements: tuple[Statement, ...]) -> Finding:
     """Compare with what pg_dumpall writes for the scratch server."""
-    found = _values(read(dumped(binaries, cluster.target(), passwords=True)))
+    there = tuple(read(dumped(binaries, cluster.target(), passwords=True)))
+    options = knows_options(statements) and knows_options(there)
+    found = _values(there, options=options)
     own = {one for one in found if one[1] == cluster.superuser}
-    differing = sorted({f"{kind} {subject}" for kind, subject, _ in _values(statements) ^ (found - own)})
+    expected = _values(statements, options=options)
+    differing = sorted({f"{kind} {subject}" for kind, subject, _ in expected ^ (found - own)})
     reason = f"different on the scratch server: {some(differing)}" if differing else ""
     return Finding("every role and tablespace", Outcome.FAILED if differing else Outcome.PASSED, reason)
 
 
-def _values(statements: Iterable[Statement]) -> set[tuple[StatementKind, str, tuple[str, ...]]]:
+def _values(
+    statements: Iterable[Statement], *, options: bool
+) -> set[tuple[StatementKind, str, tuple[str, ...]]]:
     left_out = {StatementKind.SESSION, StatementKind.LABEL}
-    return {(one.kind, one.subject, comparable(one)) for one in statements if one.kind not in left_out}
+    return {
+        (one.kind, one.subject, comparable(one, options=options))
+        for one in statements
+        if one.kind not in left_out
+    }

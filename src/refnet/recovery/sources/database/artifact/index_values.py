@@ -147,8 +147,17 @@ _ROLE = record(
         **dict.fromkeys(POWERS, flag),
         "connection_limit": _int32,
         "settings": each(_setting, _MOST),
-        "member_of": each(record({"role": _name, "admin": flag}), _MOST),
-    }
+        # Servers before 16 have no further options.
+        "member_of": each(record({"role": _name, "admin": flag}, {"inherit": flag, "set": flag}), _MOST),
+    },
+    # Older versions did not record these.
+    {
+        "valid_until": or_none(text(64, like=r"infinity|[0-9]{4,6}[-0-9:. ]+\+00(?: BC)?")),
+        "comment": or_none(_words),
+        "parameters": each(
+            record({"name": _name, "privilege": one_of({"SET", "ALTER SYSTEM"}), "grantable": flag}), _MOST
+        ),
+    },
 )
 _DATABASE = record(
     {

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import psycopg
 from xxhash import xxh3_128
 
+from refnet.recovery.model.formatting import some
 from refnet.recovery.sources.database.artifact.index_values import POWERS
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot
 
@@ -43,12 +44,26 @@ needed AS (
     UNION SELECT 10 WHERE %s)
 SELECT r.oid::int8, r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
        r.rolreplication, r.rolbypassrls, r.rolconnlimit,
+       r.rolvaliduntil::text, shobj_description(r.oid, 'pg_authid'),
        (SELECT coalesce(array_agg(c ORDER BY c), '{}') FROM unnest(r.rolconfig) c)
 FROM pg_roles r JOIN needed USING (oid) WHERE r.rolname !~ '^pg_' ORDER BY r.rolname
 """
 _MEMBERSHIPS = """
-SELECT member::int8, pg_get_userbyid(roleid)::text, bool_or(admin_option) FROM pg_auth_members
+SELECT member::int8, pg_get_userbyid(roleid)::text, bool_or(admin_option){} FROM pg_auth_members
 WHERE member = ANY (%s::oid[]) GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_MEMBERSHIP = ("role", "admin", "inherit", "set")
+_PARAMETER = ("name", "privilege", "grantable")
+#: Since 16.
+_OPTIONS = ", bool_or(inherit_option), bool_or(set_option)"
+#: Since 15.
+_PARAMETERS = """
+SELECT a.grantee::int8, p.parname::text, a.privilege_type::text, bool_or(a.is_grantable)
+FROM pg_parameter_acl p, aclexplode(p.paracl) a WHERE a.grantee = ANY (%s::oid[]) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+_LABELS = """
+SELECT DISTINCT pg_get_userbyid(objoid)::text FROM pg_shseclabel
+WHERE classoid = 'pg_authid'::regclass AND objoid = ANY (%s::oid[]) ORDER BY 1
 """
 _TABLESPACES = """
 SELECT DISTINCT t.spcname::text FROM pg_tablespace t
@@ -127,17 +142,21 @@ def roles(snapshot: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], .
 
     `bootstrap`: include the cluster's first superuser; the server records no dependency on it.
     """
-    fields = (*POWERS, "connection_limit")
+    fields = (*POWERS, "connection_limit", "valid_until", "comment", "settings")
     rows = snapshot.rows(_ROLES, bootstrap)
+    oids = [row[0] for row in rows]
     member_of: dict[int, list[dict[str, Any]]] = {}
-    for member, role, admin in snapshot.rows(_MEMBERSHIPS, [row[0] for row in rows]):
-        member_of.setdefault(member, []).append({"role": role, "admin": admin})
+    for member, *one in snapshot.rows(_MEMBERSHIPS.format(_OPTIONS if snapshot.major >= 16 else ""), oids):
+        member_of.setdefault(member, []).append(dict(zip(_MEMBERSHIP, one, strict=False)))
+    parameters: dict[int, list[dict[str, Any]]] = {}
+    for grantee, *one in snapshot.rows(_PARAMETERS, oids) if snapshot.major >= 15 else ():
+        parameters.setdefault(grantee, []).append(dict(zip(_PARAMETER, one, strict=True)))
     return tuple(
         {
             "name": name,
-            **dict(zip(fields, values[:-1], strict=True)),
-            "settings": values[-1],
+            **dict(zip(fields, values, strict=True)),
             "member_of": member_of.get(oid, []),
+            "parameters": parameters.get(oid, []),
         }
         for oid, name, *values in rows
     )
@@ -198,4 +217,9 @@ def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> 
 def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
     """Return a sentence for each thing that the database refers to and an artifact does not contain."""
     foreign = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0][0]
-    return (f"the rows of {foreign} foreign tables live on other servers",) if foreign else ()
+    oids = [row[0] for row in snapshot.rows(_ROLES, False)]
+    labelled = [name for (name,) in snapshot.rows(_LABELS, oids)]
+    return (
+        *([f"the rows of {foreign} foreign tables live on other servers"] if foreign else []),
+        *([f"the security labels of roles are not kept: {some(labelled)}"] if labelled else []),
+    )

@@ -88,6 +88,8 @@ def dump(
     with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
         turn()
         pgdump = PgDump(workers.binaries, snapshot, folder, snapshot.chosen(tables))
+        if target.pooled:
+            pgdump.check_settings()
         index = _Run(pgdump, Writer(out), workers).go()
         snapshot.check_alive()
         return index

@@ -14,9 +14,12 @@ from typing import IO, Any
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
-from refnet.processes import run
+from refnet.postgres.preparing import not_in_force, question
+from refnet.postgres.session import READER_SETTINGS
+from refnet.processes import QUICK_SECONDS, run
+from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.source import TransientError
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
@@ -59,6 +62,26 @@ class PgDump:
     def _environment(self) -> dict[str, str]:
         snapshot = self.snapshot
         return snapshot.target.environment(snapshot.reader_settings, encoding=snapshot.encoding)
+
+    def check_settings(self) -> None:
+        """Raise RefnetError (USAGE) where a pooler drops settings that pg_dump does not set itself.
+
+        lc_monetary counts only where a column, a domain or a range is of money.
+        """
+        names = [*_NOT_SET_BY_PG_DUMP, *(["lc_monetary"] if self.snapshot.rows(_MONEY) else [])]
+        settings = {name: READER_SETTINGS[name] for name in names}
+        command: list[str | bytes | Path] = [self.binaries.tool("psql"), "-XqAtc", question(settings)]
+        ran = run([*command, "--no-password"], QUICK_SECONDS, env=self._environment(), capture_output=True)
+        if ran.returncode:
+            raise server_errors.of_program("psql", ran.stderr, "reading the settings of a session failed")
+        if lost := not_in_force(settings, ran.stdout):
+            target = self.snapshot.target
+            fixes = "; ".join(f"ALTER ROLE {sql_name(target.user)} SET {n} = '{settings[n]}'" for n in lost)
+            raise RefnetError(
+                f"the connection pooler at {target.address} drops settings of pg_dump: {', '.join(lost)}",
+                f"Run: {fixes}; and RECONNECT in the pooler. Or set {target.named} to the server's own address.",
+                Exit.USAGE,
+            )
 
     def dump_schema(self) -> None:
         """Write the schema's archive (custom format) to `archive`."""
@@ -122,6 +145,13 @@ class PgDump:
         return server_errors.of_program("pg_dump", stderr, f"pg_dump failed{at}")
 
 
+#: What pg_dump writes depends on them.
+_NOT_SET_BY_PG_DUMP = ("timezone", "bytea_output", "standard_conforming_strings")
+_MONEY = """
+SELECT FROM pg_attribute WHERE atttypid IN (790, 791) AND attrelid >= 16384
+UNION ALL SELECT FROM pg_type WHERE typbasetype IN (790, 791)
+UNION ALL SELECT FROM pg_range WHERE rngsubtype = 790 LIMIT 1
+"""
 _TABLE = re.compile(rb'Dumping the contents of table "(.*)" failed')
 _WAITING = """
 SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)

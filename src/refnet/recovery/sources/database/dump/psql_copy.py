@@ -20,6 +20,7 @@ from typing import Self
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
+from refnet.postgres.preparing import not_in_force, not_kept, question, statements
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
@@ -82,7 +83,7 @@ class PsqlCopy:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
-            env=target.environment({**settings, "default_transaction_read_only": "on"}, encoding=encoding),
+            env=target.environment(settings, encoding=encoding),
         )
         assert self._psql.stdin is not None  # noqa: S101  # for the type checker
         assert self._psql.stdout is not None  # noqa: S101
@@ -95,15 +96,24 @@ class PsqlCopy:
         self._mark = f"SELECT E'\\\\.{end}';\n".encode()
         # Nobody can guess the key, so nothing that follows can make psql run a command.
         self._say(f"\\restrict {secrets.token_hex(24)}\n".encode())
+        self._say(statements(settings))
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n"
         self._say((begin + (f"SET TRANSACTION SNAPSHOT '{snapshot}';\n" if snapshot else "")).encode())
+        self._settings, self._where, self._is_checked = settings, target.address, False
 
     def copy(self, copy: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
         r"""Run `lock`, then `copy`; yield its output in pieces. PsqlError if a statement fails.
 
         A line of `\.` and a random key marks the end: no line of COPY text begins so.
         """
-        self._say(lock + copy + b";\n" + self._mark)
+        if not self._is_checked:
+            if lost := not_in_force(self._settings, b"".join(self._output(question(self._settings)))):
+                raise not_kept(self._where, lost)
+            self._is_checked = True
+        yield from self._output(lock + copy)
+
+    def _output(self, statements: bytes) -> Iterator[bytes]:
+        self._say(statements + b";\n" + self._mark)
         pending = b""
         while True:
             chunk = os.read(self._stdout.fileno(), CHUNK)

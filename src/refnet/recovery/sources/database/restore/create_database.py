@@ -35,6 +35,9 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: *, *| *$)')
 _BARE = re.compile(r'([^",]+)(?:, *|$)')
 #: The keywords of a statement that an artifact may choose.
 _PRIVILEGES = {one: sql.SQL(one) for one in sorted(PRIVILEGES)}
+#: The majors since which memberships have INHERIT and SET, and parameters privileges.
+_WITH_OPTIONS, _WITH_PARAMETERS = 16, 15
+_ON_PARAMETERS = {one: sql.SQL(one) for one in ("SET", "ALTER SYSTEM")}
 #: Attributes with which a role acts as others, reads all rows, or reads all changes.
 _RISKY = ("superuser", "createrole", "replication", "bypassrls")
 _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
@@ -98,15 +101,22 @@ def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
 
 
 def powers(role: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the attributes with which `role` acts beyond its own objects."""
-    return tuple(power.upper() for power in _RISKY if role[power])
+    """Return the attributes and the privileges on parameters with which `role` acts beyond its own objects."""
+    parameters = dict.fromkeys(one["name"] for one in role.get("parameters", ()))
+    return (
+        *(power.upper() for power in _RISKY if role[power]),
+        *(f"may change {name}" for name in parameters),
+    )
 
 
-def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]) -> None:
-    """Create the `wanted` ones of `roles`, with their attributes and without passwords.
+def create_roles(
+    admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]
+) -> tuple[str, ...]:
+    """Create the `wanted` ones of `roles`, with all that they have but passwords; return a sentence for what is lost.
 
     Such a role cannot log in by password until somebody sets one.
     """
+    major, notes = server_version(admin), list[str]()
     chosen = [role for role in roles if role["name"] in set(wanted)]
     try:
         with admin.transaction():
@@ -114,12 +124,14 @@ def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Ite
                 admin.execute(_role(role))
             existing = {name for (name,) in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
             for role in chosen:
-                for statement in (*_memberships(role, existing), *_role_settings(role)):
+                notes += _lost(role, existing, major)
+                for statement in (*_memberships(role, existing, major), *_of_role(role, major)):
                     admin.execute(statement)
     except psycopg.Error as error:
         raise server_errors.of_server(error, "creating roles") from error
     except UnicodeEncodeError as error:
-        raise _no_utf8("a name or a setting of a role") from error
+        raise _no_utf8("a name, a comment or a setting of a role") from error
+    return tuple(notes)
 
 
 def _locale(state: State, major: int) -> Iterator[Statement]:
@@ -270,20 +282,51 @@ def _own_role(admin: Session) -> str:
 
 def _role(role: Mapping[str, Any]) -> sql.Composed:
     powers = " ".join(power.upper() if role[power] else f"NO{power.upper()}" for power in _POWERS)
-    return sql.SQL("CREATE ROLE {} {} CONNECTION LIMIT {}").format(
+    created = sql.SQL("CREATE ROLE {} {} CONNECTION LIMIT {}").format(
         sql.Identifier(role["name"]), sql.SQL(powers), sql.Literal(role["connection_limit"])
     )
+    until = role.get("valid_until")
+    return created + (sql.SQL(" VALID UNTIL {}").format(sql.Literal(until)) if until else sql.SQL(""))
 
 
-def _memberships(role: Mapping[str, Any], existing: set[str]) -> Iterator[sql.Composed]:
+def _memberships(role: Mapping[str, Any], existing: set[str], major: int) -> Iterator[sql.Composed]:
     for one in role["member_of"]:
         if one["role"] in existing:
             grant = sql.SQL("GRANT {} TO {}").format(
                 sql.Identifier(one["role"]), sql.Identifier(role["name"])
             )
-            yield grant + sql.SQL(" WITH ADMIN OPTION" if one["admin"] else "")
+            options = [
+                f"{option.upper()} {'TRUE' if one[option] else 'FALSE'}"
+                for option in ("inherit", "set")
+                if option in one and major >= _WITH_OPTIONS
+            ]
+            options = [*(["ADMIN OPTION"] if one["admin"] else []), *options]
+            yield grant + sql.SQL(f" WITH {', '.join(options)}" if options else "")
 
 
-def _role_settings(role: Mapping[str, Any]) -> Iterator[sql.Composed]:
+def _lost(role: Mapping[str, Any], existing: set[str], major: int) -> Iterator[str]:
+    """Yield a sentence for each thing of `role` that this server lacks."""
+    for one in role["member_of"]:
+        name = f"the membership of {role['name']} in {one['role']}"
+        off = [option.upper() for option in ("inherit", "set") if not one.get(option, True)]
+        if one["role"] not in existing:
+            yield f"not restored: {name}, as the server has no such role"
+        elif off and major < _WITH_OPTIONS:
+            yield f"{name} is wider than it was: PostgreSQL {major} has no {' nor '.join(off)} FALSE"
+    if role.get("parameters") and major < _WITH_PARAMETERS:
+        yield f"not restored: the privileges of {role['name']} on parameters, which PostgreSQL {major} does not have"
+
+
+def _of_role(role: Mapping[str, Any], major: int) -> Iterator[sql.Composed]:
+    name = sql.Identifier(role["name"])
     for setting in role["settings"]:
-        yield sql.SQL("ALTER ROLE {} SET ").format(sql.Identifier(role["name"])) + _assignment(setting)
+        yield sql.SQL("ALTER ROLE {} SET ").format(name) + _assignment(setting)
+    if role.get("comment") is not None:
+        yield sql.SQL("COMMENT ON ROLE {} IS {}").format(name, sql.Literal(role["comment"]))
+    for one in role.get("parameters", ()) if major >= _WITH_PARAMETERS else ():
+        yield sql.SQL("GRANT {} ON PARAMETER {} TO {}{}").format(
+            _ON_PARAMETERS[one["privilege"]],
+            sql.Identifier(one["name"]),
+            name,
+            sql.SQL(" WITH GRANT OPTION" if one["grantable"] else ""),
+        )

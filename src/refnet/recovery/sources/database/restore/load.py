@@ -17,6 +17,7 @@ from typing import Self
 
 import psycopg
 
+from refnet.postgres.preparing import statements
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.sources.database import server_errors
@@ -233,6 +234,7 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _data_text(self) -> Iterator[bytes]:
         """Yield that section; in a scratch server without the rows, which sessions of their owners load meanwhile."""
+        yield statements(self._settings)
         for member in self._index.members_of(MemberKind.DATA):
             pieces = self._counted(self._reader.raw(member))
             yield from self._without_rows(member, pieces) if self._logins else pieces

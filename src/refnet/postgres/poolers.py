@@ -1,0 +1,118 @@
+"""Poolers between RefNet and the server: those that give each transaction another session of the server are refused.
+
+Settings would reach other clients there, and pg_dump, which sets its own before it begins its transaction, would read
+without them. Nothing is set before this is known: the id of the server's process is the only mark.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+
+from refnet.errors import Exit
+from refnet.postgres.connecting import ConnectError
+
+Session = psycopg.Connection[tuple[Any, ...]]
+
+#: Sent at login; a pooler that drops what a client sends there drops this as well.
+MARK = "refnet.session"
+_SIGNS = f"SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('{MARK}', true)"
+_PROCESS = "SELECT pg_catalog.pg_backend_pid(), extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text"
+_DIRECT = """
+SELECT concat(coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), 'HOST'), ':', pg_catalog.current_setting('port'))
+"""
+#: Logins one after the other: each may reach another process of a pooler that has several.
+_ROUNDS = 24
+#: Seconds: for an answer while both sessions are open, and for which a result holds.
+_ANSWER, _HOLDS = 15.0, 300.0
+_HINT = "Set {named} to the server's own address ({direct}), or to a pool with pool_mode = session."
+
+
+class PoolerError(ConnectError):
+    """A pooler is between RefNet and the server, and its sessions cannot be used."""
+
+
+class Poolers:
+    """The poolers of this process's connections: what is known of each."""
+
+    def __init__(self) -> None:
+        #: When the pooler behind a connection string was found to keep sessions apart.
+        self._accepted: dict[str, float] = {}
+
+    def knows(self, conninfo: str) -> bool:
+        """Return whether a pooler was found behind `conninfo`."""
+        return conninfo in self._accepted
+
+    def check(self, session: Session, conninfo: str, open_another: Callable[[], Session], named: str) -> None:
+        """Look whether `session`, in which nothing was set yet, is a pooler's; PoolerError for an unusable pooler.
+
+        conninfo, open_another: of the same connection. named: what gave its URL, for the error.
+        """
+        row = session.execute(_SIGNS).fetchone()
+        if row and row[0] == session.info.backend_pid and row[1]:
+            return
+        if time.monotonic() - self._accepted.get(conninfo, float("-inf")) > _HOLDS:
+            _keeps_sessions_apart(session, open_another, named)
+            self._accepted[conninfo] = time.monotonic()
+
+
+def _keeps_sessions_apart(session: Session, open_another: Callable[[], Session], named: str) -> None:
+    """Raise PoolerError where the server's process behind `session` changes, or serves another client beside it."""
+    at = f"the connection pooler at {session.info.host}:{session.info.port}"
+    mine = session.execute(_PROCESS).fetchone()
+    for _ in range(_ROUNDS):
+        with _another(open_another, session, at, named) as other:
+            try:
+                other.execute("BEGIN")
+                serving = other.execute(_PROCESS).fetchone()
+            except psycopg.errors.ProtocolViolation:
+                raise _shares(session, at, "statement", named) from None
+            # Last, as it waits where the pool has one session for both.
+            if serving == mine or session.execute(_PROCESS).fetchone() != mine:
+                other.rollback()
+                raise _shares(session, at, "transaction", named)
+
+
+@contextmanager
+def _another(open_another: Callable[[], Session], session: Session, at: str, named: str) -> Iterator[Session]:
+    """Open another session; PoolerError where the pooler does not serve both."""
+    expired = threading.Event()
+    with open_another() as other:
+
+        def expire() -> None:
+            expired.set()
+            for each in (session, other):
+                with socket.socket(fileno=os.dup(each.fileno())) as link, suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_ANSWER, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield other
+        except psycopg.OperationalError:
+            if not expired.is_set():
+                raise
+            raise PoolerError(
+                f"{at} gives RefNet no second session within {_ANSWER:.0f} s",
+                f"Raise its pool_size (a backup needs --jobs and three more), or set {named} to the server's own address.",
+                transient=True,
+            ) from None
+        finally:
+            timer.cancel()
+
+
+def _shares(session: Session, at: str, mode: str, named: str) -> PoolerError:
+    (direct,) = session.execute(_DIRECT).fetchone() or ("",)
+    return PoolerError(
+        f"{at} gives each {mode} another session of the server (pool_mode = {mode})",
+        _HINT.format(named=named, direct=direct),
+        code=Exit.USAGE,
+    )

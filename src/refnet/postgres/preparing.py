@@ -1,0 +1,146 @@
+"""Opens sessions with the settings that RefNet needs: set by SQL, and compared with what is in force.
+
+At login a session gets little: a pooler drops it, and the functions of login event triggers run under it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from refnet.errors import Exit
+from refnet.postgres.connecting import LOGIN_TRIGGER, ConnectError
+from refnet.postgres.poolers import MARK, Poolers, Session
+
+#: A function that a login runs may not find its tables, or not write, with these; they are set after it.
+_AFTER_LOGIN = {"search_path": None, "row_security": None, "default_transaction_read_only": "on"}
+#: Both since 17. Event triggers would write into what is compared, or refuse what is restored.
+_LIMIT = "transaction_timeout"
+_SILENT, _UNLIMITED = {"event_triggers": "off"}, {_LIMIT: "0"}
+
+#: Sets settings of a session: a list of names and one of values.
+SET = """
+SELECT s.name, pg_catalog.set_config(s.name, s.value, false)
+FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS s(name, value)
+"""
+_IN_FORCE = "SELECT s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.unnest(%s::pg_catalog.text[]) AS s(name)"
+_MAY_SILENCE = "SELECT pg_catalog.has_parameter_privilege('event_triggers', 'SET')"
+_SINCE = 17
+
+#: The server's address and the role.
+Who = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The settings of a session, and whose it is."""
+
+    settings: Mapping[str, str]
+    who: Who
+    #: It reads or restores for RefNet, not for the application.
+    reads: bool
+
+
+class Openings:
+    """The knowledge that this process gained from the sessions that it opened."""
+
+    def __init__(self) -> None:
+        self.poolers = Poolers()
+        #: Poolers that refuse options at login.
+        self._without_options: set[Who] = set()
+        #: Who may turn event triggers off.
+        self._silencing: set[Who] = set()
+        #: On servers that know transaction_timeout.
+        self._unlimited: set[Who] = set()
+
+    def at_login(self, wanted: Wanted) -> dict[str, str]:
+        """Return the settings that a session, or a program, can have from its login."""
+        if wanted.who in self._without_options:
+            return {}
+        kept = {
+            name: value
+            for name, value in wanted.settings.items()
+            if name not in _AFTER_LOGIN or _AFTER_LOGIN[name] not in {None, value}
+        }
+        return kept | self._newer(wanted)
+
+    def _newer(self, wanted: Wanted) -> dict[str, str]:
+        """Return the settings of a session that reads, as far as its server is known to have them."""
+        if not wanted.reads:
+            return {}
+        unlimited = _UNLIMITED if wanted.who in self._unlimited and _LIMIT not in wanted.settings else {}
+        return {**unlimited, **(_SILENT if wanted.who in self._silencing else {})}
+
+    def open(self, login: Callable[[Mapping[str, str]], Session], wanted: Wanted) -> Session:
+        """Log in, without what a pooler refuses, and without a login event trigger that fails where that is allowed."""
+        first: psycopg.OperationalError | None = None
+        while True:
+            try:
+                return login(self.at_login(wanted) | self._mark(wanted.who))
+            except psycopg.OperationalError as error:
+                if not self._learns(str(error), wanted, again=first is not None):
+                    raise first or error from None
+                first = error
+
+    def _mark(self, who: Who) -> dict[str, str]:
+        return {} if who in self._without_options else {MARK: "on"}
+
+    def _learns(self, said: str, wanted: Wanted, *, again: bool) -> bool:
+        """Return whether another login may succeed after the error `said`. again: it is not the first."""
+        who = wanted.who
+        if "unsupported startup parameter" in said and who not in self._without_options:
+            self._without_options.add(who)
+        elif who in self._unlimited and _LIMIT in said:  # another server answers there now
+            self._unlimited.discard(who)
+        elif who in self._silencing and "event_triggers" in said:
+            self._silencing.discard(who)
+            return not again
+        elif wanted.reads and who not in self._silencing and re.search(LOGIN_TRIGGER, said) and not again:
+            self._silencing.add(who)
+        else:
+            return False
+        return True
+
+    def prepare(self, session: Session, wanted: Wanted) -> None:
+        """Give `session` its settings and compare them with what is in force; psycopg.Error, ConnectError."""
+        settings, who = dict(wanted.settings), wanted.who
+        if wanted.reads and session.info.server_version // 10_000 >= _SINCE:
+            self._unlimited.add(who)
+            if who not in self._silencing and session.execute(_MAY_SILENCE).fetchone() == (True,):
+                self._silencing.add(who)
+            settings |= self._newer(wanted)
+        given = session.execute(SET, (list(settings), list(settings.values()))).fetchall()
+        found = session.execute(_IN_FORCE, (list(settings),)).fetchall()
+        if lost := set(given) - set(found):
+            raise not_kept(who[0], {str(name) for name, _ in lost})
+
+
+def statements(settings: Mapping[str, str]) -> bytes:
+    """Return the SQL by which a psql sets `settings`."""
+    return "".join(f"SET {name} = '{value}';\n" for name, value in settings.items()).encode()
+
+
+def question(settings: Iterable[str]) -> bytes:
+    """Return the query whose answer, one value a line, `not_in_force` takes."""
+    return b"VALUES " + ", ".join(f"(pg_catalog.current_setting('{name}'))" for name in settings).encode()
+
+
+def not_in_force(settings: Mapping[str, str], answer: bytes) -> list[str]:
+    """Return the names of the `settings` that the session with this `answer` of psql does not have."""
+    shown = dict(zip(settings, answer.decode(errors="replace").splitlines(), strict=False))
+    # An empty search_path is shown quoted, and ISO with the order of days and months.
+    return [
+        name for name, value in settings.items() if shown.get(name, "").strip('"').split(", ")[0] != value
+    ]
+
+
+def not_kept(where: str, names: Iterable[str]) -> ConnectError:
+    """Return the error of a session that lost settings."""
+    return ConnectError(
+        f"the session at {where} does not keep its settings: {', '.join(sorted(names))}",
+        "A pooler takes them away: connect to the server's own address.",
+        code=Exit.USAGE,
+    )

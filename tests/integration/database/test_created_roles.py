@@ -1,0 +1,94 @@
+"""`--create-roles` makes roles as they were: pg_dumpall says so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmarks.throwaway import throwaway
+from tests.integration.database.library import LIBRARY, artifact_of, held, restore
+
+from refnet.postgres.binaries import Binaries, installed
+from refnet.postgres.cluster import Cluster
+
+#: A member of 15 has no options of its own; NOINHERIT stands for them.
+ROLES = """
+CREATE ROLE staff NOLOGIN;
+CREATE ROLE outer_staff NOLOGIN;
+CREATE ROLE curator LOGIN NOINHERIT CREATEDB CONNECTION LIMIT 3 VALID UNTIL '2031-02-03 04:05:06.789+09';
+CREATE ROLE plain LOGIN VALID UNTIL 'infinity';
+COMMENT ON ROLE curator IS E'it''s \\\\ here\\n; SELECT 1';
+ALTER ROLE curator SET work_mem = '7MB';
+ALTER ROLE plain SET search_path = 'x y', public;
+GRANT staff TO plain WITH ADMIN OPTION;
+GRANT outer_staff TO staff;
+"""
+OPTIONS = """
+GRANT staff TO curator WITH INHERIT FALSE, SET FALSE;
+GRANT outer_staff TO curator WITH ADMIN OPTION, INHERIT TRUE, SET FALSE;
+GRANT outer_staff TO plain WITH INHERIT FALSE;
+"""
+PARAMETERS = """
+GRANT SET ON PARAMETER log_statement TO curator WITH GRANT OPTION;
+GRANT ALTER SYSTEM ON PARAMETER work_mem TO plain;
+"""
+OWNED = """
+ALTER TABLE jobs OWNER TO curator; ALTER TABLE papers OWNER TO plain; GRANT SELECT ON papers TO staff, outer_staff;
+"""
+SERVERS = {one.major: one for one in installed(None) if one.has_server}
+
+
+def _roles(cluster: Cluster) -> list[str]:
+    """What pg_dumpall writes of the roles, without their passwords."""
+    command = [cluster.binaries.tool("pg_dumpall"), "--roles-only", "--no-role-passwords"]
+    ran = subprocess.run(command, env=cluster.target().environment(), capture_output=True, check=True)
+    return [line for line in ran.stdout.decode().splitlines() if not line.startswith(("\\", "--"))]
+
+
+@pytest.fixture(params=sorted(SERVERS))
+def library(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
+    binaries = SERVERS[request.param]
+    with throwaway(binaries, base=short_folder / f"roles-{os.urandom(4).hex()}") as cluster:
+        major = binaries.major
+        with cluster.target().connect() as admin:
+            admin.execute(ROLES + (OPTIONS if major >= 16 else "") + (PARAMETERS if major >= 15 else ""))
+            admin.execute("CREATE DATABASE library")
+        with cluster.target("library").connect() as session:
+            session.execute(LIBRARY + OWNED)
+        yield cluster
+
+
+def test_created_roles_are_as_pg_dumpall_wrote_them(library: Cluster, short_folder: Path) -> None:
+    dump = held(artifact_of(library.target("library"), library.binaries))
+    with throwaway(library.binaries, base=short_folder / f"roles-{os.urandom(4).hex()}") as empty:
+        done = restore(empty.target("library"), dump, library.binaries, create_roles=True, role_powers=True)
+        assert _roles(empty) == _roles(library)
+        assert not [note for note in done.notes if "role" in note or "membership" in note]
+
+
+def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Cluster, short_folder: Path) -> None:
+    major = library.binaries.major
+    older = next((one for one in SERVERS.values() if one.major < 16), None)
+    if older is None or major < 16:
+        pytest.skip("needs a server before 16 and one since")
+    roles = held(artifact_of(library.target("library"), library.binaries)).roles
+    with throwaway(older, base=short_folder / f"roles-{os.urandom(4).hex()}") as empty:
+        from refnet.recovery.sources.database.restore.create_database import create_roles
+
+        with empty.target().connect() as admin:
+            notes = create_roles(admin, roles, [role["name"] for role in roles if role["name"] != "refnet"])
+    assert (
+        "the membership of curator in staff is wider than it was: PostgreSQL 15 has no INHERIT nor SET FALSE"
+        in notes
+    )
+    assert len(notes) == 3
+
+
+def test_a_privilege_on_a_parameter_is_a_power(library: Cluster, wheel: Binaries, short_folder: Path) -> None:
+    if library.binaries.major != wheel.major:
+        pytest.skip("one server is enough")
+    dump = held(artifact_of(library.target("library"), wheel))
+    assert dump.wanted().powers["curator"] == ("may change log_statement",)
