@@ -147,7 +147,9 @@ def test_the_installed_command_backs_up_proves_and_restores(
 def test_the_documents_list_the_extras_of_the_package() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     table = (ROOT / "docs" / "install.md").read_text().partition("## Extras")[2].partition("## ")[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == sorted(extras, key=table.index)
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == sorted(
+        extras, key=lambda name: table.index(f"| `{name}`")
+    )
 
 
 def test_the_documents_name_the_paths_that_root_uses() -> None:

@@ -10,14 +10,6 @@ from dataclasses import is_dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer._click.core import ParameterSource
-from typer._click.exceptions import (
-    BadParameter,
-    MissingParameter,
-    NoArgsIsHelpError,
-    NoSuchOption,
-    UsageError,
-)
 from typer.core import TyperCommand, TyperGroup
 
 from refnet.cli.examples import EXAMPLES
@@ -28,6 +20,8 @@ from refnet.errors import Exit, RefnetError, nearest
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: `-h` is `--help`, for every command of the root that has these settings.
 HELP = {"help_option_names": ["-h", "--help"]}
+#: Typer exports BadParameter of its errors of usage; the others are told apart by their names.
+_UsageError: Any = typer.BadParameter.__base__
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
 DATABASES, FOLDERS = "For databases", "For folders"
 #: Kind of a source → the title of its own options, and those of other titles that it has too.
@@ -91,9 +85,9 @@ class _Shared:
             parsed: list[str] = parent.parse_args(ctx, args)
             if not ctx.resilient_parsing:
                 _refuse_other_kind(self, ctx)
-        except NoArgsIsHelpError:
-            raise
-        except UsageError as error:
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                raise
             raise _usage(error, ctx) from None
         if output.quiet and output.verbose:
             raise RefnetError("--quiet and --verbose exclude each other", "Omit one of them.", Exit.USAGE)
@@ -220,7 +214,7 @@ def _refuse_other_kind(command: Any, ctx: Any) -> None:
         for title in (DATABASES, FOLDERS)
         for one in groups.get(title, ())
         if title != _OWN.get(kind) and one.name not in _OF_KIND.get(kind, ())
-        if ctx.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+        if ctx.get_parameter_source(one.name).name == "COMMANDLINE"
     ]
     if kind and wrong:
         names, only = zip(*wrong, strict=True)
@@ -247,13 +241,13 @@ def _is_control(character: str) -> bool:
 
 
 def _usage(error: Any, ctx: Any) -> RefnetError:
-    near = ""
-    if isinstance(error, NoSuchOption):
+    near, kind = "", type(error).__name__
+    if kind == "NoSuchOption":
         message = f"there is no option {error.option_name[:100]}"
         near = f"Did you mean {error.possibilities[0]}? " if error.possibilities else ""
-    elif isinstance(error, MissingParameter):
+    elif kind == "MissingParameter":
         message = f"{_name(error.param)} is missing"
-    elif isinstance(error, BadParameter):
+    elif isinstance(error, typer.BadParameter):
         param: Any = error.param
         numeric = getattr(param, "min", None) is not None
         wrong = (

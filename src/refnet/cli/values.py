@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from typer._click.exceptions import BadParameter
-from typer._coercion import RuntimeParam
+import typer
+from typer.core import RuntimeParam  # type: ignore[attr-defined]  # Typer's own annotation names it
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class _Value(RuntimeParam):
         try:
             return [*map(self.read, value)] if isinstance(value, (list, tuple)) else self.read(value)
         except ValueError as error:
-            raise BadParameter(str(error), ctx=ctx, param=param) from None
+            raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
 
 
 def read_without_pydantic(param: Any) -> Any:
@@ -34,7 +34,8 @@ def read_without_pydantic(param: Any) -> Any:
     if kind is int and about.min is not None:
         read = _number(about.min, about.max)
     if read:
-        param._runtime_param = _Value(about, described.annotation, read)
+        value = _Value(about, described.annotation, read)
+        param.get_runtime_param = lambda: value
     return param
 
 

@@ -101,7 +101,7 @@ def find(major: int | None, configured: Path | None, *, server: bool = False) ->
     """Return the programs for a server of `major`: of that major, else of the next newer one, never of an older one.
 
     Args:
-        major: None: for a new cluster, from the configured folder, the wheel, else the newest.
+        major: None: for a new cluster, from the configured folder, else the newest of the machine, else the wheel.
         configured: the setting postgres.bin_dir.
         server: initdb and postgres are needed too.
 
@@ -118,12 +118,12 @@ def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binarie
     if not suitable:
         raise _missing(major, found, server=server)
     if major is None:
-        return min(suitable, key=lambda each: (_FOR_NEW.get(each.origin, 2), -each.major))
+        return min(suitable, key=lambda each: (_FOR_NEW.get(each.origin, 1), -each.major))
     return min(suitable, key=lambda each: each.major)  # min takes the first of equals
 
 
-#: Origin → rank for a new cluster; the others follow, the newest first.
-_FOR_NEW = {"configured": 0, "wheel": 1}
+#: Origin → rank for a new cluster; of one rank the newest comes first.
+_FOR_NEW = {"configured": 0, "wheel": 2}
 
 
 def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]:
@@ -183,7 +183,7 @@ def _missing(major: int | None, found: list[Binaries], *, server: bool) -> Refne
     package = f"postgresql{'' if server else '-client'}{f'-{major}' if major else ''}"
     return RefnetError(
         f"no {what} of {wanted} on this machine (found: {have or 'none'})",
-        f"Install them (Debian: apt install {package}), or set postgres.bin_dir to their folder.",
+        f"Install them (Debian: apt install {package}), or RefNet's extra `postgres`; or set postgres.bin_dir to their folder.",
     )
 
 

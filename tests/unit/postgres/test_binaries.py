@@ -43,12 +43,14 @@ def test_of_the_same_major_the_first_in_order_is_taken(tmp_path: Path) -> None:
     assert choose(found, 18, server=True).origin == "system"
 
 
-def test_a_new_cluster_takes_the_configured_programs_then_the_wheels_then_the_newest(tmp_path: Path) -> None:
+def test_a_new_cluster_takes_the_configured_programs_then_the_newest_installed_then_the_wheels(
+    tmp_path: Path,
+) -> None:
     system, wheel = _each(tmp_path, 19, 17), _each(tmp_path, 18, origin="wheel")
     configured = _each(tmp_path, 16, origin="configured")
     assert choose(configured + system + wheel, None, server=True).origin == "configured"
-    assert choose(system + wheel, None, server=True).origin == "wheel"
-    assert choose(system, None, server=True).major == 19
+    assert choose(wheel + system, None, server=True).major == 19
+    assert choose(wheel, None, server=True).origin == "wheel"
 
 
 def test_client_tools_alone_are_no_server(tmp_path: Path) -> None:
