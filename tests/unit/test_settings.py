@@ -107,6 +107,14 @@ def test_an_unknown_key_or_a_bad_value_is_an_error_that_names_it(
     [
         ("jbos = 3\n", {}, "Did you mean jobs?"),
         ("[retention]\ndatabse = 'days=3'\n", {}, "Did you mean retention.database?"),
+        ("[retention]\ndaly = 5\n", {}, "refnet.toml.example lists every setting."),
+        ("[schedule]\nvault_dir = 'x'\n", {}, "Did you mean vault_dir, outside of the table [schedule]?"),
+        (
+            "[databases.shop]\nurl = 'postgresql://x/y'\njobs = 2\n",
+            {},
+            "Did you mean jobs, outside of the table [databases.shop]?",
+        ),
+        ("[schedule]\ndril = 'off'\n", {}, "Did you mean schedule.drill?"),
         ("", {"REFNET_BACKUP_DIRR": "/x"}, "Did you mean REFNET_BACKUP_DIR?"),
         ("zzz = 3\n", {}, "refnet.toml.example lists every setting."),
     ],

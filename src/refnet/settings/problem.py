@@ -88,13 +88,18 @@ def short(text: str) -> str:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
+    """Return the question for what was meant: a key of this name outside of its table, one of its table, any other."""
     from difflib import get_close_matches  # costs time, and only here
 
-    known = sorted(known)
-    same = name[: name.rfind(".") + 1]  # what all share, such as databases.shop., makes none of them likely
-    same = same if all(one.startswith(same) for one in known) else ""
-    near = get_close_matches(name[len(same) :][:_LONGEST], [one[len(same) :] for one in known], 1)
-    return f"Did you mean {same}{near[0]}? " if near else ""
+    table, dot, key = name.rpartition(".")
+    inside = sorted(one for one in known if one.rpartition(".")[0] == table)
+    outside = sorted({*known} - {*inside})
+    if dot and key in outside:
+        return f"Did you mean {key}, outside of the table [{short(table)}]? "
+    if near := get_close_matches(key[:_LONGEST], [one.rpartition(".")[2] for one in inside], 1):
+        return f"Did you mean {table}{dot}{near[0]}? "
+    near = get_close_matches(name[:_LONGEST], outside, 1, 0.8 if dot else 0.6)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def _may_be_secret(value: Any) -> bool:

@@ -243,7 +243,12 @@ def _keys_near(key: str) -> Iterable[str]:
     """Return the keys that a mistyped `key` may mean."""
     table, _, rest = key.partition(".")
     source = rest.partition(".")[0]
-    return [f"{table}.{source}.{name}" for name in keys_of(table)] if table in TABLES else keys()
+    if table not in TABLES:
+        return keys()
+    return [
+        *(f"{table}.{source}.{name}" for name in keys_of(table)),
+        *(one for one in keys() if "." not in one),
+    ]
 
 
 def _variables(

@@ -253,6 +253,30 @@ def test_an_only_that_is_not_there_is_a_usage_error(vault, only, told):
     assert caught.value.code is Exit.USAGE
 
 
+def test_an_only_that_is_a_name_is_found_in_any_folder(vault):
+    (vault.folder / "deep" / "er").mkdir(parents=True)
+    (vault.folder / "deep" / "er" / "n2.md").write_bytes(b"kept")
+    held = vault.backup()
+    (vault.folder / "deep" / "er" / "n2.md").write_bytes(b"lost")
+
+    vault.restore(held, "n2.md")
+
+    assert (vault.folder / "deep" / "er" / "n2.md").read_bytes() == b"kept"
+
+
+def test_an_only_that_is_the_name_of_several_files_asks_for_a_path(vault):
+    for folder in ("one", "two"):
+        (vault.folder / folder).mkdir()
+        (vault.folder / folder / "n2.md").write_bytes(b"kept")
+    held = vault.backup()
+
+    with pytest.raises(RefnetError, match=r"n2\.md is in several folders") as caught:
+        vault.plan(held, "n2.md")
+    assert "one/n2.md, two/n2.md; or the pattern '**/n2.md'" in caught.value.hint
+    assert caught.value.code is Exit.USAGE
+    vault.restore(held, "**/n2.md")
+
+
 def test_an_only_is_not_put_through_a_link(vault, tmp_path):
     held = vault.backup()
     shutil.rmtree(vault.folder / "papers")

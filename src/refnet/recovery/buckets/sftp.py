@@ -60,14 +60,14 @@ class Patience:
 
     #: Without a byte of an answer.
     stall: float = 60.0
-    #: One object or list, besides the time that its bytes or names give it as they come.
-    once: float = 300.0
     #: All attempts of one object.
     objects: float = 600.0
     #: All attempts of a list or a deletion.
     small: float = 15.0
     #: The longest pause between two attempts.
     pause: float = 30.0
+    #: One object or list, besides the time that its bytes or names give it as they come.
+    once: float = 300.0
 
 
 class SftpBucket:

@@ -216,8 +216,12 @@ def _matches(files: FileList, target: FolderTarget, pattern: str) -> Iterator[st
         yield found.path
         return
     glob = Glob(inside)
-    allowed = (one.path for one in files.files if one.path != "." and _may(one.path, target))
+    allowed = [one.path for one in files.files if one.path != "." and _may(one.path, target)]
     matched = [] if glob.is_plain else [one for one in allowed if glob.matches(one)]
+    if not matched and "/" not in path:  # a name alone: it may be in any folder
+        matched = [one for one in allowed if one.endswith(f"/{path}")]
+        if len(matched) > 1:
+            raise _in_several(path, matched)
     if not matched:
         raise _nothing(files, target, path)
     yield from matched
@@ -229,6 +233,14 @@ def _not_allowed(path: str) -> RefnetError:
         "Omit --only to restore all of it."
         if path == "."
         else "Only the entries of config.entries are restored.",
+        Exit.USAGE,
+    )
+
+
+def _in_several(name: str, paths: Sequence[str]) -> RefnetError:
+    return RefnetError(
+        f"--only: {show(name)} is in several folders",
+        f"Give a path: {some(sorted(paths))}; or the pattern '**/{show(name)}' for all.",
         Exit.USAGE,
     )
 
