@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "README.ja.md",
     ROOT / "SECURITY.md",
     ROOT / "monitoring" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
