@@ -19,7 +19,7 @@ from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.account import account
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.postgres.walls import ServerFolders, enclosure
+from refnet.postgres.walls import ServerFolders, advice, enclosure
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.formatting import size
@@ -113,7 +113,7 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
         missing = enclosure(folders, user).walls.missing
     says = f"scratch servers: PostgreSQL {server.version} in {server.folder}"
     if missing:
-        hint = "Install bubblewrap. Foreign dumps need --trust until then."
+        hint = f"{advice()}. Foreign dumps need --trust until then."
         yield warning("proof", f"{says}, without isolation layers: {', '.join(missing)}", hint)
     else:
         yield ok("proof", f"{says}, all isolation layers")

@@ -13,6 +13,7 @@ from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.actions.look import without
 from refnet.errors import Exit, RefnetError
+from refnet.postgres.walls import advice
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import OpenArtifact
@@ -151,7 +152,7 @@ def doubts(copy: Copy) -> Iterator[str]:
     """Yield what is different from a restore, and the isolation layers that are missing, a sentence each."""
     yield from copy.notes
     if missing := copy.cluster.walls.missing:
-        yield f"without isolation layers: {', '.join(missing)} (install bubblewrap)"
+        yield f"without isolation layers: {', '.join(missing)}. {advice()}"
 
 
 def _text(query: str) -> bytes:

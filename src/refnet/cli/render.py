@@ -157,7 +157,9 @@ def details(proof: Proof) -> list[str]:
         lines += [f"server: {proof.server}"] if proof.server else []
         lines += [f"phases: {phases(proof.seconds)}"] if proof.seconds else []
     if proof.missing_walls:
-        lines.append(f"without isolation layers: {', '.join(proof.missing_walls)} (install bubblewrap)")
+        from refnet.postgres.walls import advice
+
+        lines.append(f"without isolation layers: {', '.join(proof.missing_walls)}. {advice()}")
     return [plain(line) for line in lines]
 
 

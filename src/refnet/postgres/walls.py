@@ -56,6 +56,16 @@ class Walls:
         return tuple(field.name for field in fields(self) if not getattr(self, field.name))
 
 
+def advice() -> str:
+    """Return what would bring the missing layers, as the beginning of a sentence."""
+    if shutil.which("bwrap") is None:
+        return "Install bubblewrap"
+    return (
+        "Permit user namespaces to bubblewrap, which is installed: this kernel or container forbids them "
+        "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns; in a container its seccomp profile)"
+    )
+
+
 @dataclass(frozen=True)
 class ServerFolders:
     """The folders of a scratch server (absolute paths)."""

@@ -20,6 +20,7 @@ from refnet.postgres.free_uid import free_account
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
+from refnet.postgres.walls import advice
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import Finding, Proof
@@ -157,7 +158,7 @@ class ForeignProver:
 def untrusted(missing: tuple[str, ...]) -> str:
     return (
         "loading a foreign dump runs its code, and this machine cannot build the isolation layers: "
-        f"{', '.join(missing)}. Install bubblewrap, or verify it with --trust"
+        f"{', '.join(missing)}. {advice()}, or verify it with --trust"
     )
 
 
