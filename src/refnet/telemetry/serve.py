@@ -3,11 +3,17 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
 
 from refnet.errors import Exit, RefnetError
 
+#: The most requests at once, and how long each may take in seconds.
+REQUESTS, SECONDS = 16, 60.0
 #: Called with the Accept header; returns the body and its content type, or raises RefnetError.
 Answer = Callable[[str], tuple[bytes, str]]
 
@@ -37,6 +43,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], answers: dict[str, Answer]) -> None:
         self.answers = answers
         self.one_at_a_time = threading.Lock()
+        self._free = threading.BoundedSemaphore(REQUESTS)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         try:
@@ -48,10 +55,52 @@ class Server(ThreadingHTTPServer):
                 "Choose an address of this machine and a free port.",
             ) from error
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own; close the connection where `REQUESTS` of them are at work."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        late = threading.Timer(SECONDS, _end, [request])
+        late.daemon = True
+        late.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            late.cancel()
+            self._free.release()
+
     @property
     def url(self) -> str:
         host, port = self.server_address[:2]
         return f"http://{f'[{host!s}]' if ':' in str(host) else str(host)}:{port}"
+
+
+def _end(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def _is_own_name(header: str) -> bool:
+    """Return whether Host names this machine: an address, its name, or a name without a dot.
+
+    A page of another site can make a browser ask this server only by a name of its own (DNS rebinding).
+    """
+    try:
+        name = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        return bool(ip_address(name))
+    return bool(name) and (
+        "." not in name or name in {socket.gethostname().lower(), socket.getfqdn().lower()}
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -62,6 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
+        if not _is_own_name(self.headers.get("Host", "localhost")):
+            self._send(
+                HTTPStatus.MISDIRECTED_REQUEST, b"ask by the address or the name of this machine\n", _TEXT
+            )
+            return
         answer = self.server.answers.get(self.path.partition("?")[0])
         if answer is None:
             self._send(HTTPStatus.NOT_FOUND, b"the paths are /metrics and /health\n", _TEXT)

@@ -1,0 +1,66 @@
+"""The server of `refnet metrics --serve`: whom it answers, and how many at once."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from refnet.telemetry import serve
+from refnet.telemetry.serve import REQUESTS, Server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), {"/metrics": lambda _accept: (b"up 1\n", "text/plain")}) as found:
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def ask(server: Server, host: str) -> int:
+    client = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    client.putrequest("GET", "/metrics", skip_host=True)
+    client.putheader("Host", host)
+    client.endheaders()
+    status = client.getresponse().status
+    client.close()
+    return status
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:9817", "localhost", "[::1]:9817", "10.0.0.7", "api:8000", socket.gethostname()]
+)
+def test_a_program_that_names_this_machine_is_answered(server: Server, host: str) -> None:
+    assert ask(server, host) == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:9817", "[::1", "", "evil.example:x"]
+)
+def test_a_name_that_a_page_of_another_site_made_up_is_refused(server: Server, host: str) -> None:
+    assert ask(server, host) == 421
+
+
+def test_only_so_many_requests_are_at_work_and_one_that_is_slow_ends(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "SECONDS", 1.0)
+    with ExitStack() as held:
+        slow = [
+            held.enter_context(socket.create_connection(server.server_address[:2], timeout=10))
+            for _ in range(REQUESTS)
+        ]
+        for one in slow:
+            one.sendall(b"GET /metrics HTTP/1.1\r\n")
+        with socket.create_connection(server.server_address[:2], timeout=10) as late:
+            assert late.recv(1) == b"", "it is closed at once"
+        for one in slow:
+            assert one.recv(1) == b"", "it is closed after a second"
+    assert ask(server, "localhost") == 200
