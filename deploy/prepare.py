@@ -35,6 +35,9 @@ entries = ["compose.yaml", ".env", "refnet.toml", "deploy/", "monitoring/", "sec
 [left_out]
 files = ["*"]  # the rest of the folder is a clone
 
+[compose]
+service = "backup"  # `refnet backup`, `verify`, `drill`, `prune` and others run in its container
+
 [recover]
 services = "compose"
 storage = ["postgres", "redis"]

@@ -158,15 +158,30 @@ def test_each_container_reads_its_own_secrets_and_no_other(machine: Machine) -> 
         if path.name in _EVERY
     }
     assert values.keys() == _EVERY
-    skipped = [f"--exclude-dir={one}" for one in ("proc", "sys", "dev")]
+    patterns = [word for value in values.values() for word in ("-e", value)]
+    skipped = [
+        f"--exclude-dir={one}" for one in ("proc", "sys", "dev", "usr", "opt")
+    ]  # /usr and /opt: of the image
     found = {}
     for service in SERVICES:
-        for name, value in values.items():
-            search = ["grep", "-rlsF", *skipped, "-e", value, "/", "/proc/1/environ"]
-            run = ["podman", "exec", machine.container(service), *search]
-            if machine.run(*run, check=False).stdout.strip():
-                found.setdefault(service, set()).add(name)
+        search = ["grep", "-rhsoFa", *skipped, *patterns, "/", "/proc/1/environ"]
+        said = machine.run("podman", "exec", machine.container(service), *search, check=False).stdout
+        found[service] = {name for name, value in values.items() if value in said}
     assert found == _READS
+
+
+def test_on_the_machine_of_the_stack_its_commands_go_to_the_stack(machine: Machine) -> None:
+    for words in (("backup", "config"), ("verify", "config"), ("drill", "config"), ("prune", "config")):
+        done = machine.refnet(*words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    owners = {path.stat().st_uid for path in machine.backups.rglob("*")}
+    assert owners == {10001}
+    assert "drill" in machine.within("backup", "ls", "-R", "/var/lib/refnet/reports")
+    checked = machine.refnet("check").stdout
+    wrong = [line for line in checked.splitlines() if "ERROR" in line and "overall" not in line]
+    assert all("database" in line or "obsidian" in line for line in wrong), (
+        checked
+    )  # these have no backup yet
 
 
 def test_a_destroyed_stack_is_recovered_without_a_difference(

@@ -87,6 +87,7 @@ BAD = {
     "recover.seconds": [("0", "1"), ("2m", "120"), ("999999", "86400"), ("soon", "")],
     **{f"hooks.{one}": [*STAGE, ("[]", "")] for one in HOOKS},
     "hooks.timeout": [("0", "1"), ("5m", "300"), ("9999", "3600"), ("long", "")],
+    "compose.service": [("-x", ""), ("a b", ""), ("a" * 101, "")],
     "notify.urls": [("hunter2", ""), ("mailto:hunter2", "")],
     "notify.backup_ping": PINGS,
     "notify.drill_ping": PINGS,

@@ -132,6 +132,9 @@ def backup_folder(settings: Settings) -> Iterator[Line]:
     store, folder, what = wiring.store(settings), settings.backup_dir, "backup folder"
     if trouble := store.trouble():
         raise trouble
+    if settings.compose_service:
+        yield ok(what, f"{folder}, of the {_service(settings)}")
+        return
     check_closed(folder, "the backup folder", "choose another (REFNET_BACKUP_DIR)")
     wrong = []
     for source in sorted(wiring.configured(settings)):
@@ -177,7 +180,15 @@ def _backups(settings: Settings) -> Iterator[Line]:
         yield Line(" ".join(filter(None, (one.source, one.what))), state, one.says, hint)
 
 
+def _service(settings: Settings) -> str:
+    service = settings.compose_service
+    return f"service {service}, where `refnet check` checks the rest: `docker compose exec {service} refnet check`"
+
+
 def _schedule(settings: Settings) -> Iterator[Line]:
+    if settings.compose_service:
+        yield ok("schedule", f"that of the {_service(settings)}")
+        return
     schedule, now = Schedule.of(settings), Context(settings).clock.now()
     found = status(settings, wiring.configured(settings), now)
     for one in found.others:
@@ -197,6 +208,8 @@ def _messages(settings: Settings) -> Iterator[Line]:
     if settings.notify_urls and find_spec("apprise") is None:
         hint = "Install it: pip install 'refnet[notify]'."
         yield error("messages", "notify.urls is set, and apprise is not installed", hint)
+    elif settings.compose_service:
+        yield ok("messages", f"those of the {_service(settings)}")
     elif settings.notify_urls or settings.notify_backup_ping:
         yield ok("messages", "notify.urls or notify.backup_ping is set; `refnet notify` sends a test message")
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,6 +82,7 @@ def prune(
             listings,
             keep,
             much,
+            context.restore_lock if settings.compose_service else None,
         )
         try:
             plans.append(rules.plan(name) if plan else rules.prune(name))
@@ -118,6 +120,8 @@ class Rules:
     keep_previous: timedelta = timedelta(days=7)
     #: Delete even the artifacts of many days at once.
     much: bool = True
+    #: The lock where a service of Compose prunes the store: then only previous versions are due here. None: the store's.
+    lock: Callable[[SourceName], AbstractContextManager[None]] | None = None
 
     def plan(self, source: SourceName) -> Plan:
         """Return what a prune of `source` would do; change nothing."""
@@ -128,7 +132,7 @@ class Rules:
                 due += [one for one in listed(source) if one.due(self.now, self.keep_previous)]
             except RefnetError as error:
                 unknown.append(error)
-        entries, leftovers = self.store.entries_and_leftovers(source)
+        entries, leftovers = ((), ()) if self.lock else self.store.entries_and_leftovers(source)
         return Plan(
             source,
             retention.decide(entries, self.retention, self.now, self.zone),
@@ -143,7 +147,7 @@ class Rules:
         found = self.plan(source)
         if found.changes_nothing:
             return found
-        with self.store.lock(source):
+        with (self.lock or self.store.lock)(source):
             found = self.plan(source)
             if not self.much and (error := retention.too_much(found.deleted, self.now)):
                 raise error

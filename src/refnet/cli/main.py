@@ -96,6 +96,14 @@ _LOGS = {
     "fetch": "restore",
     "forget": "backup",
 }
+#: The commands that write into the backup folder or the record of runs.
+_WRITING = frozenset(
+    {
+        *("accept", "adopt", "backup", "copy", "drill", "forget", "monitor"),
+        *("notify", "pin", "prune", "store", "tag", "unpin", "verify"),
+    }
+)
+_HELP = frozenset({"--help", "-h"})
 #: Typer's exit code for a KeyboardInterrupt.
 _INTERRUPTED = 130
 
@@ -177,7 +185,9 @@ def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for a user's error."""
     os.umask(os.umask(0o077) | 0o022)  # later runs refuse files that others can write
     try:
-        with _logged(_without_config(_without_keys(sys.argv[1:]))):
+        arguments = _without_config(_without_keys(sys.argv[1:]))
+        _run_in_stack(arguments)
+        with _logged(arguments):
             try:
                 app(standalone_mode=True)
             except SystemExit as ended:
@@ -205,6 +215,14 @@ def run() -> None:
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
         _end(RefnetError("interrupted", "Nothing half-done is live; retry."))
+
+
+def _run_in_stack(arguments: list[str]) -> None:
+    """Run a command where the backups are made, if that is a container; it does not return then."""
+    if arguments and arguments[0] in _WRITING and _HELP.isdisjoint(arguments):
+        from refnet.cli.in_stack import run_there  # `refnet --help` does without it
+
+        run_there(arguments)
 
 
 def _end(error: RefnetError) -> NoReturn:

@@ -78,6 +78,8 @@ def prune(
     if as_json:
         stores = [one.to_json() for one in copies]
         print_json({"plan": plan, "sources": [one.to_json() for one in plans], "stores": stores})
+    elif here.settings.compose_service and all(one.changes_nothing for one in plans):
+        pass  # the service has said what it did
     elif plan or not output.quiet:
         if local:
             _print(plans, here, plan=plan)

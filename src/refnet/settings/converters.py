@@ -184,6 +184,14 @@ def services(value: Any) -> str | None:
     return None if found == "none" else found
 
 
+def compose_service(value: Any) -> str | None:
+    """Return the name of a service of a Compose project; None for `none`."""
+    usage = "Write its name in the Compose file, such as backup; none for no service."
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", found := text(value, usage)):
+        raise InvalidError("must be the name of a service", usage)
+    return None if found == "none" else found
+
+
 def names(value: Any) -> tuple[str, ...]:
     """Return the names of a list, or of a text with commas."""
     usage = 'Write a list of names, such as ["first", "second"]; [] for none.'
@@ -333,9 +341,7 @@ def networks(value: Any) -> tuple[str, ...]:
         for item in found:
             ip_network(item)
     except ValueError:
-        raise InvalidError(
-            "must be IP addresses or networks", 'Write a list such as ["127.0.0.1", "10.0.0.0/8"].'
-        ) from None
+        raise InvalidError("must be IP addresses or networks", 'Write ["127.0.0.1", "10.0.0.0/8"].') from None
     return found
 
 

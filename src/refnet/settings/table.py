@@ -132,6 +132,8 @@ class Settings:
     recover_health_url: str | None = key(converters.web_url, name="recover.health_url")
     #: How long a recovery waits for services, in seconds.
     recover_seconds: int = key(converters.seconds, default=120, name="recover.seconds")
+    #: The Compose service that makes this machine's backups: commands that write them run there; None: they run here.
+    compose_service: str | None = key(converters.compose_service, name="compose.service")
     #: Commands before a backup of each source; one that fails stops it.
     hooks_before_backup: tuple[tuple[str, ...], ...] = key(
         converters.hooks, default=(), name="hooks.before_backup"

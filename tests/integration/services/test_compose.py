@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,8 @@ elif words[0] == "inspect":
 elif words[0] == "healthcheck":
     project["containers"][words[2]]["State"]["Health"]["Status"] = "healthy"
     state.write_text(json.dumps(project))
+elif words[0] == "exec":
+    sys.exit(project.get("inside", 0))
 elif words[0] == "logs":
     sys.stdout.write(project.get("log", ""))
 else:
@@ -275,3 +278,82 @@ def test_an_answer_that_is_not_what_it_should_be_is_an_error(machine: Machine) -
         RefnetError, match="docker inspect failed: its answer is not what it should be: State"
     ):
         services().waiting(["api"])
+
+
+@pytest.fixture
+def refnet(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`refnet` on a machine whose backups the service api makes."""
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "compose.yaml").write_text("services: {}\n")
+    (tmp_path / "clone" / "refnet.toml").write_text(
+        f'config_dir = "{tmp_path}/clone"\nbackup_dir = "{tmp_path}/backups"\n[compose]\nservice = "api"\n'
+    )
+
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        known = {"PATH": os.environ["PATH"], "REFNET_HOME": f"{tmp_path}/home", "REFNET_LOG_FOLDER": "none"}
+        return subprocess.run(
+            [sys.executable, "-m", "refnet", *words],
+            cwd=tmp_path / "clone", env=known | environment, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words", [("backup", "config"), ("drill", "--json"), ("verify", "a.tar.gz"), ("pin", "x")]
+)
+def test_a_command_that_writes_backups_runs_in_the_service_that_makes_them(
+    machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]], words: tuple[str, ...]
+) -> None:
+    calls = machine(["docker"], {"api": container("api", "running")}, inside=3)
+    done = refnet(*words)
+    assert done.returncode == 3, done.stderr
+    assert (
+        calls.read_text().splitlines()[-1]
+        == f"docker exec --interactive {IDS['api']} refnet {' '.join(words)}"
+    )
+
+
+def test_a_prune_removes_the_previous_versions_of_this_machine_too(
+    machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    calls = machine(["docker"], {"api": container("api", "running")})
+    done = refnet("prune", "config")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert calls.read_text().splitlines()[-1].endswith("refnet prune config")
+    machine(["docker"], {"api": container("api", "running")}, inside=4)
+    assert refnet("prune", "config").returncode == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("settings",),
+        ("backup", "--help"),
+        ("backup", "config", "--to", "elsewhere"),
+        ("recover", "--plan"),
+    ],
+)
+def test_other_commands_run_on_the_machine(
+    machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]], words: tuple[str, ...]
+) -> None:
+    calls = machine(["docker"], {"api": container("api", "running")})
+    refnet(*words)
+    assert not calls.exists() or " exec " not in calls.read_text()
+
+
+def test_a_service_that_does_not_run_is_named_with_what_to_do(
+    machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    machine(["docker"], {"api": container("api", "exited")})
+    done = refnet("backup")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "refnet: the service api makes the backups of this machine, and does not run",
+        "        Start it: docker compose up --detach api. With REFNET_COMPOSE_SERVICE=none the command runs here.",
+    ]
+    (found,) = [one for one in refnet("check").stdout.splitlines() if "backup folder" in one]
+    assert "ok" in found.lower()
+    assert "docker compose exec api refnet check" in found

@@ -69,7 +69,8 @@ def test_services_start_in_the_order_of_what_they_need() -> None:
 def test_an_image_is_pinned(name: str) -> None:
     image = SERVICES[name]["image"]
     assert re.fullmatch(
-        r"localhost/refnet:\$\{REFNET_VERSION:-latest\}|docker\.io/[\w/-]+:v?\d+\.\d+[\w.-]*", image
+        r"localhost/refnet:\$\{REFNET_VERSION:-latest\}|docker\.io/[\w/-]+:v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?",
+        image,
     ), "the registry, and major.minor"
 
 

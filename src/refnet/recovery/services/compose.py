@@ -98,6 +98,11 @@ class Compose:
             name for name in names if not (of := _of(found, name)) or not all(one.is_up for one in of)
         )
 
+    def running(self, name: str) -> str:
+        """Return the id of the container of a service that runs; "" if none does."""
+        with _failures():
+            return next((one.id for one in _of(self._inspected(), name) if one.status == "running"), "")
+
     def why(self, name: str) -> str:
         with _failures():
             down = [one for one in _of(self._containers(), name) if not one.is_up]

@@ -1,0 +1,59 @@
+"""Commands of a machine whose backups a stack of containers makes: they run in the container of one of its services.
+
+The backup folder and the record of all runs belong to the user of that service.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from refnet.actions.context import examine_settings
+from refnet.compose import compose_file
+from refnet.errors import RefnetError
+from refnet.settings import Settings
+
+
+def run_there(arguments: Sequence[str]) -> None:
+    """Become the command in the container of `compose.service`; return where the command runs here.
+
+    It runs here with `--to`, or about a file of this machine, which the container does not see. `prune` runs there, and then
+    here too: only this machine knows the previous versions that its own restores keep.
+    """
+    settings = examine_settings().settings
+    if not settings.compose_service or any(_is_of_this_machine(one) for one in arguments[1:]):
+        return
+    from refnet.recovery.services.compose import Compose  # no other backup waits for these imports
+    from refnet.recovery.services.program import working_program
+
+    program = working_program()
+    there = Compose(_file(settings), program).running(settings.compose_service)
+    if not there:
+        raise RefnetError(
+            f"the service {settings.compose_service} makes the backups of this machine, and does not run",
+            f"Start it: {program} up --detach {settings.compose_service}. With REFNET_COMPOSE_SERVICE=none "
+            "the command runs here.",
+        )
+    terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+    command = [program.engine, "exec", "--interactive", *terminal, there, "refnet", *arguments]
+    if arguments[0] != "prune" or not {"--json", "--store", "--simulate"}.isdisjoint(arguments):
+        os.execvp(command[0], command)  # noqa: S606  # a list, no shell
+    if code := subprocess.run(command, check=False).returncode:
+        sys.exit(code)
+
+
+def _is_of_this_machine(argument: str) -> bool:
+    return argument.partition("=")[0] == "--to" or ("/" in argument and Path(argument).exists())
+
+
+def _file(settings: Settings) -> Path:
+    found = compose_file(settings.config_dir) if settings.config_dir else None
+    if not found:
+        raise RefnetError(
+            f"compose.service is {settings.compose_service}, and {settings.config_dir or 'config_dir'} has no Compose file",
+            "Set config_dir to the folder of compose.yaml, or compose.service to none.",
+        )
+    return found
