@@ -54,7 +54,7 @@ WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' ORDER BY 1, 2
 """
 _LARGE_OBJECTS = """
 SELECT m.oid, md5(lo_get(m.oid)), length(lo_get(m.oid)), pg_get_userbyid(m.lomowner),
-       ARRAY(SELECT x::text FROM unnest(m.lomacl) x ORDER BY 1), obj_description(m.oid, 'pg_largeobject')
+       ARRAY(SELECT x::text FROM unnest(coalesce(m.lomacl, acldefault('L', m.lomowner))) x ORDER BY 1), obj_description(m.oid, 'pg_largeobject')
 FROM pg_largeobject_metadata m ORDER BY 1
 """
 _POPULATED = """

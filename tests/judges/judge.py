@@ -1,0 +1,137 @@
+"""One random database through backup and restore, judged by stock tools on direct connections."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import sql
+from tests import oracle
+from tests.integration.database.library import artifact_of, held, restore
+from tests.judges.databases import Scribe, run_accepted
+
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import Level, Manifest, Outcome
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
+from refnet.recovery.sources.globals.globals_source import GlobalsSource
+from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.verbs import restore_globals
+
+
+@dataclass(frozen=True)
+class Court:
+    """A server with random databases, and another one that receives what is restored."""
+
+    source: Cluster
+    other: Cluster
+
+    @contextmanager
+    def case(self, seed: int) -> Iterator[Case]:
+        """The database of `seed` on the source; what was made of it is dropped afterwards."""
+        name, scribe = f"judge_{seed}", Scribe(seed)
+        case = Case(self, name, scribe)
+        try:
+            with self.source.target().connect() as admin:
+                admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+                run_accepted(admin, scribe.global_statements())
+                run_accepted(admin, scribe.database_statements(name))
+            with case.live.connect(
+                {"default_transaction_read_only": "off", "search_path": "public"}
+            ) as session:
+                run_accepted(session, scribe.statements())
+            yield case
+        finally:
+            for cluster in (self.source, self.other):
+                _clean(cluster, name, scribe.prefix)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random database, and the roles of its server that it may name."""
+
+    court: Court
+    name: str
+    scribe: Scribe
+
+    @property
+    def live(self) -> Target:
+        return self.court.source.target(self.name)
+
+    @property
+    def restored(self) -> Target:
+        return self.court.other.target(self.name)
+
+    def differences(self, through: Target, proofs: Path | None = None) -> list[str]:
+        """Back up `through` a route, restore on the other server, and return what stock tools see differ.
+
+        proofs: a folder for scratch servers; None: without a proof.
+        """
+        binaries, source = self.court.source.binaries, self.court.source
+        # On a standby sequences are ahead: nextval() logs 32 values at once.
+        before = self._portrait(through if through.user == source.superuser and through.own else self.live)
+        roles, roles_before = self._globals(), self._roles(source)
+        content = artifact_of(through, binaries)
+        if proofs:
+            options = ProofOptions(proofs, lambda *_, **__: binaries, 2)
+            proof = held(content).prove(Level.PROVEN, options)
+            assert proof.outcome is Outcome.PASSED, proof.reasons
+        other = self.court.other
+        globals_done = restore_globals.restore(other.target(), other.binaries, roles, role_powers=True)
+        done = restore(self.restored, held(content), other.binaries, create_roles=True, role_powers=True)
+        said = [*done.notes, *held(content).index.unchecked, globals_done.finding.reason]
+        found = oracle.differences(before, self._portrait(self.restored))
+        found += oracle.differences({"roles": roles_before}, {"roles": self._roles(other)})
+        return [one for one in found if not _is_named(one, "\n".join(said))]
+
+    def _portrait(self, target: Target) -> dict[str, str]:
+        found = oracle.portrait(target.conninfo, self.court.source.binaries.folder)
+        return {**found.inside, **{f"around: {key}": value for key, value in found.around.items()}}
+
+    def _roles(self, cluster: Cluster) -> str:
+        """What pg_dumpall writes of the roles of this case, passwords included."""
+        text = oracle.run(
+            cluster.binaries.tool("pg_dumpall"), "--roles-only", conninfo=cluster.target().conninfo
+        )
+        return "\n".join(sorted(one for one in text.decode().splitlines() if self.scribe.prefix in one))
+
+    def _globals(self) -> GlobalsArtifact:
+        """The artifact of the roles of the source."""
+        name, out, cluster = SourceName("main-globals", Kind.GLOBALS), io.BytesIO(), self.court.source
+        made = GlobalsSource(name, cluster.target, lambda *_, **__: cluster.binaries, passwords=True).dump(
+            out
+        )
+        file, digest = "main-globals_1.sql.gz", hashlib.sha256(out.getvalue()).hexdigest()
+        manifest = Manifest(name, file, made.created, len(out.getvalue()), digest, 1.0, details=made.details)
+        return GlobalsArtifact(OpenArtifact(name, file, lambda: io.BytesIO(out.getvalue()), manifest))
+
+
+def _is_named(difference: str, said: str) -> bool:
+    """Return whether a quoted name of the difference is in what the run said."""
+    return any(word in said for word in re.findall(r'"[^"]+"', difference))
+
+
+def _clean(cluster: Cluster, name: str, prefix: str) -> None:
+    """Drop the database and the roles of a case, where they exist."""
+    with cluster.target().connect() as admin:
+        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            with cluster.target(name).connect({"default_transaction_read_only": "off"}) as session:
+                for (one,) in session.execute(
+                    "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                ).fetchall():
+                    session.execute(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(one)))
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        rows = admin.execute(
+            "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", (prefix,)
+        ).fetchall()
+        for (role,) in rows:
+            admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        for (role,) in rows:
+            admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))

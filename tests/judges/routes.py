@@ -1,0 +1,100 @@
+"""The ways to a database that a backup may take: directly, as a least-privilege role, through a pooler, from a standby."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+from tests.pooler import pooler
+
+from refnet.postgres.account import account
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.processes import until
+
+#: Settings of a server that has a standby.
+PRIMARY = {"wal_level": "replica", "max_wal_senders": "4", "fsync": "off"}
+#: A role that may read everything, and nothing more; RefNet's `check` prints these grants.
+READER = "judge_reader"
+_READER_RIGHTS = f"""\
+CREATE ROLE {READER} LOGIN BYPASSRLS;
+GRANT pg_read_all_data TO {READER};
+"""
+_LARGE_OBJECTS = f"""
+DO $$ DECLARE o oid; BEGIN
+    FOR o IN SELECT oid FROM pg_largeobject_metadata LOOP
+        EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO {READER}', o);
+    END LOOP;
+END $$
+"""
+#: Returns the database of a name by one way, when everything that was written before can be read there.
+Route = Callable[[str], Target]
+
+
+def create_reader(cluster: Cluster) -> None:
+    """Create the least-privilege role on a server."""
+    with cluster.target().connect() as admin:
+        admin.execute(_READER_RIGHTS)
+
+
+def grant_reader(target: Target) -> None:
+    """Grant the least-privilege role what is granted in each database."""
+    with target.connect({"default_transaction_read_only": "off"}) as session:
+        session.execute(_LARGE_OBJECTS)
+        session.execute(f"GRANT CONNECT ON DATABASE {target.name} TO {READER}")
+
+
+@contextmanager
+def pooled(cluster: Cluster, folder: Path) -> Iterator[Route]:
+    """The way through pgbouncer in session mode."""
+    with pooler(cluster, folder, "session") as through:
+        yield lambda name: Target.from_url(through.url(name))
+
+
+@contextmanager
+def standby(primary: Cluster, folder: Path) -> Iterator[Route]:
+    """The way through a standby of `primary`, which follows it from now on."""
+    user = account()
+    (folder / "socket").mkdir(parents=True)
+    folder.chmod(0o711)
+    data = folder / "data"
+    data.mkdir(mode=0o700)
+    for one in (data, folder / "socket"):
+        user.own(one)
+    conninfo = make_conninfo(primary.target().conninfo, dbname="replication")
+    command = [
+        primary.binaries.tool("pg_basebackup"),
+        "-D",
+        data,
+        "-R",
+        "-X",
+        "stream",
+        "-c",
+        "fast",
+        "-d",
+        conninfo,
+    ]
+    subprocess.run(command, check=True, capture_output=True, **user.become)
+    follower = replace(primary, data=data, socket=folder / "socket")
+    with ExitStack() as stack:
+        stack.callback(follower.stop, signal.SIGQUIT)
+        follower.start({**PRIMARY, "hot_standby": "on"})
+        yield lambda name: _replayed(primary, follower, name)
+
+
+def _replayed(primary: Cluster, follower: Cluster, name: str) -> Target:
+    """Return the database on the standby once the standby has replayed what the primary wrote."""
+    with primary.target().connect() as admin, follower.target().connect() as behind:
+        position = admin.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()[0][0]
+
+        def there() -> bool:
+            answer = behind.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,))
+            return bool(answer.fetchall()[0][0])
+
+        assert until(there, 60), "the standby does not follow"
+    return follower.target(name)
