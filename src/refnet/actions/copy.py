@@ -11,6 +11,8 @@ from refnet.actions.choose import named_source
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.bucket import BucketError
+from refnet.recovery.model.bucket import Kind as Fault
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
@@ -155,6 +157,8 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
         found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
         try:
             if one.entry and not one.skipped:
+                if one.store in context.down:
+                    raise context.down[one.store]
                 if one.store not in opened:
                     opened[one.store] = _sender(context, one.store)
                 there = copy_of(opened[one.store].store.entries(one.source), one.entry.manifest)
@@ -162,8 +166,15 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
                     found, size=one.entry.manifest.size, level=there.copy_level if there else None
                 )
         except RefnetError as error:
+            _note_down(context, one.store, error)
             found = replace(found, error=error)
         yield found
+
+
+def _note_down(context: Context, store: str, error: RefnetError) -> None:
+    """Remember a store that does not answer: the run does not ask it again."""
+    if isinstance(error, BucketError) and error.kind is Fault.UNREACHABLE:
+        context.down[store] = error
 
 
 def _sender(context: Context, name: str) -> Sender:
@@ -197,6 +208,8 @@ def copy(context: Context, one: Wanted) -> Copied:
     if one.entry is None or one.skipped:
         return found
     found = replace(found, size=one.entry.manifest.size)
+    if one.store in context.down:
+        return replace(found, error=context.down[one.store])
     try:
         sender = _sender(context, one.store)
         store = sender.store
@@ -215,6 +228,7 @@ def copy(context: Context, one: Wanted) -> Copied:
         if result.is_new:
             _sample(context, store, result.others)
     except RefnetError as error:
+        _note_down(context, one.store, error)
         found = replace(found, error=error)
     return replace(found, seconds=context.clock.monotonic() - begun)
 

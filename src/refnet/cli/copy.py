@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
@@ -12,10 +13,10 @@ from refnet.actions.copy import Copied
 from refnet.actions.seal import remove_settings, seal_left
 from refnet.cli import options
 from refnet.cli.completion import source_or_artifact, stores
-from refnet.cli.context import complain, context, print_json, with_progress
+from refnet.cli.context import complain, context, note, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import RefnetError, worst
-from refnet.recovery.model.formatting import plain, seconds, size
+from refnet.recovery.model.formatting import plain, plural, seconds, size
 from refnet.settings.stores import LOCAL
 
 Meant = Annotated[
@@ -59,9 +60,12 @@ def copy(
         _print_plan(found, quiet=as_json)
     else:
         for one in wanted:
+            known = one.store in here.down
             with with_progress(here, f"{one.source} to {one.store}") as shown:
                 found.append(seal_left(shown, one) if one.place else action.copy(shown, one))
-            _print(found[-1], quiet=as_json)
+            if not (known and found[-1].error):
+                _print(found[-1], quiet=as_json)
+        _print_down(found)
     if to == LOCAL and not plan:
         remove_settings(here)
     if as_json:
@@ -76,6 +80,14 @@ def print_copies(lead: str, copies: Iterable[Copied]) -> None:
             print(f"{lead} not copied to {one.store}: {plain(one.skipped)}")
         elif not one.error:
             say(f"{lead} {_done(one)}")
+
+
+def _print_down(found: Sequence[Copied]) -> None:
+    """Say how many more artifacts have the error of a store that was printed once."""
+    times = Counter((one.store, one.error) for one in found if one.error)
+    for (store, _), count in times.items():
+        if count > 1:
+            note(f"{store}: the same error for {plural(count - 1, 'more artifact')}")
 
 
 def _print(one: Copied, *, quiet: bool) -> None:
@@ -96,10 +108,13 @@ def _done(one: Copied) -> str:
     return f"is in {one.store} already: {one.level}"
 
 
-def _print_plan(found: Iterable[Copied], *, quiet: bool) -> None:
+def _print_plan(found: Sequence[Copied], *, quiet: bool) -> None:
+    printed: list[RefnetError] = []
     for one in found:
         if one.error:
-            _complain(one, one.error)
+            if one.error not in printed:
+                _complain(one, one.error)
+                printed.append(one.error)
         elif quiet:
             continue
         elif one.skipped:
@@ -109,6 +124,7 @@ def _print_plan(found: Iterable[Copied], *, quiet: bool) -> None:
             say(f"{one.source:9} {one.artifact}: {_done(one)}")
         else:
             print(f"{one.source:9} would copy {one.artifact} to {one.store}, {size(one.size)}")
+    _print_down(found)
 
 
 def _complain(one: Copied, error: RefnetError) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # `refnet --help` does not wait for it
 
 #: The details of a run: programs, servers, phases. Every layer writes to it, and --verbose prints it.
 _log = logging.getLogger("refnet.detail")
+#: What a run waits for, as `recovery.buckets.announced` says.
+_waiting = logging.getLogger("refnet.waiting")
 #: Seconds between two lines of progress of the same steps.
 _APART = 0.25
 
@@ -38,6 +40,8 @@ class Output:
         self.quiet = self.verbose = self.json = False
         _log.handlers.clear()
         _log.setLevel(logging.NOTSET)
+        _waiting.handlers[:], _waiting.propagate = [_Details()], False
+        _waiting.setLevel(logging.INFO)
 
     def print_details(self) -> None:
         """Print the details of this run on stderr."""
@@ -60,6 +64,8 @@ class _Details(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
+        if record.name == _waiting.name and output.quiet:
+            return
         if text not in self._printed:
             self._printed.add(text)
             print(f"refnet: {plain(text)}", file=sys.stderr)

@@ -29,9 +29,12 @@ def open_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
 
     deleting: with the credential that may delete, where there is one.
     """
+    from refnet.recovery.buckets.announced import Announced
     from refnet.recovery.buckets.paced import Paced
 
     found = _opened(store, deleting)
+    if store.place.kind is not StoreKind.FILE:
+        found = Announced(found)
     return Paced(found, store.bandwidth) if store.bandwidth else found
 
 
