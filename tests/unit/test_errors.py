@@ -103,3 +103,19 @@ def test_a_missing_privilege_is_found_whatever_the_table_is_called():
 )
 def test_several_results_end_with_the_worst(codes: list[Exit], ends: Exit) -> None:
     assert worst(codes) is worst(reversed(codes)) is ends
+
+
+def test_the_entry_and_the_state_of_an_error_are_known_and_steps_are_no_errors():
+    said = (
+        b'pg_restore: creating FUNCTION "public.ERROR:  no()"\n'
+        b"pg_restore: while PROCESSING TOC:\n"
+        b"pg_restore: from TOC entry 2; 3079 16385 EXTENSION pg_cron (no owner)\n"
+        b"pg_restore: error: could not execute query: ERROR:  can only create extension in database x\n"
+    )
+    found = of_program("pg_restore", said, "creating the schema")
+    assert (found.entry, found.lacks) == ("EXTENSION pg_cron (no owner)", True)
+    assert found.message.endswith("said: can only create extension in database x")
+    verbose = of_program(
+        "psql", b"psql:<stdin>:3: ERROR:  23514: new row breaks it\nLOCATION:  x\n", "loading"
+    )
+    assert (verbose.sqlstate, verbose.message) == ("23514", "loading: psql said: new row breaks it")

@@ -1,19 +1,25 @@
-"""accept: record that a shrunk source is intended, so that later artifacts are compared with this one."""
+"""accept: record that a user knows what is unusual in an artifact, so that later artifacts may have it too.
+
+It contains much less than the one before it, or its source has objects that no server accepts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from refnet.actions.choose import choose_listed
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.source import Proof
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """The acceptance of an artifact that shrank."""
+    """The acceptance of an artifact that shrank, or whose source has objects that no server accepts."""
 
     entry: Entry
     #: False: only planned.
@@ -25,25 +31,49 @@ class Acceptance:
             "source": self.entry.source,
             "shrunk": list(self.entry.manifest.shrunk),
             "shrunk_from": self.entry.manifest.shrunk_from,
+            "objects": list(self.entry.faulty),
             "accepted": self.accepted,
         }
 
 
 def plan(context: Context, name: str) -> Acceptance:
-    """Return what would be accepted; RefnetError if it has not shrunk."""
+    """Return what would be accepted; RefnetError if there is nothing to accept."""
     entry = choose_listed(context.catalog, name)
-    if not entry.shrunk:
-        known = "is accepted already" if entry.manifest.shrunk else "has not shrunk"
+    if not (entry.shrunk or entry.unaccepted):
+        known = "is accepted already" if entry.manifest.shrunk or entry.faulty else "has not shrunk"
         raise RefnetError(f"{entry.name} {known}", "There is nothing to accept.", Exit.USAGE)
     return Acceptance(entry)
 
 
 def accept(context: Context, planned: Acceptance) -> Acceptance:
-    """Record that the shrinkage is intended."""
-    entry = planned.entry
-    reasons = (f"accepted: {'; '.join(entry.manifest.shrunk)}",)
-    now = context.clock.now()
-    line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=reasons, accepts=True)
+    """Record that what is unusual is known."""
+    entry, now = planned.entry, context.clock.now()
+    lines = []
+    if entry.shrunk:
+        lines.append(_line(now, f"accepted: {'; '.join(entry.manifest.shrunk)}"))
+    if entry.unaccepted:
+        lines.append(_line(now, f"accepted: {'; '.join(entry.faulty)}", entry.faulty))
     with context.catalog.lock(entry.source):
-        context.catalog.record(entry, line)
+        context.catalog.record(entry, *lines)
     return replace(planned, accepted=True)
+
+
+def carried(entries: Iterable[Entry], manifest: Manifest, proof: Proof, at: datetime) -> Evidence | None:
+    """Return the line that accepts those objects of `proof` that a user accepted of another artifact of the source.
+
+    entries: the artifacts that are known. None: there are none.
+    """
+    database = manifest.details.get("database")
+    others = (
+        e for e in entries if e.source == manifest.source and e.manifest.details.get("database") == database
+    )
+    accepted = frozenset().union(*(entry.accepted for entry in others))
+    if objects := tuple(one for one in proof.faulty if one in accepted):
+        return _line(at, f"accepted before: {'; '.join(objects)}", objects)
+    return None
+
+
+def _line(at: datetime, reason: str, objects: tuple[str, ...] = ()) -> Evidence:
+    return Evidence(
+        at, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=(reason,), accepts=True, objects=objects
+    )

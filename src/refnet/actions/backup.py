@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from refnet import servers, wiring
 from refnet.actions import hooks, unprotected
+from refnet.actions.accept import carried
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
@@ -331,8 +332,13 @@ def _made(context: Context, source: Source, store: LocalStore, options: Options)
     published = clock.monotonic()
     proof = attempt(context, store.artifact(Entry(made.manifest)), Level.PROVEN)
     made.seconds["prove"] = clock.monotonic() - published
-    made = replace(made, proof=proof)
-    return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
+    now = clock.now()
+    line = carried(_known(context, store, source.name), made.manifest, proof, now)
+    accepted = line.objects if line else ()
+    faulty = (one for one in proof.faulty if one not in accepted)
+    made = replace(made, proof=proof, unaccepted=(*made.unaccepted, *faulty))
+    lines = evidence_of(proof, now, made.seconds["prove"])
+    return _recorded(store, made, (*lines, line) if line else lines)
 
 
 def _seals(context: Context, store: LocalStore) -> bool:

@@ -125,6 +125,8 @@ def notes(entry: Entry, now: datetime) -> list[str]:
         found.append(
             f"{'SHRUNK' if entry.shrunk else 'shrank, accepted'}: {'; '.join(entry.manifest.shrunk)}"
         )
+    if entry.faulty:
+        found.append(f"but not {'; '.join(entry.faulty)}{'' if entry.unaccepted else ' (accepted)'}")
     if entry.manifest.partial:
         found.append("only some tables")
     if shares := entry.manifest.details.get("shares_bytes_with"):

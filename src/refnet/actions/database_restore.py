@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,7 +48,8 @@ class DatabaseRestore:
         planned = restore_database.plan(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored
         refusals = stored.refusals(anyway=damaged_anyway)
-        notes = (*stored.notes, *planned.notes, *(f"hook {line}" for line in self.hooks))
+        hooked = (f"hook {line}" for line in self.hooks)
+        notes = (*stored.notes, *planned.notes, *_left_out(stored), *hooked)
         return replace(planned, problems=(*refusals, *planned.problems), notes=notes, damage=stored.damage)
 
     @property
@@ -84,6 +86,12 @@ class DatabaseRestore:
             )
         permission, progress = self.options.permission, self.context.progress
         return staged(self.target, self.dump.with_digests(), selection, permission, progress)
+
+
+def _left_out(stored: OpenArtifact) -> Iterator[str]:
+    """Yield a note for each object that the last proof could not restore as it is."""
+    for what in stored.entry.faulty if stored.entry else ():
+        yield f"{what}: no server accepts it as it is, so it is left out; the result says how to complete it by hand"
 
 
 def restore_of(

@@ -36,7 +36,12 @@ from refnet.telemetry.watch import Watch
 #: The purpose of the signatures of reports.
 NAMESPACE = "refnet-drill"
 _ABSENT = Finding("the artifact", Outcome.UNVERIFIED, "there is no complete artifact of this source")
-_OUTCOMES = {Exit.DONE: Outcome.PASSED, Exit.UNVERIFIED: Outcome.UNVERIFIED, Exit.DAMAGED: Outcome.FAILED}
+_OUTCOMES = {
+    Exit.DONE: Outcome.PASSED,
+    Exit.FAILED: Outcome.UNVERIFIED,  # objects that no server accepts, and nobody has accepted
+    Exit.UNVERIFIED: Outcome.UNVERIFIED,
+    Exit.DAMAGED: Outcome.FAILED,
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from refnet import wiring
+from refnet.actions.accept import carried
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
@@ -27,10 +28,13 @@ class Verified:
     seconds: float
     #: Why its evidence could not be recorded, or "".
     unrecorded: str = ""
+    #: The objects of the source that no server accepts and nobody has accepted.
+    unaccepted: tuple[str, ...] = ()
 
     @property
     def exit(self) -> Exit:
-        return EXITS[self.proof.outcome]
+        found = EXITS[self.proof.outcome]
+        return Exit.FAILED if found is Exit.DONE and self.unaccepted else found
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -39,6 +43,7 @@ class Verified:
             "store": self.chosen.store or None,
             "seconds_in_all": round(self.seconds, 3),
             "unrecorded": self.unrecorded or None,
+            "unaccepted": list(self.unaccepted),
             **self.proof.to_json(),
         }
 
@@ -65,8 +70,13 @@ def verify(
     at, seconds = clock.now(), clock.monotonic() - started
     if gone := _gone(chosen):
         return Verified(chosen, replace(proof, level=None, findings=(*proof.findings, gone)), at, seconds)
-    lines = evidence_of(proof, at, seconds, drill=drill)
-    return Verified(chosen, proof, at, seconds, keep(chosen, lines))
+    lines, unaccepted = evidence_of(proof, at, seconds, drill=drill), proof.faulty
+    if proof.faulty and chosen.manifest and chosen.entry:
+        known = (chosen.entry, *context.store.entries(chosen.source))
+        if line := carried(known, chosen.manifest, proof, at):
+            lines = (*lines, line)
+            unaccepted = tuple(one for one in proof.faulty if one not in line.objects)
+    return Verified(chosen, proof, at, seconds, keep(chosen, lines), unaccepted)
 
 
 def _gone(chosen: OpenArtifact) -> Finding | None:

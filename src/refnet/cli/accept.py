@@ -1,4 +1,4 @@
-"""`refnet accept`: accept a source that shrank."""
+"""`refnet accept`: accept a source that shrank, or that has objects that no server accepts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from refnet.recovery.model.formatting import plain
 def accept(
     artifact: options.ListedArtifact, *, plan: options.Plan = False, as_json: options.Json = False
 ) -> None:
-    """Accept an artifact that shrank.
+    """Accept an artifact that shrank, or objects of its source that cannot be restored.
 
-    Later artifacts are compared with it, and the one before it is kept no longer.
+    Later artifacts are compared with it, and the one before it is kept no longer. Later artifacts with the same objects
+    are accepted too.
     """
     here = context()
     planned = action.plan(here, artifact)
@@ -27,6 +28,11 @@ def accept(
 
 def _print(planned: Acceptance) -> None:
     entry = planned.entry
+    if entry.unaccepted:
+        print(plain(f"Accept {entry.name}: no server accepts {'; '.join(entry.faulty)}:"))
+        print("  1. verify, backup and monitor report these objects no more; a restore still leaves them out")
+    if not entry.shrunk:
+        return
     shrank = "; ".join(entry.manifest.shrunk)
     print(plain(f"Accept {entry.name}: {shrank}, against {entry.manifest.shrunk_from}:"))
     print(f"  1. later artifacts are compared with {entry.name}")

@@ -26,6 +26,7 @@ from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.backup_order import DATABASES, FOLDERS, in_groups
+from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
@@ -291,10 +292,11 @@ def _print_at_the_end(made: Backup, width: int) -> None:
         print(
             f"{manifest.source:{width}} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
         )
+    if objects := [one for one in made.unaccepted if one not in manifest.shrunk]:
+        lead = f"{manifest.source:{width}} {manifest.name}: no server accepts"
+        print(plain(f"{lead} {'; '.join(objects)}: `refnet accept {manifest.name}` if you know that"))
     if made.uncopied:
         complain(made.uncopied)
     if proof and proof.outcome is Outcome.UNVERIFIED:
         why = "; ".join(f.reason for f in proof.findings if f.outcome is Outcome.UNVERIFIED)
-        print(
-            f"{manifest.source:{width}} {manifest.name}: {proof.level}, NOT proven: {formatting.plain(why)}"
-        )
+        print(f"{manifest.source:{width}} {manifest.name}: {proof.level}, NOT proven: {plain(why)}")

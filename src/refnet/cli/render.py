@@ -15,7 +15,7 @@ from refnet.actions.catalog import Shown
 from refnet.cli.output import output, say
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
-from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size
+from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size, some
 from refnet.recovery.model.identity import labels
 from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.source import OpenArtifact, Proof
@@ -145,7 +145,8 @@ def headline(proof: Proof) -> str:
         return f"could not verify{beyond or ' anything'}"
     rows = [row["rows"] for row in proof.rows if isinstance(row.get("rows"), int)]
     counts = f" ({plural(len(rows), 'table')}, {plural(sum(rows), 'row')})" if rows else ""
-    return (proof.level.value if proof.level else "nothing") + counts
+    but = f", but not {plain(some(proof.faulty))}" if proof.faulty else ""
+    return (proof.level.value if proof.level else "nothing") + but + counts
 
 
 def details(proof: Proof) -> list[str]:

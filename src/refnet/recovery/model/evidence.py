@@ -137,11 +137,11 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
 
 
 def faulty(evidence: Iterable[Evidence]) -> tuple[str, ...]:
-    """Return the objects of the source that the last check which could name some, or proved that there are none, named."""
+    """Return the objects of the source that no server accepts, by the last proof."""
     found: tuple[str, ...] = ()
     for line in evidence:
         is_proof = line.level is Level.PROVEN and line.outcome is Outcome.PASSED
-        if not line.accepts and (is_proof or line.fault is Fault.SOURCE):
+        if not line.accepts and (is_proof or line.objects):
             found = line.objects
     return found
 

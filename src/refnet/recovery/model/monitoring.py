@@ -257,8 +257,16 @@ def _size(source: _Source, newest: Entry) -> Check:
 
 
 def _proof(source: _Source, newest: Entry) -> Check:
+    if newest.proven and newest.unaccepted:
+        says = (
+            f"the newest is proven, but not what no server accepts: {formatting.some(newest.unaccepted, 3)}"
+        )
+        return source.check(
+            "proof", Status.WARNING, f"{says}; `refnet accept {newest.name}` if you know that"
+        )
     if newest.proven:
-        return source.check("proof", Status.OK, "the newest is proven")
+        but = f", but not what you accepted: {formatting.some(newest.faulty, 3)}" if newest.faulty else ""
+        return source.check("proof", Status.OK, f"the newest is proven{but}")
     if newest.proven_before:
         says = f"the newest is {newest.state}, and was proven before it was encrypted"
         return source.check("proof", Status.OK, says)

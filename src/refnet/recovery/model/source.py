@@ -245,7 +245,9 @@ class Proof:
 
     @property
     def faulty(self) -> tuple[str, ...]:
-        """The objects of the source that no server accepts."""
+        """The objects of the source that no server accepts, of an artifact that is proven without them."""
+        if self.level is not Level.PROVEN:
+            return ()
         return tuple(one.what for one in self.findings if one.whose is Fault.SOURCE)
 
     @property

@@ -193,13 +193,15 @@ class _Run:
     def _fill(self, name: str, state: dict[str, Any], workers: Workers) -> tuple[Finding, ...]:
         """Create the copy, load it and compare it; RefnetError where it differs."""
         copy = self.target.database(name)
+
+        def again() -> None:
+            self._drop(name)
+            self._create(name, state)
+
         with self.phases.phase("create"):
-            create_database.create_database(self.admin, name, state)
-            create_database.close_to_others(self.admin, name, state)
-            previous_databases.open_copy(self.admin, name, self._mark(MarkState.COPY))
-            self.notes += create_database.apply_settings(self.admin, name, state)
+            self.notes += self._create(name, state)
         with self.phases.phase("load"):
-            self.notes += self.dump.load(copy, workers)
+            self.notes += self.dump.load(copy, workers, again)
         # In parallel: ANALYZE is one session, and leaves a core to the comparison.
         content = self.options.content
         with (
@@ -216,6 +218,17 @@ class _Run:
         self.admin.execute(previous_databases.allow_connections(name, allow=False))
         self.notes += create_database.finish(self.admin, name, state)
         return findings
+
+    def _create(self, name: str, state: dict[str, Any]) -> tuple[str, ...]:
+        """Create the empty copy; return notes."""
+        create_database.create_database(self.admin, name, state)
+        create_database.close_to_others(self.admin, name, state)
+        previous_databases.open_copy(self.admin, name, self._mark(MarkState.COPY))
+        return tuple(create_database.apply_settings(self.admin, name, state))
+
+    def _drop(self, name: str) -> None:
+        for copy in (one for one in previous_databases.marked(self.admin) if one.name == name):
+            previous_databases.drop(self.admin, self.target, copy)
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Swap the copy in; return the name of the previous version, if there is one."""
@@ -269,8 +282,7 @@ class _Run:
             yield
         except BaseException as error:
             try:
-                for copy in (one for one in previous_databases.marked(self.admin) if one.name == name):
-                    previous_databases.drop(self.admin, self.target, copy)
+                self._drop(name)
             except (RefnetError, psycopg.Error):  # the server is gone as well, or its disk is full
                 if isinstance(error, RefnetError):
                     more = f"{error.hint} The copy {name} still exists: the next restore drops it."

@@ -14,7 +14,12 @@ import psycopg
 from refnet.errors import RefnetError
 
 #: pg_dump writes the server's words on a line after its own, with the severity in the server's language.
-_SERVER_ERROR = re.compile(rb"(?:Error message from server: \w+|ERROR|FATAL|PANIC):\s+(.*)")
+_SERVER_ERROR = re.compile(
+    rb"(?:Error message from server: \w+|ERROR|FATAL|PANIC):\s+(?:(?P<state>[0-9A-Z]{5}): )?(?P<said>.*)"
+)
+#: What pg_restore --verbose says beside errors.
+_STEP = re.compile(rb"pg_restore: (?!error: |warning: )")
+_ENTRY = re.compile(rb"^pg_restore: from TOC entry [0-9]+; [0-9]+ [0-9]+ (.*)", re.MULTILINE)
 _PROGRAM = re.compile(rb"^(?:psql|pg_restore|pg_dump)(?::<stdin>:\d+)?: (?:error: )?")
 
 
@@ -29,6 +34,8 @@ class Cause(Enum):
     PRIVILEGE = auto()
     #: The server or its programs lack something or are too old.
     UNSUPPORTED = auto()
+    #: Rows that break a key.
+    ROWS = auto()
     OTHER = auto()
 
 
@@ -40,6 +47,16 @@ class ServerError(RefnetError):
         self.cause = cause
         #: The role, extension … that it names, or "".
         self.subject = subject
+        #: SQLSTATE; "": the program does not say it.
+        self.sqlstate = ""
+        #: The kind and name of the entry that pg_restore could not restore, or "".
+        self.entry = ""
+
+    @property
+    def lacks(self) -> bool:
+        """The server lacks something that another one may have: a right, a library and its settings, an extension."""
+        known = self.cause in {Cause.PRIVILEGE, Cause.OWNER, Cause.UNSUPPORTED}
+        return known or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,11 @@ _KNOWN = (
         "Install the library {0} on the server, then retry.",
     ),
     _Known(
+        r"could not create (?:unique index|exclusion constraint)",
+        Cause.ROWS,
+        "Rows of the source break this key, which is never left out: remove them there, and back up again.",
+    ),
+    _Known(
         r"backslash commands are restricted",
         Cause.UNSUPPORTED,
         "The dump contains psql commands, which RefNet does not run; check it before you run it with psql.",
@@ -104,8 +126,8 @@ _KNOWN = (
     ),
     _Known(
         r"unrecognized configuration parameter",
-        Cause.OTHER,
-        "A newer pg_dump made it: dump it with the server's own version.",
+        Cause.UNSUPPORTED,
+        "Load the library that has the parameter (shared_preload_libraries); or a newer pg_dump made it.",
     ),
     _Known(
         r'tablespace "(.*)" does not exist',
@@ -152,13 +174,17 @@ def is_transient(said: str, sqlstate: str | None = None) -> bool:
 
 def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
     """Return the error of a program that failed, by the first error line of its stderr."""
-    lines = [line for line in stderr.split(b"\n") if line.strip()]
-    server = next((m[1] for m in map(_SERVER_ERROR.search, lines) if m), None)
+    lines = [line for line in stderr.split(b"\n") if line.strip() and not _STEP.match(line)]
+    server = next((m for m in map(_SERVER_ERROR.search, lines) if m), None)
     own = next(
         (line for line in lines if b": error: " in line), lines[0] if lines else b"ended without a message"
     )
-    said = server or _PROGRAM.sub(b"", own)
-    return _error(doing, said.decode("utf-8", "replace"), name)
+    said = server["said"] if server else _PROGRAM.sub(b"", own)
+    found = _error(doing, said.decode("utf-8", "replace"), name)
+    found.sqlstate = (server["state"] or b"").decode() if server else ""
+    entry = _ENTRY.search(stderr)
+    found.entry = entry[1].decode("utf-8", "replace") if entry else ""
+    return found
 
 
 def of_server(error: psycopg.Error, doing: str) -> ServerError:
@@ -185,4 +211,6 @@ def _error(doing: str, said: str, speaker: str, sqlstate: str | None = None) -> 
     known, subject = _find(said)
     cause = Cause.TRANSIENT if sqlstate in _TRANSIENT_STATES else known.cause
     message = f"{doing}: {speaker} said: {said}" if known.hint is _SEE_LOG else f"{doing}: {said}"
-    return ServerError(message, known.hint.format(subject), cause, subject)
+    found = ServerError(message, known.hint.format(subject), cause, subject)
+    found.sqlstate = sqlstate or ""
+    return found

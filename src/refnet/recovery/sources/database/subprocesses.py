@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import subprocess
 import tempfile
@@ -14,7 +15,8 @@ from refnet.postgres.account import Account
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.task_graph import Stopped
 
-_STDERR = 1 << 20  # bytes of stderr that are read
+#: Bytes of stderr that are read: the last ones, or all of them.
+_STDERR, _ALL = 1 << 20, 256 << 20
 
 
 class Programs:
@@ -39,6 +41,21 @@ class Programs:
 
         RefnetError contains its first error line; Stopped if `stop` ended it.
         """
+        code, stdout, stderr = self._ran(command, feed, handles, _STDERR)
+        if code:
+            raise server_errors.of_program(command[0].rpartition("/")[2], stderr, doing)
+        return stdout
+
+    def attempt(self, command: Sequence[str], doing: str) -> bytes:
+        """Run `command`, which may fail, and return its complete stderr, "" if it did not fail; Stopped as in `run`."""
+        code, _, stderr = self._ran(command, None, (), _ALL)
+        if code and (not stderr or len(stderr) >= _ALL):
+            raise server_errors.of_program(command[0].rpartition("/")[2], stderr, doing)
+        return stderr if code else b""
+
+    def _ran(
+        self, command: Sequence[str], feed: Iterable[bytes] | None, handles: Collection[int], most: int
+    ) -> tuple[int, bytes, bytes]:
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             child = self._start(command, stdout, stderr, handles, fed=feed is not None)
             try:
@@ -47,13 +64,11 @@ class Programs:
                 code = child.wait()
             finally:
                 self._end(child)
-            if code == 0:
-                stdout.seek(0)
-                return stdout.read()
-            if self._stopped:
+            if code and self._stopped:
                 raise Stopped
-            stderr.seek(0)
-            raise server_errors.of_program(command[0].rpartition("/")[2], stderr.read(_STDERR), doing)
+            stdout.seek(0)
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - most))
+            return code, stdout.read() if code == 0 else b"", stderr.read(most)
 
     def stop(self) -> None:
         """End the children that run and let no other start."""

@@ -160,6 +160,7 @@ class ForeignDump(Artifact):
         self,
         target: Target,
         workers: Workers,
+        again: Callable[[], None] | None = None,  # noqa: ARG002  # an artifact's
         *,
         alone: bool = False,
         account: Account | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
 from refnet.recovery.sources.artifact import Artifact
@@ -20,7 +21,7 @@ from refnet.recovery.sources.database.artifact.required_tables import NOTHING
 from refnet.recovery.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore import foreign_views, server_facts
-from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.restore.load import How, load
 from refnet.recovery.sources.database.restore.proof import Prover, rows_of
 from refnet.recovery.sources.database.restore.superuser_needs import Needs, needs
 from refnet.recovery.sources.database.rows.compare import compare
@@ -52,7 +53,8 @@ class DatabaseArtifact(Artifact):
         binaries = options.binaries(major, server=level.rank > Level.INTACT.rank)
         if self.index.partial:
             options = replace(options, required=NOTHING)
-        return Prover(self.reader, binaries, options).prove(level)
+        proof = Prover(self.reader, binaries, options).prove(level)
+        return proof if self.stored.manifest and self.stored.manifest.compared else _uncounted(proof)
 
     def wanted(self) -> Wanted:
         return server_facts.wanted(self.name, self.index, self._needs)
@@ -95,10 +97,12 @@ class DatabaseArtifact(Artifact):
         sent = comment and comment.encode("utf-8", "replace").decode()
         return {**self.index.database, "comment": sent}
 
-    def load(self, target: Target, workers: Workers) -> tuple[str, ...]:
-        load(self.reader, target, workers)
+    def load(self, target: Target, workers: Workers, again: Callable[[], None]) -> tuple[str, ...]:
+        """Load it into the empty database `target`; return notes. `again` makes that empty once more."""
+        left_out = load(self.reader, target, workers, How(), again)
         workers.progress("views over foreign tables", 0, None)
-        return (*self._notes(target), *foreign_views.refresh(target, self.index))
+        notes = (*self._notes(target), *foreign_views.refresh(target, self.index))
+        return (*map(str, left_out), *notes)
 
     def _notes(self, target: Target) -> Iterator[str]:
         with target.connect(READER_SETTINGS) as session:
@@ -119,6 +123,19 @@ class DatabaseArtifact(Artifact):
     def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
         index = self.digested(workers.jobs, workers.progress) if content else self.index
         return compare(target, index, workers, content=content)
+
+
+def _uncounted(proof: Proof) -> Proof:
+    """Return `proof` of an artifact whose rows the source never counted: a lost row, too, breaks a foreign key."""
+    if not any(what.startswith("foreign key ") for what in proof.faulty):
+        return proof
+    findings = (
+        replace(one, fault=Fault.ENVIRONMENT, reason=f"{one.reason}; its rows were not counted in the source")
+        if one.what in proof.faulty
+        else one
+        for one in proof.findings
+    )
+    return replace(proof, level=Level.RESTORED, findings=tuple(findings), row_digests="")
 
 
 def made(index: Index) -> Made:

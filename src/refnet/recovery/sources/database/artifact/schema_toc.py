@@ -38,6 +38,15 @@ class Item:
         return self.catalog == _CONSTRAINT and self.what.startswith("FK CONSTRAINT ")
 
     @property
+    def is_leaf(self) -> bool:
+        """Nothing but a comment depends on it."""
+        return self.is_foreign_key or self.is_refresh or self.is_label
+
+    @property
+    def is_label(self) -> bool:
+        return self.what.startswith("SECURITY LABEL ")
+
+    @property
     def is_refresh(self) -> bool:
         return self.what.startswith("MATERIALIZED VIEW DATA ")
 

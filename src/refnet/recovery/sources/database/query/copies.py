@@ -24,8 +24,8 @@ from refnet.recovery.sources.database.query.answer import Asker, Limits
 from refnet.recovery.sources.database.query.needs import Key, Needs, needs, touched
 from refnet.recovery.sources.database.query.part import Part
 from refnet.recovery.sources.database.restore.foreign_proof import ForeignProver, untrusted
-from refnet.recovery.sources.database.restore.load import load
-from refnet.recovery.sources.database.restore.proof import create_empty, missing_extensions
+from refnet.recovery.sources.database.restore.load import How, load
+from refnet.recovery.sources.database.restore.proof import create_empty, missing_extensions, renew
 from refnet.recovery.sources.database.restore.scratch_logins import Logins, create_logins, create_reader
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
@@ -65,7 +65,12 @@ def scratch_failures(name: str) -> Iterator[None]:
 def complete_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[Copy]:
     """Load all of `artifact` into a scratch server, as a proof does."""
     with _empty(artifact, options) as (copy, logins, workers):
-        load(artifact.reader, logins.as_superuser(DATABASE), workers, logins=logins)
+
+        def again() -> None:
+            with logins.as_superuser("postgres").connect() as admin:
+                renew(admin, DATABASE, artifact.index)
+
+        load(artifact.reader, logins.as_superuser(DATABASE), workers, How(logins), again)
         yield copy
 
 

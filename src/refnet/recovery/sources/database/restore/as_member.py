@@ -18,6 +18,7 @@ from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.schema_toc import Item
+from refnet.recovery.sources.database.restore.leaves import Leaves
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.subprocesses import Programs
 
@@ -71,20 +72,25 @@ class OwnSchema:
     def create(self) -> None:
         """Restore what comes before the rows."""
         owners = self._owners()
-        if not owners:
-            self._archive.create(self._programs)
-            return
         self._before = self._archive.entries(self._programs, "pre-data")
-        schemas = [item for item in self._before if item.what.startswith("SCHEMA ")]
-        rest = [item for item in self._before if item not in schemas]
+        items = [item for item in self._before if not item.is_label]
+        if not owners:
+            self._restore("creating the schema", items)
+            return
+        schemas = [item for item in items if item.what.startswith("SCHEMA ")]
+        rest = [item for item in items if item not in schemas]
         self._restore("creating the schema", schemas)
         with self._session("preparing the schemas for their owners") as session:
             self._grants = _grant_create(session, owners)
         self._restore("creating the schema", rest)
 
-    def finish(self, items: Sequence[Item], jobs: int) -> None:
-        """Restore `items` of post-data, revoke the temporary privileges and set the schemas' own again."""
-        self._restore("building keys and indexes", items, jobs)
+    def finish(self, items: Sequence[Item], jobs: int, leaves: Leaves) -> None:
+        """Restore `items` of post-data, revoke the temporary privileges and set the schemas' own again.
+
+        `leaves` restores those that may be left out.
+        """
+        if items := [*(item for item in self._before if item.is_label), *items]:
+            leaves.restore(self._programs, "building keys and indexes", items, jobs=jobs)
         if self._grants:
             with self._session("revoking the temporary privileges of the owners") as session:
                 for one in self._grants:
@@ -92,9 +98,9 @@ class OwnSchema:
             granted = [item for item in self._before if item.what.startswith("ACL - SCHEMA ")]
             self._restore("setting the privileges on schemas", granted)
 
-    def _restore(self, doing: str, items: Sequence[Item], jobs: int = 1) -> None:
+    def _restore(self, doing: str, items: Sequence[Item]) -> None:
         if items:
-            self._archive.restore(self._programs, doing, items, jobs=jobs)
+            self._archive.restore(self._programs, doing, items)
 
     def _owners(self) -> tuple[str, ...]:
         """Return the roles that may need a temporary privilege; none where this login is a superuser."""

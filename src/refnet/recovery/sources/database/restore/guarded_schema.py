@@ -9,6 +9,7 @@ from typing import Self
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.artifact.schema_toc import Item
 from refnet.recovery.sources.database.restore import schema_phases
+from refnet.recovery.sources.database.restore.leaves import Leaves
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.schema_phases import Run, Who
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
@@ -63,7 +64,8 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
     def create(self) -> None:
         """Restore what comes before the rows, without the privileges."""
         self._before = self._archive.entries(self._superuser, "pre-data")
-        for run in schema_phases.before_rows(self._before, self._running_code()):
+        items = [item for item in self._before if not item.is_label]
+        for run in schema_phases.before_rows(items, self._running_code()):
             self._restore("creating the schema", run, 1)
         self._open()
 
@@ -76,20 +78,22 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
                 found |= {i.dump_id for i in items if words in self._archive.text(self._superuser, [i])}
         return found
 
-    def finish(self, items: Sequence[Item], jobs: int) -> None:
-        """Restore `items` of post-data, and the privileges."""
+    def finish(self, items: Sequence[Item], jobs: int, leaves: Leaves) -> None:
+        """Restore `items` of post-data, the privileges and labels; `leaves` restores those that may be left out."""
+        items = [*(item for item in self._before if item.is_label), *items]
         runs = schema_phases.after_rows(self._before, items)
         for run in runs:
             if run.who is not Who.BUILDER or run.items[0].is_refresh:
                 self._session.execute(_CLOSE)
-            self._restore("building keys and indexes", run, jobs)
+            self._restore("building keys and indexes", run, jobs, leaves)
         self._session.execute(_CLOSE)
 
-    def _restore(self, doing: str, run: Run, jobs: int) -> None:
+    def _restore(self, doing: str, run: Run, jobs: int, leaves: Leaves | None = None) -> None:
         if run.who is Who.BUILDER and not run.items[0].is_refresh:
             self._open()
         programs = self._builder if run.who is Who.BUILDER else self._superuser
-        self._archive.restore(
+        restore = leaves.restore if leaves else self._archive.restore
+        restore(
             programs,
             doing,
             run.items,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -30,11 +31,15 @@ from refnet.recovery.sources.database.dump.copy_members import Lines
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore.as_member import OwnSchema
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
+from refnet.recovery.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
+from refnet.recovery.sources.database.restore.leaves import Leaves
+from refnet.recovery.sources.database.restore.left_out import LeftOut
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
 from refnet.recovery.sources.database.rows.copy_body import copy_body
 from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
 from refnet.recovery.sources.database.rows.row_digests import MemberRows, cut_short
+from refnet.recovery.sources.database.server_errors import ServerError
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
@@ -71,29 +76,56 @@ def loader_settings(major: int) -> dict[str, str]:
     return {**reader_settings(major), **LOADER_SETTINGS}
 
 
+@dataclass(frozen=True)
+class How:
+    """How an artifact is loaded."""
+
+    #: Of the scratch server that it is loaded into. Nothing then goes into a tablespace, and each table's rows are
+    #: loaded by a session of its owner. None: the login of the target does everything.
+    logins: Logins | None = None
+    #: Gets the digest of all rows that are sent to a scratch server, unless the index has them.
+    rows: MemberRows | None = None
+    #: The checks of tables and domains come after the rows.
+    checks_last: bool = False
+
+
 def load(
     reader: Reader,
     target: Target,
     workers: Workers,
-    *,
-    logins: Logins | None = None,
-    rows: MemberRows | None = None,
-) -> None:
-    """Load the artifact of `reader` into the empty database `target`.
+    how: How | None = None,
+    again: Callable[[], None] | None = None,
+) -> tuple[LeftOut, ...]:
+    """Load the artifact of `reader` into the empty database `target`; return what no server accepts of it.
 
-    `logins`: of the scratch server that `target` is on. Nothing then goes into a tablespace, and each table's rows are
-    loaded by a session of its owner. Without them the login of `target` does everything. Materialized views over
-    foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
-    `rows`: gets the digest of all rows that are sent to a scratch server, unless the index has them.
+    Materialized views over foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
+
+    again: makes `target` an empty database once more; without it, a check that the rows break ends the load.
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
+    how = how or How()
+    try:
+        return _load(reader, target, workers, how)
+    except ServerError as error:
+        if again is None or error.sqlstate not in REFUSED_ROWS:
+            raise
+    again()
+    return _load(reader, target, workers, replace(how, checks_last=True))
+
+
+def _load(reader: Reader, target: Target, workers: Workers, how: How) -> tuple[LeftOut, ...]:
     with (
         private_folder() as folder,
-        Loader(reader, target, workers, folder, logins) as loader,
+        Loader(reader, target, workers, folder, how.logins) as loader,
     ):
-        loader.rows = None if reader.index.digests else rows
+        if how.rows and not reader.index.digests:
+            how.rows.clear()
+            loader.rows = how.rows
+        if how.checks_last:
+            loader.late = LateChecks()
         loader.load()
+        return tuple(loader.leaves.left_out)
 
 
 class Loader(AbstractContextManager["Loader"]):
@@ -101,6 +133,8 @@ class Loader(AbstractContextManager["Loader"]):
 
     #: Gets the digests of the rows.
     rows: MemberRows | None = None
+    #: Has the checks that are added after the rows.
+    late: LateChecks | None = None
 
     def __init__(
         self,
@@ -133,6 +167,10 @@ class Loader(AbstractContextManager["Loader"]):
         self._archive = Archive(
             path, workers.binaries, target.name, server, without_lz4, tablespaces=not logins
         )
+        builder = logins.as_builder(target.name) if logins else target
+        self.leaves = Leaves(
+            self._archive, partial(builder.connect, self._settings, encoding=self._index.encoding)
+        )
         self._owners: dict[tuple[str, str], str] = {}
 
     def _programs_of(self, target: Target) -> Programs:
@@ -150,6 +188,9 @@ class Loader(AbstractContextManager["Loader"]):
         with self._schema() as schema:
             self._workers.progress("schema", 0, None)
             schema.create()
+            if self.late:
+                with self._target.connect(self._settings, encoding="UTF8") as session:
+                    self.late.drop(session)
             if self._logins:
                 self._owners = self._owners_of_tables(self._logins.names())
             entries = self._archive.entries(self._programs, "post-data")
@@ -158,7 +199,14 @@ class Loader(AbstractContextManager["Loader"]):
             run_all(self._tasks(shares), self._workers.jobs, self._stop)
             self._workers.progress("data", self._total, self._total)  # with the lines around the rows
             self._workers.progress("the rest of the schema", 0, None)
-            schema.finish(shares.rest, self._workers.jobs)
+            if self.late:
+                self._add_checks(self.late)
+            schema.finish(shares.rest, self._workers.jobs, self.leaves)
+
+    def _add_checks(self, late: LateChecks) -> None:
+        login = self._logins.as_builder(self._target.name) if self._logins else self._target
+        with login.connect(self._settings, encoding="UTF8") as session:
+            self.leaves.left_out += late.add(session)
 
     def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
         if self._logins:
@@ -268,7 +316,7 @@ class Loader(AbstractContextManager["Loader"]):
             raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
 
     def _restore_items(self, doing: str, items: Sequence[schema_toc.Item]) -> None:
-        self._archive.restore(self._builder, doing, items)
+        self.leaves.restore(self._builder, doing, items)
 
     def _session(self, table: tuple[str, str]) -> Session:
         """Return this thread's session, opened at its first use; in a scratch server one of the table's owner."""

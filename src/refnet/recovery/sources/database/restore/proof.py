@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from refnet.postgres.session import Target, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.processes import run
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Proof
+from refnet.recovery.model.evidence import Fault
+from refnet.recovery.model.source import Finding, Proof, stopped_by
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import intact
 from refnet.recovery.sources.database.artifact.index import Index
@@ -28,7 +30,9 @@ from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
-from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.restore.leaves import Leaves
+from refnet.recovery.sources.database.restore.left_out import LeftOut, align
+from refnet.recovery.sources.database.restore.load import How, load
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins, create_logins
 from refnet.recovery.sources.database.rows.compare import compare
@@ -58,6 +62,7 @@ class Prover:
         self._workers = Workers(binaries, options.jobs, options.progress)
         self._run = ProofRun(rows=rows_of(reader.index), progress=options.progress)
         self._rows = MemberRows(reader)
+        self._left_out: tuple[LeftOut, ...] = ()
 
     def prove(self, level: Level) -> Proof:
         run, options = self._run, self._options
@@ -117,7 +122,8 @@ class Prover:
                 run.add(*self._schema(logins, target))
             with phase("check the structure"):
                 run.add(self._structure(target))
-            if not run.failed:
+            lacks = any(one.fault is Fault.ENVIRONMENT for one in self._left_out)
+            if not run.failed and not lacks:
                 run.level, run.row_digests = Level.PROVEN, index.digests
 
     def _prepare(self, cluster: Cluster) -> Logins | None:
@@ -134,24 +140,33 @@ class Prover:
         return logins
 
     def _load(self, target: Target, logins: Logins) -> bool:
+        def again() -> None:
+            with logins.as_superuser("postgres").connect() as admin:
+                renew(admin, _DATABASE, self._reader.index)
+
+        how = How(logins, self._rows)
         try:
-            load(self._reader, target, self._workers, logins=logins, rows=self._rows)
+            self._left_out = load(self._reader, target, self._workers, how, again)
         except RefnetError as error:
-            outcome = Outcome.FAILED if self._is_artifacts_fault(error) else Outcome.UNVERIFIED
-            self._run.add(Finding(LOADED, outcome, error.message))
+            self._run.add(self._refused(error))
             return False
-        self._run.add(Finding(LOADED, Outcome.PASSED))
+        self._run.add(Finding(LOADED, Outcome.PASSED), *(one.finding for one in self._left_out))
         why = "it reads foreign tables, and a proof connects to no other server"
         for _, name in self._reader.index.foreign_views:
             self._run.add(Finding(f"materialized view {name}", Outcome.UNVERIFIED, why))
         return True
 
-    def _is_artifacts_fault(self, error: RefnetError) -> bool:
-        """Return False where the scratch server is to blame: a full disk, or a right that only a superuser has."""
-        if error.code is Exit.DAMAGED:
-            return True
-        no_right = isinstance(error, ServerError) and error.cause in {Cause.PRIVILEGE, Cause.OWNER}
-        return self._same_major and not error.transient and not no_right
+    def _refused(self, error: RefnetError) -> Finding:
+        """Return the finding of a load that failed: damage unless the scratch server, or this machine, is to blame."""
+        found = stopped_by(LOADED, error)
+        if isinstance(error, ServerError) and error.entry:
+            found = replace(found, reason=f"{error.entry}: {error.message}")
+        lacks = not isinstance(error, ServerError) or error.lacks or not self._same_major
+        if found.whose is not Fault.ENVIRONMENT or lacks:
+            return found
+        if isinstance(error, ServerError) and error.cause is Cause.ROWS:
+            return replace(found, reason=f"{error.message}. {error.hint}", fault=Fault.SOURCE)
+        return replace(found, outcome=Outcome.FAILED, fault=Fault.DAMAGE)
 
     @property
     def _same_major(self) -> bool:
@@ -169,6 +184,8 @@ class Prover:
                 create_empty(admin, _REFERENCE, index)
             unread = {oid for oid, _ in index.foreign_views}
             _reference_restore(self._binaries, logins, archive, unread)
+            with target.connect() as copy, logins.as_superuser(_REFERENCE).connect() as plain:
+                align(copy, plain, self._left_out)
             reference = _schema_of(self._binaries, logins.as_superuser(_REFERENCE))
             same = reference == _schema_of(self._binaries, target)
         outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
@@ -218,6 +235,12 @@ def create_empty(admin: Session, name: str, index: Index) -> str:
     return note
 
 
+def renew(admin: Session, name: str, index: Index) -> None:
+    """Replace a database that a load has filled by an empty one."""
+    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    create_empty(admin, name, index)
+
+
 def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
     """Compare the members of schema text with what pg_restore makes of the archive: `zcat | psql` restores it too."""
     what = "schema text of the file"
@@ -248,7 +271,8 @@ def _reference_restore(binaries: Binaries, logins: Logins, path: Path, unread: s
         try:
             guarded.create()
             entries = archive.entries(programs, "post-data")
-            guarded.finish([item for item in entries if not (item.is_refresh and item.oid in unread)], 1)
+            items = [item for item in entries if not (item.is_refresh and item.oid in unread)]
+            guarded.finish(items, 1, Leaves(archive, logins.as_builder(_REFERENCE).connect))
         except RefnetError as error:
             if error.transient:
                 raise

@@ -53,6 +53,10 @@ class MemberRows:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows."""
         self.digests = [Digest() for _ in self.reader.index.tables]
 
     def read(self, member: Member) -> None:

@@ -1,0 +1,150 @@
+"""Restores foreign keys, contents of materialized views and security labels, on which nothing else depends.
+
+A foreign key that the rows break is added as not valid; a view whose query fails stays empty; the label of a provider
+that this server has not loaded is left out, as nothing would read it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+import psycopg
+
+from refnet.recovery.model.evidence import Fault
+from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.artifact.schema_toc import Item
+from refnet.recovery.sources.database.artifact.sql_text import statements
+from refnet.recovery.sources.database.restore.left_out import LeftOut, fault_of_state, is_servers
+from refnet.recovery.sources.database.restore.schema_archive import Archive
+from refnet.recovery.sources.database.server_errors import ServerError
+from refnet.recovery.sources.database.sql_names import IDENT
+from refnet.recovery.sources.database.subprocesses import Programs
+
+_REFRESH = re.compile(rb"REFRESH MATERIALIZED VIEW (?P<view>.+)", re.DOTALL)
+_FOREIGN_KEY = re.compile(
+    rb"ALTER TABLE (?:ONLY )?(?P<table>(?:%b)\.(?:%b))\s+ADD CONSTRAINT (?P<name>%b) FOREIGN KEY .+"
+    % (IDENT, IDENT, IDENT),
+    re.DOTALL,
+)
+_LABEL = re.compile(
+    rb"SECURITY LABEL FOR (?P<provider>%b) ON (?P<what>.+) IS (?:'(?:[^']|'')*'|E'.*')" % IDENT, re.DOTALL
+)
+_NAMES = re.compile(IDENT.decode("latin-1"))
+_BROKEN = "23503"
+#: Its provider is not loaded.
+_NOT_LOADED = "22023"
+
+
+class Leaves:
+    """Restores entries of an archive, and collects what is left out of them."""
+
+    def __init__(self, archive: Archive, connect: Callable[[], Session]) -> None:
+        """`connect`: opens a session of the login that restores them."""
+        self._archive, self._connect = archive, connect
+        self._lock = threading.Lock()
+        self.left_out: list[LeftOut] = []
+        #: Foreign keys that do not exist, as the entries of their comments name them.
+        self._absent: list[str] = []
+
+    def restore(
+        self,
+        programs: Programs,
+        doing: str,
+        items: Sequence[Item],
+        *,
+        jobs: int = 1,
+        owners: bool = True,
+    ) -> None:
+        """Restore `items`; RefnetError if the server refuses what must not be left out."""
+        items = self._without_absent(items)
+        if not any(item.is_leaf for item in items):
+            self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
+            return
+        failed = self._archive.restore_leaves(programs, doing, items, jobs=jobs)
+        for item in (one for one in failed if one.is_leaf):
+            self._mend(programs, doing, item)
+        # Comments on foreign keys, which exist now, or are left out.
+        if left := self._without_absent(item for item in failed if not item.is_leaf):
+            self._archive.restore(programs, doing, left)
+
+    def _without_absent(self, items: Iterable[Item]) -> list[Item]:
+        return [item for item in items if not any(absent in item.what for absent in self._absent)]
+
+    def _mend(self, programs: Programs, doing: str, item: Item) -> None:
+        text = self._archive.text(programs, [item])
+        for statement in statements(text):
+            if found := _REFRESH.fullmatch(statement):
+                self._refresh(doing, statement, found)
+                return
+            if found := _LABEL.fullmatch(statement):
+                self._label(doing, statement, found)
+                return
+            if found := _FOREIGN_KEY.fullmatch(statement):
+                self._add(doing, statement, found)
+                return
+        raise ServerError(
+            f"{doing}: the entry {item.what} cannot be read", "Check the artifact with `refnet verify`."
+        )
+
+    def _refresh(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
+        error = self._run(statement)
+        if error is None:
+            return
+        if is_servers(error.sqlstate):
+            raise server_errors.of_server(error, doing) from error
+        what, state = f"materialized view {_shown(found['view'])}", "is empty"
+        self._note(LeftOut(what, state, _said(error), _shown(statement), fault_of_state(error.sqlstate)))
+
+    def _label(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
+        error = self._run(statement)
+        if error is None:
+            return
+        if error.sqlstate != _NOT_LOADED:
+            raise server_errors.of_server(error, doing) from error
+        what = f"security label of {_shown(found['provider'])} on {_shown(found['what'])}"
+        self._note(LeftOut(what, "is missing", _said(error), _shown(statement), Fault.ENVIRONMENT))
+
+    def _add(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
+        error = self._run(statement)
+        if error is None:
+            return
+        if error.sqlstate != _BROKEN:
+            raise server_errors.of_server(error, doing) from error
+        table, name = _shown(found["table"]), _shown(found["name"])
+        what, why = f"foreign key {name} of {table}", _said(error)
+        alter = f"ALTER TABLE {table}"
+        if self._run(statement + b" NOT VALID") is None:
+            by_hand = f"{alter} VALIDATE CONSTRAINT {name}"
+            self._note(LeftOut(what, "is NOT VALID", why, by_hand, constraint=_unquoted(name)))
+        else:  # of a partitioned table, before PostgreSQL 18
+            drop = f"{alter} DROP CONSTRAINT {name}"
+            schema, relation = (_unquoted(one) for one in _NAMES.findall(table))
+            self._absent.append(f"COMMENT {schema} CONSTRAINT {_unquoted(name)} ON {relation} ")
+            self._note(LeftOut(what, "is missing", why, " ".join(_shown(statement).split()), drop=drop))
+
+    def _run(self, statement: bytes) -> psycopg.Error | None:
+        with self._connect() as session:
+            try:
+                session.execute(statement)
+            except psycopg.Error as error:
+                return error
+        return None
+
+    def _note(self, one: LeftOut) -> None:
+        with self._lock:
+            self.left_out.append(one)
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _said(error: psycopg.Error) -> str:
+    return (error.diag.message_primary or str(error)).strip().split("\n")[0]

@@ -1,0 +1,81 @@
+"""What a restore leaves out: objects of the source that no server accepts as the source has them.
+
+These are the content of a materialized view whose query fails, and a check or a foreign key that the rows break. All
+else is restored, or the restore fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from refnet.recovery.model.evidence import Fault, Outcome
+from refnet.recovery.model.source import Finding
+from refnet.recovery.sources.database.admin_session import Session
+
+#: States of a server for which the same statement may succeed later, or which say nothing of the statement.
+_SERVERS = ("08", "25", "40", "53", "57", "58", "F0", "XX")
+#: What a scratch server may lack: a right of the owner, a setting of a library, a library.
+_LACKS = frozenset({"0A000", "42501", "42704"})
+
+_NOT_VALID = """
+SELECT con.oid::int8, n.nspname::text, c.relname::text, con.conname::text FROM pg_catalog.pg_constraint con
+JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT con.convalidated
+UNION ALL
+SELECT con.oid::int8, n.nspname::text, t.typname::text, con.conname::text FROM pg_catalog.pg_constraint con
+JOIN pg_catalog.pg_type t ON t.oid = con.contypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE NOT con.convalidated
+"""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One object that is not as it was in the source."""
+
+    #: Its kind and its name, as SQL writes it.
+    what: str
+    #: How it is now: `is empty`.
+    state: str
+    #: The server's words.
+    why: str
+    #: The statement that completes it, once its cause is removed.
+    by_hand: str
+    #: SOURCE, or ENVIRONMENT where another server may accept it.
+    fault: Fault = Fault.SOURCE
+    #: The name of a constraint that is not valid now.
+    constraint: str = ""
+    #: The statement that removes a constraint that could not even be added as not valid.
+    drop: str = ""
+
+    def __str__(self) -> str:
+        return f"left out: {self.what} {self.state} ({self.why}); by hand: {self.by_hand};"
+
+    @property
+    def finding(self) -> Finding:
+        return Finding(self.what, Outcome.UNVERIFIED, f"it {self.state}: {self.why}", fault=self.fault)
+
+
+def is_servers(sqlstate: str | None) -> bool:
+    """Return True for the state of an error that says nothing of the object: it ends the restore."""
+    return not sqlstate or sqlstate.startswith(_SERVERS)
+
+
+def fault_of_state(sqlstate: str | None) -> Fault:
+    return Fault.ENVIRONMENT if sqlstate in _LACKS else Fault.SOURCE
+
+
+def align(copy: Session, reference: Session, left_out: Iterable[LeftOut]) -> None:
+    """Make the schemas of a proof's `copy` and its `reference`, which has no rows, alike in what was left out."""
+    names = [one.constraint for one in left_out if one.constraint]
+    if names:
+        there = {(schema, table, name) for _, schema, table, name in reference.execute(_NOT_VALID).fetchall()}
+        found = [
+            oid
+            for oid, *rest in copy.execute(_NOT_VALID).fetchall()
+            if rest[-1] in names and tuple(rest) not in there
+        ]
+        copy.execute("UPDATE pg_catalog.pg_constraint SET convalidated = true WHERE oid = ANY (%s)", (found,))
+    for one in left_out:
+        if one.drop:
+            reference.execute(one.drop.encode())

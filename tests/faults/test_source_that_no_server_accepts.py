@@ -1,0 +1,125 @@
+"""A database with objects that no server accepts as they are: its artifacts are complete, and restores choose them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.command import Command
+from tests.faults.conftest import Live
+
+VIEW = """
+CREATE TABLE rates (id int PRIMARY KEY, parts int);
+INSERT INTO rates SELECT i, 1 FROM generate_series(1, 50) i;
+CREATE MATERIALIZED VIEW ratio AS SELECT id, 1 / parts AS v FROM rates;
+CREATE MATERIALIZED VIEW above AS SELECT sum(v) FROM ratio;
+CREATE UNIQUE INDEX ON ratio (id);
+UPDATE rates SET parts = 0 WHERE id = 7;
+"""
+CHECK = """
+CREATE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+CREATE TABLE checked (v int, CONSTRAINT fitting CHECK (public.fits(v)), CHECK (v < 100));
+INSERT INTO checked SELECT i FROM generate_series(1, 50) i;
+COMMENT ON CONSTRAINT fitting ON checked IS 'it''s strict';
+CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 10';
+"""
+KEY = """
+SET session_replication_role = replica;
+INSERT INTO citations VALUES (1, 999999);
+RESET session_replication_role;
+COMMENT ON CONSTRAINT citations_cited_fkey ON citations IS 'broken';
+"""
+OBJECTS = [
+    (VIEW, ["materialized view public.ratio", "materialized view public.above"], "division by zero"),
+    (CHECK, ["check fitting of public.checked"], "violated by some row"),
+    (KEY, ["foreign key citations_cited_fkey of public.citations"], "violates foreign key constraint"),
+]
+STATES = {
+    VIEW: "SELECT relname || ispopulated FROM pg_class JOIN pg_matviews ON matviewname = relname ORDER BY 1",
+    CHECK: """SELECT conname || convalidated || coalesce(obj_description(oid), '') FROM pg_constraint
+        WHERE conrelid = 'public.checked'::regclass AND contype = 'c' ORDER BY 1""",
+    KEY: """SELECT conname || convalidated || coalesce(obj_description(oid), '') FROM pg_constraint
+        WHERE conrelid = 'public.citations'::regclass AND contype = 'f' ORDER BY 1""",
+}
+RESTORED = {
+    VIEW: ["abovefalse", "countedtrue", "ratiofalse"],
+    CHECK: ["checked_v_checktrue", "fittingfalseit's strict"],
+    KEY: ["citations_cited_fkeyfalsebroken", "citations_citing_fkeytrue"],
+}
+
+
+def rows(live: Live) -> dict[str, str]:
+    """A digest of the rows of each table."""
+    with live.target.connect() as session:
+        tables = session.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        )
+        return {
+            name: str(
+                session.execute(
+                    f"SELECT md5(array_agg(t ORDER BY t)::text) FROM public.{name} t".encode()
+                ).fetchall()
+            )
+            for (name,) in tables.fetchall()
+        }
+
+
+@pytest.mark.parametrize(("sql", "names", "why"), OBJECTS, ids=["view", "check", "foreign key"])
+def test_an_artifact_of_such_a_source_is_complete_and_is_restored_without_these_objects(
+    refnet: Command, live: Live, sql: str, names: list[str], why: str
+) -> None:
+    live.run(sql)
+    before = rows(live)
+    made = refnet("backup", "database")
+    assert made.code == 1, made.out + made.err
+    assert all(name in made.out for name in names), made.out
+    assert why in made.out
+    assert "DAMAGED" not in made.out
+    (listed,) = refnet("list", "--json").json["artifacts"]
+    assert listed["state"] == "proven"
+    watched = refnet("monitor", "database")
+    assert (watched.code, all(name in watched.out for name in names)) == (1, True), watched.out
+    assert refnet("verify", "database").code == 1
+
+    assert all(name in refnet("restore", "database", "--plan").out for name in names)
+    live.run("DELETE FROM summaries")
+    done = refnet("restore", "database", "--force")
+    assert done.code == 0, done.err
+    assert all(f"left out: {name}" in done.out for name in names), done.out
+    assert "by hand: " in done.out
+    with live.target.connect() as session:
+        assert [one for (one,) in session.execute(STATES[sql]).fetchall()] == RESTORED[sql]
+    assert rows(live) == before
+
+
+def test_accepted_objects_are_accepted_of_later_artifacts_too(refnet: Command, live: Live) -> None:
+    live.run(VIEW)
+    assert refnet("backup", "database").code == 1
+    (first,) = refnet.names()
+    assert "materialized view public.ratio" in refnet("accept", first, "--plan").out
+    refnet("accept", first).succeeds()
+    refnet("accept", first).fails(2, "is accepted already")
+    refnet("verify", "database").succeeds()
+    assert refnet("monitor", "database").code == 0
+    refnet("backup", "database").succeeds()
+    refnet("forget", first, "--force").succeeds()
+    refnet("backup", "database").succeeds()
+
+    live.run(KEY)
+    again = refnet("backup", "database")
+    assert again.code == 1
+    assert "citations_cited_fkey" in again.out.splitlines()[-1]
+    assert "ratio" not in again.out.splitlines()[-1]
+
+
+def test_a_key_that_the_rows_break_is_never_left_out(refnet: Command, live: Live) -> None:
+    live.run(
+        "CREATE FUNCTION same(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+        "CREATE TABLE keyed (id int); CREATE UNIQUE INDEX keyed_same ON keyed (same(id));"
+        "INSERT INTO keyed SELECT generate_series(1, 9);"
+        "CREATE OR REPLACE FUNCTION same(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'"
+    )
+    made = refnet("backup", "database")
+    assert made.code == 3
+    assert "DAMAGED" not in made.out
+    before = rows(live)
+    refnet("restore", "database", "--force").fails(1, "keyed_same", "remove them there")
+    assert rows(live) == before
