@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -20,7 +19,6 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.formatting import some
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.monitoring import Limits
-from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import OpenArtifact, Progress, Source
@@ -317,76 +315,9 @@ def retention(settings: Settings, name: SourceName) -> Retention:
     return found
 
 
-def previous_versions(settings: Settings) -> tuple[Listing, ...]:
-    """Return what lists the previous versions that restores left, for prune to remove when they are due."""
-    return (partial(_previous_databases, settings), partial(_previous_folders, settings))
-
-
-def _previous_databases(settings: Settings, source: SourceName) -> list[PreviousVersion]:
-    """List the previous databases. An embedded server is asked if it runs, and never started for this."""
-    from refnet.postgres import embedded
-
-    if source.kind is not Kind.DATABASE:
-        return []
-    settings = settings.narrowed(source)
-    if not settings.database_url and embedded.status(settings.home).pid is None:
-        return []
-    from refnet.recovery.sources.database.restore.previous_databases import previous_databases
-
-    records = previous(settings)
-    found = previous_databases(servers.server(settings), records.read().records, records.forget)
-    return [replace(one, source=source) for one in found]
-
-
 def previous(settings: Settings) -> PreviousVersions:
     """Return the records of the databases that restores replaced."""
     return PreviousVersions(settings.home / "previous", settings.about)
-
-
-def _previous_folders(settings: Settings, source: SourceName) -> tuple[PreviousVersion, ...]:
-    if source.kind is not Kind.FOLDER:
-        return ()
-    from refnet.recovery.sources.files.previous_folders import previous_folders
-
-    no_live = source == SourceName.CONFIG and not settings.config_dir
-    return previous_folders(settings.home / "swaps", source, None if no_live else target(settings, source))
-
-
-def all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
-    """Return since when the recorded previous versions of each source are kept; None: that cannot be read."""
-    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(known(settings))
-    for name in known(settings):
-        with suppress(RefnetError):  # the monitor warns that they cannot be read
-            found[name] = recorded_previous(settings, name)
-    return found
-
-
-def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, ...]:
-    """Return since when the recorded previous versions of `name` are kept; no server is asked.
-
-    Where two sources have a database of one name, the newest artifact of each tells their servers apart.
-    """
-    if name.kind is not Kind.DATABASE:
-        from refnet.recovery.sources.files.previous_folders import finished
-
-        return tuple(work.journal.at for work in finished(settings.home / "swaps", name))
-    from refnet.postgres import embedded
-
-    def database(one: SourceName) -> str:
-        if not (url := settings.of(one).url):
-            return embedded.DATABASE
-        from refnet.postgres.session import Target
-
-        return Target.from_url(url).name
-
-    own = database(name)
-    records = [one for one in previous(settings.narrowed(name)).read().records if one.mark.of == own]
-    others = (one for one in known(settings) if one.kind is Kind.DATABASE and one != name)
-    newest = None
-    if records and any(database(one) == own for one in others):
-        newest = Catalog.of(catalog(settings).entries(name)).newest_complete(name)
-    system = newest.identity.system if newest and newest.identity else None
-    return tuple(one.mark.at for one in records if not system or one.system in {None, system})
 
 
 def not_configured(name: SourceName) -> RefnetError:

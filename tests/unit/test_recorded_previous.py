@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from refnet import previous as previous_kept
 from refnet import wiring
 from refnet.recovery.model.previous import Mark, MarkState, Record
 from refnet.recovery.model.source import Made
@@ -30,4 +31,4 @@ def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) 
             details = {"database": "app", "system_identifier": system}
             draft.publish(Made(created=NOW, details=details), NOW, 1.0)
 
-    assert [len(wiring.recorded_previous(settings, name)) for name in (east, west)] == [1, 2]
+    assert [len(previous_kept.recorded_previous(settings, name)) for name in (east, west)] == [1, 2]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from refnet import previous as previous_kept
 from refnet import servers, wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
@@ -44,8 +45,8 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
             moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, protected, schedule, allowed,
-            {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, wiring.all_recorded(settings), timedelta(days=settings.retention_previous),
-            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare,
+            {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, previous_kept.all_recorded(settings), timedelta(days=settings.retention_previous),
+            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, previous_kept.half_made(settings),
         )  # fmt: skip
 
     return read

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from refnet import wiring
+from refnet import previous as previous_kept
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import utc
@@ -45,7 +45,7 @@ def previous(context: Context, names: Iterable[SourceName]) -> Kept:
     """Return every previous version of the sources `names`; one that cannot be asked does not hide the others."""
     found, unknown = list[PreviousVersion](), list[RefnetError]()
     for name in names:
-        for listed in wiring.previous_versions(context.settings):
+        for listed in previous_kept.previous_versions(context.settings):
             try:
                 found += sorted(listed(name), key=lambda one: one.since)
             except RefnetError as error:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from refnet import previous as previous_kept
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
@@ -68,7 +69,7 @@ def prune(
     much: permit that the artifacts of many days go at once, see `retention.too_much`.
     """
     settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
-    zone, listings = Schedule.of(settings).zone, wiring.previous_versions(settings)
+    zone, listings = Schedule.of(settings).zone, previous_kept.previous_versions(settings)
     keep = timedelta(days=settings.retention_previous)
     known = {*wiring.known(settings)}
     for name in names:

@@ -43,7 +43,7 @@ def list_artifacts(
     here = context(place)
     names = expanded(here.settings, sources) if sources else None
     if previous:
-        names = names or (*known(here.settings), *here.store.sources())
+        names = names or tuple(dict.fromkeys((*known(here.settings), *here.store.sources())))
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)
         gone = () if sources else not_named(here, names)

@@ -16,10 +16,12 @@ from refnet.recovery.model.monitoring import (
     another_store,
     watch,
     watch_bare,
+    watch_half_made,
     watch_others,
     watch_previous,
     watch_store,
 )
+from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, Reason, Run, RunKind
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
@@ -56,6 +58,8 @@ class Facts:
     store_checks: Mapping[str, StoreCheck | None] = field(default_factory=dict)
     #: What is not encrypted, where the backup folder is to be; a name each.
     bare: tuple[str, ...] = ()
+    #: The copies that restores load, or that killed ones left.
+    half_made: tuple[HalfMade, ...] = ()
 
     @cached_property
     def own(self) -> Catalog:
@@ -97,6 +101,7 @@ class Facts:
         return (
             *(check for checks in of_sources for check in checks),
             *(check for checks in kept for check in checks),
+            *watch_half_made([one for one in self.half_made if one.source in names], self.now),
             *(check for checks in others for check in checks),
             *watch_copies(self.own_stores, self.own, self.limits, self.now, only),
             *(() if only else (*watch_checks(self.store_checks, self.now), *watch_bare(self.bare))),

@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from refnet import previous as previous_kept
 from refnet import wiring
 from refnet.actions import prune
 from refnet.actions.context import Context
@@ -72,7 +73,7 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     mine = previous_version(database, database.name, wiring.previous(settings))
     other = previous_version(database, "somebody_elses", wiring.previous(settings))
     dropped += [mine, other]
-    listing, *_ = wiring.previous_versions(settings)
+    listing, *_ = previous_kept.previous_versions(settings)
     (aside,) = listing(SourceName.DATABASE)
     assert (aside.what, aside.blocked) == (f"database {mine}", "")
     week = timedelta(days=7)
@@ -88,7 +89,7 @@ def test_a_database_that_only_carries_the_comment_is_unknown_and_stays(
 ) -> None:
     forged = previous_version(database, database.name, None)
     dropped.append(forged)
-    listing, *_ = wiring.previous_versions(settings_for(database, tmp_path))
+    listing, *_ = previous_kept.previous_versions(settings_for(database, tmp_path))
     (aside,) = listing(SourceName.DATABASE)
     assert aside.blocked.startswith("unknown: ")
     with pytest.raises(RefnetError, match="is not dropped"):
@@ -102,10 +103,10 @@ def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_n
     settings = settings_for(database, tmp_path)
     mine = previous_version(database, database.name, wiring.previous(settings))
     dropped.append(mine)
-    (before,) = wiring.previous_versions(settings)[0](SourceName.DATABASE)
+    (before,) = previous_kept.previous_versions(settings)[0](SourceName.DATABASE)
     conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
     with psycopg.connect(conninfo, autocommit=True) as application:
-        (aside,) = wiring.previous_versions(settings)[0](SourceName.DATABASE)
+        (aside,) = previous_kept.previous_versions(settings)[0](SourceName.DATABASE)
         assert aside.blocked == f"in use: 1 session of {application.info.user} (gunicorn)"
         with pytest.raises(RefnetError, match="in use: 1 session of"):
             before.remove()
@@ -122,7 +123,7 @@ def test_prune_says_what_stays_and_why_and_goes_on(
         LocalStore(tmp_path / "backups"),
         settings.retention_database,
         NOW + timedelta(days=30),
-        previous_versions=wiring.previous_versions(settings),
+        previous_versions=previous_kept.previous_versions(settings),
     ).prune(SourceName.DATABASE)
     assert [one.what for one in plan.blocked] == [f"database {dropped[0]}"]
     assert (plan.previous_versions, plan.unknown) == ((), ())
@@ -148,13 +149,13 @@ def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
     assert listed[f"database {mine}"]["of"].startswith(f"{database.name} on ")
     assert listed[f"database {mine}"]["removed_from"] > listed[f"database {mine}"]["since"]
     assert listed[f"database {dropped[1]}"]["removed_from"] is None
-    assert len(wiring.recorded_previous(settings, SourceName.DATABASE)) == 2
+    assert len(previous_kept.recorded_previous(settings, SourceName.DATABASE)) == 2
     next(one for one in found.versions if one.what.startswith("record")).remove()
-    assert len(wiring.recorded_previous(settings, SourceName.DATABASE)) == 1
+    assert len(previous_kept.recorded_previous(settings, SourceName.DATABASE)) == 1
 
 
 def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:
     settings = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
-    listing, *_ = wiring.previous_versions(settings)
+    listing, *_ = previous_kept.previous_versions(settings)
     assert list(listing(SourceName.DATABASE)) == []
     assert not (tmp_path / "home").exists()

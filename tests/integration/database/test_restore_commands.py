@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,13 @@ def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just
     killed.wait()
     assert len(of_database(library, MarkState.COPY)) == 1
     assert papers(library) == 5000
+    assert re.search(rf"half-made copy +{library.name}_copy_\w+, from", refnet(environment, "monitor").stdout)
+    (left,) = json.loads(refnet(environment, "list", "--previous", "--json").stdout)["previous_versions"]
+    assert left["since"][:4] == str(datetime.now(UTC).year)
     done = report(environment, "restore", "database", str(fine), "--force")
     assert any("of a killed run" in note for note in done["notes"])
     assert set(everything(library)) == {library.name, done["kept"]}
+    assert "half-made" not in refnet(environment, "monitor").stdout
 
 
 @pytest.mark.parametrize("when", ["before", "within", "after"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
-from refnet import wiring
+from refnet import previous as previous_kept
 from refnet.actions import prune
 from refnet.actions.context import Context
 from refnet.actions.previous import previous
@@ -200,11 +200,11 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     )
     assert (kept.of, kept.blocked, unknown.what) == (str(vault.folder), "", f"folder {stray}")
     assert unknown.blocked.startswith("unknown: ")
-    assert len(wiring.recorded_previous(settings, vault.source)) == 1
+    assert len(previous_kept.recorded_previous(settings, vault.source)) == 1
     shutil.rmtree(stray)
 
     def pruned(after: timedelta) -> list[str]:
-        listings = wiring.previous_versions(settings)
+        listings = previous_kept.previous_versions(settings)
         rules = prune.Rules(vault.store, Retention(days=30), now() + after, previous_versions=listings)
         done = rules.prune(vault.source)
         return [aside.what for aside in done.previous_versions]

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 from tests.integration.files.test_killed import killed_at
 
-from refnet import wiring
+from refnet import previous as previous_kept
 from refnet.actions import check
 from refnet.actions.check_result import State
 from refnet.errors import RefnetError
@@ -110,7 +110,7 @@ def test_what_a_killed_run_left_is_listed_and_pruned_at_once_but_not_while_a_run
     settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
 
     def left() -> list[Any]:
-        listings = wiring.previous_versions(settings)[1:]
+        listings = previous_kept.previous_versions(settings)[1:]
         return [one for listed in listings for one in listed(vault.source) if one.half_made]
 
     for step in range(10, 60, 4):
@@ -143,7 +143,7 @@ def test_a_merge_elsewhere_is_undone_there_and_pruned_with_the_others(vault: Wor
         vault.undo()
 
     settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
-    [left] = [one for listed in wiring.previous_versions(settings)[1:] for one in listed(vault.source)]
+    [left] = [one for listed in previous_kept.previous_versions(settings)[1:] for one in listed(vault.source)]
     assert str(tmp_path) in left.what
     assert left.since > now() - timedelta(minutes=5)
     left.remove()

@@ -32,3 +32,23 @@ def test_a_source_that_the_settings_do_not_name_any_more_hinders_no_list(
     )
     assert "There is no previous version" in out
     assert ran(["list", "notes", "--previous"], monkeypatch, capsys)[0] == 2
+
+
+def test_each_previous_version_is_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "vault").mkdir()
+    note = tmp_path / "vault" / "a.md"
+    for name, value in {"HOME": "home", "BACKUP_DIR": "backups", "VAULT_DIR": "vault"}.items():
+        monkeypatch.setenv(f"REFNET_{name}", str(tmp_path / value))
+    monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
+    monkeypatch.chdir(tmp_path)
+    note.write_text("text\n")
+    assert ran(["backup", "obsidian", "--no-prove"], monkeypatch, capsys)[0] == 0
+    note.write_text("changed\n")
+    assert ran(["restore", "obsidian", "--force"], monkeypatch, capsys)[0] == 0
+
+    code, out, _ = ran(["list", "--previous"], monkeypatch, capsys)
+
+    assert code == 0
+    assert len([line for line in out.splitlines() if line.startswith("obsidian")]) == 1

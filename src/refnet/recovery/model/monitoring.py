@@ -4,7 +4,7 @@ A status that is only new is `new`, no alarm: a source whose first run is not du
 drill that is not due yet.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +15,7 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Whose, labels
+from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -27,6 +28,8 @@ DRILL_GRACE = timedelta(days=2)
 OVERDUE = timedelta(days=2)
 #: The end of a run is computed from its start and its duration, which two clocks measure.
 CLOCKS = timedelta(seconds=2)
+#: A copy of a restore that is older is one of a killed run.
+LONGEST_RESTORE = timedelta(days=1)
 #: An artifact below this fraction of the median of the last ones is small.
 SHRUNK = 0.5
 #: The number of artifacts that make a history of sizes: at least, at most.
@@ -165,6 +168,18 @@ def watch_previous(
         return (Check(name, what, Status.OK, says),)
     says = f"{says}, kept for {formatting.age(keep)}: `refnet prune` removes it or says why it stays"
     return (Check(name, what, Status.WARNING, says),)
+
+
+def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]:
+    """Name each copy of a restore that did not end, once no restore can still be loading it."""
+    for one in there:
+        age, status = now - one.at, Status.WARNING
+        says = f"{formatting.plain(one.what)}, from {formatting.age(age)} ago"
+        if age < LONGEST_RESTORE:
+            says, status = f"{says}, of a restore that runs or was killed", Status.OK
+        else:
+            says = f"{says}, of a killed restore: `refnet prune` or the next restore removes it"
+        yield Check(one.source, "half-made copy", status, says)
 
 
 def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:

@@ -12,6 +12,7 @@ from typing import Self
 
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.source_name import SourceName
 
 FORMAT = 1
 #: The largest record or mark, in bytes; it contains the database's own comment.
@@ -77,6 +78,16 @@ class Mark:
     def from_json(cls, text: str | bytes) -> Self:
         """Read a mark; ValueError if `text` is malformed."""
         return cls(**checked.record(_MARK, _LIMIT)(checked.document(text, LONGEST)))
+
+
+@dataclass(frozen=True)
+class HalfMade:
+    """A copy that a restore loads, or that a killed one left."""
+
+    source: SourceName
+    #: The database, or the folder.
+    what: str
+    at: datetime
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from refnet.recovery.model import formatting
 
 LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
 #: The names of copies and previous versions; only a database with such a name is ever dropped.
-OWN_NAME = re.compile(r"(.*)_(copy|before|undone)_\d{8}_\d{6}(?:_\d+)?", re.DOTALL)
+OWN_NAME = re.compile(r"(.*)_(copy|before|undone)_(\d{8}_\d{6})(?:_\d+)?", re.DOTALL)
 
 
 class Where(StrEnum):

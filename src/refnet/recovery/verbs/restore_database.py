@@ -222,6 +222,7 @@ class _Run:
     def _create(self, name: str, state: dict[str, Any]) -> tuple[str, ...]:
         """Create the empty copy; return notes."""
         create_database.create_database(self.admin, name, state)
+        self._record_copy(name)
         create_database.close_to_others(self.admin, name, state)
         previous_databases.open_copy(self.admin, name, self._mark(MarkState.COPY))
         return tuple(create_database.apply_settings(self.admin, name, state))
@@ -229,6 +230,7 @@ class _Run:
     def _drop(self, name: str) -> None:
         for copy in (one for one in previous_databases.marked(self.admin) if one.name == name):
             previous_databases.drop(self.admin, self.target, copy)
+        self._forget_gone(self.target.name)
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Swap the copy in; return the name of the previous version, if there is one."""
@@ -237,19 +239,32 @@ class _Run:
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
             previous_databases.allow_connections(live, allow=True),
         ]
+        records = self.resources.previous
         if not replaces:
             swap(self.admin, self.target, [Rename(name, live, copy)], also)
+            self._forget_gone(self.target.name)
             return None
-        records = self.resources.previous
         old = previous_databases.record_of(
             self.admin, live, self._name("before"), copy, self._mark(MarkState.RESTORED)
         )
         records.add(old)
         renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
         swap(self.admin, self.target, renames, [*previous_databases.closed(old), *also])
-        for record in previous_databases.gone(self.admin, records.read().records, live):
-            records.forget(record)
+        self._forget_gone(live)
         return old.name
+
+    def _record_copy(self, name: str) -> None:
+        """Record the copy, so that the monitor names it if this run is killed; prune does not look elsewhere."""
+        if self.options.where is Where.ELSEWHERE:
+            return
+        oid, mark = previous_databases.oid_of(self.admin, name), self._mark(MarkState.COPY)
+        self.resources.previous.add(previous_databases.record_of(self.admin, name, name, oid, mark))
+
+    def _forget_gone(self, database: str) -> None:
+        """Forget the records of `database` whose database is gone, or has another name."""
+        records = self.resources.previous
+        for record in previous_databases.gone(self.admin, records.read().records, database):
+            records.forget(record)
 
     def _mark(self, why: MarkState) -> Mark:
         return Mark(self.target.name, why, self.resources.clock.now(), artifact=self.dump.name)
@@ -260,6 +275,7 @@ class _Run:
         ):
             previous_databases.drop(self.admin, self.target, left)
             self.notes.append(f"{left.name}, the copy of a killed run, was dropped")
+            self._forget_gone(self.target.name)
 
     def _name(self, word: str) -> str:
         return previous_databases.free_name(

@@ -10,7 +10,17 @@ import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_previous, watch_store, worst
+from refnet.recovery.model.monitoring import (
+    Check,
+    Limits,
+    Status,
+    watch,
+    watch_half_made,
+    watch_previous,
+    watch_store,
+    worst,
+)
+from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, Run, RunKind, Totals
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -302,3 +312,15 @@ def test_what_is_off_is_never_overdue_and_says_so() -> None:
     assert check("drill", drilled, limits=off).says == "the last one was 399 d ago; its schedule is off"
     assert check("age", limits=off).status is WARNING
     assert check("age", entry(1, FAILED), limits=off).status is CRITICAL
+
+
+def test_the_copy_that_a_killed_restore_left_is_named_and_a_warning_after_a_day() -> None:
+    copies = [
+        HalfMade(SourceName.DATABASE, "app_copy_20261125_020000", NOW - timedelta(hours=hours))
+        for hours in (1, 25)
+    ]
+
+    young, old = watch_half_made(copies, NOW)
+
+    assert (young.status, old.status) == (Status.OK, Status.WARNING)
+    assert old.says.startswith("app_copy_20261125_020000, from 25 h ago, of a killed restore")

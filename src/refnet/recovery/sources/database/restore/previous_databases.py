@@ -7,6 +7,7 @@ any comment, so a previous version is trusted only where a record names its oid 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -171,13 +172,13 @@ def marked(admin: Session, records: Sequence[Record] = ()) -> tuple[PreviousData
 
 def _previous(row: tuple[Any, ...], record: Record | None, system: str | None) -> PreviousDatabase | None:
     name, oid, owner, comment, opened, size = row
-    if record:
+    if record and record.mark.why is not MarkState.COPY:
         return PreviousDatabase(name, oid, owner, record.mark, record.doubt(system, oid, owner), record, size)
     mark = read(name, comment) or (None if opened or comment else _unmarked_copy(name))
     if mark is None:
         return None
     return PreviousDatabase(
-        name, oid, owner, mark, "" if mark.why is MarkState.COPY else _UNRECORDED, None, size
+        name, oid, owner, mark, "" if mark.why is MarkState.COPY else _UNRECORDED, record, size
     )
 
 
@@ -186,7 +187,10 @@ def _unmarked_copy(name: str) -> Mark | None:
     match = OWN_NAME.fullmatch(name)
     if not match or match[2] != "copy":
         return None
-    return Mark(match[1], MarkState.COPY, datetime.min.replace(tzinfo=UTC))
+    at = datetime.fromtimestamp(0, UTC)
+    with suppress(ValueError, OverflowError):  # anybody may have named it
+        at = datetime.strptime(match[3], "%Y%m%d_%H%M%S").astimezone()
+    return Mark(match[1], MarkState.COPY, at)
 
 
 def of_database(
