@@ -192,24 +192,32 @@ def protected(settings: Settings) -> tuple[SourceName, ...]:
 def configured(settings: Settings) -> frozenset[SourceName]:
     """Return the sources that the settings protect.
 
-    A vault at the default path is protected once it is there; after that its absence is an error. Where sources are
-    named, `database` is protected only if it has a URL, or RefNet's own server exists.
+    A vault at the default path is protected once it is there; after that its absence is an error, unless sources are
+    named. Where sources are named, or the schedule of `database` is off, `database` is protected only if it has a URL, or
+    RefNet's own server exists. A database of a cluster that its server no longer has is not protected.
     """
-    database = not settings.sources or settings.database_url or _has_own_server(settings)
-    vault = "vault_dir" in settings.origins or settings.vault_dir.exists()
+    asked = not settings.sources and settings.schedule_database is not None
+    database = asked or settings.database_url or _has_own_server(settings)
+    vault = "vault_dir" in settings.origins or settings.vault_dir.exists() or _had_default_vault(settings)
     return frozenset(
         (
             *([SourceName.DATABASE] if database else []),
             *known(settings)[len(STANDARD) :],
             *([SourceName.CONFIG] if settings.config_dir else []),
-            *([SourceName.OBSIDIAN] if vault or _has(settings, SourceName.OBSIDIAN) else []),
+            *([SourceName.OBSIDIAN] if vault else []),
         )
     )
 
 
-def _has(settings: Settings, name: SourceName) -> bool:
+def _had_default_vault(settings: Settings) -> bool:
+    """Return whether the vault that was backed up last was at the default path; no setting names it since."""
+    if settings.sources:
+        return False
     with suppress(RefnetError):  # what cannot be listed is an error where it is needed
-        return Catalog.of(catalog(settings).entries(name)).newest_complete(name) is not None
+        newest = Catalog.of(catalog(settings).entries(SourceName.OBSIDIAN)).newest_complete(
+            SourceName.OBSIDIAN
+        )
+        return newest is not None and newest.manifest.details.get("folder") in {None, str(settings.vault_dir)}
     return False
 
 

@@ -23,7 +23,7 @@ from refnet.settings.sources import server_of
 
 #: Without the templates.
 _DATABASES = """
-SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database
+SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database
 WHERE datallowconn AND NOT datistemplate ORDER BY 1
 """
 
@@ -97,7 +97,7 @@ def _found(cluster: SourceSettings) -> list[str]:
             rows = session.execute(_DATABASES).fetchall()
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
-    return [name for name, comment in rows if not previous_databases.is_copy(name, comment)]
+    return [row[0] for row in rows if not previous_databases.left_by_restore(*row)]
 
 
 def _is_utf8(name: str) -> bool:

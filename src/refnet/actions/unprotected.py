@@ -72,7 +72,7 @@ def _asked(settings: Settings) -> tuple[str, ...]:
         urls[SourceName.DATABASE] = settings.database_url
     named = [one for one in settings.sources.values() if one.url]
     urls |= {one.name: one.url for one in named if one.table == "databases"}
-    covered = {server_of(one.url or "")[0] for one in named if one.table == "clusters"}
+    covered = {server_of(one.url or "")[0] for one in settings.clusters.values()}
     first: dict[str, str] = {}
     for name, url in urls.items():
         first.setdefault(server_of(url)[0] if url else "", name)

@@ -87,7 +87,7 @@ class Facts:
         return tuple(self.limits)
 
     def checks(self, only: SourceName | None = None) -> tuple[Check, ...]:
-        """Return the monitor's checks of the sources that are configured or have artifacts (or `only`), then the store.
+        """Return the monitor's checks of the sources that are configured (or `only`), then the store.
 
         Artifacts of other databases and machines are counted; their own monitors judge them.
         """
@@ -110,8 +110,8 @@ class Facts:
 
     @cached_property
     def watched(self) -> tuple[SourceName, ...]:
-        """The sources that are configured or have artifacts."""
-        return tuple(one for one in self.sources if one in self.configured or self.own.of_source(one))
+        """The sources that are configured: what no setting names is no alarm, whatever artifacts it has."""
+        return tuple(one for one in self.sources if one in self.configured)
 
     def drills(self, source: SourceName) -> list[Evidence]:
         """Return the drills of `source` that ended, oldest first; the last line of one is its outcome.

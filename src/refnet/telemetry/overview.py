@@ -163,7 +163,7 @@ def overview(facts: Facts, only: SourceName | None = None) -> Overview:
         checks,
         new=not any(facts.own.of_source(one) or facts.history.made(one) for one in watched),
         silent=target.database if isinstance(target, Identity) and target.system is None else "",
-        unnamed=tuple(one for one in facts.catalog.sources if one not in facts.sources),
+        unnamed=tuple(one for one in facts.catalog.sources if one not in facts.configured),
         facts=facts,
     )
 

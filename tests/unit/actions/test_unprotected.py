@@ -117,7 +117,7 @@ def test_a_database_that_another_source_names_is_protected(settings, monkeypatch
         False,
     ]  # `elsewhere` lacks shop
     cluster = SourceSettings("main", "clusters", url="postgresql://backup@db/postgres")
-    covered = replace(alone, sources={"shop": shop, "main": cluster})
+    covered = replace(alone, sources={"shop": shop}, clusters={"main": cluster})
     assert unprotected.of_source(covered, SourceName("shop", Kind.DATABASE)) is None
 
 

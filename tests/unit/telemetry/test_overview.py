@@ -88,11 +88,11 @@ def test_a_source_whose_schedule_is_off_is_said_so_although_it_is_protected(worl
     assert [one.source for one in found.sources if one.off] == [CONFIG]
 
 
-def test_a_source_that_is_configured_no_more_has_no_next_run(world: World) -> None:
+def test_a_source_that_is_configured_no_more_is_named_and_not_judged(world: World) -> None:
     protected(world)
     world.configured = frozenset([DATABASE])
-    config = states(world)[CONFIG]
-    assert (config.configured, config.next_run, config.off, config.protected) == (False, None, False, True)
+    assert CONFIG not in states(world)
+    assert CONFIG in overview(world.facts()).unnamed
 
 
 def test_a_store_without_space_needs_attention_though_every_source_is_protected(world: World) -> None:

@@ -93,6 +93,8 @@ class _Source:
     history: History
     limits: Limits
     #: When RefNet first ran here, by the artifacts and runs of all sources.
+    installed: datetime
+    #: When it first made an artifact of this source.
     since: datetime
     now: datetime
     #: The names of artifacts that are there, but not encrypted although they should be.
@@ -126,7 +128,9 @@ def watch(
     catalog = replace(catalog, now=now)
     times = [entry.made for entry in catalog.entries[:1]] + [run.started for run in history.runs]
     entries, newest = catalog.of_source(name), catalog.newest_complete(name)
-    source = _Source(name, entries, newest, history, limits, min(times, default=now), now, bare)
+    installed = min(times, default=now)
+    since = _since(name, entries, history, installed)
+    source = _Source(name, entries, newest, history, limits, installed, since, now, bare)
     checks = [_age(source), *_ahead(source), *_marks(source)]
     if newest:
         checks += [_size(source, newest), _proof(source, newest), *_warnings(source, newest)]
@@ -210,6 +214,18 @@ def watch_others(
     return (Check(name, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
 
 
+def _since(name: SourceName, entries: Sequence[Entry], history: History, installed: datetime) -> datetime:
+    """Return when the source `name` began: a source that is added later is not as old as the installation.
+
+    `installed` where the journal no longer has all of its runs.
+    """
+    runs = [run for run in history.runs if run.source == name]
+    listed = sum(run.kind is RunKind.BACKUP and run.ended is Ended.DONE for run in runs)
+    if sum(history.totals.buckets.get(name, ())) > listed:
+        return installed
+    return min((*(entry.made for entry in entries), *(run.started for run in runs)), default=installed)
+
+
 def _age(source: _Source) -> Check:
     newest, limits = source.newest, source.limits
     if newest is None:
@@ -246,7 +262,7 @@ def _absence(source: _Source) -> Check:
     elif source.limits.age is None:
         says = "no artifact, and its schedule is off: `refnet backup` makes one"
         return source.check("age", Status.WARNING, says)
-    elif source.now > source.since >= source.now - source.limits.age:
+    elif source.now > source.installed >= source.now - source.limits.age:
         return source.check("age", Status.NEW, "no artifact yet; the first run is not due yet")
     else:
         says = "no artifact: `refnet backup` makes one"

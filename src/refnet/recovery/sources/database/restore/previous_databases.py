@@ -88,10 +88,13 @@ def read(name: str, comment: str | None) -> Mark | None:
     return mark if match and mark and (match[2] == "copy") is (mark.why is MarkState.COPY) else None
 
 
-def is_copy(name: str, comment: str | None) -> bool:
-    """Return whether a restore loads, or left, the database `name`."""
+def left_by_restore(name: str, comment: str | None, limit: int) -> bool:
+    """Return whether a restore loads, or left, the database `name`: a copy, or a previous version that is closed as those are.
+
+    No record is needed, as another machine may have restored: who forges the mark closes the database to its users.
+    """
     mark = read(name, comment)
-    return mark is not None and mark.why is MarkState.COPY
+    return mark is not None and (mark.why is MarkState.COPY or limit == 0)
 
 
 def own_comment(comment: str | None) -> str | None:
