@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from refnet import servers
@@ -19,6 +20,7 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.formatting import some
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.monitoring import Limits
+from refnet.recovery.model.remote import MANIFESTS
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import OpenArtifact, Progress, Source
@@ -33,7 +35,7 @@ from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
-from refnet.settings.stores import LOCAL
+from refnet.settings.stores import ENCRYPTED, LOCAL
 
 if TYPE_CHECKING:
     from refnet.recovery.sealing.keys import GivenKeys, MachineKeys
@@ -60,6 +62,12 @@ def workplace(settings: Settings) -> LocalStore:
 def sealed(settings: Settings) -> SealedStore:
     """Return the store with the encrypted artifacts in the backup folder; it needs encryption.local."""
     return cast("SealedStore", remote_store(settings, LOCAL))
+
+
+def hidden(settings: Settings) -> Path | None:
+    """Return the folder with encrypted artifacts in a backup folder that the settings do not call encrypted; None: there is none."""
+    folder = settings.backup_dir / ENCRYPTED
+    return folder if not settings.encryption_local and (folder / MANIFESTS).is_dir() else None
 
 
 def catalog(settings: Settings) -> LocalStore | SealedStore:

@@ -287,6 +287,12 @@ def test_without_a_recipient_nothing_is_made(tmp_path: Path, recipients: str) ->
         2, "encryption.local", "encryption.recipients is not set", "refnet key new"
     )
     assert not (tmp_path / "backups").exists()
+    refnet("key", "new", "--json").succeeds()
+    checked = refnet("check", "--json").json
+    wrong = [one["says"] for one in checked["checks"] if one["state"] == "error"]
+    assert any("encryption.local is true, and encryption.recipients is not set" in one for one in wrong), (
+        wrong
+    )
 
 
 def test_without_the_keys_of_this_machine_nothing_is_made(tmp_path: Path) -> None:

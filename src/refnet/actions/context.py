@@ -41,6 +41,9 @@ class Context:
     #: The stores that did not answer in this run, and their errors; they are not asked to copy again.
     down: dict[str, RefnetError] = field(default_factory=dict)
 
+    #: Called when a restore is done, before the hooks that follow it.
+    restored: Callable[[], None] = lambda: None
+
     #: The store of copies that a command reads; None: that of this machine's artifacts.
     remote: RemoteStore | None = None
 

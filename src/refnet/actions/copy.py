@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet import wiring
+from refnet import trust, wiring
 from refnet.actions.choose import named_source
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.bucket import BucketError
 from refnet.recovery.model.bucket import Kind as Fault
@@ -17,9 +18,12 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.stores import remote_settings
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.remote import RemoteStore
+from refnet.recovery.stores.remote_settings import SettingsCopy
 from refnet.recovery.stores.sending import Sender, fetch_back, read_oldest_back, sample_back
+from refnet.settings import LARGEST
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import LOCAL
 
@@ -218,6 +222,7 @@ def copy(context: Context, one: Wanted) -> Copied:
         else:
             place = one.place or context.local
             result = sender.send(place.artifact(one.entry), one.entry, context.progress)
+        _send_settings(context, sender)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:
@@ -231,6 +236,18 @@ def copy(context: Context, one: Wanted) -> Copied:
         _note_down(context, one.store, error)
         found = replace(found, error=error)
     return replace(found, seconds=context.clock.monotonic() - begun)
+
+
+def _send_settings(context: Context, sender: Sender) -> None:
+    """Send the settings file in force, if the store does not have it: a recovery from there reads it."""
+    file = context.settings.file
+    if file is None:
+        return
+    with explained(file):
+        text = trust.read(file, LARGEST).content.decode()
+    remote_settings.send(
+        sender.store, sender.sealer, SettingsCopy(text, str(file), context.clock.now().replace(microsecond=0))
+    )
 
 
 def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> None:

@@ -68,14 +68,18 @@ class DatabaseRestore:
         context, settings = self.context, self.context.settings
         binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings)
         resources = Resources(binaries, previous, context.clock, context.progress)
-        with self.around(), context.restore_lock(context.database):
-            done = restore_database.restore(self.target, self.dump, self.options, resources)
-        for place in wiring.lineages(settings):
+        with self.around():
+            with context.restore_lock(context.database):
+                done = restore_database.restore(self.target, self.dump, self.options, resources)
+            self._record_origin(done)  # before a hook, which may fail: the next run must know what it finds
+        return done
+
+    def _record_origin(self, done: Restored) -> None:
+        for place in wiring.lineages(self.context.settings):
             try:
                 place.add(done.destination.identity, done.origin)
             except RefnetError as error:
-                context.note(f"the origin of the restored database was not recorded: {error.message}")
-        return done
+                self.context.note(f"the origin of the restored database was not recorded: {error.message}")
 
     def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
         """Read the rows of the selected tables, and plan their restore in place."""

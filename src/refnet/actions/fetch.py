@@ -25,9 +25,11 @@ from refnet.recovery.model.remote import Copy, ManifestName
 from refnet.recovery.model.source_name import Kind as Of
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Unlisted
-from refnet.recovery.stores import disk
+from refnet.recovery.stores import disk, remote_settings
 from refnet.recovery.stores.local_draft import IS_ANOTHER, LocalDraft, name_taken
 from refnet.recovery.stores.remote import Contents, RemoteStore
+from refnet.recovery.stores.remote_settings import SettingsCopy
+from refnet.recovery.stores.settings_copies import SOON_AFTER
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,13 @@ def bring(context: Context, found: Found) -> Iterator[Fetched]:
             else:
                 yield Fetched(copy, is_new, context.clock.monotonic() - begun)
                 break
+
+
+def settings_copy(found: Found) -> SettingsCopy | None:
+    """Return the settings file that was sent with the copies `found`; None where the store has none of their signers."""
+    signers = None if found.store.trust.any_signer else {one.signed.signer for one in found.chosen}
+    moment = max(one.document.sent for one in found.chosen) + SOON_AFTER
+    return remote_settings.newest(found.store, moment, signers)
 
 
 class _DamagedCopyError(RefnetError):

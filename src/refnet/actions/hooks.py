@@ -58,6 +58,8 @@ def around(context: Context, source: SourceName, action: Action, artifact: str =
     try:
         hooks.run(f"before_{action}", doing)
         yield doing
+        if action is Action.RESTORE:
+            context.restored()
         if not doing.damaged:
             hooks.run(f"after_{action}", doing, "done")
     except BaseException as error:
@@ -67,6 +69,11 @@ def around(context: Context, source: SourceName, action: Action, artifact: str =
         raise
     if doing.damaged:
         hooks.run_on_error(doing, "damaged", doing.damaged)
+
+
+def repeat(context: Context, source: SourceName, action: Action, artifact: str) -> None:
+    """Run the hooks that follow `action` once more; RefnetError at the first that fails."""
+    _Hooks(context, source, action).run(f"after_{action}", Doing(artifact), "done")
 
 
 def listed(settings: Settings, source: SourceName, action: Action) -> list[str]:
@@ -157,17 +164,18 @@ class _Hooks:
         self, words: Sequence[str], environment: dict[str, str], log: Any, redact: Callable[[str], str]
     ) -> str:
         """Run one command; return why it failed, or ""."""
-        settings = self.context.settings
+        settings, last = self.context.settings, list[str]()
         log.info("hook began")
+
+        def tell(text: str) -> None:
+            last[:] = [redact(text)[:_LONGEST]]
+            log.info("hook output", output=last[0])
+
         why = run(
-            words,
-            seconds=settings.hooks_timeout,
-            tell=lambda text: log.info("hook output", output=redact(text)[:_LONGEST]),
-            env=environment,
-            cwd=current_folder(settings),
+            words, seconds=settings.hooks_timeout, tell=tell, env=environment, cwd=current_folder(settings)
         )
         (log.error if why else log.info)("hook ended", **({"message": why} if why else {}))
-        return why
+        return f"{why}: {plain(last[0])}" if why and last else why
 
     def _output(self) -> str:
         folder = self.context.settings.log_folder

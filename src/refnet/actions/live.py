@@ -13,8 +13,10 @@ from itertools import islice
 from pathlib import Path
 
 from refnet import servers, wiring
-from refnet.actions import database_restore, files_restore, globals_restore
+from refnet.actions import database_restore, files_restore, globals_restore, hooks
 from refnet.actions.context import Context
+from refnet.actions.database_restore import DatabaseRestore
+from refnet.actions.hooks import Action
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
@@ -48,10 +50,12 @@ class Live:
     from_database: str | None = None
     #: Create also roles with powers.
     role_powers: bool = False
+    #: Called when a restore is done, before the hooks that follow it.
+    restored: Callable[[], None] = lambda: None
 
     @property
     def context(self) -> Context:
-        return Context(self.setup.settings, self.clock)
+        return Context(self.setup.settings, self.clock, restored=self.restored)
 
     def knows(self, source: SourceName) -> bool:
         """Return whether the settings name `source`."""
@@ -61,9 +65,23 @@ class Live:
         """Return what a restore of `source` would replace, or ""."""
         return _OF_KIND[source.kind].replaced(self, source) if self.knows(source) else ""
 
-    def restore(self, source: SourceName, entry: Entry) -> list[str]:
-        """Restore `source` from `entry`; return what was done, a sentence each."""
-        return _OF_KIND[source.kind].restore(self, source, self.context.store.artifact(entry))
+    def restore(self, source: SourceName, entry: Entry, restored: Callable[[], None]) -> list[str]:
+        """Restore `source` from `entry`; return what was done, a sentence each. `restored`: called before its last hooks."""
+        live = replace(self, restored=restored)
+        return _OF_KIND[source.kind].restore(live, source, self.context.store.artifact(entry))
+
+    def problems(self, source: SourceName, entry: Entry) -> Sequence[RefnetError]:
+        """Return what would prevent the restore of a database or of roles; ConnectError if its server does not answer.
+
+        An embedded server is not made for this, and what the settings in force do not name is not asked.
+        """
+        if not self.knows(source) or not self.context.about(source).settings.database_url:
+            return ()
+        return _PROBLEMS[source.kind](self, source, self.context.store.artifact(entry))
+
+    def repeat_hooks(self, source: SourceName, entry: Entry) -> None:
+        """Run the hooks after the restore of `source` from `entry` once more."""
+        hooks.repeat(self.context, source, Action.RESTORE, entry.name)
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
@@ -145,12 +163,21 @@ def _live_database(live: Live, source: SourceName) -> str:
     return database_restore.replaced(live.context.about(source))
 
 
+def _database(live: Live, context: Context, source: SourceName, chosen: OpenArtifact) -> DatabaseRestore:
+    how = Options(context.settings.jobs, create_roles=True, role_powers=live.role_powers)
+    other = live.from_database if source == SourceName.DATABASE else None
+    return database_restore.restore_of(context, chosen, how, from_database=other)
+
+
+def _database_problems(live: Live, source: SourceName, chosen: OpenArtifact) -> Sequence[RefnetError]:
+    restore = _database(live, live.context.about(source), source, chosen)
+    return restore.plan(count=False, damaged_anyway=False).problems
+
+
 def _restore_database(live: Live, source: SourceName, chosen: OpenArtifact) -> list[str]:
     notes = list[str]()
     context = replace(live.context, note=notes.append).about(source)
-    how = Options(context.settings.jobs, create_roles=True, role_powers=live.role_powers)
-    other = live.from_database if source == SourceName.DATABASE else None
-    back = database_restore.restore_of(context, chosen, how, from_database=other).run()
+    back = _database(live, context, source, chosen).run()
     of = origin_label(back.origin, back.destination)
     return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *notes]
 
@@ -175,6 +202,11 @@ def _restore_roles(live: Live, _source: SourceName, chosen: OpenArtifact) -> lis
     return [f"{created} of {chosen.name} created on {roles.target.address}"]
 
 
+def _roles_problems(live: Live, _source: SourceName, chosen: OpenArtifact) -> Sequence[RefnetError]:
+    return globals_restore.restore_of(live.context, chosen, role_powers=live.role_powers).plan().problems
+
+
+_PROBLEMS = {Kind.DATABASE: _database_problems, Kind.GLOBALS: _roles_problems}
 _OF_KIND = {
     Kind.DATABASE: _Acts(_live_database, _restore_database, database_restore.compare),
     Kind.FOLDER: _Acts(_live_folder, _restore_folder, files_restore.compare),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +17,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.context import own_home
 from refnet.actions.live import Live
-from refnet.actions.recovery_settings import Command, Setup
+from refnet.actions.recovery_settings import Command, Setup, Start
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
@@ -31,7 +31,9 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.files.member_names import show
+from refnet.recovery.stores import settings_copies
 from refnet.settings import Settings, variable
+from refnet.settings.sources import SHORT
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Request:
     fetched: frozenset[str] | None = None
     #: Where it has brought them; None: into the backup folder.
     folder: Path | None = None
+    #: The settings file that it has brought, its path and content.
+    settings: tuple[Path, bytes] | None = None
+    #: These sources are left out.
+    skip: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,28 @@ class Planned:
 
     plan: Plan
     setup: Setup
+    #: Why sources will not be restored.
+    problems: tuple[RefnetError, ...] = ()
 
     @property
     def commands(self) -> list[Command]:
         """Return the commands that it runs."""
         return [one for one in self.setup.commands if one.stage in self.plan.stages]
+
+    def knows(self, source: SourceName) -> bool:
+        """Return whether the settings of the recovery name `source`."""
+        return source in wiring.known(self.setup.settings)
+
+    def folder_problem(self, source: SourceName) -> RefnetError | None:
+        """Return why the folder `source` cannot be restored to its target; None if it can."""
+        try:
+            folder = self.setup.folder(source)
+        except RefnetError as error:
+            return error
+        if folder:
+            return None
+        message = f"the target folder of {self.plan.entries[source].name} is unknown"
+        return RefnetError(message, "Set it: REFNET_CONFIG_DIR=FOLDER refnet recover.", Exit.USAGE)
 
     @property
     def targets(self) -> dict[str, str]:
@@ -74,7 +97,7 @@ class Planned:
         return targets | {"settings": f"{self.setup.settings.file or 'none'}{of_backup}"}
 
     def _target(self, source: SourceName) -> str:
-        if source not in wiring.known(self.setup.settings):
+        if not self.knows(source):
             return "not restored: the settings do not name it"
         if source.kind is not Kind.FOLDER:
             return ActsOn.of(self.setup.settings, source).shown
@@ -100,6 +123,7 @@ class Planned:
                 {"stage": one.stage, "command": one.line, "restored": one.restored} for one in self.commands
             ],
             "notes": list(self.setup.notes),
+            "problems": [one.to_json() for one in self.problems],
         }
 
 
@@ -120,7 +144,23 @@ class Recovery:
     def planned(self) -> Planned:
         """Return the plan, and the setup that is in force once the configuration is back."""
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
-        return Planned(self.plan, replace(setup, notes=(*setup.notes, *self._clocks)))
+        planned = Planned(self.plan, replace(setup, notes=(*setup.notes, *self._clocks)))
+        return replace(planned, problems=tuple(self._problems(planned)))
+
+    def _problems(self, planned: Planned) -> Iterator[RefnetError]:
+        """Yield why sources will not be restored. A server that does not answer is asked when its stage comes."""
+        for source, why in self.plan.missing.items():
+            yield RefnetError(f"{source} is not restored: {why}", "The recovery is not complete without it.")
+        live = self._live(self.plan.entries)
+        for source in self.plan.replacing:
+            if not planned.knows(source):
+                hint = f"Name it in the settings of the recovery (--config FILE), or leave it out: --skip {source}."
+                yield RefnetError(f"{source} is not restored: the settings do not name it", hint)
+            elif source.kind is not Kind.FOLDER:
+                with suppress(ConnectError):
+                    yield from live.problems(source, self.plan.entries[source])
+            elif problem := planned.folder_problem(source):
+                yield problem
 
     def settings(self) -> Settings:
         """Return the settings that are in force now."""
@@ -141,22 +181,23 @@ class Recovery:
         memory = None if self._request.only else Memory(lambda: self._journals(entries)[0], journal)
         live = partial(self._live, entries)
         done = run_stages(live, self.plan, operator, self.clock, memory)
-        for path in self._journals(entries) if memory else ():
+        for path in self._journals(entries) if memory and not done.left else ():
             path.unlink(missing_ok=True)
         return done
 
     @property
-    def _environment(self) -> dict[str, str]:
-        """That of this process; the artifacts of the set are not encrypted where they were brought."""
+    def _start(self) -> Start:
+        """Return this process's environment and folder; the artifacts of the set are not encrypted where they were brought."""
         folder = self._request.folder
         there = {variable("backup_dir"): str(folder)} if folder else {}
-        return {**os.environ, variable("encryption.local"): "false", **there}
+        environment = {**os.environ, variable("encryption.local"): "false", **there}
+        return Start(environment, Path.cwd(), self._request.settings)
 
     def clear(self) -> bool:
         """Remove what a fetch has brought, if the settings now in force encrypt the backup folder; return whether it was."""
         fetched = self._request.fetched or frozenset()
         try:
-            now = recovery_settings.setup(os.environ, Path.cwd(), self.plan.entries).settings
+            now = recovery_settings.setup(Start(os.environ, Path.cwd()), self.plan.entries).settings
         except RefnetError:  # what came back has a mistake, which the next command reports
             return False
         if not (fetched and now.encryption_local):
@@ -166,13 +207,12 @@ class Recovery:
             if entry.name in fetched:
                 with place.lock(entry.source):
                     place.delete(entry)
+        settings_copies.remove(place.root)
         return True
 
     def _setup(self, entries: Mapping[SourceName, Entry], *, planned: bool = False) -> Setup:
         trusting = self._confirmed and self._request.run_restored
-        found = recovery_settings.setup(
-            self._environment, Path.cwd(), entries, trusting=trusting, planned=planned
-        )
+        found = recovery_settings.setup(self._start, entries, trusting=trusting, planned=planned)
         own_home(found.settings)
         self._warn((*found.settings.warnings, *found.notes))
         return found
@@ -210,20 +250,37 @@ class Recovery:
             first=request.first,
             only=request.only,
         )
+        planned = self._with_named(planned).without(self._skipped(planned))
         others = everything.others(target)
         expects_database = Stage.DATABASE in planned.stages and SourceName.DATABASE not in planned.entries
         if target and others and expects_database:
             raise of_others(target, others)
         if not planned.entries:
-            raise _nothing(self._before.backup_dir, everything, moment)
+            raise _nothing(self._before, everything, moment)
         self._clocks = tuple(note for entry in planned.entries.values() for note in catalog.notes(entry))
         return replace(planned, from_database=named)
+
+    def _skipped(self, planned: Plan) -> frozenset[SourceName]:
+        there = {str(one): one for one in (*planned.entries, *planned.absent)}
+        for name in self._request.skip - there.keys():
+            hint = f"The set has: {', '.join(planned.entries) or 'nothing'}."
+            raise RefnetError(f"--skip: '{show(name)}' is not a source of the set", hint, Exit.USAGE)
+        return frozenset(there[name] for name in self._request.skip)
+
+    def _with_named(self, planned: Plan) -> Plan:
+        """Return `planned` with what the settings name: where that has no artifact, the recovery is not complete."""
+        settings = self._before
+        with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
+            settings = recovery_settings.setup(self._start, planned.entries, planned=True).settings
+        named = {*settings.sources, *(name for name, key in SHORT.items() if key in settings.origins)}
+        absent = {source: replace(one, named=source in named) for source, one in planned.absent.items()}
+        return replace(planned, absent=absent)
 
     def _expected(self, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
         """Return the sources that the settings of the recovery protect, in the order of backup.order."""
         settings, store = self._before, self._before.backup_dir
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-            found = recovery_settings.setup(self._environment, Path.cwd(), entries, planned=True)
+            found = recovery_settings.setup(self._start, entries, planned=True)
             settings = replace(found.settings, backup_dir=store)
         there = wiring.configured(settings) if settings.sources else STANDARD
         names = tuple(one for one in wiring.known(settings) if one in there)
@@ -238,7 +295,7 @@ class Recovery:
         entries = {source: entry for source, entry in newest if entry}
         if self._before.database_url is None and entries:
             with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-                found = recovery_settings.setup(self._environment, Path.cwd(), entries, planned=True)
+                found = recovery_settings.setup(self._start, entries, planned=True)
                 if url := found.settings.database_url:
                     return Identity(Target.from_url(url).name)
         return servers.identity(self._before)
@@ -257,7 +314,14 @@ class Recovery:
         return left.without(gone)
 
 
-def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
+def _nothing(settings: Settings, catalog: Catalog, moment: datetime | None) -> RefnetError:
+    folder = settings.backup_dir
+    if encrypted := wiring.hidden(settings):
+        return RefnetError(
+            f"the artifacts in {encrypted} are encrypted",
+            f"With the recovery key: refnet recover --from file://{encrypted} --signer SHA256:… (see the recovery page).",
+            Exit.USAGE,
+        )
     if moment and catalog.oldest_complete(catalog.sources):
         return nothing(catalog, catalog.sources, moment)
     return RefnetError(

@@ -10,7 +10,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -58,8 +57,6 @@ _SYSTEM = [
 ]
 _TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
 _BIN_DIR = "postgres.bin_dir"
-#: A copy of the settings is stored soon after its artifact.
-_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -168,9 +165,19 @@ _KEYS = {
 }
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a recovery finds on the machine, before anything is restored."""
+
+    environment: Mapping[str, str]
+    #: The current folder.
+    folder: Path
+    #: The settings file that came with the copies of a store, its path and content; None: see the backup folder.
+    copy: tuple[Path, bytes] | None = None
+
+
 def setup(
-    environment: Mapping[str, str],
-    folder: Path,
+    start: Start,
     entries: Mapping[SourceName, Entry],
     *,
     trusting: bool = False,
@@ -185,7 +192,8 @@ def setup(
         trusting: use the folder of programs that a backup's settings name.
         planned: as if the configuration of the set were back already.
     """
-    made = partial(load, environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+    folder = start.folder
+    made = partial(load, start.environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
     settings = made(folder)
     entry = entries.get(SourceName.CONFIG)
     target, origin = _config_dir(settings, entry)
@@ -201,7 +209,7 @@ def setup(
             notes = (*notes, f"the settings in the backup cannot be used: {show(error.message)}")
     is_copy = settings.file is None and bool(entries)
     if is_copy:
-        settings, more = _of_copy(made, folder, settings, entries)
+        settings, more = _of_copy(partial(made, folder), start.copy, settings, entries)
         notes = (*notes, *more)
         if settings.config_dir and not target:
             target, origin = settings.config_dir, _BY_COPY
@@ -231,6 +239,14 @@ def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, .
     )
 
 
+def unnamed(start: Start, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
+    """Return the sources of a set, which is not here yet, that no settings name; () where its configuration may name them."""
+    if SourceName.CONFIG in entries:
+        return ()
+    known = wiring.known(setup(start, entries).settings)
+    return tuple(one for one in entries if one not in known)
+
+
 def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, Seen]:
     """Return the databases of each cluster: those that were seen last, and those of the set."""
     found = {}
@@ -246,16 +262,22 @@ def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, 
 
 
 def _of_copy(
-    made: Callable[..., Settings], folder: Path, settings: Settings, entries: Mapping[SourceName, Entry]
+    made: Callable[..., Settings],
+    given: tuple[Path, bytes] | None,
+    settings: Settings,
+    entries: Mapping[SourceName, Entry],
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return the settings of the copy beside the set `entries` that it was made with, else `settings`; and notes."""
     moment = max(entry.published for entry in entries.values())
     try:
-        if not (found := settings_copies.newest(settings.backup_dir, moment + _AFTER)):
+        found = given or settings_copies.newest(settings.backup_dir, moment + settings_copies.SOON_AFTER)
+        if not found:
             return settings, ()
-        copied = made(folder, given=Given.of(*found))
+        copied = made(given=Given.of(*found))
     except RefnetError as error:
-        return settings, (f"the settings in the backup folder cannot be used: {show(error.message)}",)
+        where = "that came with the copies" if given else "in the backup folder"
+        why = f"{show(error.message)}. {show(error.hint)}"
+        return settings, (f"the settings {where} cannot be used: {why}",)
     return replace(copied, backup_dir=settings.backup_dir), ()
 
 

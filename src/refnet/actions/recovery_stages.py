@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from refnet.actions.live import Live
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained, replace_file
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model.artifact import Outcome, utc
+from refnet.recovery.model.artifact import Entry, Outcome, utc
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, restored_in
 from refnet.recovery.model.source import Finding
@@ -21,6 +22,7 @@ from refnet.recovery.model.source_name import STANDARD, SourceName
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)
+_UNKNOWN = "the settings do not name it"
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
 
 
@@ -42,6 +44,10 @@ class Recovered:
     ages: Mapping[SourceName, timedelta] = field(default_factory=dict)
     #: The start of the interrupted recovery that it continued.
     began_before: datetime | None = None
+    #: What is not restored, or whose hook failed, and why. Then there is no RTO: the recovery is not complete.
+    missing: Mapping[SourceName, str] = field(default_factory=dict)
+    #: Sources of the set that another run can still restore.
+    left: tuple[SourceName, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -49,14 +55,16 @@ class Recovered:
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED where something live differs from the backup."""
+        """DAMAGED where something live differs from the backup; FAILED where something is not restored."""
         differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
-        return Exit.DAMAGED if differs else Exit.DONE
+        return worst([Exit.DAMAGED] * differs + [Exit.FAILED] * bool(self.missing))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "began_before": utc(self.began_before) if self.began_before else None,
             "seconds": round(self.seconds, 3),
+            "complete": not self.missing,
+            "missing": dict(self.missing),
             "ages": {source: round(age.total_seconds()) for source, age in self.ages.items()},
             "stages": [
                 {"stage": one.stage, "says": list(one.says), "seconds": round(one.seconds, 3)}
@@ -89,6 +97,8 @@ def run_stages(
 ) -> Recovered:
     """Run the stages of `plan`. A failure names its stage; what was done before stays, and is in the journal.
 
+    A source that cannot be restored stops no other. The application is not started before it is restored or left out.
+
     Args:
         live: returns what to act on; called again when the configuration is back, as the settings come with it.
         memory: keeps the journal; None: the recovery cannot be continued.
@@ -98,8 +108,15 @@ def run_stages(
     for stage in plan.stages:
         done.append(run.stage(stage))
         operator.report(done[-1])
-    ages = {source: clock.now() - entry.created for source, entry in plan.entries.items()}
-    return Recovered(tuple(done), clock.monotonic() - began, ages, plan.left.began if plan.left else None)
+    missing = {
+        **plan.missing,
+        **run.unknown,
+        **{source: error.message for source, error in run.failed.items()},
+    }
+    ages = {s: clock.now() - entry.created for s, entry in plan.entries.items() if s not in missing}
+    before = plan.left.began if plan.left else None
+    seconds = clock.monotonic() - began
+    return Recovered(tuple(done), seconds, ages, before, missing, (*run.failed, *run.unknown))
 
 
 @dataclass
@@ -113,6 +130,10 @@ class _Run:
     clock: Clock
     memory: Memory | None
     permitted: set[str] = field(default_factory=set)
+    #: The sources whose restore, or hook after it, failed.
+    failed: dict[SourceName, RefnetError] = field(default_factory=dict)
+    #: The sources that the settings do not name, and that.
+    unknown: dict[SourceName, str] = field(default_factory=dict)
 
     def stage(self, stage: Stage) -> StageDone:
         """Run `stage` and record it; RefnetError that names it where it fails."""
@@ -123,7 +144,8 @@ class _Run:
             self._ask_to_run()
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
-        if self.memory:
+        own = {*restored_in(stage, self.plan.entries)}
+        if self.memory and not self._waits(stage) and not own & {*self.failed, *self.unknown}:
             self.memory.done(stage)
         return StageDone(stage, tuple(says), self.clock.monotonic() - began, findings)
 
@@ -150,15 +172,31 @@ class _Run:
         if entry is None:
             why = self.plan.absent.get(source)
             return [f"{source} is not restored: {why.why}"] if why else []
-        if source in self.plan.standing:
-            return [f"{entry.name} was restored before; {source} stays as it is now"]
         if not self._is_known(source):
-            return [f"{source} is not restored: the settings do not name it; {entry.name} stays"]
-        if replaced := self.live.replaced(source):
-            self.operator.permit_replace(replaced)
-        says = self.live.restore(source, entry)
-        if self.memory:
-            self.memory.restored(source)
+            self.unknown[source] = _UNKNOWN
+            return [f"{source} is not restored: {_UNKNOWN}; {entry.name} stays"]
+        try:
+            return self._acted(source, entry)
+        except RefnetError as error:
+            if error.code is Exit.CONFIRM or source == SourceName.CONFIG:
+                raise  # the settings of the others come with the configuration
+            self.failed[source] = error
+            return [f"{source} failed: {error.message}. {error.hint}"]
+
+    def _acted(self, source: SourceName, entry: Entry) -> list[str]:
+        """Restore one source, or run the hooks that its restore before has left; return what was done."""
+        record = partial(self.memory.restored, source) if self.memory else _nothing
+        if source in self.plan.standing:
+            says = [f"{entry.name} was restored before; {source} stays as it is now"]
+            if not (self.plan.left and source in self.plan.left.hooks):
+                return says
+            self.live.repeat_hooks(source, entry)
+            says += ["its hook ran again"]
+        else:
+            if replaced := self.live.replaced(source):
+                self.operator.permit_replace(replaced)
+            says = self.live.restore(source, entry, partial(record, hooks=True))
+        record(hooks=False)
         if source == SourceName.CONFIG:
             self.live = self.make_live()
         return says
@@ -177,8 +215,17 @@ class _Run:
             self.operator.permit_run(commands)
             self.permitted |= new
 
+    def _waits(self, stage: Stage) -> bool:
+        """Return whether the services of `stage` are not started, as something failed."""
+        return bool(self.failed) and stage not in (Stage.CONFIG, Stage.DATABASE)
+
     def _start(self, stage: Stage) -> list[str]:
         """Start the services of `stage`; return what was done."""
+        if self._waits(stage):
+            failed = ", ".join(self.failed)
+            return [
+                f"no service is started: {failed} failed; or leave it out: --skip {next(iter(self.failed))}"
+            ]
         try:
             names = self.live.start(stage)
         except RefnetError as error:
@@ -191,13 +238,19 @@ class _Run:
 
     def _check(self) -> tuple[Finding, ...]:
         plan = self.plan
-        entries = {source: entry for source, entry in plan.entries.items() if self._is_known(source)}
+        known = {source: entry for source, entry in plan.entries.items() if self._is_known(source)}
+        entries = {source: entry for source, entry in known.items() if source not in self.failed}
         found = [one for source, entry in entries.items() for one in self.live.compare(source, entry)]
-        unknown = plan.entries.keys() - entries.keys()
-        found += [Finding(one, Outcome.UNVERIFIED, "the settings do not name it") for one in sorted(unknown)]
+        self.unknown |= dict.fromkeys(sorted(plan.entries.keys() - known.keys()), _UNKNOWN)
+        whys = {**self.unknown, **dict.fromkeys(self.failed, "it is not restored completely")}
+        found += [Finding(one, Outcome.UNVERIFIED, why) for one, why in whys.items()]
         found += [Finding(source, Outcome.FAILED, one.why) for source, one in plan.absent.items() if one.lost]
         health = self.live.health()
         return (*found, health) if health else tuple(found)
+
+
+def _nothing(*, hooks: bool) -> None:
+    """Record nothing: a stage alone is not continued."""
 
 
 def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
@@ -224,8 +277,9 @@ class Memory:
     def done(self, stage: Stage) -> None:
         self._write(self._journal.with_done(stage))
 
-    def restored(self, source: SourceName) -> None:
-        self._write(self._journal.with_restored(source))
+    def restored(self, source: SourceName, *, hooks: bool) -> None:
+        """Record a restored source; `hooks`: before those that follow its restore."""
+        self._write(self._journal.with_restored(source, hooks=hooks))
 
     def _write(self, journal: Journal) -> None:
         self._journal = journal

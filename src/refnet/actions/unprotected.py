@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from refnet import servers, trust, wiring
@@ -17,10 +18,11 @@ from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.recovery.sources.files import entries
-from refnet.recovery.stores import settings_copies
+from refnet.recovery.stores import remote_settings, settings_copies
 from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
+from refnet.settings.stores import LOCAL
 
 _HINTS = {
     Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",
@@ -118,21 +120,39 @@ def check(settings: Settings) -> Iterator[Line]:
 
 
 def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
-    """Find out whether the store has the settings file in force."""
-    if settings.file and settings.encryption_local:
-        folder = settings.config_dir
-        if not (folder and settings.file.resolve().is_relative_to(folder.resolve())):
-            hint = "Protect it by the source config (config_dir): with encryption.local it is not copied."
-            yield warning(what, f"{settings.file} is in no backup", hint)
+    """Find out whether a recovery from the backup folder or a store finds the settings file in force."""
+    if settings.file is None:
         return
-    if not (settings.file and wiring.store(settings).entries()):
-        return
-    copy = settings_copies.newest(settings.backup_dir, None)
-    if copy is None:
-        hint = "The next backup stores it; a recovery on an empty machine reads it there."
-        yield warning(what, f"{settings.file} is not in the backup folder", hint)
-    elif copy[1] != trust.read(settings.file, LARGEST).content:
+    if not _in_config(settings, settings.file):
+        for place in _without_settings(settings):
+            message = f"a recovery from {place} would not find the settings: {settings.file} is not there"
+            hint = "The next backup puts it there; `refnet copy` sends it to the stores now."
+            yield error_line(what, RefnetError(message, hint))
+    copy = None if settings.encryption_local else settings_copies.newest(settings.backup_dir, None)
+    if copy and copy[1] != trust.read(settings.file, LARGEST).content:
         yield ok(what, f"{settings.file} has changed since the last backup; the next one stores it")
+
+
+def _in_config(settings: Settings, file: Path) -> bool:
+    """Return whether the source config has the settings file, so that it comes back with it."""
+    folder = settings.config_dir
+    if folder is None or file.parent.resolve() != folder.resolve():
+        return False
+    return file.name in entries.names(entries.parse_entries(settings.config_entries))
+
+
+def _without_settings(settings: Settings) -> Iterator[str]:
+    """Yield the backup folder and the stores that have artifacts, and not the settings file."""
+    if settings.encryption_local:
+        stores = [LOCAL, *settings.stores]
+    else:
+        stores = [*settings.stores]
+        if wiring.store(settings).entries() and not settings_copies.newest(settings.backup_dir, None):
+            yield "the backup folder"
+    for name in stores:
+        store = wiring.remote_store(settings, name)
+        if store.head().sent and not remote_settings.was_sent(store.home):
+            yield "the backup folder" if name == LOCAL else name
 
 
 def keep_settings(settings: Settings, clock: Clock) -> str:

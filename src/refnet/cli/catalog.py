@@ -19,7 +19,7 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import LOCAL
-from refnet.wiring import expanded, known
+from refnet.wiring import expanded, hidden, known
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
@@ -66,7 +66,10 @@ def list_artifacts(
         is_local = here.remote is None or here.remote.name == LOCAL
         makes = "`refnet backup` makes one" if is_local else "`refnet copy` sends one"
         there = " that can be chosen" if found.unlisted else ""
-        print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
+        if is_local and (folder := hidden(here.settings)):
+            print(f"The artifacts in {folder} are encrypted: `refnet list --store file://{folder}`.")
+        else:
+            print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
     for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
         print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
     for one in found.unlisted:

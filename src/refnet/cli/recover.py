@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet.actions.acting import ActsOn
+from refnet.actions.context import Context
 from refnet.actions.recover import Planned, Recovery, Request
-from refnet.actions.recovery_settings import Command
+from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
 from refnet.cli.command import spread
-from refnet.cli.completion import choice, stores
+from refnet.cli.completion import ALIASES, choice, stores
 from refnet.cli.context import confirm, current_settings, ends_at_plan, permit_run, print_json, warn
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, nearest, worst
@@ -27,11 +28,13 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show
-from refnet.settings import user_path
+from refnet.recovery.stores import settings_copies
+from refnet.settings import FILE_NAME, user_path
 from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
-    from refnet.actions.fetch import Fetched
+    from refnet.actions.fetch import Fetched, Found
+    from refnet.recovery.stores.remote_settings import SettingsCopy
 
 
 def _stage_or_store(text: str) -> str:
@@ -70,6 +73,9 @@ def recover(
         bool, typer.Option("--role-powers", help="Create roles with powers, such as SUPERUSER, too.")
     ] = False,
     from_database: options.FromDatabase = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="Leave this source out (repeatable).")
+    ] = None,
     as_json: options.Json = False,
     place: options.Place,
 ) -> None:
@@ -85,20 +91,17 @@ def recover(
     sealed = current_settings(own=False).encryption_local
     if sealed and not place.is_remote:
         place = replace(place, store=LOCAL)
-    asked = Request(at, first, only, from_database, run_restored, role_powers)
+    left_out = frozenset(str(ALIASES.get(one, one)) for one in skip or ())
+    asked = Request(at, first, only, from_database, run_restored, role_powers, skip=left_out)
     if place.is_remote or sealed:
-        fetched, folder = _fetch(asked, place, plan=plan, as_json=as_json)
-        if not fetched:
-            return
-        names = frozenset(one.copy.name for one in fetched if not one.error)
-        asked = replace(asked, fetched=names, folder=folder)
+        fetched, asked = _fetch(asked, place, plan=plan, as_json=as_json)
     else:
         place.check()
     recovery = Recovery(asked, warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
     if ends_at_plan(planned, text, plan=plan, as_json=as_json):
-        return
+        raise typer.Exit(worst(one.code for one in planned.problems))
     _need_folder(planned)
     replaced = recovery.replaced()
     if replaced:
@@ -126,34 +129,58 @@ def _with_store(place: options.Place, origin: str) -> options.Place:
 
 def _fetch(
     asked: Request, place: options.Place, *, plan: bool, as_json: bool
-) -> tuple[Sequence[Fetched], Path | None]:
-    """Bring the copies of the set into the backup folder; return them, or nothing where only the plan was printed.
+) -> tuple[Sequence[Fetched], Request]:
+    """Bring the copies of the set into the backup folder, with the settings that were sent with them.
 
-    The recovery that follows has that backup folder, whatever the configuration that comes back names. Where the backup
-    folder is encrypted, they go into another folder, which is returned.
+    Return them, and the request for the recovery from there. It has that backup folder, whatever the configuration that
+    comes back names. Where the backup folder is encrypted, they go into another folder. A plan of what is not here yet
+    ends here.
     """
-    from refnet.actions.fetch import Request as Wanted
-    from refnet.actions.fetch import plan as planned_by
-    from refnet.cli import fetch  # takes long to load
+    from refnet.actions import fetch as action  # takes long to load
+    from refnet.cli import fetch
 
-    here, found = fetch.opened(place, Wanted(at=asked.at, from_database=asked.from_database))
+    here, found = fetch.opened(place, action.Request(at=asked.at, from_database=asked.from_database))
     folder = here.local.root if here.settings.encryption_local else None
     if not folder:
         os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
-    if not plan:
-        brought = list(fetch.bring(here, found, quiet=as_json))
-        if all(one.error for one in brought):
-            raise typer.Exit(worst(one.exit for one in brought))
-        return brought, folder
-    planned = list(planned_by(here, found))
-    if not any(one.is_new for one in planned):
-        return planned, folder
-    if as_json:
-        print_json({"plan": True, "fetch": fetch.to_json(found, planned)})
+    settings = action.settings_copy(found)
+    if plan:
+        fetched = list(action.plan(here, found))
+        if any(one.is_new for one in fetched):
+            _end_at_fetch(here, found, fetched, settings, as_json=as_json)
     else:
-        fetch.print_plan(found, planned, here.local.root)
+        fetched = list(fetch.bring(here, found, quiet=as_json))
+        if all(one.error for one in fetched):
+            raise typer.Exit(worst(one.exit for one in fetched))
+        if settings:  # for the next run, which continues
+            settings_copies.keep(here.local.root, settings.text.encode(), settings.sent)
+    names = frozenset(one.copy.name for one in fetched if not one.error)
+    return fetched, replace(asked, fetched=names, folder=folder, settings=_as_file(here, settings))
+
+
+def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes] | None:
+    folder = here.local.root / settings_copies.FOLDER
+    return (folder / FILE_NAME, settings.text.encode()) if settings else None
+
+
+def _end_at_fetch(
+    here: Context, found: Found, fetched: Sequence[Fetched], settings: SettingsCopy | None, *, as_json: bool
+) -> None:
+    """Print what would be fetched, and end; the exit code is FAILED where a source is not in the settings sent with it."""
+    from refnet.cli import fetch
+
+    start = Start(os.environ, Path.cwd(), _as_file(here, settings))
+    unknown = unnamed(start, {one.copy.source: one.copy for one in fetched})
+    if as_json:
+        print_json({"plan": True, "fetch": fetch.to_json(found, fetched), "unknown": list(unknown)})
+    else:
+        fetch.print_plan(found, fetched, here.local.root)
         print("Then recover from them, in stages; once they are here, --plan shows what is restored where.")
-    return (), folder
+        for source in unknown:
+            print(
+                f"problem: {source} is not restored: no settings name it, nor those that were sent with the copies"
+            )
+    raise typer.Exit(Exit.FAILED if unknown else Exit.DONE)
 
 
 def _need_folder(planned: Planned) -> None:
@@ -203,6 +230,12 @@ class _Operator:
 
 
 def _print_end(done: Recovered, now: datetime) -> None:
+    for source, why in done.missing.items():
+        say(f"NOT RESTORED: {source}: {formatting.plain(why)}")
+    if done.missing:
+        again = ": run `refnet recover` again, it continues" if done.left else ""
+        say(f"the recovery is not complete{again}")
+        return
     say(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
     if done.began_before:
         say(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
@@ -239,6 +272,7 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
         print(f"note: {source} was restored before, and stays as it is now")
     for source, one in plan.absent.items():
         print(f"note: {source} is not restored: {one.why}")
+    render.print_notes((), planned.problems)
 
 
 def _line(one: Command) -> str:

@@ -93,8 +93,9 @@ def recipients(settings: Settings) -> tuple[str, ...]:
     """Return the recipients that copies are encrypted to; RefnetError (USAGE) if there are none: never plaintext."""
     if settings.encryption_recipients:
         return settings.encryption_recipients
+    local = "encryption.local is true, and " if settings.encryption_local else ""
     raise RefnetError(
-        "encryption.recipients is not set, and nothing leaves this machine unencrypted",
+        f"{local}encryption.recipients is not set, and nothing leaves this machine unencrypted",
         "`refnet key new` makes a key; put its recipient there.",
         Exit.USAGE,
     )

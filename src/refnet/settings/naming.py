@@ -92,11 +92,6 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
         if not getattr(one, last) and needed not in wrong:
             place = file.place((one.table, one.name)) if file else ""
             yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
-    recipients, local = "encryption.recipients", "encryption.local"
-    if settings.encryption_local and not settings.encryption_recipients and recipients not in wrong:
-        place = file.place(("encryption", "local")) if file else ""
-        hint = f"`refnet key new` makes a key, before this is set; put its recipient into {recipients}."
-        yield Problem(f"{place}{local} is true, and {recipients} is not set", hint, local)
     if settings.web_metrics_token and settings.web_metrics_token == settings.web_token:
         place, same = file.place(("web", "metrics_token")) if file else "", "web.metrics_token"
         hint = "Make another one: with it Prometheus could start restores."

@@ -112,7 +112,7 @@ def test_a_failed_hook_before_a_backup_stops_it_and_on_error_is_told_why(
 
     assert error.code is Exit.FAILED
     assert "the hook before_backup of obsidian failed: sh -c " in error.message
-    assert error.message.endswith(": it ended with 3")
+    assert error.message.endswith(": it ended with 3: password=(hidden)")
     assert here.store.entries() == ()
     assert hooks_of(told) == [("on_error", "failed")]
     assert "it ended with 3" in told()[0]["REFNET_ERROR"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,8 @@ class World:
     asked: list[str] = field(default_factory=list)
     slow: int = 2
     fails: str = ""
+    hooked: str = ""
+    unnamed: str = ""
     differs: str = ""
     broken: str = ""
     live: str = ""
@@ -55,11 +57,24 @@ class World:
     def health(self) -> None:
         """Nothing is asked."""
 
-    def restore(self, source: SourceName, entry: Entry) -> list[str]:
+    def restore(self, source: SourceName, entry: Entry, restored: Callable[[], None]) -> list[str]:
         if source == self.fails:
             raise RefnetError("the disk is full", "Free space.")
         self.asked.append(f"restore {entry.name}")
+        restored()
+        self.hook(source)
         return [f"{source} stands"]
+
+    def hook(self, source: SourceName) -> None:
+        if source == self.hooked:
+            raise RefnetError("the hook failed: it ended with 1: no disk", "It is live.")
+
+    def repeat_hooks(self, source: SourceName, _entry: Entry) -> None:
+        self.asked.append(f"hook of {source}")
+        self.hook(source)
+
+    def knows(self, source: SourceName) -> bool:
+        return source != self.unnamed
 
     def outcome(self, source: SourceName) -> Outcome:
         return Outcome.FAILED if source == self.differs else Outcome.PASSED
@@ -180,14 +195,64 @@ def test_a_stage_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_recovery_that_was_stopped_goes_on_with_the_stages_that_are_left(tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="the disk is full"):
-        run(World(fails="obsidian"), home=tmp_path / "home")
+    with pytest.raises(RefnetError, match="crawler is broken"):
+        run(World(broken="crawler"), home=tmp_path / "home")
     plan = decide(CATALOG, left_in(tmp_path / "home"))
-    assert plan.stages == (Stage.VAULT, Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
+    assert plan.stages == (Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
     assert (plan.resumed, plan.standing) == (True, ())
     world = World()
     run(world, plan)
-    assert world.asked == ["settings", "restore obsidian.gz", "start api", "start crawler", "start nginx"]
+    assert world.asked == ["settings", "start crawler", "start nginx"]
+
+
+def test_a_source_that_cannot_be_restored_stops_no_other_and_the_next_run_restores_it(tmp_path: Path) -> None:
+    world = World(fails="database")
+    recovered = run(world, home=tmp_path)
+    assert world.asked == [
+        "settings", "restore config.gz", "settings", "start postgres redis", "restore obsidian.gz"
+    ]  # fmt: skip
+    assert (recovered.exit, dict(recovered.missing)) == (Exit.FAILED, {"database": "the disk is full"})
+    assert recovered.to_json()["complete"] is False
+    assert SourceName.DATABASE not in recovered.ages
+    assert "database failed: the disk is full. Free space." in recovered.stages[1].says
+    plan = decide(CATALOG, left_in(tmp_path))
+    assert plan.replacing == (SourceName.DATABASE,)
+    world = World()
+    again = run(world, plan, home=tmp_path)
+    assert world.asked == [
+        "settings", "restore database.gz", "start api", "start crawler", "start nginx"
+    ]  # fmt: skip
+    assert (again.exit, again.missing) == (Exit.DONE, {})
+
+
+def test_a_source_that_is_left_out_is_named_and_the_application_starts_without_it() -> None:
+    world = World(fails="database")
+    recovered = run(world, EVERYTHING.without([SourceName.DATABASE]))
+    assert world.asked[-3:] == ["start api", "start crawler", "start nginx"]
+    assert (recovered.exit, dict(recovered.missing)) == (Exit.FAILED, {"database": "left out by --skip"})
+
+
+def test_a_source_that_no_settings_name_is_missing() -> None:
+    notes = SourceName("notes", Kind.FOLDER)
+    recovered = run(World(unnamed=notes), decide(Catalog.of([*SET.values(), entry(notes, 3)]), None))
+    assert (recovered.exit, dict(recovered.missing)) == (
+        Exit.FAILED,
+        {notes: "the settings do not name it"},
+    )
+
+
+def test_a_failed_hook_is_repeated_alone_as_its_restore_is_recorded_before_it(tmp_path: Path) -> None:
+    recovered = run(World(hooked="database"), home=tmp_path)
+    assert dict(recovered.missing) == {"database": "the hook failed: it ended with 1: no disk"}
+    plan = decide(CATALOG, left_in(tmp_path))
+    assert plan.standing == (SourceName.DATABASE, SourceName.OBSIDIAN)
+    world = World(hooked="database")
+    again = run(world, plan, home=tmp_path)
+    assert world.asked[:2] == ["settings", "hook of database"]
+    assert again.exit is Exit.FAILED
+    world = World()
+    assert run(world, decide(CATALOG, left_in(tmp_path)), home=tmp_path).exit is Exit.DONE
+    assert world.asked[:2] == ["settings", "hook of database"]
 
 
 def test_what_is_back_stays_as_it_is_where_only_a_service_of_its_stage_failed(tmp_path: Path) -> None:

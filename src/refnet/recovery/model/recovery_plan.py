@@ -64,12 +64,17 @@ class Journal:
     done: tuple[Stage, ...] = ()
     #: The restored sources; their stages may still wait for a service.
     restored: tuple[SourceName, ...] = ()
+    #: Those of them whose hooks have not succeeded yet.
+    hooks: tuple[SourceName, ...] = ()
 
     def with_done(self, stage: Stage) -> Self:
         return replace(self, done=(*self.done, stage))
 
-    def with_restored(self, source: SourceName) -> Self:
-        return replace(self, restored=(*self.restored, source))
+    def with_restored(self, source: SourceName, *, hooks: bool = False) -> Self:
+        """Return the journal with a restored source; `hooks`: those that follow its restore have not run yet."""
+        left = tuple(one for one in self.hooks if one != source)
+        restored = dict.fromkeys((*self.restored, source))
+        return replace(self, restored=tuple(restored), hooks=(*left, source) if hooks else left)
 
     @property
     def back(self) -> tuple[SourceName, ...]:
@@ -80,11 +85,18 @@ class Journal:
     def without(self, gone: Collection[SourceName]) -> Self:
         """Return the journal as if the sources `gone` had not been restored."""
         done = tuple(one for one in self.done if not {*restored_in(one, self.names)} & {*gone})
-        return replace(self, done=done, restored=tuple(one for one in self.restored if one not in gone))
+        restored, hooks = (tuple(o for o in these if o not in gone) for these in (self.restored, self.hooks))
+        return replace(self, done=done, restored=restored, hooks=hooks)
 
     def to_json(self) -> str:
         began, names = utc(self.began), dict(self.names)
-        values = {"began": began, "names": names, "done": self.done, "restored": self.restored}
+        values = {
+            "began": began,
+            "names": names,
+            "done": self.done,
+            "restored": self.restored,
+            "hooks": self.hooks,
+        }
         return json.dumps(values) + "\n"
 
     @classmethod
@@ -95,8 +107,11 @@ class Journal:
         except ValueError:
             return None
         sources = {str(one): one for one in (*STANDARD, *values["names"])}
-        restored = tuple(sources[one] for one in values.get("restored", ()) if one in sources)
-        return cls(values["began"], values["names"], tuple(values["done"]), restored)
+        restored, hooks = (
+            tuple(sources[one] for one in values.get(key, ()) if one in sources)
+            for key in ("restored", "hooks")
+        )
+        return cls(values["began"], values["names"], tuple(values["done"]), restored, hooks)
 
 
 def _names(value: object) -> dict[SourceName, str]:
@@ -112,7 +127,7 @@ _JOURNAL = checked.record(
         "names": _names,
         "done": checked.each(checked.member(Stage), 100),
     },
-    {"restored": checked.each(checked.text(LONGEST), 1000)},
+    dict.fromkeys(("restored", "hooks"), checked.each(checked.text(LONGEST), 1000)),
     more=True,
 )
 
@@ -124,6 +139,8 @@ class Absent:
     why: str
     #: It was backed up, and no complete artifact is left.
     lost: bool
+    #: The settings name it.
+    named: bool = False
 
 
 def absent(
@@ -159,6 +176,16 @@ class Plan:
     resumed: bool = False
     #: The database that the user named as the one to restore.
     from_database: str | None = None
+    #: Sources of the set that the user left out.
+    skipped: tuple[SourceName, ...] = ()
+
+    @property
+    def missing(self) -> Mapping[SourceName, str]:
+        """Why sources of its stages will not be there after it: what the settings name and the set lacks, what is left out."""
+        there = {source: one.why for source, one in self.absent.items() if one.named and not one.lost}
+        there |= dict.fromkeys(self.skipped, "left out by --skip")
+        wanted = {one for stage in self.stages for one in restored_in(stage, there)}
+        return {source: why for source, why in there.items() if source in wanted}
 
     @property
     def replacing(self) -> tuple[SourceName, ...]:
@@ -170,7 +197,16 @@ class Plan:
         """Return the journal at its beginning: stages that it does not run count as done."""
         names = {source: entry.name for source, entry in self.entries.items()}
         done = tuple(stage for stage in Stage if stage not in self.stages)
-        return Journal(self.left.began if self.left else now, names, done, self.standing)
+        hooks = tuple(one for one in self.left.hooks if one in self.standing) if self.left else ()
+        return Journal(self.left.began if self.left else now, names, done, self.standing, hooks)
+
+    def without(self, skip: Collection[SourceName]) -> Self:
+        """Return the plan without the sources `skip` of the set."""
+        entries = {source: one for source, one in self.entries.items() if source not in skip}
+        missing = {source: one for source, one in self.absent.items() if source not in skip}
+        standing = tuple(one for one in self.standing if one not in skip)
+        skipped = tuple(one for one in self.entries if one in skip)
+        return replace(self, entries=entries, absent=missing, standing=standing, skipped=skipped)
 
 
 def decide(

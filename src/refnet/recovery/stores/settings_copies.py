@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import RefnetError
@@ -18,6 +18,8 @@ from refnet.settings.document import LARGEST
 
 #: Their folder in the store, and the most copies that are kept.
 FOLDER, MOST = f"{HIDDEN_PREFIX}settings", 50
+#: A copy is stored soon after its artifact.
+SOON_AFTER = timedelta(minutes=1)
 #: The name of a copy: its time (UTC).
 _NAME = re.compile(r"refnet_\d{8}_\d{6}\.toml", re.ASCII)
 

@@ -1,0 +1,155 @@
+"""Everything is lost but the copies: sources as tables, no config_dir. The settings come with the copies, or the recovery fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.command import Command, Result
+
+
+class Tables:
+    """A machine with [folders.notes] and [folders.more], a settings file outside of them, and a store or an encrypted folder."""
+
+    def __init__(self, folder: Path, *, local: bool = False) -> None:
+        self.folder, self.file = folder, folder / "etc" / "refnet.toml"
+        for name in ("notes", "more", "etc", "nas", "home"):
+            (folder / name).mkdir(mode=0o700)
+        (folder / "notes" / "a.md").write_text("# a note\n")
+        (folder / "more" / "b.md").write_text("# more\n")
+        made = self.refnet("key", "new", "--json").json
+        self.signer = made["signer"]
+        (folder / "key").write_text(made["recovery_key"])
+        (folder / "key").chmod(0o600)
+        place = "local = true\n" if local else f'[stores.nas]\nurl = "file://{folder}/nas"\n'
+        self.file.write_text(
+            f'[schedule]\ndatabase = "off"\n'
+            f"[encryption]\nrecipients = [{json.dumps(made['recipient'])}]\n{place}"
+            f'[folders.notes]\npath = "{folder}/notes"\n[folders.more]\npath = "{folder}/more"\n'
+        )
+        self.file.chmod(0o600)
+
+    def refnet(self, *arguments: str, **environment: str) -> Result:
+        given = {"REFNET_DATABASE_URL": "", "REFNET_IDENTITY_FILE": str(self.folder / "key"), **environment}
+        return Command(self.folder / "home", self.folder / "backups", "", given)(*arguments)
+
+    def backup(self) -> None:
+        self.refnet("--config", str(self.file), "backup", "notes", "more", "--no-prove").succeeds()
+
+    def lose(self, *more: str) -> None:
+        for name in ("home", "notes", "more", "etc", *more):
+            shutil.rmtree(self.folder / name)
+        (self.folder / "home").mkdir()
+
+    def restored(self) -> bool:
+        found = [self.folder / "notes" / "a.md", self.folder / "more" / "b.md"]
+        return [one.read_text() for one in found if one.exists()] == ["# a note\n", "# more\n"]
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    return Tables(tmp_path)
+
+
+def test_the_page_and_the_store_are_enough_for_sources_that_only_the_settings_name(tables: Tables) -> None:
+    tables.backup()
+    names = [one.name for one in (tables.folder / "nas" / "settings").iterdir()]
+    tables.refnet("--config", str(tables.file), "copy").succeeds()
+    assert [one.name for one in (tables.folder / "nas" / "settings").iterdir()] == names  # sent once
+    tables.lose("backups")
+    where = ("--from", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    tables.refnet("recover", *where, "--plan").succeeds()
+    done = tables.refnet("recover", *where, "--json")
+    done.succeeds()
+    assert (done.json["complete"], done.json["missing"], sorted(done.json["ages"])) == (
+        True,
+        {},
+        ["more", "notes"],
+    )
+    assert tables.restored()
+
+
+def test_what_no_settings_name_is_not_restored_and_there_is_no_rto(tables: Tables) -> None:
+    tables.backup()
+    tables.lose("backups", "nas/settings")
+    where = ("--from", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    planned = tables.refnet("recover", *where, "--plan")
+    assert planned.code == 1, planned.err
+    assert "notes is not restored: no settings name it" in planned.out
+    done = tables.refnet("recover", *where)
+    assert done.code == 1, done.err
+    assert "NOT RESTORED: notes: the settings do not name it" in done.out
+    assert "RTO" not in done.out
+    again = tables.refnet("recover", "--plan")
+    assert again.code == 1, again.err
+    assert "problem: notes is not restored: the settings do not name it" in again.out
+
+
+def test_a_copy_of_the_settings_by_another_key_is_not_read(tables: Tables, tmp_path: Path) -> None:
+    tables.backup()
+    other = tmp_path / "other"
+    other.mkdir()
+    forger = Tables(other)
+    text = tables.file.read_text().replace(str(tables.folder), str(other))
+    recipient = next(one for one in tables.file.read_text().splitlines() if "recipients" in one)
+    lines = [recipient if "recipients" in one else one for one in text.splitlines()]
+    forger.file.write_text("\n".join(lines))
+    forger.backup()
+    ours = tables.folder / "nas" / "settings"
+    theirs = next((other / "nas" / "settings").iterdir())
+    shutil.copy(theirs, ours / theirs.name)
+    shutil.copy(theirs, ours / theirs.name.replace(theirs.name[:8], "29990101"))
+    tables.lose("backups")
+    where = ("--from", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    tables.refnet("recover", *where).succeeds()
+    assert tables.restored()
+
+
+def test_an_encrypted_backup_folder_has_the_settings_too(tmp_path: Path) -> None:
+    tables = Tables(tmp_path, local=True)
+    tables.backup()
+    assert not list((tmp_path / "backups").rglob("*.toml"))
+    tables.lose()
+    listed = tables.refnet("list")
+    assert (listed.code, "are encrypted: `refnet list --store file://" in listed.out) == (0, True)
+    for more in ((), ("--plan",)):
+        tables.refnet("recover", *more).fails(
+            2, "are encrypted", f"--from file://{tmp_path}/backups/encrypted"
+        )
+    local = {"REFNET_ENCRYPTION_LOCAL": "true"}
+    tables.refnet("recover", "--signer", tables.signer, "--force", **local).succeeds()
+    assert tables.restored()
+    assert not list(tmp_path.rglob("*.toml"))
+
+
+def test_check_is_an_error_where_a_recovery_would_not_find_the_settings(tables: Tables) -> None:
+    tables.backup()
+    config = ("--config", str(tables.file))
+    what = "would not find the settings"
+    assert what not in tables.refnet(*config, "check").out
+    next((tables.folder / "home" / "remote" / "nas").glob("settings.json")).unlink()
+    shutil.rmtree(tables.folder / "backups" / ".refnet-settings")
+    found = tables.refnet(*config, "check", "--json").json
+    wrong = [one for one in found["checks"] if what in one["says"]]
+    assert [one["state"] for one in wrong] == ["error", "error"]
+    tables.backup()
+    assert what not in tables.refnet(*config, "check").out
+
+
+def test_one_source_that_cannot_be_restored_stops_no_other_and_can_be_left_out(tables: Tables) -> None:
+    tables.backup()
+    shutil.rmtree(tables.folder / "notes")
+    (tables.folder / "notes").write_text("not a folder\n")
+    shutil.rmtree(tables.folder / "more")
+    config = ("--config", str(tables.file))
+    done = tables.refnet(*config, "recover")
+    assert done.code == 1, done.err
+    assert "NOT RESTORED: notes: " in done.out
+    assert (tables.folder / "more" / "b.md").exists()
+    assert "RTO" not in done.out
+    skipped = tables.refnet(*config, "recover", "--skip", "notes", "--force")
+    assert skipped.code == 1, skipped.err
+    assert "NOT RESTORED: notes: left out by --skip" in skipped.out
+    tables.refnet(*config, "recover", "--skip", "nothing").fails(2, "'nothing' is not a source of the set")
