@@ -125,7 +125,7 @@ class Machine:
     # How it is made, and removed.
 
     def make_clone(self) -> None:
-        """A new clone as a user makes it, prepared; Prometheus asks more often."""
+        """A new clone as a user with a strict umask makes it, prepared."""
         self.clone.mkdir()
         for name in _COPIED:
             (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, self.clone / name)
@@ -133,6 +133,7 @@ class Machine:
         compose.write_text(compose.read_text().replace("\nname: refnet\n", f"\nname: {self.project}\n"))
         for path in (self.clone, *self.clone.rglob("*")):
             os.chown(path, 0, 0)
+            path.chmod(path.stat().st_mode & 0o700)
         (self.clone / ".env").write_text(
             f"REFNET_HTTP_PORT={self.port}\nREFNET_HTTPS_PORT={free_port()}\nREFNET_BACKUP_DIR={self.backups}\n"
             f"REFNET_VAULT_DIR={self.vault}\nREFNET_RUN_DIR={self.folder}/data/run\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -210,6 +211,8 @@ def test_a_destroyed_stack_is_recovered_without_a_difference(
     for folder in (machine.clone, machine.vault, machine.folder / "data" / "run"):
         shutil.rmtree(folder)
 
+    for path in (machine.backups, *machine.backups.rglob("*")):  # a copy that came back from another machine
+        os.chown(path, 1000, 1000)
     machine.make_clone()
     assert files(*configuration) != before[2], "the new clone has new secrets"
     plan = machine.refnet("recover", "--plan")

@@ -9,11 +9,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from refnet.actions.context import examine_settings
 from refnet.compose import compose_file
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.formatting import plain
 from refnet.settings import Settings
 
 
@@ -24,7 +26,16 @@ def run_there(arguments: Sequence[str]) -> None:
     here too: only this machine knows the previous versions that its own restores keep.
     """
     settings = examine_settings().settings
-    if not settings.compose_service or any(_is_of_this_machine(one) for one in arguments[1:]):
+    if not settings.compose_service:
+        return
+    if file := _key_file(arguments):
+        raise RefnetError(
+            f"{file} is a file of this machine, and the command runs in the service {settings.compose_service}",
+            f"Type the key when it asks; or: docker compose exec -T {settings.compose_service} sh -c "
+            "'umask 077; cat > /tmp/key' < FILE, and --identity-file=/tmp/key, which is in memory there.",
+            Exit.USAGE,
+        )
+    if any(_is_of_this_machine(one) for one in arguments[1:]):
         return
     from refnet.recovery.services.compose import Compose  # no other backup waits for these imports
     from refnet.recovery.services.program import working_program
@@ -43,6 +54,13 @@ def run_there(arguments: Sequence[str]) -> None:
         os.execvp(command[0], command)  # noqa: S606  # a list, no shell
     if code := subprocess.run(command, check=False).returncode:
         sys.exit(code)
+
+
+def _key_file(arguments: Sequence[str]) -> str:
+    """Return the file of `--identity-file`, if it is one of this machine."""
+    words = [word for one in arguments for word in one.split("=", 1)]
+    named = [after for word, after in pairwise(words) if word == "--identity-file"]
+    return next((plain(one) for one in named if Path(one).exists()), "")
 
 
 def _is_of_this_machine(argument: str) -> bool:

@@ -344,6 +344,21 @@ def test_other_commands_run_on_the_machine(
     assert not calls.exists() or " exec " not in calls.read_text()
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_key_file_of_the_machine_is_not_there_for_the_service(
+    machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, joined: bool
+) -> None:
+    calls = machine(["docker"], {"api": container("api", "running")})
+    key = tmp_path / "key"
+    key.write_text("x")
+    done = refnet("verify", *([f"--identity-file={key}"] if joined else ["--identity-file", str(key)]))
+    assert done.returncode == 2
+    assert f"{key} is a file of this machine" in done.stderr
+    assert not calls.exists()
+    refnet("verify", "--identity-file=/tmp/of-the-container")
+    assert calls.read_text().splitlines()[-1].endswith("refnet verify --identity-file=/tmp/of-the-container")
+
+
 def test_a_service_that_does_not_run_is_named_with_what_to_do(
     machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
