@@ -14,6 +14,8 @@ from tests.faults.conftest import Live
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 
+JOBS = "SELECT jobname, schedule, command, active FROM cron.job ORDER BY jobid"
+
 
 @pytest.fixture(scope="module")
 def cron(short_folder: Path) -> Iterator[Cluster]:
@@ -57,7 +59,7 @@ def _role(live: Live) -> bool:
         return bool(session.execute("SELECT FROM pg_roles WHERE rolname = 'keeper'").fetchall())
 
 
-def test_a_database_with_pg_cron_could_not_be_verified_by_name(
+def test_a_database_with_pg_cron_could_not_be_verified_by_name_and_is_restored_by_its_server(
     scheduled: Live, tmp_path: Path, short_home: Path
 ) -> None:
     refnet = Command(short_home, tmp_path / "backups", url_of(scheduled.target))
@@ -67,6 +69,39 @@ def test_a_database_with_pg_cron_could_not_be_verified_by_name(
     assert "pg_cron" in made.out.splitlines()[-1]
     (listed,) = refnet("list", "--json").json["artifacts"]
     assert listed["state"] == "intact"
+
+    with scheduled.target.connect() as session:
+        jobs = session.execute(JOBS).fetchall()
+    scheduled.run("DELETE FROM papers")
+    scheduled.run("DELETE FROM cron.job")
+    done = refnet("restore", "database", "--force")
+    assert done.code == 0, done.out + done.err
+    with scheduled.target.connect() as session:
+        assert session.execute(JOBS).fetchall() == jobs
+        assert session.execute("SELECT count(*) FROM papers").fetchone() == (5000,)
+        assert session.execute("SELECT cron.schedule('new', '0 1 * * *', 'SELECT 1') > 2").fetchone() == (
+            True,
+        )
+        assert session.execute("SELECT has_schema_privilege('keeper', 'cron', 'USAGE')").fetchone() == (True,)
+
+
+def test_an_extension_without_rows_that_a_database_of_another_name_cannot_have_is_left_out(
+    scheduled: Live, tmp_path: Path, short_home: Path
+) -> None:
+    refnet = Command(short_home, tmp_path / "backups", url_of(scheduled.target))
+    refnet("backup", "database", "--no-prove").succeeds()
+    refused = refnet("restore", "database", "--as", "with_jobs")
+    assert refused.code == 1
+    assert "restored without the extension pg_cron: " in refused.err
+
+    scheduled.run("DELETE FROM cron.job")
+    refnet("backup", "database", "--no-prove").succeeds()
+    done = refnet("restore", "database", "--as", "elsewhere")
+    assert done.code == 0, done.err
+    assert "left out: extension pg_cron is missing (" in done.out
+    assert "by hand: CREATE EXTENSION pg_cron;" in done.out
+    with scheduled.cluster.target("elsewhere").connect() as session:
+        assert session.execute("SELECT count(*) FROM papers").fetchone() == (5000,)
 
 
 def test_labels_of_a_provider_that_is_not_loaded_are_named_and_nothing_else_is_left_out(

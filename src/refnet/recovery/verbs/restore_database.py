@@ -176,6 +176,7 @@ class _Run:
             findings = self._fill(name, state, workers)
             with self.phases.phase("swap"):
                 old = self._swap(name, state, replaces=plan.replaces)
+                self.notes += self.dump.after_swap(final, workers)
         unsure = [
             f"could not verify: {f.what}: {f.reason}" for f in findings if f.outcome is Outcome.UNVERIFIED
         ]

@@ -156,6 +156,10 @@ class ForeignDump(Artifact):
             "settings": [],
         }
 
+    def after_swap(self, _target: Target, _workers: Workers) -> tuple[str, ...]:
+        """Do nothing: all of it is loaded."""
+        return ()
+
     def load(
         self,
         target: Target,

@@ -20,7 +20,8 @@ from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.required_tables import NOTHING
 from refnet.recovery.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
-from refnet.recovery.sources.database.restore import foreign_views, server_facts
+from refnet.recovery.sources.database.restore import after_swap, foreign_views, server_facts
+from refnet.recovery.sources.database.restore.late_extensions import LateExtensions
 from refnet.recovery.sources.database.restore.load import How, load
 from refnet.recovery.sources.database.restore.proof import Prover, rows_of
 from refnet.recovery.sources.database.restore.superuser_needs import Needs, needs
@@ -41,6 +42,8 @@ class DatabaseArtifact(Artifact):
         super().__init__(stored)
         self.reader = Reader(stored.name, stored.open)
         self.index = self.reader.index
+        #: What its load leaves for `after_swap`.
+        self._late = LateExtensions()
 
     def describe(self, _created: datetime, /) -> Made:
         return made(self.index)
@@ -99,7 +102,7 @@ class DatabaseArtifact(Artifact):
 
     def load(self, target: Target, workers: Workers, again: Callable[[], None]) -> tuple[str, ...]:
         """Load it into the empty database `target`; return notes. `again` makes that empty once more."""
-        left_out = load(self.reader, target, workers, How(), again)
+        left_out = load(self.reader, target, workers, How(late=self._late), again)
         workers.progress("views over foreign tables", 0, None)
         notes = (*self._notes(target), *foreign_views.refresh(target, self.index))
         return (*map(str, left_out), *notes)
@@ -122,7 +125,14 @@ class DatabaseArtifact(Artifact):
 
     def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
         index = self.digested(workers.jobs, workers.progress) if content else self.index
-        return compare(target, index, workers, content=content)
+        return compare(target, self._late.part(index, late=False), workers, content=content)
+
+    def after_swap(self, target: Target, workers: Workers) -> tuple[str, ...]:
+        """Create in `target` the extensions that only a database of its name can have; return notes."""
+        if not self._late.names:
+            return ()
+        index = self.digested(workers.jobs, workers.progress)
+        return after_swap.create(self.reader, target, workers, self._late, index)
 
 
 def _uncounted(proof: Proof) -> Proof:

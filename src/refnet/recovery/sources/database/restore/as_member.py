@@ -18,6 +18,7 @@ from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.schema_toc import Item
+from refnet.recovery.sources.database.restore.late_extensions import LateExtensions
 from refnet.recovery.sources.database.restore.leaves import Leaves
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.subprocesses import Programs
@@ -67,21 +68,24 @@ class OwnSchema:
         self._archive, self._programs, self._target, self._settings = archive, programs, target, settings
         self._roles = [role["name"] for role in roles]
         self._before: tuple[Item, ...] = ()
+        #: The extensions that are created later.
+        self.late = LateExtensions()
         self._grants: tuple[TemporaryGrant, ...] = ()
 
     def create(self) -> None:
         """Restore what comes before the rows."""
         owners = self._owners()
         self._before = self._archive.entries(self._programs, "pre-data")
-        items = [item for item in self._before if not item.is_label]
-        if not owners:
+        items = self.late.without(item for item in self._before if not item.is_label)
+        if not owners and not self.late.names:
             self._restore("creating the schema", items)
             return
-        schemas = [item for item in items if item.what.startswith("SCHEMA ")]
-        rest = [item for item in items if item not in schemas]
-        self._restore("creating the schema", schemas)
+        first = [item for item in items if item.what.startswith(("SCHEMA ", "EXTENSION "))]
+        rest = [item for item in items if item not in first]
+        self._restore("creating the schema", first)
         with self._session("preparing the schemas for their owners") as session:
-            self._grants = _grant_create(session, owners)
+            self._grants = _grant_create(session, owners) if owners else ()
+            rest = self.late.without_schemas(rest, session) if self.late.names else rest
         self._restore("creating the schema", rest)
 
     def finish(self, items: Sequence[Item], jobs: int, leaves: Leaves) -> None:

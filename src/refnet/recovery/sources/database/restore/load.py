@@ -24,7 +24,7 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import schema_toc
-from refnet.recovery.sources.database.artifact.index import Member, Table
+from refnet.recovery.sources.database.artifact.index import Index, Member, Table
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.copy_members import Lines
@@ -32,6 +32,7 @@ from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore.as_member import OwnSchema
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
+from refnet.recovery.sources.database.restore.late_extensions import LateExtensions
 from refnet.recovery.sources.database.restore.leaves import Leaves
 from refnet.recovery.sources.database.restore.left_out import LeftOut
 from refnet.recovery.sources.database.restore.schema_archive import Archive
@@ -87,6 +88,14 @@ class How:
     rows: MemberRows | None = None
     #: The checks of tables and domains come after the rows.
     checks_last: bool = False
+    #: Gets the extensions that are created later. None: each is created now.
+    late: LateExtensions | None = None
+
+    def after(self, error: ServerError, index: Index) -> How | None:
+        """Return how to load again after `error`; None if it is final."""
+        if error.sqlstate in REFUSED_ROWS and not self.checks_last:
+            return replace(self, checks_last=True)
+        return self if self.late and self.late.refused(error, index) else None
 
 
 def load(
@@ -104,14 +113,17 @@ def load(
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
-    how = how or How()
-    try:
-        return _load(reader, target, workers, how)
-    except ServerError as error:
-        if again is None or error.sqlstate not in REFUSED_ROWS:
-            raise
-    again()
-    return _load(reader, target, workers, replace(how, checks_last=True))
+    how, refused = how or How(), list[ServerError]()
+    while True:
+        try:
+            return _load(reader, target, workers, how)
+        except ServerError as error:
+            other = again and how.after(error, reader.index)
+            if again is None or other is None:
+                raise refused[0] if refused else error from error
+            refused += [error] if other is how else []  # an extension, which others may need
+            how = other
+        again()
 
 
 def _load(reader: Reader, target: Target, workers: Workers, how: How) -> tuple[LeftOut, ...]:
@@ -124,6 +136,8 @@ def _load(reader: Reader, target: Target, workers: Workers, how: How) -> tuple[L
             loader.rows = how.rows
         if how.checks_last:
             loader.late = LateChecks()
+        if how.late:
+            loader.extensions = how.late
         loader.load()
         return tuple(loader.leaves.left_out)
 
@@ -135,6 +149,8 @@ class Loader(AbstractContextManager["Loader"]):
     rows: MemberRows | None = None
     #: Has the checks that are added after the rows.
     late: LateChecks | None = None
+    #: Has the extensions that are created later.
+    extensions: LateExtensions | None = None
 
     def __init__(
         self,
@@ -212,7 +228,9 @@ class Loader(AbstractContextManager["Loader"]):
         if self._logins:
             return GuardedSchema(self._archive, self._logins, self._programs, self._builder)
         roles = self._index.roles
-        return nullcontext(OwnSchema(self._archive, self._programs, self._target, self._settings, roles))
+        own = OwnSchema(self._archive, self._programs, self._target, self._settings, roles)
+        own.late = self.extensions or own.late
+        return nullcontext(own)
 
     def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
         """Return the owner of each table of the copy, extensions' tables included. `names`: of roles, by oid."""
@@ -227,7 +245,7 @@ class Loader(AbstractContextManager["Loader"]):
         by_table: dict[int, tuple[Task, ...]] = {}
         weights = {table.oid: _weight(table) for table in self._index.tables}
         for number, table in enumerate(self._index.tables):
-            if table.blocks:
+            if table.blocks and not (self.extensions and self.extensions.has(table)):
                 blocks = self._blocks(number, table)
                 built = self._builds(table, blocks, shares)
                 yield from blocks
@@ -285,7 +303,12 @@ class Loader(AbstractContextManager["Loader"]):
         yield statements(self._settings)
         for member in self._index.members_of(MemberKind.DATA):
             pieces = self._counted(self._reader.raw(member))
-            yield from self._without_rows(member, pieces) if self._logins else pieces
+            if self._logins:
+                yield from self._without_rows(member, pieces)
+            elif self.extensions and self.extensions.schemas:
+                yield from self.extensions.text(pieces, self._codec)
+            else:
+                yield from pieces
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:

@@ -21,9 +21,11 @@ from refnet.recovery.sources.database.admin_session import Session, Statement, a
 _TRIES = 5
 _PAUSE = 0.01  # seconds between two rounds of terminating sessions
 
+#: The server's own workers end by themselves; those of extensions (pg_cron) start again, like the clients of a pool.
 _TERMINATE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid()
+    AND backend_type NOT IN ('autovacuum worker', 'parallel worker', 'logical replication worker')
 """
 
 
