@@ -120,6 +120,13 @@ def broker(settings: Settings) -> str:
     return settings.broker_url or own.start(settings.home)
 
 
+def proof_binaries(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
+    """Return the programs that a proof of an artifact of a server of `major` uses; see binaries.find."""
+    from refnet.postgres import binaries
+
+    return binaries.find(major, settings.prove_bin_dir or settings.postgres_bin_dir, server=server)
+
+
 def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
     """Return PostgreSQL's programs for a server of `major`; see binaries.find."""
     from refnet.postgres import binaries

@@ -302,7 +302,7 @@ def proof_options(settings: Settings, progress: Progress, *, trust: bool = False
             name = Target.from_url(settings.database_url).name
     return ProofOptions(
         base=settings.home / "scratch",
-        binaries=partial(servers.binaries_for, settings),
+        binaries=partial(servers.proof_binaries, settings),
         jobs=settings.jobs,
         progress=progress,
         required=Required(settings.required_tables, name),

@@ -55,7 +55,7 @@ PINGS = [
 ]
 #: Key → bad texts, each with the value that the error suggests ("": none).
 BAD = {
-    **dict.fromkeys(("home", "backup_dir", "vault_dir", "config_dir", "postgres.bin_dir", "log.folder"), ABSOLUTE),
+    **dict.fromkeys(("home", "backup_dir", "vault_dir", "config_dir", "postgres.bin_dir", "prove.bin_dir", "log.folder"), ABSOLUTE),
     "database_url": [
         ("mysql://u:hunter2@h/db", ""), ("u:hunter2@h/db", ""), ("postgresql://u:hunter2@h:port/db", ""),
         ("postgresql://u:hunter2@h:70000/db", ""), ("postgresql://u:hunter2%@h/db", ""), ("postgresql://u:hunter2@[::1/db", ""),

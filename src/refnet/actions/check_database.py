@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from refnet.actions import database_restore
 from refnet.actions.check_result import Line, State, error_line, ok, warning
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
-from refnet.postgres import embedded
+from refnet.postgres import embedded, extensions
 from refnet.postgres.account import account
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, advice, enclosure
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.formatting import size
+from refnet.recovery.model.formatting import plural, size
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import admin_session
@@ -36,6 +36,7 @@ from refnet.settings import Settings
 CONNECT_SECONDS, _STATEMENT = 10, "20000"
 #: Checks whose results depend on the server's major version alone.
 OF_MACHINE = ("programs", "proof")
+_INSTALLED = "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY 1"
 _LOGIN = """
 SELECT current_setting('server_version'), current_user::text, pg_database_size(current_database())::int8
 """
@@ -51,17 +52,44 @@ def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> It
         return
     target = servers.existing_server(settings)
     asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=CONNECT_SECONDS))
-    major = None
+    major, there = None, dict[str, str]()
     try:
         with asked.connect({**READER_SETTINGS, "statement_timeout": _STATEMENT}) as session:
             yield from _login(session, asked, settings)
             major = server_version(session)
+            codec, _ = Codec.of_server(session)
+            there = dict(codec.rows(session, _INSTALLED))
         yield from _restore(settings, source)
     except psycopg.Error as error:
         yield error_line(source, server_errors.of_server(error, f"checking {target.display}"))
     except RefnetError as error:
         yield error_line(source, error)
     yield from _programs(settings, major)
+    yield from _extensions(settings, major, there)
+
+
+def _extensions(settings: Settings, major: int | None, there: Mapping[str, str]) -> Iterator[Line]:
+    """Compare the extensions of the database with those that a scratch server can create."""
+    server = servers.proof_binaries(settings, major, server=True)
+    known = extensions.available(server)
+    if known is None or not there:
+        return
+    if lacks := [name for name in there if name not in known]:
+        named = ", ".join(
+            f"{name} {there[name]} (Debian: {extensions.package(name, server.major)})" for name in lacks
+        )
+        says = f"scratch servers lack the extensions {named}, so the database cannot be proven"
+        hint = f"Install them for the programs in {server.folder}, or set prove.bin_dir to those of a server that has them."
+        yield warning("extensions", says, hint)
+    if others := [name for name in there if known.get(name, "") not in ("", there[name])]:
+        named = ", ".join(f"{name} {there[name]} (here {known[name]})" for name in others)
+        yield warning(
+            "extensions",
+            f"scratch servers have other versions of {named}",
+            "ALTER EXTENSION … UPDATE, or install the same package on both sides.",
+        )
+    if not lacks and not others:
+        yield ok("extensions", f"scratch servers have {plural(len(there), 'extension')} of the database")
 
 
 def _login(
@@ -101,7 +129,7 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
         )
     else:
         yield ok("programs", says)
-    server = servers.binaries_for(settings, major, server=True)
+    server = servers.proof_binaries(settings, major, server=True)
     user = account()
     with tempfile.TemporaryDirectory(prefix="refnet-check-") as name:
         folder = Path(name)

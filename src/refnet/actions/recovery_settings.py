@@ -56,7 +56,7 @@ _SYSTEM = [
     "/usr",
 ]
 _TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
-_BIN_DIR = "postgres.bin_dir"
+_BIN_DIRS = ("postgres.bin_dir", "prove.bin_dir")
 
 
 @dataclass(frozen=True)
@@ -219,15 +219,25 @@ def setup(
     is_own = settings.file is not None and (
         is_copy or is_in(settings.file, folders) or _came_back(settings, settings.file, target, entry)
     )
-    said_by_backup = is_own and settings.origins.get(_BIN_DIR) == str(settings.file)
-    programs = settings.postgres_bin_dir
-    if programs and not trusting and (said_by_backup or is_in(programs, folders)):
-        notes = (
-            *notes,
-            f"{_BIN_DIR} {programs} is not used: a backup may have {'said' if said_by_backup else 'written'} it",
-        )
-        settings = replace(settings, postgres_bin_dir=None)
+    for name, programs in _programs(settings):
+        said_by_backup = is_own and settings.origins.get(name) == str(settings.file)
+        if not trusting and (said_by_backup or is_in(programs, folders)):
+            why = "said" if said_by_backup else "written"
+            notes = (*notes, f"{name} {programs} is not used: a backup may have {why} it")
+            is_postgres = name == _BIN_DIRS[0]
+            settings = (
+                replace(settings, postgres_bin_dir=None)
+                if is_postgres
+                else replace(settings, prove_bin_dir=None)
+            )
     return Setup(with_clusters(settings, _seen(settings, entries)), origin, is_own, notes, folders)
+
+
+def _programs(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield the settings that name a folder of programs."""
+    for name in _BIN_DIRS:
+        if folder := getattr(settings, name.replace(".", "_")):
+            yield name, folder
 
 
 def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, ...]:

@@ -65,5 +65,6 @@ def _environment() -> Iterator[Path]:
 
 
 def _programs(settings: Settings) -> Iterable[Path]:
-    folder = settings.postgres_bin_dir
-    return (folder, *folder.iterdir()) if folder and folder.is_dir() else ()
+    for folder in (settings.postgres_bin_dir, settings.prove_bin_dir):
+        if folder and folder.is_dir():
+            yield from (folder, *folder.iterdir())

@@ -116,6 +116,8 @@ class Settings:
     shrunk_files: int = key(converters.percent, default=50, name="shrunk.files")
     #: A backup whose proof could not run ends with exit code 3.
     prove_required: bool = key(converters.flag, default=True, name="prove.required")
+    #: The programs of the server that proofs restore into; None: as for everything else.
+    prove_bin_dir: Path | None = key(converters.absolute_folder, name="prove.bin_dir")
     #: A smaller artifact is a warning; 0: no check.
     monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
     #: How services are started: local or compose; None: they are not.

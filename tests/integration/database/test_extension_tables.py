@@ -68,6 +68,10 @@ def test_what_an_extension_declares_travels_and_what_cannot_be_proven_is_named(
     assert "NOT proven: extensions that are not available on this server: ours" in made.out
     assert "proven (" not in made.out
     assert refnet("verify").code == 3
+    checked = refnet("check").out
+    assert "scratch servers lack the extensions ours 1.0 (Debian: postgresql-18-ours)" in " ".join(
+        checked.split()
+    )
     reference = Everything(server, extended).reference
     refnet("restore", "database", "--force").succeeds()
     restored = oracle.portrait(extended.conninfo, server.binaries.folder)

@@ -1,0 +1,48 @@
+"""Which extensions the files of a server offer, and how Debian calls their packages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.extensions import available, package
+
+
+def test_the_extensions_of_installed_programs_are_known_with_their_versions(wheel: Binaries) -> None:
+    found = available(wheel)
+
+    assert found
+    assert found["plpgsql"] == "1.0"
+
+
+def test_control_files_that_say_nothing_are_extensions_of_an_unknown_version(
+    wheel: Binaries, tmp_path: Path
+) -> None:
+    folder = tmp_path / "share" / "extension"
+    folder.mkdir(parents=True)
+    (folder / "odd.control").write_bytes(b"\xff\x00default_version = 1\n" * 10)
+    (folder / "large.control").write_bytes(b"#" * (1 << 20))
+    (folder / "linked.control").symlink_to("/etc/passwd")
+    (folder / "odd--1.0.sql").write_text("")
+    programs = replace(wheel, folder=tmp_path / "bin")
+
+    assert available(programs) == {"odd": "", "large": "", "linked": ""}
+    assert available(replace(wheel, folder=tmp_path / "nowhere" / "bin")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("postgis", "postgresql-17-postgis-3"),
+        ("postgis_raster", "postgresql-17-postgis-3"),
+        ("vector", "postgresql-17-pgvector"),
+        ("pg_cron", "postgresql-17-cron"),
+        ("timescaledb", "postgresql-17-timescaledb"),
+        ("plpython3u", "postgresql-plpython3-17"),
+    ],
+)
+def test_the_package_of_an_extension_is_guessed(name: str, expected: str) -> None:
+    assert package(name, 17) == expected
