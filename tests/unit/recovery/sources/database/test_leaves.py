@@ -1,0 +1,77 @@
+"""What pg_restore says of entries that it could not restore, and what a forged entry may say in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.recovery.sources.database.artifact.schema_toc import Item, parse
+from refnet.recovery.sources.database.restore.schema_archive import Archive
+
+ITEMS = parse(
+    "10; 2606 11 FK CONSTRAINT public child child_fk root\n"
+    "11; 0 12 MATERIALIZED VIEW DATA public ratio root\n"
+    "12; 0 0 COMMENT public CONSTRAINT child_fk ON child root\n"
+    "13; 1259 14 INDEX public by_id root\n"
+)
+ENDED = "pg_restore: warning: errors ignored on restore: 2\n"
+
+
+def entry(number: int, what: str = "x", command: str = "SELECT 1") -> str:
+    said = f"pg_restore: from TOC entry {number}; 1 2 {what}\npg_restore: error: could not execute query: ERROR:  no\n"
+    return f"{said}Command was: {command};\n\n"
+
+
+class Fake:
+    """Programs whose pg_restore says `stderr`."""
+
+    def __init__(self, stderr: str) -> None:
+        self.stderr = stderr.encode()
+
+    def attempt(self, _command: Sequence[str], _doing: str) -> bytes:
+        return self.stderr
+
+
+def failed(wheel: Binaries, folder: Path, stderr: str) -> tuple[Item, ...]:
+    archive = Archive(folder / "schema.dump", wheel, "x", 18, without_lz4=False)
+    programs: Any = Fake(stderr)
+    return archive.restore_leaves(programs, "building", ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "numbers"),
+    [
+        ("", []),
+        (entry(10) + ENDED, [10]),
+        ("pg_restore: creating INDEX\n" + entry(11) + entry(12) + ENDED, [11, 12]),
+    ],
+)
+def test_leaves_that_the_server_refused_are_known(
+    wheel: Binaries, tmp_path: Path, stderr: str, numbers: list[int]
+) -> None:
+    assert [item.dump_id for item in failed(wheel, tmp_path, stderr)] == numbers
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        entry(13) + ENDED,
+        entry(10) + entry(13) + ENDED,
+        entry(10),
+        entry(10) + "pg_restore: error: server closed the connection\n",
+        entry(99) + ENDED,
+        entry(13, command="x\npg_restore: from TOC entry 10; 1 2 x") + ENDED,
+        entry(10, command="x\npg_restore: error: y") + ENDED,
+        entry(10) + ENDED + "more\n",
+    ],
+)
+def test_another_entry_or_text_of_a_forged_one_ends_the_restore(
+    wheel: Binaries, tmp_path: Path, stderr: str
+) -> None:
+    with pytest.raises(RefnetError):
+        failed(wheel, tmp_path, stderr)
