@@ -32,7 +32,10 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
-_FOREIGN = "made by another program: its time is from its name, and its content cannot be compared"
+#: What is not checked of an artifact that RefNet did not make.
+FOREIGN = (
+    "made by another program: its time is from its name, or was given, and its content cannot be compared"
+)
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,18 @@ def adopt(context: Context, adoption: Adoption) -> Adopted:
             now = context.clock.now()
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
             keep(store.artifact(entry), (line,))
-        adopted = store.artifact(entry) if entry else artifact_at(adoption.path, source)
-        proof = verify(context, adopted, Level.INTACT).proof
-        entry = Catalog.of(store.entries(source)).named(manifest.name)  # with its marks and evidence
-        if entry and context.settings.encryption_local and not entry.damaged:
-            seal.raised(context, seal.seal(context, store, entry))
-        return Adopted(adopted, proof)
+        return checked(context, store, source, manifest.name)
+
+
+def checked(context: Context, store: LocalStore, source: SourceName, name: str) -> Adopted:
+    """Check the adopted artifact `name` up to `intact`, and encrypt it if the settings say so."""
+    entry = Catalog.of(store.entries(source)).named(name)
+    adopted = store.artifact(entry) if entry else artifact_at(store.folder(source) / name, source)
+    proof = verify(context, adopted, Level.INTACT).proof
+    entry = Catalog.of(store.entries(source)).named(name)  # with its marks and evidence
+    if entry and context.settings.encryption_local and not entry.damaged:
+        seal.raised(context, seal.seal(context, store, entry))
+    return Adopted(adopted, proof)
 
 
 def _place(context: Context, path: Path, source: SourceName) -> LocalStore:
@@ -166,7 +175,7 @@ def _of_itself(context: Context, source: SourceName, path: Path, created: dateti
     artifact = replace(artifact, files=partial(listed_beside, path))
     if described := context.open_artifact(artifact).describe(created):
         return described, "its own index" if described.files is None else "its list of files"
-    return Made(created, {"adopted_from": str(path)}, unchecked=(_FOREIGN,)), "its name"
+    return Made(created, {"adopted_from": str(path)}, unchecked=(FOREIGN,)), "its name"
 
 
 def _stated(artifact: OpenArtifact) -> Made | None:

@@ -290,7 +290,7 @@ def _named(store: AnyStore, artifact: str, source: SourceName | None) -> OpenArt
         if path.is_file():
             return _at_path(store, path, source)
         if (path / "toc.dat").is_file() or (path.is_dir() and source and source.kind is Kind.DATABASE):
-            return folder_at(path)
+            return folder_at(path, source if source and source.kind is Kind.DATABASE else SourceName.DATABASE)
         there = path.exists()
     found = "" if there else nearest(artifact, [entry.name for entry in store.entries()], cutoff=0.8)
     raise RefnetError(
@@ -312,6 +312,8 @@ def _at_path(store: AnyStore, path: Path, source: SourceName | None) -> OpenArti
         return home.artifact(entry)
     said = read_file_name(path.name)
     own = said[0] if said and said[0] in STANDARD else source or (said and said[0])
+    if source and source.kind is Kind.DATABASE and own is SourceName.DATABASE:
+        own = source  # many programs name a dump so; RefNet's own says inside of which database it is
     return artifact_at(path, own or _by_ending(path.name))
 
 

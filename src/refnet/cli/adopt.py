@@ -8,12 +8,19 @@ from typing import Annotated
 import typer
 
 from refnet.actions import adopt as action
+from refnet.actions import adopt_foreign
 from refnet.actions.adopt import Adopted, Adoption
+from refnet.actions.adopt_foreign import ForeignAdoption
+from refnet.actions.context import Context
 from refnet.cli import options, render
+from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import user_path
+
+Planned = Adoption | ForeignAdoption
 
 
 def adopt(
@@ -21,18 +28,30 @@ def adopt(
         list[Path], typer.Argument(metavar="FILE", help="Artifacts without a manifest that can be read.")
     ],
     *,
+    source: Annotated[
+        SourceName | None,
+        typer.Option(
+            metavar="SOURCE", help="Adopt dumps of other programs as ones of this database.", **source_name()
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="With --source: when it was made; default: by its name."),
+    ] = None,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
     """Write manifests for artifacts that have none.
 
-    Then list, monitor and prune see them.
+    Then list, monitor and prune see them. With --source: dumps of pg_dump in any format, also compressed, and of
+    pg_dumpall. They are kept as SQL, gzipped.
     """
-    here, results, codes = context(), list[Adoption | Adopted](), list[Exit]()
+    if at and source is None:
+        raise RefnetError("--at is for dumps of other programs", "Name their database: --source.", Exit.USAGE)
+    here, results, codes = context(), list[Planned | Adopted](), list[Exit]()
     for file in files:
         try:
-            planned = action.plan(here, user_path(file))
-            results.append(planned if plan else action.adopt(here, planned))
+            results.append(_one(here, user_path(file), source, at, plan=plan))
         except RefnetError as error:
             complain(error)
             codes.append(error.code)
@@ -44,9 +63,25 @@ def adopt(
     raise typer.Exit(worst([*codes, *(one.exit for one in results if isinstance(one, Adopted))]))
 
 
-def _print(result: Adoption | Adopted) -> None:
+def _one(
+    here: Context, file: Path, source: SourceName | None, at: str | None, *, plan: bool
+) -> Planned | Adopted:
+    if source is None:
+        planned = action.plan(here, file)
+        return planned if plan else action.adopt(here, planned)
+    foreign = adopt_foreign.plan(here, file, source, at)
+    return foreign if plan else adopt_foreign.adopt(here, foreign)
+
+
+def _print(result: Planned | Adopted) -> None:
     if isinstance(result, Adopted):
         render.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
+    elif isinstance(result, ForeignAdoption):
+        print(f"Adopt {result.path} as an artifact of {result.source}:")
+        print(
+            f"  it is a dump of another program ({result.format}), of {render.local(result.created)} by {result.told_by}"
+        )
+        print("  it is copied into the backup folder as SQL, gzipped, and checked up to intact")
     else:
         _print_plan(result)
 

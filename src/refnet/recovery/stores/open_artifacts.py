@@ -96,11 +96,9 @@ def artifact_at(path: Path, source: SourceName) -> OpenArtifact:
     return artifact_in(manifest.source if manifest else source, path.parent, path.name, manifest, links=True)
 
 
-def folder_at(path: Path) -> OpenArtifact:
-    """Return the dump in pg_dump's directory format at `path`."""
-    return OpenArtifact(
-        SourceName.DATABASE, path.name, lambda: (path / "toc.dat").open("rb"), None, path=path
-    )
+def folder_at(path: Path, source: SourceName = SourceName.DATABASE) -> OpenArtifact:
+    """Return the dump in pg_dump's directory format at `path`, as one of `source`."""
+    return OpenArtifact(source, path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
 
 
 def manifest_of(path: Path) -> Manifest | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from isal import igzip
 from psycopg.conninfo import make_conninfo
@@ -126,9 +126,9 @@ class ForeignDump(Artifact):
 
     def check(self) -> None:
         """Read a plain dump to its end; RefnetError if it is cut short, damaged, or not of one database."""
-        if self._is_archive:
+        if self.is_archive:
             return
-        if _CLUSTER in self._head or _CREATES.search(self._head):
+        if self.is_of_cluster or _CREATES.search(self._head):
             raise UnsupportedDumpError(
                 f"{self.name} creates databases itself (made with -C or by pg_dumpall)",
                 "RefNet restores into a new database of its own: dump it without -C, or run it with psql.",
@@ -174,12 +174,11 @@ class ForeignDump(Artifact):
         `check` comes first. `account`: the user that pg_restore runs as. `alone`: do not refresh materialized views
         if the dump contains foreign tables, because they may read other servers.
         """
-        foreign = self._foreign_tables or any(entry.kind == _FOREIGN_ENTRY for entry in self._entries)
-        alone = alone and foreign
+        alone = alone and self.has_foreign_tables
         with target.connect() as session:
             server = server_version(session)
         environment = target.environment(_settings(server))
-        if self._is_archive:
+        if self.is_archive:
             command = [str(workers.binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
             command += [] if self.format is Format.TAR else [f"--jobs={workers.jobs}"]
             command += ["-d", make_conninfo(dbname=target.name)]
@@ -209,11 +208,33 @@ class ForeignDump(Artifact):
 
     def read_to_end(self, binaries: Binaries, account: Account | None = None) -> None:
         """Read an archive to its end by pg_restore, as `account`; RefnetError if it fails."""
-        if self._is_archive:
+        if self.is_archive:
             tool = str(binaries.tool("pg_restore"))
             with self._path_for(account) as dump:
                 command = [tool, "--file=/dev/null", str(dump.path)]
                 Programs(bare(), account).run(command, f"reading {self.name}", handles=dump.handles)
+
+    def write_sql(self, out: IO[bytes], binaries: Binaries, account: Account | None = None) -> None:
+        """Write the SQL of an archive to the open file `out`, by pg_restore as `account`."""
+        os.fchmod(out.fileno(), 0o666)  # it has no name
+        with self._path_for(account) as dump:
+            command = [str(binaries.tool("pg_restore")), f"--file=/dev/fd/{out.fileno()}", str(dump.path)]
+            handles = [*dump.handles, out.fileno()]
+            Programs(bare(), account).run(command, f"reading {self.name}", handles=handles)
+
+    @property
+    def has_foreign_tables(self) -> bool:
+        """True if it has foreign tables; that of SQL is known after `check`."""
+        return self._foreign_tables or any(entry.kind == _FOREIGN_ENTRY for entry in self._entries)
+
+    @property
+    def is_of_cluster(self) -> bool:
+        """True if pg_dumpall made it."""
+        return _CLUSTER in self._head
+
+    def text(self) -> Iterator[bytes]:
+        """Yield the text of a dump that is SQL; RefnetError (DAMAGED) if gzip finds it changed or cut short."""
+        return self._pieces()
 
     @contextlib.contextmanager
     def _path_for(self, account: Account | None) -> Iterator[DumpPath]:
@@ -231,7 +252,7 @@ class ForeignDump(Artifact):
         """The contents of an archive; None for SQL."""
         if self._folder:
             return folder_contents(self._folder)
-        if not self._is_archive:
+        if not self.is_archive:
             return None
         with self.stored.open() as file:
             return file_contents(self.name, file, tar=self.format is Format.TAR)
@@ -248,7 +269,8 @@ class ForeignDump(Artifact):
         return (Finding("content", Outcome.UNVERIFIED, why),)
 
     @property
-    def _is_archive(self) -> bool:
+    def is_archive(self) -> bool:
+        """True if it is not SQL, but has pg_dump's custom, directory or tar format."""
         return self.format in {Format.CUSTOM, Format.DIRECTORY, Format.TAR}
 
     @cached_property
@@ -293,7 +315,7 @@ class ForeignDump(Artifact):
     @cached_property
     def _head(self) -> bytes:
         """The first bytes of the SQL text; nothing for an archive."""
-        return b"" if self._is_archive else _head_of(self._pieces())[:_HEAD]
+        return b"" if self.is_archive else _head_of(self._pieces())[:_HEAD]
 
     def _pieces(self, *, packed: bool | None = None) -> Iterator[bytes]:
         """Yield the SQL text; RefnetError (DAMAGED) if gzip finds it changed or cut short."""

@@ -1,0 +1,125 @@
+"""adopt a dump that another program made, as an artifact of a database that the settings name.
+
+The dump is kept as SQL, gzipped, whatever its format was. RefNet restores it like any artifact; nothing was recorded of its
+content, so a proof ends with `restored`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+from isal import isal_zlib
+
+from refnet import wiring
+from refnet.actions.acting import ActsOn
+from refnet.actions.adopt import FOREIGN, Adopted, checked
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
+from refnet.files import explained, make_folder
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.catalog import parse_time
+from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.sources.database.artifact import foreign_text
+
+_DATE = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d))?)?(?!\d)")
+
+
+@dataclass(frozen=True)
+class ForeignAdoption:
+    """The plan to adopt the dump at `path`."""
+
+    path: Path
+    source: SourceName
+    created: datetime
+    #: Where that time comes from.
+    told_by: str
+    #: Of the dump: plain, custom, and so on.
+    format: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "name": self.path.name,
+            "created": utc(self.created),
+            "told_by": self.told_by,
+            "details": {"format": self.format},
+            "copied_in": True,
+            "moved_aside": None,
+        }
+
+
+def plan(context: Context, path: Path, source: SourceName, at: str | None) -> ForeignAdoption:
+    """Return what adopting the dump at `path` as one of `source` would do; nothing is changed.
+
+    at: its time; None: by its name.
+    """
+    if source.kind is not Kind.DATABASE:
+        raise RefnetError(
+            f"{source} is not a database",
+            "Archives of folders and of roles are adopted by their names, without --source.",
+            Exit.USAGE,
+        )
+    with explained(path):
+        if not path.exists():
+            raise RefnetError(f"{path} does not exist", "Give the path of a dump.", Exit.USAGE)
+        created, told_by = _time(path, at, Schedule.of(context.settings).zone)
+        with foreign_text.opened(path, source, _temporary(context)) as dump:
+            form = "by pg_dumpall" if not dump.is_archive and dump.is_of_cluster else str(dump.format)
+    return ForeignAdoption(path, source, created, told_by, form)
+
+
+def _time(path: Path, at: str | None, zone: tzinfo | None) -> tuple[datetime, str]:
+    """Return when the dump was made, and what says so; the times of the file do not count, as a copy changes them."""
+    if at:
+        return parse_time(at, zone), "--at"
+    if found := _DATE.search(path.name):
+        numbers = [int(one or 0) for one in found.groups()]
+        try:
+            local = datetime(*numbers)  # type: ignore[arg-type]  # noqa: DTZ001
+        except ValueError:
+            local = None
+        if local:
+            return local.replace(tzinfo=zone) if zone else local.astimezone(), "its name"
+    raise RefnetError(
+        f"the name of {path} does not say when it was made",
+        "Give its time: --at 2026-11-25T02:00.",
+        Exit.USAGE,
+    )
+
+
+def _temporary(context: Context) -> Path:
+    make_folder(context.settings.home)
+    return context.settings.home
+
+
+def adopt(context: Context, adoption: ForeignAdoption) -> Adopted:
+    """Take the planned dump into the catalog, as SQL, and check it up to `intact`."""
+    source, path = adoption.source, adoption.path
+    options = wiring.proof_options(context.settings, context.progress)
+    database = ActsOn.of(context.settings, source).database
+    details = {"adopted_from": str(path), "format": adoption.format}
+    made = Made(adoption.created, details, unchecked=(FOREIGN,))
+    zone = Schedule.of(context.settings).zone
+    local = adoption.created.astimezone(zone).replace(tzinfo=None)
+    store = context.local
+    with store.lock(source), foreign_text.opened(path, source, _temporary(context)) as dump:
+        others = frozenset(one.name for one in context.catalog.entries(source))
+        with store.draft(source) as draft, explained(path):
+            for piece in _gzipped(foreign_text.sql_of(dump, options, database, _temporary(context))):
+                draft.out.write(piece)
+            manifest = draft.publish(made, local, 0.0, others)
+        return checked(context, store, source, manifest.name)
+
+
+def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    for piece in pieces:
+        yield deflater.compress(piece)
+    yield deflater.flush()
