@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from tests.command import Command
 from tests.faults.store import publish
 
+from refnet.broker import embedded
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
@@ -162,3 +166,33 @@ def test_what_is_refused_is_a_matter_of_the_owner_alone(tmp_path: Path) -> None:
     made()
     with pytest.raises(RefnetError):
         publish(LocalStore(Path("/proc")), b"x")
+
+
+@only_root
+@pytest.mark.parametrize("act", [embedded.start, embedded.status, embedded.stop, embedded.url])
+def test_the_broker_of_another_user_in_the_shared_temporary_folder_gets_no_connection(
+    open_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]
+) -> None:
+    """The socket of a long REFNET_HOME is there, under a name that everybody can compute."""
+    shared, home = open_place / "tmp", tmp_path / ("long" * 30)
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    folder = Path(embedded.url(home).removeprefix("redis+socket://")).parent
+    assert folder.parent == shared
+    folder.mkdir(mode=0o755)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "valkey.sock"))
+        listener.listen()
+        listener.settimeout(0)
+        os.chown(folder, NOBODY, NOBODY)
+        with pytest.raises(RefnetError, match="is not a private folder of this user"):
+            act(home)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    shared.chmod(0o777)
+    os.chown(folder, 0, 0)
+    folder.chmod(0o700)
+    with pytest.raises(RefnetError, match="can be written by others"):
+        act(home)
+    shutil.rmtree(shared)

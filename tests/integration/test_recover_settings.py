@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.command import Command, Result
+from tests.command import Command, Result, url_of
+
+from refnet.postgres.cluster import Cluster
 
 
 class Tables:
@@ -153,3 +155,40 @@ def test_one_source_that_cannot_be_restored_stops_no_other_and_can_be_left_out(t
     assert skipped.code == 1, skipped.err
     assert "NOT RESTORED: notes: left out by --skip" in skipped.out
     tables.refnet(*config, "recover", "--skip", "nothing").fails(2, "'nothing' is not a source of the set")
+
+
+def test_the_plan_of_a_recovery_ends_as_the_recovery_does_where_a_role_has_powers(
+    server: Cluster, tmp_path: Path
+) -> None:
+    target = server.target("powers")
+    with server.target().connect() as admin:
+        admin.execute("CREATE DATABASE powers TEMPLATE template0")
+        admin.execute("CREATE ROLE reads_all BYPASSRLS")
+    try:
+        with target.connect() as session:
+            session.execute("CREATE TABLE t (id int PRIMARY KEY)")
+            session.execute("ALTER TABLE t OWNER TO reads_all")
+        refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(target))
+        refnet("backup", "database", "--no-prove").succeeds()
+        with server.target().connect() as admin:
+            admin.execute("DROP DATABASE powers WITH (FORCE)")
+            admin.execute("DROP ROLE reads_all")
+        planned = refnet("recover", "--plan")
+        assert planned.code == 1
+        why = "the role reads_all would be created with powers"
+        assert why in planned.out
+        assert [
+            one["message"]
+            for one in refnet("recover", "--plan", "--json").json["problems"]
+            if why in one["message"]
+        ]
+        done = refnet("recover")
+        assert (done.code, f"NOT RESTORED: database: {why}" in done.out) == (1, True)
+        assert refnet("recover", "--role-powers", "--plan").code == 0
+        done = refnet("recover", "--role-powers")
+        assert done.code == 0, done.out
+        assert "(RTO)" in done.out
+    finally:
+        with server.target().connect() as admin:
+            admin.execute("DROP DATABASE IF EXISTS powers WITH (FORCE)")
+            admin.execute("DROP ROLE IF EXISTS reads_all")

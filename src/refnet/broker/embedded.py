@@ -6,6 +6,7 @@ to its log before it answers, so that a queued task survives a crash. It runs un
 
 import hashlib
 import os
+import stat
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import redis
 
+from refnet import trust
 from refnet.broker import address
 from refnet.errors import RefnetError
 from refnet.extras import how_to_install
@@ -56,7 +58,8 @@ class Status:
 
 
 def url(home: Path) -> str:
-    """Return the URL of the embedded broker of `home`, whether it runs or not."""
+    """Return the URL of the embedded broker of `home`, whether it runs or not; RefnetError if another user owns its folder."""
+    _may_run(home)
     return f"redis+socket://{_socket(home)}"
 
 
@@ -88,6 +91,8 @@ def stop(home: Path) -> bool:
 def status(home: Path) -> Status:
     """Return the state of the embedded broker; start and change nothing."""
     stopped = Status(running=False, folder=home / "broker", socket=_socket(home))
+    if not _may_run(home):
+        return stopped
     try:
         with address.client(url(home)) as broker:
             about = broker.info("server")
@@ -152,20 +157,41 @@ def _socket(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"refnet-broker-{os.geteuid()}-{digest}" / "valkey.sock"
 
 
+def _may_run(home: Path) -> bool:
+    """Return False if the folder of the socket does not exist; RefnetError if another user could write it.
+
+    A folder of this user in the shared temporary folder cannot be replaced by others: that one is sticky, or refused.
+    """
+    folder = _socket(home).parent
+    try:
+        if folder.parent != home:
+            trust.check(folder.parent)
+            _check_private(folder)
+        return folder.exists()
+    except FileNotFoundError:
+        return False
+
+
 def _make_private(folder: Path) -> Path:
     """Create `folder` for this user alone, and return it; RefnetError if it is another user's."""
     with explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        _check_private(folder)
+    return folder
+
+
+def _check_private(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise RefnetError(
             f"{folder} is not a private folder of this user",
             "Remove it, or run this as its owner.",
         )
-    return folder
 
 
 def _answers(home: Path) -> bool:
+    if not _may_run(home):
+        return False
     try:
         with address.client(url(home)) as broker:
             return bool(broker.ping())
