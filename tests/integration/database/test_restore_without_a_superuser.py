@@ -56,6 +56,8 @@ ALTER DOMAIN stock.sku OWNER TO shop_app; ALTER FUNCTION stock.norm OWNER TO sho
 ALTER TABLE stock.items OWNER TO shop_app; ALTER TABLE stock.orders OWNER TO shop_clerk;
 ALTER STATISTICS stock.both OWNER TO shop_app; ALTER MATERIALIZED VIEW stock.counted OWNER TO shop_app;
 ALTER TABLE public.settings OWNER TO shop_clerk; ALTER TABLE audit.log OWNER TO shop_clerk;
+CREATE TABLE public.own (id int CHECK (id > 0)); INSERT INTO public.own SELECT generate_series(1, 9);
+ALTER TABLE public.own OWNER TO pg_database_owner;
 CREATE PUBLICATION news FOR TABLE stock.items; ALTER PUBLICATION news OWNER TO shop_app;
 REFRESH MATERIALIZED VIEW stock.counted;
 ALTER DEFAULT PRIVILEGES FOR ROLE shop_app IN SCHEMA stock GRANT SELECT ON TABLES TO shop_clerk;

@@ -19,6 +19,21 @@ from refnet.recovery.sources.database.artifact.index import Index
 
 #: Code of one owner may read rows of another and use all schemas, as it may in a restore by a superuser.
 _EVERYWHERE = sql.SQL("pg_read_all_data, pg_write_all_data")
+#: Of PostgreSQL's own roles, those that may own tables. The others give powers that code of an owner, which runs as the
+#: builder, must not have. GRANT refuses pg_database_owner, whose only member is the owner of the database.
+_OWNING = """
+INSERT INTO pg_catalog.pg_auth_members (roleid, member, grantor, admin_option{options[0]})
+SELECT r.oid, b.oid, 10, false{options[1]} FROM pg_catalog.pg_roles r, pg_catalog.pg_roles b
+WHERE b.rolname = '{builder}' AND r.rolname IN ('pg_database_owner', 'pg_read_all_data', 'pg_write_all_data', 'pg_maintain')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.member = b.oid)
+"""
+_OPTIONS = {
+    False: ("", ""),
+    True: (
+        ", oid, inherit_option, set_option",
+        ", pg_catalog.pg_nextoid('pg_catalog.pg_auth_members', 'oid', 'pg_catalog.pg_auth_members_oid_index'), true, true",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +56,12 @@ class Logins:
         return self.cluster.target(database, self.reader)
 
     def as_owner(self, database: str, role: str) -> Target:
-        """Log in as the owner of a table; the builder owns the superuser's tables while rows are loaded."""
-        return self.cluster.target(database, self.builder if role == self.cluster.superuser else role)
+        """Log in as the owner of a table, or as the builder for an owner that cannot log in.
+
+        The builder owns the superuser's tables while rows are loaded, and is a member of some of PostgreSQL's own roles.
+        """
+        cannot = role == self.cluster.superuser or role.startswith("pg_")
+        return self.cluster.target(database, self.builder if cannot else role)
 
     def names(self) -> dict[int, str]:
         """Return every role by its oid, read where names are UTF-8, whatever the encoding of the database."""
@@ -69,6 +88,8 @@ def create_logins(admin: Session, cluster: Cluster, index: Index) -> Logins:
         admin.execute(sql.SQL("GRANT {} TO {}").format(_EVERYWHERE, members))
         if roles:
             admin.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(", ").join(roles), builder))
+        own = _OWNING.format(builder=found.builder, options=_OPTIONS[cluster.binaries.major >= 16])
+        admin.execute(own.encode())
         create_reader(admin, cluster, found.reader)
     return found
 

@@ -1,0 +1,53 @@
+"""PostgreSQL's own roles own tables, as in its regression tests: they cannot log in, and GRANT makes no member of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from benchmarks.throwaway import throwaway
+from tests.integration.database.library import LIBRARY, artifact_of, held, restore
+
+from refnet.postgres.binaries import Binaries, installed
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.sources.proof_run import ProofOptions
+
+OWNED = """
+CREATE TABLE owned (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int CHECK (n > 0), d int DEFAULT 4);
+INSERT INTO owned (n) SELECT generate_series(1, 100);
+CREATE TABLE long AS SELECT i AS id, repeat('x', 400) AS pad FROM generate_series(1, 5000) i;
+CREATE MATERIALIZED VIEW summed AS SELECT sum(n) FROM owned;
+CREATE SCHEMA own AUTHORIZATION pg_database_owner;
+ALTER TABLE owned OWNER TO pg_database_owner; ALTER TABLE long OWNER TO pg_database_owner;
+ALTER MATERIALIZED VIEW summed OWNER TO pg_database_owner;
+ALTER TABLE citations OWNER TO pg_read_all_data;
+"""
+SERVERS = {one.major: one for one in installed(None) if one.has_server}
+
+
+@pytest.mark.parametrize("binaries", SERVERS.values(), ids=map(str, SERVERS))
+def test_a_table_of_a_role_that_cannot_log_in_is_proven_and_restored(
+    binaries: Binaries, short_folder: Path
+) -> None:
+    with throwaway(binaries, base=short_folder / f"own-{os.urandom(4).hex()}") as cluster:
+        with cluster.target().connect() as admin:
+            admin.execute("CREATE DATABASE library")
+        with cluster.target("library").connect() as session:
+            session.execute(LIBRARY + OWNED)
+        dump = held(artifact_of(cluster.target("library"), binaries))
+        proof = dump.prove(
+            Level.PROVEN, ProofOptions(short_folder / "scratch", lambda *_, **__: binaries, jobs=2)
+        )
+        assert [one for one in proof.findings if one.outcome is not Outcome.PASSED] == []
+        assert proof.level is Level.PROVEN
+        restore(cluster.target("library"), dump, binaries)
+        with cluster.target("library").connect() as session:
+            owners = session.execute(
+                "SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE relowner IN"
+                " (SELECT oid FROM pg_roles WHERE rolname ~ '^pg_') AND relkind IN ('r', 'm') ORDER BY 1"
+            ).fetchall()
+    assert owners == [
+        ("citations", "pg_read_all_data"),
+        *((name, "pg_database_owner") for name in ("long", "owned", "summed")),
+    ]
