@@ -65,3 +65,16 @@ def test_refnets_own_schema_without_its_migrations_must_be_complete(refnet: Comm
     made = own("backup", "database")
     assert made.code == 4
     assert "required table jobs: missing from the artifact" in made.out
+
+
+def test_a_partitioned_table_is_there_with_the_rows_of_its_partitions(
+    refnet: Command, library: Target
+) -> None:
+    with library.connect() as session:
+        session.execute("CREATE TABLE shelves (id int, at date) PARTITION BY RANGE (at)")
+        session.execute("CREATE TABLE shelves_all PARTITION OF shelves DEFAULT")
+        session.execute("INSERT INTO shelves VALUES (1, '2026-11-29')")
+    made = refnet("backup", "database")
+    made.succeeds()
+    assert "proven" in made.out
+    assert refnet("verify", refnet.artifact().name, REFNET_DATABASE_REQUIRED_TABLES="papers,absent").code == 4
