@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -321,10 +322,7 @@ def _made(context: Context, source: Source, store: LocalStore, options: Options)
     publish = partial(_publish, context, source, store, options)
     if earlier := _earlier(context, source.name, store, options.since):
         return earlier
-    try:
-        made = publish()
-    except TransientError:
-        made = publish()
+    made = _retried(publish)
     if made.warnings:
         made = _recorded(store, made, (_written(made, clock.now()),))
     if not options.prove:
@@ -339,6 +337,16 @@ def _made(context: Context, source: Source, store: LocalStore, options: Options)
     made = replace(made, proof=proof, unaccepted=(*made.unaccepted, *faulty))
     lines = evidence_of(proof, now, made.seconds["prove"])
     return _recorded(store, made, (*lines, line) if line else lines)
+
+
+def _retried(publish: Callable[[], Backup]) -> Backup:
+    for tried in count(1):
+        try:
+            return publish()
+        except TransientError as error:
+            if tried >= error.tries:
+                raise
+    raise AssertionError
 
 
 def _seals(context: Context, store: LocalStore) -> bool:

@@ -269,7 +269,10 @@ class Proof:
 
 
 class TransientError(RefnetError):
-    """A transient dump failure: retry once, from the beginning."""
+    """A transient dump failure: retry from the beginning."""
+
+    #: The most attempts.
+    tries = 2
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ from enum import Enum, auto
 import psycopg
 
 from refnet.errors import RefnetError
+from refnet.recovery.model.source import TransientError
 
 #: pg_dump writes the server's words on a line after its own, with the severity in the server's language.
 _SERVER_ERROR = re.compile(
@@ -28,6 +29,8 @@ class Cause(Enum):
 
     #: It ends by itself: the disk is full, the server restarts.
     TRANSIENT = auto()
+    #: An object was dropped or changed while it was read.
+    CHANGED = auto()
     MISSING_ROLE = auto()
     #: The object's kind belongs to superusers alone.
     OWNER = auto()
@@ -39,11 +42,15 @@ class Cause(Enum):
     OTHER = auto()
 
 
+#: The causes that end by themselves.
+_ENDING = frozenset({Cause.TRANSIENT, Cause.CHANGED})
+
+
 class ServerError(RefnetError):
     """An error of the server or of its programs."""
 
     def __init__(self, message: str, hint: str, cause: Cause = Cause.OTHER, subject: str = "") -> None:
-        super().__init__(message, hint, transient=cause is Cause.TRANSIENT)
+        super().__init__(message, hint, transient=cause in _ENDING)
         self.cause = cause
         #: The role, extension … that it names, or "".
         self.subject = subject
@@ -57,6 +64,12 @@ class ServerError(RefnetError):
         """The server lacks something that another one may have: a right, a library and its settings, an extension."""
         known = self.cause in {Cause.PRIVILEGE, Cause.OWNER, Cause.UNSUPPORTED}
         return known or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
+
+
+class SchemaChangedError(ServerError, TransientError):
+    """Something was dropped or changed while it was read: the schema is not locked, as tables are."""
+
+    tries = 6
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,12 @@ _KNOWN = (
         r"terminating connection|the database system is|server closed the connection",
         Cause.TRANSIENT,
         "Check the server's log; retry when the server is up.",
+    ),
+    _Known(
+        r"could not open relation with OID|cache lookup failed for|with OID \d+ (?:does not exist|not found)"
+        r"|tuple concurrently (?:updated|deleted)|returned 0 rows \(expected 1\)",
+        Cause.CHANGED,
+        "Views, sequences or types were dropped meanwhile: retry when fewer schema changes are made.",
     ),
     _Known(
         r'role "(.*)" does not exist',
@@ -169,7 +188,7 @@ _TRANSIENT_STATES = frozenset({"53100", "53300", "57P01", "57P02", "57P03"})
 
 def is_transient(said: str, sqlstate: str | None = None) -> bool:
     """Return True for a state that ends by itself, by the server's words or its SQLSTATE."""
-    return sqlstate in _TRANSIENT_STATES or _find(said)[0].cause is Cause.TRANSIENT
+    return sqlstate in _TRANSIENT_STATES or _find(said)[0].cause in _ENDING
 
 
 def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
@@ -211,6 +230,7 @@ def _error(doing: str, said: str, speaker: str, sqlstate: str | None = None) -> 
     known, subject = _find(said)
     cause = Cause.TRANSIENT if sqlstate in _TRANSIENT_STATES else known.cause
     message = f"{doing}: {speaker} said: {said}" if known.hint is _SEE_LOG else f"{doing}: {said}"
-    found = ServerError(message, known.hint.format(subject), cause, subject)
+    made = SchemaChangedError if cause is Cause.CHANGED else ServerError
+    found = made(message, known.hint.format(subject), cause, subject)
     found.sqlstate = sqlstate or ""
     return found

@@ -21,7 +21,7 @@ from refnet.recovery.model.source import Turn, at_once
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
-from refnet.recovery.sources.database.dump import metadata
+from refnet.recovery.sources.database.dump import largest_values, metadata
 from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
 from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
@@ -294,8 +294,14 @@ class _Run:
                     return
                 except PsqlError as error:
                     if error.sqlstate != LOCK_NOT_AVAILABLE:
+                        self._explain(error, part)
                         raise
                     self._blocked.append(part)
+
+    def _explain(self, error: PsqlError, part: Range) -> None:
+        """Raise the reason of `error` if a value of the table is too large."""
+        if explained := largest_values.explained(error.message, self._snapshot, part.relation):
+            raise explained from error
 
     def _psql(self) -> PsqlCopy:
         snapshot = self._snapshot

@@ -23,6 +23,7 @@ from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.source import TransientError
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
+from refnet.recovery.sources.database.dump import largest_values
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation
 
 #: How long pg_dump may wait for a lock. Without a limit it would wait forever behind a statement that waits for our lock.
@@ -140,9 +141,16 @@ class PgDump:
                 "Let that statement finish, or end it with pg_terminate_backend, and retry.",
                 transient=True,
             )
-        table = _TABLE.search(stderr)
+        if table := _TABLE.search(stderr):
+            said, encode = stderr.decode(errors="replace"), self.snapshot.codec.encode
+            for one in (r for r in self.snapshot.relations if encode(r.name) == table[1]):
+                if error := largest_values.explained(said, self.snapshot, one):
+                    return error
         at = f" on the table {table[1].decode(errors='replace')}" if table else ""
-        return server_errors.of_program("pg_dump", stderr, f"pg_dump failed{at}")
+        error = server_errors.of_program("pg_dump", stderr, f"pg_dump failed{at}")
+        if _GONE.search(stderr):
+            return server_errors.SchemaChangedError(error.message, _DROPPED, server_errors.Cause.CHANGED)
+        return error
 
 
 #: What pg_dump writes depends on them.
@@ -153,6 +161,9 @@ UNION ALL SELECT FROM pg_type WHERE typbasetype IN (790, 791)
 UNION ALL SELECT FROM pg_range WHERE rngsubtype = 790 LIMIT 1
 """
 _TABLE = re.compile(rb'Dumping the contents of table "(.*)" failed')
+#: Whatever pg_dump looks up is in its snapshot; but views and sequences are not locked.
+_GONE = re.compile(rb"(?:relation|view|sequence|schema|type|function|operator|collation) .*does not exist")
+_DROPPED = "It was dropped meanwhile: retry when fewer schema changes are made."
 _WAITING = """
 SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)

@@ -1,0 +1,28 @@
+"""A value of 600 MB is more than 1 GB as text, so no COPY can read it: the error says where it is."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from tests.command import Command
+from tests.faults.conftest import Live
+
+from refnet.errors import RefnetError
+from refnet.recovery.sources.database.dump import parallel_dump
+from refnet.recovery.sources.database.workers import Workers
+
+
+def test_a_bytea_that_is_too_large_is_named_with_its_table_and_column(
+    refnet: Command, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.run("CREATE SCHEMA scans; CREATE TABLE scans.pages (id int, note text, image bytea)")
+    live.run("INSERT INTO scans.pages SELECT 1, 'a', convert_to(repeat('x', 600 * 1024 * 1024), 'UTF8')")
+    words = ("scans.pages cannot be copied", "image has a value of 600.0 MiB")
+    refnet("backup", "database", "--no-prove").fails(1, *words, "large objects")
+    assert refnet.files() == []
+
+    monkeypatch.setattr(parallel_dump, "LARGE", 1 << 40)  # as pg_dump copies it
+    with pytest.raises(RefnetError, match=words[0]) as refused:
+        parallel_dump.dump(live.target, io.BytesIO(), Workers(live.cluster.binaries, 2))
+    assert words[1] in refused.value.message
