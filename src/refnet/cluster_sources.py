@@ -30,7 +30,13 @@ def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) ->
 def _members(cluster: SourceSettings, seen: Seen) -> dict[str, SourceSettings]:
     one = replace(cluster, cluster=cluster.name)
     found = {
-        str(name): replace(one, name=str(name), table="databases", url=url_of(cluster.url or "", database))
+        str(name): replace(
+            one,
+            name=str(name),
+            table="databases",
+            url=url_of(cluster.url or "", database),
+            restore_url=url_of(cluster.restore_url, database) if cluster.restore_url else None,
+        )
         for name, database in seen.members(cluster.name).items()
     }
     roles = str(globals_name(cluster.name))

@@ -34,7 +34,7 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
     from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 
     records = wiring.previous(settings)
-    found = previous_databases(servers.server(settings), records.read().records, records.forget)
+    found = previous_databases(servers.restoring(settings), records.read().records, records.forget)
     return [replace(one, source=source) for one in found]
 
 

@@ -98,6 +98,19 @@ def existing_server(settings: Settings) -> Target:
     return server(settings)
 
 
+def restoring(settings: Settings, *, existing: bool = False) -> Target:
+    """Return the protected database as the role that restores logs in: by restore_url if that is set, else `server`.
+
+    existing: as `existing_server`.
+    """
+    if not settings.restore_url:
+        return existing_server(settings) if existing else server(settings)
+    from refnet.postgres.connecting import restore_setting
+    from refnet.postgres.session import Target
+
+    return Target.from_url(settings.restore_url, restore_setting(_url_key(settings)))
+
+
 def _by_compose(settings: Settings) -> str:
     """Return the hint to use the PostgreSQL that the Compose file beside runs, or ""."""
     from refnet.compose_guess import guess

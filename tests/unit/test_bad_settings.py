@@ -53,13 +53,18 @@ PINGS = [
     ("https://h:99999/", ""),
     ("https://h/{sorce}", ""),
 ]
+URLS = [
+    *(("mysql://u:hunter2@h/db", ""), ("u:hunter2@h/db", ""), ("postgresql://u:hunter2@h:port/db", "")),
+    *(
+        ("postgresql://u:hunter2@h:70000/db", ""),
+        ("postgresql://u:hunter2%@h/db", ""),
+        ("postgresql://u:hunter2@[::1/db", ""),
+    ),
+]
 #: Key → bad texts, each with the value that the error suggests ("": none).
 BAD = {
     **dict.fromkeys(("home", "backup_dir", "vault_dir", "config_dir", "postgres.bin_dir", "prove.bin_dir", "log.folder"), ABSOLUTE),
-    "database_url": [
-        ("mysql://u:hunter2@h/db", ""), ("u:hunter2@h/db", ""), ("postgresql://u:hunter2@h:port/db", ""),
-        ("postgresql://u:hunter2@h:70000/db", ""), ("postgresql://u:hunter2%@h/db", ""), ("postgresql://u:hunter2@[::1/db", ""),
-    ],
+    **dict.fromkeys(("database_url", "database.restore_url"), URLS),
     "jobs": [("0", "1"), ("65", "64"), ("2.0", "2"), ("many", ""), ("٣", "")],
     "instance": [("Shop", "shop"), ("a b", "a-b"), ("../x", "x"), ("1", ""), ("店", ""), ("a" * 41, "a" * 40)],
     "database.required_tables": LISTS,

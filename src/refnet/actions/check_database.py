@@ -149,7 +149,7 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
 
 def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check that this login could restore the newest artifact, else that it could create a database."""
-    context, target = Context(settings), servers.existing_server(settings)
+    context, target = Context(settings), servers.restoring(settings, existing=True)
     store = wiring.store(settings)
     newest = Catalog.of(store.entries(source), context.clock.now()).about(servers.identity(settings), source)
     entry = newest.newest_complete(source)

@@ -123,7 +123,7 @@ def restore_of(
     if to is not None:
         target, before = database_at(to), frozenset[str]()
     else:
-        target = servers.existing_server(settings) if in_place else servers.server(settings)
+        target = servers.restoring(settings, existing=in_place)
         here = servers.identity(settings)
         before = continued(here, context.store.entries(context.database)).before if here else frozenset()
     permission = Permission(from_database, before)
@@ -145,7 +145,7 @@ def plan_undo(context: Context, name: str | None = None, to: str | None = None) 
 
 
 def _existing(context: Context, to: str | None) -> Target:
-    return servers.existing_server(context.settings) if to is None else database_at(to)
+    return servers.restoring(context.settings, existing=True) if to is None else database_at(to)
 
 
 def undo(context: Context, name: str | None = None, to: str | None = None) -> Undone:
@@ -174,7 +174,7 @@ def replaced(context: Context) -> str:
     settings = context.settings
     if not settings.database_url and embedded.status(settings.home).major is None:
         return ""
-    target = servers.server(settings)
+    target = servers.restoring(settings)
     try:
         return f"the database {target.display}" if holds_tables(target) else ""
     except ConnectError as error:

@@ -147,6 +147,12 @@ _REASONS = (
 _OWN_HINT = "RefNet itself started that server; if it has ended, retry."
 
 
+def restore_setting(named: str) -> str:
+    """Return the setting of the login that restores; `named`: that of the login that backs up, or an option."""
+    short = {URL: "REFNET_DATABASE_RESTORE_URL", "database_url": "database.restore_url"}
+    return short.get(named, f"{named.removesuffix('.url')}.restore_url" if named.endswith(".url") else named)
+
+
 def explain(
     error: psycopg.Error, *, address: str, database: str, user: str, named: str = URL
 ) -> ConnectError:

@@ -17,6 +17,7 @@ from refnet.settings.sources import (
     clusters_of_one_server,
     conflicts,
     near_name,
+    other_database,
     wrong_name,
 )
 from refnet.settings.stores import LOCAL, STORES, StoreSettings
@@ -101,6 +102,7 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
     known = {"database": None, "config": None, "obsidian": settings.vault_dir, **folders}
     for key, why, hint in (
         *conflicts(settings.sources, short, settings.backup_dir),
+        *other_database("database.restore_url", settings.database_url, settings.restore_url),
         *clusters_of_one_server(settings.clusters.values()),
         *stores.conflicts(settings.stores, known, settings.clusters, settings.backup_dir),
     ):

@@ -77,6 +77,10 @@ class SourceSettings:
     url: str | None = key(converters.database_url, secret=True, table="databases clusters")
     #: A file with the URL.
     url_file: Path | None = key(converters.absolute_folder, table="databases clusters")
+    #: The same for restores, with a role that may write; None: as url.
+    restore_url: str | None = key(converters.database_url, secret=True, table="databases clusters")
+    #: A file with that URL.
+    restore_url_file: Path | None = key(converters.absolute_folder, table="databases clusters")
     #: Databases of a cluster that are left out, with * and ?.
     exclude_databases: tuple[str, ...] = key(converters.names, default=(), name="exclude", table="clusters")
     #: Back up the SCRAM verifiers of passwords with the roles of a cluster.
@@ -136,7 +140,15 @@ def conflicts(
     short: the keys of the short form that are set → their values.
     """
     yield from _same_databases(sources.values(), short.get("database_url"))
+    for one in sources.values():
+        yield from other_database(f"{one.table}.{one.name}.restore_url", one.url, one.restore_url)
     yield from _shared_folders(sources.values(), short, backup_dir)
+
+
+def other_database(key: str, url: str | None, restore_url: str | None) -> Iterator[tuple[str, str, str]]:
+    """Yield `key`, why it is wrong, and what to do, where `restore_url` names another database than `url`."""
+    if url and restore_url and server_of(url)[1] != server_of(restore_url)[1]:
+        yield key, "not the database of the url", "Name the same database, with the role that restores."
 
 
 def _same_databases(

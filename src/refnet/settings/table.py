@@ -49,6 +49,8 @@ class Settings:
     jobs: int = key(converters.jobs, default=1)
     #: The folder of PostgreSQL's programs, searched first.
     postgres_bin_dir: Path | None = key(converters.absolute_folder, name="postgres.bin_dir")
+    #: The server and the database as a role that restores logs in there; None: as database_url.
+    restore_url: str | None = key(converters.database_url, name="database.restore_url", secret=True)
     #: Tables without which an artifact is not intact.
     required_tables: tuple[str, ...] | None = key(converters.names, name="database.required_tables")
     #: The protected entries of config_dir: a|b either, / a folder, ? optional.
@@ -225,7 +227,12 @@ class Settings:
             SourceSettings(source, "databases" if source == "database" else "folders")
         )
         if source == "database":
-            return replace(common, url=self.database_url, required_tables=self.required_tables)
+            return replace(
+                common,
+                url=self.database_url,
+                restore_url=self.restore_url,
+                required_tables=self.required_tables,
+            )
         if source == "config":
             found: dict[str, Any] = {
                 "path": self.config_dir,
@@ -307,7 +314,7 @@ class Settings:
             values |= {
                 name: getattr(one, name) for name in ("required_tables", "shrunk_tables", "shrunk_rows")
             }
-            values |= {"database_url": one.url, "about": source}
+            values |= {"database_url": one.url, "restore_url": one.restore_url, "about": source}
         else:
             values |= {
                 "vault_dir": one.path,
@@ -357,7 +364,7 @@ def is_secret(key: str, value: object) -> bool:
     known = setting(key)
     if not known or not known.metadata["secret"] or not value:
         return False
-    if key not in {"database_url", "broker_url"} and not field_of(key):
+    if key not in {"database_url", "database.restore_url", "broker_url"} and not field_of(key):
         return True
     try:
         parts = urlsplit(str(value))

@@ -84,6 +84,8 @@ class Facts:
     server: str = ""
     #: The system identifier of its cluster; None: not visible to our role.
     system: str | None = None
+    #: The setting or option of the login that restores, for messages.
+    named: str = "REFNET_DATABASE_RESTORE_URL"
 
     @property
     def destination(self) -> origin.Destination:

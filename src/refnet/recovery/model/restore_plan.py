@@ -226,7 +226,7 @@ def _problems(
     if not (facts.superuser or facts.createdb):
         yield RefnetError(
             f"the role {facts.user} may not create databases, and a restore makes a new one",
-            f"ALTER ROLE {sql_name(facts.user)} CREATEDB; or restore as another role (REFNET_DATABASE_URL).",
+            f"ALTER ROLE {sql_name(facts.user)} CREATEDB; or restore as another role ({facts.named}).",
         )
     yield from _missing(wanted, facts, missing, created)
     if facts.free is not None and facts.free < need:

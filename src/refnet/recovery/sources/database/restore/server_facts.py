@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connecting import ConnectError, restore_setting
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.recovery.sources.database.admin_session import Session
@@ -80,6 +80,7 @@ def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
         live=_live(admin, target, rows),
         server=target.address,
         system=row_counts.system_identifier(admin),
+        named=restore_setting(target.named),
     )
 
 
