@@ -66,7 +66,8 @@ def standby(primary: Cluster, folder: Path) -> Iterator[Route]:
     data.mkdir(mode=0o700)
     for one in (data, folder / "socket"):
         user.own(one)
-    conninfo = make_conninfo(primary.target().conninfo, dbname="replication")
+    parts = primary.target().parts  # libpq of another version may not know all of them
+    conninfo = make_conninfo(**{key: parts[key] for key in ("host", "port", "user")})
     command = [
         primary.binaries.tool("pg_basebackup"),
         "-D",
@@ -79,7 +80,8 @@ def standby(primary: Cluster, folder: Path) -> Iterator[Route]:
         "-d",
         conninfo,
     ]
-    subprocess.run(command, check=True, capture_output=True, **user.become)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **user.become)
+    assert done.returncode == 0, done.stderr
     follower = replace(primary, data=data, socket=folder / "socket")
     with ExitStack() as stack:
         stack.callback(follower.stop, signal.SIGQUIT)
