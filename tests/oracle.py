@@ -58,7 +58,7 @@ SELECT m.oid, md5(lo_get(m.oid)), length(lo_get(m.oid)), pg_get_userbyid(m.lomow
 FROM pg_largeobject_metadata m ORDER BY 1
 """
 _POPULATED = """
-SELECT relnamespace::regnamespace::text, relname, relispopulated FROM pg_class WHERE relkind = 'm' ORDER BY 1, 2
+SELECT n.nspname, relname, relispopulated FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'm' ORDER BY 1, 2
 """
 _INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready) ORDER BY 1"
 _DATABASE = """
@@ -87,9 +87,10 @@ def portrait(conninfo: str, bin_dir: Path) -> Portrait:
         make_conninfo(conninfo, options=_options(conninfo), client_encoding="UTF8")
     ) as connection:
         inside = {
-            "populated": repr(connection.execute(_POPULATED).fetchall()),
             "invalid indexes": repr(connection.execute(_INVALID).fetchall()),
         }
+        for schema, name, populated in connection.execute(_POPULATED).fetchall():
+            inside[f"populated {schema!r}.{name!r}"] = repr(populated)
         for row in connection.execute(_LARGE_OBJECTS).fetchall():
             inside[f"large object {row[0]}"] = repr(row[1:])
         for schema, name in connection.execute(_SEQUENCES).fetchall():
