@@ -176,7 +176,11 @@ def choose(
     for source in sources:
         catalog = catalog.choices(targets.get(source), at, source)
     newest = [catalog.newest_complete(source, at) for source in sources]
-    found = [replace(store.artifact(entry), notes=catalog.notes(entry)) for entry in newest if entry]
+    found = [
+        replace(store.artifact(entry), notes=(*catalog.notes(entry), *catalog.passed_over(entry, at)))
+        for entry in newest
+        if entry
+    ]
     if not found:
         if isinstance(store, LocalStore) and (trouble := store.trouble()):
             raise trouble

@@ -32,6 +32,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
 from refnet.recovery.services.program import working_program
+from refnet.recovery.sources.database.restore.left_out import LEFT_OUT
 from refnet.recovery.verbs.restore_database import Options
 
 #: The time limit of one health request, and the pause between two looks, in seconds.
@@ -179,7 +180,8 @@ def _restore_database(live: Live, source: SourceName, chosen: OpenArtifact) -> l
     context = replace(live.context, note=notes.append).about(source)
     back = _database(live, context, source, chosen).run()
     of = origin_label(back.origin, back.destination)
-    return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *notes]
+    left_out = (note for note in back.notes if note.startswith(LEFT_OUT))
+    return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *left_out, *notes]
 
 
 def _live_folder(live: Live, source: SourceName) -> str:

@@ -159,6 +159,23 @@ def test_the_newest_of_each_source_is_chosen_where_none_is_named(local: LocalSto
         choose(local, [SourceName.CONFIG])
 
 
+def test_an_older_artifact_is_not_chosen_in_silence(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    later = lines(created=NOW + timedelta(hours=1))
+    backup(Lab(local, None, Clock(now, clock, zone=UTC)), later, local, Options(prove=False))
+    older, newer = local.entries()
+    local.record(newer, Evidence(NOW, Level.INTACT, Outcome.FAILED, 1.0))
+
+    (chosen,) = choose(local, [SourceName.DATABASE])
+    assert chosen.name == older.name
+    assert chosen.notes == (
+        f"not chosen: {newer.name} is newer, and damaged; `refnet verify {newer.name}` checks it again",
+    )
+    (before,) = choose(local, [SourceName.DATABASE], NOW + timedelta(minutes=1))
+    assert before.notes == ()
+
+
 def test_an_url_of_another_database_is_named_also_where_every_source_is_meant(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "backups")
     details = {"database": "refnet", "system_identifier": "7712237444966459991"}

@@ -146,6 +146,16 @@ class Catalog:
             if entry.complete
         )
 
+    def passed_over(self, chosen: Entry, at: datetime | None = None) -> tuple[str, ...]:
+        """Return what a plan says of artifacts that are newer than `chosen`, at or before `at`, and damaged."""
+        there = self.of_source(chosen.source)
+        newer = there[[entry.name for entry in there].index(chosen.name) + 1 :]
+        return tuple(
+            f"not chosen: {entry.name} is newer, and damaged; `refnet verify {entry.name}` checks it again"
+            for entry in newer
+            if entry.damaged and not entry.manifest.partial and (at is None or entry.created <= at)
+        )
+
     def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
         """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""
         wanted = set(sources)

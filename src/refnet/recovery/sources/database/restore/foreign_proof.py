@@ -59,6 +59,8 @@ def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
     """Return FAILED where the dump is to blame, UNVERIFIED where this machine or a server of another major is."""
     if error.code is Exit.DAMAGED:
         return Outcome.FAILED
+    if isinstance(error.__cause__, OSError):  # the disk of the dump
+        return Outcome.UNVERIFIED
     unsupported = isinstance(error, UnsupportedDumpError) or (
         isinstance(error, ServerError) and error.cause is Cause.UNSUPPORTED
     )

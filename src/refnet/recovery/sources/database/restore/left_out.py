@@ -13,6 +13,8 @@ from refnet.recovery.model.evidence import Fault, Outcome
 from refnet.recovery.model.source import Finding
 from refnet.recovery.sources.database.admin_session import Session
 
+#: Begins a note of a restore.
+LEFT_OUT = "left out: "
 #: States of a server for which the same statement may succeed later, or which say nothing of the statement.
 _SERVERS = ("08", "25", "40", "53", "57", "58", "F0", "XX")
 #: What a scratch server may lack: a right of the owner, a setting of a library, a library.
@@ -49,7 +51,7 @@ class LeftOut:
     drop: str = ""
 
     def __str__(self) -> str:
-        return f"left out: {self.what} {self.state} ({self.why}); by hand: {self.by_hand};"
+        return f"{LEFT_OUT}{self.what} {self.state} ({self.why}); by hand: {self.by_hand};"
 
     @property
     def finding(self) -> Finding:
