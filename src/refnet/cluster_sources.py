@@ -30,17 +30,24 @@ def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) ->
 def _members(cluster: SourceSettings, seen: Seen) -> dict[str, SourceSettings]:
     one = replace(cluster, cluster=cluster.name)
     found = {
-        str(name): replace(
-            one,
-            name=str(name),
-            table="databases",
-            url=url_of(cluster.url or "", database),
-            restore_url=url_of(cluster.restore_url, database) if cluster.restore_url else None,
-        )
+        str(name): member(cluster, name, database, gone=database in seen.gone)
         for name, database in seen.members(cluster.name).items()
     }
     roles = str(globals_name(cluster.name))
     return {roles: replace(one, name=roles, table=ROLES), **found}
+
+
+def member(cluster: SourceSettings, name: str, database: str, *, gone: bool = False) -> SourceSettings:
+    """Return the source `name` for a database of `cluster`."""
+    return replace(
+        cluster,
+        cluster=cluster.name,
+        name=str(name),
+        table="databases",
+        url=url_of(cluster.url or "", database),
+        restore_url=url_of(cluster.restore_url, database) if cluster.restore_url else None,
+        gone=gone,
+    )
 
 
 def url_of(url: str, database: str) -> str:

@@ -210,11 +210,16 @@ def configured(settings: Settings) -> frozenset[SourceName]:
     return frozenset(
         (
             *([SourceName.DATABASE] if database else []),
-            *known(settings)[len(STANDARD) :],
+            *(one for one in known(settings)[len(STANDARD) :] if not settings.sources[one].gone),
             *([SourceName.CONFIG] if settings.config_dir else []),
             *([SourceName.OBSIDIAN] if vault else []),
         )
     )
+
+
+def gone(settings: Settings) -> frozenset[SourceName]:
+    """Return the databases of clusters that their servers no longer have, and nobody accepted."""
+    return frozenset(one for one in known(settings) if one in settings.sources and settings.sources[one].gone)
 
 
 def _had_default_vault(settings: Settings) -> bool:
@@ -345,6 +350,14 @@ def not_configured(name: SourceName) -> RefnetError:
         else f"Add [{table}.{name.removesuffix(GLOBALS)}] to the settings file."
     )
     return RefnetError(f"the source {name} is not configured", hint, Exit.USAGE)
+
+
+def is_gone(name: SourceName) -> RefnetError:
+    """Return the error for a database of a cluster that its server no longer has."""
+    return RefnetError(
+        f"the server no longer has the database of {name}",
+        f"`refnet restore {name}` brings it back; `refnet accept {name}` if that is intended.",
+    )
 
 
 def target(settings: Settings, name: SourceName) -> FolderTarget:

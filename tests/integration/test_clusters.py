@@ -120,3 +120,57 @@ def test_ctrl_c_ends_every_process_of_a_backup(refnet: Command, crowded: Cluster
     assert "Traceback" not in ended.err
     assert not [name for name in refnet.files() if "main-shop" in name]
     assert refnet("backup", "main-shop", "--no-prove").code == 0
+
+
+def test_a_database_that_is_gone_is_critical_until_it_is_accepted_and_can_always_be_restored(
+    refnet: Command, crowded: Cluster, folder: Path
+) -> None:
+    sql(crowded, "CREATE DATABASE pagila")
+    with crowded.target("pagila").connect() as session:
+        session.execute("CREATE TABLE film AS SELECT g AS id FROM generate_series(1, 20) g")
+    refnet("backup", "main", "--no-prove").succeeds()
+    sql(crowded, "ALTER DATABASE pagila RENAME TO pagila2")
+
+    again = refnet("backup", "main", "--no-prove", "--json")
+    assert again.code == 0
+    assert "main-pagila2" in {one["source"] for one in again.json["results"]}
+    assert "refnet accept main-pagila" in again.err
+    refnet("backup", "main-pagila").fails(1, "no longer has the database", "refnet restore main-pagila")
+    for _ in range(2):  # it stays critical
+        assert ["CRITICAL", "main-pagila", "gone"] in [
+            line.split()[:3] for line in refnet("monitor").out.splitlines()
+        ]
+    assert refnet("restore", "main-pagila", "--json").code == 0
+    refnet("backup", "main", "--no-prove").succeeds()
+    assert "gone" not in refnet("monitor").out
+
+    sql(crowded, "DROP DATABASE pagila", "DROP DATABASE pagila2")
+    refnet("backup", "main", "--no-prove")
+    assert refnet("accept", "main-pagila", "--plan").code == 0
+    for name in ("main-pagila", "main-pagila2"):
+        assert refnet("accept", name).out.endswith(f"accepted: {name} is gone; its artifacts stay\n")
+    assert "gone" not in refnet("monitor").out
+    refnet("accept", "main-pagila").fails(2, "there is no artifact 'main-pagila'")
+    (folder / "home2").mkdir()
+    other = Command(folder / "home2", refnet.backups, "", {"REFNET_CONFIG": str(folder / "refnet.toml")})
+    restored = other("restore", "main-pagila", "--json")
+    assert restored.code == 0, restored.err
+    with crowded.target("pagila").connect() as session:
+        assert session.execute("SELECT count(*) FROM film").fetchone() == (20,)
+    sql(crowded, "DROP DATABASE pagila")
+
+
+def test_a_previous_version_is_no_database_of_the_cluster_on_a_home_without_its_record(
+    refnet: Command, crowded: Cluster, folder: Path
+) -> None:
+    refnet("backup", "main-globals", "main", "--no-prove").succeeds()
+    assert refnet("restore", "main-shop", "--force", "--json").code == 0
+    (folder / "home2").mkdir()
+    other = Command(folder / "home2", folder / "backups2", "", {"REFNET_CONFIG": str(folder / "refnet.toml")})
+
+    planned = {one["source"] for one in other("backup", "--plan", "--json").json["sources"]}
+
+    assert not [name for name in planned if "before" in name]
+    assert "not protected" not in [
+        line.split()[1] for line in other("check").out.splitlines() if "before" in line
+    ]

@@ -15,6 +15,40 @@ from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source import Proof
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores.cluster_record import ClusterRecord
+
+
+@dataclass(frozen=True)
+class GoneAcceptance:
+    """The acceptance that the server of a cluster no longer has a database."""
+
+    source: SourceName
+    cluster: str
+    database: str
+    #: False: only planned.
+    accepted: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"source": self.source, "gone": self.database, "accepted": self.accepted}
+
+
+def plan_gone(context: Context, name: str) -> GoneAcceptance | None:
+    """Return the acceptance of the source `name`; None if it is not a database that is gone."""
+    for cluster in context.settings.clusters:
+        seen = ClusterRecord.at(context.settings.home, cluster).read()
+        for source, database in seen.members(cluster).items():
+            if source == name and database in seen.gone:
+                return GoneAcceptance(source, cluster, database)
+    return None
+
+
+def accept_gone(context: Context, planned: GoneAcceptance) -> GoneAcceptance:
+    """Record that the database may be gone; its artifacts stay."""
+    record = ClusterRecord.at(context.settings.home, planned.cluster)
+    seen = record.read()
+    record.write(replace(seen, gone=tuple(one for one in seen.gone if one != planned.database)))
+    return replace(planned, accepted=True)
 
 
 @dataclass(frozen=True)

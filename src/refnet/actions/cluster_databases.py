@@ -9,12 +9,14 @@ import psycopg
 
 from refnet import wiring
 from refnet.actions.context import Context
-from refnet.cluster_sources import url_of, with_clusters
+from refnet.cluster_sources import member, url_of, with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.cluster import MOST, Seen, member_name
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.glob import Glob
+from refnet.recovery.model.restore_place import OWN_NAME
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.cluster_record import ClusterRecord
@@ -66,12 +68,13 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     url, found = cluster.url or "", _found(cluster)
     own = {one.name for one in wiring.previous(settings).read().records}
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
+    gone = _gone(settings, cluster.name, found, excluded)
     others = [one for one in settings.sources.values() if not one.cluster]
     taken = {server_of(one) for one in (settings.database_url, *(other.url for other in others)) if one}
     there = [name for name in found if name not in own]
     kept = [name for name in there if not any(pattern.matches(name) for pattern in excluded)]
     if there and not kept:
-        return Seen(), _everything_excluded(cluster.name, len(there))
+        return Seen(gone=gone), _everything_excluded(cluster.name, len(there))
     unnamed = [name for name in kept if not _is_utf8(name)]
     kept = [name for name in kept if name not in unnamed and server_of(url_of(url, name)) not in taken]
     if len(kept) > MOST:
@@ -87,7 +90,37 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
             "Rename the source in the settings file.",
             Exit.USAGE,
         )
-    return Seen(tuple(kept)), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
+    return Seen(tuple(kept), gone), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
+
+
+def _gone(
+    settings: Settings, cluster: str, found: Collection[str], excluded: Collection[Glob]
+) -> tuple[str, ...]:
+    """Return the databases that the server had before and has no longer; not those that are left out now."""
+    before = ClusterRecord.at(settings.home, cluster).read()
+    missing = (one for one in dict.fromkeys((*before.gone, *before.databases)) if one not in found)
+    return tuple(
+        one
+        for one in missing
+        if not OWN_NAME.fullmatch(one) and not any(pattern.matches(one) for pattern in excluded)
+    )[-MOST:]
+
+
+def with_member(context: Context, source: SourceName) -> Context:
+    """Return `context` with the database `source` of a cluster, which its server may have lost, or never had on this home.
+
+    Its artifacts say which database it is, else its name. Without a cluster of that name, nothing changes.
+    """
+    settings = context.settings
+    if source.kind is not Kind.DATABASE or source == SourceName.DATABASE or source in settings.sources:
+        return context
+    for name, cluster in settings.clusters.items():
+        said = {one.identity.database: None for one in context.store.entries(source) if one.identity}
+        for database in (*said, source.removeprefix(f"{name}-")):
+            if member_name(name, database) == source:
+                sources = {**settings.sources, source: member(cluster, source, database)}
+                return replace(context, settings=replace(settings, sources=sources))
+    return context
 
 
 def _found(cluster: SourceSettings) -> list[str]:
@@ -138,7 +171,11 @@ def _check_different(cluster: str, names: Collection[str]) -> None:
 
 def _remember(context: Context, cluster: str, seen: Seen) -> None:
     record = ClusterRecord.at(context.settings.home, cluster)
-    for name in record.read().databases:
-        if name not in seen.databases:
-            context.note(f"the database {name} of the cluster {cluster} is gone; its backups are kept")
+    known = record.read()
+    for name in seen.gone:
+        if name not in known.gone:
+            context.note(
+                f"the database {name} of the cluster {cluster} is gone; its backups are kept:"
+                f" `refnet accept {member_name(cluster, name)}` if that is intended"
+            )
     record.write(seen)

@@ -46,7 +46,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
         return Facts(
             moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, protected, schedule, allowed,
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, previous_kept.all_recorded(settings), timedelta(days=settings.retention_previous),
-            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, previous_kept.half_made(settings),
+            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, previous_kept.half_made(settings), wiring.gone(settings),
         )  # fmt: skip
 
     return read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refnet.actions import accept as action
-from refnet.actions.accept import Acceptance
+from refnet.actions.accept import Acceptance, GoneAcceptance
 from refnet.cli import options
 from refnet.cli.context import context, ends_at_plan, print_json
 from refnet.cli.output import say
@@ -13,17 +13,34 @@ from refnet.recovery.model.formatting import plain
 def accept(
     artifact: options.ListedArtifact, *, plan: options.Plan = False, as_json: options.Json = False
 ) -> None:
-    """Accept an artifact that shrank, or objects of its source that cannot be restored.
+    """Accept an artifact that shrank.
+
+    Or objects of its source that cannot be restored; or, by the name of the source, that a server no longer has its
+    database.
 
     Later artifacts are compared with it, and the one before it is kept no longer. Later artifacts with the same objects
     are accepted too.
     """
     here = context()
+    if lost := action.plan_gone(here, artifact):
+        if not ends_at_plan(lost, _print_gone, plan=plan, as_json=as_json):
+            gone = action.accept_gone(here, lost)
+            print_json(gone.to_json()) if as_json else say(
+                f"accepted: {gone.source} is gone; its artifacts stay"
+            )
+        return
     planned = action.plan(here, artifact)
     if ends_at_plan(planned, _print, plan=plan, as_json=as_json):
         return
     done = action.accept(here, planned)
     print_json(done.to_json()) if as_json else say(f"accepted: {done.entry.name}")
+
+
+def _print_gone(planned: GoneAcceptance) -> None:
+    print(plain(f"Accept that the cluster {planned.cluster} no longer has the database {planned.database}:"))
+    print(
+        f"  1. the monitor forgets {planned.source}; its artifacts stay, and `refnet restore` still takes them"
+    )
 
 
 def _print(planned: Acceptance) -> None:

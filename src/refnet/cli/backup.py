@@ -30,7 +30,7 @@ from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
-from refnet.wiring import configured, expanded, known, not_configured
+from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
 
 #: The least width of the column of names.
 _NARROWEST = 9
@@ -61,7 +61,8 @@ def backup(
     once.
     """
     here, failed = _with_databases(context(), sources or (), record=not plan)
-    sources = list(expanded(here.settings, sources or ()))
+    lost = gone(here.settings) - {*(sources or ())}
+    sources = [one for one in expanded(here.settings, sources or ()) if one not in lost]
     if table and ([one for one in sources or () if one.kind is not Kind.DATABASE] or len(sources or ()) > 1):
         raise RefnetError(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
@@ -78,7 +79,7 @@ def backup(
     )
     for source in sources or ():
         if source not in configured(here.settings):
-            raise not_configured(source)
+            raise is_gone(source) if source in gone(here.settings) else not_configured(source)
     names = tuple(dict.fromkeys(sources or ())) or ((SourceName.DATABASE,) if table else _all(here))
     code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
     raise typer.Exit(worst((code, *(error.code for error in failed))))

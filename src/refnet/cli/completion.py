@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -69,6 +70,9 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False) -> dict[str,
         if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
             hint = f"Give its source before it: {entry.source} {text}."
             raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)
+        if text not in known and any(text.startswith(f"{one}-") for one in here.settings.clusters):
+            with suppress(ValueError):  # such a database may be restored, also where no record names it
+                return SourceName(text, Kind.DATABASE)
         parsed: SourceName = choice("source", known.values(), code)["parser"](text)
         return parsed
 

@@ -10,6 +10,7 @@ import typer
 from refnet.actions import database_restore as action
 from refnet.actions.acting import ActsOn
 from refnet.actions.choose import choose_to_restore, read_from
+from refnet.actions.cluster_databases import with_member
 from refnet.actions.context import Context
 from refnet.cli import options, render, restore_table
 from refnet.cli.command import DATABASES
@@ -116,7 +117,7 @@ def restore(asked: options.Restore, given: Restore, place: options.Place) -> Non
     """Restore a database: all of it beside the live one, or some of its tables in place."""
     selection, here, source = (
         restore_table.asked(given.table, given.schema, given.mode),
-        context(place, key=True).about(asked.source),
+        with_member(context(place, key=True), asked.source).about(asked.source),
         asked.source,
     )
     where = _where(asked.to, given)
@@ -191,7 +192,7 @@ def _work(
 
 def undo(asked: options.Undo, given: Undo) -> None:
     """Undo the last restore of a database."""
-    here, source = context().about(asked.source), asked.source
+    here, source = with_member(context(), asked.source).about(asked.source), asked.source
     acts_on = None if asked.to else ActsOn.of(here.settings)
     log_subject(here, source)
     planned = action.plan_undo(here, given.name, asked.to)

@@ -87,6 +87,8 @@ class SourceSettings:
     roles_with_passwords: bool | None = key(converters.flag, table="clusters")
     #: The cluster that a database was found in; "": the settings file names it.
     cluster: str = ""
+    #: True: its server no longer has that database, and nobody accepted it.
+    gone: bool = False
     #: Tables without which an artifact is not intact.
     required_tables: tuple[str, ...] | None = key(converters.names, table="databases")
     #: The protected folder; None: not configured.

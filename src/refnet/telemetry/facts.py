@@ -16,6 +16,7 @@ from refnet.recovery.model.monitoring import (
     another_store,
     watch,
     watch_bare,
+    watch_gone,
     watch_half_made,
     watch_others,
     watch_previous,
@@ -60,6 +61,8 @@ class Facts:
     bare: tuple[str, ...] = ()
     #: The copies that restores load, or that killed ones left.
     half_made: tuple[HalfMade, ...] = ()
+    #: The databases of clusters that their servers no longer have.
+    gone: frozenset[SourceName] = frozenset()
 
     @cached_property
     def own(self) -> Catalog:
@@ -94,12 +97,14 @@ class Facts:
         if self.trouble:
             return (another_store(self.trouble),)
         names = [s for s in self.sources if s == only] if only else self.watched
+        names, lost = [s for s in names if s not in self.gone], [s for s in names if s in self.gone]
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now, self.bare) for s in names)
         others = (watch_others(self.catalog, self.targets.get(source), source) for source in names)
         store = watch_store(self.own, self.leftovers, self.unlisted, self.free_bytes)
         kept = (watch_previous(s, self.previous.get(s, ()), self.keep_previous, self.now) for s in names)
         return (
             *(check for checks in of_sources for check in checks),
+            *map(watch_gone, lost),
             *(check for checks in kept for check in checks),
             *watch_half_made([one for one in self.half_made if one.source in names], self.now),
             *(check for checks in others for check in checks),
@@ -111,7 +116,7 @@ class Facts:
     @cached_property
     def watched(self) -> tuple[SourceName, ...]:
         """The sources that are configured: what no setting names is no alarm, whatever artifacts it has."""
-        return tuple(one for one in self.sources if one in self.configured)
+        return tuple(one for one in self.sources if one in self.configured or one in self.gone)
 
     def drills(self, source: SourceName) -> list[Evidence]:
         """Return the drills of `source` that ended, oldest first; the last line of one is its outcome.

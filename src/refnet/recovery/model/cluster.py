@@ -19,7 +19,8 @@ _GLOBALS = "globals"
 _OTHER = re.compile(r"[^a-z0-9_-]")
 _DATABASE_NAME = checked.text(256, shortest=1, errors="strict")
 _RECORD = checked.record(
-    {"format": checked.integer(1, 1), "databases": checked.each(_DATABASE_NAME, MOST)}, {}
+    {"format": checked.integer(1, 1), "databases": checked.each(_DATABASE_NAME, MOST)},
+    {"gone": checked.each(_DATABASE_NAME, MOST)},
 )
 
 
@@ -47,16 +48,22 @@ class Seen:
     """The databases of a cluster when its server answered last."""
 
     databases: tuple[str, ...] = ()
+    #: Those that were there before, until a user accepts that they are gone.
+    gone: tuple[str, ...] = ()
 
     def members(self, cluster: str) -> Mapping[SourceName, str]:
-        """Return the name of each source → its database, in order."""
-        return {member_name(cluster, one): one for one in self.databases}
+        """Return the name of each source → its database, in order; also of those that are gone."""
+        return {member_name(cluster, one): one for one in (*self.gone, *self.databases)}
 
     def to_json(self) -> str:
-        return json.dumps({"format": 1, "databases": list(self.databases)}, indent=2) + "\n"
+        gone = {"gone": list(self.gone)} if self.gone else {}
+        return json.dumps({"format": 1, "databases": list(self.databases), **gone}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read a record; ValueError if it is malformed."""
         values: dict[str, Any] = _RECORD(checked.document(text, LONGEST_RECORD))
-        return cls(tuple(dict.fromkeys(values["databases"])))
+        databases = tuple(dict.fromkeys(values["databases"]))
+        return cls(
+            databases, tuple(one for one in dict.fromkeys(values.get("gone", ())) if one not in databases)
+        )

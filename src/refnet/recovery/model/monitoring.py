@@ -174,6 +174,15 @@ def watch_previous(
     return (Check(name, what, Status.WARNING, says),)
 
 
+def watch_gone(name: SourceName) -> Check:
+    """Report a database of a cluster that its server no longer has."""
+    says = (
+        f"its server no longer has this database: `refnet restore {name}` brings it back, `refnet accept {name}`"
+        " if that is intended"
+    )
+    return Check(name, "gone", Status.CRITICAL, says)
+
+
 def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]:
     """Name each copy of a restore that did not end, once no restore can still be loading it."""
     for one in there:
