@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.shrinking import marked
-from refnet.recovery.model.source import Proof, Source, TransientError, Turn, at_once
+from refnet.recovery.model.source import Proof, Source, Turn, at_once, retried
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
@@ -322,7 +321,7 @@ def _made(context: Context, source: Source, store: LocalStore, options: Options)
     publish = partial(_publish, context, source, store, options)
     if earlier := _earlier(context, source.name, store, options.since):
         return earlier
-    made = _retried(publish)
+    made = retried(publish)
     if made.warnings:
         made = _recorded(store, made, (_written(made, clock.now()),))
     if not options.prove:
@@ -337,16 +336,6 @@ def _made(context: Context, source: Source, store: LocalStore, options: Options)
     made = replace(made, proof=proof, unaccepted=(*made.unaccepted, *faulty))
     lines = evidence_of(proof, now, made.seconds["prove"])
     return _recorded(store, made, (*lines, line) if line else lines)
-
-
-def _retried(publish: Callable[[], Backup]) -> Backup:
-    for tried in count(1):
-        try:
-            return publish()
-        except TransientError as error:
-            if tried >= error.tries:
-                raise
-    raise AssertionError
 
 
 def _seals(context: Context, store: LocalStore) -> bool:

@@ -51,8 +51,8 @@ class Openings:
         self.poolers = Poolers()
         #: Poolers that refuse options at login.
         self._without_options: set[Who] = set()
-        #: Who may turn event triggers off.
-        self._silencing: set[Who] = set()
+        #: Whether each may turn event triggers off, as far as that is known.
+        self._silencing: dict[Who, bool] = {}
         #: On servers that know transaction_timeout.
         self._unlimited: set[Who] = set()
 
@@ -72,7 +72,7 @@ class Openings:
         if not wanted.reads:
             return {}
         unlimited = _UNLIMITED if wanted.who in self._unlimited and _LIMIT not in wanted.settings else {}
-        return {**unlimited, **(_SILENT if wanted.who in self._silencing else {})}
+        return {**unlimited, **(_SILENT if self._silencing.get(wanted.who) else {})}
 
     def open(self, login: Callable[[Mapping[str, str]], Session], wanted: Wanted) -> Session:
         """Log in, without what a pooler refuses, and without a login event trigger that fails where that is allowed."""
@@ -95,11 +95,11 @@ class Openings:
             self._without_options.add(who)
         elif who in self._unlimited and _LIMIT in said:  # another server answers there now
             self._unlimited.discard(who)
-        elif who in self._silencing and "event_triggers" in said:
-            self._silencing.discard(who)
+        elif self._silencing.get(who) and "event_triggers" in said:
+            self._silencing[who] = False
             return not again
-        elif wanted.reads and who not in self._silencing and re.search(LOGIN_TRIGGER, said) and not again:
-            self._silencing.add(who)
+        elif wanted.reads and not again and not self._silencing.get(who) and re.search(LOGIN_TRIGGER, said):
+            self._silencing[who] = True
         else:
             return False
         return True
@@ -109,8 +109,8 @@ class Openings:
         settings, who = dict(wanted.settings), wanted.who
         if wanted.reads and session.info.server_version // 10_000 >= _SINCE:
             self._unlimited.add(who)
-            if who not in self._silencing and session.execute(_MAY_SILENCE).fetchone() == (True,):
-                self._silencing.add(who)
+            if who not in self._silencing:
+                self._silencing[who] = session.execute(_MAY_SILENCE).fetchone() == (True,)
             settings |= self._newer(wanted)
         given = session.execute(SET, (list(settings), list(settings.values()))).fetchall()
         found = session.execute(_IN_FORCE, (list(settings),)).fetchall()

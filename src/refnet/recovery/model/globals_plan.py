@@ -104,12 +104,6 @@ def decide(
         one.subject for one in wanted if one.kind is StatementKind.ROLE and one.subject not in there
     )
     powers = _powers(wanted, frozenset(create), limited)
-    existing = {one.subject for one in live if one.kind is StatementKind.TABLESPACE}
-    folders = {
-        one.subject: one.tokens[-1].removeprefix("E").strip("'")
-        for one in wanted
-        if one.kind is StatementKind.TABLESPACE and one.subject not in existing
-    }
     running = [
         one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
     ]
@@ -124,11 +118,21 @@ def decide(
         create,
         powers,
         _differing(wanted, live, there),
-        folders,
+        _folders(wanted, live),
         tuple(running),
         refused,
         tuple(lost),
     )
+
+
+def _folders(wanted: tuple[Statement, ...], live: tuple[Statement, ...]) -> dict[str, str]:
+    """Return the tablespaces of `wanted` that are missing in `live`, with their folders."""
+    existing = {one.subject for one in live if one.kind is StatementKind.TABLESPACE}
+    return {
+        one.subject: one.tokens[-1].removeprefix("E").strip("'")
+        for one in wanted
+        if one.kind is StatementKind.TABLESPACE and one.subject not in existing
+    }
 
 
 def _lost(

@@ -1,12 +1,13 @@
 """The interface of a source."""
 
 import errno
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Compared, Entry, Level, Manifest, Outcome
@@ -14,6 +15,7 @@ from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source_name import SourceName
 
+_Result = TypeVar("_Result")
 #: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
 #: 1 GB): a backup writes no more, and a longer list is damaged.
 MOST_FILES = 1_250_000
@@ -273,6 +275,17 @@ class TransientError(RefnetError):
 
     #: The most attempts.
     tries = 2
+
+
+def retried(make: Callable[[], _Result]) -> _Result:
+    """Call `make` until it succeeds, or has failed as often as its TransientError allows."""
+    for tried in itertools.count(1):
+        try:
+            return make()
+        except TransientError as error:
+            if tried >= error.tries:
+                raise
+    raise AssertionError
 
 
 class Source(Protocol):

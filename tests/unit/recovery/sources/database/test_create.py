@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from refnet.recovery.sources.database.artifact import index_values
 from refnet.recovery.sources.database.restore import create_database
 
 
@@ -58,3 +59,28 @@ def test_a_power_of_a_role_is_a_word_of_a_closed_list() -> None:
         'CREATE ROLE "a; b" NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS'
         " CONNECTION LIMIT 5"
     )
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"valid_until": "infinity'; DROP ROLE app; --"},
+        {"valid_until": "tomorrow"},
+        {"valid_until": 5},
+        {"comment": 7},
+        {"parameters": [{"name": "work_mem", "privilege": "ALL", "grantable": False}]},
+        {"parameters": [{"name": "", "privilege": "SET", "grantable": False}]},
+        {"parameters": [{"name": "work_mem", "privilege": "SET"}]},
+        {"member_of": [{"role": "staff", "admin": False, "inherit": "TRUE"}]},
+        {"member_of": [{"role": "staff", "admin": False, "granted_by": "x"}]},
+        {"password": "x"},
+    ],
+)
+def test_what_a_forged_index_says_of_a_role_is_refused(forged: dict[str, object]) -> None:
+    check, _ = index_values.ENTRIES["roles"]
+    role = {**dict.fromkeys(index_values.POWERS, False), "name": "app", "connection_limit": -1}
+    complete = {**role, "settings": [], "member_of": []}
+    for until in (None, "infinity", "-infinity", "2031-02-02 19:05:06.789+00", "0044-03-15 00:00:00+00 BC"):
+        check({**complete, "valid_until": until})
+    with pytest.raises(ValueError):  # each says something else
+        check({**complete, **forged})

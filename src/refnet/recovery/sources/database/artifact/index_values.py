@@ -152,7 +152,7 @@ _ROLE = record(
     },
     # Older versions did not record these.
     {
-        "valid_until": or_none(text(64, like=r"infinity|[0-9]{4,6}[-0-9:. ]+\+00(?: BC)?")),
+        "valid_until": or_none(text(64, like=r"-?infinity|[0-9]{4,6}[-0-9:. ]+\+00(?: BC)?")),
         "comment": or_none(_words),
         "parameters": each(
             record({"name": _name, "privilege": one_of({"SET", "ALTER SYSTEM"}), "grantable": flag}), _MOST
