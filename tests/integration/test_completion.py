@@ -67,11 +67,12 @@ def test_bash_completes_commands_options_and_values(environment: dict[str, str])
     assert _bash(environment, "refnet", "ver") == ["verify"]
     assert _bash(environment, "refnet backup") == ["database", "config", "obsidian"]
     assert _bash(environment, "refnet backup", "--no") == ["--no-prove"]
+    assert _bash(environment, "refnet copy", "--t") == []  # a former name
     assert _bash(environment, "refnet restore", "o") == ["obsidian"]
     assert _bash(environment, "refnet undo", "c") == ["config"]
     assert _bash(environment, "refnet diff config") == ["live", "database", "config", "obsidian"]
     assert _bash(environment, "refnet verify --level") == ["intact", "restored", "proven"]
-    assert _bash(environment, "refnet recover --from", "v") == ["vault"]
+    assert _bash(environment, "refnet recover --from-stage", "v") == ["vault"]
     assert _bash(environment, "refnet completion", "f") == ["fish"]
     assert _bash(environment, "refnet export", "g") == ["graphml"]
     assert _bash(environment, "refnet jobs --state", "f") == ["failed"]
@@ -84,9 +85,16 @@ def test_bash_completes_the_names_of_stores(environment: dict[str, str]) -> None
     file.parent.mkdir(mode=0o700)
     file.write_text('[stores.near]\nurl = "file:///none"\n')
     file.chmod(0o600)
-    for line in ("copy --to", "list --store", "store check", "store accept", "key check --store"):
+    for line in (
+        "copy --store",
+        "find obsidian x --store",
+        "list --store",
+        "store check",
+        "store accept",
+        "key check --store",
+    ):
         assert _bash(environment, f"refnet {line}") == ["near"], line
-    assert _bash(environment, "refnet recover --from", "n") == ["near"]
+    assert _bash(environment, "refnet recover --store", "n") == ["near"]
 
 
 @_needs("bash")
@@ -108,7 +116,7 @@ def test_the_artifacts_of_the_named_source_alone_are_completed(environment: dict
     (made,) = [path.name for path in Path(environment["REFNET_BACKUP_DIR"], "config").glob("*.tar.gz")]
     assert _bash(environment, "refnet restore config") == [made]
     assert _bash(environment, "refnet restore vault") == []
-    assert _bash(environment, "refnet restore vault --from config") == [made]
+    assert _bash(environment, "refnet restore vault --source config") == [made]
 
 
 @_needs("bash")
@@ -159,9 +167,9 @@ def test_zsh_completes_a_typed_line(environment: dict[str, str], setup: str) -> 
         os.write(terminal, f"{setup}; echo re''ady\n".encode())
         _until(terminal, b"ready")
         os.write(
-            terminal, b"refnet recover --from vau\t\x01echo done: \n"
+            terminal, b"refnet recover --from-stage vau\t\x01echo done: \n"
         )  # Ctrl-A: print the line, not run it
-        assert b"done: refnet recover --from vault" in _until(terminal, b"vault\r\n")
+        assert b"done: refnet recover --from-stage vault" in _until(terminal, b"vault\r\n")
     finally:
         shell.kill()
         shell.wait()

@@ -172,7 +172,7 @@ def test_what_was_not_encrypted_is_named_until_it_is(machine: Machine) -> None:
     refnet("backup", "notes", "--no-prove", REFNET_ENCRYPTION_LOCAL="false").succeeds()
     assert machine.is_readable()
     path = next((machine.backups / "notes").glob("*.tar.gz"))
-    assert f"not encrypted: {path} (`refnet copy --to local`" in refnet("list").out
+    assert f"not encrypted: {path} (`refnet copy --store local`" in refnet("list").out
     warned = [one for one in refnet("monitor", "--json").json["checks"] if one["check"] == "not encrypted"]
     assert warned[0]["status"] == "warning"
     assert path.name in warned[0]["says"]

@@ -129,7 +129,7 @@ def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
 @pytest.mark.parametrize("page", ["runbook.md", "runbook.ja.md"])
 def test_the_commands_of_the_runbook_bring_everything_back(lost: Lost, page: str) -> None:
     backups = lost.folder / page
-    [block] = [one for one in blocks(ROOT / "docs" / page, "sh") if "recover --from" in one]
+    [block] = [one for one in blocks(ROOT / "docs" / page, "sh") if "recover --store file:///mnt/nas" in one]
     given = block.replace("file:///mnt/nas", lost.url).replace("SHA256:…", lost.signer)
     lines = [line.split() for line in given.splitlines() if line.startswith("refnet ")]
     assert [line[1] for line in lines] == ["recover", "recover", "key"]

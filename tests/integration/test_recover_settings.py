@@ -118,7 +118,7 @@ def test_an_encrypted_backup_folder_has_the_settings_too(tmp_path: Path) -> None
     assert (listed.code, "are encrypted: `refnet list --store file://" in listed.out) == (0, True)
     for more in ((), ("--plan",)):
         tables.refnet("recover", *more).fails(
-            2, "are encrypted", f"--from file://{tmp_path}/backups/encrypted"
+            2, "are encrypted", f"--store file://{tmp_path}/backups/encrypted"
         )
     local = {"REFNET_ENCRYPTION_LOCAL": "true"}
     tables.refnet("recover", "--signer", tables.signer, "--force", **local).succeeds()

@@ -67,6 +67,17 @@ def test_a_file_of_a_copy_is_printed_and_restored(refnet: Command) -> None:
     assert (notes / "a.md").read_text() == "# a note\n"
 
 
+def test_copies_are_searched_and_compared_where_they_are(refnet: Command) -> None:
+    place = ("--store", "nas", *_key(refnet))
+    assert "notes_" in refnet("find", "notes", "b.md", *place).out
+    logged = refnet("log", "notes/b.md", *place)
+    assert (logged.code, logged.err) == (0, "")
+    assert "1 artifact of notes read" in logged.out
+    differs = refnet("diff", "notes", *place, "--json")
+    assert (differs.code, differs.err) == (0, "")
+    assert differs.json["equal"] is True
+
+
 def test_the_bytes_of_a_copy_need_the_recovery_key(refnet: Command) -> None:
     refnet("verify", "--store", "nas").fails(2, "recovery key", "--identity-file")
 

@@ -136,7 +136,7 @@ def choose_to_restore(
 def read_from(context: Context, source: SourceName, named: str | None) -> tuple[SourceName, str | None]:
     """Return the source whose artifact is restored into `source`, and its database, if `named` is one.
 
-    named: the value of --from: another source of the same kind, or a database; None: none is given.
+    named: the value of --source: another source of the same kind, or a database; None: none is given.
     """
     other = named_source(context, named) if named else None
     if other and other != source and other.kind is source.kind:
@@ -151,7 +151,7 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
     there = Catalog.of(context.store.entries()).sources
     fitting = [one for one in there if one.kind is source.kind]
     raise RefnetError(
-        f"--from: '{named}' is {what}, and {source} is a {source.kind}",
+        f"--source: '{named}' is {what}, and {source} is a {source.kind}",
         f"Give one of: {', '.join(fitting)}." if fitting else f"No {source.kind} has an artifact yet.",
         Exit.USAGE,
     )
@@ -262,7 +262,9 @@ def choose_one(store: AnyStore, artifact: str, source: SourceName | None = None)
             Exit.USAGE,
         )
     if source and chosen.source != source:
-        into = f", or into {source} with --from {chosen.source}" if chosen.source.kind is source.kind else ""
+        into = (
+            f", or into {source} with --source {chosen.source}" if chosen.source.kind is source.kind else ""
+        )
         raise RefnetError(
             f"{chosen.name} is an artifact of {chosen.source}, not of {source}",
             f"Restore it with `refnet restore {chosen.source}`{into}.",

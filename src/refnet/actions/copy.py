@@ -118,7 +118,7 @@ def wanted(
     if not any(stores.values()):
         raise RefnetError(
             "no remote store is configured",
-            "Add [stores.NAME] to the settings file, or use --to URL.",
+            "Add [stores.NAME] to the settings file, or use --store URL.",
             Exit.USAGE,
         )
     return [

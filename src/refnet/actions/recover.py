@@ -231,7 +231,7 @@ class Recovery:
     def _decide(self) -> Plan:
         request = self._request
         if request.first and request.only:
-            raise RefnetError("--from and --only exclude each other", "Omit one of them.", Exit.USAGE)
+            raise RefnetError("--from-stage and --only exclude each other", "Omit one of them.", Exit.USAGE)
         moment = parse_time(request.at, None) if request.at else None
         there, fetched = wiring.store(self._before).entries(), request.fetched
         everything = Catalog.of(
@@ -319,7 +319,7 @@ def _nothing(settings: Settings, catalog: Catalog, moment: datetime | None) -> R
     if encrypted := wiring.hidden(settings):
         return RefnetError(
             f"the artifacts in {encrypted} are encrypted",
-            f"With the recovery key: refnet recover --from file://{encrypted} --signer SHA256:… (see the recovery page).",
+            f"With the recovery key: refnet recover --store file://{encrypted} --signer SHA256:… (see the recovery page).",
             Exit.USAGE,
         )
     if moment and catalog.oldest_complete(catalog.sources):

@@ -129,7 +129,7 @@ class RecoveryPage:
         lines = [
             line
             for one in urls
-            for line in (f"refnet recover --from {quote(one)} \\", f"  --signer {self.signer.fingerprint}")
+            for line in (f"refnet recover --store {quote(one)} \\", f"  --signer {self.signer.fingerprint}")
         ]
         return Section("Recover with RefNet", notes, commands=lines)
 

@@ -76,7 +76,7 @@ def list_artifacts(
         what = "unreadable" if one.unreadable else "not listed"
         print(f"{what}: {found.path(one)} {formatting.plain(one.why)} ({one.advice})")
     for path in found.bare:
-        print(f"not encrypted: {path} (`refnet copy --to local` encrypts it, and removes it there)")
+        print(f"not encrypted: {path} (`refnet copy --store local` encrypts it, and removes it there)")
     for gap in found.gaps:
         print(f"alarm: {found.place}: {formatting.plain(gap.why)}")
     if found.gaps:

@@ -22,6 +22,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 HELP = {"help_option_names": ["-h", "--help"]}
 #: Typer exports BadParameter of its errors of usage; the others are told apart by their names.
 _UsageError: Any = typer.BadParameter.__base__
+#: Former names of options, which still work and which nothing shows, by the names that took their place.
+OLD = {
+    "--store": ("--to",),
+    "--source": ("--from", "--from-database"),
+    "--from-stage": ("--from",),
+    "--binary": ("--force",),
+}
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
 DATABASES, FOLDERS = "For databases", "For folders"
 #: Kind of a source → the title of its own options, and those of other titles that it has too.
@@ -93,6 +100,11 @@ class _Shared:
             raise RefnetError("--quiet and --verbose exclude each other", "Omit one of them.", Exit.USAGE)
         return parsed
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        parent: Any = super()
+        old = {name for one in self.get_params(ctx) if one.param_type_name == "option" for name in _old(one)}
+        return [one for one in parent.shell_complete(ctx, incomplete) if one.value not in old]
+
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if lines := EXAMPLES.get(ctx.command_path.partition(" ")[2]):
             with formatter.section("Examples"):
@@ -150,8 +162,14 @@ def titled(command: Any, ctx: Any) -> dict[str, list[Any]]:
 
 def help_lines(params: Iterable[Any], ctx: Any) -> list[tuple[str, str]]:
     """Return the term and the text of each parameter; the type of an argument is left out, its choices are not."""
-    lines = [line for one in params if (line := one.get_help_record(ctx))]
-    return [(_TYPE.sub("", term), text) for term, text in lines]
+    lines = [(one, line) for one in params if (line := one.get_help_record(ctx))]
+    return [(_TYPE.sub("", _without(term, _old(one))), text) for one, (term, text) in lines]
+
+
+def _without(term: str, old: Iterable[str]) -> str:
+    for name in old:
+        term = re.sub(rf", {name}(?![\w-])", "", term)
+    return term
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:
@@ -263,7 +281,15 @@ def _usage(error: Any, ctx: Any) -> RefnetError:
 
 
 def _name(param: Any) -> str:
-    return str(max(param.opts, key=len) if param.param_type_name == "option" else param.name.upper())
+    if param.param_type_name != "option":
+        return str(param.name.upper())
+    old = _old(param)
+    return str(max((one for one in param.opts if one not in old), key=len))
+
+
+def _old(param: Any) -> set[str]:
+    """Return the former names of an option."""
+    return {old for name in param.opts for old in OLD.get(name, ()) if old in param.opts}
 
 
 def _help(ctx: Any) -> str:

@@ -98,7 +98,7 @@ def stores() -> list[str]:
 
 
 def artifacts(ctx: typer.Context) -> list[str]:
-    """Return the names of all artifacts; where the command names a source, of those of --from or of that."""
+    """Return the names of all artifacts; where the command names a source, of those of --source or of that."""
     given = (ctx.params.get("named"), ctx.params.get("source"))
     named = [str(ALIASES.get(one, one)) for one in given if isinstance(one, str)]
     try:

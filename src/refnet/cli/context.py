@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
@@ -65,14 +64,13 @@ def context(place: Place | None = None, *, key: bool = False) -> Context:
     return replace(here, remote=remote)
 
 
-def context_with_key(identity_file: Path | None) -> Context:
+def context_with_key(place: Place) -> Context:
     """Return the context of a command that reads the content of many artifacts; RefnetError (USAGE) without a key for them."""
-    from refnet.cli.options import Place
     from refnet.cli.recovery_key import recovery_keys
 
-    here = context(Place(identity_file=identity_file), key=True)
+    here = context(place, key=True)
     if here.remote and not here.has_key:
-        recovery_keys(identity_file)  # it says what is missing
+        recovery_keys(place.identity_file)  # it says what is missing
     return here
 
 

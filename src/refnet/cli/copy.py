@@ -27,9 +27,11 @@ Meant = Annotated[
         **source_or_artifact(),
     ),
 ]
-To = Annotated[
+Store = Annotated[
     str | None,
     typer.Option(
+        "--store",
+        "--to",
         metavar="STORE",
         help="This store, a name or a URL; default: those of the settings.",
         autocompletion=stores,
@@ -40,7 +42,7 @@ To = Annotated[
 def copy(
     artifact: Meant = None,
     *,
-    to: To = None,
+    store: Store = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every artifact, not the newest complete one alone.")
     ] = False,
@@ -53,7 +55,7 @@ def copy(
     accepted, is not copied.
     """
     here = context()
-    wanted = action.wanted(here, artifact, to, all_of_them=everything)
+    wanted = action.wanted(here, artifact, store, all_of_them=everything)
     found: list[Copied] = []
     if plan:
         found = list(action.plan(here, wanted))
@@ -66,7 +68,7 @@ def copy(
             if not (known and found[-1].error):
                 _print(found[-1], quiet=as_json)
         _print_down(found)
-    if to == LOCAL and not plan:
+    if store == LOCAL and not plan:
         remove_settings(here)
     if as_json:
         print_json({"plan": plan, "copies": [one.to_json() for one in found]})

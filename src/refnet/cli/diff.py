@@ -10,6 +10,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.diff import LIVE, Difference
 from refnet.actions.diff import diff as run
 from refnet.cli import options
+from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit
@@ -20,6 +21,7 @@ from refnet.recovery.sources.files.member_names import MAX_PATH, show
 _SHOWN = 50
 
 
+@spread
 def diff(
     before: Annotated[
         str,
@@ -33,14 +35,15 @@ def diff(
         str,
         typer.Argument(metavar="B", help="The same; or live.", **source_or_artifact("live")),
     ] = "live",
-    identity_file: options.IdentityFile = None,
     as_json: options.Json = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Show what differs between an artifact and what is live.
 
     Also between two artifacts: files, or tables. Ends with 4 if anything differs.
     """
-    with with_progress(context(options.Place(identity_file=identity_file), key=True), "diff") as here:
+    with with_progress(context(place, key=True), "diff") as here:
         found = run(here, before, after)
     live_database = after == LIVE and found.source.kind is Kind.DATABASE
     acts_on = ActsOn.of(here.settings, found.source) if live_database else None

@@ -76,8 +76,8 @@ EXAMPLES = {
     "recover": (
         "refnet recover --plan",
         "refnet recover --at '2026-11-25 10:00'",
-        "refnet recover --from vault --force",
-        "refnet recover --from file:///mnt/nas --identity-file /dev/shm/key",
+        "refnet recover --from-stage vault --force",
+        "refnet recover --store file:///mnt/nas --identity-file /dev/shm/key",
     ),
     "crawl": (
         "refnet crawl 10.18653/v1/N18-3011 --plan",

@@ -33,7 +33,9 @@ def cat(
         str, typer.Argument(metavar="PATH", help="The file, or a pattern that matches only one.")
     ],
     at: options.At = None,
-    force: Annotated[bool, typer.Option("--force", help="Print also a binary file on a terminal.")] = False,
+    binary: Annotated[
+        bool, typer.Option("--binary", "--force", help="Print also a binary file on a terminal.")
+    ] = False,
     *,
     place: options.Place,
 ) -> None:
@@ -47,10 +49,10 @@ def cat(
     ):
         if not found.compared:
             note(f"{found.artifact.name} has no list of files, so the file was not compared with a digest")
-        if sys.stdout.isatty() and not force and not _is_text(found.content):
+        if sys.stdout.isatty() and not binary and not _is_text(found.content):
             raise RefnetError(
                 f"{show(found.listed.path)} is a binary file, and stdout is a terminal",
-                "Redirect it (> FILE), or give --force.",
+                "Redirect it (> FILE), or give --binary.",
                 Exit.USAGE,
             )
         found.content.seek(0)
@@ -77,6 +79,7 @@ def _is_text(content: BinaryIO) -> bool:
     return clean
 
 
+@spread
 def log(
     meant: Annotated[
         str,
@@ -84,15 +87,16 @@ def log(
             metavar="SOURCE/PATH", help="A file (obsidian/papers/x.md), or a table (database/papers)."
         ),
     ],
-    identity_file: options.IdentityFile = None,
     as_json: options.Json = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Show in which artifacts a file or table changed.
 
     Each line is an artifact in which it is first seen, changed, deleted or seen again, with its size and digest.
     Artifacts of only some tables are left out. Ends with 3 if an artifact could not be read.
     """
-    with with_progress(context_with_key(identity_file), "log") as here:
+    with with_progress(context_with_key(place), "log") as here:
         source, slash, path = meant.partition("/")
         found = history.log(here, f"{ALIASES.get(source, source)}{slash}{path}")
     if as_json:
@@ -134,20 +138,22 @@ def short(there: Version) -> str:
     return there.digest[:_DIGEST] if there.rows is None else there.digest[-_DIGEST:]
 
 
+@spread
 def find(
     source: options.OneSource,
     pattern: Annotated[
         str, typer.Argument(metavar="GLOB", help="Of paths ('todo*', 'papers/**/*.pdf') or tables ('old_*').")
     ],
-    identity_file: options.IdentityFile = None,
     as_json: options.Json = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Find the artifacts with a file or table.
 
     A GLOB without / matches a name in any folder. Ends with 1 if nothing matches, 3 if an artifact could not be
     read.
     """
-    with with_progress(context_with_key(identity_file), "find") as here:
+    with with_progress(context_with_key(place), "find") as here:
         found = history.find(here, source, pattern)
     if as_json:
         print_json(found.to_json())

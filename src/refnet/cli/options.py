@@ -153,6 +153,7 @@ class Restore:
     named: Annotated[
         str | None,
         typer.Option(
+            "--source",
             "--from",
             "--from-database",
             metavar="NAME",

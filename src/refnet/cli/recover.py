@@ -20,7 +20,7 @@ from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
 from refnet.cli.command import spread
-from refnet.cli.completion import ALIASES, choice, stores
+from refnet.cli.completion import ALIASES, choice
 from refnet.cli.context import confirm, current_settings, ends_at_plan, permit_run, print_json, warn
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, nearest, worst
@@ -45,7 +45,7 @@ def _stage_or_store(text: str) -> str:
         return text
     near = f"Did you mean {found}? " if (found := nearest(text, (*Stage, *stores))) else ""
     raise RefnetError(
-        f"--from: '{text}' is neither a stage nor a remote store",
+        f"--from-stage: '{text}' is neither a stage nor a remote store",
         f"{near}The stages are: {', '.join(Stage)}. A store is a name of the settings, or a URL.",
         Exit.USAGE,
     )
@@ -58,11 +58,12 @@ def recover(
     origin: Annotated[
         str | None,
         typer.Option(
+            "--from-stage",
             "--from",
-            metavar=f"<{'|'.join(Stage)}|STORE>",
-            help="From this stage on; or first fetch the copies of this remote store, a name or a URL.",
+            metavar=f"<{'|'.join(Stage)}>",
+            help="From this stage on.",
             parser=_stage_or_store,
-            autocompletion=lambda: [*Stage, *stores()],
+            autocompletion=lambda: [*Stage],
         ),
     ] = None,
     only: Annotated[Stage | None, typer.Option(help="This stage alone.", **choice("stage", Stage))] = None,
@@ -123,7 +124,7 @@ def _print_done(done: Recovered, recovery: Recovery, fetched: Sequence[Fetched],
 
 def _with_store(place: options.Place, origin: str) -> options.Place:
     if place.store not in {None, origin}:
-        raise RefnetError("--from and --store name two stores", "Omit one of them.", Exit.USAGE)
+        raise RefnetError("--from-stage and --store name two stores", "Omit one of them.", Exit.USAGE)
     return replace(place, store=origin)
 
 

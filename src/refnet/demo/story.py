@@ -234,9 +234,9 @@ def _from_paper(stage: Stage, before: Contents) -> Loss:
     )  # fmt: skip
     stage.refnet("postgres", "stop")
     _destroy(stage, "config", "vault", "home", "backups")
-    arguments = ("recover", "--from", store, "--identity-file", "paper/key")
+    arguments = ("recover", "--store", store, "--identity-file", "paper/key")
     back = stage.refnet(*arguments, REFNET_HOME=home, REFNET_BACKUP_DIR=backups)
-    typed = "refnet recover --from file://… --identity-file paper/key"
+    typed = "refnet recover --store file://… --identity-file paper/key"
     return Loss("Everything, and the backups", _everything_in(before), "nothing", typed, back.seconds)
 
 

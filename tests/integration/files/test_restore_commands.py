@@ -43,7 +43,7 @@ def test_an_artifact_of_another_source_is_restored_only_where_from_names_it(
 ) -> None:
     artifact = next(one.name for one in (tmp_path / "backups" / "config").glob("*.tar.gz"))
     code, _, err = refnet("restore", "obsidian", artifact, "--force")
-    assert (code, "or into obsidian with --from config" in err) == (2, True)
+    assert (code, "or into obsidian with --source config" in err) == (2, True)
     for other, told in (("nowhere", "not a source"), ("database", "a database, and obsidian is a folder")):
         code, _, err = refnet("restore", "obsidian", "--from", other)
         assert (code, told in err) == (2, True)

@@ -142,7 +142,7 @@ def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_neare
     ("command", "shown"),
     [
         ("verify", "--level <intact|restored|proven>"),
-        ("recover", "--from <config|database|vault|background|edge|check|STORE>"),
+        ("recover", "--from-stage <config|database|vault|background|edge|check>"),
         ("restore", "--mode <missing|merge|replace>"),
         ("restore", "--compare <content|counts>"),
     ],
@@ -154,6 +154,31 @@ def test_the_help_shows_the_choices(command, shown):
 @pytest.mark.parametrize("command", ["recover", "restore", "undo"])
 def test_force_is_also_called_yes(command):
     assert "--force, --yes" in " ".join(_printed(command, "--help").replace("-y, ", "").split())
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "old"),
+    [
+        ("copy", "--store STORE", "--to"),
+        ("restore", "--source NAME", "--from"),
+        ("restore", "--source NAME", "--from-database"),
+        ("recover", "--from-stage <", "--from "),
+        ("cat", "--binary", "--force"),
+    ],
+)
+def test_a_former_name_of_an_option_is_accepted_and_not_shown(command, name, old):
+    text = " ".join(_printed(command, "--help").split())
+    assert name in text
+    assert f"{old} " not in text
+    assert f"{old}," not in text
+    assert old.strip() in {one for param in COMMANDS[command].params for one in param.opts}
+
+
+@pytest.mark.parametrize(
+    "command", ["copy", "fetch", "recover", "find", "log", "diff", "list", "show", "cat"]
+)
+def test_a_store_is_named_by_the_same_option_everywhere(command):
+    assert "--store STORE" in _printed(command, "--help")
 
 
 @pytest.mark.parametrize("command", ["restore", "undo"])

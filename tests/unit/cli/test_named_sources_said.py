@@ -132,7 +132,7 @@ def test_a_database_is_not_restored_from_a_folder(refnet: Ran) -> None:
     code, _, err = refnet("restore", "shop", "--from", "notes", "--plan")
 
     assert code == 2
-    assert "--from: 'notes' is a folder, and shop is a database" in err
+    assert "--source: 'notes' is a folder, and shop is a database" in err
     assert "No database has an artifact yet." in err
 
 

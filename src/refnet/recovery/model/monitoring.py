@@ -199,7 +199,7 @@ def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
     """Warn about what is not encrypted, although encryption.local is set."""
     if not names:
         return ()
-    says = f"{formatting.some(names, 3)}: `refnet copy --to local` encrypts what is not, and removes it"
+    says = f"{formatting.some(names, 3)}: `refnet copy --store local` encrypts what is not, and removes it"
     return (Check(None, "not encrypted", Status.WARNING, says),)
 
 
