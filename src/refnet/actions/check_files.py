@@ -12,7 +12,6 @@ from pathlib import Path
 from refnet import wiring
 from refnet.actions.check_result import Line, error, error_line, ok, warning, writable
 from refnet.files import OPEN_FOLDER, names_in, opened
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
@@ -32,14 +31,14 @@ def files(settings: Settings, source: SourceName) -> Iterator[Line]:
     if folder is None or source not in wiring.configured(settings):
         yield ok(source, "not configured")
         return
-    scope = wiring.scope(settings, source)
+    target = wiring.target(settings, source)
+    scope = target.live_scope
     with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
-        names = [name for name in names_in(root) if not name.startswith(HIDDEN_PREFIX)]
+        names = [name for name in names_in(root) if name not in target.own]
         if listed := settings.of(source).entries:
             scope = scope.of(entries.present(entries.parse_entries(listed), root)[0])
         wrong = [*_covered(source, folder, scope, names), *_walked(source, folder, root, scope)]
         wrong += _large(source, root, scope, settings.left_out_percent)
-    target = wiring.target(settings, source)
     if not writable(target.home):
         hint = "A restore must run as its owner or as root."
         wrong.append(warning(source, f"this user cannot restore: {target.home} is not writable", hint))

@@ -13,7 +13,6 @@ from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.postgres import embedded
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
@@ -56,10 +55,11 @@ def uncovered(settings: Settings) -> Iterator[str]:
     if folder is None:
         return
     listed = entries.names(entries.parse_entries(settings.config_entries))
+    own = wiring.target(settings, SourceName.CONFIG).own
     on_purpose = matcher(settings.left_out_files) if settings.left_out_files else None
     with explained(folder), opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
         for name in names_in(root):
-            if name in listed or name.startswith(HIDDEN_PREFIX) or folder / name == settings.file:
+            if name in listed or name in own or folder / name == settings.file:
                 continue
             if not (
                 on_purpose and (on_purpose(name) or ((folder / name).is_dir() and on_purpose(f"{name}/")))

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet import previous as previous_kept
-from refnet.actions import prune
+from refnet.actions import diff, prune
 from refnet.actions.context import Context
 from refnet.actions.previous import previous
 from refnet.errors import RefnetError
@@ -213,3 +213,38 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     assert len(vault.leftovers()) == 1
     assert len(pruned(timedelta(days=8))) == 1
     assert vault.leftovers() == []
+
+
+def test_a_user_s_own_entries_called_like_refnet_s_are_content(vault, config):
+    (vault.folder / ".refnet-notes").mkdir()
+    (vault.folder / ".refnet-notes" / "a.md").write_text("a")
+    (vault.folder / ".refnet-plan.md").write_text("plan")
+    forged = vault.folder / f".refnet-obsidian-20261125_020000-{vault.place.site().mark}"
+    forged.mkdir()
+    (forged / "token").write_text("0" * 32)
+    held = vault.backup()
+    assert diff.live_files(held, vault.place).equal
+
+    (vault.folder / ".refnet-plan.md").write_text("spoilt")
+    vault.restore(held)
+
+    assert (vault.folder / ".refnet-plan.md").read_text() == "plan"
+    assert (vault.folder / ".refnet-notes" / "a.md").read_text() == "a"
+    assert (forged / "token").read_text() == "0" * 32
+
+
+def test_entries_called_like_refnet_s_are_restored_one_by_one_too_and_its_work_folders_stay(vault, mounted):
+    mounted(vault.folder, "size=4m,mode=755")
+    (vault.folder / ".refnet-plan.md").write_text("plan")
+    held = vault.backup()
+    (vault.folder / ".refnet-plan.md").write_text("spoilt")
+    (vault.folder / ".refnet-more.md").write_text("more")
+    vault.restore(held)
+    work = [name for name in vault.leftovers() if name.startswith(".refnet-obsidian-")]
+
+    assert (vault.folder / ".refnet-plan.md").read_text() == "plan"
+    assert not (vault.folder / ".refnet-more.md").exists()
+    assert len(work) == 1
+    assert diff.live_files(held, vault.place).equal
+    vault.undo()
+    assert (vault.folder / ".refnet-more.md").read_text() == "more"

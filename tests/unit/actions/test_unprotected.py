@@ -41,11 +41,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_entries_that_no_setting_names_are_not_protected(settings):
-    assert list(unprotected.uncovered(settings)) == ["old.bak", "src", "two\nlines"]
+    assert list(unprotected.uncovered(settings)) == [".refnet-x", "old.bak", "src", "two\nlines"]
 
 
 def test_what_is_left_out_on_purpose_is_not_named(settings):
-    some = replace(settings, left_out_files=("*.bak", "src/"))
+    some = replace(settings, left_out_files=("*.bak", "src/", ".refnet-x"))
 
     assert list(unprotected.uncovered(some)) == ["two\nlines"]
 
@@ -55,8 +55,8 @@ def test_the_manifest_says_what_is_not_protected_in_one_line(settings):
 
     read = Manifest.from_json(made.manifest.to_json())
     lacks = Unprotected.read(read.details)
-    assert lacks == Unprotected(Lacks.FILES, 3, ("old.bak", "src", "two\nlines"))
-    assert str(lacks) == "3 entries of config_dir: old.bak, src, two\\nlines"
+    assert lacks == Unprotected(Lacks.FILES, 4, (".refnet-x", "old.bak", "src", "two\nlines"))
+    assert str(lacks) == "4 entries of config_dir: .refnet-x, old.bak, src and 1 more"
 
 
 def test_check_warns_and_turns_ok_when_everything_is_on_purpose(settings):

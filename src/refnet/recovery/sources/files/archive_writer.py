@@ -2,12 +2,15 @@
 
 import os
 import stat
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
 
-from refnet.files import OPEN_FILE, OPEN_FOLDER, opened
-from refnet.recovery.model.source import Progress
+from refnet.files import OPEN_FILE, OPEN_FOLDER, descended, opened
+from refnet.recovery.model.source import Progress, TransientError
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.attributes import NONE, Attributes
 from refnet.recovery.sources.files.fingerprint import Fingerprint
@@ -17,11 +20,24 @@ from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
 from refnet.recovery.sources.files.scope import LeftOut, Scope
 from refnet.recovery.sources.files.tar_headers import END, header, padding
-from refnet.recovery.sources.files.walk import Found, walk
+from refnet.recovery.sources.files.walk import Found, States, changed_folders, walk
 
 #: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+
+
+def stamp(status: os.stat_result) -> int:
+    """Return a number that is another one once the entry was changed or replaced."""
+    found = (
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return hash(found)
 
 
 @dataclass
@@ -38,6 +54,9 @@ class Dumped:
     left_out: LeftOut = field(default_factory=LeftOut)
     #: Metadata that is not in the archive.
     unkept: Counted = field(default_factory=Counted)
+    #: The stamp of each entry of `files`, and the states of the folders, when they were read.
+    stamps: Sequence[int] = ()
+    states: States = field(default_factory=dict)
 
 
 def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
@@ -50,8 +69,9 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
         writer = _Writer(tar, progress)
         if scope.only is None:
             writer.add_folder(".", root)
-        for found in walk(root, scope, left_out):
+        for found in walk(root, scope, left_out, writer.states):
             writer.add(found)
+        unsettled = _settle(root, scope, writer)
         tar.write(END)
         tar.finish()
     notes = [
@@ -59,11 +79,46 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
             f"{show(path)} is on another file system: its content is not in the archive"
             for path in left_out.mounts
         ),
+        *(
+            f"{show(path)} changed each of the {_TRIES} times that it was read: what was moved there meanwhile may be "
+            "missing"
+            for path in unsettled
+        ),
         *writer.unkept.sentences("not kept"),
         *writer.notes,
     ]
-    files = FileList(tuple(writer.files), tuple(tar.members))
-    return Dumped(files, writer.fingerprint, writer.unreadable, notes, left_out, writer.unkept)
+    listed, stamps = writer.result()
+    unreadable = list(dict.fromkeys(writer.unreadable))  # a folder is read more than once
+    files = FileList(listed, tuple(tar.members))
+    return Dumped(
+        files, writer.fingerprint, unreadable, notes, left_out, writer.unkept, stamps, writer.states
+    )
+
+
+def _settle(root: int, scope: Scope, writer: "_Writer") -> list[str]:
+    """Read again the folders that changed after they were read; return those that changed each time.
+
+    A file that is moved from a folder that was not read yet into one that was is in neither when it is read.
+    """
+    for _ in range(_TRIES - 1):
+        changed, young = changed_folders(root, writer.states)
+        if changed:
+            writer.fingerprint.settled = False
+        for path in (*changed, *young):
+            with suppress(FileNotFoundError, NotADirectoryError), _at(root, path) as folder:
+                part = scope if path == "." else scope.of(None, f"{path}/")
+                for found in walk(folder, part, LeftOut(), writer.states):
+                    writer.add_again(found._replace(path=part.prefix + found.path))
+        if not changed:
+            return []
+    return changed_folders(root, writer.states)[0]
+
+
+@contextmanager
+def _at(root: int, path: str) -> Iterator[int]:
+    """Open the folder `path` below the open `root`."""
+    with descended(root, () if path == "." else path.split("/")) as folder:
+        yield folder
 
 
 class _Writer:
@@ -73,6 +128,12 @@ class _Writer:
         self.unreadable: list[str] = []
         self.notes: list[str] = []
         self.unkept = Counted()
+        self.states: States = {}
+        #: The stamp of each of `files`.
+        self._stamps = array("q")
+        #: Path → its number in `files`, once it is needed; and the numbers of those that were replaced.
+        self._numbers: dict[str, int] = {}
+        self._replaced: set[int] = set()
         self._linked: set[tuple[int, int]] = set()
         self._tar = tar
         self._progress = progress
@@ -106,11 +167,43 @@ class _Writer:
             self._reported = self._tar.raw
             self._progress("reading", self._reported, None)
 
+    def add_again(self, found: Found) -> None:
+        """Write one entry if it was not read, or is another file by now; the last copy of a file counts."""
+        if not self._numbers:
+            self._numbers = {one.path: number for number, one in enumerate(self.files)}
+        number, count = self._numbers.get(found.path), len(self.files)
+        if number is not None:
+            status, before = (
+                os.stat(found.name, dir_fd=found.folder, follow_symlinks=False),
+                self.files[number],
+            )
+            if self._stamps[number] == stamp(status):
+                return
+            if before.kind is not found.kind:
+                raise TransientError(
+                    f"{show(found.path)} was a {before.kind} and is a {found.kind or 'special file'} a moment later",
+                    "Retry when no program replaces files by folders.",
+                )
+            if found.kind is not FileKind.FILE:
+                return
+        self.fingerprint.settled = False
+        self.add(found)
+        if len(self.files) > count:
+            self._numbers[found.path] = count
+            self._replaced |= set() if number is None else {number}
+
+    def result(self) -> tuple[tuple[Listed, ...], Sequence[int]]:
+        """Return the list of files, without those that were replaced, and their stamps."""
+        if self._replaced:
+            kept = [number for number in range(len(self.files)) if number not in self._replaced]
+            self.files = [self.files[number] for number in kept]
+            self._stamps = array("q", [self._stamps[number] for number in kept])
+        return tuple(self.files), self._stamps
+
     def add_folder(self, path: str, folder: int) -> None:
         status = os.fstat(folder)
-        self._list(
-            Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw).having(self._kept(path, folder))
-        )
+        listed = Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw).having(self._kept(path, folder))
+        self._list(listed, status)
         self.fingerprint.add(path, status, steady=_same(status, os.fstat(folder)))
 
     def _kept(self, path: str, handle: int) -> Attributes:
@@ -131,11 +224,15 @@ class _Writer:
             )
             return
         listed = Listed.of(found.path, FileKind.LINK, status, at=self._tar.raw)
-        self._list(listed._replace(target=target))
+        self._list(listed._replace(target=target), status)
 
-    def _list(self, listed: Listed) -> None:
+    def _list(self, listed: Listed, status: os.stat_result) -> None:
         self._tar.write(header(listed))
+        self._note(listed, status)
+
+    def _note(self, listed: Listed, status: os.stat_result) -> None:
         self.files.append(listed._replace(kept=NONE))
+        self._stamps.append(stamp(status))
 
     def _add_file(self, path: str, descriptor: int) -> None:
         """Write header and content; again, under the same name, if the file changed meanwhile: the last copy counts."""
@@ -161,7 +258,7 @@ class _Writer:
             self.unkept.add(SET_ID, path)
         if status.st_nlink > 1 and self._is_second(status):
             self.unkept.add(HARD_LINKS, path)
-        self.files.append(listed._replace(kept=NONE))
+        self._note(listed, status)
         self.fingerprint.add(path, status, steady=steady)
 
     def _is_second(self, status: os.stat_result) -> bool:

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import BinaryIO
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, forget_cached, identity
+from refnet.recovery.model.artifact import Compared
 from refnet.recovery.model.source import (
     MOST_FILES,
     MOST_LIST_BYTES,
     Made,
     OpenArtifact,
     Progress,
+    TransientError,
     Turn,
     at_once,
     silent,
@@ -29,9 +31,11 @@ from refnet.recovery.sources.files.kept import looked
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
-from refnet.recovery.sources.files.target import interrupted_restores
+from refnet.recovery.sources.files.second_look import Look, entries_digest, look
+from refnet.recovery.sources.files.target import explain_os_errors, interrupted_restores, own_work_folders
 
 _NOTES = 20
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class FilesSource:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     #: What is left out of the folder or its entries.
     scope: Scope = EVERYTHING
+    #: Read every file again after the archive was written, and compare the contents too.
+    digest: bool = False
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write the archive; write nothing if it equals `last`, which the details then name.
@@ -64,10 +70,11 @@ class FilesSource:
         created = self.now()
         with self._opened() as root:
             only, absent = (None, ()) if self.entries is None else self._present(root, interrupted)
-            scope = self.scope.of(only)
+            scope = replace(self.scope.of(only), own=self._own())
             if last and not interrupted and (shared := self._unchanged(last, root, scope, created)):
                 return shared
             dumped = dump(root, scope, out, self.jobs, progress)
+            seen = Look() if dumped.unreadable else self._second_look(root, scope, dumped)
         if dumped.unreadable:
             raise RefnetError(
                 f"{self.name} is not backed up: {some(dumped.unreadable)} cannot be read",
@@ -76,8 +83,36 @@ class FilesSource:
         if dumped.left_out and not dumped.files.count(FileKind.FILE):
             raise everything_excluded(self.name, self.folder)
         self._check_not_emptied(dumped, last)
-        unchecked = (*interrupted, *absent, *_first(dumped.notes))
-        return Made(created, self._details(dumped), self._list(dumped), unchecked)
+        notes = [
+            *(f"{show(path)} came while the folder was read: not in the archive" for path in seen.unsettled)
+        ]
+        unchecked = (*interrupted, *absent, *_first([*notes, *dumped.notes]))
+        details = {**self._details(dumped), "entries": seen.digest}
+        return Made(created, details, self._list(dumped), unchecked, compared=self._compared)
+
+    @property
+    def _compared(self) -> Compared:
+        return Compared.DIGESTED if self.digest else Compared.COUNTED
+
+    def _second_look(self, root: int, scope: Scope, dumped: Dumped) -> Look:
+        """Compare the open folder with the list of what was written. TransientError (DAMAGED) if the list is wrong."""
+        with explain_os_errors(self.folder):
+            seen = look(root, scope, dumped, contents=self.digest)
+        if seen.wrong:
+            raise TransientError(
+                f"{self.name} is not backed up: the list of its files is not what the folder contains: "
+                f"{'; '.join(seen.wrong[:_SHOWN])}{f'; {len(seen.wrong) - _SHOWN} more' if len(seen.wrong) > _SHOWN else ''}",
+                "Nothing was published. Check the disk and this machine's memory, then retry.",
+                Exit.DAMAGED,
+            )
+        return seen
+
+    def _own(self) -> frozenset[str]:
+        """Return RefNet's work folders in the folder; none if a journal is not valid, which `interrupted` says."""
+        with suppress(RefnetError, OSError):
+            if self.swaps:
+                return own_work_folders(self.swaps, self.name, self.folder.resolve())
+        return frozenset()
 
     def _unchanged(self, last: OpenArtifact, root: int, scope: Scope, created: datetime) -> Made | None:
         """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
@@ -88,6 +123,11 @@ class FilesSource:
         fingerprint = fingerprint_of(root, scope, left_out)
         if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
             return None
+        if self.digest and manifest.compared is not Compared.DIGESTED:
+            return None
+        with explain_os_errors(self.folder):
+            if entries_digest(root, scope) != manifest.details.get("entries"):
+                return None
         with last.open() as archive:
             forget_cached(archive)
             same_file = identity(archive)
@@ -99,7 +139,10 @@ class FilesSource:
         details = {**manifest.details, "shares_bytes_with": manifest.name, **self._excluded(left_out)}
         packed = last.packed_files()
         files = None if packed else last.files()
-        return Made(created, details, files, manifest.unchecked, same_file=same_file, packed_files=packed)
+        return Made(
+            created, details, files, manifest.unchecked,
+            compared=manifest.compared, same_file=same_file, packed_files=packed,
+        )  # fmt: skip
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

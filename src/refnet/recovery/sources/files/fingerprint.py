@@ -10,12 +10,8 @@ from xxhash import xxh3_128
 
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
-from refnet.recovery.sources.files.walk import Run, runs
+from refnet.recovery.sources.files.walk import COARSE_TICK_NS, Run, is_young, runs
 
-#: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
-#: seconds (FAT: two).
-_TICK_NS = 50_000_000
-_COARSE_TICK_NS = 2_000_000_000
 _RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
 _PACKED = struct.Struct("<QqIIIqq").pack
 _CTIME = itemgetter(6)
@@ -53,16 +49,11 @@ class Fingerprint:
         """Add `records`, read since `now`, of `paths`, each of which ends with a NUL."""
         self._records.update(_packed(records))
         self._paths.update(paths.encode("utf-8", "surrogateescape"))
-        if max(map(_CTIME, records)) > now - _COARSE_TICK_NS:
-            self.settled &= not any(_is_young(ctime, now) for ctime in map(_CTIME, records))
+        if max(map(_CTIME, records)) > now - COARSE_TICK_NS:
+            self.settled &= not any(is_young(ctime, now) for ctime in map(_CTIME, records))
 
     def hexdigest(self) -> str:
         return xxh3_128(self._records.digest() + self._paths.digest()).hexdigest()
-
-
-def _is_young(ctime_ns: int, now: int) -> bool:
-    tick = _TICK_NS if ctime_ns % 1_000_000_000 else _COARSE_TICK_NS
-    return now - ctime_ns < tick
 
 
 def _packed(records: list[tuple[int, ...]]) -> bytes:

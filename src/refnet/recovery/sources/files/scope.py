@@ -22,6 +22,8 @@ class Scope:
     one_file_system: bool = False
     #: The path from the folder that the rules are about to the walked one: "", or with a / at its end.
     prefix: str = ""
+    #: The work folders of restores among the entries of the folder: they are no part of it.
+    own: Collection[str] = frozenset()
 
     def of(self, only: Collection[str] | None, prefix: str = "") -> Self:
         """Return the scope of the folder at `prefix`, with its entries `only`."""

@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, opened
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.glob import Glob
 from refnet.recovery.sources.files.listing import FileList, Listed, top_entries
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, parent, show, some
@@ -81,7 +79,7 @@ def against_live(files: FileList, target: FolderTarget, only: Sequence[str] = ()
 def _live(root: int, selection: Selection, target: FolderTarget, only: Sequence[str]) -> Tree:
     """Read what is replaced of the open live folder."""
     if not only and target.names is None:
-        tree = read_tree(root, target.scope)
+        tree = read_tree(root, target.live_scope)
         files = (
             tree.files.files if target.entire else tuple(one for one in tree.files.files if one.path != ".")
         )
@@ -147,7 +145,7 @@ def select(files: FileList, target: FolderTarget, only: Sequence[str]) -> Select
         return Selection(FileList(tuple(allowed)), notes=notes)
     members = tuple(one for one in allowed if one.path != ".")
     names = tuple(top_entries(members))
-    live = _entries(target.folder)
+    live = _entries(target)
     removed = tuple(name for name in live if name not in names) if target.names is None else ()
     left = sorted(name for name in live if target.names and name in target.names and name not in names)
     if left:
@@ -167,7 +165,7 @@ def placed(files: FileList, wanted: set[str], places: Sequence[Place]) -> Select
 
 def _may(path: str, target: FolderTarget) -> bool:
     top = path.partition("/")[0]
-    return not top.startswith(HIDDEN_PREFIX) and (target.names is None or top in target.names)
+    return top not in target.own and (target.names is None or top in target.names)
 
 
 def _left_out(files: FileList, target: FolderTarget) -> tuple[str, ...]:
@@ -178,9 +176,9 @@ def _left_out(files: FileList, target: FolderTarget) -> tuple[str, ...]:
     return (f"in the artifact, but {why}, so left out: {some(left)}",)
 
 
-def _entries(folder: Path) -> list[str]:
+def _entries(target: FolderTarget) -> list[str]:
     try:
-        return sorted(one.name for one in folder.iterdir() if not one.name.startswith(HIDDEN_PREFIX))
+        return sorted(one.name for one in target.folder.iterdir() if one.name not in target.own)
     except FileNotFoundError:
         return []
 

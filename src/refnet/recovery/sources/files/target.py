@@ -5,7 +5,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from refnet.errors import RefnetError
@@ -38,6 +39,17 @@ class FolderTarget:
     scope: Scope = EVERYTHING
     #: True for a folder that is not the live one of the source (--to).
     elsewhere: bool = False
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The names of RefNet's work folders in the folder."""
+        with explain_os_errors(self.swaps):
+            return own_work_folders(self.swaps, self.source, self.folder)
+
+    @property
+    def live_scope(self) -> Scope:
+        """What is compared and restored, without RefNet's work folders."""
+        return replace(self.scope, own=self.own)
 
     @property
     def home(self) -> Path:
@@ -103,6 +115,26 @@ def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:
             if path.lstat().st_uid == os.geteuid():
                 path.rmdir()
     return tuple(sentences)
+
+
+def own_work_folders(swaps_folder: Path, source: SourceName, live: Path) -> frozenset[str]:
+    """Return the names of RefNet's work folders in the folder `live`: those with the token of a journal.
+
+    RefnetError if a journal cannot be trusted.
+    """
+    return frozenset(
+        swap.journal.work
+        for swap in swap_journal.swaps(swaps_folder, source, live)
+        if not swap.journal.beside and _is_own(swap)
+    )
+
+
+def _is_own(swap: Swap) -> bool:
+    try:
+        with swapping.reopened(swap, lock=False):
+            return True
+    except (RefnetError, OSError):
+        return False
 
 
 def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -> tuple[str, ...]:

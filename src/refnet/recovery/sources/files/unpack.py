@@ -18,6 +18,7 @@ from refnet.recovery.sources.files.contents import limits, read_archive
 from refnet.recovery.sources.files.kept import Aspect, Unheld
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, parent, show
+from refnet.recovery.sources.files.walk import Descent
 
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
 #: The most bytes of different ACLs of folders, which stay in memory.
@@ -108,7 +109,8 @@ class FreshFolder:
         self._folders: dict[str, Listed] = {}
         self._links: list[Listed] = []
         self._files: set[str] = set()
-        self._open: list[tuple[str, int]] = []
+        self._descent = Descent(root)
+        self._folder = self._descent.at
 
     def folder(self, member: Listed) -> None:
         if member.path not in self._folders and member.path != ".":
@@ -174,8 +176,7 @@ class FreshFolder:
 
     def close(self) -> None:
         """Close every folder except the root."""
-        while self._open:
-            os.close(self._open.pop()[1])
+        self._descent.close()
 
     def _set_attributes(self, descriptor: int, member: Listed) -> None:
         if self._owners:
@@ -203,24 +204,6 @@ class FreshFolder:
             self.unheld.add(Aspect.TIME, member.path)
         if member.kind is not FileKind.LINK and status.st_mode & 0o7777 != member.mode:
             self.unheld.add(Aspect.MODE, member.path)
-
-    def _folder(self, path: str) -> int:
-        """Return a descriptor of the folder `path`; the last one and its parents stay open."""
-        if self._open and self._open[-1][0] == path:
-            return self._open[-1][1]
-        while self._open and not path.startswith(f"{self._open[-1][0]}/"):
-            if self._open[-1][0] == path:
-                return self._open[-1][1]
-            os.close(self._open.pop()[1])
-        if path == ".":
-            return self._root
-        begun = self._open[-1][0] if self._open else ""
-        folder = self._open[-1][1] if self._open else self._root
-        for part in path[len(begun) :].lstrip("/").split("/"):
-            folder = os.open(part, OPEN_FOLDER, dir_fd=folder)
-            begun = f"{begun}/{part}" if begun else part
-            self._open.append((begun, folder))
-        return folder
 
     def _copied(self, path: str) -> Iterator[bytes]:
         descriptor = os.open(path, OPEN_FILE, dir_fd=self._root)

@@ -1,16 +1,22 @@
 """Walk a folder by folder descriptors, so that no link on the way is followed."""
 
 import os
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from refnet.files import OPEN_FOLDER
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 
 #: The most entries of a run, all of which its reader keeps in memory.
 _RUN = 1000
+
+
+#: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
+#: seconds (FAT: two).
+_TICK_NS = 50_000_000
+COARSE_TICK_NS = 2_000_000_000
 
 
 class Found(NamedTuple):
@@ -41,6 +47,26 @@ class Run(NamedTuple):
     error: OSError | None = None
 
 
+class State(NamedTuple):
+    """A folder's record in the file system, right before its names were read."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+    #: When it was read; not a part of the record.
+    read_ns: int = 0
+
+    @classmethod
+    def of(cls, folder: int) -> "State":
+        found = os.fstat(folder)
+        return cls(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, time.time_ns())
+
+
+#: Path → state, of the folders that were read.
+States = dict[str, State]
+
+
 class _Level(NamedTuple):
     folder: int
     prefix: str
@@ -48,20 +74,26 @@ class _Level(NamedTuple):
     runs: Iterator[list[str]]
 
 
-def walk(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) -> Iterator[Found]:
+def walk(
+    root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None, states: States | None = None
+) -> Iterator[Found]:
     """Yield everything that `runs` yields, entry by entry."""
-    for prefix, folder, names, kinds, error in runs(root, scope, left_out):
+    for prefix, folder, names, kinds, error in runs(root, scope, left_out, states):
         for name in names:
             yield Found(prefix + name, name, folder, kinds.get(name, FileKind.FILE), error)
 
 
-def runs(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) -> Iterator[Run]:
+def runs(
+    root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None, states: States | None = None
+) -> Iterator[Run]:
     """Yield everything of `scope` below the open folder `root` (which stays open), a folder before its entries, by name.
 
-    At the top, skip RefNet's own hidden entries. What the rules of `scope` leave out is counted in `left_out`. It makes
+    At the top, skip work folders of restores (`scope.own`). What the rules of `scope` leave out is counted in `left_out`. It makes
     no object of an entry but its name, as a million of them are compared with the last backup.
+
+    states: receives the state of each folder; one that is in it under its path, unless it is `root`, is not read again.
     """
-    reader = _Reader(scope, LeftOut() if left_out is None else left_out, os.fstat(root).st_dev)
+    reader = _Reader(scope, LeftOut() if left_out is None else left_out, root, states)
     levels = [reader.top(root)]
     try:
         while levels:
@@ -84,18 +116,82 @@ def runs(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) 
             os.close(level.folder)
 
 
+def is_young(ctime_ns: int, now: int) -> bool:
+    """Return whether what changed at `ctime_ns` may have changed again before `now` without another time."""
+    tick = _TICK_NS if ctime_ns % 1_000_000_000 else COARSE_TICK_NS
+    return now - ctime_ns < tick
+
+
+class Descent:
+    """Opens folders below the open folder `root` one by one; the last one and those above it stay open."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._open: list[tuple[str, int]] = []
+
+    def at(self, path: str) -> int:
+        """Return a descriptor of the folder `path`, valid until the next call."""
+        if self._open and self._open[-1][0] == path:
+            return self._open[-1][1]
+        while self._open and not path.startswith(f"{self._open[-1][0]}/"):
+            if self._open[-1][0] == path:
+                return self._open[-1][1]
+            os.close(self._open.pop()[1])
+        if path == ".":
+            return self._root
+        begun = self._open[-1][0] if self._open else ""
+        folder = self._open[-1][1] if self._open else self._root
+        for part in path[len(begun) :].lstrip("/").split("/"):
+            folder = os.open(part, OPEN_FOLDER, dir_fd=folder)
+            begun = f"{begun}/{part}" if begun else part
+            self._open.append((begun, folder))
+        return folder
+
+    def close(self) -> None:
+        """Close every folder except the root."""
+        while self._open:
+            os.close(self._open.pop()[1])
+
+
+def changed_folders(root: int, states: States) -> tuple[list[str], list[str]]:
+    """Return the folders of `states` that changed since they were read, and those that may have, within a clock tick.
+
+    What is gone is removed from `states`.
+    """
+    changed, young, descent = [], [], Descent(root)
+    try:
+        for path, before in list(states.items()):
+            try:
+                now = State.of(descent.at(path))
+            except OSError:  # it was moved or removed, or is closed by now
+                del states[path]
+                continue
+            if now[:-1] != before[:-1]:
+                changed.append(path)
+            elif is_young(before.ctime_ns, before.read_ns):
+                young.append(path)
+    finally:
+        descent.close()
+    return changed, young
+
+
 class _Reader:
     """Reads folders, without what a scope leaves out."""
 
-    def __init__(self, scope: Scope, left_out: LeftOut, device: int) -> None:
+    def __init__(self, scope: Scope, left_out: LeftOut, root: int, states: States | None) -> None:
         self._only = scope.only
-        self._device = device if scope.one_file_system else None
+        self._prefix = scope.prefix
+        self._own = () if scope.prefix else scope.own
+        self._states = states
+        self._device = os.fstat(root).st_dev if scope.one_file_system else None
         self._leaves_out = scope.leaves_out
         self._left_out = left_out
 
     def top(self, root: int) -> _Level:
+        if self._states is not None:
+            self._states[self._prefix.rstrip("/") or "."] = State.of(root)
         names, kinds = _read(root)
-        names = [name for name in names if not name.startswith(HIDDEN_PREFIX)]
+        names = [name for name in names if name not in self._own]
         if self._only is None:
             names = self._kept(names, kinds, root, "")
         else:
@@ -110,6 +206,9 @@ class _Reader:
                 self._left_out.mounts.append(prefix + name)
                 os.close(descriptor)
                 return
+            if self._states is not None and not self._is_new(f"{self._prefix}{prefix}{name}", descriptor):
+                os.close(descriptor)
+                return
             names, kinds = _read(descriptor)
             prefix = f"{prefix}{name}/"
             names = self._kept(names, kinds, descriptor, prefix)
@@ -117,6 +216,15 @@ class _Reader:
             os.close(descriptor)
             raise
         yield _Level(descriptor, prefix, kinds, _split(names, kinds))
+
+    def _is_new(self, path: str, folder: int) -> bool:
+        """Record the state of an open folder; return False if it was read under this path."""
+        states = self._states or {}
+        state, before = State.of(folder), states.get(path)
+        if before and before[:2] == state[:2]:
+            return False
+        states[path] = state
+        return True
 
     def _kept(
         self, names: list[str], kinds: dict[str, FileKind | None], folder: int, prefix: str
