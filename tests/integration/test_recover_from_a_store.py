@@ -13,8 +13,9 @@ from tests.command import Command
 from tests.documents import ROOT, blocks
 from tests.seaweed import LOCKED, REGION, Seaweed
 
+from refnet.actions import recover as recovery
 from refnet.actions.fetch import Request
-from refnet.cli import fetch, recovery_key
+from refnet.cli import fetch, recover, recovery_key
 from refnet.cli.options import Place
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.bucket import BucketError, Kind
@@ -101,8 +102,46 @@ def test_what_was_removed_there_is_said_once(lost: Lost, tmp_path: Path) -> None
     planned = lost.machine("gap")(
         "recover", "--from", f"file://{tmp_path}/nas", "--signer", lost.signer, "--plan"
     )
-    assert planned.code == 0
+    assert planned.code == 4
     assert planned.err.count("missing: number 1") == 1
+
+
+def test_a_store_that_was_rolled_back_ends_a_recovery_with_4_and_its_last_line(
+    lost: Lost, tmp_path: Path
+) -> None:
+    shutil.copytree(lost.folder / "nas", tmp_path / "nas")
+    next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
+    asked = ("recover", "--store", f"file://{tmp_path}/nas", "--signer", lost.signer)
+    own = {"REFNET_VAULT_DIR": str(tmp_path / "vault")}
+
+    done = lost.machine("rolled")(*asked, "--only", "vault", "--force", **own)
+    told = lost.machine("rolled")(*asked, "--only", "vault", "--force", "--json", **own)
+
+    assert (done.code, told.code) == (4, 4)
+    assert done.out.splitlines()[-1].startswith("alarm: ")
+    assert "missing: number 1" in done.out.splitlines()[-1]
+    assert (tmp_path / "vault" / "a.md").read_text() == NOTE
+    assert ["missing: number 1" in one for one in told.json["gaps"]] == [True]
+
+
+def test_a_store_that_was_rolled_back_is_asked_about_at_a_terminal(
+    lost: Lost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(lost.folder / "nas", tmp_path / "nas")
+    next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
+    asked: list[str] = []
+    monkeypatch.setattr(recover, "at_terminal", lambda: True)
+    monkeypatch.setattr(recover, "confirm", lambda question, **_: asked.append(question))
+    for name, value in lost.machine("typed")._environment({}).items():
+        monkeypatch.setenv(name, value)
+    place = Place(store=f"file://{tmp_path}/nas", signer=[lost.signer])
+
+    for ask in (True, False):  # --plan and --force ask nothing
+        recover._open(recovery.Request(), place, ask=ask)
+
+    assert len(asked) == 1
+    assert "missing: number 1" in asked[0]
+    assert asked[0].endswith("Recover from what is there?")
 
 
 def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(

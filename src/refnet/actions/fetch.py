@@ -31,6 +31,8 @@ from refnet.recovery.stores.remote import Contents, RemoteStore
 from refnet.recovery.stores.remote_settings import SettingsCopy
 from refnet.recovery.stores.settings_copies import SOON_AFTER
 
+_ALARM = "alarm: "
+
 
 @dataclass(frozen=True)
 class Request:
@@ -51,8 +53,16 @@ class Found:
     candidates: Mapping[SourceName, tuple[Copy, ...]]
     #: What is there and not used, and what was removed there, a sentence each.
     notes: tuple[str, ...]
+    #: What somebody removed, replaced or put back there, a sentence each.
+    gaps: tuple[str, ...] = ()
     #: The largest number of an artifact of each source there.
     numbers: Mapping[SourceName, int] = field(default_factory=dict)
+
+    @property
+    def alarm(self) -> str:
+        """Return what a recovery asks about first and says last; "" if nothing is missing there."""
+        said = (one.removeprefix(_ALARM) for one in self.notes if one.startswith(_ALARM))
+        return next(said, "") if self.gaps else ""
 
     @property
     def chosen(self) -> tuple[Copy, ...]:
@@ -101,7 +111,8 @@ def find(context: Context, store: RemoteStore, request: Request) -> Found:
     numbers: dict[SourceName, int] = {}
     for copy in contents.copies:
         numbers[copy.source] = max(copy.manifest.number or 0, numbers.get(copy.source, 0))
-    return Found(store, candidates, (*notes, *_notes(store, contents, chosen)), numbers)
+    gaps = tuple(one.why for one in contents.gaps)
+    return Found(store, candidates, (*notes, *_notes(store, contents, chosen)), gaps, numbers)
 
 
 def plan(context: Context, found: Found) -> Iterator[Fetched]:
@@ -283,7 +294,7 @@ def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> It
     if contents.gaps:
         whys = formatting.some([one.why for one in contents.gaps], 3)
         other = ", or the recovery key does not open them" if sealed else ""
-        yield f"alarm: {store.shown}: {whys}: somebody removed or replaced copies there{other}"
+        yield f"{_ALARM}{store.shown}: {whys}: somebody removed or replaced copies there{other}"
     sent = {str(copy.source): copy.document.sent for copy in chosen}
     newer = [one for one in sealed if _is_newer(one, sent)]
     if newer:

@@ -115,6 +115,7 @@ def to_json(found: Found, fetched: Iterable[Fetched]) -> dict[str, object]:
         "store": found.store.shown,
         "copies": [one.to_json() for one in fetched],
         "notes": list(found.notes),
+        "gaps": list(found.gaps),
     }
 
 

@@ -18,7 +18,7 @@ EXITS = {
     Exit.FAILED: "failed, or a backup that waits for `refnet accept`: it is SHRUNK, or its source has objects that cannot be restored",
     Exit.USAGE: "wrong usage or settings",
     Exit.UNVERIFIED: "could not verify: `verify`, `drill`, the proof of a `backup` (not with `prove.required = false`); or no artifact to verify",
-    Exit.DAMAGED: "damaged, or differs",
+    Exit.DAMAGED: "damaged, or differs; a recovery from a remote store that was rolled back",
     Exit.LOCKED: "locked by another run",
     Exit.CONFIRM: "confirmation needed: something live would be replaced or deleted, and stdin is not a terminal",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,15 @@ from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES, choice
-from refnet.cli.context import confirm, current_settings, ends_at_plan, permit_run, print_json, warn
+from refnet.cli.context import (
+    at_terminal,
+    confirm,
+    current_settings,
+    ends_at_plan,
+    permit_run,
+    print_json,
+    warn,
+)
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
@@ -87,6 +95,7 @@ def recover(
     folder first.
     """
     fetched: Sequence[Fetched] = ()
+    found: Found | None = None
     first = Stage(origin) if origin and origin in {*Stage} else None
     place = place if origin is None or first else _with_store(place, origin)
     sealed = current_settings(own=False).encryption_local
@@ -95,14 +104,15 @@ def recover(
     left_out = frozenset(str(ALIASES.get(one, one)) for one in skip or ())
     asked = Request(at, first, only, from_database, run_restored, role_powers, skip=left_out)
     if place.is_remote or sealed:
-        fetched, asked = _fetch(asked, place, plan=plan, as_json=as_json)
+        here, found = _open(asked, place, ask=not (plan or force))
+        fetched, asked = _fetch(asked, here, found, plan=plan, as_json=as_json)
     else:
         place.check()
     recovery = Recovery(asked, warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
     if ends_at_plan(planned, text, plan=plan, as_json=as_json):
-        raise typer.Exit(worst(one.code for one in planned.problems))
+        raise typer.Exit(worst((*(one.code for one in planned.problems), _alarmed(found))))
     _need_folder(planned)
     replaced = recovery.replaced()
     if replaced:
@@ -110,16 +120,32 @@ def recover(
     done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
     if fetched and done.exit is Exit.DONE and recovery.clear() and not as_json:
         say("what was fetched is removed: it was not encrypted")
-    _print_done(done, recovery, fetched, as_json=as_json)
-    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched))))
-
-
-def _print_done(done: Recovered, recovery: Recovery, fetched: Sequence[Fetched], *, as_json: bool) -> None:
+    brought: dict[str, Any] = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
+    if found:
+        brought["gaps"] = [*found.gaps]
     if as_json:
-        brought = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
         print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
     else:
         _print_end(done, recovery.clock.now())
+        if found and found.alarm:
+            say(f"alarm: {formatting.plain(found.alarm)}")
+    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched), _alarmed(found))))
+
+
+def _alarmed(found: Found | None) -> Exit:
+    """Return the exit code for what somebody removed, replaced or put back in the store that is recovered from."""
+    return Exit.DAMAGED if found and found.gaps else Exit.DONE
+
+
+def _open(asked: Request, place: options.Place, *, ask: bool) -> tuple[Context, Found]:
+    """Return the context, and what the store of `place` has for the recovery; ask at a terminal where somebody changed it."""
+    from refnet.actions import fetch as action  # takes long to load
+    from refnet.cli import fetch
+
+    here, found = fetch.opened(place, action.Request(at=asked.at, from_database=asked.from_database))
+    if found.alarm and ask and at_terminal():
+        confirm(f"{formatting.plain(found.alarm)}. Recover from what is there?", force=False)
+    return here, found
 
 
 def _with_store(place: options.Place, origin: str) -> options.Place:
@@ -129,7 +155,7 @@ def _with_store(place: options.Place, origin: str) -> options.Place:
 
 
 def _fetch(
-    asked: Request, place: options.Place, *, plan: bool, as_json: bool
+    asked: Request, here: Context, found: Found, *, plan: bool, as_json: bool
 ) -> tuple[Sequence[Fetched], Request]:
     """Bring the copies of the set into the backup folder, with the settings that were sent with them.
 
@@ -140,7 +166,6 @@ def _fetch(
     from refnet.actions import fetch as action  # takes long to load
     from refnet.cli import fetch
 
-    here, found = fetch.opened(place, action.Request(at=asked.at, from_database=asked.from_database))
     folder = here.local.root if here.settings.encryption_local else None
     if not folder:
         os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
@@ -181,7 +206,7 @@ def _end_at_fetch(
             print(
                 f"problem: {source} is not restored: no settings name it, nor those that were sent with the copies"
             )
-    raise typer.Exit(Exit.FAILED if unknown else Exit.DONE)
+    raise typer.Exit(worst((Exit.FAILED if unknown else Exit.DONE, _alarmed(found))))
 
 
 def _need_folder(planned: Planned) -> None:
