@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
             moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, protected, schedule, allowed,
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, previous_kept.all_recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, previous_kept.half_made(settings), wiring.gone(settings),
+            _stale_pages(settings),
         )  # fmt: skip
 
     return read
@@ -64,6 +66,16 @@ def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:
     except RefnetError as error:
         return StoreState(own.name, frozenset(sources), trouble=error)
     return StoreState(own.name, frozenset(sources), found.copies, found.gaps, found.unlisted)
+
+
+def _stale_pages(settings: Settings) -> tuple[str, ...]:
+    if not settings.encryption_recipients:
+        return ()
+    from refnet.actions.keys import stale_pages  # what opens copies takes long to load
+
+    with suppress(RefnetError):  # `refnet check` names what is wrong with the keys
+        return tuple(stale_pages(settings))
+    return ()
 
 
 def _bare(settings: Settings, entries: Iterable[Entry], now: datetime) -> tuple[str, ...]:

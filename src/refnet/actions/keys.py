@@ -17,10 +17,11 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.actions.context import Context
-from refnet.actions.recovery_page import RecoveryPage
+from refnet.actions.recovery_page import RecoveryPage, url
 from refnet.errors import Exit, RefnetError
 from refnet.files import NEW_FILE, explain, explained, write_all
 from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.formatting import some
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.recovery.sealing.sshsig import Signer
 from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent
@@ -121,8 +122,10 @@ def make(context: Context, planned: Making) -> Making:
         if file and handle is not None:
             with explained(file):
                 write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
-        if not planned.key:
-            history_file(settings).add(KeyEvent(now, Event.MADE, page.recipient, planned.replaces))
+        event = Event.PAGE if planned.key else Event.MADE
+        history_file(settings).add(
+            KeyEvent(now, event, page.recipient, planned.replaces, tuple(map(url, stores)))
+        )
     return replace(done, page=page)
 
 
@@ -174,6 +177,20 @@ class KeyState:
             "checked": utc(self.checked.at) if self.checked else None,
             "replaced": [{"by": one.recipient, "at": utc(one.at)} for one in self.replaced_by],
         }
+
+
+def stale_pages(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the stores on the newest page of each key in use; nothing of pages made before this was recorded."""
+    history, wanted = history_file(settings).read(), set(map(url, settings.every_store.values()))
+    for one in settings.encryption_recipients:
+        known = history.on_page(one)
+        if known is None or wanted == {*known}:
+            continue
+        lacks, old = sorted(wanted - {*known}), sorted({*known} - wanted)
+        said = [f"lacks {some(lacks, 3)}"] * bool(lacks) + [
+            f"names {some(old, 3)}, which is not used"
+        ] * bool(old)
+        yield f"the page of {one} {' and '.join(said)}"
 
 
 def states(settings: Settings, keys: Iterable[str]) -> tuple[KeyState, ...]:
@@ -235,6 +252,8 @@ def check_keys(settings: Settings) -> Iterator[Line]:
             act()
         except RefnetError as error:
             yield error_line(what, error)
+    for stale in stale_pages(settings):
+        yield warning("recovery page", stale, "Make it again: `refnet key page`; destroy the old one.")
     for one in states(settings, settings.encryption_recipients):
         if one.checked:
             yield ok("recovery key", f"{one.recipient}: checked {one.checked.at:%Y-%m-%d}")

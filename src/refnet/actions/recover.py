@@ -17,7 +17,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.context import own_home
 from refnet.actions.live import Live
-from refnet.actions.recovery_settings import Command, Setup, Start
+from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
@@ -108,6 +108,8 @@ class Planned:
         if folder is None:
             return "unknown: set REFNET_CONFIG_DIR"
         origin = f" ({self.setup.origin})" if source == SourceName.CONFIG and self.setup.origin else ""
+        if source == SourceName.OBSIDIAN and self.setup.vault_by_manifest:
+            origin = f" ({BY_MANIFEST})"
         return f"{show(str(folder), 1000)}{origin}"
 
     def to_json(self) -> dict[str, Any]:

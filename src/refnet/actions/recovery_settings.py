@@ -84,6 +84,8 @@ class Setup:
     notes: tuple[str, ...] = ()
     #: The folders that the set writes: a program in one of them is out of the backup, whatever settings name it.
     folders: tuple[Path, ...] = ()
+    #: No setting names the vault, so it goes to the folder that it was backed up from.
+    vault_by_manifest: bool = False
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -123,10 +125,10 @@ class Setup:
             own = self.settings.of(source).path
             return own and _checked(source, own, self.own and self._from_file(f"folders.{source}.path"))
         if source == SourceName.OBSIDIAN:
-            said_by_backup = self.own and self._from_file("vault_dir")
+            said_by_backup = self.vault_by_manifest or (self.own and self._from_file("vault_dir"))
             return _checked(source, self.settings.vault_dir, said_by_backup)
         folder = self.settings.config_dir
-        return folder and _checked(source, folder, self.origin in {_BY_MANIFEST, _BY_COPY})
+        return folder and _checked(source, folder, self.origin in {BY_MANIFEST, _BY_COPY})
 
     def services(self, stage: Stage) -> tuple[str, ...]:
         """Return the services that `stage` starts."""
@@ -155,7 +157,7 @@ class Setup:
 
 
 #: What says where the configuration goes, where nobody set it.
-_BY_MANIFEST = "the folder that it was backed up from"
+BY_MANIFEST = "the folder that it was backed up from"
 _BY_COPY = "the settings beside the artifacts"
 _KEYS = {
     Stage.CONFIG: "recover.storage",
@@ -215,6 +217,9 @@ def setup(
             target, origin = settings.config_dir, _BY_COPY
     if target:
         settings = replace(settings, config_dir=target)
+    if vault := _vault_by_manifest(settings, entries):
+        settings = replace(settings, vault_dir=vault)
+    notes = (*notes, *_elsewhere(settings, entries))
     folders = _folders(settings, entries)
     is_own = settings.file is not None and (
         is_copy or is_in(settings.file, folders) or _came_back(settings, settings.file, target, entry)
@@ -230,7 +235,22 @@ def setup(
                 if is_postgres
                 else replace(settings, prove_bin_dir=None)
             )
-    return Setup(with_clusters(settings, _seen(settings, entries)), origin, is_own, notes, folders)
+    full = with_clusters(settings, _seen(settings, entries))
+    return Setup(full, origin, is_own, notes, folders, vault_by_manifest=vault is not None)
+
+
+def _vault_by_manifest(settings: Settings, entries: Mapping[SourceName, Entry]) -> Path | None:
+    """Return the folder that the vault was backed up from, where no setting names another."""
+    return None if "vault_dir" in settings.origins else _recorded(entries.get(SourceName.OBSIDIAN))
+
+
+def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Iterator[str]:
+    """Yield a warning for each folder that goes elsewhere than where it was backed up from."""
+    for source, entry in entries.items():
+        known = source in wiring.known(settings) and source.kind is Kind.FOLDER
+        target, recorded = settings.of(source).path if known else None, _recorded(entry)
+        if target and recorded and target.resolve() != recorded.resolve():
+            yield f"{source} goes to {show(str(target))}; it was backed up from {show(str(recorded))}"
 
 
 def _programs(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -297,7 +317,7 @@ def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, s
     if settings.config_dir and not said.startswith(BY_COMPOSE_FILE):
         return settings.config_dir, said
     if recorded := _recorded(entry):
-        return recorded, _BY_MANIFEST
+        return recorded, BY_MANIFEST
     return settings.config_dir, said
 
 

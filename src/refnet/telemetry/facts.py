@@ -19,6 +19,7 @@ from refnet.recovery.model.monitoring import (
     watch_gone,
     watch_half_made,
     watch_others,
+    watch_pages,
     watch_previous,
     watch_store,
 )
@@ -63,6 +64,8 @@ class Facts:
     half_made: tuple[HalfMade, ...] = ()
     #: The databases of clusters that their servers no longer have.
     gone: frozenset[SourceName] = frozenset()
+    #: What is wrong with the recovery pages, a sentence each.
+    stale_pages: tuple[str, ...] = ()
 
     @cached_property
     def own(self) -> Catalog:
@@ -109,7 +112,15 @@ class Facts:
             *watch_half_made([one for one in self.half_made if one.source in names], self.now),
             *(check for checks in others for check in checks),
             *watch_copies(self.own_stores, self.own, self.limits, self.now, only),
-            *(() if only else (*watch_checks(self.store_checks, self.now), *watch_bare(self.bare))),
+            *(
+                ()
+                if only
+                else (
+                    *watch_checks(self.store_checks, self.now),
+                    *watch_bare(self.bare),
+                    *watch_pages(self.stale_pages),
+                )
+            ),
             *store,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,11 +12,13 @@ from refnet import wiring
 from refnet.actions import keys
 from refnet.actions.check_result import State
 from refnet.actions.context import Context
+from refnet.actions.facts import facts_of
 from refnet.actions.key_check import check_key
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings, StoreSettings
 
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 NAS = {"nas": StoreSettings.from_url("file:///mnt/nas")}
 
 
@@ -64,7 +67,43 @@ def test_a_page_is_made_again_for_a_key_that_the_user_has(context, tmp_path):
     assert (done.files, done.recipients_after) == ((), ())
     assert done.page.sections[:3] == made.page.sections[:3]
     assert "recovery_key" not in done.to_json()
-    assert len(keys.history_file(context.settings).read().events) == 1
+    events = keys.history_file(context.settings).read().events
+    assert [one.event for one in events] == ["made", "page"]
+
+
+def test_a_page_is_stale_once_a_store_or_the_encryption_of_the_backup_folder_changes(context, tmp_path):
+    made = keys.make(context, keys.plan_new(context, tmp_path / "page.txt"))
+    settings = with_recipients(context, made.page.recipient).settings
+    moved = replace(settings, stores={"nas": StoreSettings.from_url("file:///mnt/other")})
+    local = replace(settings, encryption_local=True, backup_dir=tmp_path)
+
+    def wrong(now):
+        lines = [one for one in keys.check_keys(now) if one.what == "recovery page"]
+        assert all(one.state is State.WARNING for one in lines)
+        return [one.says.removeprefix(f"the page of {made.page.recipient} ") for one in lines]
+
+    assert wrong(settings) == []
+    assert wrong(moved) == ["lacks file:///mnt/other and names file:///mnt/nas, which is not used"]
+    assert wrong(local) == [f"lacks file://{tmp_path}/encrypted"]
+    watched = facts_of(moved, lambda: NOW)(None).checks()
+    assert [one.says for one in watched if one.what == "recovery page"] == [
+        (
+            f"the page of {made.page.recipient} lacks file:///mnt/other and names file:///mnt/nas, which is not used:"
+            " make it again: `refnet key page`"
+        )
+    ]
+    here = Context(moved)
+    keys.make(here, replace(keys.plan_page(here, tmp_path / "again.txt"), key=made.page.key))
+    assert wrong(moved) == []
+
+
+def test_of_a_page_from_before_its_stores_were_recorded_nothing_is_said(context):
+    made = keys.make(context, keys.plan_new(context, None))
+    file = keys.history_file(context.settings)
+    line = json.loads(file.path.read_text())
+    del line["stores"]
+    file.path.write_text(json.dumps(line) + "\n")
+    assert list(keys.stale_pages(with_recipients(context, made.page.recipient).settings)) == []
 
 
 def test_a_page_overwrites_nothing(context, tmp_path):

@@ -169,3 +169,26 @@ def test_settings_that_cannot_be_used_are_a_note_and_the_recovery_goes_on(lost, 
 
     assert found.settings.file is None
     assert "the settings in the backup folder cannot be used" in found.notes[0]
+
+
+def test_a_vault_that_no_setting_names_goes_back_to_where_it_was_backed_up_from(lost):
+    store, entries = lost
+    settings_copies.remove(store)
+    (old,) = entries.values()
+    moved = Entry(replace(old.manifest, details={"folder": "/srv/my notes"}))
+
+    found = setup(store, {SourceName.OBSIDIAN: moved})
+    assert (found.folder(SourceName.OBSIDIAN), found.notes) == (Path("/srv/my notes"), ())
+
+    system = Entry(replace(old.manifest, details={"folder": "/usr/share/notes"}))
+    with pytest.raises(recovery_settings.RefnetError, match="is not restored to /usr/share/notes"):
+        setup(store, {SourceName.OBSIDIAN: system}).folder(SourceName.OBSIDIAN)
+
+
+def test_a_folder_that_goes_elsewhere_than_where_it_was_backed_up_from_is_a_warning(lost):
+    store, entries = lost
+    (old,) = entries.values()
+    moved = Entry(replace(old.manifest, details={"folder": "/srv/my notes"}))
+    assert setup(store, {SourceName.OBSIDIAN: moved}).notes == (
+        "obsidian goes to /srv/notes; it was backed up from /srv/my notes",
+    )

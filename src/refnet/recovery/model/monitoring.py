@@ -203,6 +203,12 @@ def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
     return (Check(None, "not encrypted", Status.WARNING, says),)
 
 
+def watch_pages(stale: Iterable[str]) -> tuple[Check, ...]:
+    """Warn of recovery pages that do not name the stores in use: after a loss, nothing else does."""
+    hint = "make it again: `refnet key page`"
+    return tuple(Check(None, "recovery page", Status.WARNING, f"{one}: {hint}") for one in stale)
+
+
 def another_store(trouble: RefnetError) -> Check:
     """Return the only check of a backup folder that is not the store of earlier runs."""
     return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")

@@ -22,6 +22,7 @@ from refnet.recovery.stores.disk import append_lines
 
 #: The largest history that is read, in bytes: 5,000 lines.
 _LARGEST = 1 << 20
+_LARGEST_LINE = 64 << 10
 
 
 class Event(StrEnum):
@@ -29,6 +30,8 @@ class Event(StrEnum):
 
     #: The key was made, and its recovery page was written or printed.
     MADE = "made"
+    #: Its page was made again.
+    PAGE = "page"
     #: The key was typed in, and is one of the recipients.
     CHECKED = "checked"
 
@@ -43,6 +46,8 @@ class KeyEvent:
     recipient: str
     #: The recipient whose key a new one replaces; "": none.
     replaces: str = ""
+    #: The URLs of the stores on the page that was made; None: that is not known.
+    stores: tuple[str, ...] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"at": utc(self.at)})
@@ -50,7 +55,9 @@ class KeyEvent:
     @classmethod
     def from_json(cls, line: bytes) -> Self:
         """Read a line; ValueError if it is malformed."""
-        return cls(**_LINE(checked.document(line, 4096)))
+        values = _LINE(checked.document(line, _LARGEST_LINE))
+        stores = values.get("stores")
+        return cls(**values | {"stores": None if stores is None else tuple(stores)})
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,11 @@ class KeyHistory:
         return next(
             (one for one in self.events if one.event is Event.MADE and one.recipient == recipient), None
         )
+
+    def on_page(self, recipient: str) -> tuple[str, ...] | None:
+        """Return the URLs of the stores on the newest page of the key of `recipient`; None: that is not known."""
+        pages = [one for one in self.events if one.event is not Event.CHECKED and one.recipient == recipient]
+        return pages[-1].stores if pages else None
 
     def checked(self, recipient: str) -> KeyEvent | None:
         """Return when the key of `recipient` was checked last; None: never."""
@@ -126,6 +138,9 @@ _LINE = checked.record(
         "event": checked.member(Event),
         "recipient": checked.text(100, like="age1[a-z0-9]+"),
     },
-    {"replaces": _RECIPIENT},
+    {
+        "replaces": _RECIPIENT,
+        "stores": checked.or_none(checked.each(checked.text(4096, errors="strict"), 1000)),
+    },
     more=True,
 )
