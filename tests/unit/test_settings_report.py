@@ -31,7 +31,7 @@ restore_url = "postgresql://w:hunter2@main/postgres"
 [folders.notes]
 path = "/srv/notes"
 """
-_URLS = ("databases.shop.", "databases.shop.restore_", "clusters.main.", "clusters.main.restore_")
+URLS = ("databases.shop.", "databases.shop.restore_", "clusters.main.", "clusters.main.restore_")
 
 
 def examined(folder: Path, text: str = "", **environment: str) -> Examined:
@@ -63,7 +63,7 @@ def test_every_setting_has_a_description_in_one_sentence_or_more(tmp_path: Path)
 def test_no_secret_is_shown_whatever_is_set(tmp_path: Path) -> None:
     found = with_every_secret(tmp_path)
     secret = {key for key, field in all_keys(found.settings.named).items() if field.metadata["secret"]}
-    assert secret == {*SECRETS, *(f"{one}url" for one in _URLS)}  # a new one belongs here
+    assert secret == {*SECRETS, *(f"{one}url" for one in URLS)}  # a new one belongs here
     listed: Any = [one.to_json() for one in report(found)]
     assert "hunter2" not in str(listed)
     assert {one["key"] for one in listed if one["value"] == "(hidden)"} == secret

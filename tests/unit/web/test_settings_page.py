@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 from tests.dashboard import browser
-from tests.unit.test_settings_report import SECRETS, examined, with_every_secret
+from tests.unit.test_settings_report import SECRETS, URLS, examined, with_every_secret
 
 from refnet.actions.context import examine_settings
 from refnet.settings import keys, variable
@@ -37,7 +37,7 @@ def test_every_setting_is_shown_and_no_secret(client: TestClient) -> None:
     said = client.get("/settings")
     assert said.status_code == 200
     assert "hunter2" not in said.text
-    assert said.text.count("(hidden)") == len(SECRETS) + 2  # a database and a cluster with a URL of their own
+    assert said.text.count("(hidden)") == len(SECRETS) + len(URLS)  # those of a database and a cluster
     for key in keys():
         assert f"<code>{key}</code>" in said.text
     assert "<code>databases.shop.url</code>" in said.text
