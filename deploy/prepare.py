@@ -83,6 +83,7 @@ def publish_clone(clone: Folder) -> None:
             f"{HERE} does not belong to root alone: who can write it could run programs as root",
             f"Clone as root, or give it to root: chown -R root: {HERE} && chmod go-w {HERE}",
         )
+    os.fchmod(clone.handle, 0o755)  # the service backup mounts it
     with handles.opened("compose.yaml", handles.FILE, clone.handle) as file:
         handles.publish_one(file, HERE / "compose.yaml")
     for name in ("deploy", "monitoring"):

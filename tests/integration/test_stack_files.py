@@ -243,6 +243,7 @@ def test_a_clone_made_with_a_strict_umask_can_be_read_by_the_containers(clone: P
         path.chmod(0o700 if path.is_dir() else path.stat().st_mode & 0o700)
     done = prepare()
     assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE(clone.stat().st_mode) == 0o755
     mounted = [path for top in ("deploy", "monitoring") for path in (clone / top).rglob("*")]
     assert len(mounted) > 15
     for path in (*mounted, clone / "compose.yaml", clone / "refnet.toml"):
