@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -159,7 +159,12 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
     schedule = Schedule.of(settings)
     drill = schedule.interval(TaskName.DRILL)
     return {
-        name: Limits(schedule.interval(name), drill, settings.of(name).min_bytes or 0)
+        name: Limits(
+            schedule.interval(name),
+            drill,
+            settings.of(name).min_bytes or 0,
+            timedelta(days=settings.of(name).prove_every or 0) or None,
+        )
         for name in known(settings)
     }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,109 @@ def test_a_reader_that_skips_pages_publishes_nothing(
     with pytest.raises(RefnetError, match=r"public\.papers has 20,000 rows on the server") as failed:
         parallel_dump.dump(live.target, io.BytesIO(), Workers(wheel, 2))
     assert failed.value.code is Exit.DAMAGED
+
+
+@pytest.mark.parametrize("table", _MARKERS)
+@pytest.mark.parametrize("fault", [RowFault.CHANGED, RowFault.SWAPPED])
+def test_a_changed_row_is_damage_where_the_server_digested_it(
+    refnet: Command, live: Live, short_folder: Path, table: str, fault: RowFault
+) -> None:
+    marker, _, every = _MARKERS[table]
+    folder = short_folder / f"wire-{fault.value}-{table[-9:]}"
+    folder.mkdir(exist_ok=True)
+    with row_proxy(folder, _socket(live), fault, marker, every) as proxy:
+        made = _through(refnet, live, folder)("backup", "database")
+        assert made.code == 4, made.out + made.err
+        assert f"rows of the source: the rows of {table} are not those" in made.out
+        assert proxy.damaged == 2 * 4
+        counted = _through(refnet, live, folder)("backup", "database", REFNET_PROVE_SOURCE="count")
+    counted.succeeds()  # the numbers are right
+    listed = refnet("list", "--json").json["artifacts"]
+    assert [one["state"] for one in listed] == ["damaged", "damaged", "proven"]
+    assert [one["compared"] for one in listed] == ["counted"] * 3  # no proof compared a digest
+
+
+def test_what_the_server_digested_is_compared_by_each_later_proof(refnet: Command, live: Live) -> None:
+    live.run(
+        """CREATE TYPE mood AS ENUM ('happy', 'sad');
+        CREATE TABLE odd (id int, m mood, j jsonb, t text, p point, "a,""b" numeric[]);
+        INSERT INTO odd SELECT i, 'sad', '{"a": 1.0}', 'A', '(1,2)', '{1.0, NULL}' FROM generate_series(1, 9) i;
+        CREATE TABLE made (id int, twice int GENERATED ALWAYS AS (id * 2) STORED);
+        INSERT INTO made SELECT generate_series(1, 9);
+        CREATE TABLE nothing ();
+        INSERT INTO nothing SELECT FROM generate_series(1, 9)"""
+    )
+    refnet("backup", "database", REFNET_PROVE_SOURCE="digest").succeeds()
+    with gzip.open(refnet.artifact()) as text:
+        index = b"".join(
+            line[len(b"-- refnet-index ") : -1] for line in text if line.startswith(b"-- refnet-index ")
+        )
+    tables = {table["name"]: table for table in json.loads(index)["tables"]}
+    assert {name: table.get("source", "").partition(":")[0] for name, table in tables.items()} == {
+        **dict.fromkeys(("papers", "citations", "summaries", "made"), "record"),
+        "odd": "text",
+        "nothing": "",
+    }
+    assert tables["made"]["generated"].startswith("text:")
+    (verified,) = refnet("verify", refnet.artifact().name, "--json").json["results"]
+    found = {one["what"]: one["outcome"] for one in verified["findings"]}
+    assert found["rows of the source"] == "passed"
+
+
+def test_what_a_restore_computes_otherwise_is_named_beside_the_proof(refnet: Command, live: Live) -> None:
+    live.run(
+        """CREATE FUNCTION half(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
+        CREATE TABLE made (id int, halved int GENERATED ALWAYS AS (half(id)) STORED);
+        INSERT INTO made SELECT generate_series(1, 9);
+        CREATE OR REPLACE FUNCTION half(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 3';
+        CREATE MATERIALIZED VIEW stale AS SELECT id FROM papers;
+        CREATE MATERIALIZED VIEW moved AS SELECT max(id) FROM summaries;
+        CREATE MATERIALIZED VIEW fresh AS SELECT id FROM summaries;
+        DELETE FROM summaries WHERE id = 100;
+        INSERT INTO papers VALUES (20001, 'new')"""
+    )
+    findings = {
+        "stored generated columns of public.made": "the source has other values than their expressions give now",
+        "materialized view public.counted": "a restore gives it other values in its 1 rows than the source has",
+        "materialized view public.fresh": "a restore gives it 99 rows, and the source has 100",
+        "materialized view public.moved": "a restore gives it other values in its 1 rows than the source has",
+        "materialized view public.stale": "a restore gives it 20001 rows, and the source has 20000",
+    }
+    made = refnet("backup", "database", "--json").json["results"][0]
+    said = {one["what"]: one["reason"] for one in made["proof"]["findings"] if one["outcome"] != "passed"}
+    assert said == findings
+    assert made["proof"]["level"] == "proven"
+    (listed,) = refnet("list", "--json").json["artifacts"]
+    assert listed["gaps"] == [f"{what}: {reason}" for what, reason in said.items()]
+    assert "proven, but  but stored generated columns of public.made" in refnet("list").out
+    monitored = refnet("monitor", "database").out
+    assert "the newest is proven, but stored generated columns of public.made" in monitored
+    verified = refnet("verify", listed["name"])
+    verified.succeeds()
+    assert (
+        "proven, but stored generated columns of public.made and 4 more could not be verified ("
+        in verified.out
+    )
+    counted = refnet("backup", "database", "--json", REFNET_PROVE_SOURCE="count").json["results"][0]
+    assert counted["manifest"]["unchecked"] == [
+        "the stored generated columns of 1 table are not compared, as nothing was digested"
+    ]
+
+
+def test_between_two_proofs_a_backup_is_read_and_counted_and_that_is_no_alarm(refnet: Command) -> None:
+    weekly = replace(refnet, environment={"REFNET_PROVE_EVERY": "7"})
+    first, second = weekly("backup", "database"), weekly("backup", "database")
+    for made, says in (
+        (first, "proven (3 tables, 23,099 rows; digested)"),
+        (second, "intact (3 tables, 23,099 rows; counted)"),
+    ):
+        made.succeeds()
+        assert says in made.out
+    listed = weekly("list", "--json").json["artifacts"]
+    assert [(one["state"], one["compared"]) for one in listed] == [
+        ("proven", "digested"),
+        ("intact", "counted"),
+    ]
+    assert "one is proven every 7 d" in weekly("monitor", "database").out
+    assert weekly("monitor", "database").code == 0
+    assert "refnet verify" in refnet("monitor", "database").out

@@ -60,7 +60,7 @@ def test_wrong_answers_are_asked_again_and_the_right_ones_become_settings_and_a_
     assert done.code == 0, done.out
     for words in ("no PostgreSQL server answers", "does not exist", "inside", "must be like daily 02:00"):
         assert words in done.out
-    assert "proven (1 table, 10 rows)" in done.out
+    assert "proven (1 table, 10 rows; digested)" in done.out
     assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
     assert tomllib.loads(machine.file.read_text()) == {
         "database_url": machine.url,

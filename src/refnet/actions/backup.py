@@ -12,24 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet import servers, wiring
-from refnet.actions import hooks, unprotected
-from refnet.actions.accept import carried
+from refnet.actions import hooks, proving, unprotected
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
 from refnet.actions.identify import identified
-from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.errors import Exit, RefnetError, worst
 from refnet.postgres import embedded
 from refnet.postgres.session import server_version
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.artifact import SOURCE_ROWS, Entry, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.shrinking import marked
 from refnet.recovery.model.source import Proof, Source, Turn, at_once, retried
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
@@ -59,6 +56,8 @@ class Options:
     details: Mapping[str, Any] = field(default_factory=dict)
     #: Called when the moment of the artifact is fixed; returns when it may be copied.
     turn: Turn = at_once
+    #: It is proven, and the server digests every row, whatever the settings say.
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,12 @@ class Backup:
         """The proof could not run, and had to."""
         could_not = self.proof is not None and self.proof.outcome is Outcome.UNVERIFIED
         return could_not and self.must_prove
+
+    @property
+    def differs(self) -> bool:
+        """The restored rows are not those that the database digested."""
+        findings = self.proof.findings if self.proof else ()
+        return any(one.what == SOURCE_ROWS and one.outcome is Outcome.FAILED for one in findings)
 
     @property
     def exit(self) -> Exit:
@@ -317,25 +322,20 @@ def make(context: Context, source: Source, store: LocalStore, options: Options) 
 
 def _made(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
     """Make one, and prove it, in `store`, which is locked."""
-    clock = context.clock
-    publish = partial(_publish, context, source, store, options)
     if earlier := _earlier(context, source.name, store, options.since):
         return earlier
-    made = retried(publish)
-    if made.warnings:
-        made = _recorded(store, made, (_written(made, clock.now()),))
-    if not options.prove:
+    before = _known(context, store, source.name)
+    level, source = proving.comparison(context, source, before, prove=options.prove, first=options.first)
+    publish = partial(_publish, context, source, store, options)
+    known = partial(_known, context, store, source.name)
+    prove = partial(proving.prove, context, store, known=known, level=level)
+    made = prove(retried(publish))
+    if not made.differs:
         return made
-    published = clock.monotonic()
-    proof = attempt(context, store.artifact(Entry(made.manifest)), Level.PROVEN)
-    made.seconds["prove"] = clock.monotonic() - published
-    now = clock.now()
-    line = carried(_known(context, store, source.name), made.manifest, proof, now)
-    accepted = line.objects if line else ()
-    faulty = (one for one in proof.faulty if one not in accepted)
-    made = replace(made, proof=proof, unaccepted=(*made.unaccepted, *faulty))
-    lines = evidence_of(proof, now, made.seconds["prove"])
-    return _recorded(store, made, (*lines, line) if line else lines)
+    context.note(
+        f"{made.manifest.name} differs from the database and counts as damaged; it is made once more"
+    )
+    return prove(publish())
 
 
 def _seals(context: Context, store: LocalStore) -> bool:
@@ -383,13 +383,3 @@ def _publish(context: Context, source: Source, store: LocalStore, options: Optio
     seconds = {"dump": took, "publish": clock.monotonic() - dumped}
     must_prove = context.settings.prove_required and not made.partial  # some tables cannot be proven
     return Backup(manifest, None, seconds, made.warnings, unaccepted=manifest.shrunk, must_prove=must_prove)
-
-
-def _written(made: Backup, at: datetime) -> Evidence:
-    """Return the line of evidence that holds the warnings of a backup."""
-    return Evidence(at, Level.WRITTEN, Outcome.PASSED, made.seconds["dump"], reasons=made.warnings)
-
-
-def _recorded(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup:
-    """Record `lines` as evidence of the artifact."""
-    return replace(made, unrecorded=keep(store.artifact(Entry(made.manifest)), lines) or made.unrecorded)

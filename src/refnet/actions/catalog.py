@@ -77,6 +77,8 @@ class Listing:
             "age_seconds": round((self.now - entry.made).total_seconds()),
             "size": entry.manifest.size,
             "state": entry.state,
+            "compared": entry.compared or None,
+            "gaps": list(entry.gaps),
             "partial": entry.manifest.partial,
             "shrunk": entry.shrunk,
             "marks": entry.marks.to_json(),
@@ -119,6 +121,7 @@ def notes(entry: Entry, now: datetime) -> list[str]:
         found.append("dated in the future: chosen only by its name, or if there is no other")
     if entry.proven_before:
         found.append("proven before it was encrypted")
+    found += [f"but {gap}" for gap in entry.gaps]
     if entry.damaged:
         found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
     if entry.manifest.shrunk:

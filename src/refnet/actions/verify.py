@@ -157,9 +157,9 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
         found = stopped_by("the proof itself", error)
         hint = f". {error.hint}" if isinstance(error, RefnetError) else ""
         proof = Proof(level, None, (replace(found, reason=f"{found.reason}{hint}"),))
-    if proof.level is None and artifact.manifest is not None:
-        proof = replace(proof, level=Level.WRITTEN)
-    return proof
+    if artifact.manifest is None:
+        return proof
+    return replace(proof, level=proof.level or Level.WRITTEN, made=artifact.manifest.compared)
 
 
 def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = False) -> tuple[Evidence, ...]:

@@ -111,7 +111,7 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
             render.local(entry.created),
             formatting.age(moment - entry.made),
             formatting.size(entry.manifest.size),
-            entry.state,
+            f"{entry.state}, but" if entry.gaps else entry.state,
             "; ".join(notes(entry, moment)),
         )
         for entry in entries

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.acting import ActsOn
+from refnet.actions.backup import Options
 from refnet.actions.check_result import Line
 from refnet.actions.init import OWN, QUESTIONS, Draft, Question, start
 from refnet.cli import options
@@ -77,7 +78,7 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
     say(f"wrote {draft.file}")
     for name in draft.overridden():
         note(f"{name} is set in this environment and takes precedence over {draft.file}")
-    codes = [back_up(context())]
+    codes = [back_up(context(), how=Options(first=True))]
     if timers:
         try:
             install(user=os.geteuid() != 0)

@@ -144,8 +144,15 @@ def headline(proof: Proof) -> str:
     if proof.outcome is Outcome.UNVERIFIED:
         return f"could not verify{beyond or ' anything'}"
     rows = [row["rows"] for row in proof.rows if isinstance(row.get("rows"), int)]
-    counts = f" ({plural(len(rows), 'table')}, {plural(sum(rows), 'row')})" if rows else ""
+    how = f"; {proof.compared}" if proof.compared else ""
+    counts = f" ({plural(len(rows), 'table')}, {plural(sum(rows), 'row')}{how})" if rows else ""
+    gaps = [
+        one.what
+        for one in proof.findings
+        if one.outcome is Outcome.UNVERIFIED and one.what not in proof.faulty
+    ]
     but = f", but not {plain(some(proof.faulty))}" if proof.faulty else ""
+    but += f", but {plain(some(gaps, 1))} could not be verified" if gaps else ""
     return (proof.level.value if proof.level else "nothing") + but + counts
 
 
@@ -177,6 +184,7 @@ def print_artifact(shown: Shown) -> None:
         ("size", f"{size(manifest.size)} ({manifest.size:,} bytes), made in {seconds(manifest.seconds)}"),
         ("SHA-256", manifest.sha256),
         *(("marks", mark) for mark in shown.marks),
+        *([("compared", manifest.compared)] if manifest.compared else []),
         *([("shrunk", shrunk(manifest))] if manifest.shrunk else []),
         ("made by", manifest.made_by),
         *([("database", "unknown: not recorded")] if unknown else []),

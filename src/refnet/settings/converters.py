@@ -149,6 +149,7 @@ def _amount(value: Any, units: Mapping[str, int]) -> int | None:
 jobs = integer(1, 64, "Write the number of parallel workers.")
 percent = integer(0, 100, "Write the percentage without a sign; 0 turns the check off.")
 days = integer(1, 36_500, "Write the number of days.", {"d": 1, "w": 7})
+days_between = integer(0, 365, "Write the number of days; 0 proves each backup.", {"d": 1, "w": 7})
 size = integer(0, 10**18 - 1, "Write the number of bytes; 0 turns the check off.", _SIZES)
 hook_seconds = integer(1, 3600, "Write the number of seconds.", _TIMES)
 seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
@@ -175,6 +176,7 @@ def flag(value: Any) -> bool:
 
 
 level = choice("debug", "info", "warning", "error")
+proved_source = choice("auto", "count", "digest")
 _services = choice("compose", "local", "none")
 
 

@@ -122,6 +122,10 @@ class Settings:
     prove_bin_dir: Path | None = key(converters.absolute_folder, name="prove.bin_dir")
     #: A smaller artifact is a warning; 0: no check.
     monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
+    #: How each backup of a database is compared with it: count, digest, or auto: digest small ones and once a week.
+    prove_source: str = key(converters.proved_source, default="auto", name="prove.source")
+    #: Days between two proofs of a source; 0: each backup is proven.
+    prove_every: int = key(converters.days_between, default=0, name="prove.every")
     #: How services are started: local or compose; None: they are not.
     recover_services: str | None = key(converters.services, name="recover.services")
     #: Services with data, started first.
@@ -291,7 +295,10 @@ class Settings:
         found: dict[str, Any] = {"one_file_system": self.one_file_system, "min_bytes": self.monitor_min_bytes}
         found |= {
             name: getattr(self, name)
-            for name in ("shrunk_tables", "shrunk_rows", "shrunk_bytes", "shrunk_files")
+            for name in (
+                *("shrunk_tables", "shrunk_rows", "shrunk_bytes", "shrunk_files"),
+                *("prove_source", "prove_every"),
+            )
         }
         found |= {"retention": getattr(self, f"retention_{standard}")}
         missing = {name: value for name, value in found.items() if getattr(own, name) is None}

@@ -51,6 +51,10 @@ MARKS_SUFFIX = ".marks.json"
 HIDDEN_PREFIX = ".refnet-"
 
 
+#: The finding of the comparison of restored rows with those that the source digested.
+SOURCE_ROWS = "rows of the source"
+
+
 class Compared(StrEnum):
     """The comparison of an artifact with its source while it was made."""
 
@@ -288,6 +292,22 @@ class Entry:
         """The content digests of its tables that its last proof recorded; "" if it is not proven any more."""
         recorded = (line.row_digests for line in reversed(self.evidence) if line.row_digests)
         return next(recorded, "") if self.proven else ""
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What its last proof could not verify, a sentence each; nothing if it is not proven."""
+        passed = (one for one in reversed(self.evidence) if one.level is Level.PROVEN)
+        last = next((one for one in passed if one.outcome is Outcome.PASSED), None)
+        of_source = tuple(f"{one}: " for one in self.faulty)
+        said = last.reasons if last and self.proven else ()
+        return tuple(one for one in said if not one.startswith(of_source))
+
+    @property
+    def compared(self) -> Compared:
+        """How it was compared with its source; a digest counts only when a proof has compared it."""
+        digested = self.manifest.compared is Compared.DIGESTED
+        is_known = self.proven and not any(one.startswith(SOURCE_ROWS) for one in self.gaps)
+        return Compared.COUNTED if digested and not is_known else self.manifest.compared
 
     @cached_property
     def shrunk(self) -> bool:

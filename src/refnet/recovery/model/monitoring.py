@@ -7,24 +7,41 @@ drill that is not due yet.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from statistics import median
 
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.checks import DRILL_GRACE, GRACE, Check, Limits, Status
 from refnet.recovery.model.identity import Whose, labels
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
-#: Tolerance for a late start (a random delay, a machine that slept) and the duration of a run.
-GRACE = timedelta(hours=2)
-#: The same for a drill, which is less urgent.
-DRILL_GRACE = timedelta(days=2)
-#: The same for a previous version that prune should have removed.
+__all__ = [
+    "CLOCKS",
+    "DRILL_GRACE",
+    "GRACE",
+    "HISTORY",
+    "LONGEST_RESTORE",
+    "OVERDUE",
+    "SHRUNK",
+    "Check",
+    "Limits",
+    "Status",
+    "another_store",
+    "watch",
+    "watch_bare",
+    "watch_half_made",
+    "watch_others",
+    "watch_previous",
+    "watch_store",
+    "worst",
+]
+
+#: Tolerance for a previous version that prune should have removed.
 OVERDUE = timedelta(days=2)
 #: The end of a run is computed from its start and its duration, which two clocks measure.
 CLOCKS = timedelta(seconds=2)
@@ -34,53 +51,6 @@ LONGEST_RESTORE = timedelta(days=1)
 SHRUNK = 0.5
 #: The number of artifacts that make a history of sizes: at least, at most.
 HISTORY = (3, 7)
-
-
-class Status(StrEnum):
-    """The result of a check, from best to worst."""
-
-    OK = "ok"
-    NEW = "new"
-    UNKNOWN = "unknown"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-    @property
-    def exit(self) -> int:
-        """The exit code of a monitoring plugin: 0 ok, 1 warning, 2 critical, 3 unknown."""
-        return {Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}.get(self, 0)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check and its result."""
-
-    #: None: the check concerns all sources.
-    source: SourceName | None
-    what: str
-    status: Status
-    says: str
-
-    def to_json(self) -> dict[str, str | None]:
-        return {"source": self.source, "check": self.what, "status": self.status, "says": self.says}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The intervals of a source's schedule (None: off), and the smallest expected artifact."""
-
-    interval: timedelta | None
-    drill_interval: timedelta | None
-    min_bytes: int = 0
-
-    @property
-    def age(self) -> timedelta | None:
-        """The age of the newest artifact above which a run was missed."""
-        return self.interval and self.interval + GRACE
-
-    @property
-    def drill_age(self) -> timedelta | None:
-        return self.drill_interval and self.drill_interval + DRILL_GRACE
 
 
 @dataclass(frozen=True)
@@ -312,10 +282,13 @@ def _proof(source: _Source, newest: Entry) -> Check:
         )
     if newest.proven:
         but = f", but not what you accepted: {formatting.some(newest.faulty, 3)}" if newest.faulty else ""
+        but += f", but {formatting.some(newest.gaps, 1)}" if newest.gaps else ""
         return source.check("proof", Status.OK, f"the newest is proven{but}")
     if newest.proven_before:
         says = f"the newest is {newest.state}, and was proven before it was encrypted"
         return source.check("proof", Status.OK, says)
+    if waits := _between_proofs(source, newest):
+        return waits
     last = next((line for line in reversed(newest.evidence) if not line.accepts), None)
     if last and last.outcome is Outcome.UNVERIFIED:
         why = "; ".join(last.reasons) or "no reason was recorded"
@@ -324,6 +297,20 @@ def _proof(source: _Source, newest: Entry) -> Check:
     return source.check(
         "proof", Status.WARNING, f"the newest is {newest.state} only: `refnet verify` proves it"
     )
+
+
+def _between_proofs(source: _Source, newest: Entry) -> Check | None:
+    """Return the check of an artifact that is not proven because none is due; None where a proof is, or one was tried."""
+    every, limit = source.limits.proof_interval, source.limits.proof_age
+    proven = [entry for entry in source.entries if entry.proven and entry.complete]
+    if not every or not limit or not proven or newest.level is not Level.INTACT:
+        return None
+    if any(line.level.rank > Level.INTACT.rank for line in newest.evidence):
+        return None
+    says = f"the newest is {newest.state}; {proven[-1].name} is proven and {formatting.age(source.now - proven[-1].made)} old"
+    due = f"one is proven every {formatting.age(every)}"
+    overdue = source.now - proven[-1].made > limit
+    return source.check("proof", Status.WARNING if overdue else Status.OK, f"{says}, {due}")
 
 
 def _shrunk(source: _Source, newest: Entry) -> list[Check]:

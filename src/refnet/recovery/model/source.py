@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Compared, Entry, Level, Manifest, Outcome
+from refnet.recovery.model.artifact import SOURCE_ROWS, Compared, Entry, Level, Manifest, Outcome
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source_name import SourceName
@@ -230,6 +230,14 @@ class Proof:
     missing_walls: tuple[str, ...] = ()
     #: The content digests of a proven database's tables, in the order of its index, 32 hex digits each.
     row_digests: str = ""
+    #: How the artifact was compared with its source while it was made.
+    made: Compared = Compared.NOT
+
+    @property
+    def compared(self) -> Compared:
+        """How the artifact, as far as this proof knows, was compared with its source."""
+        passed = any(one.what == SOURCE_ROWS and one.outcome is Outcome.PASSED for one in self.findings)
+        return Compared.COUNTED if self.made is Compared.DIGESTED and not passed else self.made
 
     @property
     def outcome(self) -> Outcome:
@@ -262,6 +270,7 @@ class Proof:
             "outcome": self.outcome,
             "level": self.level,
             "fault": self.fault,
+            "compared": self.compared or None,
             "server": self.server,
             "missing_walls": list(self.missing_walls),
             "seconds": rounded(self.seconds),

@@ -105,6 +105,8 @@ async def _contents(request: Request, entry: Entry) -> Contents:
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what the manifest says beside name, source, times and size; its details may be anything."""
     yield "SHA-256", manifest.sha256
+    if manifest.compared:
+        yield "compared with the source", manifest.compared
     yield "made by", manifest.made_by[:200]
     if manifest.source.kind is Kind.DATABASE and manifest.identity is None:
         yield "database", "unknown: not recorded"

@@ -324,3 +324,31 @@ def test_the_copy_that_a_killed_restore_left_is_named_and_a_warning_after_a_day(
 
     assert (young.status, old.status) == (Status.OK, Status.WARNING)
     assert old.says.startswith("app_copy_20261125_020000, from 25 h ago, of a killed restore")
+
+
+@pytest.mark.parametrize(
+    ("age", "newest", "status", "says"),
+    [
+        (6.5, (line(Level.INTACT, Outcome.PASSED),), OK, "is proven and 6 d old, one is proven every 7 d"),
+        (
+            8.2,
+            (line(Level.INTACT, Outcome.PASSED),),
+            WARNING,
+            "is proven and 8 d old, one is proven every 7 d",
+        ),
+        (6.5, (), WARNING, "the newest is written only"),
+        (
+            6.5,
+            (line(Level.INTACT, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED)),
+            WARNING,
+            "could not verify",
+        ),
+    ],
+)
+def test_between_two_proofs_an_intact_backup_is_no_alarm(
+    age: float, newest: tuple[Evidence, ...], status: Status, says: str
+) -> None:
+    weekly = replace(DAILY, proof_interval=timedelta(days=7))
+    found = check("proof", entry(age, PROVEN), entry(0.5, *newest), limits=weekly)
+    assert found.status is status
+    assert says in found.says

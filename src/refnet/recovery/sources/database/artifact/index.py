@@ -69,6 +69,9 @@ class Table:
     keys: tuple[int, ...] = ()
     #: Oid of each → oid of the table that it refers to.
     foreign_keys: dict[str, int] = field(default_factory=dict)
+    #: The digests of its rows, and of its stored generated columns, by the source; "": it did not digest them.
+    source: str = ""
+    generated: str = ""
 
     @property
     def qualified(self) -> str:
@@ -103,6 +106,8 @@ class Index:
     extensions: tuple[dict[str, Any], ...] = ()
     #: Oid and name of the materialized views whose REFRESH reads foreign tables.
     foreign_views: tuple[tuple[int, str], ...] = ()
+    #: Schema, name, rows and digest of the materialized views, as the source had them: a restore refreshes them.
+    views: tuple[tuple[str, str, int, str], ...] = ()
     #: Only some tables were backed up.
     partial: bool = False
     #: A sentence for each thing that the artifact does not contain.
@@ -111,6 +116,12 @@ class Index:
     def to_text(self) -> bytes:
         """Return the index as SQL comments, ASCII."""
         values = {**asdict(self), "archive": base64.b64encode(self.archive).decode()}
+        if not self.views:
+            del values["views"]
+        for table in values["tables"]:
+            for rare in ("source", "generated"):
+                if not table[rare]:
+                    del table[rare]
         text = json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
         lines = (text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
         return b"".join(_PREFIX + line + b"\n" for line in lines)
@@ -161,7 +172,7 @@ _LISTS: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     **index_values.ENTRIES,
 }
 #: Artifacts of older versions do not have them.
-_OPTIONAL = frozenset({"foreign_views"})
+_OPTIONAL = frozenset({"foreign_views", "views"})
 
 
 def _unwrapped(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -61,6 +61,7 @@ _oid = integer(0, (1 << 32) - 1)
 _size = integer(0, _SIZE)
 _int32 = integer(-1, (1 << 31) - 1)
 _maybe_digest = text(32, like="|[0-9a-f]{32}")
+_source_digest = text(60, like="|(?:record|text|md5):-?[0-9]{1,40}")
 _encoding = one_of(SERVER_ENCODINGS)
 _setting = text(1 << 20, like=r"[^\s=\"]{1,1024}=.*")
 
@@ -135,6 +136,8 @@ _TABLE = record(
         "raw": _size,
         "digest": _maybe_digest,
         "oid": _oid,
+        "source": _source_digest,
+        "generated": _source_digest,
         "keys": each(_oid, _MOST),
         "foreign_keys": _foreign_keys,
     },
@@ -228,6 +231,7 @@ ENTRIES: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     "tablespaces": (_name, str),
     "extensions": (record({"name": _name, "version": _name, "schema": _name}), itemgetter("name")),
     "foreign_views": (row(_oid, text(2049, shortest=1)), itemgetter(0)),
+    "views": (row(_name, _name, _size, _source_digest), itemgetter(0, 1)),
     "unchecked": (_words, str),
 }
 #: The parts that are one value each.

@@ -10,14 +10,13 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.source import Turn, at_once
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
@@ -26,7 +25,7 @@ from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, S
 from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
-from refnet.recovery.sources.database.dump.source_rows import SourceRows
+from refnet.recovery.sources.database.dump.source_rows import DEFAULT, Digested, Options, SourceRows
 from refnet.recovery.sources.database.rows.digest import gathered
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.task_graph import Stopped
@@ -71,7 +70,7 @@ def ranges(relation: Relation) -> list[Range]:
 
 
 def dump(
-    target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = (), turn: Turn = at_once
+    target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = (), options: Options = DEFAULT
 ) -> Index:
     """Write the artifact of the database `target` to `out` and return its index.
 
@@ -81,16 +80,16 @@ def dump(
         workers: copy the large tables; their progress receives the bytes of tables and large objects, on the server's disk, that are
             copied.
         tables: `table` or `schema.table`; empty: everything.
-        turn: called when the snapshot is open.
+        options: of the comparison with the source, and of its beginning.
 
     SourceDiffersError where the server counts other rows.
     """
     with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
-        turn()
+        options.turn()
         pgdump = PgDump(workers.binaries, snapshot, folder, snapshot.chosen(tables))
         if target.pooled:
             pgdump.check_settings()
-        index = _Run(pgdump, Writer(out), workers).go()
+        index = _Run(pgdump, Writer(out), workers, options).go()
         snapshot.check_alive()
         return index
 
@@ -102,12 +101,13 @@ class _Child(Protocol):
 class _Run:
     """The threads of one dump and what they share."""
 
-    def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers) -> None:
+    def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers, options: Options) -> None:
         self._pgdump, self._writer, self._workers = pgdump, writer, workers
         self._snapshot = snapshot = pgdump.snapshot
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
         self._tables = _Tables(snapshot, self._large)
-        self._source = SourceRows(snapshot, pgdump.only or snapshot.relations)
+        relations = pgdump.only or snapshot.relations
+        self._source = SourceRows(snapshot, relations, options.method(relations))
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
         self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
         self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
@@ -216,15 +216,16 @@ class _Run:
             restrict_key=pgdump.restrict_key,
             archive=pgdump.archive.read_bytes(),
             members=tuple(self._writer.members),
-            tables=self._tables.finished(section.columns),
+            tables=self._tables.finished(section.columns, self._source.digested),
             sequences=tuple(section.sequences),
             large_objects=() if pgdump.only else metadata.large_objects(snapshot.control),
             roles=metadata.roles(snapshot, bootstrap=bootstrap),
             tablespaces=metadata.tablespaces(snapshot),
             extensions=metadata.extensions(snapshot),
             foreign_views=metadata.foreign_views(snapshot),
+            views=() if pgdump.only else tuple(self._source.views),
             partial=bool(pgdump.only),
-            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs()),
+            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs(), *self._source.unchecked()),
         )
 
     def _newer_programs(self) -> Iterator[str]:
@@ -360,9 +361,15 @@ class _Tables:
         """The rows of each table in the artifact."""
         return {key: rows for key, (rows, _) in self._sizes.items()}
 
-    def finished(self, columns: dict[TableKey, tuple[str, ...]]) -> tuple[Table, ...]:
-        """Return every table; `columns` are those of the tables that pg_dump copied."""
-        return tuple(self._finished(key, *sizes, columns) for key, sizes in self._sizes.items())
+    def finished(
+        self, columns: dict[TableKey, tuple[str, ...]], digested: Callable[[int], Digested]
+    ) -> tuple[Table, ...]:
+        """Return every table. `columns`: of the tables that pg_dump copied. `digested`: by oid, on the server."""
+        tables = (self._finished(key, *sizes, columns) for key, sizes in self._sizes.items())
+        return tuple(
+            replace(one, source=found.rows, generated=found.generated)
+            for one, found in ((each, digested(each.oid)) for each in tables)
+        )
 
     def _finished(
         self, key: TableKey, rows: int, size: int, columns: dict[TableKey, tuple[str, ...]]

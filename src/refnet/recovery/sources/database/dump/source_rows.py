@@ -8,31 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 import psycopg
 
 from refnet.errors import Exit
-from refnet.recovery.model.source import TransientError
+from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.source import TransientError, Turn, at_once
 from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.dump.copy_members import TableKey
 from refnet.recovery.sources.database.dump.snapshot import PARENTS, OpenSnapshot, Relation
+from refnet.recovery.sources.database.rows import source_digest
+from refnet.recovery.sources.database.rows.source_digest import SCANS, Method, as_text, expression, written
 
 #: Small tables that are counted by one statement.
 _AT_ONCE = 100
 _SMALL = 1 << 20
-#: An index may lack rows: they are counted where COPY reads them.
-_SETTINGS = {
-    "enable_indexscan": "off",
-    "enable_indexonlyscan": "off",
-    "enable_bitmapscan": "off",
-    "default_transaction_read_only": "on",
-}
 #: The tables of extensions of which a dump contains only the rows that meet a condition.
 _CONDITIONS = """
 SELECT config::int8, condition FROM pg_extension, unnest(extconfig, extcondition) AS c(config, condition)
 WHERE condition <> ''
 """
+_GENERATED = """
+SELECT attrelid::int8, attname::text FROM pg_attribute
+WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = 's' ORDER BY attrelid, attnum
+"""
+#: A refresh locks a materialized view exclusively.
+_SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
+_NOT_DIGESTED = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.UndefinedFunction)
 _NAMED = 3
 
 
@@ -40,20 +44,77 @@ class SourceDiffersError(TransientError):
     """The artifact has not the rows of the database. It is not published, and made once more."""
 
 
-class SourceRows:
-    """The numbers of rows on the server, by a session of its own; tables that another session waits for come last."""
+@dataclass(frozen=True)
+class Options:
+    """Options of a dump."""
 
-    def __init__(self, snapshot: OpenSnapshot, relations: Sequence[Relation]) -> None:
-        """`relations`: what the artifact contains."""
+    #: Called when the snapshot is open.
+    turn: Turn = at_once
+    #: The server digests the rows of at most so many bytes of tables, on its disk; else it only counts them.
+    digest_up_to: int = 0
+    #: The digests must compare with those of another major version.
+    portable: bool = False
+
+    def method(self, relations: Sequence[Relation]) -> Method | None:
+        """Return how the rows of `relations` are digested; None: they are not."""
+        if not self.digest_up_to or sum(relation.size for relation in relations) > self.digest_up_to:
+            return None
+        return Method.MD5 if self.portable else Method.RECORD
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Digested:
+    """What the server digested of a table, see `source_digest`."""
+
+    rows: str = ""
+    #: Of the stored generated columns, which no artifact contains.
+    generated: str = ""
+
+
+class SourceRows:
+    """The numbers and digests of rows on the server, by a session of its own.
+
+    Tables that another session waits to change come last.
+    """
+
+    def __init__(self, snapshot: OpenSnapshot, relations: Sequence[Relation], method: Method | None) -> None:
+        """`relations`: what the artifact contains. `method`: digest the rows; None: only count them."""
         self._snapshot = snapshot
         unlogged = "p" if snapshot.rows("SELECT pg_is_in_recovery()")[0][0] else "pu"
         self._tables = [r for r in relations if r.kind == "r" and r.persistence in unlogged]
         self._conditions: dict[int, str] = dict(snapshot.rows(_CONDITIONS))
+        self._digests = self._aggregates(method) if method else {}
+        self._text = Method.MD5 if method is Method.MD5 else Method.TEXT
+        self._with_generated = {oid for oid, _ in snapshot.rows(_GENERATED, [r.oid for r in self._tables])}
+        #: The materialized views, as the index has them, and why others could not be read.
+        self.views: list[tuple[str, str, int, str]] = []
+        self._unread: list[str] = []
         self._counts: dict[int, int] = {}
+        self._digested: dict[int, Digested] = {}
         #: Tables that another session waits to change.
         self._blocked: list[Relation] = []
-        self._session: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._session: Session | None = None
         self._stopped = False
+
+    def _aggregates(self, method: Method) -> dict[int, tuple[Method, Method, bytes, bytes]]:
+        """Return for each table how its rows and its stored generated columns are digested, and the aggregates."""
+        snapshot, own = self._snapshot, tuple(r for r in self._tables if r.oid not in self._conditions)
+        oids = [relation.oid for relation in own]
+        texts = as_text(snapshot.rows, oids)
+        generated: dict[int, list[str]] = {}
+        for oid, name in snapshot.rows(_GENERATED, oids):
+            generated.setdefault(oid, []).append(name)
+        listed = snapshot.codec.listed
+        found: dict[int, tuple[Method, Method, bytes, bytes]] = {}
+        for oid, columns in snapshot.columns(own).items():
+            hashed = Method.TEXT if method is Method.RECORD and oid in texts else method
+            text = Method.TEXT if method is Method.RECORD else method
+            of_generated = expression(text, listed(generated[oid])) if oid in generated else b"NULL"
+            found[oid] = (hashed, text, expression(hashed, listed(columns)), of_generated)
+        return found
 
     def kill(self) -> None:
         """End the counting from another thread."""
@@ -64,21 +125,43 @@ class SourceRows:
     def count(self) -> None:
         """Count in a session of its own; ServerError where the server refuses."""
         with self._open() as session:
-            for group in _groups(self._tables):
-                if self._stopped:
-                    return
-                try:
-                    with session.transaction():
-                        names = (b"ONLY " + self._name(relation) for relation in group)
-                        session.execute(b"LOCK TABLE %b IN ACCESS SHARE MODE NOWAIT" % b", ".join(names))
-                        self._count(session, group)
-                except psycopg.errors.LockNotAvailable:
-                    self._blocked += group
+            self._count_tables(session)
+            for schema, name, columns in source_digest.views(self._snapshot.rows):
+                if not self._stopped:
+                    self._read_view(session, schema, name, columns)
+
+    def _count_tables(self, session: Session) -> None:
+        for group in _groups(self._tables):
+            if self._stopped:
+                return
+            try:
+                with session.transaction():
+                    names = (b"ONLY " + self._name(relation) for relation in group)
+                    session.execute(b"LOCK TABLE %b IN ACCESS SHARE MODE NOWAIT" % b", ".join(names))
+                    self._count(session, group)
+            except psycopg.errors.LockNotAvailable:
+                self._blocked += group
+
+    def _read_view(self, session: Session, schema: str, name: str, columns: list[str]) -> None:
+        """Count the rows of a materialized view. No lock is held on it, and no dump needs the right to read it."""
+        codec = self._snapshot.codec
+        digest = expression(self._text, codec.listed(columns)) if self._digests and columns else b"NULL"
+        try:
+            with session.transaction():
+                session.execute(_SHORT_WAIT)
+                query = b"SELECT count(*), %b FROM %b" % (digest, codec.quoted(schema, name))
+                rows, total = session.execute(query).fetchone() or (0, None)
+        except psycopg.Error as error:
+            if self._stopped or session.closed:
+                raise
+            self._unread.append(f"{schema}.{name} ({error.diag.message_primary})")
+            return
+        self.views.append((schema, name, rows, "" if total is None else written(self._text, total)))
 
     @contextmanager
-    def _open(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    def _open(self) -> Iterator[Session]:
         snapshot = self._snapshot
-        settings = {**snapshot.reader_settings, **_SETTINGS}
+        settings = {**snapshot.reader_settings, **SCANS, "default_transaction_read_only": "on"}
         try:
             with snapshot.target.connect(settings, encoding=snapshot.encoding) as session:
                 session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -90,10 +173,29 @@ class SourceRows:
         finally:
             self._session = None
 
-    def _count(self, session: psycopg.Connection[tuple[Any, ...]], group: Sequence[Relation]) -> None:
-        counts = (b"(SELECT count(*) FROM %b)" % self._rows(relation) for relation in group)
-        row = session.execute(b"SELECT " + b", ".join(counts)).fetchone() or ()
-        self._counts |= zip((relation.oid for relation in group), map(int, row), strict=True)
+    def _count(self, session: Session, group: Sequence[Relation]) -> None:
+        """Count, and digest what can be digested: a row may be too long as one text."""
+        try:
+            with session.transaction():
+                self._ask(session, group)
+        except _NOT_DIGESTED:
+            for relation in group:
+                self._digests.pop(relation.oid, None)
+            self._ask(session, group)
+
+    def _ask(self, session: Session, group: Sequence[Relation]) -> None:
+        statement = b" UNION ALL ".join(map(self._select, group))
+        for oid, rows, digest, generated in session.execute(statement).fetchall():
+            self._counts[oid] = rows
+            if digest is not None:
+                hashed, text, *_ = self._digests[oid]
+                of_generated = "" if generated is None else written(text, generated)
+                self._digested[oid] = Digested(written(hashed, digest), of_generated)
+
+    def _select(self, relation: Relation) -> bytes:
+        *_, rows, generated = self._digests.get(relation.oid, (b"NULL", b"NULL"))
+        parts = (relation.oid, rows, generated, self._rows(relation))
+        return b"SELECT %d::int8, count(*), (%b)::numeric, (%b)::numeric FROM %b" % parts
 
     def _name(self, relation: Relation) -> bytes:
         return self._snapshot.codec.quoted(relation.schema, relation.name)
@@ -105,27 +207,41 @@ class SourceRows:
             return self._name(relation) + b" " + self._snapshot.codec.encode(condition)
         return b"ONLY " + self._name(relation)
 
-    def compare(self, written: Mapping[TableKey, int]) -> None:
+    def compare(self, copied: Mapping[TableKey, int]) -> None:
         """Raise SourceDiffersError unless the artifact's rows, by table, are those on the server.
 
         Call it in the thread of the snapshot's session, which has the locks: it counts what was blocked.
         """
         for group in _groups(self._blocked):
             self._count(self._snapshot.control, group)
-        counted = dict.fromkeys(written, 0)
+        counted = dict.fromkeys(copied, 0)
         parents: dict[int, int] = dict(self._snapshot.rows(PARENTS))
         keys = {r.oid: (r.schema, r.name) for r in self._snapshot.relations}
         for oid, rows in self._counts.items():
             above: int | None = oid
-            while (
-                above is not None and keys.get(above) not in written
-            ):  # the leaves of a table that is written as one
+            # The leaves of a table that is written as one.
+            while above is not None and keys.get(above) not in copied:
                 above = parents.get(above)
             key = keys[oid if above is None else above]
             counted[key] = counted.get(key, 0) + rows
-        wrong = [(key, n, written.get(key, 0)) for key, n in counted.items() if n != written.get(key, 0)]
+        wrong = [(key, n, copied.get(key, 0)) for key, n in counted.items() if n != copied.get(key, 0)]
         if wrong:
             raise _differs(wrong)
+
+    def digested(self, oid: int) -> Digested:
+        """Return the digests of a table that was copied on its own."""
+        return self._digested.get(oid, Digested())
+
+    def unchecked(self) -> Iterator[str]:
+        """Yield a sentence for what could not be digested, if anything was to be."""
+        left = [r for r in self._tables if r.oid not in self._digested] if self._digested else []
+        if left:
+            first = f"{left[0].schema}.{left[0].name}"
+            yield f"the server counted, and did not digest, the rows of {plural(len(left), 'table')}, the first is {first}"
+        if generated := self._with_generated - self._digested.keys():
+            of = plural(len(generated), "table")
+            yield f"the stored generated columns of {of} are not compared, as nothing was digested"
+        yield from (f"a materialized view is not compared: {one}" for one in self._unread)
 
 
 def _groups(relations: Sequence[Relation]) -> Iterator[list[Relation]]:

@@ -35,6 +35,7 @@ from refnet.recovery.sources.database.restore.left_out import LeftOut, align
 from refnet.recovery.sources.database.restore.load import How, load
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins, create_logins
+from refnet.recovery.sources.database.rows import source_digest
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.rows.row_digests import MemberRows
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
@@ -118,6 +119,9 @@ class Prover:
                 reader = logins.as_reader(_DATABASE)
                 index = self._rows.index()
                 run.add(*compare(reader, index, self._workers))
+            with phase("compare with the source"):
+                major = self._binaries.major
+                run.add(*source_digest.compare(reader, index, major, options.progress))
             with phase("compare the schema"):
                 run.add(*self._schema(logins, target))
             with phase("check the structure"):

@@ -26,7 +26,9 @@ _RELATIONS = user_relations(
                    SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                    AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND c.relkind = 'S'))),
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
-             AND NOT attisdropped AND attgenerated = '' ORDER BY attnum)""",
+             AND NOT attisdropped AND attgenerated = '' ORDER BY attnum),
+       ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
+             AND NOT attisdropped AND attgenerated = 's' ORDER BY attnum)""",
     "rpS",
     "AND c.relpersistence <> 't'",
 )
@@ -49,6 +51,8 @@ class Relation:
     owned: bool
     #: Without generated columns.
     columns: list[str]
+    #: The stored generated ones.
+    generated: list[str]
 
     @property
     def qualified(self) -> str:
