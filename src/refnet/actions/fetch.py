@@ -222,8 +222,9 @@ def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
             context.clock.monotonic() - begun,
             reasons=(says,),
         )
-        accepted = [one for one in (*copy.document.evidence, *copy.evidence) if one.accepts]
-        local.record(Entry(copy.manifest), *accepted[-1:], line)
+        lines = (one for one in (*copy.document.evidence, *copy.evidence) if one.accepts)
+        accepted = {bool(one.objects): one for one in lines}  # the last of each kind
+        local.record(Entry(copy.manifest), *accepted.values(), line)
     return True
 
 

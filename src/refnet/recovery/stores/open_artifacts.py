@@ -6,10 +6,10 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import explained, read_regular
+from refnet.files import explain, explained, read_regular
 from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest
 from refnet.recovery.model.marks import LONGEST, Marks
 from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed
@@ -35,14 +35,36 @@ def artifact_in(
     """
 
     def open_it() -> BinaryIO:
-        with explained(folder / name):
-            return (folder / name).open("rb") if links else cast(BinaryIO, open_regular(folder / name))
+        path = folder / name
+        with explained(path):
+            raw = path.open("rb", buffering=0) if links else open_regular(path, buffering=0)
+        return _Explained(cast(io.RawIOBase, raw), path)
 
     def stored(most: int) -> bytes | None:
         return _read(folder / f"{name}{FILES_SUFFIX}", most)
 
     files, packed_files = listed_in(name, manifest, stored)
     return OpenArtifact(source, name, open_it, manifest, files, folder / name, packed_files=packed_files)
+
+
+class _Explained(io.BufferedReader):
+    """A file whose disk may fail: then it raises a RefnetError about `path`."""
+
+    def __init__(self, raw: io.RawIOBase, path: Path) -> None:
+        super().__init__(raw)
+        self._path = path
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(size)
+        except OSError as error:
+            raise explain(error, self._path) from error
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise explain(error, self._path) from error
 
 
 def listed_in(

@@ -6,6 +6,7 @@ them (GROUP BY of a primary key): pg_dump defines such a view twice, first witho
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,10 @@ from refnet.recovery.sources.database.artifact.schema_toc import Item
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.query.needs import Key
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
+from refnet.recovery.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
 from refnet.recovery.sources.database.restore.load import Loader
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
+from refnet.recovery.sources.database.server_errors import ServerError
 from refnet.recovery.sources.database.task_graph import Task, run_all
 from refnet.recovery.sources.database.workers import Workers
 
@@ -45,6 +48,7 @@ class Part(Loader):
         #: The tables that are loaded.
         self.loaded = set[Key]()
         self._scratch = logins
+        self._dropping = threading.Lock()
         self._has_keys = False
         self._guarded = GuardedSchema(self._archive, logins, self._programs, self._builder)
 
@@ -105,8 +109,20 @@ class Part(Loader):
         run_all(tasks, self._workers.jobs, self._stop)
 
     def _load_member(self, member: Member) -> None:
-        if member.table is not None:
+        if member.table is None:
+            return
+        try:
             self._load_block(self._index.tables[member.table], member)
+        except ServerError as error:
+            if error.sqlstate not in REFUSED_ROWS:
+                raise
+            self._drop_checks()
+            self._load_block(self._index.tables[member.table], member)
+
+    def _drop_checks(self) -> None:
+        """Drop the checks of all tables: rows of the source break one, and a query needs none."""
+        with self._dropping, self._target.connect(self._settings, encoding="UTF8") as session:
+            LateChecks().drop(session)
 
     def fill_views(self, views: Collection[Key], settings: Mapping[str, str]) -> None:
         """Fill the materialized `views`, those first that others read. `settings`: of the session."""

@@ -63,7 +63,7 @@ class Leaves:
         if not any(item.is_leaf for item in items):
             self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
             return
-        failed = self._archive.restore_leaves(programs, doing, items, jobs=jobs)
+        failed = self._archive.restore_leaves(programs, doing, items, jobs=jobs, owners=owners)
         for item in (one for one in failed if one.is_leaf):
             self._mend(programs, doing, item)
         # Comments on foreign keys, which exist now, or are left out.

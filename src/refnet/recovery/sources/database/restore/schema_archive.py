@@ -63,24 +63,25 @@ class Archive:
             self._restore(programs, doing, [*options, "-L", listing])
 
     def restore_leaves(
-        self, programs: Programs, doing: str, items: Sequence[schema_toc.Item], *, jobs: int = 1
+        self,
+        programs: Programs,
+        doing: str,
+        items: Sequence[schema_toc.Item],
+        *,
+        jobs: int = 1,
+        owners: bool = True,
     ) -> tuple[schema_toc.Item, ...]:
         """Restore `items`, of which some are leaves; return the leaves, and their comments, that the server refused.
 
         RefnetError if it refused another one.
         """
         if self._needs_text:
-            return self._restore_apart(programs, doing, items)
+            return self._restore_apart(programs, doing, items, owners=owners)
         with self._listing(items) as listing:
-            parallel = [f"--jobs={jobs}"] if jobs > 1 else []
-            command = [
-                *self.tool("pg_restore"),
-                *_VERBOSE,
-                *self._options,
-                "-d",
-                make_conninfo(dbname=self.name),
-            ]
-            stderr = programs.attempt([*command, *parallel, "-L", listing, str(self.path)], doing)
+            options = [*([f"--jobs={jobs}"] if jobs > 1 else []), *([] if owners else ["--no-owner"])]
+            database = make_conninfo(dbname=self.name)
+            command = [*self.tool("pg_restore"), *_VERBOSE, *self._options, "-d", database, *options]
+            stderr = programs.attempt([*command, "-L", listing, str(self.path)], doing)
         numbers = {int(number) for number in _FAILED.findall(stderr)}
         failed = tuple(item for item in items if item.dump_id in numbers)
         # The text of a forged entry may contain such lines: then the numbers differ, and the restore fails.
@@ -90,13 +91,13 @@ class Archive:
         return failed
 
     def _restore_apart(
-        self, programs: Programs, doing: str, items: Sequence[schema_toc.Item]
+        self, programs: Programs, doing: str, items: Sequence[schema_toc.Item], *, owners: bool
     ) -> tuple[schema_toc.Item, ...]:
         failed = []
         for is_leaf, group in groupby(items, lambda item: item.is_leaf or item.what.startswith("COMMENT ")):
             for some in [[item] for item in group] if is_leaf else [list(group)]:
                 try:
-                    self.restore(programs, doing, some)
+                    self.restore(programs, doing, some, owners=owners)
                 except server_errors.ServerError:
                     if not is_leaf:
                         raise
