@@ -10,7 +10,7 @@ from tests.fuzz.strategies import documents
 
 from refnet.recovery.model.cluster import Seen
 
-RECORD = Seen(("shop", "wiki talk")).to_json()
+RECORD = Seen(("shop", "wiki talk"), ("lost",)).to_json()
 
 
 @fuzzed
@@ -18,4 +18,4 @@ RECORD = Seen(("shop", "wiki talk")).to_json()
 def test_a_record_is_read_or_refused(text: bytes) -> None:
     seen = outcome(lambda: Seen.from_json(text), ValueError)
     if seen:
-        assert len(seen.members("main")) == len(seen.databases)
+        assert len(seen.members("main")) == len(seen.databases) + len(seen.gone)

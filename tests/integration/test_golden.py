@@ -16,10 +16,18 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+#: The artifacts in each folder, by source.
 NAMES = {
-    "database": "refnet_20261126_005355.sql.gz",
-    "config": "config_20261126.tar.gz",
-    "obsidian": "vault_20261126.tar.gz",
+    "backups": {
+        "database": "refnet_20261126_005355.sql.gz",
+        "config": "config_20261126.tar.gz",
+        "obsidian": "vault_20261126.tar.gz",
+    },
+    "format-3": {
+        "database": "refnet_20261129_161634.sql.gz",
+        "config": "config_20261129.tar.gz",
+        "obsidian": "vault_20261129.tar.gz",
+    },
 }
 #: What tests/golden/library.sql wrote, asked of the restored database.
 ANSWERS: dict[str, list[tuple[Any, ...]]] = {
@@ -62,8 +70,14 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
 }
 
 
+@pytest.fixture(scope="module", params=NAMES)
+def kept(request: pytest.FixtureRequest) -> str:
+    """The folder of artifacts of one version."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def target(server: Cluster) -> Iterator[Target]:
+def target(server: Cluster, kept: str) -> Iterator[Target]:
     """The database `library`, which does not exist yet."""
     yield server.target("library")
     with server.target().connect() as admin:
@@ -71,46 +85,47 @@ def target(server: Cluster) -> Iterator[Target]:
 
 
 @pytest.fixture(scope="module")
-def refnet(target: Target, short_folder: Path) -> Command:
+def refnet(target: Target, short_folder: Path, kept: str) -> Command:
     """`refnet` on a copy of the golden backup folder, with an empty home."""
-    folder = short_folder / "golden"
+    folder = short_folder / kept
     (folder / "home").mkdir(parents=True)
-    shutil.copytree(GOLDEN / "backups", folder / "backups")
+    shutil.copytree(GOLDEN / kept, folder / "backups")
     folders = {"REFNET_VAULT_DIR": str(folder / "vault"), "REFNET_CONFIG_DIR": str(folder / "config")}
     return Command(folder / "home", folder / "backups", url_of(target), folders)
 
 
-def test_the_evidence_of_the_earlier_version_counts(refnet: Command) -> None:
+def test_the_evidence_of_the_earlier_version_counts(refnet: Command, kept: str) -> None:
     listed = refnet("list", "--json")
     listed.succeeds()
     assert {one["source"]: (one["name"], one["state"]) for one in listed.json["artifacts"]} == {
-        source: (name, "proven") for source, name in NAMES.items()
+        source: (name, "proven") for source, name in NAMES[kept].items()
     }
 
 
-@pytest.mark.parametrize("name", NAMES.values())
-def test_a_check_of_today_proves_the_artifact(name: str, refnet: Command) -> None:
+@pytest.mark.parametrize("source", NAMES["backups"])
+def test_a_check_of_today_proves_the_artifact(source: str, refnet: Command, kept: str) -> None:
+    name = NAMES[kept][source]
     verified = refnet("verify", name, "--json")
     verified.succeeds()
     (result,) = verified.json["results"]
     assert (result["name"], result["level"], result["outcome"]) == (name, "proven", "passed")
 
 
-def test_the_database_is_restored(refnet: Command, target: Target) -> None:
-    refnet("restore", "database", NAMES["database"], "--force").succeeds()
+def test_the_database_is_restored(refnet: Command, target: Target, kept: str) -> None:
+    refnet("restore", "database", NAMES[kept]["database"], "--force").succeeds()
     with psycopg.connect(target.conninfo) as session:
         for question, answer in ANSWERS.items():
             assert session.execute(question.encode()).fetchall() == answer
 
 
 @pytest.mark.parametrize(("source", "folder"), [("obsidian", "vault"), ("config", "config")])
-def test_the_files_are_restored(source: str, folder: str, refnet: Command) -> None:
-    refnet("restore", source, NAMES[source], "--force").succeeds()
+def test_the_files_are_restored(source: str, folder: str, refnet: Command, kept: str) -> None:
+    refnet("restore", source, NAMES[kept][source], "--force").succeeds()
     assert contents(refnet.home.parent / folder) == contents(GOLDEN / folder)
 
 
-def test_the_settings_of_the_earlier_version_are_read(refnet: Command, short_folder: Path) -> None:
-    file = short_folder / "golden" / "refnet.toml"
+def test_the_settings_of_the_earlier_version_are_read(refnet: Command) -> None:
+    file = refnet.home.parent / "refnet.toml"
     shutil.copy(GOLDEN / "config" / "refnet.toml", file)
     file.chmod(0o600)
     shown = refnet("--config", file, "settings")

@@ -8,7 +8,7 @@ until a manifest says so.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -31,17 +31,17 @@ class Lineage:
 
     folder: Path
     #: Whose files are read; None: anybody's.
-    owner: int | None = None
+    owner: int | None = field(default_factory=os.geteuid)
 
     @classmethod
     def at(cls, home: Path) -> Self:
         """Return the records of a REFNET_HOME."""
-        return cls(home / "lineage", os.geteuid())
+        return cls(home / "lineage")
 
     @classmethod
     def in_store(cls, root: Path) -> Self:
         """Return the records in the backup folder `root`: who can write there can write manifests as well."""
-        return cls(root / f"{HIDDEN_PREFIX}lineage")
+        return cls(root / f"{HIDDEN_PREFIX}lineage", None)
 
     def before(self, identity: Identity) -> tuple[str, ...]:
         """Return the clusters whose database of the same name `identity` continues; none if there is no valid record."""
