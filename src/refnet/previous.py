@@ -13,7 +13,6 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.previous import HalfMade, MarkState, Record
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.files import previous_folders
 from refnet.settings import Settings
 
 
@@ -41,6 +40,8 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
 def _previous_folders(settings: Settings, source: SourceName) -> tuple[PreviousVersion, ...]:
     if source.kind is not Kind.FOLDER:
         return ()
+    from refnet.recovery.sources.files import previous_folders
+
     no_live = source == SourceName.CONFIG and not settings.config_dir
     return previous_folders.previous_folders(
         settings.home / "swaps", source, None if no_live else wiring.target(settings, source)
@@ -62,12 +63,16 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
     Where two sources have a database of one name, the newest artifact of each tells their servers apart.
     """
     if name.kind is not Kind.DATABASE:
+        from refnet.recovery.sources.files import previous_folders
+
         return tuple(work.journal.at for work in previous_folders.finished(settings.home / "swaps", name))
     return tuple(one.mark.at for one in _records(settings, name) if one.mark.why is not MarkState.COPY)
 
 
 def half_made(settings: Settings) -> tuple[HalfMade, ...]:
     """Return the recorded copies that restores load, or that killed ones left; what cannot be read is left out."""
+    from refnet.recovery.sources.files import previous_folders
+
     found = list[HalfMade]()
     for name in wiring.known(settings):
         with suppress(RefnetError):  # `all_recorded` reports it

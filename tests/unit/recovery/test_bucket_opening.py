@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.buckets.announced import Announced
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.buckets.opening import open_bucket
@@ -24,7 +25,9 @@ def no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(url: str, **more: bool) -> object:
-    return open_bucket(StoreSettings.from_url(url), **more)
+    """The bucket itself, without what announces that a store does not answer."""
+    found = open_bucket(StoreSettings.from_url(url), **more)
+    return found._inner if isinstance(found, Announced) else found
 
 
 def secret(path: Path, text: str) -> Path:
