@@ -17,8 +17,11 @@ REFNET = str(Path(sys.executable).parent / "refnet")
 #: The beginnings of the questions, in order.
 ASKED = (
     "Database",
+    "Another database",
+    "A server",
     "Folder of the configuration",
     "Folder of the Obsidian vault",
+    "Another folder",
     "Backup folder",
     "Back up the",
 )

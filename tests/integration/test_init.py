@@ -43,7 +43,8 @@ def machine(folder: Path, database: Target) -> Iterator[Machine]:
 
 
 def everything(machine: Machine) -> list[tuple[str, str]]:
-    answers = (machine.url, "none", str(machine.vault), str(machine.backups), "daily 03:30")
+    none = "none"
+    answers = (machine.url, none, none, none, str(machine.vault), none, str(machine.backups), "daily 03:30")
     return list(zip(ASKED, answers, strict=True))
 
 
@@ -51,7 +52,8 @@ def test_wrong_answers_are_asked_again_and_the_right_ones_become_settings_and_a_
     machine: Machine,
 ) -> None:
     wrong = (
-        "postgresql://u@localhost:1/d", str(machine.folder / "none"), "nowhere", str(machine.vault / "b"), "now",
+        "postgresql://u@localhost:1/d", "postgresql://u@localhost:1/e", "x", str(machine.folder / "none"), "nowhere",
+        "nowhere", str(machine.vault / "b"), "now",
     )  # fmt: skip
     answers = [
         one for pair in zip(zip(ASKED, wrong, strict=True), everything(machine), strict=True) for one in pair
@@ -72,6 +74,73 @@ def test_wrong_answers_are_asked_again_and_the_right_ones_become_settings_and_a_
     assert again.code == 0, again.err
     listed = machine.run("list", "--json")
     assert [one["source"] for one in listed.json["artifacts"]].count("database") == 2
+
+
+def test_any_number_of_databases_servers_and_folders_become_tables_and_none_is_an_answer(
+    machine: Machine,
+) -> None:
+    for name in ("Photos & Scans", "b"):
+        (machine.folder / name).mkdir()
+        (machine.folder / name / "1.txt").write_text("one")
+    answers = everything(machine)
+    answers[5:6] = [
+        ("Another folder", str(machine.folder / "Photos & Scans")),
+        ("Another folder", str(machine.folder / "b")),
+        ("Another folder", ""),
+    ]
+    name = machine.url.rpartition("/")[2].partition("?")[0]
+    other = machine.url.replace(f"/{name}?", "/postgres?")
+    answers[1:2] = [("Another database", one) for one in (machine.url, other, "none")]
+    answers[0] = ("Database", "none")
+    done = machine.talk(*answers, (CONFIRM, "y"))
+    assert done.code == 0, done.out
+    written = tomllib.loads(machine.file.read_text())
+    assert {key: one["url"] for key, one in written["databases"].items()} == {
+        name: machine.url,
+        "postgres": other,
+    }
+    assert {one["path"] for one in written["folders"].values()} == {
+        str(machine.folder / "Photos & Scans"),
+        str(machine.folder / "b"),
+    }
+    assert "photos_scans" in written["folders"]
+    assert "database_url" not in written
+    listed = machine.run("list", "--json")
+    assert {one["source"] for one in listed.json["artifacts"]} == {
+        "obsidian",
+        *written["databases"],
+        *written["folders"],
+    }
+
+
+def test_options_name_any_number_of_sources(machine: Machine) -> None:
+    (machine.folder / "b").mkdir()
+    (machine.folder / "b" / "1.txt").write_text("one")
+    none = (
+        "--database-url",
+        "none",
+        "--config-dir",
+        "none",
+        "--vault-dir",
+        "none",
+        "--backup-dir",
+        str(machine.backups),
+    )
+    more = (
+        "--cluster",
+        machine.url,
+        "--folder",
+        str(machine.folder / "b"),
+        "--another-database",
+        machine.url,
+    )
+    done = machine.run("init", *none, *more, "--plan")
+    assert done.code == 0, done.err
+    for table in ("[clusters.main]", "[folders.b]", "[databases."):
+        assert table in done.out
+    machine.run("init", *none, "--folder", str(machine.folder / "no"), "--plan").fails(
+        2, "--folder", "does not exist"
+    )
 
 
 def test_a_plan_shows_the_file_and_writes_nothing(machine: Machine) -> None:
@@ -159,7 +228,7 @@ def end_of_file(_: int, main: int) -> None:
 @pytest.mark.parametrize(
     ("act", "code", "words"), [(interrupt, 1, "interrupted"), (end_of_file, 6, "Nothing was")]
 )
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(9))
 def test_an_end_at_any_question_leaves_nothing(
     machine: Machine, act: Callable[[int, int], None], code: int, words: str, number: int
 ) -> None:

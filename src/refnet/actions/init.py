@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from refnet import trust
 from refnet.actions.check import backup_folder
@@ -25,7 +26,7 @@ from refnet.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.schedule import TaskName
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName, named
 from refnet.recovery.stores.disk import rename
 from refnet.settings import (
     CONFIG,
@@ -41,9 +42,10 @@ from refnet.settings import (
     variable,
 )
 from refnet.settings.converters import InvalidError, entries
+from refnet.settings.sources import LONGEST_CLUSTER, MOST, SHORT, near_name
 from refnet.settings.times import OFF
 
-#: The answer that leaves a folder out.
+#: The answer that leaves a database or a folder out, and that ends the questions for more.
 NONE = "none"
 #: The answer that leaves the URL out: RefNet's own server, or the URL in REFNET_DATABASE_URL_FILE.
 OWN = "own"
@@ -171,6 +173,49 @@ def _default_database(draft: Draft) -> str:
     return found.url if found else ""
 
 
+def _database(_: Draft, answer: str) -> dict[str, Any]:
+    if answer == NONE:  # nor RefNet's own server, which a crawl may make later
+        return {TaskName.DATABASE.key: OFF}
+    return {} if answer in {OWN, ""} else {_URL: answer}
+
+
+def _check_database(settings: Settings) -> Iterable[Line]:
+    without = settings.database_url is None and settings.schedule_database is None
+    return () if without else database(settings)
+
+
+def _more_urls(table: str, draft: Draft, answer: str) -> dict[str, Any]:
+    with suppress(ValueError):
+        word = unquote(urlsplit(answer).path).strip("/") if table == "databases" else "main"
+        return {} if answer == NONE else {f"{table}.{_name(draft, table, word)}.url": answer}
+    return {f"{table}.{_name(draft, table, '')}.url": answer}  # its check refuses it
+
+
+def _more_folders(draft: Draft, answer: str) -> dict[str, Any]:
+    if answer == NONE:
+        return {}
+    folder = _absolute(answer)
+    return {f"folders.{_name(draft, 'folders', folder.name)}.path": str(folder)}
+
+
+def _name(draft: Draft, table: str, word: str) -> str:
+    """Return a name for a source of `table` that is like `word`, with a number where that is taken."""
+    taken = {one.split(".")[1] for one in draft.table if one.count(".") == 2} | {*SHORT}
+    near = near_name(word[: LONGEST_CLUSTER - 4]) or table.removesuffix("s")
+    return next(one for one in (near, *(f"{near}{n}" for n in range(2, MOST + 3))) if one not in taken)
+
+
+def _check_newest(settings: Settings, table: str) -> Iterable[Line]:
+    """Check the source whose table was added last; nothing if there is none."""
+    found = settings.clusters if table == "clusters" else settings.sources
+    names = [name for name, one in found.items() if one.table == table]
+    if not names:
+        return ()
+    if table == "folders":
+        return files(settings, named(names[-1], Kind.FOLDER))
+    return database(replace(settings, database_url=found[names[-1]].url))
+
+
 def _default_vault(draft: Draft) -> str:
     settings = draft.settings
     return str(settings.vault_dir) if _is_folder(settings.vault_dir) else NONE
@@ -196,13 +241,19 @@ def _every(folder: Path) -> Iterable[str]:
                     yield entry
 
 
+def _more(option: str, asks: str, table: str) -> Question:
+    """Return a question for more sources of `table`."""
+    values = _more_folders if table == "folders" else partial(_more_urls, table)
+    return Question(option, asks, lambda _: NONE, values, partial(_check_newest, table=table))
+
+
 QUESTIONS = (
     Question(
         "--database-url",
-        "Database (postgresql://USER@HOST:PORT/NAME)",
+        "Database (postgresql://USER@HOST:PORT/NAME), or none",
         _default_database,
-        lambda _, answer: {} if answer in {OWN, ""} else {_URL: answer},
-        database,
+        _database,
+        _check_database,
     ),
     Question(
         "--config-dir",
@@ -233,6 +284,17 @@ QUESTIONS = (
         lambda _: (),
     ),
 )
+
+#: The questions for more sources, each with the question that it follows.
+MORE = {
+    "--database-url": (
+        _more("--another-database", "Another database, or none", "databases"),
+        _more(
+            "--cluster", "A server, for all its databases (postgresql://USER@HOST:PORT), or none", "clusters"
+        ),
+    ),
+    "--vault-dir": (_more("--folder", "Another folder, or none", "folders"),),
+}
 
 
 def _loaded(environment: Mapping[str, str], draft: Draft | None) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Options
 from refnet.actions.check_result import Line
-from refnet.actions.init import OWN, QUESTIONS, Draft, Question, start
+from refnet.actions.init import MORE, OWN, QUESTIONS, Draft, Question, start
 from refnet.cli import options
 from refnet.cli.backup import back_up
 from refnet.cli.check import print_lines
@@ -35,6 +36,16 @@ def init(
     ] = None,
     vault_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The Obsidian vault, or none.")] = None,
     backup_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The backup folder.")] = None,
+    another_database: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="One more database (repeatable).")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A server, all of whose databases are backed up (repeatable)."),
+    ] = None,
+    folder: Annotated[
+        list[str] | None, typer.Option(metavar="DIR", help="One more folder (repeatable).")
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="When the database is backed up, such as 'daily 02:00'."),
@@ -49,6 +60,7 @@ def init(
     Checks the settings first, and proves the backup.
     """
     given = zip(QUESTIONS, (database_url, config_dir, vault_dir, backup_dir, schedule), strict=True)
+    further = {"--another-database": another_database, "--cluster": cluster, "--folder": folder}
     draft = start(os.environ, Path.cwd())
     asks = not (force or plan)
     if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -61,6 +73,9 @@ def init(
     for question, answer in given:
         draft, found = _answered(draft, question, answer, asks=asks)
         lines += found
+        for more in MORE.get(question.option, ()):
+            draft, others = _repeated(draft, more, further[more.option] or (), asks=asks)
+            lines += others
     systemd = asks and Systemd(os.geteuid() != 0).unreachable() is None
     timers = systemd and _line("Install systemd timers afterwards? [y/N]: ").lower() in {"y", "yes"}
     if plan or not output.quiet:
@@ -108,6 +123,23 @@ def _answered(
             return draft.answered(question, answer)
         except RefnetError as error:
             complain(error)
+
+
+def _repeated(
+    draft: Draft, question: Question, answers: Iterable[str], *, asks: bool
+) -> tuple[Draft, list[Line]]:
+    """Return `draft` with each of `answers`, and with those at the terminal until one is none; and their checks."""
+    lines: list[Line] = []
+    for answer in answers:
+        draft, found = draft.answered(question, answer)
+        lines += found
+    while asks and not answers:
+        before = draft
+        draft, found = _answered(draft, question, None, asks=True)
+        lines += found
+        if draft.table == before.table:
+            break
+    return draft, lines
 
 
 def _line(question: str) -> str:
