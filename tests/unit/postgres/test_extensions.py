@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.extensions import available, package
+from refnet.servers import binaries_for, proof_binaries
+from refnet.settings import Settings
 
 
 def test_the_extensions_of_installed_programs_are_known_with_their_versions(wheel: Binaries) -> None:
@@ -31,6 +34,15 @@ def test_control_files_that_say_nothing_are_extensions_of_an_unknown_version(
 
     assert available(programs) == {"odd": "", "large": "", "linked": ""}
     assert available(replace(wheel, folder=tmp_path / "nowhere" / "bin")) is None
+
+
+def test_proofs_use_the_programs_of_their_own_setting(wheel: Binaries, tmp_path: Path) -> None:
+    settings = Settings(prove_bin_dir=wheel.folder, postgres_bin_dir=tmp_path)
+
+    found = proof_binaries(settings, wheel.major, server=True)
+    assert (found.folder, found.origin) == (wheel.folder, "configured")
+    with pytest.raises(RefnetError, match=r"postgres\.bin_dir"):
+        binaries_for(settings, wheel.major)
 
 
 @pytest.mark.parametrize(
