@@ -13,12 +13,14 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.previous import HalfMade, MarkState, Record
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.replaced_tables import previous_tables
 from refnet.settings import Settings
 
 
 def previous_versions(settings: Settings) -> tuple[Listing, ...]:
     """Return what lists the previous versions that restores left, for prune to remove when they are due."""
-    return (partial(_previous_databases, settings), partial(_previous_folders, settings))
+    listers = (_previous_databases, _previous_folders, previous_tables)
+    return tuple(partial(one, settings) for one in listers)
 
 
 def _previous_databases(settings: Settings, source: SourceName) -> list[PreviousVersion]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
-from refnet import servers, wiring
+from refnet import replaced_tables, servers, wiring
 from refnet.actions import hooks
+from refnet.actions.backup import Options as BackupOptions
+from refnet.actions.backup import make
+from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
 from refnet.actions.elsewhere import database_at
 from refnet.actions.hooks import Action
@@ -22,7 +25,7 @@ from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
-from refnet.recovery.model.table_plan import TableSelection
+from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
@@ -80,6 +83,14 @@ class DatabaseRestore:
                 place.add(done.destination.identity, done.origin)
             except RefnetError as error:
                 self.context.note(f"the origin of the restored database was not recorded: {error.message}")
+
+    def keep_tables(self, tables: Sequence[str]) -> None:
+        """Save `tables` of the live database, `schema.table` each, before their rows change; see `replaced`."""
+        context, settings = self.context, self.context.settings
+        place = replaced_tables.store(settings, context.database)
+        source = wiring.source(settings, context.database, tables=tuple(tables), into=place)
+        how = BackupOptions(prove=False, tables=tuple(tables), details={replaced_tables.DETAIL: list(tables)})
+        make(context, source, place, how)
 
     def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
         """Read the rows of the selected tables, and plan their restore in place."""
@@ -146,6 +157,16 @@ def plan_undo(context: Context, name: str | None = None, to: str | None = None) 
 
 def _existing(context: Context, to: str | None) -> Target:
     return servers.restoring(context.settings, existing=True) if to is None else database_at(to)
+
+
+def undo_tables(context: Context) -> tuple[DatabaseRestore, TableSelection] | None:
+    """Return the restore that undoes the last restore of tables; None if a later one replaced the whole database."""
+    found = replaced_tables.newest(context.settings, context.database)
+    whole = (one.mark.at for one in wiring.previous(context.settings).read().records)
+    if found is None or any(at > found.at for at in whole):
+        return None
+    chosen = choose_one(context.store, str(found.path), context.database)
+    return restore_of(context, chosen, in_place=True), TableSelection(found.tables, Mode.REPLACE)
 
 
 def undo(context: Context, name: str | None = None, to: str | None = None) -> Undone:

@@ -195,6 +195,10 @@ def undo(asked: options.Undo, given: Undo) -> None:
     here, source = with_member(context(), asked.source).about(asked.source), asked.source
     acts_on = None if asked.to else ActsOn.of(here.settings)
     log_subject(here, source)
+    if not asked.to and not given.name and (tables := action.undo_tables(here)):
+        work, selection = tables
+        restore_table.restore(work, selection, plan_only=asked.plan, force=asked.force, as_json=asked.as_json)
+        return
     planned = action.plan_undo(here, given.name, asked.to)
     log_subject(here, source, planned.back.mark.artifact)
     if not asked.as_json:

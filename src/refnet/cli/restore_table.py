@@ -40,6 +40,8 @@ def restore(
             if changed := [plan.table for plan in planned.plans if plan.replaces]:
                 confirm(f"Change or delete rows of {', '.join(changed)} in {target.display}?", force=force)
             began = clock()
+            if existing := [one.table for one in planned.plans if not one.creation and not one.nothing]:
+                work.keep_tables(existing)
             with work.around():
                 notes = staged.apply()
             seconds = {**planned.seconds, "apply": clock() - began}
@@ -71,6 +73,11 @@ def _print_done(done: TablesRestored, work: DatabaseRestore) -> None:
     verb = "is" if len(done.plans) == 1 else "are"
     taken = formatting.seconds(sum(done.seconds.values()))
     say(f"{tables} of {work.target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
+    created = [formatting.plain(plan.table) for plan in done.plans if plan.creation]
+    if any(not one.creation and not one.nothing for one in done.plans):
+        say(f"  `refnet undo {work.context.database}` brings back the rows that it replaced")
+    if created:
+        say(f"  {', '.join(created)}: created; `undo` does not remove what was created")
 
 
 def _print_plans(planned: TablesRestored, superuser: str) -> None:

@@ -1,0 +1,64 @@
+"""The rows that restores of tables replace: artifacts of these tables in REFNET_HOME/tables, from which `undo` restores them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.retention import PreviousVersion
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
+
+#: The key in the details of the manifest with the tables, `schema.table` each.
+DETAIL = "replaced"
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """The tables that one restore changed, as they were before it."""
+
+    path: Path
+    tables: tuple[str, ...]
+    at: datetime
+
+
+def store(settings: Settings, source: SourceName) -> LocalStore:
+    """Return the place of the artifacts of `source`."""
+    return LocalStore(settings.home / "tables" / source, flat=True)
+
+
+def newest(settings: Settings, source: SourceName) -> Replaced | None:
+    """Return what the last restore of tables replaced; None if that is not known."""
+    place = store(settings, source)
+    found = [one for one in place.entries(source) if _tables(one) and not one.damaged]
+    last = max(found, key=lambda one: one.created, default=None)
+    return Replaced(place.path(last), _tables(last), last.created) if last else None
+
+
+def previous_tables(settings: Settings, source: SourceName) -> Iterator[PreviousVersion]:
+    """Yield what restores of tables replaced, for lists and for prune."""
+    if source.kind is not Kind.DATABASE:
+        return
+    place = store(settings, source)
+    for one in place.entries(source):
+        remove = partial(_remove, place, one)
+        of = one.identity.database if one.identity else ""
+        yield PreviousVersion(
+            source, f"tables {', '.join(_tables(one))}", one.created, remove, of=of, size=one.manifest.size
+        )
+
+
+def _remove(place: LocalStore, entry: Entry) -> None:
+    with place.lock(entry.source):
+        place.delete(entry)
+
+
+def _tables(entry: Entry) -> tuple[str, ...]:
+    named = entry.manifest.details.get(DETAIL)
+    is_list = isinstance(named, list) and all(isinstance(one, str) for one in named)
+    return tuple(named) if is_list and isinstance(named, list) else ()
