@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -165,8 +166,38 @@ def not_a_file(shown: Path, error: OSError) -> NoReturn:
 def give_all(folder: Folder, uid: int) -> None:
     """Give the files and folders below `folder` to a user. Links, sockets and devices stay as they are.
 
-    FailedError for another user's file with a second name: that name could be any file's.
+    FailedError for another user's file with a second name outside of `folder`: that name could be any file's. RefNet's own
+    second names are all inside.
     """
+    inside = Counter(_with_several_names(folder))
+
+    def one(handle: int, path: Path, found: os.stat_result) -> None:
+        if (
+            stat.S_ISREG(found.st_mode)
+            and found.st_uid != uid
+            and inside[found.st_dev, found.st_ino] != found.st_nlink
+        ):
+            check_file(found, path, {found.st_uid})
+        if found.st_uid != uid:
+            os.fchown(handle, uid, uid)
+
+    _each(folder, one)
+
+
+def _with_several_names(folder: Folder) -> list[tuple[int, int]]:
+    """Device and inode of each name below `folder` whose file has others."""
+    seen: list[tuple[int, int]] = []
+
+    def one(_handle: int, _path: Path, found: os.stat_result) -> None:
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            seen.append((found.st_dev, found.st_ino))
+
+    _each(folder, one)
+    return seen
+
+
+def _each(folder: Folder, act: Callable[[int, Path, os.stat_result], None]) -> None:
+    """Call `act` with the handle of each file below `folder`, and of each folder after its content."""
     for name in names(folder.handle):
         path = folder.path / name
         try:
@@ -176,12 +207,9 @@ def give_all(folder: Folder, uid: int) -> None:
         try:
             found = os.fstat(handle)
             if stat.S_ISDIR(found.st_mode):
-                give_all(Folder(handle, path), uid)
-            elif not stat.S_ISREG(found.st_mode):
-                continue
-            elif found.st_uid != uid:
-                check_file(found, path, {found.st_uid})
-            os.fchown(handle, uid, uid)
+                _each(Folder(handle, path), act)
+            if stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
+                act(handle, path, found)
         finally:
             os.close(handle)
 

@@ -225,6 +225,22 @@ def test_prepare_gives_no_file_of_root_away_that_has_a_second_name_in_the_backup
 
 
 @pytest.mark.parametrize("owner", [0, 1000])
+def test_an_artifact_with_two_names_in_the_backup_folder_is_given_back(
+    clone: Path, prepare: Run, owner: int
+) -> None:
+    """RefNet makes the second name where two artifacts have the same content."""
+    prepare()
+    artifacts = clone.parent / "backups/config"
+    artifacts.mkdir()
+    (artifacts / "first.tar.gz").write_text("of RefNet")
+    (artifacts / "second.tar.gz").hardlink_to(artifacts / "first.tar.gz")
+    os.chown(artifacts / "first.tar.gz", owner, owner)
+    done = prepare()
+    assert done.returncode == 0, done.stderr
+    assert {path.stat().st_uid for path in (artifacts, *artifacts.iterdir())} == {10001}
+
+
+@pytest.mark.parametrize("owner", [0, 1000])
 @pytest.mark.parametrize("sign", [".refnet-store.json", "database/refnet_x.tar.evidence.jsonl"])
 def test_a_saved_backup_folder_is_taken_over(clone: Path, prepare: Run, owner: int, sign: str) -> None:
     backups = clone.parent / "backups"
