@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import build
@@ -141,6 +141,25 @@ def backup(*options: str) -> Callable[[Bench], Result]:
     return way
 
 
+def backup_digested(bench: Bench) -> Result:
+    """Back up while the server digests every row too."""
+    return backup("--no-prove")(
+        replace(bench, variables={**bench.variables, "REFNET_PROVE_SOURCE": "digest"})
+    )
+
+
+def count(bench: Bench) -> Result:
+    """Count the rows of every table as a backup does, without one beside it."""
+    tables = (
+        "SELECT format('SELECT count(*) FROM ONLY %s', oid::regclass) FROM pg_class"
+        " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+    script = bench.folder / "count.sql"
+    script.write_text(f"SET enable_indexonlyscan = off;\n{tables} \\gexec\n")
+    command = [bench.tool("psql"), "--quiet", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
+    return Result(bench.run(command, into=Path(os.devnull)))
+
+
 def zcat_psql(file: Callable[[Bench], Path], *options: str) -> Callable[[Bench], Result]:
     def way(bench: Bench) -> Result:
         bench.fresh()
@@ -204,6 +223,8 @@ DIRECTORY_LZ4 = f"pg_dump -Fd -j{JOBS} -Z lz4"
 DIRECTORY = f"pg_dump -Fd -j{JOBS} (gzip)"
 BACKUP_ONE = "refnet backup --no-prove --jobs 1"
 BACKUP = "refnet backup --no-prove"
+BACKUP_DIGESTED = "refnet backup --no-prove, prove.source = digest"
+COUNT = "count(*) of every table (beside each refnet backup)"
 BACKUP_PROVEN = "refnet backup (with its proof)"
 PLAIN_RESTORE = "zcat | psql"
 DIRECTORY_RESTORE = f"pg_restore -j{JOBS}"
@@ -222,6 +243,8 @@ WAYS: dict[str, Callable[[Bench], Result]] = {
     DIRECTORY_ZSTD: dump_directory("-Zzstd:1"),
     BACKUP_ONE: backup("--no-prove", "--jobs", "1"),
     BACKUP: backup("--no-prove"),
+    BACKUP_DIGESTED: backup_digested,
+    COUNT: count,
     BACKUP_PROVEN: backup(),
     PLAIN_RESTORE: zcat_psql(plain_dump),
     DIRECTORY_RESTORE: pg_restore,

@@ -7,7 +7,7 @@ how many rows there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -36,7 +36,12 @@ WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgene
 """
 #: A refresh locks a materialized view exclusively.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
-_NOT_DIGESTED = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.UndefinedFunction)
+#: A row is too long as one text (which of the two depends on where it becomes too long), or a type has no hash.
+_NOT_DIGESTED = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.InternalError_,
+    psycopg.errors.UndefinedFunction,
+)
 _NAMED = 3
 
 
@@ -119,8 +124,9 @@ class SourceRows:
     def kill(self) -> None:
         """End the counting from another thread."""
         self._stopped = True
-        if self._session:
-            self._session.cancel_safe()
+        if session := self._session:
+            with suppress(psycopg.Error):
+                session.cancel()
 
     def count(self) -> None:
         """Count in a session of its own; ServerError where the server refuses."""
