@@ -12,7 +12,8 @@ from refnet.recovery.sources.database.artifact.foreign_text import one_database
 
 _PART = "\\connect {}\n\\restrict x\nCREATE TABLE t ();\nCOPY t FROM stdin;\n1\n\\.\n-- PostgreSQL database dump complete\n"
 DUMP = "-- PostgreSQL database cluster dump\n" + "".join(
-    _PART.format(name) for name in ("shop", '"my ""db"""', "-reuse-previous=on \"dbname='it\\'s'\"", "template1")
+    _PART.format(name)
+    for name in ("shop", '"my ""db"""', "-reuse-previous=on \"dbname='it\\'s'\"", "template1")
 )
 
 

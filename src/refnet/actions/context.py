@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -38,8 +38,8 @@ class Context:
     note: Callable[[str], None] = logging.getLogger("refnet").warning
     #: Whether this is a service, which logs to stderr.
     service: bool = False
-    #: The stores that did not answer in this run, and their errors; they are not asked to copy again.
-    down: dict[str, RefnetError] = field(default_factory=dict)
+    #: The stores that did not answer in this run, and their errors: they are not asked to copy again. None: all are asked.
+    down: dict[str, RefnetError] | None = None
 
     #: Called when a restore is done, before the hooks that follow it.
     restored: Callable[[], None] = lambda: None

@@ -161,8 +161,8 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
         found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
         try:
             if one.entry and not one.skipped:
-                if one.store in context.down:
-                    raise context.down[one.store]
+                if known := (context.down or {}).get(one.store):
+                    raise known
                 if one.store not in opened:
                     opened[one.store] = _sender(context, one.store)
                 there = copy_of(opened[one.store].store.entries(one.source), one.entry.manifest)
@@ -177,7 +177,7 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
 
 def _note_down(context: Context, store: str, error: RefnetError) -> None:
     """Remember a store that does not answer: the run does not ask it again."""
-    if isinstance(error, BucketError) and error.kind is Fault.UNREACHABLE:
+    if context.down is not None and isinstance(error, BucketError) and error.kind is Fault.UNREACHABLE:
         context.down[store] = error
 
 
@@ -212,8 +212,8 @@ def copy(context: Context, one: Wanted) -> Copied:
     if one.entry is None or one.skipped:
         return found
     found = replace(found, size=one.entry.manifest.size)
-    if one.store in context.down:
-        return replace(found, error=context.down[one.store])
+    if known := (context.down or {}).get(one.store):
+        return replace(found, error=known)
     try:
         sender = _sender(context, one.store)
         store = sender.store

@@ -54,7 +54,7 @@ def context(place: Place | None = None, *, key: bool = False) -> Context:
         place: what is read; None: the backup folder.
         key: the bytes of copies are read, so a remote store needs the recovery key.
     """
-    here = Context(current_settings(), note=note)
+    here = Context(current_settings(), note=note, down={})
     remote = remote_store(here.settings, place, key=key) if place else None
     if remote and place and place.any_signer:
         note_signers(remote.shown, remote.contents().copies)

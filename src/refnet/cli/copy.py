@@ -62,7 +62,7 @@ def copy(
         _print_plan(found, quiet=as_json)
     else:
         for one in wanted:
-            known = one.store in here.down
+            known = one.store in (here.down or {})
             with with_progress(here, f"{one.source} to {one.store}") as shown:
                 found.append(seal_left(shown, one) if one.place else action.copy(shown, one))
             if not (known and found[-1].error):
