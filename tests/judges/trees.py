@@ -36,6 +36,10 @@ class Tree:
     def _chance(self, of: int) -> bool:
         return self._random.randrange(of) == 0
 
+    def _odd(self, of: int) -> bool:
+        """Like `_chance`, for what a run names: it names the first five of a kind."""
+        return self._chance(of) and len(self.odd) < 3
+
     def _fill(self, folder: Path, depth: int) -> None:
         for name in self._random.sample(_NAMES, self._random.randrange(1, 7)):
             path = folder / os.fsdecode(name)
@@ -46,12 +50,14 @@ class Tree:
                 self._fill(path, depth + 1)
             elif kind < 8:
                 self._link(path, depth)
-            elif kind == 8 and self._chance(4):
+            elif kind == 8 and self._odd(4):
                 os.mkfifo(path)
                 self._note(path)
                 continue
-            elif kind == 9 and (
-                files := [one for one in self._paths if one.is_file() and not one.is_symlink()]
+            elif (
+                kind == 9
+                and self._odd(1)
+                and (files := [one for one in self._paths if one.is_file() and not one.is_symlink()])
             ):
                 path.hardlink_to(self._random.choice(files))
                 self._note(path)
@@ -70,7 +76,7 @@ class Tree:
 
     def _link(self, path: Path, depth: int) -> None:
         targets = [os.fsdecode(self._random.choice(_NAMES)), "missing", "../" * depth + "plain.md", "."]
-        if self._chance(8):
+        if self._odd(8):
             targets = ["/etc/hostname", "../" * (depth + 1) + "outside"]
             self._note(path)
         path.symlink_to(self._random.choice(targets))
@@ -105,7 +111,7 @@ class Tree:
         mode = self._random.randrange(0o1000) | least
         if folder:
             mode |= self._random.choice([0, 0, 0o1000, 0o2000])
-        elif self._chance(20):
+        elif self._odd(20):
             mode |= self._random.choice([0o4000, 0o2000])
             self._note(path)
         path.chmod(mode)
@@ -116,10 +122,10 @@ class Tree:
                 [b"tag", b"a=b", b"100%25", b"\xff", b"two\nlines", b"n" * 100]
             )
             os.setxattr(path, name, self._random.randbytes(self._random.choice([0, 1, 20, 1500])))
-        if self._is_root and self._chance(30):
+        if self._is_root and self._odd(30):
             os.setxattr(path, "trusted.judge", b"x")
             self._note(path)
-        if self._is_root and path.is_file() and self._chance(30):
+        if self._is_root and path.is_file() and self._odd(30):
             os.setxattr(path, "security.capability", bytes.fromhex("01000002" + "0004" + "00" * 14))
             self._note(path)
 
