@@ -207,7 +207,11 @@ def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
     not_shown = {"shrunk_tables", "shrunk_bytes", "prove_source", *hooks} - {"before_backup"}
     assert {*given.pop("databases")["shop"]} == {*keys_of("databases")} - not_shown
     assert {*given.pop("clusters")["main"]} == {*keys_of("clusters")} - not_shown - {"before_backup"}
-    assert {*given.pop("folders")["notes"]} == {*keys_of("folders")} - {"shrunk_bytes", *hooks}
+    assert {*given.pop("folders")["notes"]} == {*keys_of("folders")} - {
+        "shrunk_bytes",
+        "prove_source",
+        *hooks,
+    }
     assert {*given.pop("stores")["vaultcloud"]} == {*keys_of("stores")}
     for key, value in given.items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}

@@ -94,7 +94,11 @@ def _recorded(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup
 
 
 def _digests(source: Source) -> bool:
-    """Return whether `source` is a database, the only one that can digest its rows."""
+    """Return whether `source` is a database, which digests its rows, or a folder, whose files are read again."""
+    if source.name.kind is Kind.FOLDER:
+        from refnet.recovery.sources.files.files_source import FilesSource
+
+        return isinstance(source, FilesSource)
     if source.name.kind is not Kind.DATABASE:
         return False
     from refnet.recovery.sources.database.database_source import DatabaseSource
@@ -103,5 +107,5 @@ def _digests(source: Source) -> bool:
 
 
 def _digesting(source: Source, up_to: int) -> Source:
-    """Return `source`; a database digests the rows of at most `up_to` bytes of tables."""
+    """Return `source`; it digests the rows of at most `up_to` bytes of tables, or so many bytes of files."""
     return replace(source, digest_up_to=up_to) if _digests(source) else source  # type: ignore[type-var]

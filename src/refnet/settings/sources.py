@@ -110,7 +110,7 @@ class SourceSettings:
     shrunk_bytes: int | None = key(converters.percent)
     shrunk_files: int | None = key(converters.percent, table="folders")
     #: As those of `prove`.
-    prove_source: str | None = key(converters.proved_source, table="databases clusters")
+    prove_source: str | None = key(converters.proved_source)
     prove_every: int | None = key(converters.days_between)
     #: Commands instead of those of `hooks`; empty: none.
     before_backup: tuple[tuple[str, ...], ...] | None = key(converters.hooks)

@@ -122,7 +122,7 @@ class Settings:
     prove_bin_dir: Path | None = key(converters.absolute_folder, name="prove.bin_dir")
     #: A smaller artifact is a warning; 0: no check.
     monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
-    #: How each backup of a database is compared with it: count, digest, or auto: digest small ones and once a week.
+    #: How each backup is compared with its database or folder: count, digest, or auto: digest small ones and once a week.
     prove_source: str = key(converters.proved_source, default="auto", name="prove.source")
     #: Days between two proofs of a source; 0: each backup is proven.
     prove_every: int = key(converters.days_between, default=0, name="prove.every")

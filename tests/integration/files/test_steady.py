@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.walk import Found
 from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.settings import Settings
 
 
 def listed(held: OpenArtifact) -> FileList:
@@ -175,11 +177,7 @@ def test_a_bit_that_flips_on_the_way_into_the_archive_is_found_by_a_digest(
     def flip(handle: int, size: int) -> bytes:
         return real(handle, size).replace(b"# Note 3", b"# Note 2")
 
-    def source(*given: object, **named: object) -> files_source.FilesSource:
-        return replace(made(*given, **named), digest=True)
-
-    made = files_source.FilesSource
-    monkeypatch.setattr("tests.integration.files.conftest.FilesSource", source)
+    monkeypatch.setattr("tests.integration.files.conftest.Settings", partial(Settings, prove_source="digest"))
     held = vault.backup()
     assert held.manifest
     assert held.manifest.compared is Compared.DIGESTED

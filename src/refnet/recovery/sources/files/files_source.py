@@ -56,8 +56,8 @@ class FilesSource:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     #: What is left out of the folder or its entries.
     scope: Scope = EVERYTHING
-    #: Read every file again after the archive was written, and compare the contents too.
-    digest: bool = False
+    #: The most bytes of files that are read again after the archive was written, to compare their contents too.
+    digest_up_to: int = 0
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write the archive; write nothing if it equals `last`, which the details then name.
@@ -88,16 +88,21 @@ class FilesSource:
         ]
         unchecked = (*interrupted, *absent, *_first([*notes, *dumped.notes]))
         details = {**self._details(dumped), "entries": seen.digest}
-        return Made(created, details, self._list(dumped), unchecked, compared=self._compared)
+        return Made(
+            created, details, self._list(dumped), unchecked, compared=self._compared(dumped.files.raw_bytes)
+        )
 
-    @property
-    def _compared(self) -> Compared:
-        return Compared.DIGESTED if self.digest else Compared.COUNTED
+    def _compared(self, size: object) -> Compared:
+        """Return how a folder with files of `size` bytes is compared."""
+        digests = isinstance(size, int) and size <= self.digest_up_to
+        return Compared.DIGESTED if digests else Compared.COUNTED
 
     def _second_look(self, root: int, scope: Scope, dumped: Dumped) -> Look:
         """Compare the open folder with the list of what was written. TransientError (DAMAGED) if the list is wrong."""
         with explain_os_errors(self.folder):
-            seen = look(root, scope, dumped, contents=self.digest)
+            seen = look(
+                root, scope, dumped, contents=self._compared(dumped.files.raw_bytes) is Compared.DIGESTED
+            )
         if seen.wrong:
             raise TransientError(
                 f"{self.name} is not backed up: the list of its files is not what the folder contains: "
@@ -123,7 +128,7 @@ class FilesSource:
         fingerprint = fingerprint_of(root, scope, left_out)
         if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
             return None
-        if self.digest and manifest.compared is not Compared.DIGESTED:
+        if manifest.compared not in {Compared.DIGESTED, self._compared(manifest.details.get("raw_bytes"))}:
             return None
         with explain_os_errors(self.folder):
             if entries_digest(root, scope) != manifest.details.get("entries"):

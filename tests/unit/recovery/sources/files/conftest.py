@@ -111,7 +111,7 @@ def dumped(source: Callable[..., FilesSource]) -> Dump:
         files = sha256(made.files).hexdigest() if made.files else None
         manifest = Manifest(
             SourceName.OBSIDIAN, name, made.created, len(data), sha256(data).hexdigest(), 0.1,
-            files_sha256=files, unchecked=made.unchecked, details=made.details,
+            files_sha256=files, unchecked=made.unchecked, details=made.details, compared=made.compared,
         )  # fmt: skip
         return Artifact(data, made, manifest)
 
