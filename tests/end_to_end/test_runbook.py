@@ -95,6 +95,16 @@ def rows_lost_on_the_way(library: Library) -> Result:
         return library.refnet("backup", "database", REFNET_DATABASE_URL=url)
 
 
+@provokes("no server accepts")
+def broken_view(library: Library) -> Result:
+    library.sql("CREATE TABLE parts (a int); INSERT INTO parts VALUES (1)")
+    library.sql("CREATE MATERIALIZED VIEW ratio AS SELECT 1 / a FROM parts; UPDATE parts SET a = 0")
+    try:
+        return library.refnet("backup", "database")
+    finally:
+        library.sql("DROP TABLE parts CASCADE")
+
+
 @provokes("its footer is missing")
 def artifact_cut(library: Library) -> Result:
     copy = library.folder / "refnet_20261125_010000.sql.gz"
@@ -106,7 +116,7 @@ def artifact_cut(library: Library) -> Result:
 def manifest_of_another(library: Library) -> Result:
     copy = library.folder / "refnet_20261125_030000.sql.gz"
     shutil.copy(library.newest(), copy)
-    Path(f"{copy}.json").write_text('{"format": 3}')
+    Path(f"{copy}.json").write_text('{"format": 4}')
     return library.refnet("verify", copy)
 
 
@@ -299,8 +309,9 @@ def leftovers(library: Library) -> Result:
         left.unlink()
 
 
-@provokes("is dated in the future")
+@provokes("dated in the future: ")
 def clock_jumped(library: Library) -> Result:
+    library.refnet("backup", "config", "--no-prove").succeeds()  # another one has the right time
     manifest = next((library.refnet.backups / "config").glob("*.tar.gz.json"))
     before = manifest.read_text()
     manifest.write_text(json.dumps({**json.loads(before), "created": "2099-01-01T00:00:00+00:00"}))
