@@ -81,19 +81,20 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
 
 @pytest.mark.parametrize("transient", [True, False])
 def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
-    home: World, service: Service, transient: bool
+    home: World, service: Service, transient: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = _watch(_settings(home.home, service), home, [])
     with pytest.raises(RefnetError), watch.run(RunKind.BACKUP, SourceName.DATABASE, again=True):
         raise RefnetError("down", "wait", transient=transient)
     assert ("/backup-database/fail?x=1" in service.asked) is not transient
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise RefnetError("full", "make room", transient=transient)
 
+    monkeypatch.setattr("refnet.actions.drill.verify", full)
     chosen = Selected(choose(home.store, [SourceName.DATABASE]))
     with pytest.raises(RefnetError):
-        prove(Context(settings.Settings(), progress=full), chosen, watch=watch, again=True)
+        prove(Context(settings.Settings()), chosen, watch=watch, again=True)
     assert ("/drill-database/fail" in service.asked) is not transient
 
 
