@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from benchmarks.throwaway import throwaway
 from psycopg.conninfo import make_conninfo
-from tests.integration.database.library import artifact_of
+from tests.integration.database.library import artifact_of, held
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import installed
@@ -149,3 +149,17 @@ def test_the_servers_reason_is_shown_where_some_tables_alone_are_dumped(shop: Sh
         dump(shop.reader, io.BytesIO(), Workers(shop.cluster.binaries, 2), ("few",))
     assert 'query would be affected by row-level security policy for table "few"' in raised.value.message
     assert "BYPASSRLS" in raised.value.hint
+
+
+def test_subscriptions_that_only_a_superuser_may_read_are_named(shop: Shop) -> None:
+    shop.run(
+        "CREATE SUBSCRIPTION news CONNECTION 'host=127.0.0.1' PUBLICATION p WITH (connect = false, slot_name = NONE)"
+    )
+    shop.follow(shop.refusal())
+    try:
+        read = held(artifact_of(shop.reader, shop.cluster.binaries)).index.unchecked
+        by_superuser = held(artifact_of(shop.admin, shop.cluster.binaries)).index.unchecked
+    finally:
+        shop.run("DROP SUBSCRIPTION news")
+    assert read == ("subscriptions are not in the backup, as only a superuser may read them: news",)
+    assert by_superuser == ()

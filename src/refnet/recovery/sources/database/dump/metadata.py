@@ -214,12 +214,25 @@ def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> 
         size += len(row[0])
 
 
+#: pg_dump leaves them out unless it is a superuser's.
+_LEFT_OUT = """
+SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
+WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY 1
+"""
+
+
 def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
     """Return a sentence for each thing that the database refers to and an artifact does not contain."""
     foreign = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0][0]
     oids = [row[0] for row in snapshot.rows(_ROLES, False)]
     labelled = [name for (name,) in snapshot.rows(_LABELS, oids)]
+    left_out = [name for (name,) in snapshot.rows(_LEFT_OUT)]
     return (
+        *(
+            [f"subscriptions are not in the backup, as only a superuser may read them: {some(left_out)}"]
+            if left_out
+            else []
+        ),
         *([f"the rows of {foreign} foreign tables live on other servers"] if foreign else []),
         *([f"the security labels of roles are not kept: {some(labelled)}"] if labelled else []),
     )
