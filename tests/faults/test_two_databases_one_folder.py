@@ -191,9 +191,12 @@ def test_a_database_of_the_same_name_on_another_server_is_not_replaced_unasked(
     for arguments in (
         ("restore", "database", artifact),
         ("restore", "database"),
-        ("recover", "--only", "database"),
     ):
         new(*arguments, "--force").fails(2, "another server", "live on", "--from-database live")
+    recovered = new("recover", "--only", "database", "--force")
+    assert (recovered.code, new("recover", "--only", "database", "--plan").code) == (1, 1)
+    assert "problem: " in recovered.out
+    assert "To replace them, use --from-database live." in recovered.out
     new("restore", "database", artifact, "--table", "papers", "--mode", "missing").fails(2, "another server")
     new("restore", "database", "--from-database", "live", "--force").succeeds()
 

@@ -89,7 +89,7 @@ def test_a_recovery_creates_no_role_with_powers_unless_told(
     monkeypatch.setattr(live.globals_restore, "restore_of", of)
     recovery, entry = Here(setup=None), type("", (), {"name": "main-globals_1.sql.gz"})  # type: ignore[arg-type]
     with pytest.raises(RefnetError, match="boss powers: SUPERUSER"):
-        recovery.restore(MAIN, entry)  # type: ignore[arg-type]
+        recovery.restore(MAIN, entry, lambda: None)  # type: ignore[arg-type]
     assert not rows(server, "SELECT 1 FROM pg_roles WHERE rolname = 'boss'")
-    assert replace(recovery, role_powers=True).restore(MAIN, entry)  # type: ignore[arg-type]
+    assert replace(recovery, role_powers=True).restore(MAIN, entry, lambda: None)  # type: ignore[arg-type]
     assert rows(server, "SELECT rolsuper FROM pg_roles WHERE rolname = 'boss'") == [(True,)]

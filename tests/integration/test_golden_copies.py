@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.integration.test_golden import GOLDEN, NAMES
+from tests.integration.test_golden import GOLDEN
+from tests.integration.test_golden import NAMES as OF_VERSIONS
 
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.artifact import Level
@@ -15,7 +16,7 @@ from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_manifests import Trust
 
-COPIES = GOLDEN / "remote"
+COPIES, NAMES = GOLDEN / "remote", OF_VERSIONS["backups"]
 
 
 @pytest.fixture

@@ -74,6 +74,12 @@ class Planned:
         """Return the commands that it runs."""
         return [one for one in self.setup.commands if one.stage in self.plan.stages]
 
+    @property
+    def exit(self) -> Exit:
+        """Return the exit code of the recovery, as far as it is known before: a source that fails stops no other."""
+        config = SourceName.CONFIG in self.plan.replacing and self.folder_problem(SourceName.CONFIG)
+        return config.code if config else Exit.FAILED if self.problems else Exit.DONE
+
     def knows(self, source: SourceName) -> bool:
         """Return whether the settings of the recovery name `source`."""
         return source in wiring.known(self.setup.settings)

@@ -112,7 +112,7 @@ def recover(
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
     if ends_at_plan(planned, text, plan=plan, as_json=as_json):
-        raise typer.Exit(worst((*(one.code for one in planned.problems), _alarmed(found))))
+        raise typer.Exit(worst((planned.exit, _alarmed(found))))
     _need_folder(planned)
     replaced = recovery.replaced()
     if replaced:

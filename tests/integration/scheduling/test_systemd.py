@@ -189,7 +189,7 @@ def test_init_installs_the_timers_when_asked_to(systemd: Booted, folders: tuple[
     file = home.parent / "refnet.toml"
     environment = {"REFNET_HOME": str(home), "REFNET_LOG_FOLDER": "none", "R": REFNET}
     environment |= {
-        "ANSWERS": f"\nnone\nnone\n{backups}\nmonday 04:00\ny\ny\n",
+        "ANSWERS": f"\nnone\nnone\nnone\nnone\nnone\n{backups}\nmonday 04:00\ny\ny\n",
         "C": f"{REFNET} --config {file} init",
     }
     command = (
