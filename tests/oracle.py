@@ -93,8 +93,7 @@ def portrait(conninfo: str, bin_dir: Path) -> Portrait:
             inside[f"populated {schema!r}.{name!r}"] = repr(populated)
         for row in connection.execute(_LARGE_OBJECTS).fetchall():
             inside[f"large object {row[0]}"] = repr(row[1:])
-        for schema, name in connection.execute(_SEQUENCES).fetchall():
-            inside[f"sequence {schema!r}.{name!r}"] = repr(_sequence(connection, schema, name))
+        inside |= sequences(connection)
         for schema, name, kind, columns in connection.execute(_TABLES).fetchall():
             inside[f"rows of {schema!r}.{name!r}"] = repr(_rows(connection, schema, name, kind, columns))
         around = {
@@ -109,6 +108,12 @@ def _options(conninfo: str) -> str:
     """The oracle's settings, with the one that only servers since 17 know."""
     with psycopg.connect(make_conninfo(conninfo, dbname="postgres")) as connection:
         return _OPTIONS + (" -c transaction_timeout=0" if connection.info.server_version >= 170_000 else "")
+
+
+def sequences(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    """The value of each sequence."""
+    found = connection.execute(_SEQUENCES).fetchall()
+    return {f"sequence {one!r}.{name!r}": repr(_sequence(connection, one, name)) for one, name in found}
 
 
 def _sequence(connection: psycopg.Connection[Any], schema: str, name: str) -> Any:

@@ -249,10 +249,10 @@ def test_an_empty_answer_takes_what_the_folder_says(machine: Machine) -> None:
     (machine.here / "compose.yaml").write_text(
         "services:\n  db:\n    image: postgres:18\n    environment:\n      POSTGRES_USER: refnet\n      POSTGRES_DB: papers\n    ports: ['127.0.0.1:5499:5432']\n"
     )
-    vault, backups = everything(machine)[2:4]
-    done = machine.talk(
-        (ASKED[0], machine.url), (ASKED[1], ""), vault, backups, (ASKED[4], ""), (CONFIRM, "y")
-    )
+    answers = [*everything(machine), (CONFIRM, "y")]
+    for number in (3, 7):  # the configuration, the time
+        answers[number] = (ASKED[number], "")
+    done = machine.talk(*answers)
     assert done.code == 0, done.out
     assert "postgresql://refnet@127.0.0.1:5499/papers" in done.out
     written = tomllib.loads(machine.file.read_text())

@@ -74,6 +74,8 @@ class Scribe:
     #: Quoted name of a table → its columns: name (quoted), type, expression.
     tables: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
+    #: Populated materialized views.
+    views: list[str] = field(default_factory=list)
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -114,6 +116,8 @@ class Scribe:
         makers = self._makers()
         for _ in range(self.random.randint(8, 40)):
             yield from self.random.choice(makers)()
+        for name in self.views:  # a restore fills them anew
+            yield f"REFRESH MATERIALIZED VIEW {name}"
 
     def database_statements(self, name: str) -> Iterator[str]:
         """Statements for the database itself: owner, settings, privileges."""
@@ -301,6 +305,8 @@ class Scribe:
         yield f"CREATE {kind} {name} AS SELECT *, 1 AS extra FROM {table}"
         if kind != "VIEW" and self._maybe(0.3):
             yield f"REFRESH MATERIALIZED VIEW {name} WITH NO DATA"
+        elif kind != "VIEW":
+            self.views.append(name)
         if self._maybe(0.3):
             yield f"CREATE VIEW {self._qualified()} WITH (security_barrier, security_invoker) AS TABLE {name}"
         if self._maybe(0.3):
@@ -365,7 +371,7 @@ class Scribe:
             f"CREATE FOREIGN DATA WRAPPER {name}",
             f"CREATE SERVER {name} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', dbname 'x y')",
             f"CREATE TEXT SEARCH CONFIGURATION {self._qualified()} (COPY = pg_catalog.english)",
-            f"CREATE TEXT SEARCH DICTIONARY {self._qualified()} (TEMPLATE = simple, accept = false)",
+            f"CREATE TEXT SEARCH DICTIONARY {self._qualified()} (TEMPLATE = simple)",
             "CREATE CAST (int AS point) WITH INOUT",
             f"CREATE OPERATOR {self.random.choice(self.schemas)}.=#= (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq, COMMUTATOR = OPERATOR(public.=#=))",
             f"CREATE PUBLICATION {name} FOR ALL TABLES WITH (publish = 'insert')",

@@ -16,6 +16,7 @@ from tests import oracle
 from tests.integration.database.library import artifact_of, held, restore
 from tests.judges.databases import Scribe, run_accepted
 
+from refnet.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Manifest, Outcome
@@ -27,6 +28,8 @@ from refnet.recovery.sources.globals.globals_source import GlobalsSource
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.verbs import restore_globals
 
+#: A refusal that names the settings, and the SQL that helps.
+_LOST = "drops settings of pg_dump"
 #: The part of a dump's text that creates a subscription.
 _SUBSCRIPTION = re.compile(
     r"--\n-- Name: [^\n]*; Type: SUBSCRIPTION; [^\n]*\n--\n.*?(?=--\n-- (?:Name: |PostgreSQL database dump complete))",
@@ -83,10 +86,17 @@ class Case:
         proofs: a folder for scratch servers; None: without a proof.
         """
         binaries, source = self.court.source.binaries, self.court.source
-        # On a standby sequences are ahead: nextval() logs 32 values at once.
-        before = self._portrait(through if through.user == source.superuser and through.own else self.live)
+        before = self._portrait(self.live)
+        with through.connect({"default_transaction_isolation": "read committed"}) as session:
+            if session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
+                before |= oracle.sequences(session)  # ahead there: nextval() logs 32 values at once
         roles, roles_before = self._globals(), self._roles(source)
-        content = artifact_of(through, binaries)
+        try:
+            content = artifact_of(through, binaries)
+        except RefnetError as refused:
+            if _LOST in refused.message:
+                return []
+            raise
         if proofs:
             options = ProofOptions(proofs, lambda *_, **__: binaries, 2)
             proof = held(content).prove(Level.PROVEN, options)
@@ -127,7 +137,8 @@ def _is_named(difference: str, said: str) -> bool:
     """Return whether the run said of the materialized view that differs that it is empty, or could not be verified."""
     key = re.match(r"(?:rows of|populated) (.+): expected ", difference)
     names = re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", key[1]) if key else []
-    return len(names) == 2 and ast.literal_eval(names[1]) in said
+    name = ast.literal_eval(names[1]) if len(names) == 2 else None
+    return name is not None and (name in said or name.replace('"', '""') in said)
 
 
 def _clean(cluster: Cluster, name: str, prefix: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,10 +52,10 @@ def listed_stores(context: Context) -> tuple[ListedStore, ...]:
 def check_store(context: Context, store: StoreSettings) -> StoreCheck:
     """Try what an attacker with this machine's credential would try, on an object of the check; record the answers."""
     from refnet.recovery.buckets.cloud import CloudBucket, Patience
-    from refnet.recovery.buckets.opening import open_bucket
+    from refnet.recovery.buckets.opening import bare_bucket
     from refnet.recovery.buckets.trying import Trial
 
-    bucket, locks = open_bucket(replace(store, bandwidth=None)), None
+    bucket, locks = bare_bucket(store), None
     if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits
         bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))
         locks = bucket.requests

@@ -36,6 +36,7 @@ READER_SETTINGS: Mapping[str, str] = {
     "standard_conforming_strings": "on",
     "enable_tidscan": "on",
     "synchronize_seqscans": "off",
+    "default_transaction_isolation": "read committed",  # a standby refuses serializable
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",

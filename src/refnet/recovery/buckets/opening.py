@@ -32,13 +32,14 @@ def open_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
     from refnet.recovery.buckets.announced import Announced
     from refnet.recovery.buckets.paced import Paced
 
-    found = _opened(store, deleting)
+    found = bare_bucket(store, deleting=deleting)
     if store.place.kind is not StoreKind.FILE:
         found = Announced(found)
     return Paced(found, store.bandwidth) if store.bandwidth else found
 
 
-def _opened(store: StoreSettings, deleting: bool) -> Bucket:
+def bare_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
+    """Return the bucket of `store` itself: of cloud storage, a CloudBucket."""
     url = store.place
     if url.kind is StoreKind.FILE:
         from refnet.recovery.buckets.folder import FolderBucket

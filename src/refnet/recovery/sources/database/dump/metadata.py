@@ -221,13 +221,26 @@ WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE 
 """
 
 
+#: pg_dump leaves their rows out.
+_UNLOGGED = """
+SELECT oid::regclass::text FROM pg_class
+WHERE relpersistence = 'u' AND relkind = 'r' AND oid >= 16384 AND pg_is_in_recovery() ORDER BY 1
+"""
+
+
 def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
     """Return a sentence for each thing that the database refers to and an artifact does not contain."""
     foreign = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0][0]
     oids = [row[0] for row in snapshot.rows(_ROLES, False)]
     labelled = [name for (name,) in snapshot.rows(_LABELS, oids)]
     left_out = [name for (name,) in snapshot.rows(_LEFT_OUT)]
+    unlogged = [name for (name,) in snapshot.rows(_UNLOGGED)]
     return (
+        *(
+            [f"the rows of unlogged tables are not in the backup, as a standby has none: {some(unlogged)}"]
+            if unlogged
+            else []
+        ),
         *(
             [f"subscriptions are not in the backup, as only a superuser may read them: {some(left_out)}"]
             if left_out
