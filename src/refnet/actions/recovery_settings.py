@@ -245,7 +245,12 @@ def _vault_by_manifest(settings: Settings, entries: Mapping[SourceName, Entry]) 
 
 
 def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Iterator[str]:
-    """Yield a warning for each folder that goes elsewhere than where it was backed up from."""
+    """Yield a warning for each folder that goes elsewhere than where it was backed up from.
+
+    The containers of a stack, which make its backups, have other paths than the machine.
+    """
+    if settings.recover_services == "compose":
+        return
     for source, entry in entries.items():
         known = source in wiring.known(settings) and source.kind is Kind.FOLDER
         target, recorded = settings.of(source).path if known else None, _recorded(entry)
