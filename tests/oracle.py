@@ -50,7 +50,7 @@ ORDER BY 1, 2
 """
 _SEQUENCES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' ORDER BY 1, 2
+WHERE c.relkind = 'S' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery()) AND n.nspname !~ '^pg_' ORDER BY 1, 2
 """
 _LARGE_OBJECTS = """
 SELECT m.oid, md5(lo_get(m.oid)), length(lo_get(m.oid)), pg_get_userbyid(m.lomowner),

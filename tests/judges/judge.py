@@ -107,7 +107,12 @@ class Case:
         said = [*done.notes, *held(content).index.unchecked, globals_done.finding.reason]
         if any(one.startswith("subscriptions are not in the backup") for one in said):
             before["schema"] = _SUBSCRIPTION.sub("", before["schema"])
-        found = oracle.differences(before, self._portrait(self.restored))
+        after = self._portrait(self.restored)
+        if any("unlogged tables" in one for one in said):  # views may be computed from them
+            for key in [one.removeprefix("populated ") for one in before if one.startswith("populated ")]:
+                before.pop(f"rows of {key}", None)
+                after.pop(f"rows of {key}", None)
+        found = oracle.differences(before, after)
         found += oracle.differences({"roles": roles_before}, {"roles": self._roles(other)})
         return [one for one in found if not _is_named(one, "\n".join(said))]
 
@@ -135,7 +140,7 @@ class Case:
 
 def _is_named(difference: str, said: str) -> bool:
     """Return whether the run said of the materialized view that differs that it is empty, or could not be verified."""
-    key = re.match(r"(?:rows of|populated) (.+): expected ", difference)
+    key = re.match(r"(?:rows of|populated|sequence) (.+): expected ", difference)
     names = re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", key[1]) if key else []
     name = ast.literal_eval(names[1]) if len(names) == 2 else None
     return name is not None and (name in said or name.replace('"', '""') in said)

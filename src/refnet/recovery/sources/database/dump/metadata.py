@@ -221,10 +221,10 @@ WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE 
 """
 
 
-#: pg_dump leaves their rows out.
+#: pg_dump leaves out what they contain.
 _UNLOGGED = """
 SELECT oid::regclass::text FROM pg_class
-WHERE relpersistence = 'u' AND relkind = 'r' AND oid >= 16384 AND pg_is_in_recovery() ORDER BY 1
+WHERE relpersistence = 'u' AND relkind IN ('r', 'S') AND oid >= 16384 AND pg_is_in_recovery() ORDER BY 1
 """
 
 
@@ -237,7 +237,9 @@ def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
     unlogged = [name for (name,) in snapshot.rows(_UNLOGGED)]
     return (
         *(
-            [f"the rows of unlogged tables are not in the backup, as a standby has none: {some(unlogged)}"]
+            [
+                f"the content of unlogged tables and sequences is not in the backup, as a standby has none: {some(unlogged)}"
+            ]
             if unlogged
             else []
         ),

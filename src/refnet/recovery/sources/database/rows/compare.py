@@ -201,10 +201,15 @@ def _other_columns(table: Table, relation: Relation) -> str:
 
 
 def _extra_tables(index: Index, found: Relations) -> Iterator[Finding]:
-    """Yield a finding for each table with rows of its own that was not recorded, nor the top of its partitions."""
+    """Yield a finding for each table with rows of its own that was not recorded, nor the top of its partitions.
+
+    A backup from a standby records no unlogged table, as a standby has no rows of them: an empty one is none.
+    """
     recorded = {(table.schema, table.name) for table in index.tables}
     through = {found.tables[name].oid for name in recorded if name in found.tables}
     for name, relation in sorted(found.tables.items()):
+        if relation.unlogged and not relation.pages:
+            continue
         if relation.kind == "r" and not relation.owned and not (name in recorded or relation.root in through):
             yield _differs(relation, Deviation.EXTRA, "it was not recorded")
 

@@ -28,7 +28,8 @@ _RELATIONS = user_relations(
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
              AND NOT attisdropped AND attgenerated = '' ORDER BY attnum),
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
-             AND NOT attisdropped AND attgenerated = 's' ORDER BY attnum)""",
+             AND NOT attisdropped AND attgenerated = 's' ORDER BY attnum),
+       c.relpersistence = 'u'""",
     "rpS",
     "AND c.relpersistence <> 't'",
 )
@@ -53,6 +54,7 @@ class Relation:
     columns: list[str]
     #: The stored generated ones.
     generated: list[str]
+    unlogged: bool = False
 
     @property
     def qualified(self) -> str:
