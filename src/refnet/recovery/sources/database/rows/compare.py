@@ -229,7 +229,11 @@ def _sequences(session: Session, codec: Codec, index: Index, relations: Relation
     recorded = {schema_and_name(name): (value, called) for name, value, called in index.sequences}
     wrong = {name for name in recorded if name not in relations.sequences}
     if not index.partial:
-        wrong |= {name for name, one in relations.sequences.items() if not (one.owned or name in recorded)}
+        wrong |= {
+            name
+            for name, one in relations.sequences.items()
+            if not (one.owned or one.unlogged or name in recorded)
+        }
     for name in relations.sequences.keys() & recorded.keys():
         try:
             found = session.execute(b"SELECT last_value, is_called FROM " + codec.quoted(*name)).fetchone()
