@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,10 @@ def refnet(tmp_path: Path, silent: int) -> Command:
     return command
 
 
-def test_what_is_waited_for_is_said_and_the_error_of_a_store_once(refnet: Command) -> None:
-    done = refnet("copy", "--all")
+def test_what_is_waited_for_is_said_unless_quiet_and_the_error_of_a_store_once(refnet: Command) -> None:
+    with ThreadPoolExecutor() as pool:  # both wait for the same half minute
+        quiet = pool.submit(refnet, "copy", "--plan", "--quiet")
+        done = refnet("copy", "--all")
 
     assert done.code == 1
     said = done.err.splitlines()
@@ -49,9 +52,5 @@ def test_what_is_waited_for_is_said_and_the_error_of_a_store_once(refnet: Comman
     assert sum("to away: sftp://" in line for line in said) == 1
     assert said[-1] == "refnet: note: away: the same error for 2 more artifacts"
     assert len(said) == 4
-
-
-def test_quiet_waits_without_a_word(refnet: Command) -> None:
-    done = refnet("copy", "--plan", "--quiet")
-    assert "waiting" not in done.err
-    assert done.code == 1
+    assert quiet.result().code == 1
+    assert "waiting" not in quiet.result().err

@@ -92,7 +92,7 @@ def standby(primary: Cluster, folder: Path) -> Iterator[Route]:
 def _replayed(primary: Cluster, follower: Cluster, name: str) -> Target:
     """Return the database on the standby once the standby has replayed what the primary wrote."""
     with primary.target().connect() as admin, follower.target().connect() as behind:
-        position = admin.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()[0][0]
+        position = admin.execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()[0][0]
 
         def there() -> bool:
             answer = behind.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,))
