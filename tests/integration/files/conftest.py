@@ -57,7 +57,8 @@ class World:
 
     def backup(self) -> OpenArtifact:
         source = FilesSource(self.source, self.folder, self.wanted, self.swaps, scope=self.scope)
-        made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, Options(prove=False))
+        settings = Settings(home=self.root / "home", backup_dir=self.store.root)
+        made = backup(Context(settings, Clock(now, zone=UTC)), source, self.store, Options(prove=False))
         return self.store.artifact(Entry(made.manifest))
 
     def plan(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.Plan:
