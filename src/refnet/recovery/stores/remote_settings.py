@@ -90,7 +90,7 @@ def send(store: RemoteStore, sealer: Sealer, found: SettingsCopy) -> bool:
             return False
     line = found.to_line()
     data = sealer.piece(line + sealer.keys.sign(line, _NAMESPACE).encode("ascii"))
-    name = f"{PREFIX}{found.sent.astimezone(UTC):{_TIME}}_{secrets.token_hex(8)}.age"
+    name = f"{PREFIX}{_named(found.sent)}_{secrets.token_hex(8)}.age"
     store.bucket.put(name, data)
     make_folder(store.home)
     with explained(store.home):
@@ -112,19 +112,26 @@ def newest(store: RemoteStore, at: datetime, signers: Collection[str] | None) ->
         (match["time"], name, version) for name, version in _listed(store) if (match := _NAME.fullmatch(name))
     ]
     names.sort(reverse=True)
-    moment = f"{at.astimezone(UTC):{_TIME}}"
+    moment = _named(at)
     before = [one for one in names if one[0] <= moment]
     after = [one for one in reversed(names) if one[0] > moment]
-    for _, name, version in (*before, *after)[:_TRIED]:
+    for time, name, version in (*before, *after)[:_TRIED]:
         try:
             data = store.bucket.get(name, _MOST, version=version)
-            return SettingsCopy.read(store.trust.opener.piece(data), signers)
+            found = SettingsCopy.read(store.trust.opener.piece(data), signers)
+            if _named(found.sent) == time:  # else somebody stored an older copy again, under a newer name
+                return found
         except BucketError as error:
             if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
                 raise
         except (SealedError, ValueError):
             continue  # of another machine, to another key, or forged
     return None
+
+
+def _named(moment: datetime) -> str:
+    """Return `moment` as the name of an object has it."""
+    return f"{moment.astimezone(UTC):{_TIME}}"
 
 
 def _listed(store: RemoteStore) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,74 @@
+"""Settings files in a remote store: whoever can write there can add objects, and none of these is taken for a newer file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.remote_store import NOW, Machine
+
+from refnet.recovery.sealing import age
+from refnet.recovery.sealing.sealer import Sealer
+from refnet.recovery.stores import remote_settings
+from refnet.recovery.stores.remote_settings import PREFIX, SettingsCopy
+
+LATER = NOW + timedelta(days=9)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path / "home")
+    for day, text in enumerate(("old = 1", "new = 2")):
+        sent = NOW + timedelta(days=day)
+        copy = SettingsCopy(text, "/etc/refnet/refnet.toml", sent)
+        assert remote_settings.send(
+            machine.store(), Sealer((machine.recovery.recipient,), machine.keys), copy
+        )
+    return machine
+
+
+def found(machine: Machine) -> str | None:
+    signers = {machine.keys.signer().fingerprint}
+    copy = remote_settings.newest(machine.store(key=True), LATER, signers)
+    return copy and copy.text
+
+
+def names(machine: Machine) -> list[str]:
+    return sorted(one.name for one in machine.bucket.listed(PREFIX))
+
+
+def put(machine: Machine, number: int, data: bytes) -> None:
+    machine.bucket.put(f"{PREFIX}20261201T0000{number:02}Z_{number:016x}.age", data)
+
+
+def test_an_older_file_under_a_newer_name_is_not_used(machine: Machine) -> None:
+    assert found(machine) == "new = 2"
+    put(machine, 1, machine.bucket.get(names(machine)[0], 1 << 20))
+
+    assert found(machine) == "new = 2"
+
+
+@pytest.mark.parametrize(
+    "kind", ["no age", "large", "another key", "another signer", "a tar", "no signature"]
+)
+def test_objects_that_are_no_settings_file_of_this_machine_are_passed_over(
+    machine: Machine, tmp_path: Path, kind: str
+) -> None:
+    recipients = (machine.recovery.recipient,)
+    line = SettingsCopy("forged = 1", "/etc/refnet/refnet.toml", NOW + timedelta(days=6)).to_line()
+    other = Machine(tmp_path / "other")
+    signed = line + other.keys.sign(line, "refnet-settings").encode()
+    data = {
+        "no age": b"\xff" * 1000,
+        "large": b"age-encryption.org/v1\n" + bytes(1 << 20),
+        "another key": age.encrypt(signed, (other.recovery.recipient,)),
+        "another signer": age.encrypt(signed, recipients),
+        "a tar": age.encrypt(b"../../etc/passwd" + bytes(10240), recipients),
+        "no signature": age.encrypt(line, recipients),
+    }[kind]
+    put(machine, 3, data)
+    for name in ("..age", "20261201T000000Z_..age", "20261201T000000Z_0000000000000000.age.age"):
+        machine.bucket.put(f"{PREFIX}x{name}", data)
+
+    assert found(machine) == "new = 2"
