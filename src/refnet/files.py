@@ -282,20 +282,27 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
     OSError if that fails; NotRegularError if `path` is a link, a device or a FIFO: it is neither opened nor replaced.
     """
+    with opened(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as folder:
+        replace_in(folder, path.name, data, mode)
+
+
+def replace_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
+    """Do what `replace_file` does with the file `name` in the open `folder`."""
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise NotRegularError(path)
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with opened(hidden, NEW_FILE) as handle:
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise NotRegularError(name)
+    hidden = f".{name}.{secrets.token_hex(8)}"
+    with opened(hidden, NEW_FILE, folder) as handle:
         try:
             os.fchmod(handle, mode)
             write_all(handle, data)
             os.fsync(handle)
-            hidden.replace(path)
+            os.replace(hidden, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            hidden.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(hidden, dir_fd=folder)
             raise
-    _flush_names(path.parent)
+    os.fsync(folder)
 
 
 def write_all(handle: int, data: bytes | bytearray | memoryview) -> None:

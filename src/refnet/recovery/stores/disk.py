@@ -10,14 +10,26 @@ import io
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
 from xxhash import xxh3_128
 
+from refnet import trust
 from refnet.errors import Exit, RefnetError
-from refnet.files import explain, explained, forget_cached, open_file, sync_folder, write_all
+from refnet.files import (
+    OPEN_FOLDER,
+    explain,
+    explained,
+    forget_cached,
+    make_folder,
+    open_file,
+    opened,
+    replace_in,
+    sync_folder,
+    write_all,
+)
 from refnet.locks import PROBE_SECONDS, take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import OnDisk, ReadBack
@@ -250,6 +262,29 @@ def remove(path: Path) -> None:
     """Remove the file `path`, if it exists."""
     with explained(path):
         path.unlink(missing_ok=True)
+
+
+def write_record(path: Path, data: bytes) -> None:
+    """Write `path`, in a folder of RefNet's in its REFNET_HOME or in a store; make both folders.
+
+    Links in the store are not followed: where root restores, the store may belong to another user. RefnetError.
+    """
+    folder = path.parent
+    make_folder(folder.parent)
+    with explained(path), ExitStack() as stack:
+        above = trust.open_folder(folder.parent)
+        stack.callback(os.close, above)
+        with suppress(FileExistsError):
+            os.mkdir(folder.name, 0o700, dir_fd=above)
+        try:
+            handle = stack.enter_context(opened(folder.name, OPEN_FOLDER, above))
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                raise
+            raise RefnetError(
+                f"{folder} is a link or a file", "Remove it: RefNet makes that folder itself."
+            ) from None
+        replace_in(handle, path.name, data)
 
 
 def write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:

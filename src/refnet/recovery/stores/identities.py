@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Self
 
 from refnet.errors import RefnetError
-from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.files import read_regular
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_NUMBERED
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores import disk
 
 #: The folder of handovers in a store.
 HANDOVERS = f"{HIDDEN_PREFIX}handovers"
@@ -112,10 +113,8 @@ class Identities:
             return Known()
 
     def _write(self, path: Path, known: Known) -> None:
-        make_folder(path.parent)
         values = {"format": _FORMAT, "source": path.stem, "id": known.id, "number": known.number}
-        with explained(path):
-            replace_file(path, json.dumps(values).encode() + b"\n")
+        disk.write_record(path, json.dumps(values).encode() + b"\n")
 
 
 def new_id() -> str:

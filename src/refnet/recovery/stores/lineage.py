@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.files import read_regular
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_BEFORE
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.stores import disk
 
 _FORMAT = 1
 _LARGEST = 16 << 10  # bytes
@@ -65,9 +66,7 @@ class Lineage:
             "system": identity.system,
             "before": [*earlier, origin.system][-MOST_BEFORE:],
         }
-        make_folder(self.folder)
-        with explained(self._file(identity)):
-            replace_file(self._file(identity), json.dumps(values).encode() + b"\n")
+        disk.write_record(self._file(identity), json.dumps(values).encode() + b"\n")
 
     def _file(self, identity: Identity) -> Path:
         key = f"{identity.system}\0{identity.database}".encode(errors="surrogatepass")
