@@ -56,6 +56,17 @@ def _flow(value: Any) -> str:
     return text.strip()[1:-1]
 
 
+def loaded(text: str) -> Any:
+    """Return the value of YAML, with safe types only; ValueError says why it is not valid."""
+    try:
+        return yaml.load(text, Loader=yaml.CSafeLoader)  # a safe one
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
+        raise ValueError(str(error).splitlines()[0]) from error
+    except (LookupError, AttributeError, ArithmeticError, TypeError) as error:
+        # of PyYAML, for `!!bool maybe`, `!!int ''`, `!!timestamp`, and for numbers of base 60
+        raise ValueError("a value does not fit its tag") from error
+
+
 def renewed(before: str, own: Mapping[str, Any], owned: Collection[str], block: str) -> str:
     """Return the note `before` with RefNet's part renewed. NotOursError if it has no safe place for that.
 
@@ -123,11 +134,9 @@ def _parsed(matter: str) -> tuple[Any, Any]:
     """Return the node of a frontmatter and its values; (None, None) if it is empty."""
     try:
         root = yaml.compose(matter, Loader=yaml.CSafeLoader)
-        values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
+        values = loaded(matter)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise NotOursError(f"its frontmatter is not valid YAML: {str(error).splitlines()[0]}") from error
-    except (LookupError, AttributeError) as error:  # of PyYAML, for `!!bool maybe`, `!!int ''`, `!!timestamp`
-        raise NotOursError("its frontmatter is not valid YAML: a value does not fit its tag") from error
     if root is not None and (not isinstance(root, yaml.MappingNode) or root.flow_style):
         raise NotOursError("its frontmatter is not a list of properties, one per line")
     return root, values
@@ -143,7 +152,8 @@ def _joined(ours: Sequence[str], theirs: object, title: object) -> list[Any]:
     A single text counts as a list of one.
     """
     found = theirs if isinstance(theirs, list) else [theirs] if theirs is not None else []
-    kept = [one for one in found if one in ours or one != title]
+    former = title if isinstance(title, str) else None  # to compare other values may take for ever
+    kept = [one for one in found if one in ours or one != former]
     return [*(one for one in ours if one not in kept), *kept]
 
 

@@ -11,11 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.extras import needed
+from refnet.network.frontmatter import loaded
 from refnet.network.papers import normalized, title_key
-
-with needed("network"):
-    import yaml
 
 IDS_KEY, INDEX_KEY = "refnet_ids", "refnet_index_of"
 #: The keys of older notes.
@@ -116,8 +113,8 @@ def _listed(lines: str) -> list[Id]:
 def _value(text: str) -> Any:
     """Return the value of a property; "" if it is not valid."""
     try:
-        return yaml.load(f"key:{text}\n", Loader=yaml.CSafeLoader)["key"]  # a safe one
-    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError):
+        return loaded(f"key:{text}\n")["key"]
+    except (ValueError, LookupError, TypeError):
         return ""
 
 

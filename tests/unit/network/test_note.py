@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -228,3 +230,29 @@ def test_no_text_of_a_paper_breaks_its_note(title: str, abstract: str, author: s
     assert body.count(BEGIN) == body.count(END) == 1
     assert "[[" not in body
     assert render(Paper(7, clean[0] or "x", (clean[2],), abstract=clean[1]), PLACES, note) == note
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1:" * 300 + "1.5", "!!float 1:" + "1:" * 300 + "1.5"],
+    ids=["base 60", "tagged"],
+)
+def test_a_property_that_is_no_value_is_none_and_the_note_stays(value: str) -> None:
+    note = f"---\nrefnet_id: 7\ntitle: {value}\nmine: {value}\n---\n"
+
+    assert mark_in(note) == Mark(index=False, ids=(), number=7)
+    with suppress(NotOursError):
+        render(PAPER, PLACES, note)
+
+
+def test_properties_that_are_long_to_compare_are_not_compared() -> None:
+    def lists(name: str) -> str:
+        above = "".join(f", &{name}{n} [{', '.join([f'*{name}{n - 1}'] * 9)}]" for n in range(1, 10))
+        return f"[&{name}0 [x]{above}]"
+
+    note = f"---\nrefnet_ids: [doi:10.1/abc]\ntitle: {lists('t')}\naliases: [{lists('a')}]\n---\n"
+    begun = time.monotonic()
+    with suppress(NotOursError):
+        render(PAPER, PLACES, note)
+
+    assert time.monotonic() - begun < 1
