@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +226,26 @@ def test_an_artifact_of_an_earlier_version_is_read_and_says_what_it_lacks(rich: 
     assert plan.notes == (
         "an earlier version made it without ACLs and extended attributes: a restore sets none",
     )
+
+
+def test_attributes_that_the_kernel_does_not_list_are_named_and_the_rest_is_kept(
+    vault: World, mounted: Callable[..., Path]
+) -> None:
+    mounted(vault.folder, "size=8m,mode=755")
+    note = vault.folder / "note.md"
+    note.write_text("text")
+    run("setfacl", "-m", "u:4711:rw,g::-", note)
+    acl = run("getfacl", "-np", note)
+    try:
+        for number in range(400):
+            os.setxattr(note, f"user.{'n' * 240}{number:03}", b"")
+    except OSError as error:
+        pytest.skip(f"this kernel keeps none in memory: {error.strerror}")
+
+    held = vault.backup()
+
+    assert held.manifest
+    assert held.manifest.unchecked == ("not kept: user.* (more than can be listed) of note.md",)
+    note.unlink()
+    vault.restore(held)
+    assert run("getfacl", "-np", note) == acl

@@ -37,9 +37,11 @@ _OF_NAMED = {_OWNER: _USER, _OWNING_GROUP: _GROUP}
 _NAMED = frozenset(_OF_NAMED.values())
 #: An ACL of three entries says what the mode says.
 _LEAST = 3
-_ENTRY_TEXT = re.compile(r"([a-z]{1,5}):(?:([^:]{0,255}):)?([r-][w-][x-])(?::(\d{1,10}))?")
+_ENTRY_TEXT = re.compile(r"([a-z]{1,5}):(?:([^:]{0,255}):)?([r-][w-][x-])(?::([0-9]{1,10}))?")
 _ACLS = {b"SCHILY.acl.access": ACCESS, b"SCHILY.acl.default": DEFAULT}
 _XATTR = b"SCHILY.xattr."
+#: The names of the attributes are longer than the kernel lists.
+_TOO_MANY = {errno.E2BIG, errno.ERANGE}
 _ABSENT = {errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 #: An entry of an ACL: tag, permissions, id.
@@ -76,7 +78,10 @@ def read(handle: int) -> tuple[Attributes, tuple[str, ...]]:
     except OSError as error:
         if error.errno in _ABSENT:
             return NONE, ()
-        raise
+        if error.errno not in _TOO_MANY:
+            raise
+        kept, unkept = _read(handle, [ACCESS, DEFAULT])
+        return kept, (*unkept, f"{USER}* (more than can be listed)")
     return _read(handle, sorted(names)) if names else (NONE, ())
 
 
