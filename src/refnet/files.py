@@ -99,6 +99,11 @@ def descended(folder: int, names: Iterable[str]) -> Iterator[int]:
         yield folder
 
 
+def nearest(folder: Path) -> Path:
+    """Return `folder`, or the nearest one above it that exists."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
 def make_folders(names: Iterable[str], at: int) -> None:
     """Create the folders `names`, each in the one before and the first in the open folder `at`, for this user alone."""
     with ExitStack() as stack:

@@ -29,6 +29,7 @@ from refnet.locks import take
 from refnet.network.frontmatter import NotOursError
 from refnet.network.note_marks import Mark, mark_in
 from refnet.network.vault_cache import digest
+from refnet.recovery.sources.files import attributes
 from refnet.trust import open_folder
 
 _TEMPORARY = ".refnet-"
@@ -220,14 +221,14 @@ def read(vault: int, path: str) -> tuple[str | None, os.stat_result | None]:
 
 
 def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> bool:
-    """Write `text` atomically; keep mode and owner. Return False if the file is not as it was read with `state`.
+    """Write `text` atomically; keep mode, ACL and owner. Return False if the file is not as it was read with `state`.
 
     state: None: there was no file. NotOursError if one is there nevertheless.
     """
     part = f"{_TEMPORARY}{secrets.token_hex(8)}.part"
     with _beside(vault, path) as (folder, name):
         try:
-            _write(folder, part, text, state)
+            _write(folder, part, text, name if state else None)
             now = _state(folder, name)
             if state is None and now is not None:
                 raise NotOursError("a file that is not RefNet's has its name")
@@ -240,15 +241,29 @@ def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> b
     return True
 
 
-def _write(folder: int, name: str, text: str, state: os.stat_result | None) -> None:
-    handle = os.open(name, NEW_FILE, 0o666, dir_fd=folder)
+def _write(folder: int, part: str, text: str, name: str | None) -> None:
+    """Write the new file `part`; where it replaces the file `name`, like that."""
+    handle = os.open(part, NEW_FILE, 0o600 if name else 0o666, dir_fd=folder)
     try:
+        if name:
+            _copy_attributes(name, folder, handle)
+        else:
+            _give(handle, os.fstat(folder))
         write_all(handle, text.encode())
-        _give(handle, state or os.fstat(folder))
-        if state:
-            os.fchmod(handle, state.st_mode & 0o777)
     finally:
         os.close(handle)
+
+
+def _copy_attributes(name: str, folder: int, handle: int) -> None:
+    try:
+        with opened(name, OPEN_FILE, folder) as old:
+            attributes.copy(old, handle)
+    except OSError as error:
+        if error.errno not in {
+            errno.ENOENT,
+            errno.ELOOP,
+        }:  # else its reader is at work, and nothing is replaced
+            raise
 
 
 def _state(folder: int, name: str) -> os.stat_result | None:

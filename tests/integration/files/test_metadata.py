@@ -249,3 +249,16 @@ def test_attributes_that_the_kernel_does_not_list_are_named_and_the_rest_is_kept
     note.unlink()
     vault.restore(held)
     assert run("getfacl", "-np", note) == acl
+
+
+def test_an_archive_of_tar_without_its_folder_does_not_open_the_vault_to_a_group(rich: World) -> None:
+    run("setfacl", "-m", "u:4711:rwx,g::-", rich.folder)
+    path, before = rich.root / "vault_20231201.tar.gz", run("getfacl", "-np", rich.folder)
+    names = sorted(one.name for one in rich.folder.iterdir())
+    run("tar", "--numeric-owner", "--acls", "--xattrs", "-czf", path, "-C", rich.folder, *names)
+    (rich.folder / "run.sh").write_text("changed")
+
+    rich.restore(artifact_at(path, rich.source))
+
+    assert run("getfacl", "-np", rich.folder) == before
+    assert os.getxattr(rich.folder, "user.vault") == b"mine"

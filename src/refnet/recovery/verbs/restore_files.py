@@ -7,7 +7,6 @@ Nothing live is touched before everything that is to become live was read back a
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, descended, names_in, opened
+from refnet.files import OPEN_FOLDER, descended, names_in, nearest, opened
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import Clock, rounded
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files import merging, rename, swapping
+from refnet.recovery.sources.files import attributes, merging, rename, swapping
 from refnet.recovery.sources.files.carry_over import carry_over
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoSpaceError
@@ -267,22 +266,22 @@ def _old_journals(unknown: list[Path]) -> Iterator[RefnetError]:
 
 
 def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetError]:
-    nearest = _nearest(target.home)
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    above = nearest(target.home)
+    if not os.access(above, os.W_OK | os.X_OK):
         yield RefnetError(
-            f"this user cannot write in {show(str(nearest))}", "Run it as the user that owns the folder."
+            f"this user cannot write in {show(str(above))}", "Run it as the user that owns the folder."
         )
     need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.files.files) + _SPARE
-    system = os.statvfs(nearest)
+    system = os.statvfs(above)
     if (free := system.f_bavail * system.f_frsize) < need:
         yield RefnetError(
-            f"the copy needs about {need >> 20} MiB in {show(str(nearest))}, and {free >> 20} MiB are free",
+            f"the copy needs about {need >> 20} MiB in {show(str(above))}, and {free >> 20} MiB are free",
             "Free some space there; the live files stay until the copy is compared.",
         )
     for folder in dict.fromkeys(target.folder.joinpath(*one.folder) for one in selection.places):
-        if folder.exists() and folder.stat().st_dev != nearest.stat().st_dev:
+        if folder.exists() and folder.stat().st_dev != above.stat().st_dev:
             yield RefnetError(
-                f"{show(str(folder))} is on another file system than {show(str(nearest))}",
+                f"{show(str(folder))} is on another file system than {show(str(above))}",
                 "Unpack the file elsewhere with tar, and copy it there.",
             )
         elif folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
@@ -299,18 +298,12 @@ def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetErro
             )
 
 
-def _nearest(folder: Path) -> Path:
-    """Return `folder`, or the nearest of its parents that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
 def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progress) -> Unheld:
     """Fill the folder `fresh` of the work folder; return what its file system could not hold."""
-    selection, target = decided.selection, decided.target
     owner = _owner(decided)
     members = tuple(
         (one.path, one._replace(uid=owner[0], gid=owner[1]) if owner else one)
-        for one in selection.unpacked.files
+        for one in decided.selection.unpacked.files
     )
     with _fresh(decided, work) as root, artifact.stored.open() as archive:
         fresh = FreshFolder(root, owners=decided.listed or owner is not None)
@@ -320,10 +313,9 @@ def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progre
         finally:
             fresh.close()
         if decided.entire and "." not in decided.files.by_path:
-            live = target.folder.stat() if target.folder.exists() else None
-            os.fchmod(root, stat.S_IMODE(live.st_mode) if live else 0o755)
-            if live and os.geteuid() == 0:
-                os.fchown(root, live.st_uid, live.st_gid)
+            os.fchmod(root, 0o755)
+            with suppress(FileNotFoundError), opened(decided.target.folder, OPEN_FOLDER) as live:
+                attributes.copy(live, root)
     return fresh.unheld
 
 
@@ -345,7 +337,7 @@ def _owner(decided: Plan) -> tuple[int, int] | None:
     """Return the owner of all files if it is not the recorded one: for root and a foreign archive, that of the live folder."""
     if decided.listed or os.geteuid():
         return None
-    status = _nearest(decided.target.folder).stat()
+    status = nearest(decided.target.folder).stat()
     return status.st_uid, status.st_gid
 
 

@@ -7,6 +7,7 @@ must not bring capabilities, labels or `trusted.*` to another machine.
 import errno
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -209,10 +210,16 @@ def _refused(error: OSError) -> bool:
 
 
 def copy(source: int, target: int) -> None:
-    """Give the open folder `target` the kept attributes of the open `source`, as far as its file system holds them."""
-    kept, _ = read(source)
+    """Give the open file or folder `target` mode, ACLs, `user.*` attributes and, as root, owner of the open `source`.
+
+    An attribute that its file system cannot hold is left out.
+    """
+    (kept, _), status = read(source), os.fstat(source)
     inherit_nothing(target)
-    set_user(target, kept)
+    set_user(target, kept)  # before the mode, which may forbid it
+    if os.geteuid() == 0:
+        os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, without_mask(stat.S_IMODE(status.st_mode), kept.access))
     set_acls(target, kept)
 
 

@@ -37,7 +37,7 @@ def _carry(parts: list[str], live: int, fresh: int, depth: int) -> None:
 
 @contextmanager
 def _folder(name: str, live: int, fresh: int) -> Iterator[int]:
-    """Open the folder `name` of the open `fresh`; if it is new, it gets owner, mode and time of the open `live`."""
+    """Open the folder `name` of the open `fresh`; if it is new, it becomes like the open `live`."""
     try:
         with _unchanged_time(fresh):
             os.mkdir(name, 0o700, dir_fd=fresh)
@@ -48,11 +48,8 @@ def _folder(name: str, live: int, fresh: int) -> Iterator[int]:
     with opened(name, OPEN_FOLDER, fresh) as handle:
         yield handle
         if new:
-            found = os.fstat(live)
-            if os.geteuid() == 0:
-                os.fchown(handle, found.st_uid, found.st_gid)
-            os.fchmod(handle, stat.S_IMODE(found.st_mode))
             attributes.copy(live, handle)
+            found = os.fstat(live)
             os.utime(handle, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 

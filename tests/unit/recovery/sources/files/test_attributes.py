@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 from pathlib import Path
 
 import pytest
+from tests.users import Ordinary
 
 from refnet.files import OPEN_FOLDER, opened
 from refnet.recovery.sources.files import attributes
@@ -113,3 +115,24 @@ def test_more_than_an_archive_can_carry_is_named_as_not_kept(
 
     with opened(tmp_path, OPEN_FOLDER) as folder:
         assert attributes.read(folder) == (Attributes(user=((b"user.a", bytes(100)),)), ("user.b",))
+
+
+def test_a_folder_that_its_owner_may_not_write_is_copied_with_its_attributes(
+    short_folder: Path, ordinary: Ordinary
+) -> None:
+    folder = Path(tempfile.mkdtemp(dir=short_folder))
+    for name in ("live", "fresh"):
+        (folder / name).mkdir()
+        os.setxattr(folder / name, "user.tag", name.encode())
+        os.chown(folder / name, ordinary.uid, ordinary.gid)
+    (folder / "live").chmod(0o555)
+    folder.chmod(0o711)
+
+    def copied() -> str:
+        with opened(folder / "live", OPEN_FOLDER) as live, opened(folder / "fresh", OPEN_FOLDER) as fresh:
+            attributes.copy(live, fresh)
+        return ""
+
+    assert ordinary.does(copied) == ""
+    assert os.getxattr(folder / "fresh", "user.tag") == b"live"
+    assert (folder / "fresh").stat().st_mode & 0o777 == 0o555
