@@ -89,7 +89,10 @@ def _another(open_another: Callable[[], Session], session: Session, at: str, nam
         def expire() -> None:
             expired.set()
             for each in (session, other):
-                with socket.socket(fileno=os.dup(each.fileno())) as link, suppress(OSError):
+                with (
+                    suppress(OSError, psycopg.Error),
+                    socket.socket(fileno=os.dup(each.fileno())) as link,
+                ):
                     link.shutdown(socket.SHUT_RDWR)
 
         timer = threading.Timer(_ANSWER, expire)

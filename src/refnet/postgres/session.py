@@ -230,6 +230,11 @@ class Target:
                 raise
         except psycopg.Error as error:
             raise self.explained(error) from None
+        except (LookupError, TypeError, ValueError) as error:  # rows that were not asked for
+            raise ConnectError(
+                f"what answers at {self.address} does not answer as a PostgreSQL server does",
+                f"Set {self.named} to the address of the server.",
+            ) from error
         connection.autocommit = autocommit
         version = connection.info.parameter_status("server_version")
         _log.debug("server: PostgreSQL %s, %s", version, self.display)
