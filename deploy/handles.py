@@ -16,8 +16,8 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-#: The most links on one path, and bytes of a file that is read.
-_LINKS, _LARGEST = 40, 64 << 10
+#: The most links on one path, bytes of a file that is read, and folders in each other.
+_LINKS, _LARGEST, _DEEPEST = 40, 64 << 10, 64
 
 
 class FailedError(Exception):
@@ -196,8 +196,10 @@ def _with_several_names(folder: Folder) -> list[tuple[int, int]]:
     return seen
 
 
-def _each(folder: Folder, act: Callable[[int, Path, os.stat_result], None]) -> None:
+def _each(folder: Folder, act: Callable[[int, Path, os.stat_result], None], depth: int = 0) -> None:
     """Call `act` with the handle of each file below `folder`, and of each folder after its content."""
+    if depth > _DEEPEST:
+        fail(f"{folder.path} is deeper than what RefNet writes", "Remove what does not belong there.")
     for name in names(folder.handle):
         path = folder.path / name
         try:
@@ -207,7 +209,7 @@ def _each(folder: Folder, act: Callable[[int, Path, os.stat_result], None]) -> N
         try:
             found = os.fstat(handle)
             if stat.S_ISDIR(found.st_mode):
-                _each(Folder(handle, path), act)
+                _each(Folder(handle, path), act, depth + 1)
             if stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
                 act(handle, path, found)
         finally:
