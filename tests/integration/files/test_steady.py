@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -109,6 +110,29 @@ def test_a_folder_that_never_holds_still_is_named(ordered: World, monkeypatch: p
         in (held.manifest.unchecked)
     )
     assert "a/2.md came while the folder was read: not in the archive" in held.manifest.unchecked
+
+
+def test_a_file_that_is_replaced_whenever_it_is_read_leaves_an_artifact_that_can_be_read(
+    vault: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = vault.root / "small"
+    folder.mkdir()
+    (folder / "note.md").write_text("0")
+    small, real, count = replace(vault, folder=folder), os.read, itertools.count(1)
+
+    def read(descriptor: int, size: int) -> bytes:
+        data = real(descriptor, size)
+        if str(folder / "note.md") in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            (folder / "new").write_text(str(next(count)))
+            (folder / "new").replace(folder / "note.md")
+        return data
+
+    monkeypatch.setattr(archive_writer.os, "read", read)
+    held = small.backup()
+    monkeypatch.undo()
+
+    assert next(count) > 6
+    assert is_proven(held, small.root / "scratch")
 
 
 def test_a_file_that_becomes_a_folder_meanwhile_makes_the_backup_once_more(

@@ -86,8 +86,8 @@ def read_archive(
 
 
 def limits(expected: FileList | None, space: int | None = None) -> Limits:
-    """Return the limits for an archive: a file that changed while it was read is in it up to three times."""
-    return Limits(3 * len(expected.files), MOST_LIST_BYTES, space) if expected else Limits(space=space)
+    """Return the limits for an archive: a file that changes all the time is in it up to nine times."""
+    return Limits(9 * len(expected.files), MOST_LIST_BYTES, space) if expected else Limits(space=space)
 
 
 class _Contents:
