@@ -33,8 +33,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.network import known
 from refnet.recovery.model.artifact import Level, utc
+from refnet.recovery.model.checks import Status
 from refnet.recovery.model.clock import utc_now
-from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places

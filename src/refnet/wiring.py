@@ -17,9 +17,9 @@ from refnet import servers
 from refnet.cluster_sources import ROLES
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.checks import Limits
 from refnet.recovery.model.formatting import some
 from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.remote import MANIFESTS
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking

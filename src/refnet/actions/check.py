@@ -30,10 +30,10 @@ from refnet.compose import compose_file
 from refnet.errors import RefnetError
 from refnet.files import check_closed
 from refnet.locks import is_locked
+from refnet.recovery.model.checks import Status
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.cluster import globals_name
 from refnet.recovery.model.formatting import plural, some
-from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.services.program import working_program

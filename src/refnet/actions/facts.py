@@ -13,9 +13,9 @@ from refnet import servers, wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.checks import GRACE
 from refnet.recovery.model.copies import StoreState
 from refnet.recovery.model.identity import Identity, Whose
-from refnet.recovery.model.monitoring import GRACE
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.stores import settings_copies

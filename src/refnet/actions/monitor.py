@@ -11,7 +11,7 @@ from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.actions.overview import overview_of
 from refnet.errors import RefnetError
-from refnet.recovery.model.monitoring import Check
+from refnet.recovery.model.checks import Check
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.telemetry.overview import Overview

@@ -21,6 +21,7 @@ from refnet.files import (
     NotRegularError,
     descended,
     names_in,
+    nearest,
     open_file,
     opened,
     write_all,
@@ -58,7 +59,7 @@ class Note:
 def vault_folder(folder: Path, *, make: bool) -> Iterator[int | None]:
     """Open the vault while the block runs, with `make` created if it is missing; None: it is missing."""
     with ExitStack() as stack:
-        there = next(one for one in (folder, *folder.parents) if one.exists())
+        there = nearest(folder)
         missing = folder.relative_to(there).parts
         handle = open_folder(there)
         stack.callback(os.close, handle)

@@ -10,6 +10,7 @@ from typing import Any
 from refnet import trust
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
+from refnet.files import nearest
 from refnet.settings.converters import InvalidError, absolute_folder, user_path
 from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, read_file
 from refnet.settings.named import TABLES, field_of, keys_of
@@ -340,5 +341,4 @@ def _default_home(environment: Mapping[str, str], root: bool) -> Path:
 
 def _default_backup_dir(home: Path, root: bool) -> Path:
     system = Path("/var/backups/refnet")
-    nearest = next(folder for folder in (system, *system.parents) if folder.exists())
-    return system if root or os.access(nearest, os.W_OK) else home / "backups"
+    return system if root or os.access(nearest(system), os.W_OK) else home / "backups"

@@ -8,11 +8,10 @@ from functools import cached_property
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.checks import Check, Limits
 from refnet.recovery.model.copies import StoreState, watch_copies
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.monitoring import (
-    Check,
-    Limits,
     another_store,
     watch,
     watch_bare,

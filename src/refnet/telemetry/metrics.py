@@ -23,8 +23,8 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from refnet.recovery.model.artifact import Entry, Level, Outcome
+from refnet.recovery.model.checks import Status
 from refnet.recovery.model.copies import is_missing
-from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.recovery.model.source_name import Kind, SourceName

@@ -18,8 +18,8 @@ from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.locks import locked
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.copies import OF_COPY
-from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Reason, RunKind
 from refnet.recovery.model.source_name import STANDARD
 from refnet.recovery.model.store_check import OF_STORE

@@ -8,8 +8,9 @@ from typing import Any
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Evidence, utc
+from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import Check, Status, worst
+from refnet.recovery.model.monitoring import worst
 from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.facts import Facts

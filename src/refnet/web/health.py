@@ -16,7 +16,8 @@ from fastapi import APIRouter, Request, Response
 from refnet import wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.monitoring import Status, watch_store
+from refnet.recovery.model.checks import Status
+from refnet.recovery.model.monitoring import watch_store
 from refnet.settings import Settings
 from refnet.web.answers import json_of
 from refnet.web.database import Database

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.telemetry.conftest import World
 
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level
-from refnet.recovery.model.monitoring import Limits
+from refnet.recovery.model.checks import Limits
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName

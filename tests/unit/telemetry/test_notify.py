@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.monitoring import Check, Status
+from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.notify import Message, Problem, decide, findings, report, within

@@ -10,8 +10,8 @@ from tests.unit.telemetry.conftest import NOW, World
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.checks import Status
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.run import Reason, Run, RunKind
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.telemetry.facts import Facts

@@ -18,8 +18,8 @@ from tests.dashboard import browser
 from refnet.actions.context import examine_settings
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Run, RunKind
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import Kind, SourceName

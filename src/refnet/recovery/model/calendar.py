@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Self
 
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.monitoring import GRACE
+from refnet.recovery.model.checks import GRACE
 from refnet.settings import Retention
 from refnet.settings.times import When
 

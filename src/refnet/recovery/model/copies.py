@@ -10,7 +10,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.monitoring import GRACE, Check, Limits, Status
+from refnet.recovery.model.checks import GRACE, Check, Limits, Status
 from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.remote_head import Gap
 from refnet.recovery.model.source_name import SourceName

@@ -13,33 +13,12 @@ from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import DRILL_GRACE, GRACE, Check, Limits, Status
+from refnet.recovery.model.checks import GRACE, Check, Limits, Status
 from refnet.recovery.model.identity import Whose, labels
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
-
-__all__ = [
-    "CLOCKS",
-    "DRILL_GRACE",
-    "GRACE",
-    "HISTORY",
-    "LONGEST_RESTORE",
-    "OVERDUE",
-    "SHRUNK",
-    "Check",
-    "Limits",
-    "Status",
-    "another_store",
-    "watch",
-    "watch_bare",
-    "watch_half_made",
-    "watch_others",
-    "watch_previous",
-    "watch_store",
-    "worst",
-]
 
 #: Tolerance for a previous version that prune should have removed.
 OVERDUE = timedelta(days=2)

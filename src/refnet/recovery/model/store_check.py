@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from refnet.recovery.model import checked, formatting
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.monitoring import Check, Status
+from refnet.recovery.model.checks import Check, Status
 
 _FORMAT = 1
 #: The largest record of a check, in bytes.

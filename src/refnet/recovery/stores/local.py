@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from refnet.errors import RefnetError
-from refnet.files import check_own, explained, make_folder, sync_folder
+from refnet.files import check_own, explained, make_folder, nearest, sync_folder
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     MANIFEST_SUFFIX,
@@ -128,9 +128,8 @@ class LocalStore:
         return replace(found, entry=entry, record=partial(self.record, entry))
 
     def free_bytes(self) -> int | None:
-        nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
         with suppress(OSError):
-            return shutil.disk_usage(nearest).free
+            return shutil.disk_usage(nearest(self.root)).free
         return None
 
     def check_own(self, source: SourceName) -> None:

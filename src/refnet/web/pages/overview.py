@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from refnet.actions.overview import overview_of
 from refnet.errors import RefnetError
+from refnet.recovery.model.checks import Status
 from refnet.recovery.model.clock import utc_now
-from refnet.recovery.model.monitoring import Status
 from refnet.settings import Settings
 from refnet.telemetry.overview import Overview, unreadable
 from refnet.web.pages.layout import language_of, page, text

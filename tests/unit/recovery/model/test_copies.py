@@ -11,8 +11,8 @@ from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.checks import Check, Limits, Status
 from refnet.recovery.model.copies import StoreState, is_missing, watch_copies
-from refnet.recovery.model.monitoring import Check, Limits, Status
 from refnet.recovery.model.remote import Copy
 from refnet.recovery.model.remote_head import Gap
 from refnet.recovery.model.source_name import STANDARD, SourceName

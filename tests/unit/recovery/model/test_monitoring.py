@@ -10,16 +10,8 @@ import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.monitoring import (
-    Check,
-    Limits,
-    Status,
-    watch,
-    watch_half_made,
-    watch_previous,
-    watch_store,
-    worst,
-)
+from refnet.recovery.model.checks import Check, Limits, Status
+from refnet.recovery.model.monitoring import watch, watch_half_made, watch_previous, watch_store, worst
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, Run, RunKind, Totals
 from refnet.recovery.model.source_name import Kind, SourceName
