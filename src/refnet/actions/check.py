@@ -5,6 +5,7 @@ The checks of the database are in `check_database`, those of folders in `check_f
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -145,7 +146,7 @@ def backup_folder(settings: Settings) -> Iterator[Line]:
         if is_locked(store.folder(source) / LOCK_NAME):
             wrong.append(warning(what, f"a run has {source} locked", "Wait until it ends."))
     for one in _protected(settings):
-        if folder.resolve().is_relative_to(one.resolve()):
+        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(one)):
             hint = "Choose a folder outside of it, best on another disk (REFNET_BACKUP_DIR)."
             wrong.append(error(what, f"{folder} is inside {one}, which is backed up", hint))
     says = f"{folder}, encrypted" if settings.encryption_local else str(folder)

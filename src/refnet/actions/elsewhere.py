@@ -49,7 +49,7 @@ def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool
     with explained(named):
         if named.is_symlink():
             raise _refused(named, "is a link", "Name the folder that it leads to.")
-        folder = named.resolve()
+        folder = Path(os.path.realpath(named))
         above = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         if not above.is_dir():
             raise _refused(above, "is not a folder", "Name a new or empty folder.")

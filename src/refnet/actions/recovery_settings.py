@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from refnet import wiring
 from refnet.actions import hooks
@@ -56,7 +57,8 @@ _SYSTEM = [
     "/usr",
 ]
 _TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
-_BIN_DIRS = ("postgres.bin_dir", "prove.bin_dir")
+#: The settings that name a folder of programs → their fields.
+_BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}
 
 
 @dataclass(frozen=True)
@@ -224,17 +226,14 @@ def setup(
     is_own = settings.file is not None and (
         is_copy or is_in(settings.file, folders) or _came_back(settings, settings.file, target, entry)
     )
-    for name, programs in _programs(settings):
+    for name, field in () if trusting else _BIN_DIRS.items():
+        programs: Path | None = getattr(settings, field)
         said_by_backup = is_own and settings.origins.get(name) == str(settings.file)
-        if not trusting and (said_by_backup or is_in(programs, folders)):
+        if programs and (said_by_backup or is_in(programs, folders)):
             why = "said" if said_by_backup else "written"
             notes = (*notes, f"{name} {programs} is not used: a backup may have {why} it")
-            is_postgres = name == _BIN_DIRS[0]
-            settings = (
-                replace(settings, postgres_bin_dir=None)
-                if is_postgres
-                else replace(settings, prove_bin_dir=None)
-            )
+            without: dict[str, Any] = {field: None}
+            settings = replace(settings, **without)
     full = with_clusters(settings, _seen(settings, entries))
     return Setup(full, origin, is_own, notes, folders, vault_by_manifest=vault is not None)
 
@@ -254,24 +253,20 @@ def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Itera
     for source, entry in entries.items():
         known = source in wiring.known(settings) and source.kind is Kind.FOLDER
         target, recorded = settings.of(source).path if known else None, _recorded(entry)
-        if target and recorded and target.resolve() != recorded.resolve():
+        if target and recorded and _real(target) != _real(recorded):
             yield f"{source} goes to {show(str(target))}; it was backed up from {show(str(recorded))}"
-
-
-def _programs(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """Yield the settings that name a folder of programs."""
-    for name in _BIN_DIRS:
-        if folder := getattr(settings, name.replace(".", "_")):
-            yield name, folder
 
 
 def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, ...]:
     """Return the folders that a recovery of `entries` writes, as the settings name them and with all links resolved."""
     there = [one for one in entries if one.kind is Kind.FOLDER and one in wiring.known(settings)]
     found = [path for one in there if (path := settings.of(one).path)]
-    return tuple(
-        dict.fromkeys(form for one in found for form in (Path(os.path.normpath(one)), one.resolve()))
-    )
+    return tuple(dict.fromkeys(form for one in found for form in (Path(os.path.normpath(one)), _real(one))))
+
+
+def _real(path: Path) -> Path:
+    """Return `path` with all links resolved; Path's own raises where they lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def unnamed(start: Start, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
@@ -365,7 +360,7 @@ def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
 
 def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:
     """Return whether a restore may have written `file`: it is in a target folder, or equals the file in the backup."""
-    if file.parent.resolve() in {folder.resolve() for folder in (target, _recorded(entry)) if folder}:
+    if _real(file.parent) in {_real(folder) for folder in (target, _recorded(entry)) if folder}:
         return True
     try:
         found = _in_archive(settings, file, entry) if entry else None
@@ -376,7 +371,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 
 def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
     """Return `folder`; RefnetError where nothing may be restored there."""
-    places = (Path(os.path.normpath(folder)), folder.resolve())
+    places = (Path(os.path.normpath(folder)), _real(folder))
     if any(map(is_of_system, places)) or (said_by_backup and any(map(_is_programs, places))):
         variable = "REFNET_CONFIG_DIR" if source == SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(

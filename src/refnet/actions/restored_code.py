@@ -64,7 +64,8 @@ def _program(name: str, cwd: Path) -> Iterator[Path]:
 
 def _is_file_in(path: Path, word: str, folders: Collection[Path]) -> bool:
     """Return whether `path` can be a file in `folders`. A folder is data, and so is a word that names nothing there."""
-    if path.is_dir() or not ("/" in word or path.exists()):
+    # Path's own raise where a name is too long, or this user may not look
+    if os.path.isdir(path) or not ("/" in word or os.path.exists(path)):  # noqa: PTH110, PTH112
         return False
     return is_in(path, folders)
 

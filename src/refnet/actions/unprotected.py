@@ -136,7 +136,7 @@ def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
 def _in_config(settings: Settings, file: Path) -> bool:
     """Return whether the source config has the settings file, so that it comes back with it."""
     folder = settings.config_dir
-    if folder is None or file.parent.resolve() != folder.resolve():
+    if folder is None or os.path.realpath(file.parent) != os.path.realpath(folder):
         return False
     return file.name in entries.names(entries.parse_entries(settings.config_entries))
 

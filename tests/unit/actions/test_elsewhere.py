@@ -42,6 +42,7 @@ def settings(tmp_path: Path) -> Settings:
         ("linked/vault/x", "is the live folder of obsidian, is in it"),
         ("file", "is not a folder"),
         ("file/x", "file is not a folder"),
+        ("circle/x", "is not a folder"),
         ("full", "is not empty"),
         ("/", "is a folder of the system"),
         ("/etc", "is a folder of the system"),
@@ -54,6 +55,7 @@ def test_a_folder_of_something_else_is_refused(
 ) -> None:
     (tmp_path / "to the vault").symlink_to("vault")
     (tmp_path / "linked").symlink_to(".")
+    (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")

@@ -67,6 +67,13 @@ def test_a_command_runs_what_was_brought_whatever_leads_there(
     assert runs(words, machine / cwd, [machine / "brought"]) is expected
 
 
+@pytest.mark.parametrize("program", ["pause", "sh", "{}/own/run"])
+def test_an_argument_that_is_too_long_for_a_name_is_no_file(machine: Path, program: str) -> None:
+    line = [program.format(machine), "--data", "x" * 300, f"{machine}/{'x' * 300}"]
+    assert not runs(line, machine / "own", [machine / "brought"])
+    assert runs([*line, f"{machine}/brought/stop"], machine / "own", [machine / "brought"])
+
+
 def test_the_folder_may_be_named_through_a_link_and_without_folders_nothing_is_brought(machine: Path) -> None:
     (machine / "alias").symlink_to("brought")
     line = [str(machine / "brought" / "stop")]

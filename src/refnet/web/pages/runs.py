@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -250,7 +251,8 @@ def _backed_up(settings: Settings, source: str) -> list[str]:
     contains every secret. RefnetError (USAGE) where nothing is left.
     """
     folder, config = settings.config_dir, SourceName.CONFIG
-    if folder is None or folder.exists() or source not in {"", config}:
+    # os.path: Path's own raises where this user may not look
+    if folder is None or os.path.exists(folder) or source not in {"", config}:  # noqa: PTH110
         return [source] if source else []
     others = [str(one) for one in wiring.protected(settings) if one != config]
     if source or not others:
