@@ -56,20 +56,27 @@ class Server(ThreadingHTTPServer):
             ) from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own; close the connection where `REQUESTS` of them are at work."""
+        """Answer in a thread of its own; close the connection where `REQUESTS` of them are at work, or no thread starts."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread can be started
-            self._free.release()
-            raise
+        except RuntimeError:
+            self._refuse(request)
+
+    def _refuse(self, request: Any) -> None:
+        self._free.release()
+        self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         late = threading.Timer(SECONDS, _end, [request])
         late.daemon = True
-        late.start()
+        try:
+            late.start()
+        except RuntimeError:
+            self._refuse(request)
+            return
         try:
             super().process_request_thread(request, client_address)
         finally:

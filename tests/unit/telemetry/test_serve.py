@@ -64,3 +64,18 @@ def test_only_so_many_requests_are_at_work_and_one_that_is_slow_ends(
         for one in slow:
             assert one.recv(1) == b"", "it is closed after a second"
     assert ask(server, "localhost") == 200
+
+
+def test_requests_for_which_no_thread_could_be_started_do_not_count_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Timer, "start", _no_thread)
+        for _ in range(REQUESTS):
+            with socket.create_connection(server.server_address[:2], timeout=10) as refused:
+                assert refused.recv(1) == b""
+    assert ask(server, "localhost") == 200
+
+
+def _no_thread(_timer: threading.Timer) -> None:
+    raise RuntimeError("can't start new thread")
