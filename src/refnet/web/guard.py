@@ -191,7 +191,7 @@ def _is_navigation(scope: Scope, headers: Headers) -> bool:
 def address_of(scope: Scope, headers: Headers, proxies: Sequence[str]) -> str:
     """Return the address of the client: what the last of the trusted `proxies` says, else the other end's."""
     client: str = (scope.get("client") or ("", 0))[0]
-    named = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    named = ",".join(headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
     try:
         trusted = any(ipaddress.ip_address(client) in ipaddress.ip_network(one) for one in proxies)
         return str(ipaddress.ip_address(named)) if trusted else client

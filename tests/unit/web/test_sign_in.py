@@ -103,6 +103,11 @@ def test_an_address_that_is_none_is_the_one_of_the_proxy(named: str) -> None:
     assert address_of(scope, Headers({"X-Forwarded-For": named}), ("127.0.0.1",)) == "127.0.0.1"
 
 
+def test_a_proxy_that_adds_a_header_of_its_own_is_believed_and_not_what_the_client_sent() -> None:
+    headers = Headers(raw=[(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"192.0.2.1")])
+    assert address_of({"client": ("127.0.0.1", 1)}, headers, ("127.0.0.1",)) == "192.0.2.1"
+
+
 def test_the_token_for_metrics_opens_nothing_else(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, web_token=TOKEN, web_metrics_token="another-token-of-the-tests")
     with browser(settings, Authorization="Bearer another-token-of-the-tests") as found:
