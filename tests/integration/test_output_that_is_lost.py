@@ -54,6 +54,21 @@ def test_a_backup_is_made_whatever_is_closed(refnet: Command, shell: str, option
     assert "proven" in json.dumps(made)
 
 
+@pytest.mark.parametrize("shell", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_programs_that_are_started_have_what_was_closed_too(tmp_path: Path, shell: str) -> None:
+    started = (
+        "import os, pathlib; there = [n for n in range(3) if os.path.lexists(f'/proc/self/fd/{n}')];"
+        f"pathlib.Path('{tmp_path}/there').write_text(str(there))"
+    )
+    program = (
+        "import subprocess, sys; from refnet.cli.streams import prepare; prepare([]);"
+        f"subprocess.run([sys.executable, '-c', {started!r}], check=True)"
+    )
+    subprocess.run(["/bin/sh", "-c", f'"$@" {shell}', "sh", sys.executable, "-c", program], check=True)
+
+    assert (tmp_path / "there").read_text() == "[0, 1, 2]"
+
+
 @pytest.mark.parametrize("end", ["out", "err"])
 def test_a_backup_is_made_where_the_reader_has_left(refnet: Command, end: str) -> None:
     reading, writing = os.pipe()

@@ -64,7 +64,8 @@ def prepare(arguments: list[str]) -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY), number)
+            # It gets the lowest free number, this one; programs that are started need it too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY), True)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = _stream(sys.stdout, 1, lasting=name not in _READERS)
     sys.stderr = _stream(sys.stderr, 2, lasting=True)
