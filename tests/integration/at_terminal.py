@@ -114,6 +114,27 @@ def _piece(main: int) -> bytes:
         return b""
 
 
+def answered(refnet: Command, *arguments: str, answer: str, **environment: str) -> Result:
+    """Run `refnet` with stdin and stderr at a terminal, and type `answer`."""
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [REFNET, *arguments],
+        env=refnet._environment(environment),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        cwd=refnet.home.parent,
+        start_new_session=True,
+    ) as program:
+        os.close(terminal)
+        os.write(main, f"{answer}\n".encode())
+        out, shown = program.communicate()[0], b""
+        while piece := _piece(main):
+            shown += piece
+    os.close(main)
+    return Result(program.returncode, out.decode(), shown.decode())
+
+
 def on_a_terminal(refnet: Command, *arguments: str) -> str:
     """What `refnet` writes to a terminal on stderr, where every step is shown at once."""
     main, terminal = pty.openpty()

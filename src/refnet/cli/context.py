@@ -233,9 +233,14 @@ def confirm(question: str, *, force: bool, what: str = "something live would be 
             "Check it with --plan, then use --force.",
             Exit.CONFIRM,
         )
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not says_yes(question):
         raise RefnetError("not confirmed", "Nothing was changed.", Exit.CONFIRM)
+
+
+def says_yes(question: str) -> bool:
+    """Ask on the terminal."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
@@ -245,19 +250,17 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
         commands: when each runs, and its line.
         otherwise: how to continue without them.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not at_terminal():
         raise RefnetError(
             f"commands from the backup would run: {some([line for _, line in commands], 3)}",
             f"Check them with --plan, then use --yes-run-restored-commands. {otherwise}",
             Exit.CONFIRM,
         )
-    from refnet.recovery.sources.files.member_names import (
-        show,
-    )  # with the other imports it slows every command
+    # with the other imports it slows every command
+    from refnet.recovery.sources.files.member_names import show
 
     print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
     for when, line in commands:
         print(f"  {when:10} {show(line, 1000)}", file=sys.stderr)
-    print("Run these commands? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not says_yes("Run these commands?"):
         raise RefnetError("not confirmed: no command out of the backup was run", otherwise, Exit.CONFIRM)

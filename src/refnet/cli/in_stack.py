@@ -50,7 +50,8 @@ def run_there(arguments: Sequence[str]) -> None:
         )
     terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
     command = [program.engine, "exec", "--interactive", *terminal, there, "refnet", *arguments]
-    if arguments[0] != "prune" or not {"--json", "--store", "--simulate"}.isdisjoint(arguments):
+    options = {one.partition("=")[0] for one in arguments}
+    if arguments[0] != "prune" or not {"--json", "--store", "--simulate"}.isdisjoint(options):
         os.execvp(command[0], command)  # noqa: S606  # a list, no shell
     if code := subprocess.run(command, check=False).returncode:
         sys.exit(code)
@@ -60,11 +61,15 @@ def _key_file(arguments: Sequence[str]) -> str:
     """Return the file of `--identity-file`, if it is one of this machine."""
     words = [word for one in arguments for word in one.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--identity-file"]
-    return next((plain(one) for one in named if Path(one).exists()), "")
+    return next((plain(one) for one in named if _exists(one)), "")
 
 
 def _is_of_this_machine(argument: str) -> bool:
-    return argument.partition("=")[0] == "--to" or ("/" in argument and Path(argument).exists())
+    return argument.partition("=")[0] == "--to" or ("/" in argument and _exists(argument))
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  # Path's own raises where a name is too long
 
 
 def _file(settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from refnet.actions.context import Context
 from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
 from refnet.cli import options, render
-from refnet.cli.context import at_terminal, complain, confirm, context, print_json
+from refnet.cli.context import at_terminal, complain, context, print_json, says_yes
 from refnet.cli.output import output
 from refnet.cli.prune_stores import print_stores
 from refnet.errors import Exit, RefnetError, worst
@@ -66,15 +67,15 @@ def prune(
         return
     local = store in {None, LOCAL}
     plans, copies, errors = _work(here, names, store, plan=plan, much=force)
-    if any(error.code is Exit.CONFIRM for error in errors) and at_terminal():
-        for error in errors:
-            complain(error)
-        confirm("Delete them?", force=False)
-        done = plans, copies
-        plans, copies, errors = _work(here, names, store, plan=plan, much=True)
-        plans, copies = [*done[0], *plans], [*done[1], *copies]
     for error in errors:
         complain(error)
+    if any(error.code is Exit.CONFIRM for error in errors) and at_terminal() and says_yes("Delete them?"):
+        done, sent = {one.source for one in plans}, {one.store for one in copies}
+        more, others, failed = _work(here, names, store, plan=plan, much=True, done=done)
+        errors = [*(error for one in plans for error in one.unknown), *failed]
+        plans, copies = [*plans, *more], [*copies, *(one for one in others if one.store not in sent)]
+        for error in failed:
+            complain(error)
     if as_json:
         stores = [one.to_json() for one in copies]
         print_json({"plan": plan, "sources": [one.to_json() for one in plans], "stores": stores})
@@ -91,10 +92,20 @@ def prune(
 
 
 def _work(
-    here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool, much: bool
+    here: Context,
+    names: tuple[SourceName, ...],
+    store: str | None,
+    *,
+    plan: bool,
+    much: bool,
+    done: Collection[SourceName] = (),
 ) -> tuple[list[Plan], list[StorePlan], list[RefnetError]]:
-    """Prune, or plan it: the backup folder, and the remote store that is named, or all of them where none is."""
-    plans, errors = run(here, names, plan=plan, much=much) if store in {None, LOCAL} else ([], [])
+    """Prune, or plan it: the backup folder, and the remote store that is named, or all of them where none is.
+
+    done: leave these sources out in the backup folder.
+    """
+    left = [one for one in names if one not in done]
+    plans, errors = run(here, left, plan=plan, much=much) if store in {None, LOCAL} else ([], [])
     copies, failed = _stores(here, names, store, plan=plan, much=much)
     return plans, copies, [*errors, *failed]
 
@@ -104,7 +115,8 @@ def _stores(
 ) -> tuple[list[StorePlan], list[RefnetError]]:
     """Prune the remote store that is named, or all of them where none is."""
     there = here.settings.every_store
-    if (store == LOCAL and store not in there) or not (store or there):
+    in_service = here.settings.compose_service and not store  # it has pruned them
+    if (store == LOCAL and store not in there) or in_service or not (store or there):
         return [], []
     from refnet.actions.prune_store import prune_store, prune_stores
 

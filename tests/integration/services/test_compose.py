@@ -326,6 +326,21 @@ def test_a_prune_removes_the_previous_versions_of_this_machine_too(
     assert refnet("prune", "config").returncode == 4
 
 
+@pytest.mark.parametrize("words", [("prune",), ("prune", "--store=nas"), ("prune", "--store", "nas")])
+def test_remote_stores_are_pruned_only_by_the_service(
+    machine: Machine,
+    refnet: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    words: tuple[str, ...],
+) -> None:
+    with (tmp_path / "clone" / "refnet.toml").open("a") as settings:
+        settings.write('[stores.nas]\nurl = "file:///nowhere/nas"\n')
+    calls = machine(["docker"], {"api": container("api", "running")})
+    done = refnet(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert calls.read_text().splitlines()[-1].endswith(f"refnet {' '.join(words)}")
+
+
 @pytest.mark.parametrize(
     "words",
     [
