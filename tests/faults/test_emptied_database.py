@@ -43,7 +43,9 @@ def test_an_emptied_database_is_told_everywhere_and_what_it_held_is_kept_until_i
     refnet("accept", third, "--plan").succeeds()
     assert refnet("monitor", "database").code == 2
     refnet("accept", third).succeeds()
-    refnet("backup", "database", "--if-older", "1h").succeeds()
+    again = refnet("backup", "database", "--if-older", "1h")
+    again.succeeds()
+    assert "SHRUNK" not in again.out
     refnet("accept", third).fails(2, "is accepted already")
     refnet("accept", full).fails(2, "has not shrunk")
     assert f"accepted: {SHRANK}" in refnet("monitor", "database").out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import stat
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from tests.command import url_of
 from tests.conftest import fresh
 from tests.integration.at_terminal import ASKED, CONFIRM, Machine
@@ -19,6 +21,7 @@ from tests.users import Ordinary
 
 from refnet.actions import init
 from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -94,6 +97,8 @@ def test_any_number_of_databases_servers_and_folders_become_tables_and_none_is_a
     answers[0] = ("Database", "none")
     done = machine.talk(*answers, (CONFIRM, "y"))
     assert done.code == 0, done.out
+    for checked in ("photos_scans", "b"):
+        assert len(re.findall(rf"^OK +{checked} ", done.out, re.MULTILINE)) == 1, done.out
     written = tomllib.loads(machine.file.read_text())
     assert {key: one["url"] for key, one in written["databases"].items()} == {
         name: machine.url,
@@ -259,6 +264,40 @@ def test_an_empty_answer_takes_what_the_folder_says(machine: Machine) -> None:
     assert written["config_dir"] == str(machine.here)
     assert ".env?" in written["config"]["entries"]
     assert written["schedule"]["database"] == "daily 02:00"
+
+
+def test_the_first_backup_of_a_server_has_its_databases_and_they_have_a_schedule(
+    machine: Machine, wheel: Binaries, short_folder: Path
+) -> None:
+    with throwaway(wheel, base=short_folder / "own") as cluster:
+        with cluster.target().connect() as session:
+            session.execute("CREATE DATABASE shop")
+        url = url_of(cluster.target())
+        none = ("--database-url", "none", "--vault-dir", "none", "--backup-dir", str(machine.backups))
+        done = machine.run("init", "--cluster", url, *none, "--yes")
+        assert done.code == 0, done.err
+        listed = machine.run("list", "--json")
+    assert {one["source"] for one in listed.json["artifacts"]} >= {
+        "main-globals",
+        "main-postgres",
+        "main-shop",
+    }
+    assert tomllib.loads(machine.file.read_text())["schedule"]["database"] == "daily 02:00"
+
+
+def test_without_a_database_a_time_for_its_backups_is_refused(machine: Machine) -> None:
+    none = ("--database-url", "none", "--backup-dir", str(machine.backups), "--yes")
+    machine.run("init", *none, "--schedule", "daily 02:00").fails(2, "no database is backed up")
+    machine.unchanged()
+
+
+@pytest.mark.parametrize("option", ["--database-url", "--another-database", "--cluster"])
+def test_a_url_without_a_database_is_named_by_its_option(machine: Machine, option: str) -> None:
+    url = machine.url.replace(machine.url.rpartition("/")[2].partition("?")[0], "")
+    none = () if option == "--database-url" else ("--database-url", "none")
+    done = machine.run("init", option, url, *none, "--yes")
+    done.fails(2, f"{option}: ", " names no database")
+    assert "REFNET_" not in done.err
 
 
 def test_every_entry_of_a_folder_without_a_compose_file_is_protected(machine: Machine) -> None:

@@ -124,7 +124,7 @@ def with_member(context: Context, source: SourceName) -> Context:
 
 
 def _found(cluster: SourceSettings) -> list[str]:
-    target = Target.from_url(cluster.url or "")
+    target = Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url")
     try:
         with target.connect(encoding="UTF8") as session:
             rows = session.execute(_DATABASES).fetchall()

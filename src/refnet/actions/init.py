@@ -120,8 +120,9 @@ class Draft:
         lines = bounded(question.option, lambda: question.check(draft.settings))
         for line in lines:
             if line.state is State.ERROR:
+                says = line.says.replace(variable(_URL), "the URL")
                 hint = line.hint.replace(_URL, question.option)
-                raise RefnetError(f"{question.option}: {line.says}", hint, Exit.USAGE)
+                raise RefnetError(f"{question.option}: {says}", hint, Exit.USAGE)
         return draft, lines
 
 
@@ -221,6 +222,23 @@ def _default_vault(draft: Draft) -> str:
     return str(settings.vault_dir) if _is_folder(settings.vault_dir) else NONE
 
 
+def _has_named_databases(settings: Settings) -> bool:
+    return bool(settings.clusters) or any(one.url for one in settings.sources.values())
+
+
+def _default_schedule(draft: Draft) -> str:
+    settings = draft.settings
+    named = Settings.schedule_database if _has_named_databases(settings) else None
+    return str(settings.schedule_database or named or OFF)
+
+
+def _schedule(draft: Draft, answer: str) -> dict[str, Any]:
+    without = draft.table.get(TaskName.DATABASE.key) == OFF and not _has_named_databases(draft.settings)
+    if without and answer != OFF:
+        raise RefnetError("--schedule: no database is backed up", "Give off, or name a database.", Exit.USAGE)
+    return {TaskName.DATABASE.key: answer}
+
+
 def _config(draft: Draft, answer: str) -> dict[str, Any]:
     """Protect the usual entries beside a Compose file, else everything in the folder."""
     folder = _absolute(answer)
@@ -279,8 +297,8 @@ QUESTIONS = (
     Question(
         "--schedule",
         "Back up the database at",
-        lambda draft: str(draft.settings.schedule_database or OFF),
-        lambda _, answer: {TaskName.DATABASE.key: answer},
+        _default_schedule,
+        _schedule,
         lambda _: (),
     ),
 )
@@ -290,7 +308,9 @@ MORE = {
     "--database-url": (
         _more("--another-database", "Another database, or none", "databases"),
         _more(
-            "--cluster", "A server, for all its databases (postgresql://USER@HOST:PORT), or none", "clusters"
+            "--cluster",
+            "A server, for all its databases (postgresql://USER@HOST:PORT/postgres), or none",
+            "clusters",
         ),
     ),
     "--vault-dir": (_more("--folder", "Another folder, or none", "folders"),),

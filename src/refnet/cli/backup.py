@@ -60,7 +60,7 @@ def backup(
     The proof restores into a scratch server or folder and compares everything. Several sources are backed up at
     once.
     """
-    here, failed = _with_databases(context(), sources or (), record=not plan)
+    here, failed = with_databases(context(), sources or (), record=not plan)
     lost = gone(here.settings) - {*(sources or ())}
     sources = [one for one in expanded(here.settings, sources or ()) if one not in lost]
     if table and ([one for one in sources or () if one.kind is not Kind.DATABASE] or len(sources or ()) > 1):
@@ -94,7 +94,7 @@ def _span(text: str) -> timedelta:
     return timedelta(minutes=int(match[1])) * (60 if match[2] == "h" else 1)
 
 
-def _with_databases(
+def with_databases(
     here: Context, sources: Sequence[SourceName], *, record: bool
 ) -> tuple[Context, tuple[RefnetError, ...]]:
     """Find the databases of the clusters that are backed up; print the error of each whose server cannot be asked."""
@@ -289,7 +289,7 @@ def _print(made: Backup, context: Context, width: int) -> None:
 def _print_at_the_end(made: Backup, width: int) -> None:
     """Print that the artifact shrank, or could not be proven and why."""
     manifest, proof = made.manifest, made.proof
-    if manifest.shrunk:
+    if not {*manifest.shrunk}.isdisjoint(made.unaccepted):
         print(
             f"{manifest.source:{width}} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
         )

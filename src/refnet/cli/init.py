@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,9 @@ from refnet.actions.backup import Options
 from refnet.actions.check_result import Line
 from refnet.actions.init import MORE, OWN, QUESTIONS, Draft, Question, start
 from refnet.cli import options
-from refnet.cli.backup import back_up
+from refnet.cli.backup import back_up, with_databases
 from refnet.cli.check import print_lines
-from refnet.cli.context import complain, confirm, context, note
+from refnet.cli.context import at_terminal, complain, confirm, context, note
 from refnet.cli.output import output, say
 from refnet.cli.schedule import install
 from refnet.errors import Exit, RefnetError, worst
@@ -41,7 +42,9 @@ def init(
     ] = None,
     cluster: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="A server, all of whose databases are backed up (repeatable)."),
+        typer.Option(
+            metavar="URL", help="A database of a server, all of whose databases are backed up (repeatable)."
+        ),
     ] = None,
     folder: Annotated[
         list[str] | None, typer.Option(metavar="DIR", help="One more folder (repeatable).")
@@ -63,7 +66,7 @@ def init(
     further = {"--another-database": another_database, "--cluster": cluster, "--folder": folder}
     draft = start(os.environ, Path.cwd())
     asks = not (force or plan)
-    if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if asks and not at_terminal():
         raise RefnetError(
             "refnet init asks questions, and stdin is not a terminal",
             f"Give {', '.join(one.option for one in QUESTIONS)} and --yes.",
@@ -93,7 +96,8 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
     say(f"wrote {draft.file}")
     for name in draft.overridden():
         note(f"{name} is set in this environment and takes precedence over {draft.file}")
-    codes = [back_up(context(), how=Options(first=True))]
+    here, failed = with_databases(context(), (), record=True)
+    codes = [worst((back_up(here, how=Options(first=True)), *(error.code for error in failed)))]
     if timers:
         try:
             install(user=os.geteuid() != 0)
@@ -126,18 +130,16 @@ def _answered(
 
 
 def _repeated(
-    draft: Draft, question: Question, answers: Iterable[str], *, asks: bool
+    draft: Draft, question: Question, answers: Sequence[str], *, asks: bool
 ) -> tuple[Draft, list[Line]]:
     """Return `draft` with each of `answers`, and with those at the terminal until one is none; and their checks."""
     lines: list[Line] = []
-    for answer in answers:
-        draft, found = draft.answered(question, answer)
-        lines += found
-    while asks and not answers:
+    for answer in answers or (repeat(None) if asks else ()):
         before = draft
-        draft, found = _answered(draft, question, None, asks=True)
-        lines += found
-        if draft.table == before.table:
+        draft, found = _answered(draft, question, answer, asks=asks)
+        if draft.table != before.table:
+            lines += found
+        elif answer is None:
             break
     return draft, lines
 
