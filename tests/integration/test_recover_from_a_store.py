@@ -13,10 +13,10 @@ from tests.command import Command
 from tests.documents import ROOT, blocks
 from tests.seaweed import LOCKED, REGION, Seaweed
 
-from refnet.actions import recover as recovery
 from refnet.actions.fetch import Request
 from refnet.cli import fetch, recover, recovery_key
 from refnet.cli.options import Place
+from refnet.cli.recover import Asked
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.sealing.keys import GivenKeys, read_keys
@@ -136,8 +136,8 @@ def test_a_store_that_was_rolled_back_is_asked_about_at_a_terminal(
         monkeypatch.setenv(name, value)
     place = Place(store=f"file://{tmp_path}/nas", signer=[lost.signer])
 
-    for ask in (True, False):  # --plan and --force ask nothing
-        recover._open(recovery.Request(), place, ask=ask)
+    for options in (Asked(), Asked(plan=True), Asked(force=True)):  # the last two ask nothing
+        recover._open(options, place)
 
     assert len(asked) == 1
     assert "missing: number 1" in asked[0]

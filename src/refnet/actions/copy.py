@@ -88,7 +88,7 @@ def wanted(
 
     Args:
         to: only to this store, a name or a URL; None: to those of the settings.
-        all_of_them: every artifact, not the newest complete one alone.
+        all_of_them: every artifact, not only the newest complete one.
     """
     settings, local = context.settings, context.catalog
     if to == LOCAL and settings.encryption_local:

@@ -186,10 +186,11 @@ def stale_pages(settings: Settings) -> Iterator[str]:
         known = history.on_page(one)
         if known is None or wanted == {*known}:
             continue
-        lacks, old = sorted(wanted - {*known}), sorted({*known} - wanted)
-        said = [f"lacks {some(lacks, 3)}"] * bool(lacks) + [
-            f"names {some(old, 3)}, which is not used"
-        ] * bool(old)
+        said = []
+        if lacks := sorted(wanted - {*known}):
+            said.append(f"lacks {some(lacks, 3)}")
+        if old := sorted({*known} - wanted):
+            said.append(f"names {some(old, 3)}, which is not used")
         yield f"the page of {one} {' and '.join(said)}"
 
 

@@ -191,9 +191,8 @@ def _live_folder(live: Live, source: SourceName) -> str:
 def _restore_folder(live: Live, source: SourceName, chosen: OpenArtifact) -> list[str]:
     live.setup.folder(source)  # raises where nothing may go there
     planned = files_restore.plan(live.context, chosen, files_restore.Asked(named=True))
-    permitted = files_restore.restored_commands(
-        live.context, planned
-    )  # asked for by the stage, see Setup.commands
+    # the stage has asked for them, see Setup.commands
+    permitted = files_restore.restored_commands(live.context, planned)
     done = files_restore.restore(live.context, chosen, planned, permitted)
     return [f"{done.plan.target.folder} is restored from {chosen.name}"]
 

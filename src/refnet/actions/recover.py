@@ -42,7 +42,7 @@ class Request:
     at: str | None = None
     #: From this stage on.
     first: Stage | None = None
-    #: This stage alone.
+    #: Only this stage.
     only: Stage | None = None
     #: Restore the data of this database, though it is not the target.
     from_database: str | None = None

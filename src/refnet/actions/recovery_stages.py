@@ -222,10 +222,8 @@ class _Run:
     def _start(self, stage: Stage) -> list[str]:
         """Start the services of `stage`; return what was done."""
         if self._waits(stage):
-            failed = ", ".join(self.failed)
-            return [
-                f"no service is started: {failed} failed; or leave it out: --skip {next(iter(self.failed))}"
-            ]
+            skip = " ".join(f"--skip {one}" for one in self.failed)
+            return [f"no service is started, as {', '.join(self.failed)} failed. Without: {skip}"]
         try:
             names = self.live.start(stage)
         except RefnetError as error:

@@ -44,7 +44,7 @@ def copy(
     *,
     store: Store = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every artifact, not the newest complete one alone.")
+        bool, typer.Option("--all", help="Every artifact, not only the newest complete one.")
     ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
@@ -76,7 +76,7 @@ def copy(
 
 
 def print_copies(lead: str, copies: Iterable[Copied]) -> None:
-    """Print the copies that a backup made; one that is missing is an error of its own."""
+    """Print the copies; report each missing copy as an error."""
     for one in copies:
         if one.skipped:
             print(f"{lead} not copied to {one.store}: {plain(one.skipped)}")

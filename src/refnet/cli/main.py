@@ -237,7 +237,7 @@ def _logged(arguments: list[str]) -> Iterator[None]:
     """Log the start and end of a command of `_LOGS`, if the settings ask for a log."""
     name = _LOGS.get(next(iter(arguments), ""))
     with ExitStack() as log:
-        if name and not {"--help", "-h"} & {*arguments}:
+        if name and _HELP.isdisjoint(arguments):
             from refnet.cli.context import current_settings
 
             settings = current_settings()

@@ -59,10 +59,11 @@ def _stage_or_store(text: str) -> str:
     )
 
 
-@spread
-def recover(
-    *,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="The set of this time.")] = None,
+@dataclass(frozen=True)
+class Asked:
+    """The options of a recovery, beside those of a remote store."""
+
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="The set of this time.")] = None
     origin: Annotated[
         str | None,
         typer.Option(
@@ -73,63 +74,71 @@ def recover(
             parser=_stage_or_store,
             autocompletion=lambda: [*Stage],
         ),
-    ] = None,
-    only: Annotated[Stage | None, typer.Option(help="This stage alone.", **choice("stage", Stage))] = None,
-    plan: options.Plan = False,
-    force: options.Force = False,
-    run_restored: options.RunRestored = False,
+    ] = None
+    only: Annotated[Stage | None, typer.Option(help="Run only this stage.", **choice("stage", Stage))] = None
+    plan: options.Plan = False
+    force: options.Force = False
+    run_restored: options.RunRestored = False
     role_powers: Annotated[
         bool, typer.Option("--role-powers", help="Create roles with powers, such as SUPERUSER, too.")
-    ] = False,
-    from_database: options.FromDatabase = None,
+    ] = False
+    from_database: options.FromDatabase = None
     skip: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE", help="Leave this source out (repeatable).")
-    ] = None,
-    as_json: options.Json = False,
-    place: options.Place,
-) -> None:
+    ] = None
+    as_json: options.Json = False
+
+    @property
+    def first(self) -> Stage | None:
+        return Stage(self.origin) if self.origin and self.origin in {*Stage} else None
+
+    @property
+    def request(self) -> Request:
+        skip = frozenset(str(ALIASES.get(one, one)) for one in self.skip or ())
+        return Request(
+            self.at, self.first, self.only, self.from_database, self.run_restored, self.role_powers, skip=skip
+        )
+
+
+@spread
+def recover(asked: Asked, place: options.Place) -> None:
     """Restore every source after a loss, and compare all.
 
     In stages: the configuration, roles and databases, folders, the services, a comparison with the backup. An
     interrupted recovery continues with the next run. With a remote store, its copies are brought into the backup
     folder first.
     """
-    fetched: Sequence[Fetched] = ()
-    found: Found | None = None
-    first = Stage(origin) if origin and origin in {*Stage} else None
-    place = place if origin is None or first else _with_store(place, origin)
-    sealed = current_settings(own=False).encryption_local
-    if sealed and not place.is_remote:
-        place = replace(place, store=LOCAL)
-    left_out = frozenset(str(ALIASES.get(one, one)) for one in skip or ())
-    asked = Request(at, first, only, from_database, run_restored, role_powers, skip=left_out)
-    if place.is_remote or sealed:
-        here, found = _open(asked, place, ask=not (plan or force))
-        fetched, asked = _fetch(asked, here, found, plan=plan, as_json=as_json)
-    else:
-        place.check()
-    recovery = Recovery(asked, warn)
+    if asked.origin and not asked.first:
+        place = _with_store(place, asked.origin)
+    fetched, found, request = _fetched(asked, place)
+    recovery = Recovery(request, warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
-    if ends_at_plan(planned, text, plan=plan, as_json=as_json):
+    if ends_at_plan(planned, text, plan=asked.plan, as_json=asked.as_json):
         raise typer.Exit(worst((planned.exit, _alarmed(found))))
     _need_folder(planned)
     replaced = recovery.replaced()
     if replaced:
-        confirm(f"Replace what is live: {', '.join(replaced)}?", force=force)
-    done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
-    if fetched and done.exit is Exit.DONE and recovery.clear() and not as_json:
+        confirm(f"Replace what is live: {', '.join(replaced)}?", force=asked.force)
+    done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
+    if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("what was fetched is removed: it was not encrypted")
-    brought: dict[str, Any] = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
-    if found:
-        brought["gaps"] = [*found.gaps]
-    if as_json:
-        print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
-    else:
+    _report(done, recovery, fetched, found, as_json=asked.as_json)
+    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched), _alarmed(found))))
+
+
+def _report(
+    done: Recovered, recovery: Recovery, fetched: Sequence[Fetched], found: Found | None, *, as_json: bool
+) -> None:
+    if not as_json:
         _print_end(done, recovery.clock.now())
         if found and found.alarm:
             say(f"alarm: {formatting.plain(found.alarm)}")
-    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched), _alarmed(found))))
+        return
+    brought: dict[str, Any] = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
+    if found:
+        brought["gaps"] = [*found.gaps]
+    print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
 
 
 def _alarmed(found: Found | None) -> Exit:
@@ -137,13 +146,28 @@ def _alarmed(found: Found | None) -> Exit:
     return Exit.DAMAGED if found and found.gaps else Exit.DONE
 
 
-def _open(asked: Request, place: options.Place, *, ask: bool) -> tuple[Context, Found]:
+def _fetched(asked: Asked, place: options.Place) -> tuple[Sequence[Fetched], Found | None, Request]:
+    """Fetch what a recovery needs from the store of `place`; nothing where the backup folder has it unencrypted.
+
+    Return the copies, what the store has, and the request for the recovery from them.
+    """
+    if not place.is_remote:
+        if not current_settings(own=False).encryption_local:
+            place.check()
+            return (), None, asked.request
+        place = replace(place, store=LOCAL)
+    here, found = _open(asked, place)
+    fetched, request = _bring(asked, here, found)
+    return fetched, found, request
+
+
+def _open(asked: Asked, place: options.Place) -> tuple[Context, Found]:
     """Return the context, and what the store of `place` has for the recovery; ask at a terminal where somebody changed it."""
     from refnet.actions import fetch as action  # takes long to load
     from refnet.cli import fetch
 
     here, found = fetch.opened(place, action.Request(at=asked.at, from_database=asked.from_database))
-    if found.alarm and ask and at_terminal():
+    if found.alarm and not (asked.plan or asked.force) and at_terminal():
         confirm(f"{formatting.plain(found.alarm)}. Recover from what is there?", force=False)
     return here, found
 
@@ -154,9 +178,7 @@ def _with_store(place: options.Place, origin: str) -> options.Place:
     return replace(place, store=origin)
 
 
-def _fetch(
-    asked: Request, here: Context, found: Found, *, plan: bool, as_json: bool
-) -> tuple[Sequence[Fetched], Request]:
+def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched], Request]:
     """Bring the copies of the set into the backup folder, with the settings that were sent with them.
 
     Return them, and the request for the recovery from there. It has that backup folder, whatever the configuration that
@@ -170,18 +192,19 @@ def _fetch(
     if not folder:
         os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
     settings = action.settings_copy(found)
-    if plan:
+    if asked.plan:
         fetched = list(action.plan(here, found))
         if any(one.is_new for one in fetched):
-            _end_at_fetch(here, found, fetched, settings, as_json=as_json)
+            _end_at_fetch(here, found, fetched, settings, as_json=asked.as_json)
     else:
-        fetched = list(fetch.bring(here, found, quiet=as_json))
+        fetched = list(fetch.bring(here, found, quiet=asked.as_json))
         if all(one.error for one in fetched):
             raise typer.Exit(worst(one.exit for one in fetched))
         if settings:  # for the next run, which continues
             settings_copies.keep(here.local.root, settings.text.encode(), settings.sent)
     names = frozenset(one.copy.name for one in fetched if not one.error)
-    return fetched, replace(asked, fetched=names, folder=folder, settings=_as_file(here, settings))
+    file = _as_file(here, settings)
+    return fetched, replace(asked.request, fetched=names, folder=folder, settings=file)
 
 
 def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes] | None:
@@ -203,9 +226,7 @@ def _end_at_fetch(
         fetch.print_plan(found, fetched, here.local.root)
         print("Then recover from them, in stages; once they are here, --plan shows what is restored where.")
         for source in unknown:
-            print(
-                f"problem: {source} is not restored: no settings name it, nor those that were sent with the copies"
-            )
+            print(f"problem: {source} is not restored: no settings name it, neither here nor in the store")
     raise typer.Exit(worst((Exit.FAILED if unknown else Exit.DONE, _alarmed(found))))
 
 
@@ -213,16 +234,13 @@ def _need_folder(planned: Planned) -> None:
     """Ask for the folder of the configuration where nothing names it; RefnetError if stdin is not a terminal."""
     if SourceName.CONFIG not in planned.plan.replacing or planned.setup.folder(SourceName.CONFIG):
         return
-    name, answer = planned.plan.entries[SourceName.CONFIG].name, ""
-    if sys.stdin.isatty() and sys.stderr.isatty():
+    answer = ""
+    if at_terminal():
+        name = planned.plan.entries[SourceName.CONFIG].name
         print(f"Target folder of {name}: ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline().strip()
-    if not answer:
-        raise RefnetError(
-            f"the target folder of {name} is unknown",
-            "Set it: REFNET_CONFIG_DIR=FOLDER refnet recover.",
-            Exit.USAGE,
-        )
+    if not answer and (problem := planned.folder_problem(SourceName.CONFIG)):
+        raise problem
     os.environ["REFNET_CONFIG_DIR"] = str(user_path(answer).absolute())
 
 

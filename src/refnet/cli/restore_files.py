@@ -39,7 +39,7 @@ _OUTSIDE = "Or let the settings name copies outside of what is restored."
 
 @dataclass(frozen=True)
 class Restore:
-    """The options of the restore of a folder alone."""
+    """Options that apply only to folders."""
 
     only: Annotated[
         list[str] | None,

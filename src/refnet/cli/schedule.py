@@ -136,7 +136,7 @@ def _of_instance(systemd: Systemd, asked: str | None) -> tuple[Settings, list[st
 
 
 def _other(systemd: Systemd, settings: Settings) -> Installed | None:
-    """Return the installation of other settings under the name of these, if there is one."""
+    """Another installation that uses this name, if any."""
     found = others(installed(systemd.folder), Owner.of(settings))
     return next((one for one in found if one.instance == (settings.instance or "")), None)
 

@@ -283,9 +283,8 @@ def apprise_urls(value: Any) -> tuple[str, ...]:
     return tuple(utf8(item, usage) for item in items)
 
 
-def web_url(value: Any) -> str:
+def web_url(value: Any, usage: str = "Write a URL such as https://example.org/path.") -> str:
     """Return a URL of http or https."""
-    usage = "Write a URL such as https://example.org/path."
     url = utf8(value, usage)
     if not _is_web(url):
         near = f"http://{url}" if "://" not in url and _is_web(f"http://{url}") else ""
@@ -350,9 +349,7 @@ def networks(value: Any) -> tuple[str, ...]:
 def ping_url(value: Any) -> str:
     """Return the URL of a dead-man's switch, in which `{source}` is replaced."""
     usage = "Write a URL such as https://hc-ping.com/KEY/backup-{source}."
-    url = utf8(value, usage)
-    if not _is_web(url):
-        raise InvalidError("must be a URL that begins with https:// or http://", usage)
+    url = web_url(value, usage)
     if set(url.replace("{source}", "")) & {"{", "}"}:
         raise InvalidError("must not contain other braces than {source}", usage)
     return url

@@ -308,10 +308,7 @@ class Settings:
         return replace(own, **missing)
 
     def narrowed(self, source: str) -> Self:
-        """Return these settings with those of `source` in the place of the standard source's of its kind.
-
-        So what knows one database and one folder of notes works for each source.
-        """
+        """Return the settings that use `source` as if it were the standard source of its kind."""
         if source not in self.sources:
             return self if source in SHORT else replace(self, about=source)
         one = self.of(source)
