@@ -6,6 +6,7 @@ content, so a proof ends with `restored`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,17 +19,22 @@ from isal import isal_zlib
 from refnet import wiring
 from refnet.actions.acting import ActsOn
 from refnet.actions.adopt import FOREIGN, Adopted, checked
+from refnet.actions.cluster_databases import with_member
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.files import explained, make_folder
+from refnet.files import NotRegularError, explained, make_folder
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source import Made
+from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database.artifact import foreign_text
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.recovery.sources.opening import open_database
 
 _DATE = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d))?)?(?!\d)")
+_WITHOUT = "Adopt it without --source, by the name that RefNet gave it."
+_GIVE = "Give its time: --at 2026-11-25T02:00."
 
 
 @dataclass(frozen=True)
@@ -69,16 +75,38 @@ def plan(context: Context, path: Path, source: SourceName, at: str | None) -> Fo
     with explained(path):
         if not path.exists():
             raise RefnetError(f"{path} does not exist", "Give the path of a dump.", Exit.USAGE)
+        if not (path.is_file() or path.is_dir()):
+            raise NotRegularError(path)
+        if os.path.realpath(path.parent) == os.path.realpath(context.local.folder(source)):
+            raise RefnetError(f"{path} is in the backup folder already", _WITHOUT, Exit.USAGE)
+        if path.is_file() and _is_own(path, source):
+            raise RefnetError(f"{path} is an artifact of RefNet", _WITHOUT, Exit.USAGE)
         created, told_by = _time(path, at, Schedule.of(context.settings).zone)
+        if created > context.clock.now():
+            raise RefnetError(
+                f"{path} was not made at {created:%Y-%m-%d %H:%M}, as {told_by} says: that is in the future",
+                _GIVE,
+                Exit.USAGE,
+            )
         with foreign_text.opened(path, source, _temporary(context)) as dump:
             form = "by pg_dumpall" if not dump.is_archive and dump.is_of_cluster else str(dump.format)
     return ForeignAdoption(path, source, created, told_by, form)
 
 
+def _is_own(path: Path, source: SourceName) -> bool:
+    stored = OpenArtifact(source, path.name, lambda: path.open("rb"), None, path=path)
+    return not isinstance(open_database(stored), ForeignDump)
+
+
 def _time(path: Path, at: str | None, zone: tzinfo | None) -> tuple[datetime, str]:
-    """Return when the dump was made, and what says so; the times of the file do not count, as a copy changes them."""
+    """Return when the dump was made, and what says so; the times of the file do not count, as a copy changes them.
+
+    A date alone is its beginning.
+    """
     if at:
-        return parse_time(at, zone), "--at"
+        moment = parse_time(at, zone)
+        is_date = len(at) <= len("2026-11-25")
+        return moment.replace(hour=0, minute=0, second=0, microsecond=0) if is_date else moment, "--at"
     if found := _DATE.search(path.name):
         numbers = [int(one or 0) for one in found.groups()]
         try:
@@ -87,11 +115,7 @@ def _time(path: Path, at: str | None, zone: tzinfo | None) -> tuple[datetime, st
             local = None
         if local:
             return local.replace(tzinfo=zone) if zone else local.astimezone(), "its name"
-    raise RefnetError(
-        f"the name of {path} does not say when it was made",
-        "Give its time: --at 2026-11-25T02:00.",
-        Exit.USAGE,
-    )
+    raise RefnetError(f"the name of {path} does not say when it was made", _GIVE, Exit.USAGE)
 
 
 def _temporary(context: Context) -> Path:
@@ -103,7 +127,7 @@ def adopt(context: Context, adoption: ForeignAdoption) -> Adopted:
     """Take the planned dump into the catalog, as SQL, and check it up to `intact`."""
     source, path = adoption.source, adoption.path
     options = wiring.proof_options(context.settings, context.progress)
-    database = ActsOn.of(context.settings, source).database
+    database = ActsOn.of(with_member(context, source).settings, source).database
     details = {"adopted_from": str(path), "format": adoption.format}
     made = Made(adoption.created, details, unchecked=(FOREIGN,))
     zone = Schedule.of(context.settings).zone
