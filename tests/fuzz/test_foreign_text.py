@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
@@ -10,7 +11,10 @@ from tests.fuzz.strategies import damaged
 from refnet.errors import RefnetError
 from refnet.recovery.sources.database.artifact.foreign_text import one_database
 
-_PART = "\\connect {}\n\\restrict x\nCREATE TABLE t ();\nCOPY t FROM stdin;\n1\n\\.\n-- PostgreSQL database dump complete\n"
+_PART = (
+    "\\connect {}\n\\restrict x\nCREATE TABLE t ();\nCOPY t FROM stdin;\n1\n\\.\n"
+    "-- PostgreSQL database dump complete\n\\unrestrict x\n"
+)
 DUMP = "-- PostgreSQL database cluster dump\n" + "".join(
     _PART.format(name)
     for name in ("shop", '"my ""db"""', "-reuse-previous=on \"dbname='it\\'s'\"", "template1")
@@ -35,3 +39,21 @@ def test_each_database_is_found_by_its_name_and_the_settings_of_psql_are_left_ou
         assert found.count(b"CREATE TABLE t ();") == 1
         assert b"restrict" not in found
     assert taken(DUMP.encode(), 7, "other") is None
+
+
+@pytest.mark.parametrize("key", ["k3y", ""])
+def test_lines_in_the_text_of_a_function_neither_end_a_database_nor_begin_another(key: str) -> None:
+    lines = ["\\connect victim", "\\restrict other", "\\unrestrict other"]
+    lines += ["-- PostgreSQL database dump complete", "\\connect victim"] if key else []
+    body = "".join(f"{line}\n" for line in ("CREATE FUNCTION f() RETURNS text AS $$", *lines, "$$;"))
+    begin, end = (f"\\restrict {key}\n", f"\\unrestrict {key}\n") if key else ("", "")
+    both = "".join(
+        f"\\connect {name}\n{begin}{text}-- PostgreSQL database dump complete\n{end}"
+        for name, text in (("evil", body), ("victim", "SELECT 1;\n"))
+    ).encode()
+    evil, victim = taken(both, 9, "evil"), taken(both, 9, "victim")
+    assert evil is not None
+    assert victim is not None
+    assert body.encode() in evil
+    assert b"$$" not in victim
+    assert b"SELECT 1;\n" in victim

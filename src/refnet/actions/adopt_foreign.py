@@ -133,9 +133,13 @@ def adopt(context: Context, adoption: ForeignAdoption) -> Adopted:
     zone = Schedule.of(context.settings).zone
     local = adoption.created.astimezone(zone).replace(tzinfo=None)
     store = context.local
-    with store.lock(source), foreign_text.opened(path, source, _temporary(context)) as dump:
+    with (
+        store.lock(source),
+        explained(path),
+        foreign_text.opened(path, source, _temporary(context)) as dump,
+    ):
         others = frozenset(one.name for one in context.catalog.entries(source))
-        with store.draft(source) as draft, explained(path):
+        with store.draft(source) as draft:
             for piece in _gzipped(foreign_text.sql_of(dump, options, database, _temporary(context))):
                 draft.out.write(piece)
             manifest = draft.publish(made, local, 0.0, others)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import shutil
 import subprocess
@@ -125,6 +127,19 @@ def test_what_is_missing_or_wrong_is_said(
     other.write_text("--\n-- PostgreSQL database cluster dump\n--\n\\connect other\nSELECT 1;\n")
     refnet("adopt", other, "--source", "shop").fails(2, "has no database adopted shop", "It has: other")
     assert refnet.names() == []
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_dump_that_is_damaged_or_cut_short_is_named_and_leaves_no_file(
+    refnet: Command, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    packed = pack(b"PGDMP" + os.urandom(4000))
+    changed = packed[:2000] + bytes([packed[2000] ^ 1]) + packed[2001:]
+    path = tmp_path / "x_20260101.packed"
+    for content in (packed[:30], packed[:-9], changed, packed[:12] + os.urandom(50)):
+        path.write_bytes(content)
+        refnet("adopt", path, "--source", "shop").fails(4, str(path), "damaged or cut short")
+    assert not [one for one in refnet.home.iterdir() if "adopt" in one.name]
 
 
 @pytest.mark.parametrize("form", ["p", "d"])

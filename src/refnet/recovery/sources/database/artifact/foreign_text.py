@@ -9,10 +9,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from isal import igzip
 
@@ -28,11 +28,16 @@ _CHUNK = 1 << 20
 #: Bytes of a line that are kept until its end comes.
 _LINE = 4096
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_READERS: dict[bytes, Callable[..., Any]] = {
+    _GZIP: igzip.open,
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+}
 _CONNECT = re.compile(
     rb"\\connect (?:-reuse-previous=on )?(?:\"dbname='((?:[^'\\]|\\.)*)'\"|\"((?:[^\"]|\"\")*)\"|(\S+))\s*"
 )
 _BEGIN, _END = b"--\n-- PostgreSQL database dump\n--\n\n", b"-- PostgreSQL database dump complete"
-_RESTRICT = (b"\\restrict ", b"\\unrestrict ")
+_RESTRICT = re.compile(rb"\\restrict (\w+)\s*")
 
 
 @contextmanager
@@ -46,52 +51,58 @@ def opened(path: Path, source: SourceName, temporary: Path) -> Iterator[ForeignD
             OpenArtifact(source, path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
         )
         return
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("rb"))
-        if (text := _unpacking(file, path, temporary, stack)) is None:
-            yield ForeignDump(OpenArtifact(source, path.name, lambda: path.open("rb"), None, path=path))
-            return
-        out = stack.enter_context(tempfile.NamedTemporaryFile(dir=temporary, prefix=".refnet-adopt-"))
-        try:
-            shutil.copyfileobj(text, out, _CHUNK)
-            out.flush()
-        except (EOFError, lzma.LZMAError, ValueError, INFLATE_ERROR) as error:
-            raise _damaged(path, str(error)) from None
-        name = Path(out.name)
-        stack.callback(text.close)
-        yield ForeignDump(OpenArtifact(source, path.name, lambda: name.open("rb"), None))
+    with tempfile.TemporaryFile(dir=temporary) as out:
+        with path.open("rb") as file, _explained(path):
+            packed = _unpack(file, path, out)
+        name = Path(f"/proc/self/fd/{out.fileno()}") if packed else path
+        yield ForeignDump(
+            OpenArtifact(source, path.name, lambda: name.open("rb"), None, path=None if packed else path)
+        )
 
 
-def _unpacking(file: IO[bytes], path: Path, temporary: Path, stack: ExitStack) -> IO[bytes] | None:
-    """Return what reads the compressed `file`; None if it can be read as it is."""
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise errors of a compressed file, in which gzip and bzip2 name no error of the system, as RefnetErrors."""
+    try:
+        yield
+    except (EOFError, lzma.LZMAError, ValueError, INFLATE_ERROR) as error:
+        raise _damaged(path, str(error)) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _damaged(path, str(error)) from None
+
+
+def _unpack(file: IO[bytes], path: Path, out: IO[bytes]) -> bool:
+    """Write what the compressed `file` contains to `out`; return False if it can be read as it is."""
     head = file.read(8)
     file.seek(0)
-    if head.startswith(_GZIP):
-        found = cast("IO[bytes]", igzip.open(file))  # type: ignore[no-untyped-call]
-        inner = found.read(512)
-        found.seek(0)
-        return found if inner.startswith(b"PGDMP") or inner[257:262] == b"ustar" else None
-    if head.startswith(b"\xfd7zXZ"):
-        return cast("IO[bytes]", lzma.open(file))
-    if head.startswith(b"BZh"):
-        return cast("IO[bytes]", bz2.open(file))
-    return _of_zstd(file, path, temporary, stack) if head.startswith(_ZSTD) else None
+    if head.startswith(_ZSTD):
+        _unpack_zstd(file, path, out)
+        return True
+    if not (read := next((read for magic, read in _READERS.items() if head.startswith(magic)), None)):
+        return False
+    with read(file) as text:
+        inner = text.read(512)
+        if head.startswith(_GZIP) and not (inner.startswith(b"PGDMP") or inner[257:262] == b"ustar"):
+            return False
+        out.write(inner)
+        shutil.copyfileobj(text, out, _CHUNK)
+        out.flush()
+    return True
 
 
-def _of_zstd(file: IO[bytes], path: Path, temporary: Path, stack: ExitStack) -> IO[bytes]:
+def _unpack_zstd(file: IO[bytes], path: Path, out: IO[bytes]) -> None:
     if not (program := shutil.which("zstd")):
         raise RefnetError(
             f"{path} is compressed with zstd, and the program zstd is not installed",
             "Install it (Debian: zstd), or unpack the file.",
             Exit.USAGE,
         )
-    out = stack.enter_context(tempfile.TemporaryFile(dir=temporary))  # noqa: SIM115
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     done = subprocess.run([program, "-dcq"], stdin=file, stdout=out, stderr=subprocess.PIPE, check=False)
     if done.returncode:
         raise _damaged(path, done.stderr.decode(errors="replace").strip()[:200])
-    out.seek(0)
-    return out
 
 
 def _damaged(path: Path, why: str) -> RefnetError:
@@ -114,16 +125,11 @@ def sql_of(dump: ForeignDump, options: ProofOptions, database: str, temporary: P
 def one_database(pieces: Iterable[bytes], database: str, name: str) -> Iterator[bytes]:
     """Yield the SQL of `database` in a dump by pg_dumpall; RefnetError if it has none, with those that it has."""
     seen: list[str] = []
-    current, ended = "", False
-    for line in _lines(pieces):
-        if connect := _CONNECT.fullmatch(line):
-            current, ended = _name(connect), False
+    for current, line in _databases(pieces):
+        if not line:
             seen.append(current)
-            if current == database:
-                yield _BEGIN
-        elif current == database and not ended and not line.startswith(_RESTRICT):
-            yield line
-            ended = line.startswith(_END)
+        if current == database:
+            yield line or _BEGIN
     if database not in seen:
         others = ", ".join(sorted({*seen} - {"template1"})[:10])
         raise RefnetError(
@@ -131,6 +137,29 @@ def one_database(pieces: Iterable[bytes], database: str, name: str) -> Iterator[
             f"It has: {others or 'none'}. The setting url of the source names the database.",
             Exit.USAGE,
         )
+
+
+def _databases(pieces: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    r"""Yield the name of each database with each line of its text; with b"" where it begins.
+
+    The text ends with `\unrestrict` and the key of its first command, which no object can contain; in a dump by older
+    programs with its last comment. Until then a line like `\connect` is text, of a function for example.
+    """
+    current, key, begins = "", b"", True
+    inside = is_new = False
+    for line in _lines(pieces):
+        if key and line.rstrip() == b"\\unrestrict " + key:
+            inside, key = False, b""
+        elif begins and not key and (is_new or not inside) and (restrict := _RESTRICT.fullmatch(line)):
+            key = restrict[1]
+        elif begins and not key and not inside and (connect := _CONNECT.fullmatch(line)):
+            current, inside, is_new = _name(connect), True, True
+            yield current, b""
+        elif inside:
+            yield current, line
+            is_new &= line.startswith((b"--", b"\n", b"\r"))
+            inside = bool(key) or not (begins and line.startswith(_END))
+        begins = line.endswith(b"\n")
 
 
 def _name(connect: re.Match[Any]) -> str:
