@@ -16,6 +16,8 @@ from tests.row_proxy import RowFault, row_proxy
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.recovery.sources.database.dump import parallel_dump
+from refnet.recovery.sources.database.dump.source_rows import Options
+from refnet.recovery.sources.database.rows import source_digest
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.workers import Workers
 
@@ -103,6 +105,23 @@ def test_what_the_server_digested_is_compared_by_each_later_proof(refnet: Comman
     (verified,) = refnet("verify", refnet.artifact().name, "--json").json["results"]
     found = {one["what"]: one["outcome"] for one in verified["findings"]}
     assert found["rows of the source"] == "passed"
+
+
+def test_a_scratch_server_that_ends_while_rows_are_digested_damages_nothing(
+    live: Live, wheel: Binaries
+) -> None:
+    index = parallel_dump.dump(
+        live.target, io.BytesIO(), Workers(wheel, 2), options=Options(digest_up_to=1 << 40)
+    )
+
+    def interrupt(_step: str, _done: int, _total: int | None) -> None:
+        with live.cluster.target().connect() as admin:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'live'")
+
+    with pytest.raises(RefnetError) as failed:
+        list(source_digest.compare(live.target, index, wheel.major, interrupt))
+    assert failed.value.transient
+    assert failed.value.code is not Exit.DAMAGED
 
 
 def test_what_a_restore_computes_otherwise_is_named_beside_the_proof(refnet: Command, live: Live) -> None:

@@ -25,6 +25,11 @@ INSERT INTO checked SELECT i FROM generate_series(1, 50) i;
 COMMENT ON CONSTRAINT fitting ON checked IS 'it''s strict';
 CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 10';
 """
+RAISED = CHECK.replace(
+    "LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 10'",
+    """LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN IF $1 > 10 THEN RETURN true; END IF; RAISE EXCEPTION '% is too small', $1; END $$""",
+)
 KEY = """
 SET session_replication_role = replica;
 INSERT INTO citations VALUES (1, 999999);
@@ -34,18 +39,21 @@ COMMENT ON CONSTRAINT citations_cited_fkey ON citations IS 'broken';
 OBJECTS = [
     (VIEW, ["materialized view public.ratio", "materialized view public.above"], "division by zero"),
     (CHECK, ["check fitting of public.checked"], "violated by some row"),
+    (RAISED, ["check fitting of public.checked"], "1 is too small"),
     (KEY, ["foreign key citations_cited_fkey of public.citations"], "violates foreign key constraint"),
 ]
+_CHECKS = """SELECT conname || convalidated || coalesce(obj_description(oid), '') FROM pg_constraint
+    WHERE conrelid = 'public.checked'::regclass AND contype = 'c' ORDER BY 1"""
 STATES = {
     VIEW: "SELECT relname || ispopulated FROM pg_class JOIN pg_matviews ON matviewname = relname ORDER BY 1",
-    CHECK: """SELECT conname || convalidated || coalesce(obj_description(oid), '') FROM pg_constraint
-        WHERE conrelid = 'public.checked'::regclass AND contype = 'c' ORDER BY 1""",
+    CHECK: _CHECKS,
+    RAISED: _CHECKS,
     KEY: """SELECT conname || convalidated || coalesce(obj_description(oid), '') FROM pg_constraint
         WHERE conrelid = 'public.citations'::regclass AND contype = 'f' ORDER BY 1""",
 }
 RESTORED = {
     VIEW: ["abovefalse", "countedtrue", "ratiofalse"],
-    CHECK: ["checked_v_checktrue", "fittingfalseit's strict"],
+    **{each: ["checked_v_checktrue", "fittingfalseit's strict"] for each in (CHECK, RAISED)},
     KEY: ["citations_cited_fkeyfalsebroken", "citations_citing_fkeytrue"],
 }
 
@@ -66,7 +74,7 @@ def rows(live: Live) -> dict[str, str]:
         }
 
 
-@pytest.mark.parametrize(("sql", "names", "why"), OBJECTS, ids=["view", "check", "foreign key"])
+@pytest.mark.parametrize(("sql", "names", "why"), OBJECTS, ids=["view", "check", "raised", "foreign key"])
 def test_an_artifact_of_such_a_source_is_complete_and_is_restored_without_these_objects(
     refnet: Command, live: Live, sql: str, names: list[str], why: str
 ) -> None:
@@ -84,7 +92,7 @@ def test_an_artifact_of_such_a_source_is_complete_and_is_restored_without_these_
     assert refnet("verify", "database").code == 1
 
     assert all(name in refnet("restore", "database", "--plan").out for name in names)
-    if sql is CHECK:
+    if sql in {CHECK, RAISED}:
         refnet("query", "database", "SELECT count(*) FROM checked").succeeds()
     live.run("DELETE FROM summaries")
     done = refnet("restore", "database", "--force")
@@ -165,6 +173,60 @@ def test_a_foreign_key_that_cannot_be_not_valid_is_missing_and_printed(
     with live.target.connect() as session:
         keys = session.execute("SELECT conname FROM pg_constraint WHERE contype = 'f'").fetchall()
     assert keys == [("plain_a",)]
+
+
+def test_a_scratch_server_without_memory_damages_nothing(refnet: Command, live: Live) -> None:
+    live.run(CHECK)
+    live.run(
+        "CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS"
+        " $$ BEGIN RAISE out_of_memory USING MESSAGE = 'out of memory'; END $$"
+    )
+    made = refnet("backup", "database")
+    assert made.code == 3, made.out + made.err
+    assert "out of memory" in made.out
+    assert "DAMAGED" not in made.out
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_names_of_these_objects_in_any_encoding_are_no_damage(
+    system_server: Cluster, tmp_path: Path, short_home: Path, encoding: str
+) -> None:
+    name = f"odd_{encoding}".lower()
+    with system_server.target().connect() as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'".encode())
+    live = Live(system_server, system_server.target(name))
+    with live.target.connect(encoding=encoding) as session:
+        session.execute(
+            """
+            CREATE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';
+            CREATE TABLE "té" (id int PRIMARY KEY, CONSTRAINT "cé" CHECK (public.fits(id)));
+            COMMENT ON CONSTRAINT "cé" ON "té" IS 'é';
+            CREATE TABLE cites (a int, kind int, CONSTRAINT "ké" FOREIGN KEY (a) REFERENCES "té") PARTITION BY LIST (kind);
+            COMMENT ON CONSTRAINT "ké" ON cites IS 'gone with it';
+            CREATE TABLE "é" PARTITION OF cites FOR VALUES IN (1);
+            CREATE TABLE plain (a int CONSTRAINT "pé" REFERENCES "té");
+            INSERT INTO "té" SELECT generate_series(1, 9);
+            SET session_replication_role = replica;
+            INSERT INTO cites VALUES (77, 1);
+            INSERT INTO plain VALUES (77);
+            CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 3';
+            """.encode("latin-1")
+        )
+    refnet = Command(short_home, tmp_path / "backups", url_of(live.target))
+    made = refnet("backup", "database")
+    assert made.code == 1, made.out + made.err
+    assert "DAMAGED" not in made.out
+    done = refnet("restore", "database", "--force")
+    assert done.code == 0, done.err
+    assert done.out.count("left out: ") == 3
+    with live.target.connect(encoding=encoding) as session:
+        found = session.execute(
+            "SELECT convert_to(conname, getdatabaseencoding()), convalidated FROM pg_constraint WHERE contype IN ('c', 'f')"
+            " AND conparentid = 0 AND oid >= 16384 ORDER BY 1"
+        ).fetchall()
+    partitioned = [(b"k\xe9", False)] if system_server.binaries.major > 17 else []
+    assert found == [(b"c\xe9", False), *partitioned, (b"p\xe9", False)]
 
 
 def test_a_policy_and_row_level_security_are_never_left_out(refnet: Command, live: Live) -> None:

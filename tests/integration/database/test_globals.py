@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Manifest, Outcome
-from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.model.evidence import Fault
+from refnet.recovery.model.source import Made, OpenArtifact, fault_of
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
 from refnet.recovery.sources.globals.globals_source import GlobalsSource
@@ -132,3 +134,13 @@ def replace_powers(found: GlobalsArtifact, power: str) -> GlobalsArtifact:
         for one in found.statements
     )
     return forged
+
+
+def test_roles_on_a_disk_that_fails_are_not_damaged() -> None:
+    def fails() -> io.BytesIO:
+        raise OSError(errno.EIO, "Input/output error")
+
+    broken = GlobalsArtifact(OpenArtifact(MAIN, "main-globals_1.sql.gz", fails, None))
+    with pytest.raises(RefnetError, match="cannot be read: Input/output error") as failed:
+        _ = broken.statements
+    assert fault_of(failed.value) is Fault.TRANSIENT

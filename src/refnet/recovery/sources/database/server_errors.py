@@ -61,9 +61,10 @@ class ServerError(RefnetError):
 
     @property
     def lacks(self) -> bool:
-        """The server lacks something that another one may have: a right, a library and its settings, an extension."""
+        """The server lacks something that another one may have: a right, memory, a library and its settings, an extension."""
         known = self.cause in {Cause.PRIVILEGE, Cause.OWNER, Cause.UNSUPPORTED}
-        return known or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
+        own = bool(self.sqlstate) and is_servers(self.sqlstate)
+        return known or own or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
 
 
 class SchemaChangedError(ServerError, TransientError):
@@ -101,6 +102,16 @@ _KNOWN = (
         r"terminating connection|the database system is|server closed the connection",
         Cause.TRANSIENT,
         "Check the server's log; retry when the server is up.",
+    ),
+    _Known(
+        r"out of shared memory",
+        Cause.UNSUPPORTED,
+        "Raise max_locks_per_transaction of the server, and restart it.",
+    ),
+    _Known(
+        r"^out of memory",
+        Cause.UNSUPPORTED,
+        "Give the server more memory, or fewer --jobs.",
     ),
     _Known(
         r"could not open relation with OID|cache lookup failed for|with OID \d+ (?:does not exist|not found)"
@@ -182,8 +193,17 @@ _KNOWN = (
     # Last: the name of a table that a privilege is missing for may have these letters.
     _Known(r"compression method|for encoding|ICU|not supported by this build", Cause.UNSUPPORTED, _SEE_LOG),
 )
-#: Disk full, too many connections, and the ends of a server.
-_TRANSIENT_STATES = frozenset({"53100", "53300", "57P01", "57P02", "57P03"})
+#: No disk, memory or connection left, a statement that somebody cancelled, and the ends of a server.
+_TRANSIENT_STATES = frozenset(
+    {"53000", "53100", "53200", "53300", "53400", "57014", "57P01", "57P02", "57P03"}
+)
+#: The classes of connections, transactions, resources, interventions, and of the server's own faults.
+_SERVERS = ("08", "25", "40", "53", "57", "58", "F0", "XX")
+
+
+def is_servers(sqlstate: str | None) -> bool:
+    """Return True for a state that says nothing of the statement or its objects; the statement may succeed later."""
+    return not sqlstate or sqlstate.startswith(_SERVERS)
 
 
 def is_transient(said: str, sqlstate: str | None = None) -> bool:

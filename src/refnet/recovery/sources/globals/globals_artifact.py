@@ -28,6 +28,7 @@ from refnet.recovery.model.global_statements import (
 from refnet.recovery.model.globals_plan import comparable, knows_options
 from refnet.recovery.model.source import Finding, Made, Proof
 from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.globals.globals_dump import dumped
 from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
 
@@ -51,6 +52,10 @@ class GlobalsArtifact(Artifact):
             if not (found := tuple(read(text.decode()))):
                 raise NotGlobalsError("it is empty")
         except (OSError, EOFError, zlib.error, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # gzip's own have no number
+                raise RefnetError(
+                    f"{self.name} cannot be read: {error.strerror}", "Check the disk, and retry."
+                ) from error
             raise RefnetError(
                 f"{self.name} is damaged: {error}",
                 "Choose another artifact (`refnet list`).",
@@ -117,6 +122,8 @@ def _load(cluster: Cluster, statements: tuple[Statement, ...]) -> list[str]:
             try:
                 session.execute(sql.SQL(_in_place(one)))  # read strictly before
             except psycopg.Error as error:
+                if server_errors.is_servers(error.sqlstate):
+                    raise server_errors.of_server(error, "creating roles on the scratch server") from error
                 failures.append(f"{one.kind} {one.subject}: {error.diag.message_primary or error}")
     return failures
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 
@@ -65,11 +66,7 @@ def scratch_failures(name: str) -> Iterator[None]:
 def complete_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[Copy]:
     """Load all of `artifact` into a scratch server, as a proof does."""
     with _empty(artifact, options) as (copy, logins, workers):
-
-        def again() -> None:
-            with logins.as_superuser("postgres").connect() as admin:
-                renew(admin, DATABASE, artifact.index)
-
+        again = partial(renew, logins, DATABASE, artifact.index)
         load(artifact.reader, logins.as_superuser(DATABASE), workers, How(logins), again)
         yield copy
 

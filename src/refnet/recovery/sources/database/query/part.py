@@ -121,8 +121,8 @@ class Part(Loader):
 
     def _drop_checks(self) -> None:
         """Drop the checks of all tables: rows of the source break one, and a query needs none."""
-        with self._dropping, self._target.connect(self._settings, encoding="UTF8") as session:
-            LateChecks().drop(session)
+        with self._dropping, self._target.connect(self._settings, encoding=self._index.encoding) as session:
+            LateChecks().drop(session, self._codec)
 
     def fill_views(self, views: Collection[Key], settings: Mapping[str, str]) -> None:
         """Fill the materialized `views`, those first that others read. `settings`: of the session."""

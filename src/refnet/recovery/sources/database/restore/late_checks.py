@@ -13,16 +13,17 @@ import psycopg
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.restore.left_out import LeftOut
+from refnet.recovery.sources.database.sql_names import Codec
 
-#: Of COPY, where a check is not true, or divides by zero. An error that its code raises ends the load.
-REFUSED_ROWS = frozenset({"23514", "22012"})
+#: Of COPY, where a check is not true, divides by zero, or raises an exception.
+REFUSED_ROWS = frozenset({"23514", "22012", "P0001"})
 #: A container of a domain that cannot be scanned.
 _NOT_SCANNED = "0A000"
 
 #: Inherited ones follow from those of the parent. Those of extensions belong to the server's own files.
 _CHECKS = """
 SELECT k.kind, k.object, quote_ident(con.conname), con.conname::text, pg_get_constraintdef(con.oid),
-    obj_description(con.oid, 'pg_constraint')
+    quote_literal(obj_description(con.oid, 'pg_constraint'))
 FROM pg_catalog.pg_constraint con
 CROSS JOIN LATERAL (
     SELECT 'TABLE', format('%I.%I', n.nspname, c.relname), c.oid, 'pg_class'::regclass
@@ -47,6 +48,7 @@ class _Check:
     quoted: str
     name: str
     definition: str
+    #: As a literal.
     comment: str | None
 
     @property
@@ -60,28 +62,29 @@ class LateChecks:
 
     checks: list[_Check] = field(default_factory=list)
 
-    def drop(self, session: Session) -> None:
+    def drop(self, session: Session, codec: Codec) -> None:
         """Drop every check in the database of `session`; those of children that stay without the parent's too."""
-        while found := [_Check(*row) for row in session.execute(_CHECKS).fetchall()]:
+        while found := [_Check(*row) for row in codec.rows(session, _CHECKS)]:
             for one in found:
-                session.execute(f"ALTER {one.kind} {one.object} DROP CONSTRAINT {one.quoted}".encode())
+                session.execute(codec.encode(f"ALTER {one.kind} {one.object} DROP CONSTRAINT {one.quoted}"))
             self.checks += found
 
-    def add(self, session: Session) -> list[LeftOut]:
+    def add(self, session: Session, codec: Codec) -> list[LeftOut]:
         """Add them again, the children's first; return those that the rows break."""
         left_out = []
         for one in reversed(self.checks):
             try:
-                session.execute(one.add.encode())
+                session.execute(codec.encode(one.add))
             except psycopg.Error as error:
                 if error.sqlstate not in {*REFUSED_ROWS, _NOT_SCANNED}:
                     raise server_errors.of_server(error, f"adding the checks of {one.object}") from error
-                session.execute(f"{one.add} NOT VALID".encode())
+                session.execute(codec.encode(f"{one.add} NOT VALID"))
                 left_out.append(_left_out(one, error))
             if one.comment is not None:
                 on = "DOMAIN " if one.kind == "DOMAIN" else ""
-                comment = f"COMMENT ON CONSTRAINT {one.quoted} ON {on}{one.object} IS "
-                session.execute(comment.encode() + _literal(session, one.comment))
+                session.execute(
+                    codec.encode(f"COMMENT ON CONSTRAINT {one.quoted} ON {on}{one.object} IS {one.comment}")
+                )
         return left_out
 
 
@@ -90,7 +93,3 @@ def _left_out(check: _Check, error: psycopg.Error) -> LeftOut:
     why = (error.diag.message_primary or str(error)).strip().split("\n")[0]
     by_hand = f"ALTER {check.kind} {check.object} VALIDATE CONSTRAINT {check.quoted}"
     return LeftOut(what, "is NOT VALID", why, by_hand, constraint=check.name)
-
-
-def _literal(session: Session, text: str) -> bytes:
-    return psycopg.sql.Literal(text).as_bytes(session)

@@ -17,10 +17,10 @@ from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.schema_toc import Item
 from refnet.recovery.sources.database.artifact.sql_text import statements
-from refnet.recovery.sources.database.restore.left_out import LeftOut, fault_of_state, is_servers
+from refnet.recovery.sources.database.restore.left_out import LeftOut, fault_of_state
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.server_errors import ServerError
-from refnet.recovery.sources.database.sql_names import IDENT
+from refnet.recovery.sources.database.sql_names import IDENT, Codec
 from refnet.recovery.sources.database.subprocesses import Programs
 
 _REFRESH = re.compile(rb"REFRESH MATERIALIZED VIEW (?P<view>.+)", re.DOTALL)
@@ -32,7 +32,9 @@ _FOREIGN_KEY = re.compile(
 _LABEL = re.compile(
     rb"SECURITY LABEL FOR (?P<provider>%b) ON (?P<what>.+) IS (?:'(?:[^']|'')*'|E'.*')" % IDENT, re.DOTALL
 )
-_NAMES = re.compile(IDENT.decode("latin-1"))
+_NAMES = re.compile(IDENT)
+#: Of the names of entries, as `Archive.entries` decodes them.
+_LISTED = Codec()
 _BROKEN = "23503"
 #: Its provider is not loaded.
 _NOT_LOADED = "22023"
@@ -41,9 +43,9 @@ _NOT_LOADED = "22023"
 class Leaves:
     """Restores entries of an archive, and collects what is left out of them."""
 
-    def __init__(self, archive: Archive, connect: Callable[[], Session]) -> None:
-        """`connect`: opens a session of the login that restores them."""
-        self._archive, self._connect = archive, connect
+    def __init__(self, archive: Archive, connect: Callable[[], Session], codec: Codec) -> None:
+        """`connect`: opens a session of the login that restores them. `codec`: of the archive's text."""
+        self._archive, self._connect, self._codec = archive, connect, codec
         self._lock = threading.Lock()
         self.left_out: list[LeftOut] = []
         #: Foreign keys that do not exist, as the entries of their comments name them.
@@ -93,10 +95,13 @@ class Leaves:
         error = self._run(statement)
         if error is None:
             return
-        if is_servers(error.sqlstate):
+        if server_errors.is_servers(error.sqlstate):
             raise server_errors.of_server(error, doing) from error
-        what, state = f"materialized view {_shown(found['view'])}", "is empty"
-        self._note(LeftOut(what, state, _said(error), _shown(statement), fault_of_state(error.sqlstate)))
+        what, by_hand = (
+            f"materialized view {self._codec.decode(found['view'])}",
+            self._codec.decode(statement),
+        )
+        self._note(LeftOut(what, "is empty", _said(error), by_hand, fault_of_state(error.sqlstate)))
 
     def _label(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
         error = self._run(statement)
@@ -104,8 +109,10 @@ class Leaves:
             return
         if error.sqlstate != _NOT_LOADED:
             raise server_errors.of_server(error, doing) from error
-        what = f"security label of {_shown(found['provider'])} on {_shown(found['what'])}"
-        self._note(LeftOut(what, "is missing", _said(error), _shown(statement), Fault.ENVIRONMENT))
+        what = f"security label of {self._codec.decode(found['provider'])} on {self._codec.decode(found['what'])}"
+        self._note(
+            LeftOut(what, "is missing", _said(error), self._codec.decode(statement), Fault.ENVIRONMENT)
+        )
 
     def _add(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
         error = self._run(statement)
@@ -113,17 +120,21 @@ class Leaves:
             return
         if error.sqlstate != _BROKEN:
             raise server_errors.of_server(error, doing) from error
-        table, name = _shown(found["table"]), _shown(found["name"])
+        table, name = self._codec.decode(found["table"]), self._codec.decode(found["name"])
         what, why = f"foreign key {name} of {table}", _said(error)
         alter = f"ALTER TABLE {table}"
         if self._run(statement + b" NOT VALID") is None:
             by_hand = f"{alter} VALIDATE CONSTRAINT {name}"
-            self._note(LeftOut(what, "is NOT VALID", why, by_hand, constraint=_unquoted(name)))
+            constraint = self._codec.unquoted(found["name"])
+            self._note(LeftOut(what, "is NOT VALID", why, by_hand, constraint=constraint))
         else:  # of a partitioned table, before PostgreSQL 18
             drop = f"{alter} DROP CONSTRAINT {name}"
-            schema, relation = (_unquoted(one) for one in _NAMES.findall(table))
-            self._absent.append(f"COMMENT {schema} CONSTRAINT {_unquoted(name)} ON {relation} ")
-            self._note(LeftOut(what, "is missing", why, " ".join(_shown(statement).split()), drop=drop))
+            schema, relation = _NAMES.findall(found["table"])
+            comment = b" CONSTRAINT %b ON %b " % (found["name"], relation)
+            self._absent.append(f"COMMENT {_LISTED.unquoted(schema)}{_LISTED.decode(comment)}")
+            self._note(
+                LeftOut(what, "is missing", why, " ".join(self._codec.decode(statement).split()), drop=drop)
+            )
 
     def _run(self, statement: bytes) -> psycopg.Error | None:
         with self._connect() as session:
@@ -136,14 +147,6 @@ class Leaves:
     def _note(self, one: LeftOut) -> None:
         with self._lock:
             self.left_out.append(one)
-
-
-def _shown(text: bytes) -> str:
-    return text.decode("utf-8", "replace")
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _said(error: psycopg.Error) -> str:

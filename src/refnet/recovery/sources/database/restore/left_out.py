@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from refnet.recovery.model.evidence import Fault, Outcome
 from refnet.recovery.model.source import Finding
 from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.sql_names import Codec
 
 #: Begins a note of a restore.
 LEFT_OUT = "left out: "
-#: States of a server for which the same statement may succeed later, or which say nothing of the statement.
-_SERVERS = ("08", "25", "40", "53", "57", "58", "F0", "XX")
 #: What a scratch server may lack: a right of the owner, a setting of a library, a library.
 _LACKS = frozenset({"0A000", "42501", "42704"})
 
@@ -58,26 +57,24 @@ class LeftOut:
         return Finding(self.what, Outcome.UNVERIFIED, f"it {self.state}: {self.why}", fault=self.fault)
 
 
-def is_servers(sqlstate: str | None) -> bool:
-    """Return True for the state of an error that says nothing of the object: it ends the restore."""
-    return not sqlstate or sqlstate.startswith(_SERVERS)
-
-
 def fault_of_state(sqlstate: str | None) -> Fault:
     return Fault.ENVIRONMENT if sqlstate in _LACKS else Fault.SOURCE
 
 
-def align(copy: Session, reference: Session, left_out: Iterable[LeftOut]) -> None:
-    """Make the schemas of a proof's `copy` and its `reference`, which has no rows, alike in what was left out."""
+def align(copy: Session, reference: Session, left_out: Iterable[LeftOut], codec: Codec) -> None:
+    """Make the schemas of a proof's `copy` and its `reference`, which has no rows, alike in what was left out.
+
+    codec: of both sessions.
+    """
     names = [one.constraint for one in left_out if one.constraint]
     if names:
-        there = {(schema, table, name) for _, schema, table, name in reference.execute(_NOT_VALID).fetchall()}
+        there = {(schema, table, name) for _, schema, table, name in codec.rows(reference, _NOT_VALID)}
         found = [
             oid
-            for oid, *rest in copy.execute(_NOT_VALID).fetchall()
+            for oid, *rest in codec.rows(copy, _NOT_VALID)
             if rest[-1] in names and tuple(rest) not in there
         ]
         copy.execute("UPDATE pg_catalog.pg_constraint SET convalidated = true WHERE oid = ANY (%s)", (found,))
     for one in left_out:
         if one.drop:
-            reference.execute(one.drop.encode())
+            reference.execute(codec.encode(one.drop))

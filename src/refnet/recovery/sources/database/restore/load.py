@@ -120,7 +120,9 @@ def load(
         except ServerError as error:
             other = again and how.after(error, reader.index)
             if again is None or other is None:
-                raise refused[0] if refused else error from error
+                if refused:
+                    raise refused[0] from error
+                raise
             refused += [error] if other is how else []  # an extension, which others may need
             how = other
         again()
@@ -184,9 +186,8 @@ class Loader(AbstractContextManager["Loader"]):
             path, workers.binaries, target.name, server, without_lz4, tablespaces=not logins
         )
         builder = logins.as_builder(target.name) if logins else target
-        self.leaves = Leaves(
-            self._archive, partial(builder.connect, self._settings, encoding=self._index.encoding)
-        )
+        connect = partial(builder.connect, self._settings, encoding=self._index.encoding)
+        self.leaves = Leaves(self._archive, connect, self._codec)
         self._owners: dict[tuple[str, str], str] = {}
 
     def _programs_of(self, target: Target) -> Programs:
@@ -205,8 +206,8 @@ class Loader(AbstractContextManager["Loader"]):
             self._workers.progress("schema", 0, None)
             schema.create()
             if self.late:
-                with self._target.connect(self._settings, encoding="UTF8") as session:
-                    self.late.drop(session)
+                with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+                    self.late.drop(session, self._codec)
             if self._logins:
                 self._owners = self._owners_of_tables(self._logins.names())
             entries = self._archive.entries(self._programs, "post-data")
@@ -221,8 +222,8 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _add_checks(self, late: LateChecks) -> None:
         login = self._logins.as_builder(self._target.name) if self._logins else self._target
-        with login.connect(self._settings, encoding="UTF8") as session:
-            self.leaves.left_out += late.add(session)
+        with login.connect(self._settings, encoding=self._index.encoding) as session:
+            self.leaves.left_out += late.add(session, self._codec)
 
     def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
         if self._logins:

@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from refnet.recovery.sources.database.rows import source_digest
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.rows.row_digests import MemberRows
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
+from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.sources.database.subprocesses import Programs
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
@@ -144,13 +146,9 @@ class Prover:
         return logins
 
     def _load(self, target: Target, logins: Logins) -> bool:
-        def again() -> None:
-            with logins.as_superuser("postgres").connect() as admin:
-                renew(admin, _DATABASE, self._reader.index)
-
-        how = How(logins, self._rows)
+        again = partial(renew, logins, _DATABASE, self._reader.index)
         try:
-            self._left_out = load(self._reader, target, self._workers, how, again)
+            self._left_out = load(self._reader, target, self._workers, How(logins, self._rows), again)
         except RefnetError as error:
             self._run.add(self._refused(error))
             return False
@@ -188,9 +186,11 @@ class Prover:
                 create_empty(admin, _REFERENCE, index)
             unread = {oid for oid, _ in index.foreign_views}
             _reference_restore(self._binaries, logins, archive, unread)
-            with target.connect() as copy, logins.as_superuser(_REFERENCE).connect() as plain:
-                align(copy, plain, self._left_out)
-            reference = _schema_of(self._binaries, logins.as_superuser(_REFERENCE))
+            empty = logins.as_superuser(_REFERENCE)
+            with target.connect(encoding=index.encoding) as copy, empty.connect() as plain:
+                codec, _ = Codec.of_server(plain)
+                align(copy, plain, self._left_out, codec)
+            reference = _schema_of(self._binaries, empty)
             same = reference == _schema_of(self._binaries, target)
         outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
         why = "" if same else "it differs from what pg_restore makes of the same archive"
@@ -239,10 +239,11 @@ def create_empty(admin: Session, name: str, index: Index) -> str:
     return note
 
 
-def renew(admin: Session, name: str, index: Index) -> None:
+def renew(logins: Logins, name: str, index: Index) -> None:
     """Replace a database that a load has filled by an empty one."""
-    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    create_empty(admin, name, index)
+    with logins.as_superuser("postgres").connect() as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        create_empty(admin, name, index)
 
 
 def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
@@ -276,7 +277,7 @@ def _reference_restore(binaries: Binaries, logins: Logins, path: Path, unread: s
             guarded.create()
             entries = archive.entries(programs, "post-data")
             items = [item for item in entries if not (item.is_refresh and item.oid in unread)]
-            guarded.finish(items, 1, Leaves(archive, logins.as_builder(_REFERENCE).connect))
+            guarded.finish(items, 1, Leaves(archive, logins.as_builder(_REFERENCE).connect, Codec()))
         except RefnetError as error:
             if error.transient:
                 raise

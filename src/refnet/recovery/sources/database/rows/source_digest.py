@@ -15,6 +15,7 @@ import psycopg
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SOURCE_ROWS, Outcome
 from refnet.recovery.model.source import Deviation, Finding, Progress
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.catalog_queries import user_relations
@@ -154,7 +155,7 @@ class _Scratch:
                 yield Finding(f"materialized view {schema}.{name}", Outcome.UNVERIFIED, why)
 
     def _digest(self, name: bytes, like: str, columns: Sequence[str]) -> str:
-        """Return the digest of rows, made as `like` was, or what the server says instead."""
+        """Return the digest of rows, made as `like` was, or what the server says of them instead."""
         method = Method(like.partition(":")[0])
         return written(
             method,
@@ -165,5 +166,7 @@ class _Scratch:
         try:
             row = self.session.execute(query).fetchone()
         except psycopg.Error as error:
+            if server_errors.is_servers(error.sqlstate):
+                raise server_errors.of_server(error, "digesting the rows") from error
             return str(error)
         return str(row[0]) if row else ""
