@@ -9,7 +9,8 @@ from tests.command import Command
 from tests.faults.conftest import Live
 
 from refnet.errors import RefnetError
-from refnet.recovery.sources.database.dump import parallel_dump
+from refnet.recovery.sources.database.dump import largest_values, parallel_dump
+from refnet.recovery.sources.database.dump.snapshot import open_snapshot
 from refnet.recovery.sources.database.workers import Workers
 
 
@@ -26,3 +27,10 @@ def test_a_bytea_that_is_too_large_is_named_with_its_table_and_column(
     with pytest.raises(RefnetError, match=words[0]) as refused:
         parallel_dump.dump(live.target, io.BytesIO(), Workers(live.cluster.binaries, 2))
     assert words[1] in refused.value.message
+
+
+def test_a_server_without_memory_is_not_a_value_that_is_too_large(live: Live) -> None:
+    live.run("CREATE TABLE small (a text, b bytea, c jsonb); INSERT INTO small VALUES ('a', '\\x00', '{}')")
+    with open_snapshot(live.target) as snapshot:
+        (small,) = (one for one in snapshot.relations if one.name == "small")
+        assert largest_values.explained("ERROR:  out of memory", snapshot, small) is None
