@@ -137,7 +137,9 @@ def proof_binaries(settings: Settings, major: int | None, *, server: bool = Fals
     """Return the programs that a proof of an artifact of a server of `major` uses; see binaries.find."""
     from refnet.postgres import binaries
 
-    return binaries.find(major, settings.prove_bin_dir or settings.postgres_bin_dir, server=server)
+    if folder := settings.prove_bin_dir:
+        return binaries.find(major, folder, server=server, named="prove.bin_dir")
+    return binaries_for(settings, major, server=server)
 
 
 def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:

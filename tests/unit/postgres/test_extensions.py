@@ -43,6 +43,8 @@ def test_proofs_use_the_programs_of_their_own_setting(wheel: Binaries, tmp_path:
     assert (found.folder, found.origin) == (wheel.folder, "configured")
     with pytest.raises(RefnetError, match=r"postgres\.bin_dir"):
         binaries_for(settings, wheel.major)
+    with pytest.raises(RefnetError, match=r"^prove\.bin_dir: "):
+        proof_binaries(Settings(prove_bin_dir=tmp_path), wheel.major)
 
 
 @pytest.mark.parametrize(
