@@ -7,6 +7,7 @@ import psycopg
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
+from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
@@ -36,7 +37,8 @@ def create(
     except RefnetError as error:
         if rows or error.transient:
             raise _incomplete(error, names) from error
-        return (str(LeftOut(f"extension {names}", "is missing", error.message, f"CREATE EXTENSION {names}")),)
+        by_hand = "; ".join(f"CREATE EXTENSION {sql_name(name)}" for name in sorted(late.names))
+        return (str(LeftOut(f"extension {names}", "is missing", error.message, by_hand)),)
     if wrong := failed(compare(target, part, workers)):
         raise _incomplete(wrong, names)
     return (
