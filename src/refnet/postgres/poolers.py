@@ -110,6 +110,7 @@ def _another(open_another: Callable[[], Session], session: Session, at: str, nam
             ) from None
         finally:
             timer.cancel()
+            timer.join()  # it uses both sessions
 
 
 def _shares(session: Session, at: str, mode: str, named: str) -> PoolerError:
