@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.integration.database.library import artifact_of, papers
 from tests.integration.database.test_restore_commands import environment_of, refnet, report
 
@@ -14,19 +15,27 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.replaced_tables import previous_tables
 from refnet.settings import load
 
+#: The options of a restore of one table.
+_TABLES = ("--table", "papers", "--mode", "replace", "--force")
 
-def test_a_restore_of_tables_keeps_the_rows_that_it_replaces_and_undo_brings_them_back(
-    library: Target, wheel: Binaries, tmp_path: Path
-) -> None:
-    environment = environment_of(library, tmp_path)
+
+@pytest.fixture
+def path(library: Target, wheel: Binaries, tmp_path: Path) -> Path:
+    """An artifact of the library, in which a paper was written since."""
     path = tmp_path / "refnet_20261125_020000.sql.gz"
     path.write_bytes(artifact_of(library, wheel))
     with library.connect() as session:
         session.execute("INSERT INTO papers (title) VALUES ('written since')")
+    return path
+
+
+def test_a_restore_of_tables_keeps_the_rows_that_it_replaces_and_undo_brings_them_back(
+    library: Target, path: Path, tmp_path: Path
+) -> None:
+    environment = environment_of(library, tmp_path)
+    with library.connect() as session:
         session.execute("UPDATE papers SET title = 'changed since' WHERE id = 1")
-    done = refnet(
-        environment, "restore", "database", str(path), "--table", "papers", "--mode", "replace", "--force"
-    )
+    done = refnet(environment, "restore", "database", str(path), *_TABLES)
     assert done.returncode == 0, done.stderr
     assert "`refnet undo database` brings back the rows that it replaced" in done.stdout
     assert (papers(library), titles(library)) == (5000, [])
@@ -52,15 +61,10 @@ def test_a_restore_of_tables_keeps_the_rows_that_it_replaces_and_undo_brings_the
 
 
 def test_after_a_later_restore_of_all_undo_brings_back_the_database(
-    library: Target, wheel: Binaries, tmp_path: Path
+    library: Target, path: Path, tmp_path: Path
 ) -> None:
     environment = environment_of(library, tmp_path)
-    path = tmp_path / "refnet_20261125_020000.sql.gz"
-    path.write_bytes(artifact_of(library, wheel))
-    with library.connect() as session:
-        session.execute("INSERT INTO papers (title) VALUES ('written since')")
-    tables = ("restore", "database", str(path), "--table", "papers", "--mode", "replace", "--force")
-    assert refnet(environment, *tables).returncode == 0
+    assert refnet(environment, "restore", "database", str(path), *_TABLES).returncode == 0
     with library.connect() as session:
         session.execute("INSERT INTO papers (title) VALUES ('written later')")
     assert refnet(environment, "restore", "database", str(path), "--force").returncode == 0

@@ -215,12 +215,10 @@ def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> 
 
 
 #: pg_dump leaves them out unless it is a superuser's.
-_LEFT_OUT = """
+_SUBSCRIPTIONS = """
 SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
 WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY 1
 """
-
-
 #: pg_dump leaves out what they contain.
 _UNLOGGED = """
 SELECT oid::regclass::text FROM pg_class
@@ -230,24 +228,18 @@ WHERE relpersistence = 'u' AND relkind IN ('r', 'S') AND oid >= 16384 AND pg_is_
 
 def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
     """Return a sentence for each thing that the database refers to and an artifact does not contain."""
-    foreign = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0][0]
-    oids = [row[0] for row in snapshot.rows(_ROLES, False)]
-    labelled = [name for (name,) in snapshot.rows(_LABELS, oids)]
-    left_out = [name for (name,) in snapshot.rows(_LEFT_OUT)]
-    unlogged = [name for (name,) in snapshot.rows(_UNLOGGED)]
+    (foreign,) = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0]
+    roles = [row[0] for row in snapshot.rows(_ROLES, False)]
+    left_out = {
+        "the content of unlogged tables and sequences is not in the backup, as a standby has none": snapshot.rows(
+            _UNLOGGED
+        ),
+        "subscriptions are not in the backup, as only a superuser may read them": snapshot.rows(
+            _SUBSCRIPTIONS
+        ),
+        "the security labels of roles are not kept": snapshot.rows(_LABELS, roles),
+    }
     return (
-        *(
-            [
-                f"the content of unlogged tables and sequences is not in the backup, as a standby has none: {some(unlogged)}"
-            ]
-            if unlogged
-            else []
-        ),
-        *(
-            [f"subscriptions are not in the backup, as only a superuser may read them: {some(left_out)}"]
-            if left_out
-            else []
-        ),
+        *(f"{what}: {some([name for (name,) in rows])}" for what, rows in left_out.items() if rows),
         *([f"the rows of {foreign} foreign tables live on other servers"] if foreign else []),
-        *([f"the security labels of roles are not kept: {some(labelled)}"] if labelled else []),
     )

@@ -21,8 +21,6 @@ from refnet.recovery.sources.database.subprocesses import Programs
 _FAILED = re.compile(rb"^pg_restore: from TOC entry ([0-9]{1,10});", re.MULTILINE)
 _ERROR = re.compile(rb"^pg_restore: error: ", re.MULTILINE)
 _ENDED = re.compile(rb"^pg_restore: warning: errors ignored on restore: [0-9]{1,10}\n*\Z", re.MULTILINE)
-#: It names the entry of an error.
-_VERBOSE = ("--verbose",)
 #: An error comes with its SQLSTATE.
 _PSQL = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 
@@ -58,9 +56,11 @@ class Archive:
         owners: bool = True,
     ) -> None:
         """Restore exactly `items`. Without --section, which would leave out entries that belong to no section."""
-        with self._listing(items) as listing:
-            options = [*([f"--jobs={jobs}"] if jobs > 1 else []), *([] if owners else ["--no-owner"])]
-            self._restore(programs, doing, [*options, "-L", listing])
+        with self._only(items, jobs, owners=owners) as options:
+            if self._needs_text:
+                self._restore_as_text(programs, doing, options)
+            else:
+                programs.run(self._command(["--exit-on-error", *options]), doing)
 
     def restore_leaves(
         self,
@@ -71,17 +71,11 @@ class Archive:
         jobs: int = 1,
         owners: bool = True,
     ) -> tuple[schema_toc.Item, ...]:
-        """Restore `items`, of which some are leaves; return the leaves, and their comments, that the server refused.
-
-        RefnetError if it refused another one.
-        """
+        """Restore `items` like `restore`; return the leaves, and their comments, that the server refused."""
         if self._needs_text:
             return self._restore_apart(programs, doing, items, owners=owners)
-        with self._listing(items) as listing:
-            options = [*([f"--jobs={jobs}"] if jobs > 1 else []), *([] if owners else ["--no-owner"])]
-            database = make_conninfo(dbname=self.name)
-            command = [*self.tool("pg_restore"), *_VERBOSE, *self._options, "-d", database, *options]
-            stderr = programs.attempt([*command, "-L", listing, str(self.path)], doing)
+        with self._only(items, jobs, owners=owners) as options:
+            stderr = programs.attempt(self._command(options), doing)
         numbers = {int(number) for number in _FAILED.findall(stderr)}
         failed = tuple(item for item in items if item.dump_id in numbers)
         # The text of a forged entry may contain such lines: then the numbers differ, and the restore fails.
@@ -118,6 +112,18 @@ class Archive:
         return (str(self.binaries.tool(name)), "--no-password")
 
     @contextmanager
+    def _only(self, items: Sequence[schema_toc.Item], jobs: int, *, owners: bool) -> Iterator[list[str]]:
+        """Yield the options of pg_restore for exactly `items`."""
+        with self._listing(items) as listing:
+            parallel = [f"--jobs={jobs}"] if jobs > 1 else []
+            yield [*parallel, *([] if owners else ["--no-owner"]), "-L", listing]
+
+    def _command(self, options: Sequence[str]) -> list[str]:
+        """Return the command of a restore; it names the entry of an error because it is verbose."""
+        into = ["-d", make_conninfo(dbname=self.name)]
+        return [*self.tool("pg_restore"), "--verbose", *self._options, *into, *options, str(self.path)]
+
+    @contextmanager
     def _listing(self, items: Sequence[schema_toc.Item]) -> Iterator[str]:
         """Write `items` to a file for pg_restore -L; yield its path."""
         with tempfile.NamedTemporaryFile("w", dir=self.path.parent, errors="surrogateescape") as listing:
@@ -133,14 +139,6 @@ class Archive:
     def _needs_text(self) -> bool:
         """The server is older than what pg_restore writes."""
         return self.without_lz4 or self.server < 17 <= self.binaries.major
-
-    def _restore(self, programs: Programs, doing: str, options: Sequence[str]) -> None:
-        if self._needs_text:
-            self._restore_as_text(programs, doing, options)
-            return
-        database = make_conninfo(dbname=self.name)
-        command = [*self.tool("pg_restore"), *_VERBOSE, "--exit-on-error", *self._options, "-d", database]
-        programs.run([*command, *options, str(self.path)], doing)
 
     def _restore_as_text(self, programs: Programs, doing: str, options: Sequence[str]) -> None:
         """Restore by psql, without what this older server refuses; in one session, as text has one order."""
