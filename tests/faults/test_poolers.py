@@ -63,6 +63,7 @@ def test_a_pooler_that_shares_sessions_is_refused_by_name(
 
         assert checked.code != 0
         assert all(word in checked.out for word in words)
+        assert checked.out.count("to a pool with pool_mode = session") == 1
         through("init", "--yes").fails(2, *words[:2], "Set --database-url to the server's own address")
         assert refnet.names() == []
 

@@ -13,6 +13,7 @@ from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.postgres import embedded
+from refnet.postgres.connecting import ConnectError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
@@ -113,6 +114,9 @@ def check(settings: Settings) -> Iterator[Line]:
             if found := of_source(settings, source):
                 of = f" (beside {source})" if source not in STANDARD else ""
                 wrong.append(warning(what, f"{found}{of}", _HINTS[found.kind]))
+        except ConnectError:
+            says = f"the other databases beside {source} are unknown: no session with its server is possible"
+            wrong.append(warning(what, says, f"Fix what the check of {source} says."))
         except RefnetError as error:
             wrong.append(error_line(what, error))
     wrong += _settings_file(settings, what)
