@@ -93,7 +93,10 @@ def mark_in(text: str) -> Mark | None:
 
 def _checked(ids: list[Id]) -> tuple[Id, ...]:
     """Return those of `ids` that can be ids, as the database has them."""
-    known = ((scheme, normalized(scheme, value) or value) for scheme, value in ids[:_MOST_READ])
+    known = (
+        (scheme, value if scheme == TITLE else normalized(scheme, value) or value)
+        for scheme, value in ids[:_MOST_READ]
+    )
     return tuple(
         dict.fromkeys(
             (scheme, value)

@@ -256,3 +256,12 @@ def test_properties_that_are_long_to_compare_are_not_compared() -> None:
         render(PAPER, PLACES, note)
 
     assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("title", ["\xa8", "?!", "Graphs: \u201ca survey\u201d", "\U0001f4da"])
+def test_a_paper_with_a_title_alone_is_found_by_it(title: str) -> None:
+    paper = Paper(9, title)
+
+    mark = mark_in(render(paper, PLACES))
+    assert mark
+    assert [f"{scheme}:{value}" for scheme, value in mark.ids] == paper.names
