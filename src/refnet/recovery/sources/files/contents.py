@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import BinaryIO, Protocol
 
 from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
@@ -94,7 +95,7 @@ class _Contents:
     def __init__(self, sink: Sink, limits: Limits, expected: FileList | None) -> None:
         self.listed: dict[str, Listed] = {}
         self.raw_bytes = 0
-        self._names = 0
+        self._names = self._attributes = 0
         self._expected = expected.by_path if expected else None
         self._sink = sink
         self._limits = limits
@@ -127,6 +128,8 @@ class _Contents:
 
     def _pass_on(self, member: Listed, reader: TarReader) -> Listed:
         """Pass `member` to the sink; return its entry for the list."""
+        self._attributes += sum(map(len, chain.from_iterable(member.kept.user)))
+        self._reserve(member.path, 0)
         if member.kind is FileKind.FOLDER:
             self._sink.folder(member)
         elif member.kind is FileKind.LINK:
@@ -151,7 +154,7 @@ class _Contents:
     def _reserve(self, path: str, size: int) -> None:
         self.raw_bytes += size
         space = self._limits.space
-        if space is not None and self.raw_bytes > space:
+        if space is not None and self.raw_bytes + self._attributes > space:
             raise NoSpaceError(f"{show(path)} does not fit: {space} bytes were free at the start")
 
     def _expect(self, member: Listed) -> Listed | None:

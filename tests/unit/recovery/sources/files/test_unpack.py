@@ -71,6 +71,14 @@ def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(small_
     assert contents(small_disk / "fresh").keys() == {"small"}
 
 
+def test_attributes_that_do_not_fit_are_refused_by_name_before_they_are_set():
+    pax = {f"SCHILY.xattr.user.{number}": "x" * 60_000 for number in range(8)}
+    data = archive(*(member(f"{number}.md", pax_headers=pax) for number in range(20)), pax=True)
+
+    with pytest.raises(NoSpaceError, match=r"2\.md does not fit"):
+        read_archive(io.BytesIO(data), NullSink(), limits=Limits(space=1_000_000))
+
+
 def test_an_archive_of_too_many_members_is_refused_at_the_first_one_too_many():
     swarm = archive(*(member(f"{number}.md") for number in range(102)))
 
