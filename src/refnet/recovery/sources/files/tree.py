@@ -151,7 +151,7 @@ def differences(
             ):
                 yield f"{show(path)} {difference}"
         elif path != ".":
-            yield f"{show(path)} is not in the list"
+            yield f"{show(path)} {'cannot be read' if listed else 'is not in the list'}"
     yield from (f"{show(path)} is missing" for path in left)
 
 

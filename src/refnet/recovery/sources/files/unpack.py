@@ -21,6 +21,8 @@ from refnet.recovery.sources.files.member_names import ArchiveError, parent, sho
 from refnet.recovery.sources.files.walk import Descent
 
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
+#: What an ordinary user needs to compare its own files: a mode without it is not set, and named.
+_READABLE = {FileKind.FILE: 0o400, FileKind.FOLDER: 0o500}
 #: The most bytes of different ACLs of folders, which stay in memory.
 _MOST_ACLS = 64 << 20
 
@@ -182,12 +184,14 @@ class FreshFolder:
         if self._owners:
             with _refused():
                 os.fchown(descriptor, *self._owner(member))
+        mode = member.mode if os.geteuid() == 0 else member.mode | _READABLE[member.kind]
         with _refused():
-            os.fchmod(descriptor, member.mode)
+            os.fchmod(descriptor, mode)
         with _refused():
             os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
         self._look(member, os.fstat(descriptor))
-        if member.kept is not NONE and not set_acls(descriptor, member.kept):
+        has_acl = member.kept.access or member.kept.default or member.kept.unnumbered
+        if has_acl and (mode != member.mode or not set_acls(descriptor, member.kept)):
             self.unheld.add(Aspect.ACL, member.path)
 
     def _owner(self, member: Listed) -> tuple[int, int]:

@@ -6,15 +6,19 @@ import io
 import os
 import stat
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, member
+from tests.users import Ordinary
 
 from refnet.recovery.sources.files.contents import Limits, NoSpaceError, NullSink, limits, read_archive
+from refnet.recovery.sources.files.kept import Unheld
 from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.recovery.sources.files.tree import differences
 from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, scratch_folder, unpack
 
 
@@ -69,6 +73,31 @@ def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(small_
     with fresh(small_disk / "fresh") as root, pytest.raises(NoSpaceError, match="zeros does not fit"):
         unpack(io.BytesIO(big), root, None)
     assert contents(small_disk / "fresh").keys() == {"small"}
+
+
+def test_what_its_owner_may_not_read_is_compared_and_the_mode_that_an_ordinary_user_did_not_set_is_named(
+    short_folder: Path, ordinary: Ordinary
+) -> None:
+    pax = {"SCHILY.acl.access": "user::-w-,user:4711:rw-,group::---,mask::rw-,other::---"}
+    data = archive(
+        member("closed", type=tarfile.DIRTYPE, mode=0),
+        member("closed/a.md", b"text", mode=0),
+        member("b.md", b"text", mode=0o260, pax_headers=pax),
+        member("c.md", b"text", mode=0o640),
+        pax=True,
+    )
+    top = Path(tempfile.mkdtemp(dir=short_folder))
+    os.chown(top, ordinary.uid, ordinary.gid)
+
+    def compared() -> str:
+        unheld, root = Unheld(), os.open(top, os.O_RDONLY)
+        files = unpack(io.BytesIO(data), root, None, unheld=unheld)
+        return "\n".join([*differences(files, root, unheld), *unheld.told()])
+
+    assert ordinary.does(compared).splitlines() == [
+        "this user or file system could not set: the mode of closed/a.md, b.md, closed",
+        "this user or file system could not set: the ACL of b.md",
+    ]
 
 
 def test_attributes_that_do_not_fit_are_refused_by_name_before_they_are_set():
