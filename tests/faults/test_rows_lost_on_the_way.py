@@ -107,6 +107,14 @@ def test_what_the_server_digested_is_compared_by_each_later_proof(refnet: Comman
     assert found["rows of the source"] == "passed"
 
 
+def test_a_backup_of_one_table_reads_no_materialized_view(live: Live, wheel: Binaries) -> None:
+    with live.target.connect(autocommit=False) as other:
+        other.execute("REFRESH MATERIALIZED VIEW counted")
+        index = parallel_dump.dump(live.target, io.BytesIO(), Workers(wheel, 2), ("papers",))
+        other.rollback()
+    assert index.unchecked == ()
+
+
 def test_a_scratch_server_that_ends_while_rows_are_digested_damages_nothing(
     live: Live, wheel: Binaries
 ) -> None:

@@ -106,8 +106,7 @@ class _Run:
         self._snapshot = snapshot = pgdump.snapshot
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
         self._tables = _Tables(snapshot, self._large)
-        relations = pgdump.only or snapshot.relations
-        self._source = SourceRows(snapshot, relations, options.method(relations))
+        self._source = SourceRows(snapshot, pgdump.only, options)
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
         self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
         self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
@@ -223,7 +222,7 @@ class _Run:
             tablespaces=metadata.tablespaces(snapshot),
             extensions=metadata.extensions(snapshot),
             foreign_views=metadata.foreign_views(snapshot),
-            views=() if pgdump.only else tuple(self._source.views),
+            views=tuple(self._source.views),
             partial=bool(pgdump.only),
             unchecked=(*metadata.unchecked(snapshot), *self._newer_programs(), *self._source.unchecked()),
         )

@@ -85,9 +85,11 @@ class SourceRows:
     Tables that another session waits to change come last.
     """
 
-    def __init__(self, snapshot: OpenSnapshot, relations: Sequence[Relation], method: Method | None) -> None:
-        """`relations`: what the artifact contains. `method`: digest the rows; None: only count them."""
-        self._snapshot = snapshot
+    def __init__(self, snapshot: OpenSnapshot, only: Sequence[Relation], options: Options) -> None:
+        """`only`: the tables that the artifact contains; none: everything."""
+        self._snapshot, self._entire = snapshot, not only
+        relations = only or snapshot.relations
+        method = options.method(relations)
         unlogged = "p" if snapshot.rows("SELECT pg_is_in_recovery()")[0][0] else "pu"
         self._tables = [r for r in relations if r.kind == "r" and r.persistence in unlogged]
         self._conditions: dict[int, str] = dict(snapshot.rows(_CONDITIONS))
@@ -132,7 +134,7 @@ class SourceRows:
         """Count in a session of its own; ServerError where the server refuses."""
         with self._open() as session:
             self._count_tables(session)
-            for schema, name, columns in source_digest.views(self._snapshot.rows):
+            for schema, name, columns in source_digest.views(self._snapshot.rows) if self._entire else ():
                 if not self._stopped:
                     self._read_view(session, schema, name, columns)
 
