@@ -102,11 +102,12 @@ def write_vault(
 
 
 def _find(vault: _Vault, connection: psycopg.Connection) -> None:
-    """Find the existing notes and canvases, and their papers."""
+    """Find the existing notes and canvases, and their papers. Of two, the shorter name counts: a copy has a longer one."""
     if vault.handle is None:
         return
-    notes = [*vault_files.find_notes(vault.handle)]
+    notes = sorted(vault_files.find_notes(vault.handle), key=lambda note: len(note.path))
     pictures = [(name, *canvas_ids(text)) for name, text in vault_files.canvases(vault.handle, CANVAS)]
+    pictures.sort(key=lambda picture: len(picture[0]))
     marks = [*(note.mark for note in notes), *(Mark(index=True, ids=ids) for _, ids, _ in pictures)]
     known = matches(connection, marks)
     for note in notes:

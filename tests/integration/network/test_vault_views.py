@@ -224,6 +224,25 @@ def test_an_index_note_and_a_canvas_with_other_names_are_renewed_where_they_are(
     assert "[[canvas/Picture (1).canvas|" in (vault / "Start here.md").read_text()
 
 
+def test_copies_that_obsidian_makes_stay_and_the_originals_are_renewed(crawled: Target, vault: Path) -> None:
+    before = files(vault)
+    originals = [next((vault / name).glob("*(1).*")) for name in ("papers", "index", "canvas")]
+    copies = [one.with_name(f"{one.stem} 1{one.suffix}") for one in originals]
+    for one, copy in zip(originals, copies, strict=True):
+        copy.write_text(one.read_text().replace("The seed of all", "My copy"))
+    for one in originals[:2]:
+        one.write_text(one.read_text().replace("The seed of all", "Old"))
+
+    done = write_vault(crawled, vault)
+
+    after = files(vault)
+    assert {name: after[name] for name in before} == before
+    assert all("My copy" in copy.read_text() for copy in copies)
+    assert [one.partition(": ")[0] for one in sorted(done.skipped)] == sorted(
+        str(copy.relative_to(vault)) for copy in copies[:2]
+    )
+
+
 def test_a_note_that_is_edited_while_it_is_renewed_keeps_the_edit(
     crawled: Target, vault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
