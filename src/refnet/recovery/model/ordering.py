@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from itertools import accumulate
+from operator import ne
 
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.identity import Whose
@@ -14,8 +16,8 @@ from refnet.recovery.model.source_name import SourceName
 def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return `entries`, oldest first.
 
-    A numbered artifact counts as made no later than the next one of its source: one run with a clock that was ahead
-    comes before the runs after it.
+    Where the times of a source's numbered artifacts contradict their numbers, a clock was wrong: as few times as possible
+    count as others, so one run with a clock that was ahead, or behind, comes between the runs before and after it.
     """
     there = tuple(entries)
     times = _times(there)
@@ -25,7 +27,7 @@ def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def _times(there: tuple[Entry, ...]) -> dict[int, datetime]:
-    """Return the time of each numbered artifact, by its object: the earliest of its own and of those after it."""
+    """Return the time of each numbered artifact, by its object: no later than the next one, or no earlier than the last."""
     # A database that continues one of another server goes on with its numbers.
     first = {
         entry.identity: replace(entry.identity, system=entry.manifest.continues[0])
@@ -39,7 +41,9 @@ def _times(there: tuple[Entry, ...]) -> dict[int, datetime]:
             numbered.setdefault((entry.source, whose), []).append((number, entry))
     times: dict[int, datetime] = {}
     for own in numbered.values():
-        latest: datetime | None = None
-        for _, entry in sorted(own, key=lambda one: (one[0], one[1].made), reverse=True):
-            times[id(entry)] = latest = min(entry.made, latest or entry.made)
+        entries = [entry for _, entry in sorted(own, key=lambda one: (one[0], one[1].made))]
+        made = [entry.made for entry in entries]
+        lowered, raised = [*accumulate(reversed(made), min)][::-1], [*accumulate(made, max)]
+        is_behind = sum(map(ne, made, raised)) < sum(map(ne, made, lowered))
+        times |= zip(map(id, entries), raised if is_behind else lowered, strict=True)
     return times

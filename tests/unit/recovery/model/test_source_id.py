@@ -87,6 +87,17 @@ def test_what_has_no_number_is_ordered_by_its_time_among_the_numbered() -> None:
     assert names(catalog) == ["-48", "a1", ahead.name, "a29", "40"]
 
 
+def test_a_run_with_a_clock_that_was_behind_comes_after_the_runs_before_it() -> None:
+    own = [entry(hours, A, number) for number, hours in enumerate((1, 2, 3, -200_000), 1)]
+    older, newer = entry(-9000), entry(6)
+
+    catalog = Catalog.of((*own, older))
+    assert names(catalog) == [older.name, *(one.name for one in own)]
+    assert catalog.newest_complete(VAULT) is own[3]
+    later = Catalog.of((*own, older, newer, entry(7, A, 5)))
+    assert names(later) == [older.name, *(one.name for one in own), newer.name, "a7"]
+
+
 def test_a_moment_is_that_of_the_snapshot_whatever_the_number() -> None:
     catalog = Catalog.of([entry(24 * 365, A, 2), entry(1, A, 1), entry(29, A, 3)], NOON)
 
