@@ -29,13 +29,12 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
 
     if source.kind is not Kind.DATABASE:
         return []
-    settings = settings.narrowed(source)
-    if not settings.database_url and embedded.status(settings.home).pid is None:
+    if not settings.of(source).url and embedded.status(settings.home).pid is None:
         return []
     from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 
-    records = wiring.previous(settings)
-    found = previous_databases(servers.restoring(settings), records.read().records, records.forget)
+    records = wiring.previous(settings, source)
+    found = previous_databases(servers.restoring(settings, source), records.read().records, records.forget)
     return [replace(one, source=source) for one in found]
 
 
@@ -89,20 +88,12 @@ def half_made(settings: Settings) -> tuple[HalfMade, ...]:
 
 def _records(settings: Settings, name: SourceName) -> list[Record]:
     """Return the records of the database `name`; see `recorded_previous`."""
-    from refnet.postgres import embedded
 
-    def database(one: SourceName) -> str:
-        if not (url := settings.of(one).url):
-            return embedded.DATABASE
-        from refnet.postgres.session import Target
-
-        return Target.from_url(url).name
-
-    own = database(name)
-    records = [one for one in wiring.previous(settings.narrowed(name)).read().records if one.mark.of == own]
+    own = servers.database_name(settings, name)
+    records = [one for one in wiring.previous(settings, name).read().records if one.mark.of == own]
     others = (one for one in wiring.known(settings) if one.kind is Kind.DATABASE and one != name)
     newest = None
-    if records and any(database(one) == own for one in others):
+    if records and any(servers.database_name(settings, one) == own for one in others):
         newest = Catalog.of(wiring.catalog(settings).entries(name)).newest_complete(name)
     system = newest.identity.system if newest and newest.identity else None
     return [one for one in records if not system or one.system in {None, system}]

@@ -18,62 +18,54 @@ if TYPE_CHECKING:
     from refnet.postgres.session import Target
 
 
-def server(settings: Settings) -> Target:
-    """Return the protected database: that of REFNET_DATABASE_URL, else the embedded one, made and started if needed."""
+def server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
+    """Return the database of `source`: that of its URL, else the embedded one, made and started if needed.
+
+    RefnetError (USAGE) if the settings do not name that source.
+    """
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
-    if settings.about != SourceName.DATABASE:
-        settings.of(settings.about)  # raises where the settings do not name it
-    if settings.database_url:
-        return Target.from_url(settings.database_url, _url_key(settings))
+    if url := settings.of(source).url:
+        return Target.from_url(url, _url_key(settings, source))
     return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
 
 
-def _url_key(settings: Settings) -> str:
-    """Return the setting with the URL of the database that the settings are about."""
-    one = settings.sources.get(settings.about)
+def _url_key(settings: Settings, source: str) -> str:
+    """Return the setting with the URL of the database of `source`."""
+    one = settings.sources.get(source)
     if one is None:
         in_file = settings.file and settings.origins.get("database_url") == str(settings.file)
         return "database_url" if in_file else "REFNET_DATABASE_URL"
     return f"clusters.{one.cluster}.url" if one.cluster else f"{one.table}.{one.name}.url"
 
 
-def identity(settings: Settings) -> Identity | None:
-    """Return the database that the settings name, with its server if that answers; None if they name none.
+def identity(settings: Settings, source: SourceName = SourceName.DATABASE) -> Identity | None:
+    """Return the database of `source`, with its server if that answers; None if the settings name none.
 
     An embedded server is asked if it runs, and never started for this.
     """
     from refnet.postgres import embedded
     from refnet.recovery.sources.database.database_identity import identity_of
 
-    if not settings.database_url:
+    if source.kind is not Kind.DATABASE or source not in (SourceName.DATABASE, *settings.sources):
+        return None
+    if not settings.of(source).url:
         there = embedded.status(settings.home)
         if there.pid is None:
             return None if there.major is None else Identity(embedded.DATABASE)
-    found = identity_of(server(settings))
+    found = identity_of(server(settings, source))
     places = (Lineage.at(settings.home), Lineage.in_store(settings.backup_dir))
     return replace(found, before=frozenset(one for place in places for one in place.before(found)))
 
 
-def database_name(settings: Settings) -> str:
-    """Return the name of the protected database."""
+def database_name(settings: Settings, source: str) -> str:
+    """Return the name of the database of `source`."""
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
-    return Target.from_url(settings.database_url).name if settings.database_url else embedded.DATABASE
-
-
-def target_of(settings: Settings, source: str) -> Target:
-    """Return the database of `source`; see `server`."""
-    return server(settings.narrowed(source))
-
-
-def identity_of(settings: Settings, source: SourceName) -> Identity | None:
-    """Return the database that the settings name as `source`; None if they name none. See `identity`."""
-    if source.kind is not Kind.DATABASE or source not in (SourceName.DATABASE, *settings.sources):
-        return None
-    return identity(settings.narrowed(source))
+    url = settings.of(source).url
+    return Target.from_url(url).name if url else embedded.DATABASE
 
 
 def named_by(settings: Settings, source: SourceName) -> Identity | None:
@@ -89,26 +81,34 @@ def named_by(settings: Settings, source: SourceName) -> Identity | None:
         return None
 
 
-def existing_server(settings: Settings) -> Target:
+def existing_server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
     """Return the same as `server`, but raise NoServerError rather than make an embedded server."""
+    if not is_made(settings, source):
+        from refnet.postgres import embedded
+
+        raise embedded.NoServerError(_by_compose(settings))
+    return server(settings, source)
+
+
+def is_made(settings: Settings, source: str) -> bool:
+    """Return whether `source` has a URL, or RefNet's own server was created."""
     from refnet.postgres import embedded
 
-    if not settings.database_url and embedded.status(settings.home).major is None:
-        raise embedded.NoServerError(_by_compose(settings))
-    return server(settings)
+    return bool(settings.of(source).url) or embedded.status(settings.home).major is not None
 
 
-def restoring(settings: Settings, *, existing: bool = False) -> Target:
-    """Return the protected database as the role that restores logs in: by restore_url if that is set, else `server`.
+def restoring(settings: Settings, source: str, *, existing: bool = False) -> Target:
+    """Return the database of `source` as the role that restores logs in: by restore_url if that is set, else `server`.
 
     existing: as `existing_server`.
     """
-    if not settings.restore_url:
-        return existing_server(settings) if existing else server(settings)
+    url = settings.of(source).restore_url
+    if not url:
+        return existing_server(settings, source) if existing else server(settings, source)
     from refnet.postgres.connecting import restore_setting
     from refnet.postgres.session import Target
 
-    return Target.from_url(settings.restore_url, restore_setting(_url_key(settings)))
+    return Target.from_url(url, restore_setting(_url_key(settings, source)))
 
 
 def _by_compose(settings: Settings) -> str:

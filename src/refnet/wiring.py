@@ -148,9 +148,9 @@ def lineages(settings: Settings) -> tuple[Lineage, Lineage]:
 
 
 def whose(settings: Settings, name: SourceName) -> Whose | None:
-    """Return the identity of the source `name` on this machine; None if it has none yet. See `servers.identity_of`."""
+    """Return the identity of the source `name` on this machine; None if it has none yet. See `servers.identity`."""
     if name.kind is Kind.DATABASE:
-        return servers.identity_of(settings, name)
+        return servers.identity(settings, name)
     return identities(settings).or_handed_over(name).whose
 
 
@@ -262,8 +262,10 @@ def source(
     """
     if name.kind is Kind.FOLDER:
         return _folder_source(settings, name, jobs or settings.jobs, into or store(settings))
-    settings = settings.narrowed(name)
-    target, binaries = partial(servers.existing_server, settings), partial(servers.binaries_for, settings)
+    target, binaries = (
+        partial(servers.existing_server, settings, name),
+        partial(servers.binaries_for, settings),
+    )
     if name.kind is Kind.GLOBALS:
         from refnet.recovery.sources.globals.globals_source import GlobalsSource
 
@@ -299,25 +301,31 @@ def scope(settings: Settings, name: SourceName) -> Scope:
     return Scope(None, own.exclude, bool(own.one_file_system))
 
 
-def proof_options(settings: Settings, progress: Progress, *, trust: bool = False) -> ProofOptions:
-    """Return the options of a proof; it needs nothing live.
+def proof_options(
+    settings: Settings, source: SourceName, progress: Progress, *, trust: bool = False
+) -> ProofOptions:
+    """Return the options of the proof of an artifact of `source`; it needs nothing live.
 
     trust: load foreign dumps even where this machine cannot build every isolation layer.
     """
-    name = None
-    if settings.required_tables and settings.database_url:
-        from refnet.postgres.session import Target
-
-        with suppress(RefnetError):  # a wrong URL fails where it is used
-            name = Target.from_url(settings.database_url).name
     return ProofOptions(
         base=settings.home / "scratch",
         binaries=partial(servers.proof_binaries, settings),
         jobs=settings.jobs,
         progress=progress,
-        required=Required(settings.required_tables, name),
+        required=_required(settings, source),
         trust=trust,
     )
+
+
+def _required(settings: Settings, source: SourceName) -> Required:
+    """Return the tables without which an artifact of `source` is not intact, and the database that they are of."""
+    tables = settings.of(source).required_tables if source in known(settings) else None
+    name = None
+    if tables:
+        with suppress(RefnetError):  # a wrong URL fails where it is used
+            name = servers.database_name(settings, source)
+    return Required(tables, name)
 
 
 def _last(settings: Settings, store: LocalStore, name: SourceName) -> OpenArtifact | None:
@@ -326,10 +334,11 @@ def _last(settings: Settings, store: LocalStore, name: SourceName) -> OpenArtifa
     return store.artifact(entry) if entry else None
 
 
-def shrinking(settings: Settings) -> Shrinking:
-    """Return the limits below which a source counts as shrunk."""
+def shrinking(settings: Settings, name: SourceName) -> Shrinking:
+    """Return the limits below which the source `name` counts as shrunk."""
+    own = settings.of(name)
     return Shrinking(
-        settings.shrunk_tables, settings.shrunk_rows, settings.shrunk_bytes, settings.shrunk_files
+        own.shrunk_tables or 0, own.shrunk_rows or 0, own.shrunk_bytes or 0, own.shrunk_files or 0
     )
 
 
@@ -341,9 +350,9 @@ def retention(settings: Settings, name: SourceName) -> Retention:
     return found
 
 
-def previous(settings: Settings) -> PreviousVersions:
-    """Return the records of the databases that restores replaced."""
-    return PreviousVersions(settings.home / "previous", settings.about)
+def previous(settings: Settings, name: str) -> PreviousVersions:
+    """Return the records of what restores of the database `name` replaced."""
+    return PreviousVersions(settings.home / "previous", name)
 
 
 def not_configured(name: SourceName) -> RefnetError:

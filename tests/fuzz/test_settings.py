@@ -88,7 +88,6 @@ def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], 
         for source in found.sources.values():
             assert found.of(source.name).retention
             assert not wrong_name(source.name)
-            assert found.narrowed(source.name).home == found.home
         for store in found.stores.values():
             assert parse_store_url(str(store.place).replace("%", "%25")).place == store.place.place
             assert store.lock is None or 1 <= store.lock <= 36_500

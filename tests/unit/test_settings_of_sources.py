@@ -39,8 +39,7 @@ def test_a_source_has_its_own_settings_and_the_defaults_of_its_kind(tmp_path):
         50,
     )
     assert (notes.schedule, str(notes.retention)) == (found.schedule_obsidian, "days=3")
-    narrowed = found.narrowed("notes")
-    assert (narrowed.vault_dir, narrowed.exclude_obsidian) == (Path("/srv/notes"), ("*.tmp",))
+    assert (notes.path, notes.exclude) == (Path("/srv/notes"), ("*.tmp",))
     assert list(found.sources) == ["shop", "notes"]
 
 
@@ -143,7 +142,6 @@ def test_a_cluster_names_its_databases_by_the_record_of_its_server(tmp_path):
     assert (roles, shop, wiki.startswith("main-wiki-")) == ("main-globals", "main-shop", True)
     assert (known.of(shop).schedule, str(known.of(shop).retention)) == (None, "days=5")
     assert server_of(known.of(shop).url) == ("db:5432", "shop")
-    assert known.narrowed(shop).database_url == known.of(shop).url
     assert with_clusters(known).sources == known.sources
 
 

@@ -21,15 +21,13 @@ class ActsOn:
     file: Path | None
 
     @classmethod
-    def of(cls, settings: Settings, source: SourceName | None = None) -> ActsOn:
-        """Return what the settings name as `source`; None: what they are about. Connect to nothing."""
+    def of(cls, settings: Settings, source: str = SourceName.DATABASE) -> ActsOn:
+        """Return what the settings name as `source`. Connect to nothing."""
         from refnet.postgres import embedded  # the driver takes long to load, and files do without it
         from refnet.postgres.session import Target
 
-        if source:
-            settings = settings.narrowed(source)
-        if settings.database_url:
-            target = Target.from_url(settings.database_url)
+        if url := settings.of(source).url:
+            target = Target.from_url(url)
             return cls(target.name, target.address, target.display, settings.file)
         name, folder = embedded.DATABASE, str(settings.home / "postgres")
         return cls(name, folder, f"{name} on RefNet's own server ({folder})", settings.file)

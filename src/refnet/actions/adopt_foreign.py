@@ -126,8 +126,9 @@ def _temporary(context: Context) -> Path:
 def adopt(context: Context, adoption: ForeignAdoption) -> Adopted:
     """Take the planned dump into the catalog, as SQL, and check it up to `intact`."""
     source, path = adoption.source, adoption.path
-    options = wiring.proof_options(context.settings, context.progress)
-    database = ActsOn.of(with_member(context, source).settings, source).database
+    settings = with_member(context, source).settings
+    options = wiring.proof_options(settings, source, context.progress)
+    database = ActsOn.of(settings, source).database
     details = {"adopted_from": str(path), "format": adoption.format}
     made = Made(adoption.created, details, unchecked=(FOREIGN,))
     zone = Schedule.of(context.settings).zone

@@ -199,13 +199,12 @@ def _trouble(context: Context) -> RefnetError | None:
 
 def _found(settings: Settings, name: SourceName) -> str:
     """Return the display name of a source; RefnetError if it cannot be reached, or its programs are missing."""
-    settings = settings.narrowed(name)
     if name.kind is not Kind.FOLDER:
-        if settings.database_url or embedded.status(settings.home).major is None:
-            target = servers.existing_server(settings)
+        if settings.of(name).url or embedded.status(settings.home).major is None:
+            target = servers.existing_server(settings, name)
             with target.connect() as session:
                 servers.binaries_for(settings, server_version(session))
-        return ActsOn.of(settings).shown
+        return ActsOn.of(settings, name).shown
     folder = settings.of(name).path
     if folder is None or not folder.is_dir():
         raise RefnetError(f"{folder} is not a folder", f"Create it, or set the folder of {name}.")
@@ -214,15 +213,15 @@ def _found(settings: Settings, name: SourceName) -> str:
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
     """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
-    options, settings, context = options or Options(), context.settings, context.about(name)
-    if name not in wiring.configured(context.settings):
+    options, settings = options or Options(), context.settings
+    if name not in wiring.configured(settings):
         return None
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
     options = replace(options, since=_since(context, name, options))
     if earlier := _earlier(context, name, store, options.since):
         earlier = replace(earlier, path=_path(context, store, earlier))
         return _send_earlier(context, earlier, again=options.again)
-    source = wiring.source(context.settings, name, jobs=options.jobs, tables=options.tables, into=store)
+    source = wiring.source(settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
         from refnet.actions.watching import open_watch, report_proof
@@ -243,7 +242,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
             made = _copied(within, made, at_work)
         if not made.path.exists():
             raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
-    if watched and (failed := unprotected.keep_settings(context.settings, context.clock)):
+    if watched and (failed := unprotected.keep_settings(settings, context.clock)):
         made = replace(made, warnings=(*made.warnings, failed))
     return made
 
@@ -360,7 +359,7 @@ def _path(context: Context, store: LocalStore, made: Backup) -> Path:
 
 def _publish(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
-    clock, shrinking = context.clock, wiring.shrinking(context.settings)
+    clock, shrinking = context.clock, wiring.shrinking(context.settings, source.name)
     started, waited = clock.monotonic(), 0.0
 
     def turn() -> None:

@@ -44,18 +44,17 @@ SELECT current_setting('server_version'), current_user::text, pg_database_size(c
 
 def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> Iterator[Line]:
     """Check the database `source`. RefNet's own server is not started for this."""
-    settings = settings.narrowed(source)
-    own = None if settings.database_url else embedded.status(settings.home)
+    own = None if settings.of(source).url else embedded.status(settings.home)
     if own and own.major is not None and own.pid is None:
         yield ok(source, f"RefNet's own server in {own.folder} is stopped; a backup starts it")
         yield from _programs(settings, own.major)
         return
-    target = servers.existing_server(settings)
+    target = servers.existing_server(settings, source)
     asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=CONNECT_SECONDS))
     major, there = None, dict[str, str]()
     try:
         with asked.connect({**READER_SETTINGS, "statement_timeout": _STATEMENT}) as session:
-            yield from _login(session, asked, settings)
+            yield from _login(session, asked, settings, source)
             major = server_version(session)
             codec, _ = Codec.of_server(session)
             there = dict(codec.rows(session, _INSTALLED))
@@ -93,15 +92,15 @@ def _extensions(settings: Settings, major: int | None, there: Mapping[str, str])
 
 
 def _login(
-    session: psycopg.Connection[tuple[Any, ...]], target: Target, settings: Settings
+    session: psycopg.Connection[tuple[Any, ...]], target: Target, settings: Settings, source: SourceName
 ) -> Iterator[Line]:
     """Check the rights of the login, the server's clock, and the free space for a first backup and its proof."""
     codec, _ = Codec.of_server(session)
     ((version, role, count),) = codec.rows(session, _LOGIN)
     server = f"PostgreSQL {version.split(' ')[0]} at {target.address}"
-    yield ok(settings.about, f"{server}, database {target.name}, role {role}, {size(count)}")
+    yield ok(source, f"{server}, database {target.name}, role {role}, {size(count)}")
     for sentence in server_clock.warnings(session, Clock().now):
-        yield warning(settings.about, sentence, "Synchronize both clocks (NTP).")
+        yield warning(source, sentence, "Synchronize both clocks (NTP).")
     made_in = settings.home if settings.encryption_local else settings.backup_dir
     for folder, purpose in ((made_in, "backup"), (settings.home, "proof")):
         free = LocalStore(folder).free_bytes()
@@ -149,12 +148,13 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
 
 def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check that this login could restore the newest artifact, else that it could create a database."""
-    context, target = Context(settings), servers.restoring(settings, existing=True)
+    context, target = Context(settings), servers.restoring(settings, source, existing=True)
     store = wiring.store(settings)
-    newest = Catalog.of(store.entries(source), context.clock.now()).about(servers.identity(settings), source)
+    here = servers.identity(settings, source)
+    newest = Catalog.of(store.entries(source), context.clock.now()).about(here, source)
     entry = newest.newest_complete(source)
     if entry:
-        restore = database_restore.restore_of(context, store.artifact(entry))
+        restore = database_restore.restore_of(context, source, store.artifact(entry))
         plan = restore.plan(count=False, damaged_anyway=True)
         problems, role, what = plan.problems, plan.facts.user, f"restore {entry.name} as {target.name}"
     else:

@@ -77,7 +77,7 @@ def newest_of(
             continue
         # A server is asked only for what the store may hold of its database.
         there = name == SourceName.DATABASE or store.entries(name)
-        target = servers.identity_of(context.settings, name) if there else None
+        target = servers.identity(context.settings, name) if there else None
         targets[name] = (
             Identity(from_database, target.system if target else None) if from_database else target
         )

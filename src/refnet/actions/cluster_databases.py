@@ -66,7 +66,7 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     RefnetError if its server cannot be asked.
     """
     url, found = cluster.url or "", _found(cluster)
-    own = {one.name for one in wiring.previous(settings).read().records}
+    own = {one.name for one in wiring.previous(settings, cluster.name).read().records}
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
     gone = _gone(settings, cluster.name, found, excluded)
     others = [one for one in settings.sources.values() if not one.cluster]

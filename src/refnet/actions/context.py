@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from refnet import wiring
 from refnet.cluster_sources import with_clusters
@@ -16,7 +16,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.opening import open_artifact
 from refnet.recovery.stores import lock
@@ -70,15 +70,6 @@ class Context:
     def open_artifact(self, artifact: OpenArtifact) -> Artifact:
         """Return the content of `artifact`."""
         return open_artifact(artifact)
-
-    @property
-    def database(self) -> SourceName:
-        """The database that the settings are about."""
-        return SourceName(self.settings.about, Kind.DATABASE)
-
-    def about(self, source: SourceName) -> Self:
-        """Return this with the settings of `source`, see `Settings.narrowed`."""
-        return replace(self, settings=self.settings.narrowed(source))
 
     @contextmanager
     def restore_lock(self, name: SourceName) -> Iterator[None]:

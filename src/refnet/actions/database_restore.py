@@ -16,7 +16,6 @@ from refnet.actions.context import Context
 from refnet.actions.elsewhere import database_at
 from refnet.actions.hooks import Action
 from refnet.errors import RefnetError
-from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
@@ -25,6 +24,7 @@ from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -42,6 +42,8 @@ class DatabaseRestore:
     """The restore of an artifact, or of a foreign dump, as the live database."""
 
     context: Context
+    #: The database of the settings that it is about.
+    source: SourceName
     dump: Dump
     target: Target
     options: Options
@@ -59,20 +61,20 @@ class DatabaseRestore:
     def hooks(self) -> list[str]:
         """Return the hooks that it runs: none for a database beside the live one or elsewhere."""
         is_live = self.options.where is Where.LIVE
-        return hooks.listed(self.context.settings, self.context.database, Action.RESTORE) if is_live else []
+        return hooks.listed(self.context.settings, self.source, Action.RESTORE) if is_live else []
 
     def around(self) -> AbstractContextManager[object]:
         """Run the hooks around a block."""
         if not self.hooks:
             return nullcontext()
-        return hooks.around(self.context, self.context.database, Action.RESTORE, self.dump.name)
+        return hooks.around(self.context, self.source, Action.RESTORE, self.dump.name)
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
-        binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings)
+        binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings, self.source)
         resources = Resources(binaries, previous, context.clock, context.progress)
         with self.around():
-            with context.restore_lock(context.database):
+            with context.restore_lock(self.source):
                 done = restore_database.restore(self.target, self.dump, self.options, resources)
             self._record_origin(done)  # before a hook, which may fail: the next run must know what it finds
         return done
@@ -87,8 +89,8 @@ class DatabaseRestore:
     def keep_tables(self, tables: Sequence[str]) -> None:
         """Save `tables` of the live database, `schema.table` each, before their rows change; see `replaced`."""
         context, settings = self.context, self.context.settings
-        place = replaced_tables.store(settings, context.database)
-        source = wiring.source(settings, context.database, tables=tuple(tables), into=place)
+        place = replaced_tables.store(settings, self.source)
+        source = wiring.source(settings, self.source, tables=tuple(tables), into=place)
         how = BackupOptions(prove=False, tables=tuple(tables), details={replaced_tables.DETAIL: list(tables)})
         make(context, source, place, how)
 
@@ -111,6 +113,7 @@ def _left_out(stored: OpenArtifact) -> Iterator[str]:
 
 def restore_of(
     context: Context,
+    source: SourceName,
     chosen: OpenArtifact,
     options: Options | None = None,
     *,
@@ -118,7 +121,7 @@ def restore_of(
     in_place: bool = False,
     to: str | None = None,
 ) -> DatabaseRestore:
-    """Return the restore of `chosen` into the database that the settings name.
+    """Return the restore of `chosen` into the database of `source`.
 
     Args:
         from_database: the database, beside the target's own, whose data may be restored.
@@ -130,57 +133,57 @@ def restore_of(
     if isinstance(dump, ForeignDump):
         dump.wanted()  # a file that is not a dump starts no server
     if options.where is not Where.LIVE and from_database is None:
-        from_database = servers.database_name(settings)  # the source's own: the target has another name
+        from_database = servers.database_name(
+            settings, source
+        )  # the source's own: the target has another name
     if to is not None:
         target, before = database_at(to), frozenset[str]()
     else:
-        target = servers.restoring(settings, existing=in_place)
-        here = servers.identity(settings)
-        before = continued(here, context.store.entries(context.database)).before if here else frozenset()
+        target = servers.restoring(settings, source, existing=in_place)
+        here = servers.identity(settings, source)
+        before = continued(here, context.store.entries(source)).before if here else frozenset()
     permission = Permission(from_database, before)
-    options = replace(
-        options, permission=permission, keep_days=settings.retention_previous, source=settings.about
-    )
-    return DatabaseRestore(context, dump, target, options)
+    options = replace(options, permission=permission, keep_days=settings.retention_previous, source=source)
+    return DatabaseRestore(context, source, dump, target, options)
 
 
-def plan_undo(context: Context, name: str | None = None, to: str | None = None) -> UndoPlan:
-    """Return what `undo` would do.
+def plan_undo(
+    context: Context, source: SourceName, name: str | None = None, to: str | None = None
+) -> UndoPlan:
+    """Return what `undo` of the database `source` would do.
 
     Args:
         name: this previous version; None: the last recorded one.
         to: the URL of the database that was restored; None: that of the settings.
     """
-    settings = context.settings
-    return undo_database.plan(_existing(context, to), wiring.previous(settings), name)
+    return undo_database.plan(_existing(context, source, to), wiring.previous(context.settings, source), name)
 
 
-def _existing(context: Context, to: str | None) -> Target:
-    return servers.restoring(context.settings, existing=True) if to is None else database_at(to)
+def _existing(context: Context, source: SourceName, to: str | None) -> Target:
+    return servers.restoring(context.settings, source, existing=True) if to is None else database_at(to)
 
 
-def undo_tables(context: Context) -> tuple[DatabaseRestore, TableSelection] | None:
+def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, TableSelection] | None:
     """Return the restore that undoes the last restore of tables; None if a later one replaced the whole database."""
-    found = replaced_tables.newest(context.settings, context.database)
-    whole = (one.mark.at for one in wiring.previous(context.settings).read().records)
+    found = replaced_tables.newest(context.settings, source)
+    whole = (one.mark.at for one in wiring.previous(context.settings, source).read().records)
     if found is None or any(at > found.at for at in whole):
         return None
-    chosen = choose_one(context.store, str(found.path), context.database)
-    return restore_of(context, chosen, in_place=True), TableSelection(found.tables, Mode.REPLACE)
+    chosen = choose_one(context.store, str(found.path), source)
+    return restore_of(context, source, chosen, in_place=True), TableSelection(found.tables, Mode.REPLACE)
 
 
-def undo(context: Context, name: str | None = None, to: str | None = None) -> Undone:
+def undo(context: Context, source: SourceName, name: str | None = None, to: str | None = None) -> Undone:
     """Swap the previous version and the live database; see `plan_undo`."""
-    settings = context.settings
-    target, records = _existing(context, to), wiring.previous(settings)
-    with context.restore_lock(context.database):
+    target, records = _existing(context, source, to), wiring.previous(context.settings, source)
+    with context.restore_lock(source):
         return undo_database.undo(target, records, name, context.clock)
 
 
 def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
     """Compare the live database with an artifact, by content."""
     settings, dump = context.settings, open_database(chosen)
-    target = servers.server(settings)
+    target = servers.server(settings, chosen.source)
     try:
         with target.connect() as session:
             binaries = servers.binaries_for(settings, server_version(session))
@@ -190,12 +193,11 @@ def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
     return dump.compare(target, workers, content=True)
 
 
-def replaced(context: Context) -> str:
-    """Return the live database if it has any table, else "". An embedded server is not made for this."""
-    settings = context.settings
-    if not settings.database_url and embedded.status(settings.home).major is None:
+def replaced(context: Context, source: SourceName) -> str:
+    """Return the live database of `source` if it has any table, else "". An embedded server is not made for this."""
+    if not servers.is_made(context.settings, source):
         return ""
-    target = servers.restoring(settings)
+    target = servers.restoring(context.settings, source)
     try:
         return f"the database {target.display}" if holds_tables(target) else ""
     except ConnectError as error:

@@ -95,7 +95,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
         found = live_files(old, wiring.target(settings, old.source))
         lacks = unprotected.of_source(settings, old.source)
         return replace(found, notes=(*found.notes, f"not protected: {lacks}")) if lacks else found
-    target = servers.existing_server(context.about(old.source).settings)
+    target = servers.existing_server(settings, old.source)
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))
     return live_tables(old, target, Workers(binaries, settings.jobs, context.progress))

@@ -76,7 +76,7 @@ class Live:
 
         An embedded server is not made for this, and what the settings in force do not name is not asked.
         """
-        if not self.knows(source) or not self.context.about(source).settings.database_url:
+        if not self.knows(source) or not self.setup.settings.of(source).url:
             return ()
         return _PROBLEMS[source.kind](self, source, self.context.store.artifact(entry))
 
@@ -87,7 +87,7 @@ class Live:
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
         compare = _OF_KIND[source.kind].compare
-        return compare(self.context.about(source), self.context.store.artifact(entry))
+        return compare(self.context, self.context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
         """Return the command lines by stage from a backup."""
@@ -161,23 +161,23 @@ class _Acts:
 
 
 def _live_database(live: Live, source: SourceName) -> str:
-    return database_restore.replaced(live.context.about(source))
+    return database_restore.replaced(live.context, source)
 
 
 def _database(live: Live, context: Context, source: SourceName, chosen: OpenArtifact) -> DatabaseRestore:
     how = Options(context.settings.jobs, create_roles=True, role_powers=live.role_powers)
     other = live.from_database if source == SourceName.DATABASE else None
-    return database_restore.restore_of(context, chosen, how, from_database=other)
+    return database_restore.restore_of(context, source, chosen, how, from_database=other)
 
 
 def _database_problems(live: Live, source: SourceName, chosen: OpenArtifact) -> Sequence[RefnetError]:
-    restore = _database(live, live.context.about(source), source, chosen)
+    restore = _database(live, live.context, source, chosen)
     return restore.plan(count=False, damaged_anyway=False).problems
 
 
 def _restore_database(live: Live, source: SourceName, chosen: OpenArtifact) -> list[str]:
     notes = list[str]()
-    context = replace(live.context, note=notes.append).about(source)
+    context = replace(live.context, note=notes.append)
     back = _database(live, context, source, chosen).run()
     of = origin_label(back.origin, back.destination)
     left_out = (note for note in back.notes if note.startswith(LEFT_OUT))

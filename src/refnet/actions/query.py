@@ -79,7 +79,7 @@ def query(context: Context, meant: str, asked: Asked) -> Iterator[Answer]:
     """Answer a query on the artifact `meant`, see choose_to_read; RefnetError where the server refuses it."""
     text = _text(asked.query)
     chosen = _database(context, meant, asked.at)
-    options = wiring.proof_options(context.settings, context.progress, trust=asked.trust)
+    options = wiring.proof_options(context.settings, chosen.source, context.progress, trust=asked.trust)
     with ExitStack() as stack:
         opened = open_database(chosen)
         part: Part | None = None
@@ -127,7 +127,7 @@ def browse(
 ) -> Iterator[tuple[OpenArtifact, Copy]]:
     """Load all of the artifact `meant` into a scratch server, which ends with the block."""
     chosen = _database(context, meant, at)
-    options = wiring.proof_options(context.settings, context.progress, trust=trust)
+    options = wiring.proof_options(context.settings, chosen.source, context.progress, trust=trust)
     opened = open_database(chosen)
     making = (
         partial(copies.complete_copy, opened)

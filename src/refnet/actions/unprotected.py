@@ -71,7 +71,7 @@ def uncovered(settings: Settings) -> Iterator[str]:
 def _asked(settings: Settings) -> tuple[str, ...]:
     """Return the database of each server, one, whose backup names the others: not where a cluster backs up all."""
     urls: dict[str, str | None] = {}
-    if settings.about == SourceName.DATABASE:
+    if SourceName.DATABASE in wiring.configured(settings):
         urls[SourceName.DATABASE] = settings.database_url
     named = [one for one in settings.sources.values() if one.url]
     urls |= {one.name: one.url for one in named if one.table == "databases"}
@@ -86,11 +86,11 @@ def _databases(settings: Settings, source: str) -> Iterable[str]:
     """Return the databases of the server that no source names; an embedded server that is stopped has no others."""
     from refnet.recovery.sources.database.other_databases import other_databases
 
-    one = settings.narrowed(source)
-    if not one.database_url and embedded.status(settings.home).pid is None:
+    url = settings.of(source).url
+    if not url and embedded.status(settings.home).pid is None:
         return ()
-    found = other_databases(servers.existing_server(one))
-    named = set(_named(settings, one.database_url or ""))
+    found = other_databases(servers.existing_server(settings, source))
+    named = set(_named(settings, url or ""))
     return (
         name
         for name in found

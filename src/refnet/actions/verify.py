@@ -150,8 +150,8 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
     failure.
     """
     try:
-        settings = context.settings.narrowed(artifact.source)
-        options = wiring.proof_options(settings, _of_proof(context.progress), trust=trust)
+        progress = _of_proof(context.progress)
+        options = wiring.proof_options(context.settings, artifact.source, progress, trust=trust)
         proof = context.open_artifact(artifact).prove(level, options)
     except (RefnetError, OSError) as error:
         found = stopped_by("the proof itself", error)

@@ -117,7 +117,7 @@ def restore(asked: options.Restore, given: Restore, place: options.Place) -> Non
     """Restore a database: all of it beside the live one, or some of its tables in place."""
     selection, here, source = (
         restore_table.asked(given.table, given.schema, given.mode),
-        with_member(context(place, key=True), asked.source).about(asked.source),
+        with_member(context(place, key=True), asked.source),
         asked.source,
     )
     where = _where(asked.to, given)
@@ -125,7 +125,7 @@ def restore(asked: options.Restore, given: Restore, place: options.Place) -> Non
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, asked.named)
     log_subject(here, source, chosen.name)
     work = _work(here, chosen, given, where, asked)
-    acts_on = None if asked.to else ActsOn.of(here.settings)
+    acts_on = None if asked.to else ActsOn.of(here.settings, source)
     if not asked.as_json:
         render.print_chosen(chosen)  # first: nothing else matters as much
         _say_where(acts_on, plan=asked.plan)
@@ -187,19 +187,21 @@ def _work(
     origin, database = read_from(here, asked.source, asked.named)
     if origin != asked.source and chosen.entry and chosen.entry.identity:
         database = chosen.entry.identity.database  # the source that is named permits its database
-    return action.restore_of(here, chosen, how, from_database=database, in_place=in_place, to=asked.to)
+    return action.restore_of(
+        here, asked.source, chosen, how, from_database=database, in_place=in_place, to=asked.to
+    )
 
 
 def undo(asked: options.Undo, given: Undo) -> None:
     """Undo the last restore of a database."""
-    here, source = with_member(context(), asked.source).about(asked.source), asked.source
-    acts_on = None if asked.to else ActsOn.of(here.settings)
+    here, source = with_member(context(), asked.source), asked.source
+    acts_on = None if asked.to else ActsOn.of(here.settings, source)
     log_subject(here, source)
-    if not asked.to and not given.name and (tables := action.undo_tables(here)):
+    if not asked.to and not given.name and (tables := action.undo_tables(here, source)):
         work, selection = tables
         restore_table.restore(work, selection, plan_only=asked.plan, force=asked.force, as_json=asked.as_json)
         return
-    planned = action.plan_undo(here, given.name, asked.to)
+    planned = action.plan_undo(here, source, given.name, asked.to)
     log_subject(here, source, planned.back.mark.artifact)
     if not asked.as_json:
         _say_where(acts_on, plan=asked.plan)
@@ -208,7 +210,7 @@ def undo(asked: options.Undo, given: Undo) -> None:
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {planned.facts.destination}?", force=asked.force)
-    done = action.undo(here, given.name, asked.to)
+    done = action.undo(here, source, given.name, asked.to)
     if asked.as_json:
         print_json(planned.to_json() | done.to_json() | (acts_on.to_json() if acts_on else {}))
     else:

@@ -49,7 +49,7 @@ def restore(
             if not as_json:
                 render.print_notes(notes, ())
     if as_json:
-        print_json(planned.to_json() | ActsOn.of(work.context.settings).to_json())
+        print_json(planned.to_json() | ActsOn.of(work.context.settings, work.source).to_json())
     elif planned.done:
         _print_done(planned, work)
     if plan_only and planned.problems:
@@ -75,7 +75,7 @@ def _print_done(done: TablesRestored, work: DatabaseRestore) -> None:
     say(f"{tables} of {work.target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
     created = [formatting.plain(plan.table) for plan in done.plans if plan.creation]
     if any(not one.creation and not one.nothing for one in done.plans):
-        say(f"  `refnet undo {work.context.database}` brings back the rows that it replaced")
+        say(f"  `refnet undo {work.source}` brings back the rows that it replaced")
     if created:
         say(f"  {', '.join(created)}: created; `undo` does not remove what was created")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from refnet.compose import COMPOSE_FILES
@@ -20,7 +20,7 @@ from refnet.settings.declaring import key
 from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.named import field_of, keys_of
 from refnet.settings.periods import Retention, parse_retention
-from refnet.settings.sources import SHORT, SourceSettings
+from refnet.settings.sources import SourceSettings
 from refnet.settings.store_url import StoreKind, StoreUrl
 from refnet.settings.stores import ENCRYPTED, LOCAL, StoreSettings
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
@@ -210,8 +210,6 @@ class Settings:
     web_proxies: tuple[str, ...] = key(converters.networks, default=(), name="web.proxies")
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
-    #: The database that these settings are about; see `narrowed`.
-    about: str = "database"
     #: The clusters: each database of a server is a source.
     clusters: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The stores of encrypted copies, by name.
@@ -306,26 +304,6 @@ class Settings:
         if f"{table}.schedule" not in self.origins:
             missing["schedule"] = getattr(self, f"schedule_{standard}")
         return replace(own, **missing)
-
-    def narrowed(self, source: str) -> Self:
-        """Return the settings that use `source` as if it were the standard source of its kind."""
-        if source not in self.sources:
-            return self if source in SHORT else replace(self, about=source)
-        one = self.of(source)
-        values: dict[str, Any] = {name: getattr(one, name) for name in ("shrunk_bytes", "one_file_system")}
-        values["monitor_min_bytes"] = one.min_bytes
-        if one.table != "folders":
-            values |= {
-                name: getattr(one, name) for name in ("required_tables", "shrunk_tables", "shrunk_rows")
-            }
-            values |= {"database_url": one.url, "restore_url": one.restore_url, "about": source}
-        else:
-            values |= {
-                "vault_dir": one.path,
-                "exclude_obsidian": one.exclude,
-                "shrunk_files": one.shrunk_files,
-            }
-        return replace(self, **values)
 
 
 @cache

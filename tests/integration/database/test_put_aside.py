@@ -70,8 +70,8 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    mine = previous_version(database, database.name, wiring.previous(settings))
-    other = previous_version(database, "somebody_elses", wiring.previous(settings))
+    mine = previous_version(database, database.name, wiring.previous(settings, "database"))
+    other = previous_version(database, "somebody_elses", wiring.previous(settings, "database"))
     dropped += [mine, other]
     listing, *_ = previous_kept.previous_versions(settings)
     (aside,) = listing(SourceName.DATABASE)
@@ -80,7 +80,7 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     assert not aside.due(NOW + timedelta(days=6), week)
     assert aside.due(NOW + timedelta(days=8), week)
     aside.remove()
-    assert [record.name for record in wiring.previous(settings).read().records] == [other]
+    assert [record.name for record in wiring.previous(settings, "database").read().records] == [other]
     assert {mine, other} & names_of(database) == {other}
 
 
@@ -101,7 +101,7 @@ def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_n
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    mine = previous_version(database, database.name, wiring.previous(settings))
+    mine = previous_version(database, database.name, wiring.previous(settings, "database"))
     dropped.append(mine)
     (before,) = previous_kept.previous_versions(settings)[0](SourceName.DATABASE)
     conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
@@ -134,7 +134,7 @@ def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    records = wiring.previous(settings)
+    records = wiring.previous(settings, "database")
     mine, gone = (previous_version(database, database.name, records, seconds=one) for one in (1, 2))
     dropped += [mine, previous_version(database, database.name, None)]
     with database.connect() as session:

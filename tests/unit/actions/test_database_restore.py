@@ -19,13 +19,13 @@ from refnet.settings import Settings
 
 
 def test_a_file_that_is_not_a_dump_starts_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "server", lambda _: pytest.fail("a server was started"))
+    monkeypatch.setattr(servers, "server", lambda *_: pytest.fail("a server was started"))
     context = Context(Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups"))
     (tmp_path / "junk").write_bytes(bytes(range(256)))
     chosen = choose_one(context.store, str(tmp_path / "junk"), SourceName.DATABASE)
 
     with pytest.raises(RefnetError, match="is not a dump"):
-        restore_of(context, chosen)
+        restore_of(context, SourceName.DATABASE, chosen)
 
 
 def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
@@ -38,7 +38,7 @@ def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
     data[member.offset + member.length // 2] ^= 0xFF
     (tmp_path / golden.name).write_bytes(data)
 
-    def start(_: Settings) -> Target:
+    def start(*_: object) -> Target:
         raise RefnetError("the server is next", "")
 
     monkeypatch.setattr(servers, "existing_server", start)
@@ -46,4 +46,4 @@ def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
     chosen = choose_one(context.store, str(tmp_path / golden.name), SourceName.DATABASE)
 
     with pytest.raises(RefnetError, match="the server is next"):
-        restore_of(context, chosen, in_place=True)
+        restore_of(context, SourceName.DATABASE, chosen, in_place=True)

@@ -85,7 +85,7 @@ def test_a_vault_is_missed_if_it_was_at_the_default_path_and_not_if_its_setting_
 def test_a_server_whose_databases_a_cluster_backs_up_is_not_asked_for_others() -> None:
     member = SourceSettings("main-app", "databases", url="postgresql://db/app", cluster="main")
     cluster = SourceSettings("main", "clusters", url="postgresql://db/postgres")
-    settings = Settings(sources={"main-app": member}, clusters={"main": cluster}, about="main-app")
+    settings = Settings(sources={"main-app": member}, clusters={"main": cluster})
 
     assert unprotected._asked(settings) == ()
 
