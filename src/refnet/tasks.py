@@ -18,7 +18,8 @@ from celery.signals import before_task_publish, worker_init
 from kombu.exceptions import OperationalError
 
 from refnet import servers, wiring
-from refnet.actions.backup import Backup, Options, backup
+from refnet.actions.backup import Options, backup
+from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.choose import select
 from refnet.actions.cluster_databases import find_databases

@@ -123,10 +123,9 @@ def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -
     from refnet.recovery.sealing.age import Recipient
     from refnet.recovery.sealing.sealer import Sealer
     from refnet.recovery.stores.sending import Sender
-    from refnet.settings.encryption import recipients
 
     keys = machine_keys(settings)
-    sealer = Sealer(tuple(map(Recipient, recipients(settings))), keys)
+    sealer = Sealer(tuple(map(Recipient, settings.recipients())), keys)
     keys.signer()
     keys.catalog()
     return Sender(into, sealer, now)

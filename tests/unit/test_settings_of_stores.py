@@ -10,7 +10,7 @@ from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.settings import StoreKind, StoreSettings
 from refnet.settings.converters import InvalidError
-from refnet.settings.encryption import _BECH32, _checksum, recipients, wrong_recipient
+from refnet.settings.encryption import _BECH32, _checksum, wrong_recipient
 from refnet.settings.named import keys_of
 from refnet.settings.store_url import parse_store_url
 from refnet.settings.stores import bandwidth, days, store_url
@@ -215,9 +215,9 @@ def test_buckets_of_one_name_at_two_servers_are_two_places(tmp_path):
 def test_without_recipients_nothing_is_copied(tmp_path):
     given = _examined(tmp_path, CLOUD + "[encryption]\nrecipients = []\n").valid()
     with pytest.raises(RefnetError, match=r"encryption\.recipients is not set") as error:
-        recipients(given)
+        given.recipients()
     assert error.value.code is Exit.USAGE
-    assert recipients(replace(given, encryption_recipients=(RECIPIENT,))) == (RECIPIENT,)
+    assert replace(given, encryption_recipients=(RECIPIENT,)).recipients() == (RECIPIENT,)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,25 +13,24 @@ from typing import TYPE_CHECKING, Any
 from refnet import servers, wiring
 from refnet.actions import hooks, proving, unprotected
 from refnet.actions.acting import ActsOn
+from refnet.actions.backup_result import Backup
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
 from refnet.actions.identify import identified
-from refnet.errors import Exit, RefnetError, worst
+from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.session import server_version
-from refnet.recovery.model.artifact import SOURCE_ROWS, Entry, Manifest, Outcome
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.shrinking import marked
-from refnet.recovery.model.source import Proof, Source, Turn, at_once, retried
+from refnet.recovery.model.source import Source, Turn, at_once, retried
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
 
 if TYPE_CHECKING:
-    from refnet.actions.copy import Copied
     from refnet.telemetry.watch import AtWork
 
 
@@ -58,80 +56,6 @@ class Options:
     turn: Turn = at_once
     #: It is proven, and the server digests every row, whatever the settings say.
     first: bool = False
-
-
-@dataclass(frozen=True)
-class Backup:
-    manifest: Manifest
-    #: None: the proof was left out.
-    proof: Proof | None
-    #: Seconds by phase.
-    seconds: dict[str, float]
-    #: A sentence each about how it was made.
-    warnings: tuple[str, ...] = ()
-    #: Why its evidence could not be recorded, or "".
-    unrecorded: str = ""
-    path: Path = Path()
-    #: An earlier run made it; see `Options.since` and `if_older`.
-    earlier: bool = False
-    #: What was copied to each remote store.
-    copies: tuple[Copied, ...] = ()
-    #: The copies that are missing.
-    uncopied: RefnetError | None = None
-    #: What a user has to accept: that it shrank, and objects of the source.
-    unaccepted: tuple[str, ...] = ()
-    #: A proof that could not run is a result of its own.
-    must_prove: bool = True
-
-    @property
-    def damaged(self) -> bool:
-        """The proof failed."""
-        return self.proof is not None and self.proof.outcome is Outcome.FAILED
-
-    @property
-    def unproven(self) -> bool:
-        """The proof could not run, and had to."""
-        could_not = self.proof is not None and self.proof.outcome is Outcome.UNVERIFIED
-        return could_not and self.must_prove
-
-    @property
-    def differs(self) -> bool:
-        """The restored rows are not those that the database digested."""
-        findings = self.proof.findings if self.proof else ()
-        return any(one.what == SOURCE_ROWS and one.outcome is Outcome.FAILED for one in findings)
-
-    @property
-    def exit(self) -> Exit:
-        """DAMAGED if the proof failed; FAILED if a copy is missing, or something waits to be accepted; UNVERIFIED."""
-        found = {
-            Exit.DAMAGED: self.damaged,
-            Exit.FAILED: bool(self.unaccepted),
-            Exit.UNVERIFIED: self.unproven,
-        }
-        codes = [code for code, is_so in found.items() if is_so]
-        return worst([*codes, *([self.uncopied.code] if self.uncopied else [])])
-
-    @property
-    def outcome(self) -> str:
-        if self.damaged:
-            return "damaged"
-        if self.uncopied:
-            return "not copied"
-        return "not proven" if self.unproven else "done before" if self.earlier else "done"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "source": self.manifest.source,
-            "outcome": self.outcome,
-            "path": str(self.path),
-            "manifest": json.loads(self.manifest.to_json()),
-            "proof": self.proof.to_json() if self.proof else None,
-            "seconds": rounded(self.seconds),
-            "warnings": list(self.warnings),
-            "unrecorded": self.unrecorded or None,
-            "unaccepted": list(self.unaccepted),
-            "copies": [one.to_json() for one in self.copies],
-        }
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from refnet.actions.backup import Backup, Options, backup
+from refnet.actions.backup import Options, backup
+from refnet.actions.backup_result import Backup
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName

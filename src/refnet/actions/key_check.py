@@ -16,7 +16,6 @@ from refnet.recovery.sealing.keys import Opener
 from refnet.recovery.stores.key_history import Event, KeyEvent
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_pieces import decrypt, fetch
-from refnet.settings.encryption import recipients
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class KeyCheck:
 def check_key(context: Context, keys: Sequence[PrivateKey], stores: Iterable[RemoteStore]) -> KeyCheck:
     """Find out whether each of `keys` is in use and what it opens in `stores`; record the check of those in use."""
     settings, file = context.settings, history_file(context.settings)
-    current = recipients(settings)
+    current = settings.recipients()
     tried = tuple(_tried(key, store) for store in stores for key in keys)
     failed = {one.recipient for one in tried if one.outcome is Outcome.FAILED}
     typed = [key.recipient.text for key in keys]

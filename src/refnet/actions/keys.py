@@ -10,7 +10,6 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from refnet.recovery.sealing.age import PrivateKey
 from refnet.recovery.sealing.sshsig import Signer
 from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent
 from refnet.settings import Settings
-from refnet.settings.encryption import recipients
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def plan_new(context: Context, page_file: Path | None, *, machine: bool = False)
 def plan_rotation(context: Context, page_file: Path | None, replaces: str | None) -> Making:
     """Plan a recovery key instead of that of the recipient `replaces` (None: the only one there is)."""
     planned = plan_new(context, page_file)
-    found = recipients(context.settings)
+    found = context.settings.recipients()
     if replaces is None and len(found) > 1:
         hint = "Name one: --replaces RECIPIENT. `refnet key show` lists them."
         raise RefnetError(f"{len(found)} recovery keys are in use", hint, Exit.USAGE)
@@ -246,7 +244,7 @@ def check_keys(settings: Settings) -> Iterator[Line]:
     needed: dict[str, Callable[[], object]] = {
         "signing key": keys.signer,
         "catalog key": keys.catalog,
-        "recovery key": partial(recipients, settings),
+        "recovery key": settings.recipients,
     }
     for what, act in needed.items():
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from refnet import wiring
 from refnet.actions.accept import carried
+from refnet.actions.backup_result import Backup
 from refnet.actions.context import Context
 from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
@@ -19,9 +19,6 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
-
-if TYPE_CHECKING:
-    from refnet.actions.backup import Backup
 
 #: No artifact before matters.
 _ALWAYS = datetime.max.replace(tzinfo=UTC)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import wiring
+from refnet.actions.backup_result import Backup
 from refnet.actions.context import Context
 from refnet.actions.copy import Copied, Wanted, copy
 from refnet.actions.verify import check_written
@@ -27,7 +28,6 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import ENCRYPTED, LOCAL
 
 if TYPE_CHECKING:
-    from refnet.actions.backup import Backup
     from refnet.recovery.stores.sealed import SealedStore
 
 

@@ -14,8 +14,9 @@ import typer
 
 from refnet.actions import backup as action
 from refnet.actions.acting import ActsOn
-from refnet.actions.backup import Backup, Options
+from refnet.actions.backup import Options
 from refnet.actions.backup import backup as run
+from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refnet.errors import Exit, RefnetError
 from refnet.settings.converters import InvalidError, names
-
-if TYPE_CHECKING:
-    from refnet.settings.table import Settings
 
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -87,15 +83,3 @@ def parse_signers(value: Any) -> tuple[str, ...]:
 def _is_public_key(text: str) -> bool:
     found = _PUBLIC_KEY.fullmatch(text)
     return bool(found) and b64decode(found["key"] if found else "").startswith(_KEY_START)
-
-
-def recipients(settings: Settings) -> tuple[str, ...]:
-    """Return the recipients that copies are encrypted to; RefnetError (USAGE) if there are none: never plaintext."""
-    if settings.encryption_recipients:
-        return settings.encryption_recipients
-    local = "encryption.local is true, and " if settings.encryption_local else ""
-    raise RefnetError(
-        f"{local}encryption.recipients is not set, and nothing leaves this machine unencrypted",
-        "`refnet key new` makes a key; put its recipient there.",
-        Exit.USAGE,
-    )

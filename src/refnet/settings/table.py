@@ -278,6 +278,17 @@ class Settings:
         place = StoreUrl(StoreKind.FILE, "", str(self.backup_dir / ENCRYPTED))
         return {LOCAL: StoreSettings(LOCAL, place), **self.stores}
 
+    def recipients(self) -> tuple[str, ...]:
+        """Return the recipients that copies are encrypted to; RefnetError (USAGE) if there are none: never plaintext."""
+        if self.encryption_recipients:
+            return self.encryption_recipients
+        local = "encryption.local is true, and " if self.encryption_local else ""
+        raise RefnetError(
+            f"{local}encryption.recipients is not set, and nothing leaves this machine unencrypted",
+            "`refnet key new` makes a key; put its recipient there.",
+            Exit.USAGE,
+        )
+
     def stores_of(self, source: str) -> tuple[StoreSettings, ...]:
         """Return the stores that the copies of `source` go to."""
         cluster = self.sources[source].cluster if source in self.sources else ""

@@ -12,11 +12,14 @@ from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.page import render
 from refnet.settings import Settings
 from refnet.web import backups, health, papers, work
-from refnet.web.answers import add_errors
+from refnet.web.answers import MOST_LINE, failed
 from refnet.web.artifacts import LastArtifacts
 from refnet.web.backups import Reports
 from refnet.web.children import Children
@@ -25,6 +28,7 @@ from refnet.web.guard import Guard, UserOf
 from refnet.web.health import Health
 from refnet.web.pages import artifact, crawls, network, overview, restore, runs, sign_in, stores, timeline
 from refnet.web.pages import settings as settings_page
+from refnet.web.pages.layout import page
 from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
 from refnet.web.streams import Streams
@@ -33,6 +37,7 @@ _ROUTES = (
     papers, work, backups, health,
     overview, timeline, artifact, restore, runs, network, crawls, stores, settings_page, sign_in,
 )  # fmt: skip
+_STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 
 
 def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
@@ -56,7 +61,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    add_errors(app)
+    _add_errors(app)
     sessions = Sessions(settings.web_token, settings.web_metrics_token)
     local = settings.web_token is None
     guard = Guard(app, sessions, local=local)
@@ -93,3 +98,42 @@ def _docs(app: FastAPI) -> Any:
         return Response(found, media_type="text/html", headers={"Content-Security-Policy": policy})
 
     return docs
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Make every error of `app` an answer of two lines."""
+    app.add_exception_handler(RefnetError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _answer(request: Request, status: int, error: str, hint: str) -> Response:
+    """Return an error as a page for a browser that asks for one, as JSON otherwise."""
+    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return failed(status, error, hint)
+    said = RefnetError(error[:MOST_LINE], hint[:MOST_LINE])
+    return page(request, "error.html.j2", status, number=status, error=said)
+
+
+def _refused(request: Request, error: Any) -> Response:
+    return _answer(request, _STATUS.get(error.code, 503), error.message, error.hint)
+
+
+def _invalid(request: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return _answer(request, 400, f"{where}: {said}", "/docs lists the parameters.")
+
+
+def _http(request: Request, error: Any) -> Response:
+    answer = _answer(
+        request, error.status_code, str(error.detail), "/docs lists the paths, and what each accepts."
+    )
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _unexpected(_request: Request, _error: Exception) -> Response:
+    return failed(500, "an error of RefNet itself", "The server's log on stderr shows it; please report it.")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import NOW, Lab
 
-from refnet.actions.backup import Backup, Options
+from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
+from refnet.actions.backup_result import Backup
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock

@@ -6,9 +6,9 @@ Nothing recorded what such a dump should hold, so what was loaded is reported an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from psycopg import sql
 
@@ -32,9 +32,6 @@ from refnet.recovery.sources.database.server_errors import Cause, ServerError
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
 
-if TYPE_CHECKING:
-    from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
-
 _READ = "the complete file"
 _MOST_ROLES = 100
 _TABLES = user_relations("n.nspname::text, c.relname::text, pg_table_size(c.oid)", "r", "ORDER BY 1, 2")
@@ -45,7 +42,30 @@ _ALL_TABLES = user_relations(
 )
 
 
-def prove(dump: ForeignDump, level: Level, options: ProofOptions) -> Proof:
+class Dump(Protocol):
+    """A foreign dump, as its proof reads and loads it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def proof_major(self) -> int | None: ...
+
+    @property
+    def has_foreign_tables(self) -> bool: ...
+
+    def check(self) -> None: ...
+
+    def read_to_end(self, binaries: Binaries, account: Account | None = None) -> None: ...
+
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]: ...
+
+    def load(
+        self, target: Target, workers: Workers, *, alone: bool = False, account: Account | None = None
+    ) -> tuple[str, ...]: ...
+
+
+def prove(dump: Dump, level: Level, options: ProofOptions) -> Proof:
     """Check `dump` up to `level`; `restored` is the highest level that it reaches."""
     try:
         major = dump.proof_major
@@ -70,7 +90,7 @@ def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
 class ForeignProver:
     """One proof of one dump, in a scratch server of the programs `binaries`."""
 
-    def __init__(self, dump: ForeignDump, binaries: Binaries, options: ProofOptions) -> None:
+    def __init__(self, dump: Dump, binaries: Binaries, options: ProofOptions) -> None:
         self._dump, self._binaries, self._options = dump, binaries, options
         self._run = ProofRun(progress=options.progress)
 
