@@ -33,7 +33,7 @@ _MODULES = (
     "refnet.cli.catalog", "refnet.cli.completion", "refnet.cli.diff", "refnet.cli.drill", "refnet.cli.look",
     "refnet.cli.monitor", "refnet.cli.network", "refnet.cli.prune", "refnet.cli.recover", "refnet.cli.restore",
     "refnet.cli.restore_table", "refnet.cli.show", "refnet.cli.verify", "refnet.postgres.embedded",
-    "refnet.recovery.sources.database.database_source", "refnet.recovery.sources.files.files_source", "refnet.telemetry.logging",
+    "refnet.recovery.sources.database.database_maker", "refnet.recovery.sources.files.files_maker", "refnet.telemetry.logging",
 )  # fmt: skip
 
 

@@ -62,10 +62,13 @@ def identity(settings: Settings, source: SourceName = SourceName.DATABASE) -> Id
 def database_name(settings: Settings, source: str) -> str:
     """Return the name of the database of `source`."""
     from refnet.postgres import embedded
-    from refnet.postgres.session import Target
 
     url = settings.of(source).url
-    return Target.from_url(url).name if url else embedded.DATABASE
+    if url is None:
+        return embedded.DATABASE
+    from refnet.postgres.session import Target
+
+    return Target.from_url(url).name
 
 
 def named_by(settings: Settings, source: SourceName) -> Identity | None:

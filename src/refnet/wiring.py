@@ -19,11 +19,10 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import Limits
 from refnet.recovery.model.formatting import some
-from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.remote import MANIFESTS
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
-from refnet.recovery.model.source import OpenArtifact, Progress, Source
+from refnet.recovery.model.source import Progress
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.proof_run import ProofOptions
@@ -31,7 +30,6 @@ from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.identities import Identities
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
@@ -39,8 +37,6 @@ from refnet.settings.stores import ENCRYPTED, LOCAL
 
 if TYPE_CHECKING:
     from refnet.recovery.sealing.keys import GivenKeys, MachineKeys
-    from refnet.recovery.sources.files.scope import Scope
-    from refnet.recovery.sources.files.target import FolderTarget
     from refnet.recovery.stores.remote import RemoteStore
     from refnet.recovery.stores.sealed import SealedStore
     from refnet.recovery.stores.sending import Sender
@@ -146,13 +142,6 @@ def lineages(settings: Settings) -> tuple[Lineage, Lineage]:
     return Lineage.at(settings.home), Lineage.in_store(settings.backup_dir)
 
 
-def whose(settings: Settings, name: SourceName) -> Whose | None:
-    """Return the identity of the source `name` on this machine; None if it has none yet. See `servers.identity`."""
-    if name.kind is Kind.DATABASE:
-        return servers.identity(settings, name)
-    return identities(settings).or_handed_over(name).whose
-
-
 def limits(settings: Settings) -> dict[SourceName, Limits]:
     """Return the limits of the monitor for each source, by the schedule."""
     schedule = Schedule.of(settings)
@@ -244,62 +233,6 @@ def _has_own_server(settings: Settings) -> bool:
     return embedded.status(settings.home).major is not None
 
 
-def source(
-    settings: Settings,
-    name: SourceName,
-    *,
-    jobs: int | None = None,
-    tables: tuple[str, ...] = (),
-    into: LocalStore | None = None,
-) -> Source:
-    """Return the source `name`.
-
-    Args:
-        jobs: parallel workers; None: as many as the settings say.
-        tables: only these tables of the database; empty: everything.
-        into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
-    """
-    if name.kind is Kind.FOLDER:
-        return _folder_source(settings, name, jobs or settings.jobs, into or store(settings))
-    target, binaries = (
-        partial(servers.existing_server, settings, name),
-        partial(servers.binaries_for, settings),
-    )
-    if name.kind is Kind.GLOBALS:
-        from refnet.recovery.sources.globals.globals_source import GlobalsSource
-
-        return GlobalsSource(name, target, binaries, bool(settings.of(name).roles_with_passwords))
-    from refnet.recovery.sources.database.database_source import DatabaseSource
-
-    return DatabaseSource(name, target, binaries, jobs or settings.jobs, tables)
-
-
-def _folder_source(settings: Settings, name: SourceName, jobs: int, last_in: LocalStore) -> Source:
-    own = settings.of(name)
-    if own.path is None:
-        raise not_configured(name)
-    from refnet.recovery.sources.files.entries import parse_entries
-    from refnet.recovery.sources.files.files_source import FilesSource
-
-    return FilesSource(
-        name=name,
-        folder=own.path,
-        entries=parse_entries(own.entries) if own.entries else None,
-        swaps=settings.home / "swaps",
-        jobs=jobs,
-        last=partial(_last, settings, last_in, name),
-        scope=scope(settings, name),
-    )
-
-
-def scope(settings: Settings, name: SourceName) -> Scope:
-    """Return what is backed up of the folder of `name`."""
-    from refnet.recovery.sources.files.scope import Scope
-
-    own = settings.of(name)
-    return Scope(None, own.exclude, bool(own.one_file_system))
-
-
 def proof_options(
     settings: Settings, source: SourceName, progress: Progress, *, trust: bool = False
 ) -> ProofOptions:
@@ -327,12 +260,6 @@ def _required(settings: Settings, source: SourceName) -> Required:
     return Required(tables, name)
 
 
-def _last(settings: Settings, store: LocalStore, name: SourceName) -> OpenArtifact | None:
-    """Return the newest complete artifact of `name`, as this machine knows that source."""
-    entry = Catalog.of(store.entries(name)).about(whose(settings, name), name).newest_complete(name)
-    return store.artifact(entry) if entry else None
-
-
 def shrinking(settings: Settings, name: SourceName) -> Shrinking:
     """Return the limits below which the source `name` counts as shrunk."""
     own = settings.of(name)
@@ -347,11 +274,6 @@ def retention(settings: Settings, name: SourceName) -> Retention:
     if found is None:
         raise not_configured(name)
     return found
-
-
-def previous(settings: Settings, name: str) -> PreviousVersions:
-    """Return the records of what restores of the database `name` replaced."""
-    return PreviousVersions(settings.home / "previous", name)
 
 
 def not_configured(name: SourceName) -> RefnetError:
@@ -371,16 +293,3 @@ def is_gone(name: SourceName) -> RefnetError:
         f"the server no longer has the database of {name}",
         f"`refnet restore {name}` brings it back; `refnet accept {name}` if that is intended.",
     )
-
-
-def target(settings: Settings, name: SourceName) -> FolderTarget:
-    """Return the live folder of `name`; RefnetError where the settings name none."""
-    from refnet.recovery.sources.files import entries
-    from refnet.recovery.sources.files.target import target_of
-
-    swaps, part = settings.home / "swaps", scope(settings, name)
-    own = settings.of(name)
-    if own.path is None:
-        raise not_configured(name)
-    listed = entries.names(entries.parse_entries(own.entries)) if own.entries else None
-    return target_of(name, own.path, listed, swaps, part)

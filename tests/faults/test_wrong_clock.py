@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from tests.faults.conftest import Live
 
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.database.database_maker import DatabaseMaker
 
 
 def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:
     """The warnings of a dump on a machine whose clock is `off` from the server's."""
-    source = DatabaseSource(
+    source = DatabaseMaker(
         SourceName.DATABASE,
         target=lambda: live.target,
         binaries=lambda *_, **__: live.cluster.binaries,

@@ -24,7 +24,7 @@ from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
-from refnet.recovery.sources.globals.globals_source import GlobalsSource
+from refnet.recovery.sources.globals.globals_maker import GlobalsMaker
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.verbs import restore_globals
 
@@ -130,9 +130,7 @@ class Case:
     def _globals(self) -> GlobalsArtifact:
         """The artifact of the roles of the source."""
         name, out, cluster = SourceName("main-globals", Kind.GLOBALS), io.BytesIO(), self.court.source
-        made = GlobalsSource(name, cluster.target, lambda *_, **__: cluster.binaries, passwords=True).dump(
-            out
-        )
+        made = GlobalsMaker(name, cluster.target, lambda *_, **__: cluster.binaries, passwords=True).dump(out)
         file, digest = "main-globals_1.sql.gz", hashlib.sha256(out.getvalue()).hexdigest()
         manifest = Manifest(name, file, made.created, len(out.getvalue()), digest, 1.0, details=made.details)
         return GlobalsArtifact(OpenArtifact(name, file, lambda: io.BytesIO(out.getvalue()), manifest))

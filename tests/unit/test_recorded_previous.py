@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refnet import previous as previous_kept
 from refnet import wiring
 from refnet.recovery.model.previous import Mark, MarkState, Record
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.database import Database
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) 
     east, west = (SourceName(name, Kind.DATABASE) for name in sources)
     for at, (name, system) in enumerate(((east, "11"), (west, "22"), (west, "22")), 1):
         mark = Mark("app", MarkState.RESTORED, NOW)
-        wiring.previous(settings, "database").add(
+        Database(settings, SourceName.DATABASE).records.add(
             Record(system, f"app_before_{at}", at, "owner", 100 + at, mark)
         )
         with wiring.store(settings).draft(name) as draft:
@@ -33,4 +33,4 @@ def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) 
             details = {"database": "app", "system_identifier": system}
             draft.publish(Made(created=NOW, details=details), NOW, 1.0)
 
-    assert [len(previous_kept.recorded_previous(settings, name)) for name in (east, west)] == [1, 2]
+    assert [len(Database(settings, name).recorded()) for name in (east, west)] == [1, 2]

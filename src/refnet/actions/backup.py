@@ -10,25 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.actions import hooks, proving, unprotected
-from refnet.actions.acting import ActsOn
 from refnet.actions.backup_result import Backup
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
 from refnet.actions.identify import identified
 from refnet.errors import RefnetError
-from refnet.postgres import embedded
-from refnet.postgres.session import server_version
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.shrinking import marked
-from refnet.recovery.model.source import Source, Turn, at_once, retried
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source import Maker, Turn, at_once, retried
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
-from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
+from refnet.sources import source_of
 
 if TYPE_CHECKING:
     from refnet.telemetry.watch import AtWork
@@ -94,7 +91,7 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
     what, problem = "", None if options.folder else _trouble(context)
     if name in wiring.configured(context.settings):
         try:
-            what = _found(context.settings, name)
+            what = source_of(context.settings, name).reached()
             what = f"only {', '.join(options.tables)} of {what}" if options.tables else what
         except RefnetError as error:
             problem = error
@@ -121,20 +118,6 @@ def _trouble(context: Context) -> RefnetError | None:
     return wiring.store(context.settings).trouble()
 
 
-def _found(settings: Settings, name: SourceName) -> str:
-    """Return the display name of a source; RefnetError if it cannot be reached, or its programs are missing."""
-    if name.kind is not Kind.FOLDER:
-        if settings.of(name).url or embedded.status(settings.home).major is None:
-            target = servers.existing_server(settings, name)
-            with target.connect() as session:
-                servers.binaries_for(settings, server_version(session))
-        return ActsOn.of(settings, name).shown
-    folder = settings.of(name).path
-    if folder is None or not folder.is_dir():
-        raise RefnetError(f"{folder} is not a folder", f"Create it, or set the folder of {name}.")
-    return str(folder)
-
-
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
     """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
     options, settings = options or Options(), context.settings
@@ -145,7 +128,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if earlier := _earlier(context, name, store, options.since):
         earlier = replace(earlier, path=_path(context, store, earlier))
         return _send_earlier(context, earlier, again=options.again)
-    source = wiring.source(settings, name, jobs=options.jobs, tables=options.tables, into=store)
+    maker = source_of(settings, name).maker(jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
         from refnet.actions.watching import open_watch, report_proof
@@ -156,7 +139,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         with hooks.around(within, name, Action.BACKUP) as doing:
             if watched:
                 options = replace(options, details=unprotected.details(settings, name))
-            made = make(within, source, store, options)
+            made = make(within, maker, store, options)
             made = replace(made, path=_path(context, store, made))
             doing.artifact = made.manifest.name
             if made.proof and made.damaged:
@@ -216,7 +199,7 @@ def _earlier(context: Context, name: SourceName, store: LocalStore, since: datet
     """Return the newest complete artifact of `name` if it was published and checked since `since`."""
     if since is None:
         return None
-    target = wiring.whose(context.settings, name)
+    target = source_of(context.settings, name).whose()
     now = context.clock.now()
     newest = Catalog.of(_known(context, store, name), now).about(target, name).newest_complete(name)
     fits = newest and since <= newest.published <= now and newest.evidence
@@ -232,25 +215,25 @@ def _unaccepted(entry: Entry) -> tuple[str, ...]:
     return (*(entry.manifest.shrunk if entry.shrunk else ()), *entry.unaccepted)
 
 
-def make(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
-    """Make one artifact of `source` in `store`; return the earlier one if another run has made it since."""
-    made = partial(_made, context, source, store, options)
-    with store.lock(source.name):
+def make(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
+    """Make one artifact in `store`; return the earlier one if another run has made it since."""
+    made = partial(_made, context, maker, store, options)
+    with store.lock(maker.name):
         if not _seals(context, store):
             return made()
         from refnet.actions.seal import sealed
 
-        return sealed(context, source.name, made)
+        return sealed(context, maker.name, made)
 
 
-def _made(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
+def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
     """Make one, and prove it, in `store`, which is locked."""
-    if earlier := _earlier(context, source.name, store, options.since):
+    if earlier := _earlier(context, maker.name, store, options.since):
         return earlier
-    before = _known(context, store, source.name)
-    level, source = proving.comparison(context, source, before, prove=options.prove, first=options.first)
-    publish = partial(_publish, context, source, store, options)
-    known = partial(_known, context, store, source.name)
+    before = _known(context, store, maker.name)
+    level, maker = proving.comparison(context, maker, before, prove=options.prove, first=options.first)
+    publish = partial(_publish, context, maker, store, options)
+    known = partial(_known, context, store, maker.name)
     prove = partial(proving.prove, context, store, known=known, level=level)
     made = prove(retried(publish))
     if not made.differs:
@@ -281,9 +264,9 @@ def _path(context: Context, store: LocalStore, made: Backup) -> Path:
     return path(context, manifest.source, manifest.name)
 
 
-def _publish(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
+def _publish(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
-    clock, shrinking = context.clock, wiring.shrinking(context.settings, source.name)
+    clock, shrinking = context.clock, wiring.shrinking(context.settings, maker.name)
     started, waited = clock.monotonic(), 0.0
 
     def turn() -> None:
@@ -292,13 +275,13 @@ def _publish(context: Context, source: Source, store: LocalStore, options: Optio
         options.turn()
         waited = clock.monotonic() - begin
 
-    with store.draft(source.name) as draft:
-        made = replace(source.dump(draft.out, context.progress, turn), published=clock.now())
+    with store.draft(maker.name) as draft:
+        made = replace(maker.dump(draft.out, context.progress, turn), published=clock.now())
         made = replace(made, details={**made.details, **options.details})
-        known = _known(context, store, source.name)
+        known = _known(context, store, maker.name)
         if options.folder is None:
-            made = identified(context, source.name, made, known)
-        made = marked(made, source.name, known, shrinking)
+            made = identified(context, maker.name, made, known)
+        made = marked(made, maker.name, known, shrinking)
         dumped = clock.monotonic()
         took = dumped - started - waited
         local, others = made.created.astimezone(clock.zone), frozenset(one.name for one in known)

@@ -15,11 +15,12 @@ from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.model.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
-from refnet.recovery.sources.files.files_source import entries_of, everything_excluded, listed_and_excluded
+from refnet.recovery.sources.files.files_maker import entries_of, everything_excluded, listed_and_excluded
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import runs, walk
 from refnet.settings import Settings
+from refnet.sources.folder import Folder
 
 #: The time limit of the search for unreadable files, in seconds.
 _WALK_SECONDS = 20.0
@@ -31,7 +32,7 @@ def files(settings: Settings, source: SourceName) -> Iterator[Line]:
     if folder is None or source not in wiring.configured(settings):
         yield ok(source, "not configured")
         return
-    target = wiring.target(settings, source)
+    target = Folder(settings, source).target()
     scope = target.live_scope
     with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
         names = [name for name in names_in(root) if name not in target.own]

@@ -23,6 +23,7 @@ from refnet.recovery.model.store import AnyStore
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
+from refnet.sources import source_of
 
 if TYPE_CHECKING:
     from refnet.recovery.stores.remote import RemoteStore
@@ -73,7 +74,7 @@ def newest_of(
         raise no_copy(context.remote, names)
     for name in names:
         if name.kind is not Kind.DATABASE:
-            targets[name] = wiring.whose(context.settings, name)
+            targets[name] = source_of(context.settings, name).whose()
             continue
         # A server is asked only for what the store may hold of its database.
         there = name == SourceName.DATABASE or store.entries(name)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import psycopg
 
-from refnet import wiring
 from refnet.actions.context import Context
 from refnet.cluster_sources import member, url_of, with_clusters
 from refnet.errors import Exit, RefnetError
@@ -20,6 +19,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 
@@ -66,7 +66,7 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     RefnetError if its server cannot be asked.
     """
     url, found = cluster.url or "", _found(cluster)
-    own = {one.name for one in wiring.previous(settings, cluster.name).read().records}
+    own = {one.name for one in PreviousVersions(settings.home / "previous", cluster.name).read().records}
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
     gone = _gone(settings, cluster.name, found, excluded)
     others = [one for one in settings.sources.values() if not one.cluster]

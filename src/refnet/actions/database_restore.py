@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
-from refnet import replaced_tables, servers, wiring
+from refnet import servers, wiring
 from refnet.actions import hooks
 from refnet.actions.backup import Options as BackupOptions
 from refnet.actions.backup import make
@@ -35,6 +35,8 @@ from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored
 from refnet.recovery.verbs.restore_table import Staged, staged
 from refnet.recovery.verbs.undo_database import Undone, UndoPlan
+from refnet.sources import replaced_tables
+from refnet.sources.database import Database
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class DatabaseRestore:
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
-        binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings, self.source)
+        binaries, previous = partial(servers.binaries_for, settings), Database(settings, self.source).records
         resources = Resources(binaries, previous, context.clock, context.progress)
         with self.around():
             with context.restore_lock(self.source):
@@ -90,9 +92,9 @@ class DatabaseRestore:
         """Save `tables` of the live database, `schema.table` each, before their rows change; see `replaced`."""
         context, settings = self.context, self.context.settings
         place = replaced_tables.store(settings, self.source)
-        source = wiring.source(settings, self.source, tables=tuple(tables), into=place)
+        maker = Database(settings, self.source).maker(tables=tuple(tables))
         how = BackupOptions(prove=False, tables=tuple(tables), details={replaced_tables.DETAIL: list(tables)})
-        make(context, source, place, how)
+        make(context, maker, place, how)
 
     def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
         """Read the rows of the selected tables, and plan their restore in place."""
@@ -156,7 +158,9 @@ def plan_undo(
         name: this previous version; None: the last recorded one.
         to: the URL of the database that was restored; None: that of the settings.
     """
-    return undo_database.plan(_existing(context, source, to), wiring.previous(context.settings, source), name)
+    return undo_database.plan(
+        _existing(context, source, to), Database(context.settings, source).records, name
+    )
 
 
 def _existing(context: Context, source: SourceName, to: str | None) -> Target:
@@ -166,7 +170,7 @@ def _existing(context: Context, source: SourceName, to: str | None) -> Target:
 def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, TableSelection] | None:
     """Return the restore that undoes the last restore of tables; None if a later one replaced the whole database."""
     found = replaced_tables.newest(context.settings, source)
-    whole = (one.mark.at for one in wiring.previous(context.settings, source).read().records)
+    whole = (one.mark.at for one in Database(context.settings, source).records.read().records)
     if found is None or any(at > found.at for at in whole):
         return None
     chosen = choose_one(context.store, str(found.path), source)
@@ -175,7 +179,7 @@ def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, 
 
 def undo(context: Context, source: SourceName, name: str | None = None, to: str | None = None) -> Undone:
     """Swap the previous version and the live database; see `plan_undo`."""
-    target, records = _existing(context, source, to), wiring.previous(context.settings, source)
+    target, records = _existing(context, source, to), Database(context.settings, source).records
     with context.restore_lock(source):
         return undo_database.undo(target, records, name, context.clock)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet import servers, wiring
+from refnet import servers
 from refnet.actions import unprotected
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
@@ -28,6 +28,7 @@ from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import against_live
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.sources.opening import open_own
+from refnet.sources.folder import Folder
 
 LIVE = "live"
 
@@ -92,7 +93,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
             Exit.USAGE,
         )
     if old.source.kind is not Kind.DATABASE:
-        found = live_files(old, wiring.target(settings, old.source))
+        found = live_files(old, Folder(settings, old.source).target())
         lacks = unprotected.of_source(settings, old.source)
         return replace(found, notes=(*found.notes, f"not protected: {lacks}")) if lacks else found
     target = servers.existing_server(settings, old.source)

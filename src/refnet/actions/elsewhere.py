@@ -16,6 +16,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files.member_names import shown_path
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.settings import Settings, user_path
+from refnet.sources.folder import Folder
 
 if TYPE_CHECKING:
     from refnet.postgres.session import Target
@@ -73,7 +74,7 @@ def _of_others(settings: Settings, folder: Path) -> str:
         if _overlap(folder, place.resolve()):
             return f"is {what}, is in it, or contains it"
     for name in (one for one in wiring.configured(settings) if one.kind is Kind.FOLDER):
-        live = wiring.target(settings, name)
+        live = Folder(settings, name).target()
         inside = folder.relative_to(live.folder).parts if folder.is_relative_to(live.folder) else None
         if live.folder.is_relative_to(folder) or (inside and (live.names is None or inside[0] in live.names)):
             return f"is the live folder of {name}, is in it, or contains it"

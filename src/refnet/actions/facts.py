@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from refnet import previous as previous_kept
 from refnet import servers, wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
@@ -21,6 +20,7 @@ from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.stores import settings_copies
 from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
+from refnet.sources import half_made, recorded, source_of
 from refnet.telemetry.facts import Facts
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
             moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, protected, schedule, allowed,
-            {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, previous_kept.all_recorded(settings), timedelta(days=settings.retention_previous),
-            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, previous_kept.half_made(settings), wiring.gone(settings),
+            {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, recorded(settings), timedelta(days=settings.retention_previous),
+            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, half_made(settings), wiring.gone(settings),
             _stale_pages(settings),
         )  # fmt: skip
 
     return read
 
 
-def _ids(settings: Settings, sources: Iterable[SourceName]) -> dict[SourceName, Whose | None]:
+def _ids(settings: Settings, names: Iterable[SourceName]) -> dict[SourceName, Whose | None]:
     """Return the identity of each source that is not a database."""
-    return {one: wiring.whose(settings, one) for one in sources if one.kind is not Kind.DATABASE}
+    return {one: source_of(settings, one).whose() for one in names if one.kind is not Kind.DATABASE}
 
 
 def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:

@@ -30,6 +30,7 @@ from refnet.recovery.stores.local_draft import IS_ANOTHER, LocalDraft, name_take
 from refnet.recovery.stores.remote import Contents, RemoteStore
 from refnet.recovery.stores.remote_settings import SettingsCopy
 from refnet.recovery.stores.settings_copies import SOON_AFTER
+from refnet.sources import source_of
 
 _ALARM = "alarm: "
 
@@ -185,7 +186,7 @@ def _candidates(
     target = _target(context, request)
     catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
     for one in (one for one in sources if one.kind is not Of.DATABASE):
-        catalog = catalog.choices(wiring.whose(context.settings, one), moment, one)
+        catalog = catalog.choices(source_of(context.settings, one).whose(), moment, one)
     newest = {one: catalog.complete(one, moment) for one in sources}
     found = {one: tuple(e for e in there if isinstance(e, Copy)) for one, there in newest.items() if there}
     others = everything.others(target) if SourceName.DATABASE in {*sources} - {*found} else ()

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from refnet import wiring
 from refnet.actions import hooks
 from refnet.actions.context import Context
 from refnet.actions.elsewhere import folder_at
@@ -22,6 +21,8 @@ from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
+from refnet.sources import source_of
+from refnet.sources.folder import Folder
 
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
 
@@ -77,7 +78,7 @@ def _of_another(
     whose = chosen.manifest.whose if chosen.manifest else None
     if whose is None or asked.named or planned.target.elsewhere or not (planned.replaces and planned.changes):
         return
-    if wiring.whose(context.settings, source) != whose:
+    if source_of(context.settings, source).whose() != whose:
         yield RefnetError(
             f"{chosen.name} is of another machine, or of another REFNET_HOME: here no artifact of {source} was made yet",
             f"To replace what is live with it, name it: `refnet restore {source} {chosen.name}`.",
@@ -124,7 +125,7 @@ def _not_permitted(lines: Sequence[str]) -> RefnetError:
 
 def _target(context: Context, source: SourceName, to: str | None, *, merge: bool = True) -> FolderTarget:
     if to is None:
-        return wiring.target(context.settings, source)
+        return Folder(context.settings, source).target()
     return folder_at(context.settings, source, to, merge=merge)
 
 
@@ -153,5 +154,5 @@ def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
 
 def replaced(context: Context, source: SourceName) -> str:
     """Return the live folder of `source` if it has any entry, else ""."""
-    folder = wiring.target(context.settings, source).folder
+    folder = Folder(context.settings, source).target().folder
     return str(folder) if folder.is_dir() and any(folder.iterdir()) else ""

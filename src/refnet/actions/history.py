@@ -25,6 +25,7 @@ from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, Listed, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
 from refnet.recovery.sources.opening import open_own
+from refnet.sources import source_of
 
 #: The most paths that a search remembers.
 MOST = 1_000_000
@@ -292,7 +293,7 @@ class _Look:
             yield entry, versions
 
     def _entries(self) -> list[Entry]:
-        target = wiring.whose(self.context.settings, self.source)
+        target = source_of(self.context.settings, self.source).whose()
         catalog = Catalog.of(self.context.store.entries()).choices(target, None, self.source)
         complete = [entry for entry in catalog.of_source(self.source) if not entry.manifest.partial]
         if not complete:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from refnet import previous as previous_kept
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import SourceName
+from refnet.sources import source_of
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def previous(context: Context, names: Iterable[SourceName]) -> Kept:
     """Return every previous version of the sources `names`; one that cannot be asked does not hide the others."""
     found, unknown = list[PreviousVersion](), list[RefnetError]()
     for name in names:
-        for listed in previous_kept.previous_versions(context.settings):
+        for listed in source_of(context.settings, name).previous():
             try:
-                found += sorted(listed(name), key=lambda one: one.since)
+                found += sorted(listed(), key=lambda one: one.since)
             except RefnetError as error:
                 unknown.append(error)
     keep = timedelta(days=context.settings.retention_previous)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from refnet import wiring
 from refnet.actions.accept import carried
 from refnet.actions.backup_result import Backup
 from refnet.actions.context import Context
@@ -14,11 +13,12 @@ from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.proving import ALL, Proving
-from refnet.recovery.model.source import Source
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source import Maker
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+from refnet.sources import source_of
 
 #: No artifact before matters.
 _ALWAYS = datetime.max.replace(tzinfo=UTC)
@@ -31,26 +31,26 @@ def of(settings: Settings, name: SourceName) -> Proving:
 
 
 def comparison(
-    context: Context, source: Source, known: Iterable[Entry], *, prove: bool, first: bool
-) -> tuple[Level | None, Source]:
-    """Return how deep the next artifact is proven (None: not at all), and the source as it is compared.
+    context: Context, maker: Maker, known: Iterable[Entry], *, prove: bool, first: bool
+) -> tuple[Level | None, Maker]:
+    """Return how deep the next artifact is proven (None: not at all), and what makes it, as it is compared.
 
     Args:
-        source: what is backed up.
+        maker: makes it.
         known: the artifacts that are there.
         prove: prove it if a proof is due, else read it once; False: neither.
         first: prove it, and digest every row.
     """
-    settings, digests = of(context.settings, source.name), _digests(source)
+    settings, digesting = of(context.settings, maker.name), maker.digesting(0)
     if first:
-        return Level.PROVEN, _digesting(source, ALL)
+        return Level.PROVEN, maker.digesting(ALL) or maker
     now, entries = _ALWAYS, tuple[Entry, ...]()
-    if prove and (settings.every or digests):
-        now, target = context.clock.now(), wiring.whose(context.settings, source.name)
-        entries = Catalog.of(known).about(target, source.name).of_source(source.name)
+    if prove and (settings.every or digesting):
+        now, target = context.clock.now(), source_of(context.settings, maker.name).whose()
+        entries = Catalog.of(known).about(target, maker.name).of_source(maker.name)
     due = prove and settings.due(entries, now)
     level = Level.PROVEN if due else Level.INTACT if prove else None
-    return level, _digesting(source, settings.digest_up_to(entries, now, proves=due))
+    return level, maker.digesting(settings.digest_up_to(entries, now, proves=due)) or maker
 
 
 def prove(
@@ -88,21 +88,3 @@ def prove(
 def _recorded(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup:
     """Record `lines` as evidence of the artifact."""
     return replace(made, unrecorded=keep(store.artifact(Entry(made.manifest)), lines) or made.unrecorded)
-
-
-def _digests(source: Source) -> bool:
-    """Return whether `source` is a database, which digests its rows, or a folder, whose files are read again."""
-    if source.name.kind is Kind.FOLDER:
-        from refnet.recovery.sources.files.files_source import FilesSource
-
-        return isinstance(source, FilesSource)
-    if source.name.kind is not Kind.DATABASE:
-        return False
-    from refnet.recovery.sources.database.database_source import DatabaseSource
-
-    return isinstance(source, DatabaseSource)
-
-
-def _digesting(source: Source, up_to: int) -> Source:
-    """Return `source`; it digests the rows of at most `up_to` bytes of tables, or so many bytes of files."""
-    return replace(source, digest_up_to=up_to) if _digests(source) else source  # type: ignore[type-var]

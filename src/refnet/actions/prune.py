@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from refnet import previous as previous_kept
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
@@ -19,6 +18,7 @@ from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Store
 from refnet.settings import Retention
+from refnet.sources import source_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def prune(
     much: permit that the artifacts of many days go at once, see `retention.too_much`.
     """
     settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
-    zone, listings = Schedule.of(settings).zone, previous_kept.previous_versions(settings)
+    zone = Schedule.of(settings).zone
     keep = timedelta(days=settings.retention_previous)
     known = {*wiring.known(settings)}
     for name in names:
@@ -80,7 +80,7 @@ def prune(
             wiring.retention(settings, name),
             context.clock.now(),
             zone,
-            listings,
+            source_of(settings, name).previous(),
             keep,
             much,
             context.restore_lock if settings.compose_service else None,
@@ -130,7 +130,7 @@ class Rules:
         unknown: list[RefnetError] = []
         for listed in self.previous_versions:
             try:
-                due += [one for one in listed(source) if one.due(self.now, self.keep_previous)]
+                due += [one for one in listed() if one.due(self.now, self.keep_previous)]
             except RefnetError as error:
                 unknown.append(error)
         entries, leftovers = ((), ()) if self.lock else self.store.entries_and_leftovers(source)

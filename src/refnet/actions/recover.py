@@ -34,6 +34,7 @@ from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import settings_copies
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
+from refnet.sources import source_of
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ class Recovery:
         target = Identity(named) if named else self._database(everything, moment)
         catalog = everything.choices(target, moment)
         for source in (one for one in everything.sources if one.kind is not Kind.DATABASE):
-            catalog = catalog.choices(wiring.whose(self._before, source), moment, source)
+            catalog = catalog.choices(source_of(self._before, source).whose(), moment, source)
         planned = recovery_plan.decide(
             catalog,
             self._interrupted(catalog.set_at()),

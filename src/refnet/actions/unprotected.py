@@ -23,6 +23,7 @@ from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
 from refnet.settings.stores import LOCAL
+from refnet.sources.folder import Folder
 
 _HINTS = {
     Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",
@@ -56,7 +57,7 @@ def uncovered(settings: Settings) -> Iterator[str]:
     if folder is None:
         return
     listed = entries.names(entries.parse_entries(settings.config_entries))
-    own = wiring.target(settings, SourceName.CONFIG).own
+    own = Folder(settings, SourceName.CONFIG).target().own
     on_purpose = matcher(settings.left_out_files) if settings.left_out_files else None
     with explained(folder), opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
         for name in names_in(root):

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from refnet import wiring
 from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
@@ -33,6 +32,7 @@ from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
+from refnet.sources.folder import Folder
 
 _OUTSIDE = "Or let the settings name copies outside of what is restored."
 
@@ -72,7 +72,7 @@ def restore(asked: options.Restore, given: Restore, place: options.Place) -> Non
     here, source = context(place, key=True), asked.source
     log_subject(here, source)
     if asked.to is None:
-        wiring.target(here.settings, source)  # raises where the settings name none
+        Folder(here.settings, source).target()  # raises where the settings name none
     origin = ALIASES.get(asked.named or "", asked.named)
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, origin)
     log_subject(here, source, chosen.name)

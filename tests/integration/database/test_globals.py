@@ -21,7 +21,7 @@ from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import Made, OpenArtifact, fault_of
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
-from refnet.recovery.sources.globals.globals_source import GlobalsSource
+from refnet.recovery.sources.globals.globals_maker import GlobalsMaker
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.verbs import restore_globals
 
@@ -59,7 +59,7 @@ def crowded(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Clus
 @pytest.fixture(scope="module")
 def artifact(crowded: Cluster) -> tuple[Made, bytes]:
     out = io.BytesIO()
-    source = GlobalsSource(MAIN, crowded.target, lambda *_, **__: crowded.binaries, passwords=True)
+    source = GlobalsMaker(MAIN, crowded.target, lambda *_, **__: crowded.binaries, passwords=True)
     return source.dump(out), out.getvalue()
 
 

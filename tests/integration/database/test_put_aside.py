@@ -12,8 +12,6 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from refnet import previous as previous_kept
-from refnet import wiring
 from refnet.actions import prune
 from refnet.actions.context import Context
 from refnet.actions.previous import previous
@@ -26,6 +24,7 @@ from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, load
+from refnet.sources.database import Database
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -70,17 +69,19 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    mine = previous_version(database, database.name, wiring.previous(settings, "database"))
-    other = previous_version(database, "somebody_elses", wiring.previous(settings, "database"))
+    mine = previous_version(database, database.name, Database(settings, SourceName.DATABASE).records)
+    other = previous_version(database, "somebody_elses", Database(settings, SourceName.DATABASE).records)
     dropped += [mine, other]
-    listing, *_ = previous_kept.previous_versions(settings)
-    (aside,) = listing(SourceName.DATABASE)
+    listing, *_ = Database(settings, SourceName.DATABASE).previous()
+    (aside,) = listing()
     assert (aside.what, aside.blocked) == (f"database {mine}", "")
     week = timedelta(days=7)
     assert not aside.due(NOW + timedelta(days=6), week)
     assert aside.due(NOW + timedelta(days=8), week)
     aside.remove()
-    assert [record.name for record in wiring.previous(settings, "database").read().records] == [other]
+    assert [record.name for record in Database(settings, SourceName.DATABASE).records.read().records] == [
+        other
+    ]
     assert {mine, other} & names_of(database) == {other}
 
 
@@ -89,8 +90,8 @@ def test_a_database_that_only_carries_the_comment_is_unknown_and_stays(
 ) -> None:
     forged = previous_version(database, database.name, None)
     dropped.append(forged)
-    listing, *_ = previous_kept.previous_versions(settings_for(database, tmp_path))
-    (aside,) = listing(SourceName.DATABASE)
+    listing, *_ = Database(settings_for(database, tmp_path), SourceName.DATABASE).previous()
+    (aside,) = listing()
     assert aside.blocked.startswith("unknown: ")
     with pytest.raises(RefnetError, match="is not dropped"):
         aside.remove()
@@ -101,12 +102,12 @@ def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_n
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    mine = previous_version(database, database.name, wiring.previous(settings, "database"))
+    mine = previous_version(database, database.name, Database(settings, SourceName.DATABASE).records)
     dropped.append(mine)
-    (before,) = previous_kept.previous_versions(settings)[0](SourceName.DATABASE)
+    (before,) = Database(settings, SourceName.DATABASE).previous()[0]()
     conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
     with psycopg.connect(conninfo, autocommit=True) as application:
-        (aside,) = previous_kept.previous_versions(settings)[0](SourceName.DATABASE)
+        (aside,) = Database(settings, SourceName.DATABASE).previous()[0]()
         assert aside.blocked == f"in use: 1 session of {application.info.user} (gunicorn)"
         with pytest.raises(RefnetError, match="in use: 1 session of"):
             before.remove()
@@ -123,7 +124,7 @@ def test_prune_says_what_stays_and_why_and_goes_on(
         LocalStore(tmp_path / "backups"),
         settings.retention_database,
         NOW + timedelta(days=30),
-        previous_versions=previous_kept.previous_versions(settings),
+        previous_versions=Database(settings, SourceName.DATABASE).previous(),
     ).prune(SourceName.DATABASE)
     assert [one.what for one in plan.blocked] == [f"database {dropped[0]}"]
     assert (plan.previous_versions, plan.unknown) == ((), ())
@@ -134,7 +135,7 @@ def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    records = wiring.previous(settings, "database")
+    records = Database(settings, SourceName.DATABASE).records
     mine, gone = (previous_version(database, database.name, records, seconds=one) for one in (1, 2))
     dropped += [mine, previous_version(database, database.name, None)]
     with database.connect() as session:
@@ -149,13 +150,13 @@ def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
     assert listed[f"database {mine}"]["of"].startswith(f"{database.name} on ")
     assert listed[f"database {mine}"]["removed_from"] > listed[f"database {mine}"]["since"]
     assert listed[f"database {dropped[1]}"]["removed_from"] is None
-    assert len(previous_kept.recorded_previous(settings, SourceName.DATABASE)) == 2
+    assert len(Database(settings, SourceName.DATABASE).recorded()) == 2
     next(one for one in found.versions if one.what.startswith("record")).remove()
-    assert len(previous_kept.recorded_previous(settings, SourceName.DATABASE)) == 1
+    assert len(Database(settings, SourceName.DATABASE).recorded()) == 1
 
 
 def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:
     settings = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
-    listing, *_ = previous_kept.previous_versions(settings)
-    assert list(listing(SourceName.DATABASE)) == []
+    listing, *_ = Database(settings, SourceName.DATABASE).previous()
+    assert list(listing()) == []
     assert not (tmp_path / "home").exists()

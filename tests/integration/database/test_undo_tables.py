@@ -12,8 +12,8 @@ from tests.integration.database.test_restore_commands import environment_of, ref
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName
-from refnet.replaced_tables import previous_tables
 from refnet.settings import load
+from refnet.sources.replaced_tables import previous_tables
 
 #: The options of a restore of one table.
 _TABLES = ("--table", "papers", "--mode", "replace", "--force")

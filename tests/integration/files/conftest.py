@@ -18,7 +18,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.recovery.sources.files.scope import EVERYTHING, Scope
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
@@ -56,7 +56,7 @@ class World:
         return target_of(self.source, self.folder, names, self.swaps, self.scope)
 
     def backup(self) -> OpenArtifact:
-        source = FilesSource(self.source, self.folder, self.wanted, self.swaps, scope=self.scope)
+        source = FilesMaker(self.source, self.folder, self.wanted, self.swaps, scope=self.scope)
         settings = Settings(home=self.root / "home", backup_dir=self.store.root)
         made = backup(Context(settings, Clock(now, zone=UTC)), source, self.store, Options(prove=False))
         return self.store.artifact(Entry(made.manifest))

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
-from refnet import previous as previous_kept
 from refnet.actions import diff, prune
 from refnet.actions.context import Context
 from refnet.actions.previous import previous
@@ -23,6 +22,7 @@ from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.previous_folders import discard
 from refnet.recovery.verbs import restore_files
 from refnet.settings import Retention, Settings
+from refnet.sources.folder import Folder
 
 
 def test_a_vault_that_is_a_mount_point_has_its_entries_exchanged(vault, mounted):
@@ -200,11 +200,11 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     )
     assert (kept.of, kept.blocked, unknown.what) == (str(vault.folder), "", f"folder {stray}")
     assert unknown.blocked.startswith("unknown: ")
-    assert len(previous_kept.recorded_previous(settings, vault.source)) == 1
+    assert len(Folder(settings, vault.source).recorded()) == 1
     shutil.rmtree(stray)
 
     def pruned(after: timedelta) -> list[str]:
-        listings = previous_kept.previous_versions(settings)
+        listings = Folder(settings, vault.source).previous()
         rules = prune.Rules(vault.store, Retention(days=30), now() + after, previous_versions=listings)
         done = rules.prune(vault.source)
         return [aside.what for aside in done.previous_versions]

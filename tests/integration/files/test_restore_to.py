@@ -12,7 +12,6 @@ import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 from tests.integration.files.test_killed import killed_at
 
-from refnet import previous as previous_kept
 from refnet.actions import check
 from refnet.actions.check_result import State
 from refnet.errors import RefnetError
@@ -23,6 +22,7 @@ from refnet.recovery.sources.files.previous_folders import half_made
 from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, target_of
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.settings import Settings
+from refnet.sources.folder import Folder
 
 
 def place(world: World, folder: Path) -> FolderTarget:
@@ -110,8 +110,9 @@ def test_what_a_killed_run_left_is_listed_and_pruned_at_once_but_not_while_a_run
     settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
 
     def left() -> list[Any]:
-        listings = previous_kept.previous_versions(settings)[1:]
-        return [one for listed in listings for one in listed(vault.source) if one.half_made]
+        return [
+            one for listed in Folder(settings, vault.source).previous() for one in listed() if one.half_made
+        ]
 
     for step in range(10, 60, 4):
         if killed_at(step, lambda: restore(vault, held, folder)) and left():
@@ -143,7 +144,7 @@ def test_a_merge_elsewhere_is_undone_there_and_pruned_with_the_others(vault: Wor
         vault.undo()
 
     settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
-    [left] = [one for listed in previous_kept.previous_versions(settings)[1:] for one in listed(vault.source)]
+    [left] = [one for listed in Folder(settings, vault.source).previous() for one in listed()]
     assert str(tmp_path) in left.what
     assert left.since > now() - timedelta(minutes=5)
     left.remove()

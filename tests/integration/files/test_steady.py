@@ -17,7 +17,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, opened
 from refnet.recovery.model.artifact import Compared, Level
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files import archive_writer, files_source, fingerprint, walk
+from refnet.recovery.sources.files import archive_writer, files_maker, fingerprint, walk
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.walk import Found
@@ -164,9 +164,9 @@ def test_a_reader_that_skips_something_fails_the_backup_after_a_second_try(
     vault: World, monkeypatch: pytest.MonkeyPatch, skips: Callable[[Found], bool]
 ) -> None:
     tries = []
-    real = files_source.dump
+    real = files_maker.dump
     monkeypatch.setattr(archive_writer, "walk", faulty(skips))
-    monkeypatch.setattr(files_source, "dump", lambda *given: (tries.append(1), real(*given))[1])
+    monkeypatch.setattr(files_maker, "dump", lambda *given: (tries.append(1), real(*given))[1])
 
     with pytest.raises(RefnetError, match=r"is not what the folder contains: .* is missing in it") as caught:
         vault.backup()
@@ -215,13 +215,13 @@ def test_a_walk_that_misses_a_change_does_not_take_over_the_last_artifact(
     vault: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fingerprint of a folder is made by the same reader as the archive."""
-    made = files_source.FilesSource
+    made = files_maker.FilesMaker
     last: list[OpenArtifact] = []
 
-    def source(*given: object, **named: object) -> files_source.FilesSource:
+    def source(*given: object, **named: object) -> files_maker.FilesMaker:
         return replace(made(*given, **named), last=lambda: last[-1] if last else None)
 
-    monkeypatch.setattr("tests.integration.files.conftest.FilesSource", source)
+    monkeypatch.setattr("tests.integration.files.conftest.FilesMaker", source)
     last.append(vault.backup())
     deadline = time.monotonic() + 10
     while not last[-1].manifest.details["settled"] and time.monotonic() < deadline:  # type: ignore[union-attr]
@@ -229,6 +229,6 @@ def test_a_walk_that_misses_a_change_does_not_take_over_the_last_artifact(
     with opened(vault.folder, OPEN_FOLDER) as root:
         before = fingerprint.fingerprint_of(root)
     (vault.folder / "papers" / "new.md").touch()
-    monkeypatch.setattr(files_source, "fingerprint_of", lambda *_: before)
+    monkeypatch.setattr(files_maker, "fingerprint_of", lambda *_: before)
 
     assert "papers/new.md" in listed(vault.backup()).by_path

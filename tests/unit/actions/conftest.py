@@ -43,6 +43,9 @@ class Lines:
     reaches: Level = Level.PROVEN
     refuses: RefnetError | None = None
 
+    def digesting(self, up_to: int) -> None:
+        return None
+
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         data = "\n".join(self.lines).encode()
         out.write(zlib.compress(data))

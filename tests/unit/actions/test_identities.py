@@ -25,6 +25,7 @@ from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
+from refnet.sources import source_of
 
 VAULT = SourceName.OBSIDIAN
 #: The folder says when it was read, by the clock of the system.
@@ -91,7 +92,7 @@ def test_each_artifact_has_the_identity_of_its_source_and_the_next_number(machin
 
     first, second = one.entry(one.backup("1")), one.entry(one.backup("2"))
 
-    assert first.whose == second.whose == wiring.whose(one.settings, VAULT)
+    assert first.whose == second.whose == source_of(one.settings, VAULT).whose()
     assert isinstance(first.whose, SourceId)
     assert [first.manifest.number, second.manifest.number] == [1, 2]
     assert first.manifest.format == 3
@@ -175,7 +176,7 @@ def test_a_new_home_that_restores_goes_on_as_the_source_of_the_artifact(machine)
     new.restore()
     made = new.entry(new.backup("4"))
 
-    assert made.whose == wiring.whose(lost.settings, VAULT)
+    assert made.whose == source_of(lost.settings, VAULT).whose()
     assert made.manifest.number == 4
 
 
@@ -190,9 +191,9 @@ def test_the_containers_beside_a_machine_that_recovered_go_on_as_the_same_source
     third.now = container.now
     third.backup("3")
 
-    whose = wiring.whose(lost.settings, VAULT)
-    assert wiring.whose(host.settings, VAULT) == wiring.whose(container.settings, VAULT) == whose
-    assert wiring.whose(third.settings, VAULT) != whose  # the recovery was handed over once
+    whose = source_of(lost.settings, VAULT).whose()
+    assert source_of(host.settings, VAULT).whose() == source_of(container.settings, VAULT).whose() == whose
+    assert source_of(third.settings, VAULT).whose() != whose  # the recovery was handed over once
 
 
 def test_a_new_home_that_backs_up_first_begins_a_source_of_its_own(machine):
@@ -201,7 +202,7 @@ def test_a_new_home_that_backs_up_first_begins_a_source_of_its_own(machine):
 
     made = new.entry(new.backup("2"))
 
-    assert made.whose != wiring.whose(lost.settings, VAULT)
+    assert made.whose != source_of(lost.settings, VAULT).whose()
     assert made.manifest.number == 1
     assert old in {entry.name for entry in wiring.store(new.settings).entries()}
 

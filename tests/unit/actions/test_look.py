@@ -27,7 +27,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import listing
-from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.settings import Settings
 
 DECOMPOSED = "memo/か\u3099く.md"
@@ -50,7 +50,7 @@ class Vault:
             path = self.folder / name.replace("__", "/")
             path.unlink(missing_ok=True) if text is None else path.write_text(text)
         self.now += timedelta(days=1)
-        source = FilesSource(SourceName.OBSIDIAN, self.folder, None, self.root / "swaps")
+        source = FilesMaker(SourceName.OBSIDIAN, self.folder, None, self.root / "swaps")
         made = backup(self.context, source, self.context.store, Options(prove=False))
         return made.manifest.name
 

@@ -119,10 +119,10 @@ def test_leftovers_go_and_those_of_another_source_stay() -> None:
 def test_what_a_restore_kept_goes_after_a_week_and_no_sooner(store: Store) -> None:
     removed: list[str] = []
 
-    def previous_versions(source: SourceName) -> list[PreviousVersion]:
+    def previous_versions() -> list[PreviousVersion]:
         return [
             PreviousVersion(
-                source, what, START - timedelta(days=days), lambda what=what: removed.append(what)
+                DATABASE, what, START - timedelta(days=days), lambda what=what: removed.append(what)
             )
             for what, days in (("the old database", 8), ("the database of yesterday", 1))
         ]
@@ -134,7 +134,7 @@ def test_what_a_restore_kept_goes_after_a_week_and_no_sooner(store: Store) -> No
 
 
 def test_what_cannot_be_asked_stops_nothing_else_and_is_told(store: Store) -> None:
-    def down(source: SourceName) -> list[PreviousVersion]:
+    def down() -> list[PreviousVersion]:
         raise RefnetError("the server is down", "Start it.")
 
     make(store, START - timedelta(days=30))

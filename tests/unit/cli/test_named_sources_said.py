@@ -17,6 +17,7 @@ from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.database import Database
 
 Ran = Callable[..., tuple[int, str, str]]
 
@@ -79,7 +80,7 @@ def test_the_plan_of_a_recovery_has_the_configured_sources_in_the_order_of_backu
 
 
 def test_the_plan_of_a_backup_of_one_table_names_it(refnet: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refnet.actions.backup._found", lambda *_: "shop on /nowhere")
+    monkeypatch.setattr(Database, "reached", lambda _: "shop on /nowhere")
 
     code, plan, _ = refnet("backup", "shop", "--table", "orders", "--plan")
 

@@ -75,7 +75,7 @@ class PreviousVersion:
 
 
 #: Lists the previous versions of a source; RefnetError if that fails (the server is down).
-Listing = Callable[[SourceName], Iterable[PreviousVersion]]
+Listing = Callable[[], Iterable[PreviousVersion]]
 
 
 def decide(

@@ -1,4 +1,4 @@
-"""The interface of a source."""
+"""The interface of what makes artifacts, and of artifacts."""
 
 import errno
 import itertools
@@ -297,11 +297,14 @@ def retried(make: Callable[[], _Result]) -> _Result:
     raise AssertionError
 
 
-class Source(Protocol):
-    """A protected source."""
+class Maker(Protocol):
+    """Makes artifacts of one source."""
 
     @property
     def name(self) -> SourceName: ...
+
+    def digesting(self, up_to: int) -> Self | None:
+        """Return what compares also the content of at most `up_to` bytes with the source; None: this kind cannot."""
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write one artifact to `out` (append only) and describe it; RefnetError for what a user can cause."""

@@ -16,7 +16,7 @@ from refnet.recovery.model.artifact import Level, Manifest
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.entries import ConfigEntry
-from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.recovery.sources.files.scope import EVERYTHING, Scope
 from refnet.recovery.sources.opening import open_artifact
 from refnet.recovery.sources.proof_run import ProofOptions
@@ -81,18 +81,18 @@ def vault(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Callable[..., FilesSource]:
+def source(tmp_path: Path) -> Callable[..., FilesMaker]:
     def build(
         folder: Path, *, entries: tuple[ConfigEntry, ...] | None = None, last: OpenArtifact | None = None
-    ) -> FilesSource:
+    ) -> FilesMaker:
         name = SourceName.OBSIDIAN if entries is None else SourceName.CONFIG
-        return FilesSource(name, folder, entries, jobs=2, last=lambda: last, now=lambda: NOW)
+        return FilesMaker(name, folder, entries, jobs=2, last=lambda: last, now=lambda: NOW)
 
     return build
 
 
 @pytest.fixture
-def dumped(source: Callable[..., FilesSource]) -> Dump:
+def dumped(source: Callable[..., FilesMaker]) -> Dump:
     """Dumps a folder; `last` is the artifact before it."""
 
     def dump(

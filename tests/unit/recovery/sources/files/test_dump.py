@@ -16,7 +16,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files import archive_writer as dump_module
 from refnet.recovery.sources.files.entries import parse_entries
-from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.recovery.sources.files.kept import unkept
 from refnet.recovery.sources.files.listing import FileKind, FileList
 from refnet.recovery.sources.files.scope import Scope
@@ -194,12 +194,12 @@ def test_errors_of_a_named_folder_name_its_settings(tmp_path):
     name = SourceName("wiki", Kind.FOLDER)
     entries, scope = parse_entries(("a.md",)), Scope({"a.md"}, ("a.md",))
     with pytest.raises(RefnetError) as gone:
-        FilesSource(name, tmp_path / "nowhere", None).dump(io.BytesIO())
+        FilesMaker(name, tmp_path / "nowhere", None).dump(io.BytesIO())
     assert "set folders.wiki.path to its path" in gone.value.hint
 
     (tmp_path / "a.md").write_text("a")
     with pytest.raises(RefnetError) as excluded:
-        FilesSource(name, tmp_path, entries, scope=scope).dump(io.BytesIO())
+        FilesMaker(name, tmp_path, entries, scope=scope).dump(io.BytesIO())
     assert "which folders.wiki.entries lists" in excluded.value.message
     assert (
         excluded.value.hint == "Remove it from folders.wiki.entries, or the rule from folders.wiki.exclude."

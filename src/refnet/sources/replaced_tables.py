@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 
@@ -42,8 +42,6 @@ def newest(settings: Settings, source: SourceName) -> Replaced | None:
 
 def previous_tables(settings: Settings, source: SourceName) -> Iterator[PreviousVersion]:
     """Yield what restores of tables replaced, for lists and for prune."""
-    if source.kind is not Kind.DATABASE:
-        return
     place = store(settings, source)
     for one in place.entries(source):
         remove = partial(_remove, place, one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -21,7 +21,7 @@ from refnet.recovery.sources.database.workers import Workers
 
 
 @dataclass(frozen=True)
-class DatabaseSource:
+class DatabaseMaker:
     """A database."""
 
     name: SourceName
@@ -34,6 +34,9 @@ class DatabaseSource:
     #: The server digests the rows of at most so many bytes of tables; else it only counts them.
     digest_up_to: int = 0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def digesting(self, up_to: int) -> Self:
+        return replace(self, digest_up_to=up_to)
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         target = self.target()

@@ -19,7 +19,7 @@ _LEVEL = 6
 
 
 @dataclass(frozen=True)
-class GlobalsSource:
+class GlobalsMaker:
     """The global objects of a server."""
 
     name: SourceName
@@ -28,6 +28,9 @@ class GlobalsSource:
     binaries: Callable[..., Binaries]
     #: Include the SCRAM verifiers of passwords.
     passwords: bool = False
+
+    def digesting(self, up_to: int) -> None:  # noqa: ARG002  # the interface's
+        return None
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         target = self.target()

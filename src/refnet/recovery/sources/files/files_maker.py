@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, forget_cached, identity
@@ -39,7 +39,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class FilesSource:
+class FilesMaker:
     """A folder, or some of its entries, as a source."""
 
     name: SourceName
@@ -58,6 +58,9 @@ class FilesSource:
     scope: Scope = EVERYTHING
     #: The most bytes of files that are read again after the archive was written, to compare their contents too.
     digest_up_to: int = 0
+
+    def digesting(self, up_to: int) -> Self:
+        return replace(self, digest_up_to=up_to)
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write the archive; write nothing if it equals `last`, which the details then name.

@@ -1,0 +1,51 @@
+"""The protected sources: what the settings name, each as an object of its kind."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+
+from refnet import wiring
+from refnet.errors import RefnetError
+from refnet.recovery.model.previous import HalfMade
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.settings import Settings
+from refnet.sources.base import Source
+
+__all__ = ["Source", "half_made", "recorded", "source_of"]
+
+
+def source_of(settings: Settings, name: SourceName) -> Source:
+    """Return the source `name` of the settings. Nothing is asked yet, and what they do not name is an error where it is used.
+
+    Each kind is imported here: PostgreSQL's driver takes longer to load than a vault to be read.
+    """
+    if name.kind is Kind.FOLDER:
+        from refnet.sources.folder import Folder
+
+        return Folder(settings, name)
+    if name.kind is Kind.GLOBALS:
+        from refnet.sources.roles import Roles
+
+        return Roles(settings, name)
+    from refnet.sources.database import Database
+
+    return Database(settings, name)
+
+
+def recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
+    """Return since when the recorded previous versions of each source are kept; None: that cannot be read."""
+    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(wiring.known(settings))
+    for name in found:
+        with suppress(RefnetError):  # the monitor warns that they cannot be read
+            found[name] = source_of(settings, name).recorded()
+    return found
+
+
+def half_made(settings: Settings) -> tuple[HalfMade, ...]:
+    """Return the recorded copies of all sources that restores load, or that killed ones left."""
+    found = list[HalfMade]()
+    for name in wiring.known(settings):
+        with suppress(RefnetError):  # `recorded` says which cannot be read
+            found += source_of(settings, name).half_made()
+    return tuple(found)
