@@ -16,7 +16,7 @@ from tests.integration.files.conftest import World
 
 from refnet.actions import diff
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.proof_run import ProofOptions
@@ -262,3 +262,18 @@ def test_an_archive_of_tar_without_its_folder_does_not_open_the_vault_to_a_group
 
     assert run("getfacl", "-np", rich.folder) == before
     assert os.getxattr(rich.folder, "user.vault") == b"mine"
+
+
+def test_a_hard_link_in_an_archive_of_tar_has_the_acl_and_the_attributes_of_its_file(rich: World) -> None:
+    notes, path = rich.folder / "papers", rich.root / "vault_20231201.tar.gz"
+    os.link(notes / "note 0.md", notes / "zz.md")
+    before = seen(rich.folder)
+    run("tar", "--numeric-owner", "--acls", "--xattrs", "-czf", path, "-C", rich.folder, ".")
+    options = ProofOptions(rich.root / "scratch", lambda *_: pytest.fail("asked for programs"), jobs=1)
+    proof = FilesArtifact(artifact_at(path, rich.source)).prove(Level.PROVEN, options)
+    assert [one.what for one in proof.findings if one.outcome is Outcome.FAILED] == []
+    shutil.rmtree(rich.folder)
+
+    rich.restore(artifact_at(path, rich.source))
+
+    assert seen(rich.folder) == before

@@ -141,7 +141,8 @@ class _Contents:
         elif member.same_as:
             first = self._shared(member)
             self._reserve(member.path, first.size)
-            member = member._replace(mode=first.mode)  # one file; with an ACL the header has its mask
+            # One file; with an ACL, the header of the link has its mask and no ACL.
+            member = member._replace(mode=first.mode, acl=first.acl, xattrs=first.xattrs)
             self._sink.file(member, ())
             return member._replace(size=first.size, sha256=first.sha256, at=first.at, same_as="")
         else:

@@ -40,7 +40,7 @@ def extract(
             else:
                 reader = source.reader(listed.at)
                 if has_attributes:
-                    member = member._replace(kept=_attributes(reader, listed))
+                    member = member._replace(kept=_attributes(reader, listed, exact=bool(files.members)))
                 else:
                     _check(reader, listed, exact=bool(files.members))
                 if listed.kind is FileKind.FOLDER:
@@ -64,10 +64,10 @@ def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
         raise _other(listed)
 
 
-def _attributes(reader: TarReader, listed: Listed) -> Attributes:
-    """Return the attributes of the member of `listed`, which comes next."""
+def _attributes(reader: TarReader, listed: Listed, *, exact: bool) -> Attributes:
+    """Return the attributes of the member of `listed`, which comes next; if not `exact`, it may be a hard link to that."""
     member = reader.next()
-    if member is None or member.path != listed.path or facts(member) != facts(listed):
+    if member is None or (exact and member.path != listed.path) or facts(member) != facts(listed):
         raise _other(listed)
     return member.kept
 

@@ -13,7 +13,14 @@ from refnet.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in,
 from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.sources.files.attributes import NONE, Attributes, inherit_nothing, set_acls, set_user
+from refnet.recovery.sources.files.attributes import (
+    NONE,
+    Attributes,
+    inherit_nothing,
+    read,
+    set_acls,
+    set_user,
+)
 from refnet.recovery.sources.files.contents import limits, read_archive
 from refnet.recovery.sources.files.kept import Aspect, Unheld
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
@@ -145,6 +152,8 @@ class FreshFolder:
         except FileExistsError:
             raise _merge(member.path) from None
         try:
+            if member.same_as:
+                member = member._replace(kept=self._shared(member))
             for block in self._copied(member.same_as) if member.same_as else content:
                 write_all(descriptor, block)
             if not set_user(descriptor, member.kept):
@@ -208,6 +217,14 @@ class FreshFolder:
             self.unheld.add(Aspect.TIME, member.path)
         if member.kind is not FileKind.LINK and status.st_mode & 0o7777 != member.mode:
             self.unheld.add(Aspect.MODE, member.path)
+
+    def _shared(self, member: Listed) -> Attributes:
+        """Return the attributes of the file that the hard link `member` is, as far as they could be set."""
+        for aspect in (Aspect.ACL, Aspect.XATTRS):
+            if (aspect, member.same_as) in self.unheld.paths:
+                self.unheld.add(aspect, member.path)
+        with opened(member.same_as, OPEN_FILE, self._root) as first:
+            return read(first)[0]
 
     def _copied(self, path: str) -> Iterator[bytes]:
         descriptor = os.open(path, OPEN_FILE, dir_fd=self._root)
