@@ -3,8 +3,8 @@
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
@@ -105,20 +105,14 @@ def _settle(root: int, scope: Scope, writer: "_Writer") -> list[str]:
         if changed:
             writer.fingerprint.settled = False
         for path in (*changed, *young):
-            with suppress(FileNotFoundError, NotADirectoryError), _at(root, path) as folder:
+            names = () if path == "." else path.split("/")
+            with suppress(FileNotFoundError, NotADirectoryError), descended(root, names) as folder:
                 part = scope if path == "." else scope.of(None, f"{path}/")
                 for found in walk(folder, part, LeftOut(), writer.states):
                     writer.add_again(found._replace(path=part.prefix + found.path))
         if not changed:
             return []
     return changed_folders(root, writer.states)[0]
-
-
-@contextmanager
-def _at(root: int, path: str) -> Iterator[int]:
-    """Open the folder `path` below the open `root`."""
-    with descended(root, () if path == "." else path.split("/")) as folder:
-        yield folder
 
 
 class _Writer:
