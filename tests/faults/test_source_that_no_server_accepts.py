@@ -143,6 +143,21 @@ def test_a_key_that_the_rows_break_is_never_left_out(refnet: Command, live: Live
     assert rows(live) == before
 
 
+@pytest.mark.parametrize("body", ["BEGIN RAISE 'no more'; END", "BEGIN RETURN 1 / (i - i); END"])
+def test_a_generated_column_whose_code_fails_now_is_no_damage(refnet: Command, live: Live, body: str) -> None:
+    head = "FUNCTION made(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+    live.run(
+        f"CREATE {head} 'BEGIN RETURN i; END';"
+        "CREATE TABLE computed (i int, j int GENERATED ALWAYS AS (made(i)) STORED);"
+        "INSERT INTO computed SELECT generate_series(1, 9);"
+        f"CREATE OR REPLACE {head} $${body}$$"
+    )
+    made = refnet("backup", "database")
+    assert made.code == 3, made.out + made.err
+    assert "DAMAGED" not in made.out
+    assert "public.computed" in made.out
+
+
 def test_a_foreign_key_that_cannot_be_not_valid_is_missing_and_printed(
     system_server: Cluster, tmp_path: Path, short_home: Path
 ) -> None:

@@ -47,6 +47,9 @@ from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
 
 _DATABASE = "proof"
 _REFERENCE = "reference"
+#: Errors of a generated column; those of checks are left out of a load.
+_OF_CODE = frozenset({"P0001", "22012"})
+_REPAIR = "A generated column fails for these rows: repair its function in the source, and back up again."
 #: Every index of a large database is read.
 _AMCHECK_SECONDS = 24 * 3600.0
 
@@ -161,12 +164,15 @@ class Prover:
     def _refused(self, error: RefnetError) -> Finding:
         """Return the finding of a load that failed: damage unless the scratch server, or this machine, is to blame."""
         found = stopped_by(LOADED, error)
-        if isinstance(error, ServerError) and error.entry:
-            found = replace(found, reason=f"{error.entry}: {error.message}")
-        lacks = not isinstance(error, ServerError) or error.lacks or not self._same_major
-        if found.whose is not Fault.ENVIRONMENT or lacks:
+        if not isinstance(error, ServerError):
             return found
-        if isinstance(error, ServerError) and error.cause is Cause.ROWS:
+        if error.entry:
+            found = replace(found, reason=f"{error.entry}: {error.message}")
+        if found.whose is not Fault.ENVIRONMENT or error.lacks or not self._same_major:
+            return found
+        if error.sqlstate in _OF_CODE:
+            return replace(found, reason=f"{error.message}. {_REPAIR}", fault=Fault.SOURCE)
+        if error.cause is Cause.ROWS:
             return replace(found, reason=f"{error.message}. {error.hint}", fault=Fault.SOURCE)
         return replace(found, outcome=Outcome.FAILED, fault=Fault.DAMAGE)
 
