@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 
 
@@ -38,10 +38,3 @@ class ActsOn:
     def to_json(self) -> dict[str, Any]:
         file = str(self.file) if self.file else None
         return {"acts_on": {"database": self.database, "server": self.server, "settings": file}}
-
-
-def protected(settings: Settings, source: SourceName) -> str:
-    """Return the database of the settings, with its server, or the folder of `source`; "": none."""
-    if source.kind is not Kind.FOLDER:
-        return ActsOn.of(settings, source).shown
-    return str(settings.of(source).path or "")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from refnet import wiring
-from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.actions.overview import overview_of
 from refnet.errors import RefnetError
 from refnet.recovery.model.checks import Check
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources import source_of
 from refnet.telemetry.overview import Overview
 
 
@@ -67,4 +67,4 @@ def _named(settings: Settings, body: str) -> Iterator[str]:
     for source in wiring.known(settings):
         with suppress(RefnetError):  # an invalid setting is reported elsewhere
             if any(line.startswith(f"{source} ") for line in body.splitlines()):
-                yield f"{source}: {protected(settings, source) or 'not configured'}"
+                yield f"{source}: {source_of(settings, source).what() or 'not configured'}"

@@ -6,15 +6,15 @@ from contextlib import suppress
 from functools import partial
 
 from refnet import wiring
-from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.actions.monitor import notify
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.source import Proof
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources import source_of
 from refnet.telemetry.logging import open_log
 from refnet.telemetry.redact import redactor, secrets_of
 from refnet.telemetry.watch import AtWork, Watch
@@ -40,7 +40,8 @@ def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[st
     """Return the database or the folder of `source`, and `artifact`, for the log; only what is known."""
     values = {"artifact": artifact}
     with suppress(RefnetError):  # an invalid setting, which the run itself reports
-        values["folder" if source.kind is Kind.FOLDER else "database"] = protected(settings, source)
+        protected = source_of(settings, source)
+        values[protected.noun] = protected.what()
     return {name: value for name, value in values.items() if value}
 
 

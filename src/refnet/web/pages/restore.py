@@ -12,8 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
-from refnet import wiring
-from refnet.actions.acting import protected
+from refnet import sources, wiring
 from refnet.actions.context import Context
 from refnet.actions.previous import Kept, previous
 from refnet.errors import Exit, RefnetError
@@ -80,7 +79,12 @@ async def choose(
     entries = await _entries(request, chosen)
     zone = settings.schedule_timezone
     days, older = days_of(entries, zone, day=day, before=before)
-    shown: dict[str, Any] = {"target": protected(settings, chosen), "days": days, "older": older, "day": day}
+    shown: dict[str, Any] = {
+        "target": sources.source_of(settings, chosen).what(),
+        "days": days,
+        "older": older,
+        "day": day,
+    }
     zone_name = datetime.now(UTC).astimezone(zone).tzname()
     return page(request, "restore_moment.html.j2", source=chosen, zone=zone_name, **shown)
 
@@ -88,8 +92,8 @@ async def choose(
 def _all(request: Request) -> dict[str, Any]:
     """Return the sources with what is live of each, and the last runs."""
     settings = settings_of(request)
-    sources = [(one, protected(settings, one)) for one in wiring.protected(settings)]
-    return {"sources": sources, "runs": [runs.shown(one) for one in _runs(children_of(request))[:LAST]]}
+    shown = [(one, sources.source_of(settings, one).what()) for one in wiring.protected(settings)]
+    return {"sources": shown, "runs": [runs.shown(one) for one in _runs(children_of(request))[:LAST]]}
 
 
 @router.get("/plan")
