@@ -142,6 +142,34 @@ def test_a_packed_dump_that_is_damaged_or_cut_short_is_named_and_leaves_no_file(
     assert not [one for one in refnet.home.iterdir() if "adopt" in one.name]
 
 
+@pytest.mark.parametrize(
+    ("sql", "code", "says"),
+    [
+        (b'CREATE TABLE public."t\xe9" (i int);', 0, "restored"),
+        (
+            b"CREATE TABLE public.t (i int); UPDATE pg_class SET relfilenode = 999999 WHERE relname = 't';",
+            3,
+            "could not open file",
+        ),
+    ],
+)
+def test_names_of_no_encoding_and_tables_that_cannot_be_read_end_no_proof_with_a_traceback(
+    refnet: Command, tmp_path: Path, sql: bytes, code: int, says: str
+) -> None:
+    path = tmp_path / "odd_20260101.sql"
+    lines = (
+        b"--\n-- PostgreSQL database dump\n--\n",
+        b"SET client_encoding = 'SQL_ASCII';",
+        sql,
+        b"--\n-- PostgreSQL database dump complete\n--\n",
+    )
+    path.write_bytes(b"\n".join(lines))
+    assert refnet("adopt", path, "--source", "shop").code == 0
+    verified = refnet("verify", *refnet.names())
+    assert verified.code == code, verified.out + verified.err
+    assert says in verified.out
+
+
 @pytest.mark.parametrize("form", ["p", "d"])
 def test_an_old_dump_is_restored_as_the_source_that_is_named(
     shop: Target, wheel: Binaries, refnet: Command, tmp_path: Path, form: str
