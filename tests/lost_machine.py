@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.remote_store import Machine
 
-from refnet.actions.context import Context
 from refnet.actions.fetch import Fetched, Found, Request, bring, find
+from refnet.context import Context
 from refnet.settings import Settings
 
 _NEWEST = Request()

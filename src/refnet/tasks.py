@@ -23,13 +23,13 @@ from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.choose import select
 from refnet.actions.cluster_databases import find_databases
-from refnet.actions.context import Context, read_settings
 from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune_store import prune_stores
 from refnet.broker import address, embedded, transport
 from refnet.broker.events import WorkerEvents
+from refnet.context import Context, read_settings
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.network import known

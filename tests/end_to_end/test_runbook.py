@@ -31,8 +31,8 @@ from tests.end_to_end.provocations import (
 )
 from tests.row_proxy import RowFault, row_proxy
 
-from refnet.actions.context import own_home
 from refnet.cli import metrics
+from refnet.context import own_home
 from refnet.postgres.cluster import Cluster
 from refnet.settings import Settings
 

@@ -14,8 +14,8 @@ from tests import oracle
 from tests.command import Command
 from tests.faults.conftest import Live
 
-from refnet.actions.context import Context
 from refnet.actions.verify import attempt
+from refnet.context import Context
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome

@@ -15,7 +15,7 @@ from tests.command import Command
 from refnet import settings
 from refnet.actions import seal
 from refnet.actions.backup import Options, backup
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.source_name import Kind, SourceName

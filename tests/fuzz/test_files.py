@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
-from refnet.actions.context import Context
 from refnet.actions.history import log
+from refnet.context import Context
 from refnet.recovery.model.glob import Glob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName

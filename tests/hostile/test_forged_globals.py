@@ -13,7 +13,6 @@ import pytest
 from benchmarks.throwaway import throwaway
 
 from refnet.actions import live
-from refnet.actions.globals_restore import GlobalsRestore
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
@@ -21,6 +20,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
 from refnet.recovery.verbs import restore_globals
+from refnet.sources.roles_restore import GlobalsRestore
 
 MAIN = SourceName("main-globals", Kind.GLOBALS)
 
@@ -86,7 +86,7 @@ def test_a_recovery_creates_no_role_with_powers_unless_told(
     class Here(live.Live):
         context: Any = type("", (), {"store": type("", (), {"artifact": lambda one: one})})
 
-    monkeypatch.setattr(live.globals_restore, "restore_of", of)
+    monkeypatch.setattr(live.roles_restore, "restore_of", of)
     recovery, entry = Here(setup=None), type("", (), {"name": "main-globals_1.sql.gz"})  # type: ignore[arg-type]
     with pytest.raises(RefnetError, match="boss powers: SUPERUSER"):
         recovery.restore(MAIN, entry, lambda: None)  # type: ignore[arg-type]

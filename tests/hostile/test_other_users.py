@@ -83,7 +83,7 @@ def test_a_home_that_every_user_can_write_in_is_refused(refnet, arguments):
 
 @only_root
 def test_a_home_of_roots_is_refused_to_a_user(open_place, as_nobody):
-    from refnet.actions.context import own_home
+    from refnet.context import own_home
     from refnet.settings import Settings
 
     home = open_place / "home of root"

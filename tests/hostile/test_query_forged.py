@@ -9,8 +9,8 @@ import pytest
 from tests.hostile import forge
 from tests.hostile.forge import Change
 
-from refnet.actions.context import Context
 from refnet.actions.query import Asked, query
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.settings import Settings
 

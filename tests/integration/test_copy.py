@@ -14,7 +14,7 @@ from tests.integration.at_terminal import on_a_terminal
 
 from refnet import settings
 from refnet.actions.backup import Options, backup
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.clock import Clock, utc_now

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from refnet.actions.choose import choose_listed
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source import Proof

@@ -16,8 +16,8 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions import seal
-from refnet.actions.context import Context
 from refnet.actions.verify import keep, verify
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, utc

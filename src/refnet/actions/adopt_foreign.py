@@ -20,7 +20,7 @@ from refnet import wiring
 from refnet.actions.acting import ActsOn
 from refnet.actions.adopt import FOREIGN, Adopted, checked
 from refnet.actions.cluster_databases import with_member
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import NotRegularError, explained, make_folder
 from refnet.recovery.model.artifact import utc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
-from refnet.actions import hooks, proving, unprotected
+from refnet.actions import proving, unprotected
 from refnet.actions.backup_result import Backup
-from refnet.actions.context import Context
-from refnet.actions.hooks import Action
-from refnet.actions.identify import identified
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
@@ -25,7 +23,9 @@ from refnet.recovery.model.source import Maker, Turn, at_once, retried
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import ENCRYPTED
-from refnet.sources import source_of
+from refnet.sources import hooks, replaced_tables, source_of
+from refnet.sources.hooks import Action
+from refnet.sources.identify import identified
 
 if TYPE_CHECKING:
     from refnet.telemetry.watch import AtWork
@@ -224,6 +224,13 @@ def make(context: Context, maker: Maker, store: LocalStore, options: Options) ->
         from refnet.actions.seal import sealed
 
         return sealed(context, maker.name, made)
+
+
+def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> None:
+    """Save `tables` of the live database, `schema.table` each, before a restore changes their rows; see `replaced_tables`."""
+    place = replaced_tables.store(context.settings, source)
+    how = Options(prove=False, tables=tuple(tables), details={replaced_tables.DETAIL: list(tables)})
+    make(context, source_of(context.settings, source).maker(tables=how.tables), place, how)
 
 
 def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:

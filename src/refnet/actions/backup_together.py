@@ -22,7 +22,7 @@ from typing import Any
 
 from refnet.actions.backup import Options, backup
 from refnet.actions.backup_result import Backup
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.signals import interruptible

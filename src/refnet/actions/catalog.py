@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
 from refnet.actions.choose import choose_to_read
-from refnet.actions.context import Context
 from refnet.actions.marking import check_tag
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, utc
 from refnet.recovery.model.catalog import Catalog

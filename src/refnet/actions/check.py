@@ -15,19 +15,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from refnet import servers, wiring
-from refnet.actions import hooks, unprotected
+from refnet.actions import unprotected
 from refnet.actions.acting import ActsOn
 from refnet.actions.check_database import OF_MACHINE, database
 from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
 from refnet.actions.cluster_databases import find_databases
-from refnet.actions.context import Context, examine_settings, own_home
 from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
 from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
+from refnet.context import Context, examine_settings, own_home
 from refnet.errors import RefnetError
 from refnet.files import check_closed
 from refnet.locks import is_locked
@@ -43,6 +43,7 @@ from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
 from refnet.settings import Settings
 from refnet.settings.store_url import StoreKind
+from refnet.sources import hooks
 
 _STATES = {
     Status.OK: State.OK,

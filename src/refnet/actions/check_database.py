@@ -12,9 +12,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from refnet import servers, wiring
-from refnet.actions import database_restore
 from refnet.actions.check_result import Line, State, error_line, ok, warning
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres import embedded, extensions
 from refnet.postgres.account import account
@@ -31,6 +30,7 @@ from refnet.recovery.sources.database.restore.server_facts import facts
 from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+from refnet.sources import database_restore
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.
 CONNECT_SECONDS, _STATEMENT = 10, "20000"

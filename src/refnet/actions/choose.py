@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import servers, wiring
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.files import explained
 from refnet.recovery.model import formatting

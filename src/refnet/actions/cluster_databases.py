@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import psycopg
 
-from refnet.actions.context import Context
 from refnet.cluster_sources import member, url_of, with_clusters
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.cluster import MOST, Seen, member_name

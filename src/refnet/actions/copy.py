@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet import trust, wiring
 from refnet.actions.choose import named_source
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.artifact import Entry

@@ -10,8 +10,8 @@ from typing import Any
 from refnet import servers
 from refnet.actions import unprotected
 from refnet.actions.choose import choose_to_read
-from refnet.actions.context import Context
 from refnet.actions.look import archive_errors
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome

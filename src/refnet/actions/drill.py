@@ -17,11 +17,11 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import Selected
-from refnet.actions.context import Context
 from refnet.actions.drill_page import page
 from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc

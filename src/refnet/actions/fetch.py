@@ -13,7 +13,7 @@ from typing import Any
 
 from refnet import servers, wiring
 from refnet.actions.choose import nothing, of_others
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model import formatting

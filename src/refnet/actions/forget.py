@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from refnet.actions.choose import choose_listed
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import retention
 from refnet.recovery.model.artifact import Entry

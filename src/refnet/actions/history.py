@@ -12,8 +12,8 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import named_source
-from refnet.actions.context import Context
 from refnet.actions.look import archive_errors
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog

@@ -18,9 +18,9 @@ from refnet.actions.check import backup_folder
 from refnet.actions.check_database import database
 from refnet.actions.check_files import files
 from refnet.actions.check_result import Line, State, bounded, writable
-from refnet.actions.context import own_home
 from refnet.compose import compose_file
 from refnet.compose_guess import guess
+from refnet.context import own_home
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded

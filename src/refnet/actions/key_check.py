@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.actions.context import Context
 from refnet.actions.keys import KeyState, history_file, states
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.remote import MANIFEST_OBJECT_BYTES

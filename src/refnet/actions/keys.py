@@ -15,8 +15,8 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.check_result import Line, error_line, ok, warning
-from refnet.actions.context import Context
 from refnet.actions.recovery_page import RecoveryPage, url
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import NEW_FILE, explain, explained, write_all
 from refnet.recovery.model.artifact import utc

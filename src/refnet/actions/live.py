@@ -13,12 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from refnet import servers, wiring
-from refnet.actions import database_restore, files_restore, globals_restore, hooks
-from refnet.actions.context import Context
-from refnet.actions.database_restore import DatabaseRestore
-from refnet.actions.hooks import Action
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.files import read_regular
 from refnet.recovery.model.artifact import Entry, Outcome
@@ -34,6 +31,9 @@ from refnet.recovery.services.local import LocalServices
 from refnet.recovery.services.program import working_program
 from refnet.recovery.sources.database.restore.left_out import LEFT_OUT
 from refnet.recovery.verbs.restore_database import Options
+from refnet.sources import database_restore, folder_restore, hooks, roles_restore
+from refnet.sources.database_restore import DatabaseRestore
+from refnet.sources.hooks import Action
 
 #: The time limit of one health request, and the pause between two looks, in seconds.
 _HEALTH_SECONDS, _PAUSE = 10, 0.5
@@ -185,33 +185,33 @@ def _restore_database(live: Live, source: SourceName, chosen: OpenArtifact) -> l
 
 
 def _live_folder(live: Live, source: SourceName) -> str:
-    return files_restore.replaced(live.context, source) if live.setup.folder(source) else ""
+    return folder_restore.replaced(live.context, source) if live.setup.folder(source) else ""
 
 
 def _restore_folder(live: Live, source: SourceName, chosen: OpenArtifact) -> list[str]:
     live.setup.folder(source)  # raises where nothing may go there
-    planned = files_restore.plan(live.context, chosen, files_restore.Asked(named=True))
+    planned = folder_restore.plan(live.context, chosen, folder_restore.Asked(named=True))
     # the stage has asked for them, see Setup.commands
-    permitted = files_restore.restored_commands(live.context, planned)
-    done = files_restore.restore(live.context, chosen, planned, permitted)
+    permitted = folder_restore.restored_commands(live.context, planned)
+    done = folder_restore.restore(live.context, chosen, planned, permitted)
     return [f"{done.plan.target.folder} is restored from {chosen.name}"]
 
 
 def _restore_roles(live: Live, _source: SourceName, chosen: OpenArtifact) -> list[str]:
-    roles = globals_restore.restore_of(live.context, chosen, role_powers=live.role_powers)
+    roles = roles_restore.restore_of(live.context, chosen, role_powers=live.role_powers)
     created = plural(len(roles.run().plan.create), "role")
     return [f"{created} of {chosen.name} created on {roles.target.address}"]
 
 
 def _roles_problems(live: Live, _source: SourceName, chosen: OpenArtifact) -> Sequence[RefnetError]:
-    return globals_restore.restore_of(live.context, chosen, role_powers=live.role_powers).plan().problems
+    return roles_restore.restore_of(live.context, chosen, role_powers=live.role_powers).plan().problems
 
 
 _PROBLEMS = {Kind.DATABASE: _database_problems, Kind.GLOBALS: _roles_problems}
 _OF_KIND = {
     Kind.DATABASE: _Acts(_live_database, _restore_database, database_restore.compare),
-    Kind.FOLDER: _Acts(_live_folder, _restore_folder, files_restore.compare),
-    Kind.GLOBALS: _Acts(lambda _live, _source: "", _restore_roles, globals_restore.compare),
+    Kind.FOLDER: _Acts(_live_folder, _restore_folder, folder_restore.compare),
+    Kind.GLOBALS: _Acts(lambda _live, _source: "", _restore_roles, roles_restore.compare),
 }
 
 

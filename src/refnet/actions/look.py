@@ -11,7 +11,7 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any, BinaryIO, cast
 
 from refnet.actions.choose import choose_to_read
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import plural, size

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from refnet import wiring
-from refnet.actions.context import Context
 from refnet.actions.overview import overview_of
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.checks import Check
 from refnet.recovery.model.source_name import SourceName

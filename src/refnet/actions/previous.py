@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.retention import PreviousVersion

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from refnet.actions.accept import carried
 from refnet.actions.backup_result import Backup
-from refnet.actions.context import Context
 from refnet.actions.verify import attempt, evidence_of, keep
+from refnet.context import Context
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.proving import ALL, Proving

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet import wiring
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model import retention
 from refnet.recovery.model.retention import Decision, Listing, PreviousVersion

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from refnet import wiring
-from refnet.actions.context import Context
 from refnet.actions.store_check import can_prune
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.model.artifact import Entry

@@ -10,8 +10,8 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import choose_to_read
-from refnet.actions.context import Context
 from refnet.actions.look import without
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.walls import advice
 from refnet.recovery.model.artifact import utc

@@ -15,10 +15,10 @@ from refnet import servers, wiring
 from refnet.actions import recovery_settings
 from refnet.actions.acting import ActsOn
 from refnet.actions.choose import nothing, of_others
-from refnet.actions.context import own_home
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
+from refnet.context import own_home
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
-from refnet.actions import hooks
-from refnet.actions.restored_code import is_in, runs
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
@@ -39,24 +37,11 @@ from refnet.settings import (
     keys,
     load,
     read_file,
-    user_path,
 )
+from refnet.sources import hooks
+from refnet.sources.elsewhere import is_of_programs, is_of_system
+from refnet.sources.restored_code import is_in, runs
 
-#: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.
-_SYSTEM = [
-    "/bin",
-    "/boot",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/proc",
-    "/run/systemd",
-    "/sbin",
-    "/sys",
-    "/usr",
-]
-_TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
 #: The settings that name a folder of programs → their fields.
 _BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}
 
@@ -372,7 +357,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
     """Return `folder`; RefnetError where nothing may be restored there."""
     places = (Path(os.path.normpath(folder)), _real(folder))
-    if any(map(is_of_system, places)) or (said_by_backup and any(map(_is_programs, places))):
+    if any(map(is_of_system, places)) or (said_by_backup and any(map(is_of_programs, places))):
         variable = "REFNET_CONFIG_DIR" if source == SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(
             f"{source} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",
@@ -380,14 +365,3 @@ def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
             Exit.USAGE,
         )
     return folder
-
-
-def is_of_system(place: Path) -> bool:
-    """Return whether `place` is a folder of the system, or the user's home, which nothing is restored over."""
-    return str(place) in _TOPS or place == user_path("~")
-
-
-def _is_programs(place: Path) -> bool:
-    """Return whether programs run the files in `place`: a folder of the system, or a hidden one of a user."""
-    hidden = str(place).replace("/.local/share/", "/")
-    return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)

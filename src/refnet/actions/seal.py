@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from refnet import wiring
 from refnet.actions.backup_result import Backup
-from refnet.actions.context import Context
 from refnet.actions.copy import Copied, Wanted, copy
 from refnet.actions.verify import check_written
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.store_check import Answer, StoreCheck, Tried
 from refnet.recovery.stores.check_record import last_checks, record_check

@@ -6,8 +6,8 @@ from contextlib import suppress
 from functools import partial
 
 from refnet import wiring
-from refnet.actions.context import Context
 from refnet.actions.monitor import notify
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.run import Reason, RunKind

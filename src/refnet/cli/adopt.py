@@ -11,10 +11,10 @@ from refnet.actions import adopt as action
 from refnet.actions import adopt_foreign
 from refnet.actions.adopt import Adopted, Adoption
 from refnet.actions.adopt_foreign import ForeignAdoption
-from refnet.actions.context import Context
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.source_name import SourceName

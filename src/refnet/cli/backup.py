@@ -19,10 +19,10 @@ from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
-from refnet.actions.context import Context
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, note, print_json, wants_step_lines, with_progress
 from refnet.cli.output import output, say
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome

@@ -11,7 +11,7 @@ import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from refnet import wiring
-from refnet.actions.context import Context, read_settings
+from refnet.context import Context, read_settings
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
 from refnet.actions.acting import ActsOn
-from refnet.actions.context import Context, read_settings
 from refnet.cli.output import StepLines, output, steps
+from refnet.context import Context, read_settings
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.source import Progress, silent

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from refnet.actions import fetch as action
-from refnet.actions.context import Context
 from refnet.actions.fetch import Fetched, Found, Request
 from refnet.cli import options, render
 from refnet.cli.command import spread
@@ -25,6 +24,7 @@ from refnet.cli.context import (
 )
 from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained
 from refnet.postgres.account import make_enterable

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from refnet.actions import forget as action
-from refnet.actions.context import Context
 from refnet.actions.forget import Forgetting
 from refnet.cli import options
 from refnet.cli.completion import artifacts
 from refnet.cli.context import confirm, context, ends_at_plan, print_json
 from refnet.cli.output import say
+from refnet.context import Context
 from refnet.recovery.model import formatting
 
 

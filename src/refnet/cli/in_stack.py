@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from refnet.actions.context import examine_settings
 from refnet.compose import compose_file
+from refnet.context import examine_settings
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain
 from refnet.settings import Settings

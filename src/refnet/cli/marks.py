@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from refnet.actions import marking
-from refnet.actions.context import Context
 from refnet.actions.marking import Marking
 from refnet.cli import options
 from refnet.cli.context import context, print_json
 from refnet.cli.output import say
+from refnet.context import Context
 
 
 def pin(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.context import Context
 from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
 from refnet.cli import options, render
 from refnet.cli.context import at_terminal, complain, context, print_json, says_yes
 from refnet.cli.output import output
 from refnet.cli.prune_stores import print_stores
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.retention import Decision, too_much

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.context import Context
 from refnet.actions.recover import Planned, Recovery, Request
 from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
@@ -31,6 +30,7 @@ from refnet.cli.context import (
     warn,
 )
 from refnet.cli.output import say
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.recovery_plan import SAYS, Stage

@@ -7,16 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from refnet.actions import database_restore as action
 from refnet.actions.acting import ActsOn
 from refnet.actions.choose import choose_to_restore, read_from
 from refnet.actions.cluster_databases import with_member
-from refnet.actions.context import Context
 from refnet.cli import options, render, restore_table
 from refnet.cli.command import DATABASES
 from refnet.cli.completion import choice
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.cli.output import say
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
@@ -30,6 +29,7 @@ from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.verbs.restore_database import Options, Restored
 from refnet.recovery.verbs.undo_database import UndoPlan
+from refnet.sources import database_restore as action
 
 
 @dataclass(frozen=True)

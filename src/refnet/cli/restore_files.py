@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
 from refnet.cli.command import FOLDERS
@@ -32,6 +31,7 @@ from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
+from refnet.sources import folder_restore as action
 from refnet.sources.folder import Folder
 
 _OUTSIDE = "Or let the settings name copies outside of what is restored."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from refnet.actions.choose import choose_to_restore
-from refnet.actions.globals_restore import restore_of
 from refnet.cli import options, render
 from refnet.cli.context import context, ends_at_plan, log_subject, print_json
 from refnet.cli.output import say
@@ -13,6 +12,7 @@ from refnet.errors import Exit, worst
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.formatting import plain, plural
 from refnet.recovery.model.globals_plan import GlobalsPlan
+from refnet.sources.roles_restore import restore_of
 
 
 def restore(asked: options.Restore, place: options.Place, *, role_powers: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.database_restore import DatabaseRestore
+from refnet.actions.backup import keep_tables
 from refnet.cli import render
 from refnet.cli.context import confirm, print_json, with_progress
 from refnet.cli.output import output, say
@@ -16,6 +16,7 @@ from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.table_plan import Creation, Mode, TablePlan, TableSelection, TablesRestored
+from refnet.sources.database_restore import DatabaseRestore
 
 
 def restore(
@@ -41,7 +42,7 @@ def restore(
                 confirm(f"Change or delete rows of {', '.join(changed)} in {target.display}?", force=force)
             began = clock()
             if existing := [one.table for one in planned.plans if not one.creation and not one.nothing]:
-                work.keep_tables(existing)
+                keep_tables(work.context, work.source, existing)
             with work.around():
                 notes = staged.apply()
             seconds = {**planned.seconds, "apply": clock() - began}

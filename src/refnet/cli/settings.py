@@ -7,9 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from refnet.actions.context import examine_settings
 from refnet.cli import options
 from refnet.cli.context import complain, print_json, warn
+from refnet.context import examine_settings
 from refnet.errors import Exit
 from refnet.recovery.model.formatting import plain
 from refnet.settings import Examined

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.retention import PreviousVersion
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
@@ -22,7 +22,7 @@ DETAIL = "replaced"
 class Replaced:
     """The tables that one restore changed, as they were before it."""
 
-    path: Path
+    artifact: OpenArtifact
     tables: tuple[str, ...]
     at: datetime
 
@@ -37,7 +37,7 @@ def newest(settings: Settings, source: SourceName) -> Replaced | None:
     place = store(settings, source)
     found = [one for one in place.entries(source) if _tables(one) and not one.damaged]
     last = max(found, key=lambda one: one.created, default=None)
-    return Replaced(place.path(last), _tables(last), last.created) if last else None
+    return Replaced(place.artifact(last), _tables(last), last.created) if last else None
 
 
 def previous_tables(settings: Settings, source: SourceName) -> Iterator[PreviousVersion]:

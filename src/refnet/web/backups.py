@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from refnet import servers
 from refnet.actions.catalog import listing
-from refnet.actions.context import Context
 from refnet.actions.facts import facts_of
+from refnet.context import Context
 from refnet.extras import needed
 from refnet.recovery.model.clock import utc_now
 from refnet.settings import Settings

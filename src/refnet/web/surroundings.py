@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from refnet import wiring
-from refnet.actions.context import examine_settings
+from refnet.context import examine_settings
 from refnet.scheduling.status import status
 from refnet.settings import Examined, Settings, keys
 from refnet.settings.problem import Problem

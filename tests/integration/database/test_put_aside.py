@@ -13,8 +13,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from refnet.actions import prune
-from refnet.actions.context import Context
 from refnet.actions.previous import previous
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, MarkState, Record

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from tests.command import Command, url_of
 
-from refnet.actions.context import Context
 from refnet.actions.query import Answer
 from refnet.actions.query import Asked as Asking
 from refnet.actions.query import query as run
 from refnet.cli.query import _print_csv, _print_table
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster

@@ -11,7 +11,7 @@ import pytest
 
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact

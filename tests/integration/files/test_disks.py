@@ -14,8 +14,8 @@ import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet.actions import diff, prune
-from refnet.actions.context import Context
 from refnet.actions.previous import previous
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import rename, swapping

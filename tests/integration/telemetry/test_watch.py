@@ -14,9 +14,9 @@ from tests.unit.telemetry.conftest import World
 from refnet import settings
 from refnet.actions import monitor
 from refnet.actions.choose import Selected, choose
-from refnet.actions.context import Context
 from refnet.actions.drill import prove
 from refnet.actions.watching import open_watch
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Ended, Reason, RunKind

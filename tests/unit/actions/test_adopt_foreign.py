@@ -13,7 +13,7 @@ import pytest
 from tests.documents import ROOT
 
 from refnet.actions.adopt_foreign import adopt, plan
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings

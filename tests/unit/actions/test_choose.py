@@ -18,8 +18,8 @@ from refnet.actions import choose as choosing
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import absence, choose, choose_one, of_others, select
-from refnet.actions.context import Context
 from refnet.actions.verify import keep
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import parse_time

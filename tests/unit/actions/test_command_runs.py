@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.command_runs import MOST_LINES, run
+from refnet.sources.command_runs import MOST_LINES, run
 
 
 def ran(*words: str, seconds: float = 20.0, env: dict[str, str] | None = None) -> tuple[str, list[str]]:

@@ -8,14 +8,14 @@ import pytest
 
 from refnet import servers
 from refnet.actions.choose import choose_one
-from refnet.actions.context import Context
-from refnet.actions.database_restore import restore_of
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.settings import Settings
+from refnet.sources.database_restore import restore_of
 
 
 def test_a_file_that_is_not_a_dump_starts_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

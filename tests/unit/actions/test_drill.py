@@ -18,9 +18,9 @@ from refnet import wiring
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
-from refnet.actions.context import Context
 from refnet.actions.drill import NAMESPACE, Drill, prove, report, signed, write_report
 from refnet.actions.drill_page import page
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock

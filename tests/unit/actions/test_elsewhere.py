@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.elsewhere import database_at, folder_at
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources.elsewhere import database_at, folder_at
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from refnet.actions import files_restore
 from refnet.actions.backup import Options, backup, plan
 from refnet.actions.check import check_hooks
 from refnet.actions.choose import choose_one
-from refnet.actions.context import Context
-from refnet.actions.hooks import Action, listed
 from refnet.actions.recovery_settings import Setup
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load
+from refnet.sources import folder_restore
+from refnet.sources.hooks import Action, listed
 
 VAULT = SourceName.OBSIDIAN
 NO_PROOF = Options(prove=False)
@@ -160,15 +160,15 @@ def test_a_restore_runs_its_own_hooks_and_one_without_changes_runs_none(
     made = backup(here, VAULT, NO_PROOF)
     assert made is not None
     chosen = choose_one(here.store, made.manifest.name)
-    files_restore.restore(here, chosen, files_restore.plan(here, chosen))
+    folder_restore.restore(here, chosen, folder_restore.plan(here, chosen))
     assert told() == []
 
     (tmp_path / "vault" / "a.md").write_text("other")
-    planned = files_restore.plan(here, chosen)
+    planned = folder_restore.plan(here, chosen)
     assert [note for note in planned.notes if note.startswith("hook ")] == [
         f"hook {moment}: {tmp_path / 'tell'}" for moment in ("before_restore", "after_restore", "on_error")
     ]
-    files_restore.restore(here, chosen, planned)
+    folder_restore.restore(here, chosen, planned)
     assert hooks_of(told) == [("before_restore", ""), ("after_restore", "done")]
     assert {one["REFNET_ARTIFACT"] for one in told()} == {chosen.name}
 
@@ -180,7 +180,7 @@ def test_a_failed_hook_before_a_restore_leaves_what_is_live(context: Make, tmp_p
     chosen = choose_one(here.store, made.manifest.name)
     (tmp_path / "vault" / "a.md").write_text("other")
 
-    error = refused(lambda: files_restore.restore(here, chosen, files_restore.plan(here, chosen)))
+    error = refused(lambda: folder_restore.restore(here, chosen, folder_restore.plan(here, chosen)))
     assert error.hint.startswith("Nothing was restored.")
     assert (tmp_path / "vault" / "a.md").read_text() == "other"
 

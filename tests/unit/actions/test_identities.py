@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from refnet import wiring
-from refnet.actions import files_restore
 from refnet.actions.backup import Options, backup
 from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
-from refnet.actions.context import Context
 from refnet.actions.overview import overview_of
 from refnet.actions.prune import prune
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.checks import Status
@@ -25,7 +24,7 @@ from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
-from refnet.sources import source_of
+from refnet.sources import folder_restore, source_of
 
 VAULT = SourceName.OBSIDIAN
 #: The folder says when it was read, by the clock of the system.
@@ -60,10 +59,10 @@ class Machine:
 
     def restore(self, artifact: str | None = None) -> None:
         chosen = choose_to_restore(self.context, VAULT, artifact, None)
-        asked = files_restore.Asked(source=VAULT, named=artifact is not None)
-        planned = files_restore.plan(self.context, chosen, asked)
+        asked = folder_restore.Asked(source=VAULT, named=artifact is not None)
+        planned = folder_restore.plan(self.context, chosen, asked)
         planned.check()
-        files_restore.restore(self.context, chosen, planned)
+        folder_restore.restore(self.context, chosen, planned)
 
     def entry(self, name: str) -> Entry:
         (found,) = (one for one in wiring.store(self.settings).entries(VAULT) if one.name == name)

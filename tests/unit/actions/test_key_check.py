@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from tests.remote_store import Machine, artifact
 
-from refnet.actions.context import Context
 from refnet.actions.key_check import check_key
 from refnet.actions.keys import history_file
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.bucket import BucketError, Kind

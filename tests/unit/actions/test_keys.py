@@ -11,9 +11,9 @@ import pytest
 from refnet import wiring
 from refnet.actions import keys
 from refnet.actions.check_result import State
-from refnet.actions.context import Context
 from refnet.actions.facts import facts_of
 from refnet.actions.key_check import check_key
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings, StoreSettings

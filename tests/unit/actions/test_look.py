@@ -21,8 +21,8 @@ from tests.unit.cli.commands import ran
 from refnet.actions import history, look
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.actions.context import Context
 from refnet.cli.look import short
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import SourceName

@@ -12,8 +12,8 @@ from tests.memory_bucket import Content, MemoryBucket
 from tests.remote_store import NOW, PROOF, Machine, artifact
 
 from refnet.actions import prune_store as action
-from refnet.actions.context import Context
 from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets import opening
 from refnet.recovery.model.bucket import BucketError, Kind

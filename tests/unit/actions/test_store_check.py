@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.context import Context
 from refnet.actions.store_check import check_due, listed_stores
+from refnet.context import Context
 from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.buckets.place import Place
 from refnet.recovery.model.checks import Status

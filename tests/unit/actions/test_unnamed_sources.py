@@ -13,9 +13,9 @@ from refnet import wiring
 from refnet.actions import unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
-from refnet.actions.context import Context
 from refnet.actions.drill import prove
 from refnet.actions.overview import overview_of
+from refnet.context import Context
 from refnet.errors import Exit
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings

@@ -12,7 +12,7 @@ from refnet.actions import recovery_settings, unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.check_files import files
 from refnet.actions.check_result import State
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected

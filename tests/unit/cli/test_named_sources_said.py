@@ -12,7 +12,7 @@ from tests.unit.cli.commands import ran
 from refnet.actions import check, check_database
 from refnet.actions.check_result import ok
 from refnet.actions.cluster_databases import find_databases
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.dashboard import browser
 
-from refnet.actions.context import examine_settings
+from refnet.context import examine_settings
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.checks import Check, Status

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
 from tests.unit.web.test_children import GOOD, NAME, program, put
 
-from refnet.actions.context import read_settings
+from refnet.context import read_settings
 from refnet.errors import RefnetError
 from refnet.processes import until
 from refnet.recovery.model.run import Ended, Reason, Run, RunKind

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser
 from tests.unit.test_settings_report import SECRETS, URLS, examined, with_every_secret
 
-from refnet.actions.context import examine_settings
+from refnet.context import examine_settings
 from refnet.settings import keys, variable
 
 TOKEN = SECRETS["web.token"]

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
-from refnet.actions.context import Context
 from refnet.actions.previous import Kept, previous
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.calendar import by_day

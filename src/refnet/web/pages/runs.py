@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from refnet import wiring
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.run import Ended, Run, RunKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from refnet.actions.context import examine_settings
+from refnet.context import examine_settings
 from refnet.settings import Examined
 from refnet.settings.report import ShownSetting, report, text_of
 from refnet.web.pages.layout import page, reading

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.remote_store import Machine, artifact
 
-from refnet.actions.context import Context
 from refnet.actions.copy import read_back_older
+from refnet.context import Context
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.source import silent
 from refnet.recovery.stores.sending import read_oldest_back

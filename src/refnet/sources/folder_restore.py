@@ -6,11 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from refnet.actions import hooks
-from refnet.actions.context import Context
-from refnet.actions.elsewhere import folder_at
-from refnet.actions.hooks import Action
-from refnet.actions.identify import take_over
+from refnet.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact
@@ -21,8 +17,11 @@ from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
-from refnet.sources import source_of
+from refnet.sources import hooks, source_of
+from refnet.sources.elsewhere import folder_at
 from refnet.sources.folder import Folder
+from refnet.sources.hooks import Action
+from refnet.sources.identify import take_over
 
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
 from refnet import servers, wiring
-from refnet.actions import hooks
-from refnet.actions.backup import Options as BackupOptions
-from refnet.actions.backup import make
-from refnet.actions.choose import choose_one
-from refnet.actions.context import Context
-from refnet.actions.elsewhere import database_at
-from refnet.actions.hooks import Action
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
@@ -35,8 +29,10 @@ from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored
 from refnet.recovery.verbs.restore_table import Staged, staged
 from refnet.recovery.verbs.undo_database import Undone, UndoPlan
-from refnet.sources import replaced_tables
+from refnet.sources import hooks, replaced_tables
 from refnet.sources.database import Database
+from refnet.sources.elsewhere import database_at
+from refnet.sources.hooks import Action
 
 
 @dataclass(frozen=True)
@@ -87,14 +83,6 @@ class DatabaseRestore:
                 place.add(done.destination.identity, done.origin)
             except RefnetError as error:
                 self.context.note(f"the origin of the restored database was not recorded: {error.message}")
-
-    def keep_tables(self, tables: Sequence[str]) -> None:
-        """Save `tables` of the live database, `schema.table` each, before their rows change; see `replaced`."""
-        context, settings = self.context, self.context.settings
-        place = replaced_tables.store(settings, self.source)
-        maker = Database(settings, self.source).maker(tables=tuple(tables))
-        how = BackupOptions(prove=False, tables=tuple(tables), details={replaced_tables.DETAIL: list(tables)})
-        make(context, maker, place, how)
 
     def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
         """Read the rows of the selected tables, and plan their restore in place."""
@@ -173,8 +161,9 @@ def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, 
     whole = (one.mark.at for one in Database(context.settings, source).records.read().records)
     if found is None or any(at > found.at for at in whole):
         return None
-    chosen = choose_one(context.store, str(found.path), source)
-    return restore_of(context, source, chosen, in_place=True), TableSelection(found.tables, Mode.REPLACE)
+    return restore_of(context, source, found.artifact, in_place=True), TableSelection(
+        found.tables, Mode.REPLACE
+    )
 
 
 def undo(context: Context, source: SourceName, name: str | None = None, to: str | None = None) -> Undone:

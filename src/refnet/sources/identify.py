@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from refnet import wiring
-from refnet.actions.context import Context
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import MOST_BEFORE, MOST_NUMBERED, Entry
 from refnet.recovery.model.catalog import Catalog

@@ -15,13 +15,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from refnet.actions.command_runs import run
-from refnet.actions.context import Context
-from refnet.actions.restored_code import runs
+from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources.command_runs import run
+from refnet.sources.restored_code import runs
 
 #: Variables of RefNet that a hook inherits: they name no secret, and a `refnet` in a hook needs them.
 _INHERITED = frozenset({"REFNET_HOME", "REFNET_CONFIG", "REFNET_BACKUP_DIR"})

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from refnet import servers
-from refnet.actions.context import Context
-from refnet.actions.identify import take_over
+from refnet.context import Context
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
@@ -18,6 +17,7 @@ from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
 from refnet.recovery.verbs import restore_globals
 from refnet.recovery.verbs.restore_globals import RestoredGlobals
+from refnet.sources.identify import take_over
 
 
 @dataclass(frozen=True)

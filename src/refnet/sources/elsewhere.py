@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import wiring
-from refnet.actions.recovery_settings import is_of_system
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.restore_place import check_name
@@ -21,6 +20,21 @@ from refnet.sources.folder import Folder
 if TYPE_CHECKING:
     from refnet.postgres.session import Target
 
+#: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.
+_SYSTEM = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run/systemd",
+    "/sbin",
+    "/sys",
+    "/usr",
+]
+_TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 
@@ -83,3 +97,14 @@ def _of_others(settings: Settings, folder: Path) -> str:
 
 def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def is_of_system(place: Path) -> bool:
+    """Return whether `place` is a folder of the system, or the user's home, which nothing is restored over."""
+    return str(place) in _TOPS or place == user_path("~")
+
+
+def is_of_programs(place: Path) -> bool:
+    """Return whether programs run the files in `place`: a folder of the system, or a hidden one of a user."""
+    hidden = str(place).replace("/.local/share/", "/")
+    return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)
