@@ -82,6 +82,7 @@ def test_a_database_comes_back_in_its_own_encoding_and_locale(
     made = refnet("backup", "database")
     made.succeeds()
     assert "proven" in made.out
+    refnet("database", "sizes").succeeds()
     assert str(identity_of(target).system).isdecimal()
     by_stock = _restored_by_stock(server, CASES[name], refnet.artifact())
     drop(server, target.name)

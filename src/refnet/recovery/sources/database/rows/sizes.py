@@ -7,6 +7,7 @@ from typing import Any
 
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.sources.database.catalog_queries import user_relations
+from refnet.recovery.sources.database.sql_names import Codec
 
 _SIZES = user_relations(
     "n.nspname::text, c.relname::text, pg_table_size(c.oid), pg_indexes_size(c.oid), greatest(c.reltuples, 0)::int8",
@@ -43,8 +44,8 @@ class TableSize:
 
 def sizes(target: Target) -> tuple[int, tuple[TableSize, ...]]:
     """Return the bytes of the database, and its tables, the largest first."""
-    with target.connect(READER_SETTINGS, encoding="UTF8") as session:
-        size = session.execute("SELECT pg_database_size(current_database())").fetchone()
-        rows = session.execute(_SIZES).fetchall()
-    tables = tuple(TableSize(f"{schema}.{name}", *counts) for schema, name, *counts in rows)
-    return (size[0] if size else 0), tables
+    with target.connect(READER_SETTINGS) as session:
+        codec, _ = Codec.of_server(session)
+        ((size,),) = codec.rows(session, "SELECT pg_database_size(current_database())")
+        rows = codec.rows(session, _SIZES)
+    return size, tuple(TableSize(f"{schema}.{name}", *counts) for schema, name, *counts in rows)
