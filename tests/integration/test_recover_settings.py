@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import Command, Result, url_of
+from tests.documents import ROOT
 
 from refnet.postgres.cluster import Cluster
 
@@ -192,3 +193,22 @@ def test_the_plan_of_a_recovery_ends_as_the_recovery_does_where_a_role_has_power
         with server.target().connect() as admin:
             admin.execute("DROP DATABASE IF EXISTS powers WITH (FORCE)")
             admin.execute("DROP ROLE IF EXISTS reads_all")
+
+
+def test_a_set_without_the_database_that_is_left_out_needs_no_artifact_of_it(tables: Tables) -> None:
+    tables.backup()
+    golden = ROOT / "tests" / "golden" / "backups" / "database"  # of another database
+    shutil.copytree(golden, tables.folder / "backups" / "database")
+    recover = ("--config", str(tables.file), "recover", "--plan")
+    url = {"REFNET_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/shop"}
+    tables.refnet(*recover, **url).fails(1, "no complete artifact of the database shop")
+    planned = tables.refnet(*recover, "--skip", "database", **url)
+    assert planned.code == 1, planned.err  # the settings name it
+    assert "notes_" in planned.out
+    assert "database is not restored: left out by --skip" in planned.out
+
+
+def test_a_recovery_of_which_everything_is_left_out_is_refused(tables: Tables) -> None:
+    tables.backup()
+    skip = ("--skip", "notes", "--skip", "more")
+    tables.refnet("--config", str(tables.file), "recover", *skip).fails(2, "--skip leaves nothing to recover")

@@ -259,13 +259,16 @@ class Recovery:
             first=request.first,
             only=request.only,
         )
-        planned = self._with_named(planned).without(self._skipped(planned))
+        planned = self._with_named(planned)
         others = everything.others(target)
-        expects_database = Stage.DATABASE in planned.stages and SourceName.DATABASE not in planned.entries
-        if target and others and expects_database:
+        wanted = SourceName.DATABASE not in request.skip and Stage.DATABASE in planned.stages
+        if target and others and wanted and SourceName.DATABASE not in planned.entries:
             raise of_others(target, others)
         if not planned.entries:
             raise _nothing(self._before, everything, moment)
+        planned = planned.without(self._skipped(planned))
+        if not planned.entries:
+            raise RefnetError("--skip leaves nothing to recover", "Leave out fewer sources.", Exit.USAGE)
         self._clocks = tuple(note for entry in planned.entries.values() for note in catalog.notes(entry))
         return replace(planned, from_database=named)
 

@@ -176,7 +176,7 @@ class Plan:
     resumed: bool = False
     #: The database that the user named as the one to restore.
     from_database: str | None = None
-    #: Sources of the set that the user left out.
+    #: Sources that the user left out.
     skipped: tuple[SourceName, ...] = ()
 
     @property
@@ -205,7 +205,8 @@ class Plan:
         entries = {source: one for source, one in self.entries.items() if source not in skip}
         missing = {source: one for source, one in self.absent.items() if source not in skip}
         standing = tuple(one for one in self.standing if one not in skip)
-        skipped = tuple(one for one in self.entries if one in skip)
+        wanted = (*self.entries, *(source for source, one in self.absent.items() if one.named or one.lost))
+        skipped = tuple(one for one in wanted if one in skip)
         return replace(self, entries=entries, absent=missing, standing=standing, skipped=skipped)
 
 
