@@ -240,3 +240,20 @@ def test_no_room_on_the_server(refnet: Command, wheel: Binaries, artifact: Path,
 def _free(folder: Path) -> int:
     about = os.statvfs(folder)
     return about.f_bavail * about.f_frsize
+
+
+def test_a_server_that_ends_the_session_of_a_restore(
+    refnet: Command, server: Cluster, artifact: Path
+) -> None:
+    run = refnet.start("restore", "database", "--force")
+    with server.target().connect() as admin:
+        run.until(lambda: admin.execute(_END_ITS_SESSION).fetchall(), "its copy")
+    done = run.end()
+    done.fails(1, "changing live on")
+    refnet("prune", "database").succeeds()  # the next run removes the copy, which nothing could drop
+
+
+_END_ITS_SESSION = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND EXISTS (SELECT FROM pg_database WHERE datname LIKE 'live_copy_%')
+"""

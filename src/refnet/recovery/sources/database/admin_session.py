@@ -13,6 +13,7 @@ from psycopg import sql
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.sources.database import server_errors
 
 Session = psycopg.Connection[tuple[Any, ...]]
 Statement = sql.SQL | sql.Composed
@@ -31,10 +32,16 @@ _TRY_NEXT = {"3D000", "42501", "55000"}  # no such database, no privilege, no co
 
 @contextlib.contextmanager
 def admin_session(target: Target) -> Iterator[Session]:
-    """Open a session in another database than that of `target`; ConnectError where the server allows none."""
+    """Open a session in another database than that of `target`; ConnectError where the server allows none.
+
+    An error of the server that the block does not handle becomes a ServerError: an administrator may end any session.
+    """
     session = _connect(target)
-    with session:
-        yield session
+    try:
+        with session:
+            yield session
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, f"changing {target.display}") from error
 
 
 def _connect(target: Target) -> Session:
