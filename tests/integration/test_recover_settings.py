@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.command import Command, Result, url_of
 from tests.documents import ROOT
 
 from refnet.postgres.cluster import Cluster
+from refnet.recovery.stores import lock
 
 
 class Tables:
@@ -212,3 +214,15 @@ def test_a_recovery_of_which_everything_is_left_out_is_refused(tables: Tables) -
     tables.backup()
     skip = ("--skip", "notes", "--skip", "more")
     tables.refnet("--config", str(tables.file), "recover", *skip).fails(2, "--skip leaves nothing to recover")
+
+
+def test_two_recoveries_at_once_do_not_restore_beside_each_other(tables: Tables) -> None:
+    tables.backup()
+    recover = ("--config", str(tables.file), "recover", "--force")
+    locks = tables.folder / "home" / "locks" / ".recovery"
+    locks.mkdir(parents=True, mode=0o700)
+    with lock.locked(locks, "a recovery"):
+        tables.refnet(*recover).fails(
+            5, f"the recovery is locked by another run of RefNet (process {os.getpid()})"
+        )
+    assert tables.refnet(*recover).code == 0

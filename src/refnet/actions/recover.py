@@ -20,6 +20,8 @@ from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
 from refnet.context import own_home
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained, make_folder
+from refnet.postgres.account import make_enterable
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery.model import recovery_plan
@@ -31,7 +33,7 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.files.member_names import show
-from refnet.recovery.stores import settings_copies
+from refnet.recovery.stores import lock, settings_copies
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
 from refnet.sources import source_of
@@ -184,14 +186,22 @@ class Recovery:
         return [one for one in found if one]
 
     def run(self, operator: Operator) -> Recovered:
-        """Run the stages of the plan, which is confirmed. One stage alone cannot be continued."""
+        """Run the stages of the plan, which is confirmed. One stage alone cannot be continued.
+
+        RefnetError (LOCKED) where another recovery of this REFNET_HOME runs: both would write one journal.
+        """
         self._confirmed = True
         entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
         memory = None if self._request.only else Memory(lambda: self._journals(entries)[0], journal)
         live = partial(self._live, entries)
-        done = run_stages(live, self.plan, operator, self.clock, memory)
-        for path in self._journals(entries) if memory and not done.left else ():
-            path.unlink(missing_ok=True)
+        own = self._before.home / "locks" / ".recovery"
+        with explained(self._before.home):
+            make_enterable(self._before.home)  # the user of a server that is made there passes through
+        make_folder(own)
+        with lock.locked(own, "the recovery"):
+            done = run_stages(live, self.plan, operator, self.clock, memory)
+            for path in self._journals(entries) if memory and not done.left else ():
+                path.unlink(missing_ok=True)
         return done
 
     @property
