@@ -151,6 +151,7 @@ def test_a_database_that_is_gone_is_critical_until_it_is_accepted_and_can_always
         assert refnet("accept", name).out.endswith(f"accepted: {name} is gone; its artifacts stay\n")
     assert "gone" not in refnet("monitor").out
     refnet("accept", "main-pagila").fails(2, "there is no artifact 'main-pagila'")
+    refnet("monitor", "main-pagila").fails(3, "the source main-pagila is not configured")  # and never OK
     (folder / "home2").mkdir()
     other = Command(folder / "home2", refnet.backups, "", {"REFNET_CONFIG": str(folder / "refnet.toml")})
     restored = other("restore", "main-pagila", "--json")
@@ -174,3 +175,9 @@ def test_a_previous_version_is_no_database_of_the_cluster_on_a_home_without_its_
     assert "not protected" not in [
         line.split()[1] for line in other("check").out.splitlines() if "before" in line
     ]
+
+
+def test_a_mistyped_database_of_a_cluster_is_an_error_and_never_ok(refnet: Command) -> None:
+    refnet("monitor", "main-shpo").fails(3, "'main-shpo' is not a source")
+    for command in ("backup", "list", "prune"):
+        refnet(command, "main-shpo").fails(2, "'main-shpo' is not a source")

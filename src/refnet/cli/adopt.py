@@ -31,7 +31,9 @@ def adopt(
     source: Annotated[
         SourceName | None,
         typer.Option(
-            metavar="SOURCE", help="Adopt dumps of other programs as ones of this database.", **source_name()
+            metavar="SOURCE",
+            help="Adopt dumps of other programs as ones of this database.",
+            **source_name(members=True),
         ),
     ] = None,
     at: Annotated[

@@ -50,10 +50,12 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
         print("[[ $zsh_eval_context[-1] != loadautofunc ]] || _refnet_completion")
 
 
-def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False) -> dict[str, Any]:
+def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: bool = False) -> dict[str, Any]:
     """Return the parameters of Typer for the name of a source; any other value ends with `code`.
 
-    clusters: also the name of a cluster, for all its sources.
+    Args:
+        clusters: also the name of a cluster, for all its sources.
+        members: also a name that begins like a database of a cluster, which nothing here knows yet.
     """
 
     def parse(text: str) -> SourceName:
@@ -70,8 +72,8 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False) -> dict[str,
         if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
             hint = f"Give its source before it: {entry.source} {text}."
             raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)
-        if text not in known and any(text.startswith(f"{one}-") for one in here.settings.clusters):
-            with suppress(ValueError):  # such a database may be restored, also where no record names it
+        if members and text not in known and any(text.startswith(f"{c}-") for c in here.settings.clusters):
+            with suppress(ValueError):
                 return SourceName(text, Kind.DATABASE)
         parsed: SourceName = choice("source", known.values(), code)["parser"](text)
         return parsed

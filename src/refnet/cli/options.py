@@ -37,7 +37,8 @@ Sources = Annotated[
     typer.Argument(metavar="SOURCE", help="These sources; default: all.", **source_name(clusters=True)),
 ]
 OneSource = Annotated[
-    SourceName, typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name())
+    SourceName,
+    typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name(members=True)),
 ]
 Artifact = Annotated[
     str,
