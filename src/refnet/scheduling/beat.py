@@ -112,6 +112,13 @@ class Scheduler(PersistentScheduler):
         self.schedule[entry.name] = next(entry)
         self.sync()
 
+    def sync(self) -> None:
+        super().sync()
+        store = vars(self).get("_store")
+        if store is not None and not hasattr(store.dict, "sync"):
+            store.close()  # Berkeley DB, as in Debian's Python 3.11, writes only then
+            self._store = self._open_schedule()
+
     def _start_broker(self) -> None:
         if home := self.app.conf.get("refnet_embedded_home"):
             try:

@@ -11,6 +11,7 @@ import pytest
 from tests.users import Ordinary, run
 
 from refnet.errors import RefnetError
+from refnet.locks import is_locked
 from refnet.postgres import embedded
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries, find, installed
@@ -101,6 +102,7 @@ def test_a_killed_server_just_starts_again(home: Path) -> None:
 def test_a_stale_pid_that_another_process_has_taken_is_no_obstacle(home: Path) -> None:
     cluster = _started(home)
     assert embedded.stop(home)
+    assert until(lambda: not is_locked(cluster.alive), 10)  # the process itself is gone too
     stranger = subprocess.Popen(["/bin/sleep", "600"], cwd="/", **account().become)
     try:
         stale = [str(stranger.pid), str(cluster.data), "1", "5432", str(cluster.socket), "", "", "ready"]
