@@ -123,11 +123,23 @@ class _Group:
         """End the processes that still run, each with its cleanup."""
         for one, (_, child) in self._children.items():
             one.close()  # one that waits for its turn ends
-            while child.is_alive():
+            while child.is_alive() and _is_child(child.pid):
                 with suppress(ProcessLookupError):
                     os.kill(child.pid or 0, signal.SIGINT)
                 child.join(_AGAIN_SECONDS)
             child.join()
+
+
+def _is_child(pid: int | None) -> bool:
+    """Return whether `pid` is a child of this process.
+
+    A signal that arrives while multiprocessing waits for a child makes it forget that the child has ended.
+    """
+    try:
+        os.waitid(os.P_PID, pid or 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _received(one: Connection, name: SourceName) -> Any:

@@ -123,3 +123,14 @@ def test_a_signal_while_a_process_starts_ends_it_without_a_traceback(
     assert isinstance(found[A], RefnetError)
     assert capfd.readouterr().err == ""
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
+def test_a_child_whose_end_a_signal_hid_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(group: Any, _jobs: int) -> Any:
+        for _, child in group._children.values():
+            os.waitpid(child.pid, 0)  # as where Ctrl-C comes before multiprocessing has noted the end
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backup_together._Group, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, lambda *_: None, A)
