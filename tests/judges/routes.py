@@ -92,6 +92,9 @@ def standby(primary: Cluster, folder: Path) -> Iterator[Route]:
 def _replayed(primary: Cluster, follower: Cluster, name: str) -> Target:
     """Return the database on the standby once the standby has replayed what the primary wrote."""
     with primary.target().connect() as admin, follower.target().connect() as behind:
+        # The server does not wait for its log: one commit that waits writes everything before it.
+        admin.execute("SET synchronous_commit = on")
+        admin.execute("SELECT pg_logical_emit_message(true, '', '')")
         position = admin.execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()[0][0]
 
         def there() -> bool:

@@ -1,8 +1,10 @@
 """The schedule for Celery's beat."""
 
 import logging
+import shelve
 import time
 from collections.abc import Collection
+from dbm import dumb
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +82,20 @@ class Entry(ScheduleEntry):
         return self.schedule.is_due(min(self.last_run_at, self.default_now()))
 
 
+class _Shelves:
+    """Shelves that are written at each sync: what Python has by default differs, and Berkeley DB waits for the end."""
+
+    @staticmethod
+    def open(filename: str, writeback: bool) -> shelve.Shelf[Any]:  # as Celery calls it
+        database: Any = dumb.open(filename, "c")  # noqa: SIM115  # the scheduler closes it
+        return shelve.Shelf(database, writeback=writeback)
+
+
 class Scheduler(PersistentScheduler):
     """Celery's scheduler; it loses no task when the clock jumps back or the broker is away."""
 
     Entry = Entry
+    persistence = _Shelves
     #: Seconds between two ticks at most: each gives a sign of life.
     max_interval = 30
     _last_tick = 0.0
@@ -111,13 +123,6 @@ class Scheduler(PersistentScheduler):
         super().apply_entry(entry, producer=producer)
         self.schedule[entry.name] = next(entry)
         self.sync()
-
-    def sync(self) -> None:
-        super().sync()
-        store = vars(self).get("_store")
-        if store is not None and not hasattr(store.dict, "sync"):
-            store.close()  # Berkeley DB, as in Debian's Python 3.11, writes only then
-            self._store = self._open_schedule()
 
     def _start_broker(self) -> None:
         if home := self.app.conf.get("refnet_embedded_home"):
