@@ -196,6 +196,12 @@ def each(check: Check, most: int) -> Check:
     return checked
 
 
+def several(check: Check, most: int) -> Check:
+    """Check for a list of at most `most` values that pass `check`, and return a tuple."""
+    checked = each(check, most)
+    return lambda value: tuple(checked(value))
+
+
 def row(*checks: Check) -> Check:
     """Check for a list with one value for each of `checks`, and return a tuple."""
 

@@ -7,16 +7,15 @@ import errno
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.formatting import utf8
+from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.model.source_name import Kind, read_name
 
 
@@ -60,63 +59,43 @@ _LONGEST_RUN = 3e7
 _LONGEST = 500
 
 
+def _source(value: Any) -> str:
+    return str(read_name(value, Kind.FOLDER))
+
+
+_Words = Annotated[str, checked.text(100_000, errors="strict")]
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """One line of the journal."""
 
-    id: str
+    LAYOUT = Layout(more=True, ascii=False, end="")
+
+    id: Annotated[str, checked.text(64, like="[0-9A-Za-z_-]+")]  # it names a file
     kind: RunKind
     #: Its name alone: a later source of that name may be of another kind.
-    source: str
+    source: Annotated[str, _source]
     started: datetime
     #: None: the run is at work.
     ended: Ended | None = None
     #: Its duration, the proof included.
-    seconds: float = 0.0
+    seconds: Annotated[float, checked.seconds] = 0.0
     reason: Reason | None = None
-    message: str = ""
-    hint: str = ""
-    artifact: str = ""
+    message: _Words = ""
+    hint: _Words = ""
+    artifact: _Words = ""
 
     @property
     def end(self) -> datetime:
         return self.started + timedelta(seconds=min(self.seconds, _LONGEST_RUN))
 
-    def to_json(self) -> str:
-        values = asdict(self) | {"started": utc(self.started)}
-        values |= {"message": self.message[:_LONGEST], "hint": self.hint[:_LONGEST]}
-        return utf8(json.dumps(values, ensure_ascii=False))
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Self:
-        """Read a run; ValueError if `line` is malformed (cut short by a crash)."""
-        return cls(**_RUN(checked.document(line)))
-
-
-def _source(value: Any) -> str:
-    return str(read_name(value, Kind.FOLDER))
+    def values(self) -> dict[str, Any]:
+        return super().values() | {"message": self.message[:_LONGEST], "hint": self.hint[:_LONGEST]}
 
 
 #: Of which the totals are kept; more than any settings name, as sources come and go.
 MOST_SOURCES = 500
-_WORDS = checked.text(100_000, errors="strict")
-_RUN = checked.record(
-    {
-        "id": checked.text(64, like="[0-9A-Za-z_-]+"),  # it names a file
-        "kind": checked.member(RunKind),
-        "source": _source,
-        "started": checked.moment,
-    },
-    {
-        "ended": checked.or_none(checked.member(Ended)),
-        "seconds": checked.seconds,
-        "reason": checked.or_none(checked.member(Reason)),
-        "message": _WORDS,
-        "hint": _WORDS,
-        "artifact": _WORDS,
-    },
-    more=True,
-)
 
 
 @dataclass(frozen=True)

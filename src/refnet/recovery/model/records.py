@@ -1,0 +1,254 @@
+"""Records: frozen dataclasses whose annotations also say how their JSON is checked and written.
+
+    @dataclass(frozen=True)
+    class Ended(Record):
+        LAYOUT = Layout(longest=4 << 10)
+        at: datetime
+        code: Annotated[int, checked.integer(0, 255)]
+        notes: Annotated[tuple[Words, ...], Most(10)] = ()
+
+A field with a default may be missing. bool, datetime, StrEnum and Record need no check; `X | None` may be null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from datetime import UTC, datetime
+from enum import Enum, StrEnum, auto
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from refnet.recovery.model import checked
+from refnet.recovery.model.checked import Check
+from refnet.recovery.model.formatting import utf8
+
+_T = TypeVar("_T")
+
+
+class _Mark(Enum):
+    RARE = auto()
+    NEEDED = auto()
+    FLAT = auto()
+
+
+#: Not written if it is empty.
+Rare = Annotated[_T, _Mark.RARE]
+#: Refused if it is missing, although the class has a default.
+Needed = Annotated[_T, _Mark.NEEDED]
+#: A record whose fields stand among those of this one.
+Flat = Annotated[_T, _Mark.FLAT]
+
+
+@dataclass(frozen=True)
+class Most:
+    """The limit of the entries of a tuple or a mapping."""
+
+    entries: int
+
+
+@dataclass(frozen=True)
+class Named:
+    """The name of a field in JSON, if it is another one than in the class."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The document around the fields of a record."""
+
+    #: Errors begin with `not WHAT: `.
+    what: str = ""
+    #: In characters or bytes.
+    longest: int = 4 << 20
+    #: Drop unknown keys, which a later RefNet may write, instead of refusing them.
+    more: bool = False
+    #: The newest format that is read, and written before the fields unless one of them has it; 0: no format.
+    format: int = 0
+    #: The formats that are read, in the error for a newer one; "": it is an error like any other.
+    reads: str = ""
+    indent: int | None = None
+    ascii: bool = True
+    end: str = "\n"
+
+
+class _Field(NamedTuple):
+    #: Its name in the class, and in JSON.
+    own: str
+    name: str
+    check: Check
+    required: bool
+    rare: bool
+    #: The class of a record whose fields stand among the others.
+    flat: type[Record] | None
+
+
+class _Plan(NamedTuple):
+    """What a class declares."""
+
+    fields: tuple[_Field, ...]
+    #: The format that is written before the fields; 0: none.
+    constant: int
+    read: Check
+
+
+class Record:
+    """The base class of records."""
+
+    LAYOUT: ClassVar[Layout] = Layout()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a document; ValueError if it is malformed (cut short by a crash)."""
+        layout = cls.LAYOUT
+        try:
+            values = checked.document(text, layout.longest)
+        except ValueError as error:
+            raise _refusal(layout, error) from None
+        return cls.from_values(values)
+
+    @classmethod
+    def from_values(cls, values: Any) -> Self:
+        """Check parsed JSON; ValueError if it is not such a record."""
+        layout = cls.LAYOUT
+        if layout.reads and type(values) is dict:
+            number = values.get("format")
+            if type(number) is int and layout.format < number < 1_000_000:
+                raise ValueError(f"format {number} is not supported; this RefNet reads {layout.reads}")
+        try:
+            return cls(**cls._arguments(_plan(cls).read(values)))
+        except ValueError as error:
+            raise _refusal(layout, error) from None
+
+    @classmethod
+    def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Turn checked values into arguments, where one depends on another; ValueError if they do not agree."""
+        return values
+
+    def to_json(self) -> str:
+        """Write the document."""
+        layout = self.LAYOUT
+        text = json.dumps(self.values(), indent=layout.indent, ensure_ascii=layout.ascii)
+        return utf8(text) + layout.end
+
+    def values(self) -> dict[str, Any]:
+        """The JSON values of the document by name."""
+        plan = _plan(type(self))
+        found: dict[str, Any] = {"format": plan.constant} if plan.constant else {}
+        for own, name, _, _, rare, flat in plan.fields:
+            value = getattr(self, own)
+            if flat:
+                found |= value.values()
+            elif value or not rare:
+                found[name] = _written(value)
+        return found
+
+
+def _refusal(layout: Layout, error: ValueError) -> ValueError:
+    return ValueError(f"not {layout.what}: {error}") if layout.what else error
+
+
+def utc(moment: datetime) -> str:
+    """Format a time as records do: ISO 8601 in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _written(value: object) -> Any:
+    if isinstance(value, datetime):
+        return utc(value)
+    if isinstance(value, Record):
+        return value.values()
+    if isinstance(value, tuple):
+        return [_written(one) for one in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+_PLANS: dict[type[Record], _Plan] = {}
+
+
+def _plan(kind: type[Record]) -> _Plan:
+    """The plan of `kind`, made once."""
+    found = _PLANS.get(kind)
+    if found is None:
+        found = _PLANS[kind] = _planned(kind)
+    return found
+
+
+def _planned(kind: type[Any]) -> _Plan:
+    found, hints = [], get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        said = getattr(hints[one.name], "__metadata__", ())
+        name = next((mark.name for mark in said if isinstance(mark, Named)), one.name)
+        is_needed = _Mark.NEEDED in said or (one.default is MISSING and one.default_factory is MISSING)
+        flat = get_args(hints[one.name])[0] if _Mark.FLAT in said else None
+        check = _check(hints[one.name])
+        found.append(_Field(one.name, name, check, is_needed, _Mark.RARE in said, flat))
+    has_own_format = any(one.name == "format" for one in found)
+    constant = 0 if has_own_format else kind.LAYOUT.format
+    return _Plan(tuple(found), constant, _reader(found, constant, more=kind.LAYOUT.more))
+
+
+def _reader(found: list[_Field], constant: int, *, more: bool) -> Check:
+    """The check of a document; it returns the values by the names that they have in the class."""
+    flat = [(one.own, one.flat, _plan(one.flat).fields) for one in found if one.flat]
+    every = [one for one in found if not one.flat] + [part for _, _, parts in flat for part in parts]
+    required = {one.name: one.check for one in every if one.required}
+    if constant:
+        required["format"] = checked.integer(1, constant)
+    optional = {one.name: one.check for one in every if not one.required}
+    renamed = [(one.name, one.own) for one in every if one.name != one.own]
+    check = checked.record(required, optional, more=more)
+    if not (flat or renamed or constant):
+        return check
+
+    def read(value: Any) -> dict[str, Any]:
+        values: dict[str, Any] = check(value)
+        if constant:
+            del values["format"]
+        for name, own in renamed:
+            if name in values:
+                values[own] = values.pop(name)
+        for own, kind, parts in flat:
+            values[own] = kind(**{one.own: values.pop(one.own) for one in parts if one.own in values})
+        return values
+
+    return read
+
+
+def _check(hint: Any, most: int = 0) -> Check:
+    """The check that an annotation names, or that its type implies."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        named = next((one for one in args[1:] if callable(one)), None)
+        return named or _check(args[0], next((one.entries for one in args[1:] if isinstance(one, Most)), 0))
+    if origin in {Union, UnionType} and args[1:] == (NoneType,):
+        return checked.or_none(_check(args[0], most))
+    if origin is tuple and args[1:] == (...,):
+        return checked.several(_check(args[0]), most)
+    if origin is tuple:
+        return checked.row(*map(_check, args))
+    if origin in {dict, Mapping}:
+        return checked.mapping(_check(args[0]), _check(args[1]), most)
+    if hint in _OF_TYPES:
+        return _OF_TYPES[hint]
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return checked.member(hint)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_values
+    raise TypeError(f"{hint} has no check")
+
+
+_OF_TYPES: dict[Any, Check] = {bool: checked.flag, datetime: checked.moment}
