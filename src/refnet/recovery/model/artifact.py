@@ -3,31 +3,29 @@
 Names contain local time, manifests UTC. The manifest publishes an artifact; without it there is none.
 """
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self
+from typing import Annotated, Any
 
 from refnet.recovery.model import checked
 from refnet.recovery.model.evidence import (
-    SENTENCES,
+    MOST_SENTENCES,
     WORDS,
     Evidence,
     Level,
     Outcome,
+    Sentences,
     Standing,
+    Words,
     faulty,
-    read,
-    sentences,
     standing,
-    utc,
 )
 from refnet.recovery.model.file_names import kind_of_file
-from refnet.recovery.model.formatting import utf8
 from refnet.recovery.model.identity import Identity, SourceId, Whose
 from refnet.recovery.model.marks import Marks
+from refnet.recovery.model.records import Layout, Most, Named, Needed, Record, utc
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName, read_name
 from refnet.recovery.model.unprotected import Lacks
 
@@ -65,41 +63,87 @@ class Compared(StrEnum):
     DIGESTED = "digested"
 
 
+def _file_name(value: Any) -> str:
+    name: str = _NAME_TEXT(value)
+    if "/" in name or name in (".", ".."):
+        raise ValueError("not a file name")
+    return name
+
+
+_NAME_TEXT = checked.text(255, shortest=1, errors="strict")
+_Digest = Annotated[str, checked.text(64, shortest=64, like="[0-9a-f]*")]
+_COUNT = checked.integer(0, (1 << 63) - 1)
+_SENTENCES = checked.each(WORDS, MOST_SENTENCES)
+#: The keys of `details` that RefNet reads; others are only displayed.
+_KNOWN_DETAILS = checked.record(
+    {},
+    {
+        **dict.fromkeys(("files", "folders", "links", "tables", "rows", "raw_bytes"), _COUNT),
+        **dict.fromkeys(
+            ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(WORDS)
+        ),
+        "settled": checked.flag,
+        "unprotected": checked.or_none(
+            checked.record({"kind": checked.member(Lacks), "count": _COUNT, "first": _SENTENCES}, more=True)
+        ),
+        "one_file_system": checked.or_none(checked.flag),
+        "excluded": checked.or_none(
+            checked.record(
+                dict.fromkeys(("files", "folders", "bytes"), _COUNT), {"rules": _SENTENCES}, more=True
+            )
+        ),
+        "shares_bytes_with": checked.or_none(_file_name),
+    },
+    more=True,
+)
+_ANY_DETAILS = checked.mapping(WORDS, checked.free, 1000)
+
+
+def _details(value: Any) -> dict[str, Any]:
+    details: dict[str, Any] = _ANY_DETAILS(value)
+    _KNOWN_DETAILS(details)
+    return details
+
+
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Record):
     """The small JSON beside an artifact, written once."""
 
-    source: SourceName
-    name: str
+    LAYOUT = Layout(
+        "a manifest", more=True, format=FORMAT, reads=f"formats up to {FORMAT}", indent=2, ascii=False
+    )
+
+    source: Annotated[SourceName, checked.text(LONGEST)]  # read with its name, which has its kind
+    name: Annotated[str, _file_name]
     #: The time of the snapshot, by the clock of what was backed up.
     created: datetime
     #: In bytes.
-    size: int
+    size: Annotated[int, _COUNT]
     #: In hex.
-    sha256: str
+    sha256: _Digest
     #: The duration of the dump.
-    seconds: float
+    seconds: Annotated[float, checked.seconds]
     partial: bool = False
     #: The digest of the list of files, if there is one.
-    files_sha256: str | None = None
-    unchecked: tuple[str, ...] = ()
+    files_sha256: _Digest | None = None
+    unchecked: Sentences = ()
     #: Of the source. `database`: server_version, system_identifier, database, tables, rows, raw_bytes. Files: files,
     #: raw_bytes, shares_bytes_with.
-    details: dict[str, Any] = field(default_factory=dict)
-    made_by: str = ""
+    details: Annotated[dict[str, Any], _details] = field(default_factory=dict)
+    made_by: Words = ""
     #: The time of publication, by this machine's clock; None: an older RefNet, or adopted.
     published: datetime | None = None
     #: What is much less than in the artifact `shrunk_from`, the last one before it.
-    shrunk: tuple[str, ...] = ()
-    shrunk_from: str = ""
+    shrunk: Sentences = ()
+    shrunk_from: Words = ""
     compared: Compared = Compared.NOT
-    #: The random id of its source; "": a database, or unknown.
-    identity_id: str = ""
     #: Its place among the artifacts of that source; None: made by an older RefNet, fetched, adopted, or outside the catalog.
-    number: int | None = None
+    number: Annotated[int, checked.integer(1, MOST_NUMBERED)] | None = None
     #: The servers whose database of the same name this one continues, the newest last.
-    continues: tuple[str, ...] = ()
-    format: int = 1
+    continues: Annotated[tuple[Annotated[str, checked.text(20, like="[0-9]+")], ...], Most(MOST_BEFORE)] = ()
+    format: Needed[Annotated[int, checked.integer(1, FORMAT)]] = 1
+    #: The random id of its source; "": a database, or unknown.
+    identity_id: Annotated[str, checked.text(32, like="|[0-9a-f]{32}"), Named("identity")] = ""
 
     @property
     def whose(self) -> Whose | None:
@@ -113,96 +157,12 @@ class Manifest:
         """The database that it was made of, if recorded; None for files."""
         return Identity.read(self.details) if self.source.kind is Kind.DATABASE else None
 
-    def to_json(self) -> str:
-        values = asdict(self)
-        values["created"] = utc(self.created)
-        values["published"] = None if self.published is None else utc(self.published)
-        values["identity"] = values.pop("identity_id")
-        return utf8(json.dumps(values, indent=2, ensure_ascii=False)) + "\n"
-
     @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read a manifest; ValueError if it is malformed. Unknown keys are dropped."""
-        values = read("a manifest", checked.document, text)
-        if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
-            raise ValueError(f"format {number} is not supported; this RefNet reads formats up to {FORMAT}")
-        return cls(**read("a manifest", _manifest, values))
-
-
-def _file_name(value: Any) -> str:
-    name: str = _NAME_TEXT(value)
-    if "/" in name or name in (".", ".."):
-        raise ValueError("not a file name")
-    return name
-
-
-_NAME_TEXT = checked.text(255, shortest=1, errors="strict")
-_DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
-
-_COUNT = checked.integer(0, (1 << 63) - 1)
-#: The keys of `details` that RefNet reads; others are only displayed.
-_KNOWN_DETAILS: dict[str, checked.Check] = {
-    **dict.fromkeys(("files", "folders", "links", "tables", "rows", "raw_bytes"), _COUNT),
-    **dict.fromkeys(
-        ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(WORDS)
-    ),
-    "settled": checked.flag,
-    "unprotected": checked.or_none(
-        checked.record({"kind": checked.member(Lacks), "count": _COUNT, "first": SENTENCES}, {}, more=True)
-    ),
-    "one_file_system": checked.or_none(checked.flag),
-    "excluded": checked.or_none(
-        checked.record(dict.fromkeys(("files", "folders", "bytes"), _COUNT), {"rules": SENTENCES}, more=True)
-    ),
-    "shares_bytes_with": checked.or_none(_file_name),
-}
-
-
-_ANY_DETAILS = checked.mapping(WORDS, checked.free, 1000)
-
-
-def _details(value: Any) -> dict[str, Any]:
-    details: dict[str, Any] = _ANY_DETAILS(value)
-    for name in details.keys() & _KNOWN_DETAILS.keys():
-        checked.inside(name, _KNOWN_DETAILS[name], details[name])
-    return details
-
-
-_MANIFEST = checked.record(
-    {
-        "source": checked.text(LONGEST),
-        "name": _file_name,
-        "created": checked.moment,
-        "size": _COUNT,
-        "sha256": _DIGEST,
-        "seconds": checked.seconds,
-        "format": checked.integer(1, FORMAT),
-    },
-    {
-        "partial": checked.flag,
-        "files_sha256": checked.or_none(_DIGEST),
-        "unchecked": sentences,
-        "details": _details,
-        "made_by": WORDS,
-        "published": checked.or_none(checked.moment),
-        "shrunk": sentences,
-        "shrunk_from": WORDS,
-        "compared": checked.member(Compared),
-        "identity": checked.text(32, like="|[0-9a-f]{32}"),
-        "number": checked.or_none(checked.integer(1, MOST_NUMBERED)),
-        "continues": checked.each(checked.text(20, like="[0-9]+"), MOST_BEFORE),
-    },
-    more=True,
-)
-
-
-def _manifest(value: Any) -> dict[str, Any]:
-    values: dict[str, Any] = _MANIFEST(value)
-    kind = kind_of_file(values["name"])
-    values["source"] = checked.inside("source", lambda name: read_name(name, kind), values["source"])
-    values["identity_id"] = values.pop("identity", "")
-    values["continues"] = tuple(values.get("continues", ()))
-    return values
+    def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Read the source's name; the kind of source is in the artifact's."""
+        kind = kind_of_file(values["name"])
+        values["source"] = checked.inside("source", lambda name: read_name(name, kind), values["source"])
+        return values
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Evidence: the results of the checks of an artifact, one line each, and what they say together."""
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated
 
 from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import utf8
+from refnet.recovery.model.records import Layout, Most, Rare, Record
 
 #: Limit of the digests in a line of evidence: those of 1,000 tables. The catalog reads every line.
 MOST_ROW_DIGESTS = 32_000
@@ -52,50 +51,46 @@ class Fault(StrEnum):
     DAMAGE = "damage"
 
 
+#: The texts of a manifest and of evidence.
+WORDS = checked.text(1 << 20, errors="strict")
+MOST_SENTENCES = 100_000
+Words = Annotated[str, WORDS]
+Sentences = Annotated[tuple[Words, ...], Most(MOST_SENTENCES)]
+
+
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Record):
     """One line of `ARTIFACT.evidence.jsonl`: a check and its result."""
+
+    LAYOUT = Layout("a line of evidence", more=True, ascii=False)
 
     at: datetime
     #: The level that it reached.
     level: Level
     outcome: Outcome
     #: Its duration.
-    seconds: float
+    seconds: Annotated[float, checked.seconds]
     #: The version of the server that it was done with.
-    server: str = ""
-    reasons: tuple[str, ...] = ()
+    server: Words = ""
+    reasons: Sentences = ()
     drill: bool = False
     #: No earlier pass counts any more: earlier lines, or the bytes that they are about, are lost.
-    revokes: bool = False
+    revokes: Rare[bool] = False
     #: The isolation layers of the scratch server that this machine could not build.
-    missing_walls: tuple[str, ...] = ()
+    missing_walls: Rare[Sentences] = ()
     #: Not a check: a user confirmed that shrinking was intended.
-    accepts: bool = False
+    accepts: Rare[bool] = False
     #: The content digests of the tables of a proven database, in the order of its index, 32 hex digits each.
-    row_digests: str = ""
+    row_digests: Rare[Annotated[str, checked.text(MOST_ROW_DIGESTS, like="[0-9a-f]*")]] = ""
     #: Whose fault it is that something did not pass; None: nothing, or an older RefNet did not record it.
-    fault: Fault | None = None
+    fault: Rare[Fault | None] = None
     #: The objects of the source that are at fault; in a line that accepts: those that are accepted.
-    objects: tuple[str, ...] = ()
+    objects: Rare[Sentences] = ()
 
     @property
     def fails(self) -> bool:
         """The artifact is damaged."""
         return self.outcome is Outcome.FAILED and self.fault in {None, Fault.DAMAGE}
-
-    def to_json(self) -> str:
-        values = {**asdict(self), "at": utc(self.at)}
-        for rare in ("revokes", "missing_walls", "accepts", "row_digests", "fault", "objects"):
-            if not values[rare]:
-                del values[rare]
-        return utf8(json.dumps(values, ensure_ascii=False)) + "\n"
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Self:
-        """Read a line of evidence; ValueError if it is malformed (cut short by a crash)."""
-        values = read("a line of evidence", checked.document, line)
-        return cls(**read("a line of evidence", _EVIDENCE, values))
 
 
 @dataclass(frozen=True)
@@ -144,47 +139,3 @@ def faulty(evidence: Iterable[Evidence]) -> tuple[str, ...]:
         if not line.accepts and (is_proof or line.objects):
             found = line.objects
     return found
-
-
-WORDS = checked.text(1 << 20, errors="strict")
-SENTENCES = checked.each(WORDS, 100_000)
-
-
-def sentences(value: Any) -> tuple[str, ...]:
-    """Check for a list of texts."""
-    return tuple(SENTENCES(value))
-
-
-_EVIDENCE = checked.record(
-    {
-        "at": checked.moment,
-        "level": checked.member(Level),
-        "outcome": checked.member(Outcome),
-        "seconds": checked.seconds,
-    },
-    {
-        "server": WORDS,
-        "reasons": sentences,
-        "drill": checked.flag,
-        "revokes": checked.flag,
-        "missing_walls": sentences,
-        "accepts": checked.flag,
-        "row_digests": checked.text(MOST_ROW_DIGESTS, like="[0-9a-f]*"),
-        "fault": checked.or_none(checked.member(Fault)),
-        "objects": sentences,
-    },
-    more=True,
-)
-
-
-def read(what: str, check: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
-    """Check `value`; ValueError says why it is not `what`."""
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ValueError(f"not {what}: {error}") from None
-
-
-def utc(moment: datetime) -> str:
-    """Format a time as manifests and evidence do: ISO 8601 in UTC."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
