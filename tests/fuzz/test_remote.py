@@ -15,7 +15,7 @@ from refnet.recovery.model.store_check import Answer, StoreCheck, Tried, watch_c
 
 MADE = document()
 HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}).to_json()
-CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Answer.ALARM, "accepted"),)).to_text()
+CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Answer.ALARM, "accepted"),)).to_json()
 
 
 @fuzzed
@@ -54,8 +54,8 @@ def test_the_record_of_a_head_is_read_or_refused(text: bytes) -> None:
 @fuzzed
 @given(documents(json.loads(CHECK), CHECK.encode()))
 def test_the_record_of_a_check_of_a_store_is_read_or_refused(text: bytes) -> None:
-    found = outcome(lambda: StoreCheck.from_text(text), ValueError)
+    found = outcome(lambda: StoreCheck.from_json(text), ValueError)
     if found:
-        assert StoreCheck.from_text(found.to_text()) == found
+        assert StoreCheck.from_json(found.to_json()) == found
         [said] = watch_checks({"cloud": found}, NOW)
         assert said.says.isprintable() or not said.says.isascii()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from refnet import wiring
-from refnet.recovery.model.previous import Mark, MarkState, Record
+from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
@@ -26,7 +26,7 @@ def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) 
     for at, (name, system) in enumerate(((east, "11"), (west, "22"), (west, "22")), 1):
         mark = Mark("app", MarkState.RESTORED, NOW)
         Database(settings, SourceName.DATABASE).records.add(
-            Record(system, f"app_before_{at}", at, "owner", 100 + at, mark)
+            PreviousRecord(system, f"app_before_{at}", at, "owner", 100 + at, mark)
         )
         with wiring.store(settings).draft(name) as draft:
             draft.out.write(b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -259,8 +259,11 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
 
 def read_journal(path: Path, now: datetime) -> Journal | None:
     """Return the journal of an interrupted recovery, or None. After a day it belongs to another loss: its set is old."""
-    journal = Journal.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
-    return journal if journal and now - journal.began < CONTINUE_WITHIN else None
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    with suppress(ValueError):
+        journal = Journal.from_json(text)
+        return journal if now - journal.began < CONTINUE_WITHIN else None
+    return None
 
 
 class Memory:

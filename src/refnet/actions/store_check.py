@@ -33,7 +33,7 @@ class ListedStore:
             "endpoint": self.store.endpoint,
             "lock_days": self.store.lock,
             "can_prune": can_prune(self.store),
-            "check": self.last.to_json() if self.last else None,
+            "check": self.last.values() if self.last else None,
         }
 
 

@@ -117,7 +117,7 @@ def check(
     here = context()
     found = check_store(here, here.settings.store(name))
     if as_json:
-        print_json(found.to_json())
+        print_json(found.values())
     else:
         render.print_columns([(one.answer.upper(), one.what, one.says) for one in found.tried])
         say(f"{found.store} ({found.shown}): {_verdict(found)}")

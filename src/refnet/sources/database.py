@@ -11,7 +11,7 @@ from refnet import servers, wiring
 from refnet.postgres import embedded
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.previous import HalfMade, MarkState, Record
+from refnet.recovery.model.previous import HalfMade, MarkState, PreviousRecord
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source import Maker
 from refnet.recovery.stores.local import LocalStore
@@ -87,7 +87,7 @@ class Database(OnServer):
         copies = (one for one in self._recorded() if one.mark.why is MarkState.COPY)
         return [HalfMade(self.name, one.name, one.mark.at) for one in copies]
 
-    def _recorded(self) -> list[Record]:
+    def _recorded(self) -> list[PreviousRecord]:
         """Return the records of this database.
 
         Where two sources have a database of one name, the newest artifact of each tells their servers apart.

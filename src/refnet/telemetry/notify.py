@@ -9,9 +9,10 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 from refnet.extras import how_to_install
 from refnet.files import explained, make_folder, read_regular, replace_file
@@ -20,6 +21,7 @@ from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.copies import OF_COPY
+from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.model.run import Ended, History, Reason, RunKind
 from refnet.recovery.model.source_name import STANDARD
 from refnet.recovery.model.store_check import OF_STORE
@@ -39,11 +41,13 @@ _WRONG = {Status.WARNING, Status.CRITICAL}
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Record):
     """A reported problem: when it was reported first, and the text of the report."""
 
-    since: str
-    says: str
+    LAYOUT = Layout(more=True)
+
+    since: Annotated[str, checked.text(64, errors="strict")]
+    says: Annotated[str, checked.text(100_000, errors="strict")]
 
 
 #: `SOURCE topic` → the reported problem.
@@ -155,15 +159,11 @@ def _read(path: Path) -> State:
     return {}
 
 
-_WORDS = checked.text(100_000, errors="strict")
-_PROBLEM = checked.record({"since": checked.text(64, errors="strict"), "says": _WORDS}, more=True)
-_STATE = checked.mapping(
-    checked.text(100, errors="strict"), lambda value: Problem(**_PROBLEM(value)), most=1000
-)
+_STATE = checked.mapping(checked.text(100, errors="strict"), Problem.from_values, most=1000)
 
 
 def _write(path: Path, state: State) -> None:
-    values = {key: asdict(problem) for key, problem in state.items()}
+    values = {key: problem.values() for key, problem in state.items()}
     with explained(path):
         replace_file(path, json.dumps(values, indent=2).encode())
 

@@ -17,7 +17,7 @@ from refnet.actions.previous import previous
 from refnet.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Mark, MarkState, Record
+from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
 from refnet.recovery.sources.database.rows import row_counts
@@ -45,7 +45,7 @@ def previous_version(target: Target, of: str, records: PreviousVersions | None, 
             owner = session.info.user
             system = row_counts.system_identifier(session)
             records.add(
-                Record(system, name, oid_of(session, name), owner, oid_of(session, target.name), mark)
+                PreviousRecord(system, name, oid_of(session, name), owner, oid_of(session, target.name), mark)
             )
     return name
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any
 
 from refnet.recovery.model import checked
+from refnet.recovery.model.records import Layout, Most, Needed, Rare, Record
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName
 
 #: The most bytes of a record, and the most databases of a server that RefNet names.
@@ -17,11 +17,7 @@ LONGEST_RECORD = 1 << 20
 MOST = 5_000
 _GLOBALS = "globals"
 _OTHER = re.compile(r"[^a-z0-9_-]")
-_DATABASE_NAME = checked.text(256, shortest=1, errors="strict")
-_RECORD = checked.record(
-    {"format": checked.integer(1, 1), "databases": checked.each(_DATABASE_NAME, MOST)},
-    {"gone": checked.each(_DATABASE_NAME, MOST)},
-)
+_Databases = Annotated[tuple[Annotated[str, checked.text(256, shortest=1, errors="strict")], ...], Most(MOST)]
 
 
 def globals_name(cluster: str) -> SourceName:
@@ -44,26 +40,22 @@ def member_name(cluster: str, database: str) -> SourceName:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Seen(Record):
     """The databases of a cluster when its server answered last."""
 
-    databases: tuple[str, ...] = ()
+    LAYOUT = Layout(longest=LONGEST_RECORD, format=1, indent=2)
+
+    databases: Needed[_Databases] = ()
     #: Those that were there before, until a user accepts that they are gone.
-    gone: tuple[str, ...] = ()
+    gone: Rare[_Databases] = ()
 
     def members(self, cluster: str) -> Mapping[SourceName, str]:
         """Return the name of each source → its database, in order; also of those that are gone."""
         return {member_name(cluster, one): one for one in (*self.gone, *self.databases)}
 
-    def to_json(self) -> str:
-        gone = {"gone": list(self.gone)} if self.gone else {}
-        return json.dumps({"format": 1, "databases": list(self.databases), **gone}, indent=2) + "\n"
-
     @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read a record; ValueError if it is malformed."""
-        values: dict[str, Any] = _RECORD(checked.document(text, LONGEST_RECORD))
+    def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Drop repeated names; a database that is there is not gone."""
         databases = tuple(dict.fromkeys(values["databases"]))
-        return cls(
-            databases, tuple(one for one in dict.fromkeys(values.get("gone", ())) if one not in databases)
-        )
+        gone = tuple(one for one in dict.fromkeys(values.get("gone", ())) if one not in databases)
+        return {"databases": databases, "gone": gone}

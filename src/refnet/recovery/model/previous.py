@@ -4,17 +4,15 @@ A database's owner can forge its comment. The record is in REFNET_HOME and names
 that undo restores, and prune drops, that database and no other.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Annotated
 
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.records import Flat, Layout, Needed, Record
 from refnet.recovery.model.source_name import SourceName
 
-FORMAT = 1
 #: The largest record or mark, in bytes; it contains the database's own comment.
 LONGEST = 1 << 20
 _NAME = 256  # characters; longer than any name that PostgreSQL takes
@@ -29,55 +27,29 @@ class MarkState(StrEnum):
     UNDONE = "undone"  # replaced by an undo
 
 
-_NAMED = checked.text(_NAME, shortest=1, errors="strict")
-#: The values of a mark.
-_MARK: dict[str, checked.Check] = {
-    "of": _NAMED,
-    "why": checked.member(MarkState),
-    "at": checked.moment,
-    "artifact": checked.text(_TEXT),
-    "snapshot": checked.text(_TEXT, like=r"(?:[0-9]+:[0-9]+:[0-9,]*)?"),
-    "comment": checked.or_none(checked.text(LONGEST, errors="strict")),
-}
-#: RefNet 0.1.0 wrote none.
-_LIMIT: dict[str, checked.Check] = {"limit": checked.integer(-1, (1 << 31) - 1)}
-_OID = checked.integer(1, (1 << 32) - 1)
-#: The other values of a record.
-_RECORD: dict[str, checked.Check] = {
-    "format": checked.integer(FORMAT, FORMAT),
-    "system": checked.or_none(checked.text(_NAME, shortest=1, like="[0-9]+")),
-    "name": _NAMED,
-    "oid": _OID,
-    "owner": _NAMED,
-    "live": _OID,
-}
+_Name = Annotated[str, checked.text(_NAME, shortest=1, errors="strict")]
+_Oid = Annotated[int, checked.integer(1, (1 << 32) - 1)]
 
 
 @dataclass(frozen=True)
-class Mark:
+class Mark(Record):
     """The mark of a database that RefNet created or replaced; it is also the database's comment."""
 
+    LAYOUT = Layout(longest=LONGEST, end="")
+
     #: The name that it had, or will have.
-    of: str
+    of: _Name
     why: MarkState
     #: The time of the mark.
     at: datetime
     #: The artifact that was restored in its place.
-    artifact: str = ""
+    artifact: Needed[Annotated[str, checked.text(_TEXT)]] = ""
     #: PostgreSQL's text of the snapshot at the swap; rows written later are counted from it.
-    snapshot: str = ""
+    snapshot: Needed[Annotated[str, checked.text(_TEXT, like=r"(?:[0-9]+:[0-9]+:[0-9,]*)?")]] = ""
     #: Its own comment, restored with its name.
-    comment: str | None = None
-    #: Its own connection limit, restored with its name.
-    limit: int = -1
-
-    def to_json(self) -> str:
-        return json.dumps({**asdict(self), "at": utc(self.at)})
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read a mark; ValueError if `text` is malformed."""
-        return cls(**checked.record(_MARK, _LIMIT)(checked.document(text, LONGEST)))
+    comment: Needed[Annotated[str, checked.text(LONGEST, errors="strict")] | None] = None
+    #: Its own connection limit, restored with its name; RefNet 0.1.0 wrote none.
+    limit: Annotated[int, checked.integer(-1, (1 << 31) - 1)] = -1
 
 
 @dataclass(frozen=True)
@@ -91,30 +63,19 @@ class HalfMade:
 
 
 @dataclass(frozen=True)
-class Record:
+class PreviousRecord(Record):
     """A previous version of a database."""
 
+    LAYOUT = Layout(longest=LONGEST, format=1)
+
     #: The cluster's system identifier; None: not visible to the role.
-    system: str | None
-    name: str
-    oid: int
-    owner: str
+    system: Annotated[str, checked.text(_NAME, shortest=1, like="[0-9]+")] | None
+    name: _Name
+    oid: _Oid
+    owner: _Name
     #: The oid of the database that replaced it.
-    live: int
-    mark: Mark
-
-    def to_json(self) -> str:
-        values = asdict(self)
-        mark = values.pop("mark")
-        return json.dumps({"format": FORMAT, **values, **mark, "at": utc(self.mark.at)}) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read a record; ValueError if `text` is malformed."""
-        values = checked.record({**_RECORD, **_MARK}, _LIMIT)(checked.document(text, LONGEST))
-        mark = Mark(**{key: values.pop(key) for key in {**_MARK, **_LIMIT} if key in values})
-        del values["format"]
-        return cls(**values, mark=mark)
+    live: _Oid
+    mark: Flat[Mark]
 
     def doubt(self, system: str | None, oid: int, owner: str) -> str:
         """Return why the database that has `name` now is not the recorded one; "" if it is."""

@@ -1,17 +1,17 @@
 """Recovery in stages: their order, those that run, and the journal of an interrupted one."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Any, Self
 
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import Entry, utc
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.source_name import LONGEST, STANDARD, Kind, SourceName, read_name
 
 
@@ -54,18 +54,30 @@ def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName
     return (*roles, RESTORES[stage], *rest) if stage in RESTORES else ()
 
 
+def _names(value: object) -> dict[SourceName, str]:
+    texts = _TEXTS(value)
+    return {read_name(source, kind_of_file(name)): name for source, name in texts.items()}
+
+
+_SOURCE = checked.text(LONGEST)
+_TEXTS = checked.mapping(_SOURCE, checked.text(255, like="[^/]+", errors="strict"), 1000)
+_Sources = Annotated[tuple[SourceName, ...], checked.several(_SOURCE, 1000)]
+
+
 @dataclass(frozen=True)
-class Journal:
+class Journal(Record):
     """The progress of a recovery, which the next run continues."""
+
+    LAYOUT = Layout(more=True)
 
     began: datetime
     #: The set, by file names.
-    names: Mapping[SourceName, str]
-    done: tuple[Stage, ...] = ()
+    names: Annotated[Mapping[SourceName, str], _names]
+    done: Needed[Annotated[tuple[Stage, ...], Most(100)]] = ()
     #: The restored sources; their stages may still wait for a service.
-    restored: tuple[SourceName, ...] = ()
+    restored: _Sources = ()
     #: Those of them whose hooks have not succeeded yet.
-    hooks: tuple[SourceName, ...] = ()
+    hooks: _Sources = ()
 
     def with_done(self, stage: Stage) -> Self:
         return replace(self, done=(*self.done, stage))
@@ -88,48 +100,13 @@ class Journal:
         restored, hooks = (tuple(o for o in these if o not in gone) for these in (self.restored, self.hooks))
         return replace(self, done=done, restored=restored, hooks=hooks)
 
-    def to_json(self) -> str:
-        began, names = utc(self.began), dict(self.names)
-        values = {
-            "began": began,
-            "names": names,
-            "done": self.done,
-            "restored": self.restored,
-            "hooks": self.hooks,
-        }
-        return json.dumps(values) + "\n"
-
     @classmethod
-    def from_json(cls, text: str) -> Self | None:
-        """Read a journal; None if it is malformed."""
-        try:
-            values = _JOURNAL(checked.document(text))
-        except ValueError:
-            return None
+    def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Find the restored sources among the standard ones and those of the set; others are dropped."""
         sources = {str(one): one for one in (*STANDARD, *values["names"])}
-        restored, hooks = (
-            tuple(sources[one] for one in values.get(key, ()) if one in sources)
-            for key in ("restored", "hooks")
-        )
-        return cls(values["began"], values["names"], tuple(values["done"]), restored, hooks)
-
-
-def _names(value: object) -> dict[SourceName, str]:
-    texts = checked.mapping(checked.text(LONGEST), checked.text(255, like="[^/]+", errors="strict"), 1000)(
-        value
-    )
-    return {read_name(source, kind_of_file(name)): name for source, name in texts.items()}
-
-
-_JOURNAL = checked.record(
-    {
-        "began": checked.moment,
-        "names": _names,
-        "done": checked.each(checked.member(Stage), 100),
-    },
-    dict.fromkeys(("restored", "hooks"), checked.each(checked.text(LONGEST), 1000)),
-    more=True,
-)
+        for key in ("restored", "hooks"):
+            values[key] = tuple(sources[one] for one in values.get(key, ()) if one in sources)
+        return values
 
 
 @dataclass(frozen=True)

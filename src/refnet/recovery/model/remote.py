@@ -12,15 +12,16 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.file_names import read_file_name
+from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.source import MOST_LIST_BYTES
 from refnet.settings.sources import LONGEST
 from refnet.settings.stores import LOCAL
@@ -110,16 +111,18 @@ class ManifestName:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Piece(Record):
     """A piece as the manifest names it."""
 
-    name: str
+    LAYOUT = Layout(more=True)
+
+    name: Annotated[str, checked.text(100, like=_PIECE_NAME.pattern)]
     #: Of the object, in bytes.
-    size: int
+    size: Annotated[int, checked.integer(1, PIECE_BYTES + MOST_ADDED)]
     #: Of the object, in hex.
-    sha256: str
+    sha256: Annotated[str, checked.text(64, shortest=64, like="[0-9a-f]*")]
     #: The id of the object's version; "" where the bucket has no versions.
-    version: str = ""
+    version: Needed[Annotated[str, checked.text(1024, like="[!-~]*")]] = ""
 
 
 def lengths(size: int) -> list[int]:
@@ -128,29 +131,54 @@ def lengths(size: int) -> list[int]:
     return [PIECE_BYTES] * full + ([rest] if rest or not full else [])
 
 
+def _manifest(value: Any) -> Manifest:
+    manifest = Manifest.from_json(json.dumps(checked.free(value, deepest=12), ensure_ascii=False))
+    if read_file_name(manifest.name) is None:
+        raise ValueError("not the name of an artifact")
+    return manifest
+
+
+def _evidence(value: Any) -> Evidence:
+    return Evidence.from_json(json.dumps(checked.free(value), ensure_ascii=False))
+
+
+def _ranges(value: Any) -> tuple[tuple[int, int], ...]:
+    ranges = tuple(_RANGES(value))
+    ends = [end for one in ranges for end in one]
+    if ends != sorted(ends) or any(before[1] >= after[0] for before, after in pairwise(ranges)):
+        raise ValueError("not ranges in order")
+    return ranges
+
+
+_COUNTER = checked.integer(1, MOST_COUNTER)
+_RANGES = checked.each(checked.row(_COUNTER, _COUNTER), 100_000)
+
+
 @dataclass(frozen=True)
-class RemoteManifest:
+class RemoteManifest(Record):
     """The document that publishes a copy."""
 
-    id: str
+    LAYOUT = Layout(longest=MANIFEST_BYTES, more=True, format=FORMAT, reads=f"formats up to {FORMAT}")
+
+    id: Annotated[str, checked.text(32, like=_ID)]
     #: The name of the store when it was sent.
-    store: str
+    store: Annotated[str, checked.text(1000, errors="strict")]
     #: Of the artifact, as it is in the backup folder.
-    manifest: Manifest
+    manifest: Annotated[Manifest, _manifest]
     #: Lines of the artifact's evidence when it was sent: its last proof, and what accepted that it shrank.
-    evidence: tuple[Evidence, ...]
+    evidence: Annotated[tuple[Annotated[Evidence, _evidence], ...], Most(MOST_EVIDENCE)]
     #: Of the artifact, in order.
-    pieces: tuple[Piece, ...]
+    pieces: Annotated[tuple[Piece, ...], Most(MOST_PIECES)]
     #: Of its list of files, in order.
-    files: tuple[Piece, ...]
+    files: Annotated[tuple[Piece, ...], Most(MOST_LIST_BYTES // PIECE_BYTES + 1)]
     #: The public key that signs, as OpenSSH writes it.
-    signer: str
+    signer: Annotated[str, checked.text(200, like="ssh-ed25519 [A-Za-z0-9+/=]+")]
     #: One more than that of the signer's manifest before it in this store.
-    counter: int
+    counter: Annotated[int, _COUNTER]
     #: The SHA-256 (hex) of the plaintext of that manifest; "" for the first.
-    previous: str
+    previous: Annotated[str, checked.text(64, like="([0-9a-f]{64})?")]
     #: The signer's counters in the store when it was sent, as ranges, its own included.
-    present: tuple[tuple[int, int], ...]
+    present: Annotated[tuple[tuple[int, int], ...], _ranges]
     sent: datetime
 
     @property
@@ -170,23 +198,18 @@ class RemoteManifest:
 
     def to_line(self) -> bytes:
         """Return the line that is signed: canonical JSON in ASCII, with its end."""
-        values = {
-            **{name: getattr(self, name) for name in ("id", "store", "signer", "counter", "previous")},
-            "format": FORMAT,
+        written = {
             "manifest": json.loads(self.manifest.to_json()),
             "evidence": [json.loads(line.to_json()) for line in self.evidence],
-            "pieces": [asdict(one) for one in self.pieces],
-            "files": [asdict(one) for one in self.files],
-            "present": [list(one) for one in self.present],
-            "sent": utc(self.sent),
         }
-        return json.dumps(values, sort_keys=True, separators=(",", ":")).encode("ascii") + b"\n"
+        line = json.dumps(self.values() | written, sort_keys=True, separators=(",", ":"))
+        return line.encode("ascii") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
         """Read the signed line; ValueError if it is malformed, or contradicts itself."""
         try:
-            found = cls(**_document(line))
+            found = cls.from_json(line)
             _check_pieces(found)
         except ValueError as error:
             raise ValueError(f"not a manifest of a copy: {error}") from None
@@ -284,15 +307,6 @@ def _proofs(lines: Iterable[Evidence]) -> list[Evidence]:
     return [one for one in lines if one.level is Level.PROVEN and one.outcome is Outcome.PASSED]
 
 
-def _document(line: bytes) -> dict[str, Any]:
-    values = checked.document(line, MANIFEST_BYTES)
-    if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
-        raise ValueError(f"format {number} is not supported; this RefNet reads formats up to {FORMAT}")
-    found: dict[str, Any] = _DOCUMENT(values)
-    del found["format"]
-    return found
-
-
 def _check_pieces(found: RemoteManifest) -> None:
     """Raise ValueError if the pieces are of another copy, in another order, or do not add up."""
     for pieces, files in ((found.pieces, False), (found.files, True)):
@@ -314,64 +328,3 @@ def _check_pieces(found: RemoteManifest) -> None:
     )
     if not full or any(piece.size > PIECE_BYTES + MOST_ADDED for piece in found.files):
         raise ValueError("a piece of the list of files of another size")
-
-
-def _manifest(value: Any) -> Manifest:
-    manifest = Manifest.from_json(json.dumps(checked.free(value, deepest=12), ensure_ascii=False))
-    if read_file_name(manifest.name) is None:
-        raise ValueError("not the name of an artifact")
-    return manifest
-
-
-def _evidence(value: Any) -> Evidence:
-    return Evidence.from_json(json.dumps(checked.free(value), ensure_ascii=False))
-
-
-def _ranges(value: Any) -> tuple[tuple[int, int], ...]:
-    ranges = tuple(_RANGES(value))
-    ends = [end for one in ranges for end in one]
-    if ends != sorted(ends) or any(before[1] >= after[0] for before, after in pairwise(ranges)):
-        raise ValueError("not ranges in order")
-    return ranges
-
-
-def _several(check: checked.Check, most: int) -> checked.Check:
-    each = checked.each(check, most)
-    return lambda value: tuple(each(value))
-
-
-_COUNTER = checked.integer(1, MOST_COUNTER)
-_RANGES = checked.each(checked.row(_COUNTER, _COUNTER), 100_000)
-_DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
-_READ_PIECE = checked.record(
-    {
-        "name": checked.text(100, like=_PIECE_NAME.pattern),
-        "size": checked.integer(1, PIECE_BYTES + MOST_ADDED),
-        "sha256": _DIGEST,
-        "version": checked.text(1024, like="[!-~]*"),
-    },
-    more=True,
-)
-
-
-def _piece(value: Any) -> Piece:
-    return Piece(**_READ_PIECE(value))
-
-
-_DOCUMENT = checked.record(
-    {
-        "format": checked.integer(1, FORMAT),
-        "id": checked.text(32, like=_ID),
-        "store": checked.text(1000, errors="strict"),
-        "manifest": _manifest,
-        "evidence": _several(_evidence, MOST_EVIDENCE),
-        "pieces": _several(_piece, MOST_PIECES),
-        "files": _several(_piece, MOST_LIST_BYTES // PIECE_BYTES + 1),
-        "signer": checked.text(200, like="ssh-ed25519 [A-Za-z0-9+/=]+"),
-        "counter": _COUNTER,
-        "previous": checked.text(64, like="([0-9a-f]{64})?"),
-        "present": _ranges,
-        "sent": checked.moment,
-    },
-    more=True,
-)

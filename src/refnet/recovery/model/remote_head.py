@@ -5,42 +5,62 @@ So a manifest that somebody removed, put back or replaced is noticed, although e
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any
 
 from refnet.recovery.model import checked
 from refnet.recovery.model.formatting import some
+from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.remote import MOST_COUNTER, Signed
 
-_FORMAT = 1
 #: Ranges of counters in the record of a head.
 _MOST_RANGES = 100_000
 #: Other signers in it.
 _MOST_SIGNERS = 1000
 
-Ranges = tuple[tuple[int, int], ...]
+
+def ranges(counters: Iterable[int], more: Iterable[Sequence[int]] = ()) -> tuple[tuple[int, int], ...]:
+    """Return `counters` and the ranges `more` as ranges in order: 1, 2, 4 → (1, 2), (4, 4)."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted([*((one, one) for one in counters), *((one[0], one[1]) for one in more)]):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    return tuple(found)
+
+
+def _ranges(value: Any) -> tuple[tuple[int, int], ...]:
+    return ranges([], _EACH_RANGE(value))
+
+
+_COUNTER = checked.integer(1, MOST_COUNTER)
+_EACH_RANGE = checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES)
+_Signer = Annotated[str, checked.text(100, like="[!-~]*")]
+Ranges = Annotated[tuple[tuple[int, int], ...], _ranges]
 
 
 @dataclass(frozen=True)
-class Head:
+class Head(Record):
     """The newest manifest that this machine sent to a store, as it remembers it."""
 
+    LAYOUT = Layout(more=True, format=1)
+
     #: Of the newest one; 0: none was sent.
-    counter: int = 0
+    counter: Needed[Annotated[int, checked.integer(0, MOST_COUNTER)]] = 0
     #: The SHA-256 (hex) of its plaintext.
-    sha256: str = ""
+    sha256: Needed[Annotated[str, checked.text(64, like="([0-9a-f]{64})?")]] = ""
     #: The fingerprint of its signer.
-    signer: str = ""
+    signer: Needed[_Signer] = ""
     #: The counters whose manifests this machine deleted.
-    deleted: Ranges = field(default=())
+    deleted: Needed[Ranges] = ()
     #: The counters whose manifests must be there.
-    present: Ranges = field(default=())
+    present: Ranges = ()
     #: By the fingerprint of another signer: the counters of its manifests that this machine deleted.
-    others: Mapping[str, Ranges] = field(default_factory=dict)
+    others: Annotated[Mapping[_Signer, Ranges], Most(_MOST_SIGNERS)] = field(default_factory=dict)
 
     @property
     def sent(self) -> Ranges:
@@ -72,20 +92,6 @@ class Head:
         present = without(ranges([], (*known.present, *document.present)), known.deleted)
         return Head(document.counter, sent.sha256, sent.signer, known.deleted, present, known.others)
 
-    def to_json(self) -> str:
-        values = {"format": _FORMAT, "counter": self.counter, "sha256": self.sha256, "signer": self.signer}
-        parts = {"deleted": self.deleted, "present": self.present, "others": self.others}
-        return json.dumps(values | parts) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read the record of a head; ValueError if it is malformed."""
-        values = _HEAD(checked.document(text))
-        del values["format"]
-        parts = {name: ranges([], values.get(name, ())) for name in ("deleted", "present")}
-        others = {signer: ranges([], part) for signer, part in values.get("others", {}).items()}
-        return cls(**values | parts | {"others": others})
-
 
 @dataclass(frozen=True)
 class Gap:
@@ -97,17 +103,6 @@ class Gap:
 
     def to_json(self) -> dict[str, Any]:
         return {"why": self.why, "counter": self.counter}
-
-
-def ranges(counters: Iterable[int], more: Iterable[Sequence[int]] = ()) -> Ranges:
-    """Return `counters` and the ranges `more` as ranges in order: 1, 2, 4 → (1, 2), (4, 4)."""
-    found: list[tuple[int, int]] = []
-    for low, high in sorted([*((one, one) for one in counters), *((one[0], one[1]) for one in more)]):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(high, found[-1][1]))
-        else:
-            found.append((low, high))
-    return tuple(found)
 
 
 def without(given: Ranges, parts: Ranges) -> Ranges:
@@ -203,19 +198,3 @@ def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
     if head and last.document.counter == head.counter and last.sha256 != head.sha256:
         found.append(Gap(f"number {head.counter} is not the one that this machine sent", head.counter))
     return found
-
-
-_COUNTER = checked.integer(1, MOST_COUNTER)
-_SIGNER = checked.text(100, like="[!-~]*")
-_RANGES = checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES)
-_HEAD = checked.record(
-    {
-        "format": checked.integer(1, _FORMAT),
-        "counter": checked.integer(0, MOST_COUNTER),
-        "sha256": checked.text(64, like="([0-9a-f]{64})?"),
-        "signer": _SIGNER,
-        "deleted": _RANGES,
-    },
-    {"present": _RANGES, "others": checked.mapping(_SIGNER, _RANGES, _MOST_SIGNERS)},
-    more=True,
-)

@@ -5,18 +5,16 @@ A store protects from an attacker on this machine only if it refuses to delete. 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any
 
 from refnet.recovery.model import checked, formatting
-from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.checks import Check, Status
+from refnet.recovery.model.records import Layout, Most, Record
 
-_FORMAT = 1
 #: The largest record of a check, in bytes.
 RECORD_BYTES = 64 << 10
 #: The name of the monitor's check of a store begins with it.
@@ -37,29 +35,33 @@ class Answer(StrEnum):
     ALARM = "alarm"
 
 
+_Words = Annotated[str, checked.text(1000, like=r"[^\x00-\x1f\x7f-\x9f]*", errors="strict")]
+
+
 @dataclass(frozen=True)
-class Tried:
+class Tried(Record):
     """One try and its answer."""
 
+    LAYOUT = Layout(more=True)
+
     #: What was tried: `delete`.
-    what: str
+    what: _Words
     answer: Answer
     #: What the server said, and what that means.
-    says: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"what": self.what, "answer": self.answer.value, "says": self.says}
+    says: _Words
 
 
 @dataclass(frozen=True)
-class StoreCheck:
+class StoreCheck(Record):
     """The result of the check of a store."""
 
-    store: str
+    LAYOUT = Layout(longest=RECORD_BYTES, more=True, format=1, ascii=False)
+
+    store: _Words
     #: Its place, without a secret.
-    shown: str
+    shown: _Words
     at: datetime
-    tried: tuple[Tried, ...]
+    tried: Annotated[tuple[Tried, ...], Most(100)]
 
     @property
     def alarms(self) -> tuple[Tried, ...]:
@@ -69,25 +71,9 @@ class StoreCheck:
         """Return whether it failed, is a month old, or is dated in the future."""
         return bool(self.alarms) or not timedelta() <= now - self.at < DUE
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "store": self.store,
-            "shown": self.shown,
-            "at": utc(self.at),
-            "alarm": bool(self.alarms),
-            "tried": [one.to_json() for one in self.tried],
-        }
-
-    def to_text(self) -> str:
-        """Return its record, JSON."""
-        return json.dumps(self.to_json(), ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_text(cls, text: str | bytes) -> Self:
-        """Read the record of a check; ValueError if it is malformed."""
-        values = _CHECK(checked.document(text, RECORD_BYTES))
-        return cls(values["store"], values["shown"], values["at"], tuple(values["tried"]))
+    def values(self) -> dict[str, Any]:
+        *others, tried = super().values().items()
+        return dict([*others, ("alarm", bool(self.alarms)), tried])
 
 
 def watch_checks(checks: Mapping[str, StoreCheck | None], now: datetime) -> Iterator[Check]:
@@ -107,17 +93,3 @@ def watch_checks(checks: Mapping[str, StoreCheck | None], now: datetime) -> Iter
         else:
             notes = [f"{one.what}: {one.says}" for one in last.tried if one.answer is Answer.NOTE]
             yield Check(None, what, Status.OK, "; ".join([f"checked {age} ago", *notes[:1]]))
-
-
-_WORDS = checked.text(1000, like=r"[^\x00-\x1f\x7f-\x9f]*", errors="strict")
-_TRIED = checked.record({"what": _WORDS, "answer": checked.member(Answer), "says": _WORDS}, more=True)
-_CHECK = checked.record(
-    {
-        "format": checked.integer(1, _FORMAT),
-        "store": _WORDS,
-        "shown": _WORDS,
-        "at": checked.moment,
-        "tried": checked.each(lambda value: Tried(**_TRIED(value)), 100),
-    },
-    more=True,
-)

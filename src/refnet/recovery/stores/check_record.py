@@ -19,7 +19,7 @@ def record_check(remote: Path, found: StoreCheck) -> None:
     folder = remote / found.store
     make_folder(folder)
     with explained(folder / _RECORD):
-        replace_file(folder / _RECORD, found.to_text().encode())
+        replace_file(folder / _RECORD, found.to_json().encode())
 
 
 def last_checks(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, StoreCheck | None]:
@@ -28,7 +28,7 @@ def last_checks(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, 
     for name, store in stores.items():
         with suppress(OSError, ValueError):  # without a record, the monitor warns
             data = read_regular(remote / name / _RECORD, RECORD_BYTES, owner=os.geteuid())
-            last = StoreCheck.from_text(data)
+            last = StoreCheck.from_json(data)
             if (last.store, last.shown) == (name, store.shown):  # its URL may have changed since
                 found[name] = last
     return found

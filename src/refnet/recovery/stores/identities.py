@@ -13,13 +13,14 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from refnet.errors import RefnetError
 from refnet.files import read_regular
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_NUMBERED
 from refnet.recovery.model.identity import SourceId
+from refnet.recovery.model.records import Layout, Needed, Record
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 
@@ -27,19 +28,18 @@ from refnet.recovery.stores import disk
 HANDOVERS = f"{HIDDEN_PREFIX}handovers"
 _FORMAT = 1
 _LARGEST = 4 << 10  # bytes
-_RECORD = checked.record(
-    {"id": checked.text(32, like="|[0-9a-f]{32}"), "number": checked.integer(0, MOST_NUMBERED)}, more=True
-)
 
 
 @dataclass(frozen=True)
-class Known:
+class Known(Record):
     """What is recorded of a source."""
 
+    LAYOUT = Layout(more=True)
+
     #: 32 hex digits; "": none yet.
-    id: str = ""
+    id: Needed[Annotated[str, checked.text(32, like="|[0-9a-f]{32}")]] = ""
     #: Of the last artifact that was made here; 0: none was.
-    number: int = 0
+    number: Needed[Annotated[int, checked.integer(0, MOST_NUMBERED)]] = 0
 
     @property
     def whose(self) -> SourceId | None:
@@ -113,7 +113,7 @@ class Identities:
             return Known()
 
     def _write(self, path: Path, known: Known) -> None:
-        values = {"format": _FORMAT, "source": path.stem, "id": known.id, "number": known.number}
+        values = {"format": _FORMAT, "source": path.stem, **known.values()}
         disk.write_record(path, json.dumps(values).encode() + b"\n")
 
 
@@ -123,5 +123,4 @@ def new_id() -> str:
 
 
 def _read(path: Path, owner: int | None) -> Known:
-    values = _RECORD(checked.document(read_regular(path, _LARGEST, owner=owner)))
-    return Known(values["id"], values["number"])
+    return Known.from_json(read_regular(path, _LARGEST, owner=owner))

@@ -5,24 +5,22 @@ It contains recipients, which are public, and no key. A line that cannot be read
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated
 
 from refnet import trust
 from refnet.files import explained, make_folder, sync_folder
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.records import Layout, Most, Record
 from refnet.recovery.stores.disk import append_lines
 
 #: The largest history that is read, in bytes: 5,000 lines.
 _LARGEST = 1 << 20
-_LARGEST_LINE = 64 << 10
 
 
 class Event(StrEnum):
@@ -36,28 +34,23 @@ class Event(StrEnum):
     CHECKED = "checked"
 
 
+_Url = Annotated[str, checked.text(4096, errors="strict")]
+
+
 @dataclass(frozen=True)
-class KeyEvent:
+class KeyEvent(Record):
     """One line."""
+
+    LAYOUT = Layout(longest=64 << 10, more=True)
 
     at: datetime
     event: Event
     #: Of the key: `age1…`.
-    recipient: str
+    recipient: Annotated[str, checked.text(100, like="age1[a-z0-9]+")]
     #: The recipient whose key a new one replaces; "": none.
-    replaces: str = ""
+    replaces: Annotated[str, checked.text(100, like="(age1[a-z0-9]+)?")] = ""
     #: The URLs of the stores on the page that was made; None: that is not known.
-    stores: tuple[str, ...] | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self) | {"at": utc(self.at)})
-
-    @classmethod
-    def from_json(cls, line: bytes) -> Self:
-        """Read a line; ValueError if it is malformed."""
-        values = _LINE(checked.document(line, _LARGEST_LINE))
-        stores = values.get("stores")
-        return cls(**values | {"stores": None if stores is None else tuple(stores)})
+    stores: Annotated[tuple[_Url, ...], Most(1000)] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,20 +120,5 @@ class HistoryFile:
         """Append a line."""
         make_folder(self.folder)
         with explained(self.path):
-            if append_lines(self.path, f"{event.to_json()}\n"):
+            if append_lines(self.path, event.to_json()):
                 sync_folder(self.folder)
-
-
-_RECIPIENT = checked.text(100, like="(age1[a-z0-9]+)?")
-_LINE = checked.record(
-    {
-        "at": checked.moment,
-        "event": checked.member(Event),
-        "recipient": checked.text(100, like="age1[a-z0-9]+"),
-    },
-    {
-        "replaces": _RECIPIENT,
-        "stores": checked.or_none(checked.each(checked.text(4096, errors="strict"), 1000)),
-    },
-    more=True,
-)

@@ -9,7 +9,7 @@ from pathlib import Path
 from refnet.errors import RefnetError
 from refnet.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.previous import LONGEST, Record
+from refnet.recovery.model.previous import LONGEST, PreviousRecord
 from refnet.recovery.stores import disk
 
 _ENDING = ".json"
@@ -22,7 +22,7 @@ _MOST = 10_000
 class Known:
     """The result of a reading."""
 
-    records: tuple[Record, ...] = ()
+    records: tuple[PreviousRecord, ...] = ()
     #: A sentence for each file that is not a valid record.
     unreadable: tuple[str, ...] = ()
 
@@ -41,19 +41,19 @@ class PreviousVersions:
             if not self._exists():
                 return Known()
             paths = sorted(self.folder.iterdir())
-        found: list[Record] = []
+        found: list[PreviousRecord] = []
         unreadable: list[str] = []
         for path in paths[:_MOST]:
             if path.suffix != _ENDING or path.name.startswith(HIDDEN_PREFIX):
                 continue
             try:
-                found.append(Record.from_json(_read(path)))
+                found.append(PreviousRecord.from_json(_read(path)))
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
                 unreadable.append(f"the record {path} cannot be read: {reason}")
         return Known(tuple(found), tuple(unreadable))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: PreviousRecord) -> None:
         """Write `record` durably."""
         make_folder(self.folder)
         path = self._path(record)
@@ -61,11 +61,11 @@ class PreviousVersions:
             self._exists()
             replace_file(path, record.to_json().encode())
 
-    def forget(self, record: Record) -> None:
+    def forget(self, record: PreviousRecord) -> None:
         """Remove `record`, if it exists."""
         disk.remove(self._path(record))
 
-    def _path(self, record: Record) -> Path:
+    def _path(self, record: PreviousRecord) -> Path:
         key = f"{record.system}\0{record.oid}\0{record.name}"
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}"
 

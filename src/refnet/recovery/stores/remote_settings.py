@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.sealing import sshsig
 from refnet.recovery.sealing.age import SealedError
 from refnet.recovery.sealing.sealer import Sealer
@@ -42,20 +42,21 @@ _RECORD = "settings.json"
 
 
 @dataclass(frozen=True)
-class SettingsCopy:
+class SettingsCopy(Record):
     """A settings file, as a machine sent it."""
 
+    LAYOUT = Layout(longest=_MOST, more=True, format=1)
+
     #: The TOML.
-    text: str
+    text: Annotated[str, checked.text(LARGEST, errors="strict")]
     #: The path that it had there.
-    path: str
+    path: Annotated[str, checked.text(4096, errors="strict")]
     #: To the second, UTC.
     sent: datetime
 
     def to_line(self) -> bytes:
         """Return the line that is signed, with its end."""
-        values = {"format": 1, "text": self.text, "path": self.path, "sent": utc(self.sent)}
-        return json.dumps(values, sort_keys=True).encode("ascii") + b"\n"
+        return json.dumps(self.values(), sort_keys=True).encode("ascii") + b"\n"
 
     @classmethod
     def read(cls, plaintext: bytes, signers: Collection[str] | None) -> Self:
@@ -66,19 +67,7 @@ class SettingsCopy:
         signer = sshsig.verify(line + end, signature.decode("ascii"), _NAMESPACE)
         if signers is not None and signer.fingerprint not in signers:
             raise ValueError(f"signed by another key: {signer.fingerprint}")
-        values = _LINE(checked.document(line + end, _MOST))
-        return cls(values["text"], values["path"], values["sent"])
-
-
-_LINE = checked.record(
-    {
-        "format": checked.integer(1, 1),
-        "text": checked.text(LARGEST, errors="strict"),
-        "path": checked.text(4096, errors="strict"),
-        "sent": checked.moment,
-    },
-    more=True,
-)
+        return cls.from_json(line + end)
 
 
 def send(store: RemoteStore, sealer: Sealer, found: SettingsCopy) -> bool:

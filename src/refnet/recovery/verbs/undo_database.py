@@ -10,7 +10,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.previous import Mark, MarkState, Record
+from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.restore_facts import Facts, Rows
 from refnet.recovery.model.restore_plan import dated_name, hindrances
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
@@ -113,7 +113,7 @@ def undo(
         return Undone(live, back, replaced.name if replaced else None)
 
 
-def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> Record:
+def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> PreviousRecord:
     """Return the record of the live database as a previous version."""
     name = previous_databases.free_name(admin, dated_name(live, "undone", clock.local()))
     mark = Mark(live, MarkState.UNDONE, clock.now(), artifact=back.mark.artifact)

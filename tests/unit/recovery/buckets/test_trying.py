@@ -205,10 +205,10 @@ def check(*answers: Answer, at: datetime = NOW) -> StoreCheck:
 
 
 def test_a_record_of_a_check_is_read_as_it_was_written() -> None:
-    assert StoreCheck.from_text(check(Answer.OK, Answer.NOTE).to_text()) == check(Answer.OK, Answer.NOTE)
-    for text in ("", "{}", "[]", '{"format": 2}', check().to_text().replace("2026", "20000")):
+    assert StoreCheck.from_json(check(Answer.OK, Answer.NOTE).to_json()) == check(Answer.OK, Answer.NOTE)
+    for text in ("", "{}", "[]", '{"format": 2}', check().to_json().replace("2026", "20000")):
         with pytest.raises(ValueError):
-            StoreCheck.from_text(text)
+            StoreCheck.from_json(text)
 
 
 def test_a_check_is_due_every_month_and_after_a_failure() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.previous import Mark, MarkState, Record
+from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.stores.previous_records import PreviousVersions
 
 MARK = Mark(
@@ -23,7 +23,7 @@ MARK = Mark(
     "it's",
     7,
 )
-RECORD = Record("7412", "shop_before_20261125_020000", 16400, "app", 16500, MARK)
+RECORD = PreviousRecord("7412", "shop_before_20261125_020000", 16400, "app", 16500, MARK)
 
 
 def test_records_come_back_as_they_were_written_and_are_private(tmp_path: Path) -> None:

@@ -7,22 +7,21 @@ path component.
 """
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened, read_regular, replace_file, user_name
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.records import Layout, Most, Needed, Rare, Record
 from refnet.recovery.model.source_name import Kind, SourceName, read_name
 from refnet.recovery.sources.files.member_names import MAX_PART, MAX_PATH, show
 
@@ -46,84 +45,6 @@ class SwapReason(StrEnum):
     UNDONE = "undone"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One entry that is swapped."""
-
-    name: str
-    #: The inode of the new entry; None if the live one is removed and nothing replaces it.
-    fresh: int | None
-    #: The names from the journal's `base` to the folder of the entry: of the live one, the new one, the previous one.
-    folder: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> str:
-        return "/".join((*self.folder, self.name))
-
-
-@dataclass(frozen=True)
-class Journal:
-    """The record of a swap."""
-
-    source: SourceName
-    artifact: str
-    at: datetime
-    why: SwapReason
-    #: The folder that is restored, with all links resolved.
-    live: str
-    #: True if the work folder is beside `live`, False if it is in it.
-    beside: bool
-    #: The name of the work folder.
-    work: str
-    #: Also written in the work folder, so that no other folder is taken for it.
-    token: str
-    #: The user id that owns the work folder.
-    owner: int
-    #: The names from the parent of the work folder to the folder of the live entries.
-    base: tuple[str, ...] = ()
-    #: The entries that are swapped.
-    units: tuple[Unit, ...] = ()
-    #: The name of the swap whose previous entries become the new ones (an undo), or "".
-    took: str = ""
-    #: True if the swap is rolled back, after a rename that failed.
-    back: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the journal, without its ending."""
-        return f"{self.source}-{self.at.astimezone(UTC):%Y%m%d_%H%M%S}-{self.token[:8]}"
-
-    @property
-    def home(self) -> Path:
-        """The parent of the work folder."""
-        return Path(self.live).parent if self.beside else Path(self.live)
-
-    def to_json(self) -> bytes:
-        values = {"format": _FORMAT, **asdict(self), "at": utc(self.at)}
-        for unit in values["units"]:
-            if not unit["folder"]:
-                del unit["folder"]  # earlier versions read such a journal too
-        return json.dumps(values, indent=1).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes, name: str) -> Self:
-        """Parse the journal `name`. ValueError if it is not valid."""
-        values = checked.document(text, _LARGEST)
-        if values.pop("format", None) != _FORMAT:
-            raise ValueError(f"its format is not {_FORMAT}")
-        values = _JOURNAL(values)
-        values["base"] = tuple(values["base"])
-        values["units"] = tuple(
-            Unit(unit["name"], unit["fresh"], tuple(unit.get("folder", ()))) for unit in values["units"]
-        )
-        journal = cls(**values)
-        if len({unit.path for unit in journal.units}) != len(journal.units):
-            raise ValueError("an entry is listed twice")
-        if journal.name != name:
-            raise ValueError("its name does not match its content")
-        return journal
-
-
 def _source(value: object) -> SourceName:
     source = read_name(value, Kind.FOLDER)
     if source.kind is not Kind.FOLDER:
@@ -139,28 +60,82 @@ def _component(value: object) -> str:
 
 
 _COMPONENT = checked.text(MAX_PART, shortest=1, like="[^/]+")
-_TEXT = checked.text(MAX_PATH)
-_NUMBER = checked.integer(0, (1 << 64) - 1)
-_UNIT = checked.record(
-    {"name": _component, "fresh": checked.or_none(_NUMBER)}, {"folder": checked.each(_component, MAX_PATH)}
-)
-_JOURNAL = checked.record(
-    {
-        "source": _source,
-        "artifact": _TEXT,
-        "at": checked.moment,
-        "why": checked.member(SwapReason),
-        "live": _TEXT,
-        "beside": checked.flag,
-        "work": _component,
-        "token": checked.text(32, like="[0-9a-f]{32}"),
-        "owner": _NUMBER,
-        "base": checked.each(_component, MAX_PATH),
-        "units": checked.each(_UNIT, _LARGEST),
-        "took": checked.text(100, like=r"([a-z][a-z0-9_-]*-\d{8}_\d{6}-[0-9a-f]{8})?"),
-        "back": checked.flag,
-    }
-)
+_Component = Annotated[str, _component]
+_Components = Annotated[tuple[_Component, ...], Most(MAX_PATH)]
+_Text = Annotated[str, checked.text(MAX_PATH)]
+_Number = Annotated[int, checked.integer(0, (1 << 64) - 1)]
+
+
+@dataclass(frozen=True)
+class Unit(Record):
+    """One entry that is swapped."""
+
+    name: _Component
+    #: The inode of the new entry; None if the live one is removed and nothing replaces it.
+    fresh: _Number | None
+    #: The names from the journal's `base` to the folder of the entry: of the live one, the new one, the previous one. Earlier
+    #: versions read a journal without it too.
+    folder: Rare[_Components] = ()
+
+    @property
+    def path(self) -> str:
+        return "/".join((*self.folder, self.name))
+
+
+@dataclass(frozen=True)
+class Journal(Record):
+    """The record of a swap."""
+
+    LAYOUT = Layout(indent=1, end="")
+
+    source: Annotated[SourceName, _source]
+    artifact: _Text
+    at: datetime
+    why: SwapReason
+    #: The folder that is restored, with all links resolved.
+    live: _Text
+    #: True if the work folder is beside `live`, False if it is in it.
+    beside: bool
+    #: The name of the work folder.
+    work: _Component
+    #: Also written in the work folder, so that no other folder is taken for it.
+    token: Annotated[str, checked.text(32, like="[0-9a-f]{32}")]
+    #: The user id that owns the work folder.
+    owner: _Number
+    #: The names from the parent of the work folder to the folder of the live entries.
+    base: Needed[_Components] = ()
+    #: The entries that are swapped.
+    units: Needed[Annotated[tuple[Unit, ...], Most(_LARGEST)]] = ()
+    #: The name of the swap whose previous entries become the new ones (an undo), or "".
+    took: Needed[Annotated[str, checked.text(100, like=r"([a-z][a-z0-9_-]*-\d{8}_\d{6}-[0-9a-f]{8})?")]] = ""
+    #: True if the swap is rolled back, after a rename that failed.
+    back: Needed[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The name of the journal, without its ending."""
+        return f"{self.source}-{self.at.astimezone(UTC):%Y%m%d_%H%M%S}-{self.token[:8]}"
+
+    @property
+    def home(self) -> Path:
+        """The parent of the work folder."""
+        return Path(self.live).parent if self.beside else Path(self.live)
+
+    def values(self) -> dict[str, Any]:
+        return {"format": _FORMAT, **super().values()}
+
+    @classmethod
+    def read(cls, text: bytes, name: str) -> Self:
+        """Parse the journal `name`. ValueError if it is not valid."""
+        values = checked.document(text, _LARGEST)
+        if values.pop("format", None) != _FORMAT:
+            raise ValueError(f"its format is not {_FORMAT}")
+        journal = cls.from_values(values)
+        if len({unit.path for unit in journal.units}) != len(journal.units):
+            raise ValueError("an entry is listed twice")
+        if journal.name != name:
+            raise ValueError("its name does not match its content")
+        return journal
 
 
 @dataclass(frozen=True)
@@ -197,7 +172,7 @@ def write(folder: Path, journal: Journal, state: State) -> Swap:
     make_enterable(folder.parent)  # the home of an embedded server, whose user must be able to pass through
     folder.mkdir(mode=0o700, exist_ok=True)
     swap = Swap(folder, journal.name, state, journal)
-    text = journal.to_json()
+    text = journal.to_json().encode()
     if len(text) > _LARGEST:
         raise OSError(errno.EFBIG, "too many entries to be swapped", str(swap.path))
     replace_file(swap.path, text)
@@ -241,7 +216,7 @@ def _all(folder: Path, source: str) -> Iterator[Swap]:
 def _read(folder: Path, handle: int, name: str, state: State) -> Swap:
     entry = f"{name}.{state}"
     try:
-        journal = Journal.from_json(read_regular(entry, _LARGEST, at=handle, owner=os.geteuid()), name)
+        journal = Journal.read(read_regular(entry, _LARGEST, at=handle, owner=os.geteuid()), name)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

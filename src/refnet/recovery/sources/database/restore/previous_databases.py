@@ -19,7 +19,7 @@ from psycopg import errors, sql
 from refnet.errors import RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.formatting import plural
-from refnet.recovery.model.previous import Mark, MarkState, Record
+from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.retention import PreviousVersion
@@ -56,7 +56,7 @@ class PreviousDatabase:
     #: Why its mark may be wrong; "" where a record names it or where it is a copy.
     doubt: str = ""
     #: The record of its name, if there is one.
-    record: Record | None = None
+    record: PreviousRecord | None = None
     #: In bytes.
     size: int = 0
 
@@ -113,7 +113,7 @@ def _in_comment(comment: str | None) -> Mark | None:
 
 
 def previous_databases(
-    target: Target, records: Sequence[Record], forget: Callable[[Record], None]
+    target: Target, records: Sequence[PreviousRecord], forget: Callable[[PreviousRecord], None]
 ) -> list[PreviousVersion]:
     """List what restores of `target` made or replaced, for prune; one in use or not recorded may not be dropped.
 
@@ -157,7 +157,7 @@ def _not_droppable(admin: Session, one: PreviousDatabase) -> str:
     return f"in use: {format_sessions(using)}" if using else ""
 
 
-def _drop_locked(target: Target, one: PreviousDatabase, forget: Callable[[Record], None]) -> None:
+def _drop_locked(target: Target, one: PreviousDatabase, forget: Callable[[PreviousRecord], None]) -> None:
     """Drop it, then forget its record; RefnetError (LOCKED) while a restore of the same database runs, as it may be its copy."""
     with admin_session(target) as admin, restore_lock(admin, one.of):
         drop(admin, target, one)
@@ -165,7 +165,7 @@ def _drop_locked(target: Target, one: PreviousDatabase, forget: Callable[[Record
             forget(one.record)
 
 
-def marked(admin: Session, records: Sequence[Record] = ()) -> tuple[PreviousDatabase, ...]:
+def marked(admin: Session, records: Sequence[PreviousRecord] = ()) -> tuple[PreviousDatabase, ...]:
     """Return every marked or recorded database of the server, oldest first."""
     system = row_counts.system_identifier(admin)
     known = {record.name: record for record in records if system is None or record.system in {system, None}}
@@ -173,7 +173,9 @@ def marked(admin: Session, records: Sequence[Record] = ()) -> tuple[PreviousData
     return tuple(sorted((one for one in found if one), key=lambda one: (one.at, one.name)))
 
 
-def _previous(row: tuple[Any, ...], record: Record | None, system: str | None) -> PreviousDatabase | None:
+def _previous(
+    row: tuple[Any, ...], record: PreviousRecord | None, system: str | None
+) -> PreviousDatabase | None:
     name, oid, owner, comment, opened, size = row
     if record and record.mark.why is not MarkState.COPY:
         return PreviousDatabase(name, oid, owner, record.mark, record.doubt(system, oid, owner), record, size)
@@ -240,7 +242,7 @@ def oid_of(admin: Session, name: str) -> int:
     return int(row[0])
 
 
-def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
+def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) -> PreviousRecord:
     """Return the record of the database `live` as a previous version named `name`; `successor`: the new one's oid."""
     row = admin.execute(
         "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
@@ -251,16 +253,16 @@ def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) 
         raise RefnetError(f"the database {live} is gone", "Find out who dropped or renamed it.")
     oid, owner, snapshot, comment, limit = row
     own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit)
-    return Record(row_counts.system_identifier(admin), name, oid, owner, successor, own)
+    return PreviousRecord(row_counts.system_identifier(admin), name, oid, owner, successor, own)
 
 
-def closed(record: Record) -> list[Statement]:
+def closed(record: PreviousRecord) -> list[Statement]:
     """Return the statements that mark a previous version and close it to all but superusers."""
     mark = comment_on(record.name, comment_of(record.mark))
     return [mark, limit_of(record.name, 0)]
 
 
-def gone(admin: Session, records: Sequence[Record], database: str) -> tuple[Record, ...]:
+def gone(admin: Session, records: Sequence[PreviousRecord], database: str) -> tuple[PreviousRecord, ...]:
     """Return those records of `database` on this server whose database no longer exists."""
     system = row_counts.system_identifier(admin)
     existing = set(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
