@@ -325,6 +325,6 @@ def test_what_is_left_without_its_work_folder_is_told_and_forgotten_once_that_is
 
 def test_a_journal_comes_back_as_it_was_written(killed):
     text = journal_of(killed).read_bytes()
-    read = Journal.from_json(text, journal_of(killed).stem)
-    assert read.to_json() == text
+    read = Journal.read(text, journal_of(killed).stem)
+    assert read.to_json().encode() == text
     assert killed.place.unfinished()[0].swap.state is State.SWAPPING
