@@ -15,7 +15,7 @@ from benchmarks import bars, build, catalog, dashboard, files, many, network, of
 from benchmarks.bars import Measured
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import Bench
-from refnet.signals import interruptible
+from refnet.core.signals import interruptible
 
 #: On a disk even if /tmp is in memory.
 _FOLDER = Path("/var/tmp")  # noqa: S108

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from refnet.processes import until
+from refnet.core.processes import until
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.place import Place
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.measure import FailedError
 from benchmarks.objects import BUCKET, REGION, ObjectServer
+from refnet.core.processes import until
 from refnet.postgres.cluster import Cluster
-from refnet.processes import until
 
 #: As many processes as the other tools get.
 _JOBS = 2

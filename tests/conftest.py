@@ -24,7 +24,7 @@ from tests.seaweed import Seaweed, seaweed
 from tests.users import Ordinary
 
 import refnet
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster

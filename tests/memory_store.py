@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import BinaryIO
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest
 from refnet.recovery.model.file_names import artifact_names
 from refnet.recovery.model.marks import Marks

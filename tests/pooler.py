@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from refnet.core.processes import until
 from refnet.postgres.account import account
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.postmaster import PORT
-from refnet.processes import until
 
 #: What applications set at the start of a session, and such poolers drop.
 IGNORED = "extra_float_digits,options"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pwd import getpwuid
 
-from refnet.processes import until
+from refnet.core.processes import until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin") or ""
 #: Why tests with a server are skipped, or "".

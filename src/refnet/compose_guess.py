@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from refnet import trust
-from refnet.errors import RefnetError
+from refnet.core import trust
+from refnet.core.errors import RefnetError
 
 #: Limits of a file: bytes, depth, events.
 _LARGEST, _DEEPEST, _MOST = 1 << 20, 32, 50_000

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from refnet import wiring
 from refnet.cluster_sources import with_clusters
-from refnet.errors import Exit, RefnetError
-from refnet.files import check_closed, check_own, make_folder
-from refnet.recovery.model.clock import Clock
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import check_closed, check_own, make_folder
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import Artifact

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet.compose import compose_file
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.stores.lineage import Lineage

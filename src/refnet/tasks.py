@@ -30,12 +30,12 @@ from refnet.actions.prune_store import prune_stores
 from refnet.broker import address, embedded, transport
 from refnet.broker.events import WorkerEvents
 from refnet.context import Context, read_settings
-from refnet.errors import Exit, RefnetError
-from refnet.extras import needed
+from refnet.core.clock import utc_now
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.extras import needed
 from refnet.network import known
 from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.checks import Status
-from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places

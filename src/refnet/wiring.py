@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, cast
 
 from refnet import servers
 from refnet.cluster_sources import ROLES
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import some
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import Limits
-from refnet.recovery.model.formatting import some
 from refnet.recovery.model.remote import MANIFESTS
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking

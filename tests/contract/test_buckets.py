@@ -14,7 +14,7 @@ from tests.memory_bucket import MemoryBucket
 from tests.seaweed import LOCKED, Seaweed
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.buckets.paced import Paced
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_no_object(folder: FolderBucket, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("refnet.files.write_all", full)
+    monkeypatch.setattr("refnet.core.files.write_all", full)
     error = fails(Kind.FULL, lambda: folder.put(PIECE, b"x"))
 
     assert error.transient

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.memory_store import MemoryStore
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made

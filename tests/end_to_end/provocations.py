@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from tests.command import Command, Result, url_of
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.dump import snapshot

@@ -13,9 +13,9 @@ import pytest
 from tests.command import Command, url_of
 from tests.faults.conftest import Live, fill
 
+from refnet.core.processes import until
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
-from refnet.processes import until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 

@@ -15,7 +15,7 @@ import pytest
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.seaweed import PATIENT, Seaweed
 
-from refnet.processes import until
+from refnet.core.processes import until
 from refnet.recovery.buckets.cloud import CloudBucket, Patience
 from refnet.recovery.model.bucket import BucketError, Kind
 

@@ -17,7 +17,7 @@ import pytest
 from tests.command import Command, Run
 from tests.faults.conftest import Live
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.sources.database.dump import snapshot
 
 pytestmark = pytest.mark.usefixtures("unchanged")

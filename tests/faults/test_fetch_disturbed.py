@@ -13,7 +13,7 @@ from tests.faults.conftest import fill
 from tests.lost_machine import Loss, names
 from tests.remote_store import Machine, artifact
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model import remote
 from refnet.recovery.model.source_name import Kind, SourceName

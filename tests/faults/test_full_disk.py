@@ -12,11 +12,11 @@ from psycopg import sql
 from tests.command import Command, url_of
 from tests.faults.conftest import fill
 
+from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
-from refnet.processes import until
 
 #: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.
 _NARROW = """

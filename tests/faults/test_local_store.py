@@ -13,8 +13,8 @@ import pytest
 from tests.faults.conftest import fill
 from tests.faults.store import NOW, publish, visible
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import identity
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import identity
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.file_names import artifact_names
 from refnet.recovery.model.marks import Marks
@@ -82,7 +82,7 @@ def test_a_file_that_may_grow_no_further_leaves_nothing(tmp_path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 from datetime import datetime, UTC
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -110,7 +110,7 @@ def test_a_verdict_that_is_not_completely_written_is_told_and_never_taken_for_an
 import resource, signal, sys
 from datetime import datetime, UTC
 from pathlib import Path
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import (Evidence, Level, Outcome)
 from refnet.recovery.stores.local import LocalStore
 store, spare = LocalStore(Path(sys.argv[1])), int(sys.argv[2])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.faults.store import NOW, publish, visible
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName

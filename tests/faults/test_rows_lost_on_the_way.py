@@ -13,7 +13,7 @@ from tests.command import Command, url_of
 from tests.faults.conftest import Live
 from tests.row_proxy import RowFault, row_proxy
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.recovery.sources.database.dump import parallel_dump
 from refnet.recovery.sources.database.dump.source_rows import Options

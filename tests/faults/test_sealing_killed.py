@@ -16,7 +16,7 @@ from refnet import settings
 from refnet.actions import seal
 from refnet.actions.backup import Options, backup
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.source_name import Kind, SourceName
 

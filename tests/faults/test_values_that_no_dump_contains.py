@@ -8,7 +8,7 @@ import pytest
 from tests.command import Command
 from tests.faults.conftest import Live
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.sources.database.dump import largest_values, parallel_dump
 from refnet.recovery.sources.database.dump.snapshot import open_snapshot
 from refnet.recovery.sources.database.workers import Workers

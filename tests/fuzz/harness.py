@@ -17,8 +17,8 @@ from typing import NoReturn, TypeVar, cast
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.formatting import plain
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plain
 
 #: What one example may take: seconds of CPU (a busy machine costs none), and bytes beyond what the process has.
 SECONDS = 2.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
-from refnet.processes import Ended
+from refnet.core.processes import Ended
 from refnet.recovery.buckets.rclone import RcloneBucket
 from refnet.recovery.buckets.sftp import Patience, SftpBucket
 from refnet.recovery.buckets.sftp_protocol import Fields, LostError

@@ -14,7 +14,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 from tests.unit.web.test_children import GOOD, NAME
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.settings import Settings
 from refnet.web import child_files, run_log
 from refnet.web.children import Child, Children

@@ -18,7 +18,7 @@ from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.actions.history import log
 from refnet.context import Context
-from refnet.recovery.model.glob import Glob
+from refnet.core.glob import Glob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.sources.files import attributes

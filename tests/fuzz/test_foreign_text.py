@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.sources.database.artifact.foreign_text import one_database
 
 _PART = (

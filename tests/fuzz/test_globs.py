@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import texts
 
-from refnet.recovery.model.glob import Glob, TableGlob
+from refnet.core.glob import Glob, TableGlob
 
 _PARTS = st.lists(st.sampled_from(["*", "**", "?", "a", "b", "/", "/", "."]), min_size=1, max_size=14).map(
     "".join

@@ -10,7 +10,7 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import documents, texts
 from tests.unit.web.test_orders import RESTORE, VALUES
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.source_name import SourceName
 from refnet.web.orders import Order, Plan, Verb, read_plan, read_result
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, texts
 
+from refnet.core import checked
 from refnet.network import openalex_answers, scholar_answers
 from refnet.network.papers import FoundPaper, normalized, title_key
-from refnet.recovery.model import checked
 
 PAPER: dict[str, Any] = {
     "paperId": "2d5673caa9e6af3a7b82a43f19ee920992db07ad", "corpusId": 7, "externalIds": {"DOI": "10.1/A", "MAG": "5"},

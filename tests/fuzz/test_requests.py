@@ -17,7 +17,7 @@ from tests.dashboard import browser, csrf
 from tests.fuzz.harness import fuzzed
 from tests.unit.web.test_every_route import ROUTES
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.web.children import Children
 

@@ -24,7 +24,7 @@ SECONDS, MEBIBYTES = 5, 600
 _PROVE = """
 import sys
 from pathlib import Path
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.files_artifact import FilesArtifact

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.command import Command, url_of
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

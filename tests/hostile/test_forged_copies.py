@@ -12,7 +12,7 @@ import pytest
 from tests.remote_store import Machine, artifact, delete
 from xxhash import xxh3_128_hexdigest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.remote import MOST_COUNTER, Copy, Piece, PieceName
 from refnet.recovery.sealing.sealer import Sealer
 from refnet.recovery.stores.sending_journal import SendingJournal, Sent

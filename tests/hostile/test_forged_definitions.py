@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from tests.hostile import forge
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.origin import Permission

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.throwaway import throwaway
 
 from refnet.actions import live
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.source import OpenArtifact

@@ -13,7 +13,7 @@ import pytest
 from tests.command import Command, url_of
 from tests.hostile import forge
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.hostile import forge
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
@@ -190,7 +190,7 @@ def test_an_index_that_inflates_without_end_is_damage_in_bounded_time_and_memory
     path = tmp_path / _NAME
     path.write_bytes(forge.with_packed(genuine, _packed(head, unit)))
     code = (
-        "import resource, sys; from pathlib import Path; from refnet.errors import RefnetError;"
+        "import resource, sys; from pathlib import Path; from refnet.core.errors import RefnetError;"
         "from refnet.recovery.sources.database.artifact.sqlgz import Reader;\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: Reader('x', lambda: Path(sys.argv[1]).open('rb'))\n"

@@ -13,7 +13,7 @@ import pytest
 from tests.command import Command, url_of
 from tests.hostile import forge
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Outcome

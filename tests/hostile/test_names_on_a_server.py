@@ -12,7 +12,7 @@ from tests.command import Command, url_of
 
 from refnet.actions.cluster_databases import _check_different
 from refnet.cluster_sources import url_of as member_url
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

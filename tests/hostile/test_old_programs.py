@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.command import Command, url_of
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 

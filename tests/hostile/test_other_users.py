@@ -14,7 +14,7 @@ from tests.command import Command
 from tests.faults.store import publish
 
 from refnet.broker import embedded
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.recovery_stages import write_journal
+from refnet.core.errors import RefnetError
 from refnet.demo.stage import MARK, stage
-from refnet.errors import RefnetError
 from refnet.recovery.model.recovery_plan import Journal
 from refnet.recovery.services.local import LocalServices
 from refnet.scheduling.service import prepare

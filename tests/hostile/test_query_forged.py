@@ -11,7 +11,7 @@ from tests.hostile.forge import Change
 
 from refnet.actions.query import Asked, query
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 
 _QUERY = "SELECT count(*), (SELECT last_value FROM notes_id_seq) FROM notes"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Identity, SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.identities import Identities

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from tests.remote_store import NOW, Machine, artifact
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.bucket import Version
 from refnet.recovery.model.remote import ManifestName

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.files import check_own, read_regular, remove_tree, replace_file
+from refnet.core.files import check_own, read_regular, remove_tree, replace_file
 
 
 @pytest.fixture

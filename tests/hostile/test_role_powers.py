@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from tests.integration.database.library import artifact_of, everything, held, library_on, restore
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 
 _SSL, _GSS = 80877103, 80877104

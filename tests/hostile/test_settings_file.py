@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tests import forked
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import load
 
 STRANGER = 4711

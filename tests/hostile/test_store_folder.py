@@ -11,7 +11,7 @@ import pytest
 from tests.faults.store import NOW, publish
 
 from refnet.actions.prune import Rules
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import Kind, SourceName

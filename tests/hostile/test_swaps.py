@@ -13,7 +13,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, spoil, vault
 from tests.integration.files.test_killed import kill_in_exchange
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.swap_journal import Journal, State
 from refnet.recovery.sources.files.target import finish_interrupted

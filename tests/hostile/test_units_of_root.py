@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.scheduling import privileged
 from refnet.scheduling.units import Service
 from refnet.settings import Settings, load

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary, run
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network.migrate import migrate
 from refnet.network.sample import Shape, make
 from refnet.network.vault import write_vault

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary, run
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.processes import until
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.free_uid import FIRST, LAST
 from refnet.postgres.scratch import scratch
 from refnet.postgres.tempdirs import private_folder
-from refnet.processes import until
 
 #: Programs that are hidden, and the walls that then cannot be built.
 WAYS = {

@@ -16,7 +16,7 @@ from tests.command import Command, url_of
 from refnet.actions import check_database, check_result
 from refnet.actions.check import check
 from refnet.actions.check_result import Line, State, bounded, ok
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.other_databases import other_databases
 

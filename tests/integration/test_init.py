@@ -20,7 +20,7 @@ from tests.integration.at_terminal import ASKED, CONFIRM, Machine
 from tests.users import Ordinary
 
 from refnet.actions import init
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -14,7 +14,7 @@ from benchmarks.objects import write_certificates
 from tests.fault_proxy import fault_proxy
 from tests.seaweed import LOCKED, PATIENT, Seaweed
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets import s3_requests
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.model.bucket import BucketError, Kind

@@ -16,7 +16,7 @@ from tests import oracle
 from tests.integration.database.library import artifact_of, held, restore
 from tests.judges.databases import Scribe, run_accepted
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Manifest, Outcome

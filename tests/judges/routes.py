@@ -12,10 +12,10 @@ from pathlib import Path
 from psycopg.conninfo import make_conninfo
 from tests.pooler import pooler
 
+from refnet.core.processes import until
 from refnet.postgres.account import account
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.processes import until
 
 #: Settings of a server that has a standby.
 PRIMARY = {"wal_level": "replica", "max_wal_senders": "4", "fsync": "off"}

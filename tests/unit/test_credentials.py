@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import FILE_NAME, StoreKind, load
 from refnet.settings.credentials import Credentials, read_credentials
 from refnet.telemetry.redact import redactor, secrets_of

@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from refnet.errors import Exit, RefnetError, worst
-from refnet.files import explained
+from refnet.core.errors import Exit, RefnetError, worst
+from refnet.core.files import explained
 from refnet.postgres.connecting import explain
 from refnet.recovery.sources.database.server_errors import Cause, of_program
 from refnet.recovery.stores.lock import locked

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
-from refnet.locks import PROBE_SECONDS, is_locked, locked
+from refnet.core.errors import RefnetError
+from refnet.core.locks import PROBE_SECONDS, is_locked, locked
 
 _OWNER = """
 import sys
 from pathlib import Path
-from refnet.locks import locked
+from refnet.core.locks import locked
 with locked(Path(sys.argv[1]), shared=sys.argv[2] == "shared") as ours:
     print(ours, flush=True)
     sys.stdin.read()

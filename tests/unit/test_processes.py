@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from refnet.errors import RefnetError
-from refnet.processes import run, until
+from refnet.core.errors import RefnetError
+from refnet.core.processes import run, until
 
 
 def test_a_program_that_does_not_end_in_time_is_killed_and_named() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Given, Retention, Settings, examine, keys, load, problems, variable
 from refnet.settings.named import keys_of
 

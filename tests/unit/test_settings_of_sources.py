@@ -6,7 +6,7 @@ import pytest
 
 from refnet import settings, wiring
 from refnet.cluster_sources import with_clusters
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings.named import keys_of

@@ -7,7 +7,7 @@ import pytest
 
 from refnet import settings
 from refnet.cluster_sources import with_clusters
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import StoreKind, StoreSettings
 from refnet.settings.converters import InvalidError
 from refnet.settings.encryption import _BECH32, _checksum, wrong_recipient

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from refnet.signals import delayed, interruptible
+from refnet.core.signals import delayed, interruptible
 
 ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -57,7 +57,7 @@ def test_a_delayed_signal_ends_the_outermost_delayed_block() -> None:
 
 CODE = """
 import os, signal
-from refnet.signals import interruptible
+from refnet.core.signals import interruptible
 try:
     with interruptible():
         os.kill(os.getpid(), signal.Signals[os.environ["NUMBER"]])

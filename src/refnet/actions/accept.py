@@ -12,7 +12,7 @@ from typing import Any
 
 from refnet.actions.choose import choose_listed
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source import Proof
 from refnet.recovery.model.source_name import SourceName

@@ -18,8 +18,8 @@ from refnet import wiring
 from refnet.actions import seal
 from refnet.actions.verify import keep, verify
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import read_file_name

@@ -21,8 +21,8 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.adopt import FOREIGN, Adopted, checked
 from refnet.actions.cluster_databases import with_member
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.files import NotRegularError, explained, make_folder
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import NotRegularError, explained, make_folder
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.schedule import Schedule

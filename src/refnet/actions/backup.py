@@ -14,7 +14,7 @@ from refnet import wiring
 from refnet.actions import proving, unprotected
 from refnet.actions.backup_result import Backup
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.run import Reason, RunKind

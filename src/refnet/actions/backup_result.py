@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refnet.errors import Exit, RefnetError, worst
+from refnet.core.clock import rounded
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import SOURCE_ROWS, Manifest, Outcome
-from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.source import Proof
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from typing import Any
 from refnet.actions.backup import Options, backup
 from refnet.actions.backup_result import Backup
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.signals import interruptible
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.signals import interruptible
 
 #: Processes with an open snapshot at a time: each holds back VACUUM on its server.
 MOST_OPEN = 16

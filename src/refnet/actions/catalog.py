@@ -13,7 +13,7 @@ from refnet import wiring
 from refnet.actions.choose import choose_to_read
 from refnet.actions.marking import check_tag
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.remote import Copy

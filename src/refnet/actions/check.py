@@ -28,13 +28,13 @@ from refnet.actions.recovery_settings import Setup
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.context import Context, examine_settings, own_home
-from refnet.errors import RefnetError
-from refnet.files import check_closed
-from refnet.locks import is_locked
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
+from refnet.core.files import check_closed
+from refnet.core.formatting import plural, some
+from refnet.core.locks import is_locked
 from refnet.recovery.model.checks import Status
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.cluster import globals_name
-from refnet.recovery.model.formatting import plural, some
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.services.program import working_program

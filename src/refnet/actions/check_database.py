@@ -14,14 +14,14 @@ from psycopg.conninfo import make_conninfo
 from refnet import servers, wiring
 from refnet.actions.check_result import Line, State, error_line, ok, warning
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural, size
 from refnet.postgres import embedded, extensions
 from refnet.postgres.account import account
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, advice, enclosure
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.formatting import plural, size
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import admin_session

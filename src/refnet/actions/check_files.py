@@ -11,8 +11,8 @@ from pathlib import Path
 
 from refnet import wiring
 from refnet.actions.check_result import Line, error, error_line, ok, warning, writable
-from refnet.files import OPEN_FOLDER, names_in, opened
-from refnet.recovery.model.formatting import size, some
+from refnet.core.files import OPEN_FOLDER, names_in, opened
+from refnet.core.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_maker import entries_of, everything_excluded, listed_and_excluded

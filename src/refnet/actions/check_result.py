@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.files import explain
+from refnet.core.errors import RefnetError
+from refnet.core.files import explain
 
 #: The time limit of a check, in seconds.
 SECONDS = 30.0

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from refnet import servers, wiring
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, nearest
-from refnet.files import explained
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.file_names import read_file_name

@@ -9,11 +9,11 @@ import psycopg
 
 from refnet.cluster_sources import member, url_of, with_clusters
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain
+from refnet.core.glob import Glob
 from refnet.postgres.session import Target
 from refnet.recovery.model.cluster import MOST, Seen, member_name
-from refnet.recovery.model.formatting import plain
-from refnet.recovery.model.glob import Glob
 from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database import server_errors

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet import trust, wiring
+from refnet import wiring
 from refnet.actions.choose import named_source
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.bucket import BucketError
 from refnet.recovery.model.bucket import Kind as Fault

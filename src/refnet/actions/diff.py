@@ -12,7 +12,7 @@ from refnet.actions import unprotected
 from refnet.actions.choose import choose_to_read
 from refnet.actions.look import archive_errors
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent

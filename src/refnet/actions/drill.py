@@ -22,10 +22,10 @@ from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, worst
-from refnet.files import explained, make_folder, replace_file
+from refnet.core.clock import rounded
+from refnet.core.errors import Exit, RefnetError, worst
+from refnet.core.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc
-from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.source import Finding, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName

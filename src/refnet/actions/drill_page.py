@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 from refnet.recovery.page import render
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refnet import servers, wiring
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import GRACE

@@ -14,9 +14,9 @@ from typing import Any
 from refnet import servers, wiring
 from refnet.actions.choose import nothing, of_others
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.catalog import Catalog, parse_time

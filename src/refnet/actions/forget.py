@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from refnet.actions.choose import choose_listed
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model import retention
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.stores.local import LocalStore

@@ -14,10 +14,10 @@ from refnet import wiring
 from refnet.actions.choose import named_source
 from refnet.actions.look import archive_errors
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.glob import Glob, TableGlob, composed
 from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.glob import Glob, TableGlob, composed
 from refnet.recovery.model.source import Counted, OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index

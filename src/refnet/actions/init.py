@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from refnet import trust
 from refnet.actions.check import backup_folder
 from refnet.actions.check_database import database
 from refnet.actions.check_files import files
@@ -21,8 +20,9 @@ from refnet.actions.check_result import Line, State, bounded, writable
 from refnet.compose import compose_file
 from refnet.compose_guess import guess
 from refnet.context import own_home
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, replace_file, sync_folder
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.schedule import TaskName

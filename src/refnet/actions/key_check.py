@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet.actions.keys import KeyState, history_file, states
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, worst
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.remote import MANIFEST_OBJECT_BYTES
 from refnet.recovery.sealing.age import PrivateKey, SealedError, WrongKeyError

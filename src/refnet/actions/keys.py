@@ -17,10 +17,10 @@ from refnet import wiring
 from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.actions.recovery_page import RecoveryPage, url
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.files import NEW_FILE, explain, explained, write_all
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import NEW_FILE, explain, explained, write_all
+from refnet.core.formatting import some
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.formatting import some
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.recovery.sealing.sshsig import Signer
 from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent

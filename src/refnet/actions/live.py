@@ -16,11 +16,11 @@ from refnet import servers, wiring
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.context import Context
-from refnet.errors import RefnetError
-from refnet.files import read_regular
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
+from refnet.core.files import read_regular
+from refnet.core.formatting import plural
 from refnet.recovery.model.artifact import Entry, Outcome
-from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.services import Services, wait_for

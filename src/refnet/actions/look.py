@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, cast
 
 from refnet.actions.choose import choose_to_read
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural, size
+from refnet.core.glob import Glob, TableGlob
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.formatting import plural, size
-from refnet.recovery.model.glob import Glob, TableGlob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.database.artifact.index import Table

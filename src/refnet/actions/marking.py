@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet.actions.choose import choose_listed
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.marks import MOST_TAGS, Marks, is_tag

@@ -9,7 +9,7 @@ from contextlib import suppress
 from refnet import wiring
 from refnet.actions.overview import overview_of
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.checks import Check
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings

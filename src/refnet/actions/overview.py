@@ -7,8 +7,8 @@ from datetime import datetime
 
 from refnet import servers, wiring
 from refnet.actions.facts import facts_of
-from refnet.errors import RefnetError
-from refnet.recovery.model.clock import utc_now
+from refnet.core.clock import utc_now
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import SourceName

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from refnet import wiring
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model import retention
 from refnet.recovery.model.retention import Decision, Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule

@@ -11,7 +11,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.store_check import can_prune
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.bucket import BucketError, Kind

@@ -12,10 +12,10 @@ from refnet import wiring
 from refnet.actions.choose import choose_to_read
 from refnet.actions.look import without
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural
 from refnet.postgres.walls import advice
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact

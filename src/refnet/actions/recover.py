@@ -19,8 +19,9 @@ from refnet.actions.live import Live
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
 from refnet.context import own_home
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, make_folder
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, make_folder
 from refnet.postgres.account import make_enterable
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
@@ -28,7 +29,6 @@ from refnet.recovery.model import recovery_plan
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.backup_order import in_groups
 from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName

@@ -17,7 +17,7 @@ from typing import Any
 from refnet import wiring
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from refnet.actions.live import Live
-from refnet.errors import Exit, RefnetError, worst
-from refnet.files import explained, replace_file
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError, worst
+from refnet.core.files import explained, replace_file
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Entry, Outcome, utc
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, restored_in
 from refnet.recovery.model.source import Finding
 from refnet.recovery.model.source_name import STANDARD, SourceName

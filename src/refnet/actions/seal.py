@@ -17,7 +17,7 @@ from refnet.actions.backup_result import Backup
 from refnet.actions.copy import Copied, Wanted, copy
 from refnet.actions.verify import check_written
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import copy_of

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.store_check import Answer, StoreCheck, Tried
 from refnet.recovery.stores.check_record import last_checks, record_check
 from refnet.settings.store_url import StoreKind

@@ -8,13 +8,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from refnet import servers, trust, wiring
+from refnet import servers, wiring
 from refnet.actions.check_result import Line, error_line, ok, warning
-from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.core import trust
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
+from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.recovery.sources.files import entries

@@ -10,7 +10,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.accept import carried
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent, stopped_by
 

@@ -8,7 +8,7 @@ from functools import partial
 from refnet import wiring
 from refnet.actions.monitor import notify
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.source import Proof

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 #: The longest time that a broker may take to answer, in seconds.
 TIMEOUT_SECONDS = 5.0

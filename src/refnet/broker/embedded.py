@@ -14,13 +14,13 @@ from pathlib import Path
 
 import redis
 
-from refnet import trust
 from refnet.broker import address
-from refnet.errors import RefnetError
-from refnet.extras import how_to_install
-from refnet.files import explained
-from refnet.locks import locked
-from refnet.processes import run, until
+from refnet.core import trust
+from refnet.core.errors import RefnetError
+from refnet.core.extras import how_to_install
+from refnet.core.files import explained
+from refnet.core.locks import locked
+from refnet.core.processes import run, until
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0

@@ -7,7 +7,7 @@ from refnet.actions.accept import Acceptance, GoneAcceptance
 from refnet.cli import options
 from refnet.cli.context import context, ends_at_plan, print_json
 from refnet.cli.output import say
-from refnet.recovery.model.formatting import plain
+from refnet.core.formatting import plain
 
 
 def accept(

@@ -15,8 +15,8 @@ from refnet.cli import options, render
 from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import user_path
 

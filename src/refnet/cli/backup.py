@@ -23,11 +23,11 @@ from refnet.cli import options, render
 from refnet.cli.context import complain, context, note, print_json, wants_step_lines, with_progress
 from refnet.cli.output import output, say
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, nearest, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, nearest, worst
+from refnet.core.formatting import plain
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.backup_order import DATABASES, FOLDERS, in_groups
-from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path

@@ -14,8 +14,8 @@ from refnet.actions.previous import previous as kept
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.context import complain, context, note, print_json
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import LOCAL

@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from refnet.cli.examples import EXAMPLES
 from refnet.cli.output import output
 from refnet.cli.values import read_without_pydantic
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, nearest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: `-h` is `--help`, for every command of the root that has these settings.

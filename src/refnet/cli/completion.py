@@ -12,7 +12,7 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from refnet import wiring
 from refnet.context import Context, read_settings
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 #: Other names of sources on the command line.

@@ -15,8 +15,8 @@ from refnet import wiring
 from refnet.actions.acting import ActsOn
 from refnet.cli.output import StepLines, output, steps
 from refnet.context import Context, read_settings
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plain, some
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain, some
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import PROGRESS, Settings

@@ -15,8 +15,8 @@ from refnet.cli import options
 from refnet.cli.completion import source_or_artifact, stores
 from refnet.cli.context import complain, context, note, print_json, with_progress
 from refnet.cli.output import say
-from refnet.errors import RefnetError, worst
-from refnet.recovery.model.formatting import plain, plural, seconds, size
+from refnet.core.errors import RefnetError, worst
+from refnet.core.formatting import plain, plural, seconds, size
 from refnet.settings.stores import LOCAL
 
 Meant = Annotated[

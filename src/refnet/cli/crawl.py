@@ -14,10 +14,10 @@ from refnet.cli import options
 from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import local, print_columns
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain, plural, seconds
 from refnet.network import SESSION, known, server_errors
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
-from refnet.recovery.model.formatting import plain, plural, seconds
 from refnet.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 from refnet.recovery.sources.database.rows.sizes import sizes
 
 app = Commands("Inspect the database.")

@@ -11,15 +11,15 @@ from refnet.cli import options
 from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
 from refnet.cli.render import print_columns
+from refnet.core.clock import utc_now
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
+from refnet.core.formatting import seconds
 from refnet.demo.many import Many
 from refnet.demo.many import play as play_many
 from refnet.demo.page import write
 from refnet.demo.stage import stage
 from refnet.demo.story import Story, play
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
-from refnet.recovery.model.clock import utc_now
-from refnet.recovery.model.formatting import seconds
 from refnet.settings import user_path
 
 _PAPERS = 500

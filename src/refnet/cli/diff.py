@@ -13,7 +13,7 @@ from refnet.cli import options
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
 

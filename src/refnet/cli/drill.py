@@ -14,7 +14,7 @@ from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.cli.output import say
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 from refnet.recovery.model.store import AnyStore
 
 

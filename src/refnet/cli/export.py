@@ -14,8 +14,8 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.network import known
 
 _CSV = "csv"

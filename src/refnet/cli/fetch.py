@@ -25,10 +25,10 @@ from refnet.cli.context import (
 from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, worst
-from refnet.files import explained
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
+from refnet.core.files import explained
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model import formatting
 
 
 @spread

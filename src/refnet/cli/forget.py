@@ -13,7 +13,7 @@ from refnet.cli.completion import artifacts
 from refnet.cli.context import confirm, context, ends_at_plan, print_json
 from refnet.cli.output import say
 from refnet.context import Context
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 
 
 def forget(

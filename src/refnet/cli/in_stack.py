@@ -14,8 +14,8 @@ from pathlib import Path
 
 from refnet.compose import compose_file
 from refnet.context import examine_settings
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plain
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain
 from refnet.settings import Settings
 
 

@@ -21,8 +21,8 @@ from refnet.cli.check import print_lines
 from refnet.cli.context import at_terminal, complain, confirm, context, note
 from refnet.cli.output import output, say
 from refnet.cli.schedule import install
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model.formatting import plain
+from refnet.core.errors import Exit, RefnetError, worst
+from refnet.core.formatting import plain
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import is_secret
 

@@ -20,7 +20,7 @@ from refnet.cli.completion import stores
 from refnet.cli.context import context, note, print_json, would
 from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.stores.key_history import KeyEvent
 from refnet.settings import user_path
 

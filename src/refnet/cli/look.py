@@ -16,8 +16,8 @@ from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, context_with_key, note, print_json, with_progress
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plural, size
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural, size
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
 

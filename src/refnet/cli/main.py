@@ -16,8 +16,8 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from refnet.cli import streams
 from refnet.cli.command import HELP, SHARED, Command, Commands, Group
-from refnet.errors import Exit, RefnetError
-from refnet.signals import interruptible
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.signals import interruptible
 
 #: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
 GROUPS = {

@@ -10,7 +10,7 @@ import typer
 
 from refnet.cli.command import DATABASES, FOLDERS, help_lines, titled
 from refnet.cli.main import GROUPS, app
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.settings import CONFIG, IDENTITY_FILE, PROGRESS, keys, variable
 
 EXITS = {

@@ -11,10 +11,10 @@ import typer
 from refnet import servers
 from refnet.cli.context import current_settings, note
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError
-from refnet.extras import needed
-from refnet.files import explained, replace_file
-from refnet.recovery.model.clock import utc_now
+from refnet.core.clock import utc_now
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.extras import needed
+from refnet.core.files import explained, replace_file
 from refnet.settings import user_path
 from refnet.telemetry.serve import Answer, Server, parse_address
 

@@ -10,7 +10,7 @@ from refnet.actions.monitor import monitor as run
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.monitoring import worst
 from refnet.recovery.model.source_name import SourceName
 from refnet.wiring import known, not_configured

@@ -18,13 +18,13 @@ from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.notes import notes
 from refnet.cli.output import output
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
+from refnet.core.formatting import plural, size
 from refnet.network.cora import import_cora
 from refnet.network.import_scholar import import_scholar, read
 from refnet.network.sample import Shape, make
 from refnet.postgres.session import Target
-from refnet.recovery.model.formatting import plural, size
 
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated

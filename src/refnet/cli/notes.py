@@ -12,8 +12,8 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import current_settings, print_json, progress
 from refnet.cli.output import output
+from refnet.core.formatting import plain, plural
 from refnet.network import known
-from refnet.recovery.model.formatting import plain, plural
 
 
 def notes(

@@ -7,8 +7,8 @@ import platform
 from refnet.cli import options
 from refnet.cli.context import current_settings, note, would
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plural
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural
 from refnet.telemetry.notify import DEADLINE, Message, send_by_apprise, within
 
 

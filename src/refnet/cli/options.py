@@ -10,7 +10,7 @@ import typer
 
 from refnet.cli.completion import artifacts, source_name, source_or_artifact, stores
 from refnet.cli.output import output
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings.stores import LOCAL
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refnet.recovery.model.formatting import plain, seconds
+from refnet.core.formatting import plain, seconds
 
 if TYPE_CHECKING:  # `refnet --help` does not wait for it
     from refnet.recovery.model.source import Progress

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from refnet.recovery.model.formatting import size
+from refnet.core.formatting import size
 from refnet.recovery.model.source import Counted
 
 #: The speed is that of the last 3 min: a piece of a copy takes 40 s on a slow line.

@@ -18,8 +18,8 @@ from refnet.cli.context import at_terminal, complain, context, print_json, says_
 from refnet.cli.output import output
 from refnet.cli.prune_stores import print_stores
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.retention import Decision, too_much
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings.stores import LOCAL

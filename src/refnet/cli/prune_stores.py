@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from refnet.cli import render
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 
 if TYPE_CHECKING:
     from refnet.actions.prune_store import StorePlan

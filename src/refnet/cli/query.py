@@ -23,9 +23,9 @@ from refnet.cli import options
 from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json_list, printable_json, with_progress
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.checked import parsed
-from refnet.recovery.model.formatting import plain, plural
+from refnet.core.checked import parsed
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain, plural
 from refnet.recovery.sources.database.query.answer import LARGEST_ROW, SETTINGS, Limits
 from refnet.recovery.sources.database.query.copies import Copy
 

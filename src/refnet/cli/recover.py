@@ -31,8 +31,8 @@ from refnet.cli.context import (
 )
 from refnet.cli.output import say
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, nearest, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show

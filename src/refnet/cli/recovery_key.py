@@ -7,7 +7,7 @@ import sys
 from getpass import getpass
 from pathlib import Path
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.sealing.keys import GivenKeys, parse_keys, read_keys
 from refnet.settings import IDENTITY_FILE, user_path
 

@@ -13,9 +13,9 @@ from rich.cells import chop_cells
 
 from refnet.actions.catalog import Shown
 from refnet.cli.output import output, say
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import left_out, plain, plural, seconds, size, some
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
-from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size, some
 from refnet.recovery.model.identity import labels
 from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.source import OpenArtifact, Proof

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from refnet.cli import options, restore_database, restore_files, restore_globals
 from refnet.cli.command import spread
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind
 
 

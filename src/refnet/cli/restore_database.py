@@ -16,8 +16,8 @@ from refnet.cli.completion import choice
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.cli.output import say
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import MarkState

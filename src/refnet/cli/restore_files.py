@@ -22,8 +22,8 @@ from refnet.cli.context import (
     with_progress,
 )
 from refnet.cli.output import say
-from refnet.errors import worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import worst
 from refnet.recovery.sources.files.changes import SHOWN, Changes
 from refnet.recovery.sources.files.member_names import MAX_PATH, show, shown_path, some
 from refnet.recovery.sources.files.merging import Action

@@ -8,9 +8,9 @@ from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
 from refnet.cli.context import context, ends_at_plan, log_subject, print_json
 from refnet.cli.output import say
-from refnet.errors import Exit, worst
+from refnet.core.errors import Exit, worst
+from refnet.core.formatting import plain, plural
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.formatting import plain, plural
 from refnet.recovery.model.globals_plan import GlobalsPlan
 from refnet.sources.roles_restore import restore_of
 

@@ -12,8 +12,8 @@ from refnet.actions.backup import keep_tables
 from refnet.cli import render
 from refnet.cli.context import confirm, print_json, with_progress
 from refnet.cli.output import output, say
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.table_plan import Creation, Mode, TablePlan, TableSelection, TablesRestored
 from refnet.sources.database_restore import DatabaseRestore

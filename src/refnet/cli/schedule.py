@@ -14,9 +14,9 @@ from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError
-from refnet.locks import is_locked
-from refnet.recovery.model.clock import utc_now
+from refnet.core.clock import utc_now
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.locks import is_locked
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import install as verb

@@ -8,7 +8,7 @@ import typer
 
 from refnet.cli.context import current_settings
 from refnet.cli.output import say
-from refnet.extras import needed
+from refnet.core.extras import needed
 
 
 def serve(

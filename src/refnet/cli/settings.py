@@ -10,8 +10,8 @@ from rich.table import Table
 from refnet.cli import options
 from refnet.cli.context import complain, print_json, warn
 from refnet.context import examine_settings
-from refnet.errors import Exit
-from refnet.recovery.model.formatting import plain
+from refnet.core.errors import Exit
+from refnet.core.formatting import plain
 from refnet.settings import Examined
 from refnet.settings.report import report, text_of
 

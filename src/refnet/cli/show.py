@@ -12,8 +12,8 @@ from refnet.actions.catalog import show as run
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json, print_json_list, with_progress
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plain, size
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain, size
 from refnet.recovery.sources.files.listing import FileKind, Listed
 from refnet.recovery.sources.files.member_names import MAX_PATH
 from refnet.recovery.sources.files.member_names import show as shown

@@ -12,8 +12,8 @@ from refnet.cli.command import Commands
 from refnet.cli.completion import stores
 from refnet.cli.context import confirm, context, current_settings, ends_at_plan, print_json, would
 from refnet.cli.output import say
-from refnet.errors import Exit
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit
 from refnet.recovery.model.store_check import StoreCheck
 
 if TYPE_CHECKING:

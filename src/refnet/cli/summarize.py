@@ -12,9 +12,9 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import complain, current_settings, print_json, progress, would
 from refnet.cli.output import output
-from refnet.errors import Exit
+from refnet.core.errors import Exit
+from refnet.core.formatting import plural
 from refnet.network import known
-from refnet.recovery.model.formatting import plural
 
 if TYPE_CHECKING:
     from refnet.network.summarize import Summarized

@@ -13,8 +13,8 @@ from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import choice, source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
-from refnet.errors import Exit, RefnetError, worst
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import Level
 
 

@@ -13,17 +13,18 @@ from typing import Annotated, Any
 
 import typer
 
-from refnet import locks, servers, wiring
+from refnet import servers, wiring
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.completion import choice
 from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
-from refnet.errors import Exit, RefnetError
-from refnet.extras import needed
-from refnet.files import make_folder
-from refnet.recovery.model.formatting import plural
+from refnet.core import locks
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.extras import needed
+from refnet.core.files import make_folder
+from refnet.core.formatting import plural
 from refnet.scheduling import alive, places
 from refnet.scheduling.status import timers_of
 from refnet.settings import Settings

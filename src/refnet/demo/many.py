@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural
 from refnet.demo import independent_check, shop_and_notes
 from refnet.demo.independent_check import Contents
 from refnet.demo.shop_and_notes import DATABASES, FOLDERS
 from refnet.demo.stage import Chapter, Stage, Step, catalog, proven, same
-from refnet.errors import RefnetError
-from refnet.recovery.model.formatting import plural
 
 _QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
 #: What belongs to the tables of a database besides their rows, one line for each constraint, trigger, index, comment.

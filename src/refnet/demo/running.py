@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from refnet.signals import delayed
+from refnet.core.signals import delayed
 
 #: Time for a command to end after an interrupt; then it is killed.
 _CLEAN_SECONDS = 60.0

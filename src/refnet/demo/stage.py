@@ -10,17 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from refnet import wiring
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import check_own, explained, remove_tree
+from refnet.core.locks import locked
+from refnet.core.signals import delayed
 from refnet.demo import running
-from refnet.errors import Exit, RefnetError
-from refnet.files import check_own, explained, remove_tree
-from refnet.locks import locked
 from refnet.postgres import binaries, embedded
-from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import load
-from refnet.signals import delayed
 
 MARK = ".made-by-refnet-demo"
 #: Prints a line; True: as a title.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from refnet.core import formatting
+from refnet.core.errors import RefnetError
 from refnet.demo import configuration, independent_check
 from refnet.demo.independent_check import Contents
 from refnet.demo.stage import Chapter, Stage, proven, same
-from refnet.errors import RefnetError
-from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.source_name import STANDARD, SourceName
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 
 #: Alembic's table of applied migrations, in the schema `public`. Its name differs from Alembic's default, so that

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
+from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
 from refnet.network.extract import shortened, words
 from refnet.network.http_api import Api, Server
 from refnet.network.papers import clean
-from refnet.recovery.model import checked
 from refnet.settings import Settings
 
 PROMPT = (

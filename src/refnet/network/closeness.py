@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refnet.extras import needed
+from refnet.core.extras import needed
 
 with needed("network"):
     import numpy as np

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.errors import RefnetError
-from refnet.files import explain
+from refnet.core.errors import RefnetError
+from refnet.core.files import explain
+from refnet.core.formatting import plural
 from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import Progress, silent
 
 #: Far above any id; it bounds the memory that a file without line ends takes.

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from refnet.recovery.model.formatting import plural
+from refnet.core.formatting import plural
 
 #: The seeds, the failed jobs and the incomplete lists of citations that the text names.
 _NAMED = 10

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from refnet.core import checked
 from refnet.network.crawl_levels import DETAILS, EDGES, SEEDS, add_seeds
 from refnet.network.http_api import RefusedError, UnavailableError
 from refnet.network.jobs import Job, Worker
@@ -15,7 +16,6 @@ from refnet.network.papers import AnswerError, FoundEdge, FoundPaper
 from refnet.network.providers import LAST_ENTRY, MOST_IDS, OpenAlex, Scholar
 from refnet.network.scholar_answers import Page
 from refnet.network.writing import lock, retried, write_edges, write_papers
-from refnet.recovery.model import checked
 
 #: Names of papers that OpenAlex alone knows.
 _OPENALEX = "openalex:"

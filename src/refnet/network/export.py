@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape, quoteattr
 import psycopg
 from psycopg.rows import dict_row
 
-from refnet.files import NotRegularError, explained
+from refnet.core.files import NotRegularError, explained
 from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
 

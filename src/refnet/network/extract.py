@@ -10,7 +10,7 @@ import re
 from itertools import combinations
 from math import log
 
-from refnet.extras import needed
+from refnet.core.extras import needed
 
 with needed("network"):
     import rustworkx

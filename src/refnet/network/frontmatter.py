@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from refnet.extras import needed
+from refnet.core.extras import needed
 
 with needed("network"):
     import yaml

@@ -20,11 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
-from refnet.errors import RefnetError
-from refnet.extras import needed
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.extras import needed
 from refnet.network.jobs import printable
 from refnet.network.rate_limit import LONGEST, Limiter
-from refnet.recovery.model import checked
 
 with needed("network"):
     import httpx

@@ -6,14 +6,14 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import RefnetError
-from refnet.files import explain
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.files import explain
 from refnet.network import SESSION, server_errors
 from refnet.network.papers import AnswerError
 from refnet.network.scholar_answers import PROVIDER, Linked, linked
 from refnet.network.writing import lock, retried, write_edges, write_papers
 from refnet.postgres.session import Target
-from refnet.recovery.model import checked
 from refnet.recovery.model.source import Counted, Progress, silent
 
 #: Bytes; a paper with 10,000 citations and all their metadata is about half of it.

@@ -5,8 +5,8 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import RefnetError
-from refnet.extras import needed
+from refnet.core.errors import RefnetError
+from refnet.core.extras import needed
 from refnet.network import REVISIONS, SESSION, VERSION_TABLE, refuse_newer
 from refnet.postgres.session import Target
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
-from refnet.extras import needed
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.extras import needed
 from refnet.network import SESSION, STUB, server_errors
 from refnet.network.closeness import Closest, Graph, Numbers, too_long
 from refnet.network.writing import retried

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network import SESSION, server_errors
 from refnet.network.abstracts import AREAS, fields, person, venues
 from refnet.network.bulk import without_indexes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
+from refnet.core import checked
 from refnet.network.papers import (
     ABSTRACT_LIMIT,
     NAME_LIMIT,
@@ -22,7 +23,6 @@ from refnet.network.papers import (
     clean,
     normalized,
 )
-from refnet.recovery.model import checked
 
 PROVIDER = "semantic_scholar"
 PAPER_FIELDS = (

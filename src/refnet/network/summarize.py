@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.types.json import Jsonb
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network import SESSION, extract, server_errors
 from refnet.network.chat_api import AnswerError, Chat, Summary, server
 from refnet.network.http_api import Api, RefusedError, UnavailableError

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from refnet.files import explained
+from refnet.core.files import explained
 from refnet.network import SESSION, server_errors, vault_files, vault_rows, vault_views
 from refnet.network.frontmatter import NotOursError
 from refnet.network.note import Paper, Place, name_of, render

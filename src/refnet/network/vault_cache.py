@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import make_folder, read_regular, replace_file
+from refnet.core.errors import RefnetError
+from refnet.core.files import make_folder, read_regular, replace_file
 from refnet.network import frontmatter, note, note_marks
 from refnet.network.note import Place
 

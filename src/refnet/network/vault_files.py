@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import (
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import (
     NEW_FILE,
     OPEN_FILE,
     OPEN_FOLDER,
@@ -26,12 +26,12 @@ from refnet.files import (
     opened,
     write_all,
 )
-from refnet.locks import take
+from refnet.core.locks import take
+from refnet.core.trust import open_folder
 from refnet.network.frontmatter import NotOursError
 from refnet.network.note_marks import Mark, mark_in
 from refnet.network.vault_cache import digest
 from refnet.recovery.sources.files import attributes
-from refnet.trust import open_folder
 
 _TEMPORARY = ".refnet-"
 #: The frontmatter is in this many bytes; most notes are shorter.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, explained, opened, replace_file
-from refnet.processes import run
+from refnet.core.errors import RefnetError
+from refnet.core.files import OPEN_FOLDER, explained, opened, replace_file
+from refnet.core.processes import run
 
 #: The file, in a folder with a substitute, that names the substitute.
 ELSEWHERE = "elsewhere"

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from refnet.errors import Exit, RefnetError
-from refnet.processes import run
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.processes import run
 
 #: A major's programs on Debian, SUSE, Red Hat, Alpine, Gentoo, Homebrew and by the macOS installers.
 SYSTEM_FOLDERS = (

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refnet.errors import RefnetError
-from refnet.locks import is_locked, take
+from refnet.core.errors import RefnetError
+from refnet.core.locks import is_locked, take
+from refnet.core.processes import run, until
 from refnet.postgres.account import environment
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster
 from refnet.postgres.scram import verifier
 from refnet.postgres.walls import Enclosure, Walls
-from refnet.processes import run, until
 
 if TYPE_CHECKING:  # the driver takes long to load, and the state of a server does without it
     from refnet.postgres.session import Target

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import sql_name
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import sql_name
 
 NO_SUCH_DATABASE = "3D000"
 #: Only a function has a context, and a login runs no other.

@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, remove_tree
-from refnet.locks import locked
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, remove_tree
+from refnet.core.locks import locked
+from refnet.core.processes import run
 from refnet.postgres.account import Account, account, cluster_folder, environment
 from refnet.postgres.binaries import copied, find
 from refnet.postgres.cluster import Cluster, data_major, last_error, unicode_locale
 from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster
-from refnet.processes import run
 
 DATABASE = "refnet"
 SUPERUSER = "refnet"

@@ -6,11 +6,11 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from refnet.locks import is_locked
+from refnet.core.locks import is_locked
+from refnet.core.processes import run, until
 from refnet.postgres.account import Account
 from refnet.postgres.free_uid import FIRST, LAST, has_processes, locked_uid
 from refnet.postgres.walls import Enclosure
-from refnet.processes import run, until
 
 _SECONDS = 20.0
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from refnet.files import read_regular
+from refnet.core.files import read_regular
 from refnet.postgres.binaries import Binaries
 
 _SUFFIX = ".control"

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.locks import take
+from refnet.core.errors import RefnetError
+from refnet.core.locks import take
 from refnet.postgres.account import Account
 
 FIRST, LAST = 61184, 65519

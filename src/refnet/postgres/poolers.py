@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.postgres.connecting import ConnectError
 
 Session = psycopg.Connection[tuple[Any, ...]]

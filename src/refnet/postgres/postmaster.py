@@ -11,10 +11,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.locks import is_locked
+from refnet.core.errors import RefnetError
+from refnet.core.locks import is_locked
+from refnet.core.processes import until
 from refnet.postgres.account import Account
-from refnet.processes import until
 
 PORT = "5432"  # names the socket; nothing listens on it
 SOCKET_NAME = f".s.PGSQL.{PORT}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.postgres.connecting import LOGIN_TRIGGER, ConnectError
 from refnet.postgres.poolers import MARK, Poolers, Session
 

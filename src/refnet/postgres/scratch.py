@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import check_own, explained, hand_over, remove_tree
-from refnet.locks import locked
+from refnet.core.errors import RefnetError
+from refnet.core.files import check_own, explained, hand_over, remove_tree
+from refnet.core.locks import locked
+from refnet.core.signals import delayed
 from refnet.postgres import ending
 from refnet.postgres.account import STATE, Account, account, make_enterable
 from refnet.postgres.binaries import Binaries, copied
@@ -24,7 +25,6 @@ from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
 from refnet.postgres.scram import new_password
 from refnet.postgres.tempdirs import private_folder, remove_leftovers
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
-from refnet.signals import delayed
 
 PREFIX = "scratch-"
 _OWNER = "owner"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import remove_tree
-from refnet.locks import locked
+from refnet.core.errors import RefnetError
+from refnet.core.files import remove_tree
+from refnet.core.locks import locked
 
 _PREFIX = "refnet-private-"
 _LOCK = ".lock"

@@ -15,9 +15,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from refnet.core.signals import delayed
 from refnet.postgres.account import Account, environment
 from refnet.postgres.binaries import Binaries
-from refnet.signals import delayed
 
 #: Links or folders of the root that lead to programs and libraries.
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 
 
 def render(template: str, zone: tzinfo | None, **values: Any) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import explained
+from refnet.core.errors import RefnetError
+from refnet.core.files import explained
 
 #: Seconds after which a sign is too old. A connected worker gives one every 2 s, beat one every 30 s at most.
 WORKER_SECONDS, BEAT_SECONDS = 30, 90

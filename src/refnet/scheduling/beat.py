@@ -13,7 +13,7 @@ from celery.beat import PersistentScheduler, ScheduleEntry
 from celery.schedules import crontab
 
 from refnet.broker import embedded
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.scheduling import places

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, replace_file, user_name
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, replace_file, user_name
 from refnet.recovery.model.schedule import TaskName
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import File, Found, file_names, judge

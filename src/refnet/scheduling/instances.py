@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from refnet.errors import RefnetError
-from refnet.files import read_regular
-from refnet.recovery.model.formatting import plain
+from refnet.core.errors import RefnetError
+from refnet.core.files import read_regular
+from refnet.core.formatting import plain
 from refnet.scheduling.units import MARK, PLAIN_SERVICES
 from refnet.settings import CONFIG, FILE_NAME, Settings
 from refnet.settings.converters import INSTANCE

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
 from refnet.scheduling.units import Service
 from refnet.settings import Settings
 

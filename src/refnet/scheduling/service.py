@@ -9,9 +9,9 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, explained, names_in, opened
-from refnet.processes import run
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.core.processes import run
 from refnet.scheduling.units import Service
 from refnet.settings import (
     BY_COMPOSE_FILE,

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from refnet.locks import is_locked
+from refnet.core.locks import is_locked
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import SourceName

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.settings import user_path
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from refnet.errors import nearest
+from refnet.core.errors import nearest
 
 #: The name of an instance, as a pattern.
 INSTANCE = "[a-z][a-z0-9_-]{0,39}"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.settings.store_url import StoreKind
 
 #: The largest file of a credential, in bytes, and the most characters of one of its values.

@@ -13,8 +13,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import statements
 from refnet.settings.named import TABLES
 from refnet.settings.table import is_secret, tables

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
-from refnet.errors import nearest
+from refnet.core.errors import nearest
 from refnet.settings.converters import InvalidError, utf8
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refnet import trust
 from refnet.compose import compose_file
-from refnet.errors import Exit, RefnetError
-from refnet.files import nearest
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import nearest
 from refnet.settings.converters import InvalidError, absolute_folder, user_path
 from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, read_file
 from refnet.settings.named import TABLES, field_of, keys_of

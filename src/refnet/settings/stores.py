@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.settings import converters
 from refnet.settings.converters import InvalidError
 from refnet.settings.declaring import key

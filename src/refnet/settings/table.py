@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from refnet.compose import COMPOSE_FILES
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.settings import converters, patterns
 from refnet.settings.declaring import key
 from refnet.settings.encryption import parse_recipients, parse_signers

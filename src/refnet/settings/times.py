@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from refnet.errors import nearest
+from refnet.core.errors import nearest
 from refnet.settings.converters import InvalidError, utf8
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from refnet import wiring
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet.processes import until
+from refnet.core.processes import until
 
 #: Limits of the output that is passed on, in bytes and lines; the rest is read and dropped.
 MOST_BYTES, MOST_LINES = 1 << 20, 10_000

@@ -9,7 +9,7 @@ from functools import partial
 
 from refnet import servers, wiring
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import wiring
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.recovery.model.restore_place import check_name
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files.member_names import shown_path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from refnet import wiring
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.previous import HalfMade

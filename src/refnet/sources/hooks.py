@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from refnet.context import Context
-from refnet.errors import RefnetError
-from refnet.recovery.model.formatting import plain
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plain
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.command_runs import run

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from refnet import wiring
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural
 from refnet.recovery.model.artifact import MOST_BEFORE, MOST_NUMBERED, Entry
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.identity import Identity, SourceId
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName

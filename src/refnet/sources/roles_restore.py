@@ -8,10 +8,10 @@ from functools import partial
 
 from refnet import servers
 from refnet.context import Context
+from refnet.core.formatting import some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.formatting import some
 from refnet.recovery.model.globals_plan import GlobalsPlan
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact

@@ -17,9 +17,9 @@ from typing import Any, TextIO
 
 import structlog
 
-from refnet.errors import RefnetError
-from refnet.files import open_file
-from refnet.locks import take
+from refnet.core.errors import RefnetError
+from refnet.core.files import open_file
+from refnet.core.locks import take
 from refnet.postgres.account import make_enterable
 from refnet.settings import LOGS, Settings
 from refnet.telemetry.redact import redactor, secrets_of

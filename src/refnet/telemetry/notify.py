@@ -14,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from refnet.extras import how_to_install
-from refnet.files import explained, make_folder, read_regular, replace_file
-from refnet.locks import locked
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.extras import how_to_install
+from refnet.core.files import explained, make_folder, read_regular, replace_file
+from refnet.core.locks import locked
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.copies import OF_COPY

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, utc
 from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.identity import Identity

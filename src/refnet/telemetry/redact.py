@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import fields
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.settings.credentials import read_credentials
 

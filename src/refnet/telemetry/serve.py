@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 
 #: The most requests at once, and how long each may take in seconds.
 REQUESTS, SECONDS = 16, 60.0

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.clock import Clock
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.run import Ended, Reason, Run, RunKind, reason_of
 from refnet.recovery.model.source import Progress
 from refnet.recovery.model.source_name import SourceName

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Response
 
-from refnet.recovery.model.formatting import plain
+from refnet.core.formatting import plain
 
 #: The characters of a line of an error at most.
 MOST_LINE = 500

@@ -10,7 +10,7 @@ from functools import cached_property
 from fastapi import Request
 
 from refnet import wiring
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.calendar import Calendar, Expected
 from refnet.recovery.model.copies import StoreState, is_missing

@@ -14,8 +14,8 @@ from refnet import servers
 from refnet.actions.catalog import listing
 from refnet.actions.facts import facts_of
 from refnet.context import Context
-from refnet.extras import needed
-from refnet.recovery.model.clock import utc_now
+from refnet.core.clock import utc_now
+from refnet.core.extras import needed
 from refnet.settings import Settings
 from refnet.web.answers import json_text
 from refnet.web.waiting import SECONDS, threaded, within

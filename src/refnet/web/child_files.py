@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain, utf8
+from refnet.core import checked
+from refnet.core.formatting import plain, utf8
 
 #: The endings of the names of a child's files: what was started, its lock, its result, its messages, its last step, its
 #: end, and the wish to stop it.

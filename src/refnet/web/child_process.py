@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from refnet.files import NEW_FILE, explained, open_file, opened, replace_file, write_all
+from refnet.core.files import NEW_FILE, explained, open_file, opened, replace_file, write_all
 from refnet.web import child_files
 
 #: Seconds between looks for the wish to stop, and between two steps that are written.

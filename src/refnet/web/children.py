@@ -22,12 +22,12 @@ from typing import Any
 
 from anyio import CapacityLimiter
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, make_folder, open_file, read_regular, replace_file
-from refnet.locks import PROBE_SECONDS, is_locked, locked, take
-from refnet.processes import run_bounded
-from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain
+from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, make_folder, open_file, read_regular, replace_file
+from refnet.core.formatting import plain
+from refnet.core.locks import PROBE_SECONDS, is_locked, locked, take
+from refnet.core.processes import run_bounded
 from refnet.settings import PROGRESS, Settings
 from refnet.web import child_files
 from refnet.web.child_files import Step

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from refnet import servers
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network import SESSION
 from refnet.postgres.preparing import SET
 from refnet.postgres.session import STUBBORN_VARIABLES, Target

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import Status
 from refnet.recovery.model.monitoring import watch_store

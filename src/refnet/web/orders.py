@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain
+from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain
 from refnet.recovery.model.restore_place import OWN_NAME, check_name
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web import child_files

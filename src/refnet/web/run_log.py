@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.files import explained, open_file
-from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.files import explained, open_file
+from refnet.core.formatting import plain
 
 #: The most lines of a run, the characters of one, and the bytes at the end of a file that are searched.
 MOST, LONGEST, SEARCHED = 500, 2000, 16 << 20

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 
 COOKIE = "refnet_session"
 #: Seconds of a session; the most sessions at once.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 #: The most streams, seconds between two looks, and looks without a change after which an empty line is sent: only
 #: sending shows that a browser has left.

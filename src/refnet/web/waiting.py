@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 #: Seconds for what reads the backup folder or other files.
 SECONDS = 30.0

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from refnet.errors import RefnetError
-from refnet.extras import needed
+from refnet.core.errors import RefnetError
+from refnet.core.extras import needed
 from refnet.network import SESSION
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
 from refnet.network.jobs import list_jobs, retry_jobs

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
-from refnet.processes import until
+from refnet.core.processes import until
 from refnet.recovery.buckets.sftp import Patience, SftpBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.settings.store_url import parse_store_url

@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.dump import parallel_dump

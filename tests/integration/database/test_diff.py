@@ -11,7 +11,7 @@ from tests.integration.database.library import artifact_of
 
 from refnet.actions import diff
 from refnet.actions.diff import Changed
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import OpenArtifact

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.integration.database.library import everything, papers, restore
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName

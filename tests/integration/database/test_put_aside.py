@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from refnet.actions import prune
 from refnet.actions.previous import previous
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.source_name import SourceName

@@ -18,7 +18,7 @@ from refnet.actions.query import Asked as Asking
 from refnet.actions.query import query as run
 from refnet.cli.query import _print_csv, _print_table
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.source_name import SourceName

@@ -14,7 +14,7 @@ from benchmarks.throwaway import throwaway
 from psycopg.conninfo import make_conninfo
 from tests.integration.database.library import artifact_of, held
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

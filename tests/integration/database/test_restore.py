@@ -24,11 +24,11 @@ from tests.integration.database.library import (
 )
 
 from refnet.cli.restore_database import _row
-from refnet.errors import RefnetError
+from refnet.core.clock import utc_now
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.previous import MarkState
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases, swap_databases

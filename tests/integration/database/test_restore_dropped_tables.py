@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from tests.integration.database import orders
 from tests.integration.database.orders import VIEWS, Shop
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import installed
 from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.recovery.verbs.restore_table import staged

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from tests.integration.database.library import artifact_of, role
 from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore_all
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

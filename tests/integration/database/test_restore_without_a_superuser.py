@@ -21,7 +21,7 @@ from tests.integration.database.library import (
     restore,
 )
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target, server_version

@@ -14,7 +14,7 @@ from tests.hostile import forge
 from tests.integration.database.conftest import making
 from tests.integration.database.test_restore_commands import environment, environment_of, refnet, report
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.artifact.sqlgz import Reader

@@ -12,8 +12,8 @@ import pytest
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.context import Context
+from refnet.core.clock import Clock
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries

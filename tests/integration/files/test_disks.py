@@ -16,7 +16,7 @@ from tests.integration.files.conftest import World, contents, now, spoil
 from refnet.actions import diff, prune
 from refnet.actions.previous import previous
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.previous_folders import discard

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.actions import diff
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.sources.files.scope import Scope
 
 RULES = Scope(exclude=("**/.trash/**", "*.tmp"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.previous_folders import discard
 from refnet.recovery.sources.files.swap_journal import State

@@ -13,7 +13,7 @@ from tests.integration.files.conftest import World, contents
 from tests.integration.files.test_disks import fill
 from tests.integration.files.test_killed import every_step
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.merging import Action

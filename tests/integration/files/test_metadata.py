@@ -15,7 +15,7 @@ import pytest
 from tests.integration.files.conftest import World
 
 from refnet.actions import diff
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.files_artifact import FilesArtifact

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, spoil
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.kept import Unheld
 from refnet.recovery.sources.files.swapping import Work

@@ -10,7 +10,7 @@ import stat
 import pytest
 from tests.integration.files.conftest import contents, spoil
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
 
 

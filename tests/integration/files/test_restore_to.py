@@ -14,8 +14,8 @@ from tests.integration.files.test_killed import killed_at
 
 from refnet.actions import check
 from refnet.actions.check_result import State
-from refnet.errors import RefnetError
-from refnet.recovery.model.clock import Clock
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.previous_folders import half_made

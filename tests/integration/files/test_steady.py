@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.integration.files.conftest import World
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, opened
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, opened
 from refnet.recovery.model.artifact import Compared, Level
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import archive_writer, files_maker, fingerprint, walk

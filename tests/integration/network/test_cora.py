@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network.cora import Imported, import_cora
 from refnet.network.migrate import migrate
 from refnet.postgres.session import Target

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from tests.command import url_of
 from tests.integration.network.crawling import FAST, crawled, graph, network, settings_of
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network.crawl import Reports, run, start, unfinished
 from refnet.network.crawl_order import CrawlOrder, Direction
 from refnet.network.fake_faults import Faults

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network.export import FORMATS, export, write_file
 from refnet.network.migrate import migrate
 from refnet.network.sample import Shape, make

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.shared_data import shared
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network.import_scholar import Imported, import_scholar, read
 from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster

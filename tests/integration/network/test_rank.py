@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.command import Command, url_of
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.network import rank
 from refnet.network.cora import import_cora
 from refnet.network.migrate import migrate

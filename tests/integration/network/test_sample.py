@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network.migrate import migrate
 from refnet.network.sample import Shape, make
 from refnet.postgres.cluster import Cluster

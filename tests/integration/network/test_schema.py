@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.network import REVISIONS, VERSION_TABLE, known, migrations
 from refnet.network.migrate import Migrated, migrate
 from refnet.postgres.session import Target

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.network import note, vault_files
 from refnet.network import vault as vault_module
 from refnet.network.migrate import migrate

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary, run
 
-from refnet.errors import RefnetError
-from refnet.locks import is_locked
+from refnet.core.errors import RefnetError
+from refnet.core.locks import is_locked
+from refnet.core.processes import until
 from refnet.postgres import embedded
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries, find, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
-from refnet.processes import until
 
 START = """
 import sys

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.pooler import pooler
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary, run
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
-from refnet.processes import until
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
 from refnet.postgres.binaries import find
 from refnet.postgres.scratch import scratch
-from refnet.signals import interruptible
+from refnet.core.signals import interruptible
 with interruptible(), scratch(find(None, None, server=True), base=Path(sys.argv[1])) as cluster:
     first = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()[0]
     print(first, cluster.data, flush=True)

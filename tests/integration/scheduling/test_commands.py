@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests import forked
 
-from refnet.errors import Exit
-from refnet.locks import locked
+from refnet.core.errors import Exit
+from refnet.core.locks import locked
 from refnet.scheduling import places
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.clock import Clock
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.services import compose, program
 from refnet.recovery.services.compose import Compose

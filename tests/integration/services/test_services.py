@@ -16,9 +16,9 @@ import pytest
 
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
-from refnet.errors import RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.services.local import LocalServices
 from refnet.settings import Settings

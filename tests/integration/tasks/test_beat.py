@@ -18,7 +18,7 @@ from celery.schedules import crontab
 
 from refnet import tasks
 from refnet.broker import address, embedded
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import beat, places
 from refnet.settings import load

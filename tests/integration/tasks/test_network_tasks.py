@@ -10,7 +10,7 @@ import pytest
 
 from refnet import tasks
 from refnet.broker import embedded
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.network import crawl
 from refnet.network.crawl_order import Direction, order
 from refnet.network.fake_graph import FakeGraph

@@ -15,7 +15,7 @@ from tests.integration.listening import Service
 
 from refnet import tasks
 from refnet.broker import address, embedded
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.run import Ended, Reason
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore

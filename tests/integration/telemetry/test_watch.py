@@ -17,8 +17,8 @@ from refnet.actions.choose import Selected, choose
 from refnet.actions.drill import prove
 from refnet.actions.watching import open_watch
 from refnet.context import Context
-from refnet.errors import RefnetError
-from refnet.recovery.model.clock import Clock
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.run import Ended, Reason, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry import notify, ping

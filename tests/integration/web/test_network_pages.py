@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
 from tests.integration.web.conftest import url_of
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.web import work

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import pytest
 from tests.memory_store import MemoryStore
 
-from refnet.errors import RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, Turn, at_once, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store

@@ -17,9 +17,9 @@ from tests.unit.actions.conftest import Lab
 from refnet.actions.adopt import Adopted, adopt, plan
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName

@@ -20,10 +20,10 @@ from refnet.actions.backup import make as backup
 from refnet.actions.choose import absence, choose, choose_one, of_others, select
 from refnet.actions.verify import keep
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import parse_time
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName

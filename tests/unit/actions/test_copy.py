@@ -12,7 +12,7 @@ from refnet import settings
 from refnet.actions.copy import Copied, Wanted, missing, unready, wanted
 from refnet.cluster_sources import with_clusters
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName

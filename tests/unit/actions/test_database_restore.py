@@ -9,7 +9,7 @@ import pytest
 from refnet import servers
 from refnet.actions.choose import choose_one
 from refnet.context import Context
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.index_values import MemberKind

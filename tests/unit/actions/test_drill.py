@@ -21,9 +21,9 @@ from refnet.actions.choose import Selected, choose
 from refnet.actions.drill import NAMESPACE, Drill, prove, report, signed, write_report
 from refnet.actions.drill_page import page
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 from refnet.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.elsewhere import database_at, folder_at

@@ -15,7 +15,7 @@ from tests.remote_store import NOW, Machine, artifact
 
 from refnet import wiring
 from refnet.actions.fetch import Request, bring, find, plan
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import ManifestName

@@ -12,9 +12,9 @@ from tests.unit.actions.conftest import Lab
 
 from refnet.actions import forget, marking
 from refnet.actions.prune import Rules
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName

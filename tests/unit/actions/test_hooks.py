@@ -15,7 +15,7 @@ from refnet.actions.check import check_hooks
 from refnet.actions.choose import choose_one
 from refnet.actions.recovery_settings import Setup
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load

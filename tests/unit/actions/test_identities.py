@@ -17,10 +17,10 @@ from refnet.actions.choose import choose_to_restore, newest_of
 from refnet.actions.overview import overview_of
 from refnet.actions.prune import prune
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.checks import Status
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.actions.init import QUESTIONS, Draft, start
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import load, read_file
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

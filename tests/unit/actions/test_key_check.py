@@ -10,7 +10,7 @@ from tests.remote_store import Machine, artifact
 from refnet.actions.key_check import check_key
 from refnet.actions.keys import history_file
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.sealing.age import PrivateKey

@@ -14,7 +14,7 @@ from refnet.actions.check_result import State
 from refnet.actions.facts import facts_of
 from refnet.actions.key_check import check_key
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings, StoreSettings
 

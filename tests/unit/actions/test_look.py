@@ -23,8 +23,8 @@ from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.cli.look import short
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.clock import Clock
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import listing
 from refnet.recovery.sources.files.files_maker import FilesMaker

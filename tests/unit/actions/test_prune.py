@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.memory_store import MemoryStore
 
 from refnet.actions.prune import Rules
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source import Made

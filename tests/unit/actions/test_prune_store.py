@@ -14,10 +14,10 @@ from tests.remote_store import NOW, PROOF, Machine, artifact
 from refnet.actions import prune_store as action
 from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets import opening
 from refnet.recovery.model.bucket import BucketError, Kind
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.remote import Copy
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, decide
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.model.source import Finding

@@ -9,7 +9,7 @@ import pytest
 from tests.remote_store import Machine, artifact, delete
 
 from refnet.actions.store_accept import accept, plan
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 DATA = b"some rows"
 

@@ -10,10 +10,10 @@ import pytest
 
 from refnet.actions.store_check import check_due, listed_stores
 from refnet.context import Context
+from refnet.core.clock import Clock
 from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.buckets.place import Place
 from refnet.recovery.model.checks import Status
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.store_check import watch_checks
 from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings

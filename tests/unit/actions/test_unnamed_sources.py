@@ -16,7 +16,7 @@ from refnet.actions.choose import select
 from refnet.actions.drill import prove
 from refnet.actions.overview import overview_of
 from refnet.context import Context
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings

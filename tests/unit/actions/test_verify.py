@@ -15,10 +15,10 @@ from tests.unit.actions.conftest import Lab
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.verify import evidence_of, verify
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry, Level, Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Proof
 from refnet.recovery.model.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.commands import COMMANDS, files, ran
 
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 
 _NEVER = {
     "empty": "",

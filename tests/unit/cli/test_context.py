@@ -7,7 +7,7 @@ import json
 import pytest
 
 from refnet.cli.context import complain, note, print_json
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 
 def test_what_an_error_quotes_steers_no_terminal_and_makes_no_line(

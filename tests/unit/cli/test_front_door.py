@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from refnet.cli.command import DATABASES, titled
 from refnet.cli.main import GROUPS, app
 from refnet.cli.man import page
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 
 GROUPED = sorted({(words.split()[0],) for words in COMMANDS if " " in words})
 

@@ -11,7 +11,7 @@ import pytest
 
 from refnet.cli.main import GROUPS
 from refnet.cli.man import EXITS, _text, page
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 from refnet.settings import keys, variable
 
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from refnet.cli.context import progress
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 
 PROGRAM = """
 import threading, time

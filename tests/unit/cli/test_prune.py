@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from refnet.cli.prune import prune
-from refnet.errors import Exit
+from refnet.core.errors import Exit
 
 
 def test_a_url_that_names_no_database_is_reported_once_and_hinders_no_deletion(

@@ -13,7 +13,7 @@ from refnet.actions.accept import Acceptance
 from refnet.actions.catalog import Shown
 from refnet.cli import accept, render
 from refnet.cli.catalog import _print_table
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.source_name import SourceName
 

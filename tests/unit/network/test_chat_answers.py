@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.network.chat_api import PROMPT, AnswerError, Chat, Summary, cleaned, read, server
 from refnet.network.extract import LONGEST
 from refnet.settings import Settings, examine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.network.crawl_order import Direction, order, seed_id
 from refnet.network.crawl_work import _ids_of, _with_asked
 from refnet.network.papers import FoundPaper

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.files import OPEN_FOLDER, opened
+from refnet.core.files import OPEN_FOLDER, opened
 from refnet.network import vault_files
 from refnet.recovery.sources.files.attributes import ACCESS, DEFAULT
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import CLIENT, SERVER, Binaries, choose, copied, find, installed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.extensions import available, package
 from refnet.servers import binaries_for, proof_binaries

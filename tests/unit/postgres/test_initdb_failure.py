@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from psycopg.pq import Conninfo
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target, options, own_parameters, reader_settings
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.announced import Announced
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.folder import FolderBucket

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.scheduling import alive, places
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.scheduling import install
 from refnet.scheduling.units import File, Found
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling.service import service
 from refnet.scheduling.units import files

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refnet.cluster_sources import with_clusters
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.cluster import Seen
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName

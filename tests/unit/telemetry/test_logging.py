@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from refnet import settings
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.telemetry import logging as log_module
 from refnet.telemetry.logging import LogFile, logged, logger, to_stream
 from refnet.telemetry.redact import redactor, secrets_of

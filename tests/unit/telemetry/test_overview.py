@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.telemetry.conftest import NOW, World
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.checks import Status
 from refnet.recovery.model.identity import Identity

@@ -11,7 +11,7 @@ from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
 from tests.unit.telemetry.conftest import World
 
 from refnet import settings
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import StoreState

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
-from refnet.processes import until
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.processes import until
 from refnet.settings import Settings
 from refnet.web import child_files, child_process
 from refnet.web.children import KEPT, BusyError, Child, Children

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.orders import Order, Plan, Refusal, Verb, read_plan
 

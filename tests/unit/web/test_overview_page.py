@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser
 
 from refnet.context import examine_settings
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.identity import Identity

@@ -15,8 +15,8 @@ from tests.dashboard import browser, csrf
 from tests.unit.web.test_children import GOOD, NAME, program, put
 
 from refnet.context import read_settings
-from refnet.errors import RefnetError
-from refnet.processes import until
+from refnet.core.errors import RefnetError
+from refnet.core.processes import until
 from refnet.recovery.model.run import Ended, Reason, Run, RunKind
 from refnet.recovery.stores.run_journal import Journal
 from refnet.web import child_files, run_log, streams

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.web import server
 from refnet.web.app import create

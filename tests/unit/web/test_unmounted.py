@@ -12,7 +12,7 @@ from tests.dashboard import browser
 
 from refnet import wiring
 from refnet.actions.choose import choose
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings, load

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from refnet.core.formatting import plain
 from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind
-from refnet.recovery.model.formatting import plain
 
 _LONGEST = 300
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>|\(code: ([A-Za-z0-9_.-]{1,80})\)")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from refnet import extras
-from refnet.errors import Exit, RefnetError
+from refnet.core import extras
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.answers import NOT_IMPLEMENTED, Server
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.buckets.place import REGION, Place

@@ -14,8 +14,16 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refnet import files
-from refnet.files import NEW_FILE, OPEN_FOLDER, NotRegularError, descended, opened, read_regular, user_name
+from refnet.core import files
+from refnet.core.files import (
+    NEW_FILE,
+    OPEN_FOLDER,
+    NotRegularError,
+    descended,
+    opened,
+    read_regular,
+    user_name,
+)
 from refnet.recovery.buckets.hidden import hidden_name, is_leftover
 from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name

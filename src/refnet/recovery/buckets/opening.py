@@ -6,8 +6,8 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.bucket import Bucket
 from refnet.settings.credentials import read_credentials
 from refnet.settings.store_url import StoreKind

@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from refnet.processes import Ended, run_bounded
+from refnet.core import checked
+from refnet.core.processes import Ended, run_bounded
 from refnet.recovery.buckets.hidden import hidden_name, is_leftover
-from refnet.recovery.model import bucket, checked
+from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 from refnet.settings.store_url import StoreUrl
 

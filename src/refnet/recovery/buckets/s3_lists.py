@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 from xml.parsers import expat
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.bucket import Stored, Version
 
 #: An object of a list, a version of one, a mark that one is deleted.

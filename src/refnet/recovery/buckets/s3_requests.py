@@ -23,11 +23,11 @@ from http.client import HTTPException, IncompleteRead
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from refnet.core import checked
 from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.place import REGION, Place
 from refnet.recovery.buckets.s3_lists import Page
-from refnet.recovery.model import checked
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, is_name
 
 #: The largest answer, in bytes: a page with the longest names.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Locks
 from refnet.recovery.model.store_check import CLOCKS, Answer, Tried
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.evidence import (
     MOST_SENTENCES,
     WORDS,

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 
 
 class Kind(StrEnum):

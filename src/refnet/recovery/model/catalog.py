@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from functools import cached_property
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.checked import in_calendars
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.checked import in_calendars
 from refnet.recovery.model.identity import Identity, SourceId, Whose, labels
 from refnet.recovery.model.ordering import ordered
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.records import Layout, Most, Needed, Rare, Record
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName
 

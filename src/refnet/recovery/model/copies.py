@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from refnet.errors import RefnetError
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import GRACE, Check, Limits, Status

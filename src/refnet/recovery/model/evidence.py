@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.records import Layout, Most, Rare, Record
 
 #: Limit of the digests in a line of evidence: those of 1,000 tables. The catalog reads every line.

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.formatting import plural, some
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural, some
 from refnet.recovery.model.global_statements import Statement, StatementKind
 
 #: Attributes with which a role acts as others, reads all rows, or reads all changes.

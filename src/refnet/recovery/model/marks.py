@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Self
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 
 FORMAT = 1
 #: The largest file of marks that is read, in bytes.

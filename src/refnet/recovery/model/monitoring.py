@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
 
-from refnet.errors import RefnetError
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import GRACE, Check, Limits, Status

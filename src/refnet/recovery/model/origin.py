@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.identity import Identity
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.records import Flat, Layout, Needed, Record
 from refnet.recovery.model.source_name import SourceName
 

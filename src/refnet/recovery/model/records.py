@@ -31,9 +31,9 @@ from typing import (
     get_type_hints,
 )
 
-from refnet.recovery.model import checked
-from refnet.recovery.model.checked import Check
-from refnet.recovery.model.formatting import utf8
+from refnet.core import checked
+from refnet.core.checked import Check
+from refnet.core.formatting import utf8
 
 _T = TypeVar("_T")
 

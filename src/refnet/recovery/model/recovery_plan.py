@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.formatting import plural
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import kind_of_file
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.source_name import LONGEST, STANDARD, Kind, SourceName, read_name
 

@@ -18,7 +18,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Self
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.records import Layout, Most, Needed, Record

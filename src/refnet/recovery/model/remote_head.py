@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
-from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import some
+from refnet.core import checked
+from refnet.core.formatting import some
 from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.remote import MOST_COUNTER, Signed
 

@@ -3,8 +3,8 @@
 import re
 from enum import StrEnum
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model import formatting
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError
 
 LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
 #: The names of copies and previous versions; only a database with such a name is ever dropped.

@@ -6,10 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model import formatting, origin
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import sql_name
+from refnet.recovery.model import origin
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.restore_facts import Facts, Wanted
 from refnet.recovery.model.restore_place import LONGEST_NAME, Where
 

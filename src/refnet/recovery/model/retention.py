@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import artifact_names
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention

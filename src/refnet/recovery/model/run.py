@@ -13,8 +13,8 @@ from enum import StrEnum
 from itertools import takewhile
 from typing import Annotated, Any, Self
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.model.source_name import Kind, read_name
 

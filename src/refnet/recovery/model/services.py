@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.formatting import plain
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plain
 
 _PAUSE_SECONDS = 0.5
 #: The end of a log in a message: at most so many lines, of at most so many characters.

@@ -9,9 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.clock import rounded
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SOURCE_ROWS, Compared, Entry, Level, Manifest, Outcome
-from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source_name import SourceName
 

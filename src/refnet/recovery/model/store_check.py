@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from refnet.recovery.model import checked, formatting
+from refnet.core import checked, formatting
 from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.records import Layout, Most, Record
 

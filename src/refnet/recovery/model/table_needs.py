@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 #: Of a definition in a hint, in characters.
 _LONGEST = 300

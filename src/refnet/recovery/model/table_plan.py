@@ -5,9 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from refnet.errors import RefnetError
+from refnet.core.clock import rounded
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import Destination
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from refnet.recovery.model.formatting import plain
+from refnet.core.formatting import plain
 
 #: The most names that a manifest keeps, and that one line names.
 _KEPT, _NAMED = 20, 3

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError
-from refnet.files import explain, explained, make_folder, replace_file, sync_folder
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explain, explained, make_folder, replace_file, sync_folder
 from refnet.recovery.model.remote import MANIFEST_BYTES, PIECE_BYTES
 from refnet.recovery.sealing import age
 from refnet.recovery.sealing.age import PrivateKey, WrongKeyError

@@ -14,8 +14,8 @@ from subprocess import DEVNULL, Popen, TimeoutExpired
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from refnet.processes import QUICK_SECONDS, run_bounded
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.processes import QUICK_SECONDS, run_bounded
 from refnet.recovery.model.services import LOG_LINES, log_end, not_up
 from refnet.recovery.services.program import ENVIRONMENT, CommandError, Program, execute
 

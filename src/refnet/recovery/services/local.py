@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.errors import RefnetError
-from refnet.files import explained, open_file
-from refnet.locks import PROBE_SECONDS, is_locked, take
+from refnet.core.errors import RefnetError
+from refnet.core.files import explained, open_file
+from refnet.core.locks import PROBE_SECONDS, is_locked, take
 from refnet.recovery.model.services import log_end
 
 #: How long a process must last to count as started, in seconds.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 
-from refnet.errors import RefnetError
-from refnet.processes import QUICK_SECONDS, run_bounded
+from refnet.core.errors import RefnetError
+from refnet.core.processes import QUICK_SECONDS, run_bounded
 
 #: In the order of preference.
 _PROGRAMS = (("docker", "compose"), ("docker-compose",), ("podman", "compose"), ("podman-compose",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.artifact import Artifact

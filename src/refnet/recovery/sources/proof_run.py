@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refnet.core.clock import Phases
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.clock import Phases
 from refnet.recovery.model.source import Finding, Progress, Proof, silent
 from refnet.recovery.sources.database.artifact.required_tables import Required
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model.cluster import LONGEST_RECORD, Seen
 
 

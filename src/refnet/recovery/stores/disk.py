@@ -16,9 +16,9 @@ from typing import IO, Self
 
 from xxhash import xxh3_128
 
-from refnet import trust
-from refnet.errors import Exit, RefnetError
-from refnet.files import (
+from refnet.core import trust
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import (
     OPEN_FOLDER,
     explain,
     explained,
@@ -30,7 +30,7 @@ from refnet.files import (
     sync_folder,
     write_all,
 )
-from refnet.locks import PROBE_SECONDS, take
+from refnet.core.locks import PROBE_SECONDS, take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import OnDisk, ReadBack
 

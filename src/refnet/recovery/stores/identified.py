@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import (
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.files import (
     NotRegularError,
     explain,
     explained,
@@ -24,7 +25,6 @@ from refnet.files import (
     replace_file,
     sync_folder,
 )
-from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.disk import HiddenFile
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
-from refnet.errors import RefnetError
-from refnet.files import read_regular
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.files import read_regular
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_NUMBERED
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.records import Layout, Needed, Record

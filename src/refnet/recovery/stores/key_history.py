@@ -13,9 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from refnet import trust
-from refnet.files import explained, make_folder, sync_folder
-from refnet.recovery.model import checked
+from refnet.core import checked, trust
+from refnet.core.files import explained, make_folder, sync_folder
 from refnet.recovery.model.records import Layout, Most, Record
 from refnet.recovery.stores.disk import append_lines
 

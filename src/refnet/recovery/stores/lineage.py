@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from refnet.files import read_regular
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.files import read_regular
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_BEFORE
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.stores import disk

@@ -19,8 +19,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import check_own, explained, make_folder, nearest, sync_folder
+from refnet.core.errors import RefnetError
+from refnet.core.files import check_own, explained, make_folder, nearest, sync_folder
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     MANIFEST_SUFFIX,

@@ -13,8 +13,8 @@ from typing import BinaryIO, cast
 
 from isal import isal_zlib
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, identity, sync_folder
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, identity, sync_folder
 from refnet.recovery.model.artifact import FILES_SUFFIX, FORMAT, MANIFEST_SUFFIX, Manifest
 from refnet.recovery.model.file_names import artifact_names
 from refnet.recovery.model.source import Made

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained
-from refnet.locks import take
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
+from refnet.core.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 
 LOCK_NAME = f"{HIDDEN_PREFIX}lock"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explain, explained, read_regular
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explain, explained, read_regular
 from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest
 from refnet.recovery.model.marks import LONGEST, Marks
 from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed

@@ -6,8 +6,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import explained, make_folder, replace_file
+from refnet.core.errors import RefnetError
+from refnet.core.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.previous import LONGEST, PreviousRecord
 from refnet.recovery.stores import disk

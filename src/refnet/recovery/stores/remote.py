@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import explained, make_folder, read_regular, replace_file, sync_folder
-from refnet.locks import locked
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.core.locks import locked
 from refnet.recovery.buckets.trying import CHECKS
 from refnet.recovery.model.artifact import Entry, Evidence
 from refnet.recovery.model.bucket import Bucket

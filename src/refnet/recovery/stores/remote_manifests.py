@@ -16,11 +16,11 @@ from pathlib import Path
 
 from xxhash import xxh3_128_digest
 
-from refnet.files import make_folder, open_file, read_regular, write_all
+from refnet.core.files import make_folder, open_file, read_regular, write_all
+from refnet.core.formatting import size
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Stored
 from refnet.recovery.model.file_names import kind_of_file
-from refnet.recovery.model.formatting import size
 from refnet.recovery.model.remote import (
     MANIFEST_OBJECT_BYTES,
     MANIFESTS,

@@ -22,8 +22,8 @@ from weakref import finalize
 
 from xxhash import xxh3_128_digest
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import make_folder
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import make_folder
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind
 from refnet.recovery.model.remote import MOST_ADDED, PIECE_BYTES, Piece

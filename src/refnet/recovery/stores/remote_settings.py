@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self
 
-from refnet.files import explained, make_folder, read_regular, replace_file
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.sealing import sshsig

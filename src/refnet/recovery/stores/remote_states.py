@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.copies import StoreState
 from refnet.recovery.model.source_name import SourceName

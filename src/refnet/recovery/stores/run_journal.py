@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.files import explained, make_folder, replace_file, sync_folder, write_all
-from refnet.locks import locked, take
+from refnet.core.files import explained, make_folder, replace_file, sync_folder, write_all
+from refnet.core.locks import locked, take
 from refnet.recovery.model.run import Ended, History, Reason, Run, Totals
 from refnet.recovery.stores.disk import append_lines, in_use
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from refnet.files import explained, read_regular
+from refnet.core.files import explained, read_regular
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 
-from refnet.errors import RefnetError
-from refnet.files import make_folder
+from refnet.core.errors import RefnetError
+from refnet.core.files import make_folder
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source_name import SourceName

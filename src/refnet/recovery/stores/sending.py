@@ -20,9 +20,9 @@ from typing import BinaryIO
 
 from xxhash import xxh3_128_hexdigest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.background import in_background
-from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.copies import copy_of

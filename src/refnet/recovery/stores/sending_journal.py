@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refnet.files import explained, make_folder, read_regular, replace_file, sync_folder
-from refnet.recovery.model import checked
+from refnet.core import checked
+from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
 from refnet.recovery.model.artifact import Manifest
 from refnet.recovery.model.remote import MANIFEST_OBJECT_BYTES, ManifestName, Piece, PieceName
 from refnet.recovery.stores import disk

@@ -11,8 +11,16 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, explained, make_folder, names_in, opened, read_regular, replace_file
+from refnet.core.errors import RefnetError
+from refnet.core.files import (
+    OPEN_FOLDER,
+    explained,
+    make_folder,
+    names_in,
+    opened,
+    read_regular,
+    replace_file,
+)
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.settings.document import LARGEST
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.core.clock import Clock, Phases, rounded
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.clock import Clock, Phases, rounded
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, MarkState

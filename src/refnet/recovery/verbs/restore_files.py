@@ -17,10 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, descended, names_in, nearest, opened
+from refnet.core.clock import Clock, rounded
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, descended, names_in, nearest, opened
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.clock import Clock, rounded
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import attributes, merging, rename, swapping

@@ -10,7 +10,7 @@ from functools import partial
 
 from psycopg import errors
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission, refusal

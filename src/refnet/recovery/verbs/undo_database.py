@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.errors import RefnetError
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.restore_facts import Facts, Rows
 from refnet.recovery.model.restore_plan import dated_name, hindrances

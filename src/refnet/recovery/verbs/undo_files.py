@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, descended, opened, user_name
+from refnet.core.errors import RefnetError
+from refnet.core.files import OPEN_FOLDER, descended, opened, user_name
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.changes import Changes, changes

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
 from refnet.actions.catalog import notes
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import left_out, size
 from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.formatting import left_out, size
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.web.artifacts import Artifacts, artifacts

@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import Path, Request
 
 from refnet import wiring
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plain, some
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.web.children import Child, Children, Output

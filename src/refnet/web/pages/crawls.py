@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.network.crawl_order import DEEPEST
 from refnet.network.jobs import STATES, counts, list_jobs
 from refnet.web import work

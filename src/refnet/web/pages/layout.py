@@ -16,8 +16,8 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from refnet.recovery.model import formatting
-from refnet.recovery.model.checked import in_calendars
+from refnet.core import formatting
+from refnet.core.checked import in_calendars
 from refnet.settings import Settings
 from refnet.web.waiting import SECONDS, threaded, within
 from refnet.web.words import duration, preferred, translated

@@ -15,11 +15,11 @@ from starlette.responses import RedirectResponse
 from refnet import sources, wiring
 from refnet.actions.previous import Kept, previous
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.calendar import by_day
 from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.children import BusyError, Child, Children

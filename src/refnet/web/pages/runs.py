@@ -15,8 +15,8 @@ from starlette.responses import RedirectResponse, StreamingResponse
 
 from refnet import wiring
 from refnet.context import Context
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plain, some
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain, some
 from refnet.recovery.model.run import Ended, Run, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings

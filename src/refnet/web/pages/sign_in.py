@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import RedirectResponse
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.web.guard import address_of, is_secure
 from refnet.web.pages.layout import THEMES, assets, form, inside, page
 from refnet.web.session import TooManyAttemptsError, cookie

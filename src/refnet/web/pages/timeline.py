@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Request, Response
 
 from refnet.actions.catalog import notes
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.calendar import Day, Month
-from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source_name import SourceName
 from refnet.web.artifacts import Artifacts, artifacts
 from refnet.web.pages.layout import language_of, page, reading

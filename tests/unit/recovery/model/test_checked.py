@@ -2,7 +2,7 @@
 
 import pytest
 
-from refnet.recovery.model.checked import parsed
+from refnet.core.checked import parsed
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])

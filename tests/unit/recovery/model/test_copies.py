@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import Check, Limits, Status

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.glob import LONGEST, Glob, TableGlob
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.glob import LONGEST, Glob, TableGlob
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from refnet.recovery.model import checked
+from refnet.core import checked
 from refnet.recovery.model.records import Flat, Layout, Most, Named, Needed, Rare, Record
 
 _Name = Annotated[str, checked.text(20, shortest=1)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.recovery.model.restore_place import Where, check_name

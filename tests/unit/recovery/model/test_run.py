@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.recovery.model.run import BUCKETS, Ended, History, Reason, Run, RunKind, Totals, reason_of
 from refnet.recovery.model.source_name import SourceName

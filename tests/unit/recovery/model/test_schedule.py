@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.scheduling.beat import ENTRIES, beat_schedule
 from refnet.settings import load

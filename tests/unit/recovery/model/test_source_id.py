@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity, SourceId

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.sealing.age import PrivateKey, WrongKeyError, encrypt
 from refnet.recovery.sealing.keys import KeyNeededError, MachineKeys, Opener, parse_keys, read_keys
 from refnet.recovery.sealing.sshsig import Signer, verify

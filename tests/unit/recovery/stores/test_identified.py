@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.stores.identified import MARKER, Remembered, accept, id_in, mark, trouble, unmounted
 
 NO_TABLE = Path("/nonexistent")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.run import Ended, Reason, Run, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal

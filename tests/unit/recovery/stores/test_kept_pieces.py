@@ -12,7 +12,7 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import Machine, artifact
 
-from refnet.processes import until
+from refnet.core.processes import until
 from refnet.recovery.model import remote
 from refnet.recovery.stores import remote_pieces, sending
 

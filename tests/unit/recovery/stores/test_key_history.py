@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent, KeyHistory
 
 DAY = datetime(2026, 11, 27, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import FILES_SUFFIX, Manifest
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import fault_of
 from refnet.recovery.model.source_name import SourceName

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import FILES_SUFFIX
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.source_name import SourceName

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.stores.previous_records import PreviousVersions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.stores import readback
 from refnet.recovery.stores.disk import CHUNK, HiddenFile
 

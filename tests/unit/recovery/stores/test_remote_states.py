@@ -11,7 +11,7 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.bucket import Stored
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import remote_states

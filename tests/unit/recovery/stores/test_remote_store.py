@@ -17,7 +17,7 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact, delete
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model import remote
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import Copy, ManifestName

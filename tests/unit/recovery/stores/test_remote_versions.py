@@ -12,7 +12,7 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import Machine, artifact, delete
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model import remote
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import MANIFESTS, Copy

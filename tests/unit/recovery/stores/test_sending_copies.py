@@ -10,7 +10,7 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import PROOF, Machine, artifact
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model import remote
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import silent

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.stores.settings_copies import FOLDER, MOST, keep, newest
 from refnet.settings import LARGEST
 

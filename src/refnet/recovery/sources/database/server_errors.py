@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import TransientError
 
 #: pg_dump writes the server's words on a line after its own, with the severity in the server's language.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
 
-from refnet.files import OPEN_FILE, OPEN_FOLDER, descended, opened
+from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.recovery.model.source import Progress, TransientError
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.attributes import NONE, Attributes

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from refnet.files import OPEN_FOLDER, names_in, opened
+from refnet.core.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.member_names import MAX_DEPTH
 

@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, forget_cached, identity
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, forget_cached, identity
 from refnet.recovery.model.artifact import Compared
 from refnet.recovery.model.source import (
     MOST_FILES,

@@ -10,8 +10,8 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, descended, opened
+from refnet.core.errors import RefnetError
+from refnet.core.files import OPEN_FOLDER, descended, opened
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, top_entries
 from refnet.recovery.sources.files.member_names import parent, show, spelled
 from refnet.recovery.sources.files.selection import Place, Selection, placed, select

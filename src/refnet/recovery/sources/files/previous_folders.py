@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import swap_journal, swapping

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from xxhash import xxh3_128
 
-from refnet.files import OPEN_FILE, forget_cached
+from refnet.core.files import OPEN_FILE, forget_cached
 from refnet.recovery.sources.files.archive_writer import Dumped, stamp
 from refnet.recovery.sources.files.listing import FileKind, Listed
 from refnet.recovery.sources.files.member_names import leads_inside, parent, show

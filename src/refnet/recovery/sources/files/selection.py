@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, opened
-from refnet.recovery.model.glob import Glob
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, opened
+from refnet.core.glob import Glob
 from refnet.recovery.sources.files.listing import FileList, Listed, top_entries
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, parent, show, some
 from refnet.recovery.sources.files.scope import Scope

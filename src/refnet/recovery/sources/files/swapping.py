@@ -26,8 +26,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import (
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import (
     OPEN_FOLDER,
     descended,
     empty_tree,
@@ -38,7 +38,7 @@ from refnet.files import (
     read_regular,
     user_name,
 )
-from refnet.locks import take
+from refnet.core.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import rename, swap_journal

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from refnet.errors import RefnetError
-from refnet.files import read_regular
+from refnet.core.errors import RefnetError
+from refnet.core.files import read_regular
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import rename, swap_journal, swapping

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Self
 
-from refnet.files import OPEN_FILE, OPEN_FOLDER, descended, opened
+from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.kept import Aspect, Unheld
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
-from refnet.locks import take
+from refnet.core.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
+from refnet.core.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files.attributes import (

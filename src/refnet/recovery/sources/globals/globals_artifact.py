@@ -11,12 +11,12 @@ from functools import cached_property
 import psycopg
 from psycopg import sql
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.formatting import some
 from refnet.recovery.model.global_statements import (
     LONGEST,
     NotGlobalsError,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.processes import run
 from refnet.recovery.sources.database import server_errors
 
 _SECONDS = 600.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.recovery.sources.database.artifact.schema_toc import Item, parse
 from refnet.recovery.sources.database.restore.schema_archive import Archive

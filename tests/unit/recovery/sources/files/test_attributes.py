@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary
 
-from refnet.files import OPEN_FOLDER, opened
+from refnet.core.files import OPEN_FOLDER, opened
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.attributes import NONE, Attributes, acl_text, from_records, records
 from refnet.recovery.sources.files.member_names import ArchiveError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files import archive_writer as dump_module
 from refnet.recovery.sources.files.entries import parse_entries

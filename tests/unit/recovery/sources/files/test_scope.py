@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.listing import FileList

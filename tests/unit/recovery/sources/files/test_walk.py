@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from refnet.files import OPEN_FOLDER, opened
+from refnet.core.files import OPEN_FOLDER, opened
 from refnet.recovery.sources.files.fingerprint import Fingerprint, fingerprint_of
 from refnet.recovery.sources.files.scope import EVERYTHING
 from refnet.recovery.sources.files.walk import runs, walk

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, NotRegularError, open_file, opened
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, NotRegularError, open_file, opened
 from refnet.postgres.account import Account
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.sources.database.artifact import dump_contents

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO, cast
 from isal import igzip
 from psycopg.conninfo import make_conninfo
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries

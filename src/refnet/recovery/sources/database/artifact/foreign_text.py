@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from isal import igzip
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump

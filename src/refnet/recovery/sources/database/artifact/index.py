@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from refnet.recovery.model.checked import Check, inside
+from refnet.core.checked import Check, inside
 from refnet.recovery.sources.database.artifact import index_values
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.json_pieces import JsonPieces

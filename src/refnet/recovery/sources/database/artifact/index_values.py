@@ -9,7 +9,7 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Any
 
-from refnet.recovery.model.checked import (
+from refnet.core.checked import (
     Check,
     each,
     flag,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, Progress, silent, stopped_by
 from refnet.recovery.sources.database.artifact.definitions import Name, parse

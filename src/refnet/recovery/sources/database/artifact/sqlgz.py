@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from isal import isal_zlib
 from xxhash import xxh3_128
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.sources.database.artifact.index import Index, Member
 from refnet.recovery.sources.database.artifact.index_values import MemberKind
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.formatting import size
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import size
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation
 
 #: What the server says of such a row.

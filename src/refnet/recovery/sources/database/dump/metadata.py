@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import psycopg
 from xxhash import xxh3_128
 
-from refnet.recovery.model.formatting import some
+from refnet.core.formatting import some
 from refnet.recovery.sources.database.artifact.index_values import POWERS
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import utc

@@ -14,12 +14,12 @@ from typing import IO, Any
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import sql_name
+from refnet.core.processes import QUICK_SECONDS, run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.preparing import not_in_force, question
 from refnet.postgres.session import READER_SETTINGS
-from refnet.processes import QUICK_SECONDS, run
-from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.source import TransientError
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK

@@ -18,7 +18,7 @@ from functools import cache
 from types import TracebackType
 from typing import Self
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.preparing import not_in_force, not_kept, question, statements
 from refnet.postgres.session import Target

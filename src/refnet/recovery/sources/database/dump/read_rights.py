@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural, some
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.model.formatting import plural, some
 from refnet.recovery.sources.database.catalog_queries import DUMPED, user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 

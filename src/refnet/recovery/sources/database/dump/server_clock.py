@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from refnet.recovery.model import formatting
+from refnet.core import formatting
 from refnet.recovery.sources.database.admin_session import Session
 
 #: Synchronized clocks differ by less.

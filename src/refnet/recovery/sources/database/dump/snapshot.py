@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.catalog_queries import DUMPED, OF_EXTENSION, user_relations

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from refnet.errors import Exit
-from refnet.recovery.model.formatting import plural
+from refnet.core.errors import Exit
+from refnet.core.formatting import plural
 from refnet.recovery.model.source import TransientError, Turn, at_once
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session

@@ -15,9 +15,9 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.types.composite import RecordLoader
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural, seconds, size
 from refnet.postgres.session import Target
-from refnet.recovery.model.formatting import plural, seconds, size
 from refnet.recovery.sources.database.admin_session import Session
 
 #: The largest row that is read, in bytes of text: a query, or what a hostile backup made of it, could give gigabytes.

@@ -10,13 +10,13 @@ from functools import partial
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
-from refnet.recovery.model.formatting import some
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.index import Index

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import sql_name
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
-from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.sqlgz import Reader

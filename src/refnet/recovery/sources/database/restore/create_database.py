@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import server_version
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session, Statement

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster
@@ -23,7 +24,6 @@ from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import advice
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import Finding, Proof
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.dump_files import UnsupportedDumpError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import errors
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import Progress
 from refnet.recovery.model.table_plan import Creation
 from refnet.recovery.sources.database import server_errors

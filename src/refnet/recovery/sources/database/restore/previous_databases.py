@@ -16,9 +16,9 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_place import OWN_NAME

@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target, server_version
 from refnet.postgres.tempdirs import private_folder
-from refnet.processes import run
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import Finding, Proof, stopped_by

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import errors, sql
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session

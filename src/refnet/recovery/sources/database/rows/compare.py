@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, Finding

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from psycopg import errors
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.formatting import plural
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural
 from refnet.recovery.model.table_plan import Difference, Mode
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.rows.table_layout import DeferrableKey, ForeignKey, TableLayout

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index, Member
 from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged

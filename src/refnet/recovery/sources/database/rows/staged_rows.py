@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 import psycopg
 
-from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.glob import TableGlob
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.glob import TableGlob
 from refnet.recovery.model.source import Progress
 from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.database import server_errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.sql_names import Codec

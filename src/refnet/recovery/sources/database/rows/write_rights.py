@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.rows.table_layout import TableLayout

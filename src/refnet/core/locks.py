@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from refnet.files import explained, open_file
+from refnet.core.files import explained, open_file
 
 #: Much longer than a probe has a lock.
 PROBE_SECONDS = 0.5

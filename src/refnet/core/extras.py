@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 _SETUP = Path(__file__).parents[2] / "dev"
 

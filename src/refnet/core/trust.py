@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet.errors import Exit, RefnetError
-from refnet.files import user_name
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import user_name
 
 #: The most links on one path, as in the kernel.
 _LINKS = 40

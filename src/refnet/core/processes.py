@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from refnet.errors import RefnetError
+from refnet.core.errors import RefnetError
 
 #: For a program that only looks something up or sends a signal.
 QUICK_SECONDS = 30.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import translate
 from typing import Self
 
-from refnet.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError
 
 #: The most characters of a pattern.
 LONGEST = 1000

@@ -1,0 +1,1 @@
+"""What everything else is built on: errors, files, locks, processes, clocks and text."""
