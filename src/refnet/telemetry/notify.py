@@ -18,10 +18,10 @@ from refnet.core import checked
 from refnet.core.extras import how_to_install
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
+from refnet.core.records import Layout, Record
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.checks import Check, Status
 from refnet.recovery.model.copies import OF_COPY
-from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.model.run import Ended, History, Reason, RunKind
 from refnet.recovery.model.source_name import STANDARD
 from refnet.recovery.model.store_check import OF_STORE

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from refnet.core import checked
+from refnet.core.records import Layout, Most, Named, Needed, Record, utc
 from refnet.recovery.model.evidence import (
     MOST_SENTENCES,
     WORDS,
@@ -25,7 +26,6 @@ from refnet.recovery.model.evidence import (
 from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.identity import Identity, SourceId, Whose
 from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.records import Layout, Most, Named, Needed, Record, utc
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName, read_name
 from refnet.recovery.model.unprotected import Lacks
 

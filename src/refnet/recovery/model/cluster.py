@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from refnet.core import checked
-from refnet.recovery.model.records import Layout, Most, Needed, Rare, Record
+from refnet.core.records import Layout, Most, Needed, Rare, Record
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName
 
 #: The most bytes of a record, and the most databases of a server that RefNet names.

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from refnet.core import checked
-from refnet.recovery.model.records import Layout, Most, Rare, Record
+from refnet.core.records import Layout, Most, Rare, Record
 
 #: Limit of the digests in a line of evidence: those of 1,000 tables. The catalog reads every line.
 MOST_ROW_DIGESTS = 32_000

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from refnet.core import checked
-from refnet.recovery.model.records import Flat, Layout, Needed, Record
+from refnet.core.records import Flat, Layout, Needed, Record
 from refnet.recovery.model.source_name import SourceName
 
 #: The largest record or mark, in bytes; it contains the database's own comment.

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Self
 
 from refnet.core import checked
 from refnet.core.formatting import plural
+from refnet.core.records import Layout, Most, Needed, Record
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import kind_of_file
-from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.source_name import LONGEST, STANDARD, Kind, SourceName, read_name
 
 

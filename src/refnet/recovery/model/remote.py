@@ -19,9 +19,9 @@ from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from refnet.core import checked
+from refnet.core.records import Layout, Most, Needed, Record
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.file_names import read_file_name
-from refnet.recovery.model.records import Layout, Most, Needed, Record
 from refnet.recovery.model.source import MOST_LIST_BYTES
 from refnet.settings.sources import LONGEST
 from refnet.settings.stores import LOCAL

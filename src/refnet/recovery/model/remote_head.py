@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from refnet.core import checked
 from refnet.core.formatting import some
-from refnet.recovery.model.records import Layout, Most, Needed, Record
+from refnet.core.records import Layout, Most, Needed, Record
 from refnet.recovery.model.remote import MOST_COUNTER, Signed
 
 #: Ranges of counters in the record of a head.

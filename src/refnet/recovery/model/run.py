@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.records import Layout, Record
+from refnet.core.records import Layout, Record
 from refnet.recovery.model.source_name import Kind, read_name
 
 

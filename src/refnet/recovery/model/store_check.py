@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from refnet.core import checked, formatting
+from refnet.core.records import Layout, Most, Record
 from refnet.recovery.model.checks import Check, Status
-from refnet.recovery.model.records import Layout, Most, Record
 
 #: The largest record of a check, in bytes.
 RECORD_BYTES = 64 << 10

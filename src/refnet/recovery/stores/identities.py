@@ -18,9 +18,9 @@ from typing import Annotated, Self
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import read_regular
+from refnet.core.records import Layout, Needed, Record
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_NUMBERED
 from refnet.recovery.model.identity import SourceId
-from refnet.recovery.model.records import Layout, Needed, Record
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 

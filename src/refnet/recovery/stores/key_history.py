@@ -15,7 +15,7 @@ from typing import Annotated
 
 from refnet.core import checked, trust
 from refnet.core.files import explained, make_folder, sync_folder
-from refnet.recovery.model.records import Layout, Most, Record
+from refnet.core.records import Layout, Most, Record
 from refnet.recovery.stores.disk import append_lines
 
 #: The largest history that is read, in bytes: 5,000 lines.

@@ -21,8 +21,8 @@ from typing import Annotated, Self
 
 from refnet.core import checked
 from refnet.core.files import explained, make_folder, read_regular, replace_file
+from refnet.core.records import Layout, Record
 from refnet.recovery.model.bucket import BucketError, Kind
-from refnet.recovery.model.records import Layout, Record
 from refnet.recovery.sealing import sshsig
 from refnet.recovery.sealing.age import SealedError
 from refnet.recovery.sealing.sealer import Sealer

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 from refnet.core import checked
-from refnet.recovery.model.records import Flat, Layout, Most, Named, Needed, Rare, Record
+from refnet.core.records import Flat, Layout, Most, Named, Needed, Rare, Record
 
 _Name = Annotated[str, checked.text(20, shortest=1)]
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)

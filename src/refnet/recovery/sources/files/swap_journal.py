@@ -20,8 +20,8 @@ from typing import Annotated, Any, Self
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, names_in, opened, read_regular, replace_file, user_name
+from refnet.core.records import Layout, Most, Needed, Rare, Record
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model.records import Layout, Most, Needed, Rare, Record
 from refnet.recovery.model.source_name import Kind, SourceName, read_name
 from refnet.recovery.sources.files.member_names import MAX_PART, MAX_PATH, show
 
