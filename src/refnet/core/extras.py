@@ -9,7 +9,7 @@ from pathlib import Path
 
 from refnet.core.errors import RefnetError
 
-_SETUP = Path(__file__).parents[2] / "dev"
+_SETUP = Path(__file__).parents[3] / "dev"
 
 
 @contextmanager
