@@ -28,10 +28,10 @@ REPORTED = '{"step": "load", "done": 1, "total": 2}'
 @fuzzed
 @given(documents(json.dumps(GOOD)), documents(STEP), documents(END), documents(REPORTED))
 def test_files_are_read_or_refused(started: bytes, step: bytes, end: bytes, reported: bytes) -> None:
-    outcome(lambda: child_files.started(checked.document(started, child_files.SMALL)), ValueError)
-    outcome(lambda: child_files.step(step), ValueError)
-    outcome(lambda: child_files.end(end), ValueError)
-    outcome(lambda: child_files.reported(reported), ValueError)
+    outcome(lambda: child_files.Started.from_json(started), ValueError)
+    outcome(lambda: child_files.Step.from_json(step), ValueError)
+    outcome(lambda: child_files.End.from_json(end), ValueError)
+    outcome(lambda: child_files.Reported.from_json(reported), ValueError)
 
 
 def _shown(child: Child) -> None:

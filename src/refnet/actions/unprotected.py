@@ -49,7 +49,7 @@ def details(settings: Settings, source: SourceName) -> dict[str, Any]:
         found = of_source(settings, source)
     except RefnetError:  # the backup itself says what is wrong with the folder or the server
         return {}
-    return {"unprotected": found.to_json() if found else None}
+    return {"unprotected": found.values() if found else None}
 
 
 def uncovered(settings: Settings) -> Iterator[str]:

@@ -6,10 +6,11 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from refnet.core import checked
 from refnet.core.formatting import plain, utf8
+from refnet.core.records import Layout, Most, Record
 
 #: The endings of the names of a child's files: what was started, its lock, its result, its messages, its last step, its
 #: end, and the wish to stop it.
@@ -21,45 +22,61 @@ ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}", re.ASCII)
 #: The characters of a line of an error at most.
 _LINE = 2000
 _ERROR = re.compile(r"^refnet: (?!note: |warning: )(.+)\n {8}(.+)$", re.MULTILINE)
-_WORD = checked.text(4096, errors="strict")
-_COUNT = checked.integer(0, 1 << 63)
-_STARTED = checked.record(
-    {
-        "kind": checked.text(20, like="[a-z]+"),
-        "source": checked.text(200, errors="strict"),
-        "title": checked.text(300, errors="strict"),
-        "words": checked.each(_WORD, 100),
-        "started": checked.moment,
-        "exclusive": checked.text(300, errors="strict"),
-    }
-)
-_REPORTED = checked.record(
-    {"step": checked.text(1000, errors="strict"), "done": _COUNT, "total": checked.or_none(_COUNT)}
-)
-_STEP = checked.record({"report": _REPORTED, "at": checked.moment})
-_END = checked.record({"code": checked.integer(-64, 255), "seconds": checked.seconds})
+_Count = Annotated[int, checked.integer(0, 1 << 63)]
+_Text = Annotated[str, checked.text(300, errors="strict")]
 
 
 @dataclass(frozen=True)
-class Step:
-    """The last step that a child reported."""
+class Started(Record):
+    """What was started."""
 
-    step: str
+    LAYOUT = Layout(longest=SMALL)
+
+    #: The command: backup, verify, drill, restore, undo, …
+    kind: Annotated[str, checked.text(20, like="[a-z]+")]
+    #: The source that it is about; "": all.
+    source: Annotated[str, checked.text(200, errors="strict")]
+    title: _Text
+    #: The command line after `refnet`.
+    words: Annotated[tuple[Annotated[str, checked.text(4096, errors="strict")], ...], Most(100)]
+    #: Aware.
+    started: datetime
+    #: The key that two running children never share; "": none.
+    exclusive: _Text
+
+
+@dataclass(frozen=True)
+class Reported(Record):
+    """A line of REFNET_PROGRESS=json."""
+
+    LAYOUT = Layout(longest=SMALL)
+
+    step: Annotated[str, checked.text(1000, errors="strict")]
     #: Bytes or things that are done, and in all (None: unknown).
-    done: int
-    total: int | None
-    #: When it was reported, aware.
+    done: _Count
+    total: _Count | None
+
+
+@dataclass(frozen=True)
+class Step(Record):
+    """The last step that a child reported, and when (aware)."""
+
+    LAYOUT = Layout(longest=SMALL)
+
+    report: Reported
     at: datetime
 
 
 @dataclass(frozen=True)
-class End:
+class End(Record):
     """The end of a child."""
 
+    LAYOUT = Layout(longest=SMALL)
+
     #: The exit code; negative: the signal that ended it.
-    code: int
+    code: Annotated[int, checked.integer(-64, 255)]
     #: Its duration.
-    seconds: float
+    seconds: Annotated[float, checked.seconds]
 
 
 def last_error(messages: str) -> tuple[str, str] | None:
@@ -79,26 +96,3 @@ def result(text: str | bytes) -> dict[str, Any]:
         return checked.document(utf8(json.dumps(checked.document(text), ensure_ascii=False)))
     except RecursionError:
         raise ValueError("too many levels") from None
-
-
-def started(values: object) -> dict[str, Any]:
-    """Check what was started: kind, source, title, words, started, exclusive; ValueError if it is malformed."""
-    found: dict[str, Any] = _STARTED(values)
-    return found
-
-
-def reported(line: bytes) -> dict[str, Any]:
-    """Read a line of REFNET_PROGRESS=json; ValueError for any other line."""
-    found: dict[str, Any] = _REPORTED(checked.document(line, SMALL))
-    return found
-
-
-def step(text: bytes) -> Step:
-    """Read a last step; ValueError if it is malformed."""
-    values = _STEP(checked.document(text, SMALL))
-    return Step(**values["report"], at=values["at"])
-
-
-def end(text: bytes) -> End:
-    """Read an end; ValueError if it is malformed."""
-    return End(**_END(checked.document(text, SMALL)))

@@ -6,7 +6,6 @@ Both inherit the lock. A wish to stop is a file, and not a signal to a process i
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import selectors
@@ -19,10 +18,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from refnet.core.files import NEW_FILE, explained, open_file, opened, replace_file, write_all
 from refnet.web import child_files
+from refnet.web.child_files import End, Reported, Step
 
 #: Seconds between looks for the wish to stop, and between two steps that are written.
 _TICK = 0.25
@@ -61,7 +60,7 @@ class _Messages:
         self._step = folder / (name + child_files.STEP)
         self._size, self._left_out, self._rest, self._cut = 0, 0, b"", False
         self._last: deque[bytes] = deque(maxlen=_LAST_LINES)
-        self._reported: dict[str, Any] | None = None
+        self._reported: Reported | None = None
         self._written = 0.0
 
     def add(self, data: bytes) -> None:
@@ -74,7 +73,7 @@ class _Messages:
     def _line(self, line: bytes) -> None:
         if line.startswith(b'{"step"'):
             with suppress(ValueError):
-                self._reported = child_files.reported(line)
+                self._reported = Reported.from_json(line)
                 return
         self._size += len(line) + 1
         if self._size <= child_files.LONGEST_MESSAGES:
@@ -86,14 +85,14 @@ class _Messages:
     def write_step(self) -> None:
         """Write the last step, at most once per tick."""
         if self._reported and time.monotonic() - self._written >= _TICK:
-            values = {"report": self._reported, "at": datetime.now(UTC).isoformat()}
+            text = Step(self._reported, datetime.now(UTC)).to_json()
             self._written, self._reported = time.monotonic(), None
             new = self._step.with_suffix(".new")
             with (
                 suppress(OSError),
                 opened(new, NEW_FILE) as handle,
             ):  # not flushed to the disk: it is soon replaced
-                write_all(handle, json.dumps(values).encode())
+                write_all(handle, text.encode())
                 new.replace(self._step)
 
     def close(self) -> None:
@@ -129,9 +128,9 @@ def supervise(folder: Path, name: str, lock: int, words: Sequence[str]) -> None:
     result.close()
     messages.close()
     path = folder / (name + child_files.END)
-    end = {"code": process.returncode, "seconds": round(time.monotonic() - began, 3)}
+    end = End(process.returncode, round(time.monotonic() - began, 3))
     with explained(path):
-        replace_file(path, json.dumps(end).encode())
+        replace_file(path, end.to_json().encode())
 
 
 def command(words: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ and the server: the next server finds its result. A child inherits a lock for as
 from __future__ import annotations
 
 import heapq
-import json
 import os
 import secrets
 import subprocess
@@ -22,7 +21,6 @@ from typing import Any
 
 from anyio import CapacityLimiter
 
-from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, open_file, read_regular, replace_file
 from refnet.core.formatting import plain
@@ -30,7 +28,7 @@ from refnet.core.locks import PROBE_SECONDS, is_locked, locked, take
 from refnet.core.processes import run_bounded
 from refnet.settings import PROGRESS, Settings
 from refnet.web import child_files
-from refnet.web.child_files import Step
+from refnet.web.child_files import End, Reported, Started, Step
 from refnet.web.child_process import around, command
 from refnet.web.waiting import threaded
 
@@ -84,7 +82,7 @@ class Child:
     #: Its duration; None: as for `code`.
     seconds: float | None
     #: The last step that it reported.
-    progress: Step | None
+    progress: Reported | None
     _folder: Path
 
     @property
@@ -148,10 +146,9 @@ class Children:
             exclusive: BusyError (LOCKED) while a child with the same key runs.
         """
         now = datetime.now(UTC)
-        values = {"kind": kind, "source": source, "title": title, "words": [*words], "exclusive": exclusive}
-        values["started"] = now.isoformat()
+        started = Started(kind, source, title, tuple(words), now, exclusive)
         try:
-            child_files.started(values)
+            Started.from_values(started.values())
         except ValueError as error:
             raise RefnetError(f"{title[:100]}: {error}", "Choose other values.", Exit.USAGE) from None
         make_folder(self._folder)
@@ -161,7 +158,7 @@ class Children:
                 if exclusive and one.running and one.exclusive == exclusive:
                     raise BusyError(one)
             with explained(self._folder / name):
-                self._spawn(name, values)
+                self._spawn(name, started)
                 self._remove_old()
         return self.one(name)
 
@@ -197,7 +194,7 @@ class Children:
         with explained(path):
             os.close(open_file(path, os.O_WRONLY | os.O_CREAT))
 
-    def _spawn(self, name: str, values: dict[str, Any]) -> None:
+    def _spawn(self, name: str, started: Started) -> None:
         path = self._folder / (name + child_files.STARTED)
         messages = open_file(
             self._folder / (name + child_files.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -205,9 +202,9 @@ class Children:
         lock = open_file(self._folder / (name + child_files.LOCK), os.O_RDWR | os.O_CREAT)
         try:
             take(lock, seconds=PROBE_SECONDS)
-            replace_file(path, json.dumps(values).encode())
+            replace_file(path, started.to_json().encode())
             process = subprocess.Popen(
-                (*around(self._folder, name, lock), *values["words"], "--json"),
+                (*around(self._folder, name, lock), *started.words, "--json"),
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,  # of an error in it alone
@@ -238,15 +235,16 @@ class Children:
             for kind in (child_files.STARTED, child_files.END, child_files.STEP)
         )
         try:
-            values = child_files.started(checked.document(text or b"", child_files.SMALL))
-            end = child_files.end(ended) if ended is not None else None
+            started = Started.from_json(text or b"")
+            end = End.from_json(ended) if ended is not None else None
         except ValueError:
             return None
         last = None
         with suppress(ValueError):
-            last = child_files.step(step) if step else None
+            last = Step.from_json(step).report if step else None
         return Child(
-            **values | {"id": name, "words": tuple(values["words"])},
+            **vars(started),
+            id=name,
             running=end is None and alive,
             code=end.code if end else None,
             seconds=end.seconds if end else None,

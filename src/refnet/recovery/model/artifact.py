@@ -27,7 +27,7 @@ from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.identity import Identity, SourceId, Whose
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName, read_name
-from refnet.recovery.model.unprotected import Lacks
+from refnet.recovery.model.unprotected import Unprotected
 
 __all__ = ["Entry", "Evidence", "Level", "Manifest", "Outcome", "Standing", "standing", "utc"]
 
@@ -83,9 +83,7 @@ _KNOWN_DETAILS = checked.record(
             ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(WORDS)
         ),
         "settled": checked.flag,
-        "unprotected": checked.or_none(
-            checked.record({"kind": checked.member(Lacks), "count": _COUNT, "first": _SENTENCES}, more=True)
-        ),
+        "unprotected": checked.or_none(Unprotected.from_values),
         "one_file_system": checked.or_none(checked.flag),
         "excluded": checked.or_none(
             checked.record(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+from refnet.core import checked
 from refnet.core.formatting import plain
+from refnet.core.records import Layout, Record
+from refnet.recovery.model.evidence import Sentences
 
 #: The most names that a manifest keeps, and that one line names.
 _KEPT, _NAMED = 20, 3
@@ -27,13 +30,15 @@ _MANY = {Lacks.FILES: "entries of config_dir", Lacks.DATABASES: "databases of th
 
 
 @dataclass(frozen=True)
-class Unprotected:
+class Unprotected(Record):
     """Names of one kind that no source protects."""
 
+    LAYOUT = Layout(more=True)
+
     kind: Lacks
-    count: int
+    count: Annotated[int, checked.integer(0, (1 << 63) - 1)]
     #: The first ones.
-    first: tuple[str, ...]
+    first: Sentences
 
     @classmethod
     def of(cls, kind: Lacks, names: Iterable[str]) -> Unprotected:
@@ -44,13 +49,10 @@ class Unprotected:
     def read(cls, details: Mapping[str, Any]) -> Unprotected | None:
         """Return what the details of a checked manifest name; None if they say nothing."""
         found = details.get("unprotected")
-        return cls(Lacks(found["kind"]), found["count"], tuple(found["first"])) if found else None
+        return cls.from_values(found) if found else None
 
     def __str__(self) -> str:
         what = _ONE[self.kind] if self.count == 1 else f"{self.count:,} {_MANY[self.kind]}"
         names = [plain(name) for name in self.first[:_NAMED]]
         more = f" and {self.count - len(names)} more" if self.count > len(names) else ""
         return f"{what if self.count != 1 else f'1 {what}'}: {', '.join(names)}{more}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "count": self.count, "first": list(self.first)}
