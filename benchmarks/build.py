@@ -12,9 +12,9 @@ from urllib.parse import quote
 from psycopg import sql
 
 from benchmarks.throwaway import throwaway
+from refnet.demo.prose import Prose
+from refnet.demo.sample import Shape, make
 from refnet.network.migrate import migrate
-from refnet.network.prose import Prose
-from refnet.network.sample import Shape, make
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -19,9 +19,9 @@ from benchmarks.bars import MEMORY_BYTES, Bar, Table
 from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import JOBS, Result
-from refnet.network.abstracts import person
+from refnet.demo.abstracts import person
+from refnet.demo.prose import Prose
 from refnet.network.note import Paper, Place, name_of, render
-from refnet.network.prose import Prose
 
 TITLE = "Files"
 FILES = 50_000

@@ -14,8 +14,8 @@ from benchmarks import build
 from benchmarks.measure import FailedError, pipeline
 from benchmarks.network_bars import Place, Row, refnet
 from benchmarks.turns import say
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import Running, running
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import Running, running
 
 PAPERS, EDGES = 5_000, 50_000
 #: Every paper is reached from the oldest one by citations in fewer steps.

@@ -14,8 +14,8 @@ from urllib.parse import quote_plus
 from benchmarks.measure import FailedError
 from benchmarks.network_bars import Place, Row, refnet
 from benchmarks.turns import say
+from refnet.demo.sample import Shape, make
 from refnet.network.migrate import migrate
-from refnet.network.sample import Shape, make
 from refnet.postgres.session import Target
 
 PAPERS, REFERENCES = 100_000, 11.0

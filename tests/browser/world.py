@@ -21,8 +21,8 @@ from tests.browser.past import Past
 from tests.serving import serving
 
 from refnet.demo import configuration
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import running
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import running
 
 TOKEN = "open-sesame-of-the-tests"
 #: The most papers of the crawls, one after the other: database and vault grow.

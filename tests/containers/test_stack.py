@@ -188,7 +188,7 @@ def test_on_the_machine_of_the_stack_its_commands_go_to_the_stack(machine: Machi
 def test_a_destroyed_stack_is_recovered_without_a_difference(
     machine: Machine, say: Callable[[str], None]
 ) -> None:
-    fake = "python3 -m refnet.network.fake_scholar --papers 200 --edges 1500 --port 8099 > /tmp/fake"
+    fake = "python3 -m refnet.demo.fake_scholar --papers 200 --edges 1500 --port 8099 > /tmp/fake"
     machine.podman("exec", "--detach", machine.container("crawler"), "sh", "-c", fake)
     until(lambda: len(machine.within("crawler", "cat", "/tmp/fake").splitlines()) > 1)
     seed = machine.within("crawler", "cat", "/tmp/fake").splitlines()[1]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed
 from tests.fuzz.strategies import texts
 
-from refnet.network.fake_answers import Answers
-from refnet.network.fake_faults import Faults
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_openalex import Works
+from refnet.demo.fake_answers import Answers
+from refnet.demo.fake_faults import Faults
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_openalex import Works
 
 GRAPH = FakeGraph(20, 60)
 SCHOLAR, WORKS = Answers(GRAPH, Faults()), Works(GRAPH)

@@ -15,8 +15,8 @@ import pytest
 from tests.users import Ordinary, run
 
 from refnet.core.errors import RefnetError
+from refnet.demo.sample import Shape, make
 from refnet.network.migrate import migrate
-from refnet.network.sample import Shape, make
 from refnet.network.vault import write_vault
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

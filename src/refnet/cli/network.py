@@ -21,9 +21,9 @@ from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.core.formatting import plural, size
+from refnet.demo.sample import Shape, make
 from refnet.network.cora import import_cora
 from refnet.network.import_scholar import import_scholar, read
-from refnet.network.sample import Shape, make
 from refnet.postgres.session import Target
 
 if TYPE_CHECKING:

@@ -83,8 +83,8 @@ def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
 
 def _network(stage: Stage, papers: int) -> None:
     """Collect `papers` papers, and write the vault."""
-    from refnet.network.fake_graph import FakeGraph
-    from refnet.network.fake_scholar import running
+    from refnet.demo.fake_graph import FakeGraph
+    from refnet.demo.fake_scholar import running
 
     stage.chapter(
         "A citation network is collected",

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from refnet.demo.fake_scholar import Running
 from refnet.network.crawl import Reports, run, start
 from refnet.network.crawl_order import CrawlOrder
 from refnet.network.crawl_result import CrawlResult
-from refnet.network.fake_scholar import Running
 from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

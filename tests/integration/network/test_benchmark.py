@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks import build
 
+from refnet.demo.sample import Shape, make
 from refnet.network.migrate import migrate
-from refnet.network.sample import Shape, make
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 

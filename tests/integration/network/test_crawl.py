@@ -18,11 +18,11 @@ from tests.command import url_of
 from tests.integration.network.crawling import FAST, crawled, graph, network, settings_of
 
 from refnet.core.errors import RefnetError
+from refnet.demo.fake_faults import Faults
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import Running, running
 from refnet.network.crawl import Reports, run, start, unfinished
 from refnet.network.crawl_order import CrawlOrder, Direction
-from refnet.network.fake_faults import Faults
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import Running, running
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.network.papers import FoundEdge, FoundPaper
 from refnet.network.providers import Scholar

@@ -9,8 +9,8 @@ import pytest
 from tests.command import Command, url_of
 from tests.integration.network.crawling import network
 
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import running
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import running
 from refnet.postgres.cluster import Cluster
 
 FAKE = FakeGraph(40, 150, 5)

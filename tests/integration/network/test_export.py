@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
+from refnet.demo.sample import Shape, make
 from refnet.network.export import FORMATS, export, write_file
 from refnet.network.migrate import migrate
-from refnet.network.sample import Shape, make
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
+from refnet.demo.sample import Shape, make
 from refnet.network.migrate import migrate
-from refnet.network.sample import Shape, make
 from refnet.network.vault import write_vault
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -11,10 +11,10 @@ import pytest
 from refnet import tasks
 from refnet.broker import embedded
 from refnet.core.errors import Exit
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import running
 from refnet.network import crawl
 from refnet.network.crawl_order import Direction, order
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import running
 from refnet.network.migrate import migrate
 from refnet.scheduling import places
 

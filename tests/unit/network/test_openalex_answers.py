@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_openalex import Works
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_openalex import Works
 from refnet.network.openalex_answers import references, work, works
 from refnet.network.papers import AnswerError, FoundAuthor, FoundPaper
 

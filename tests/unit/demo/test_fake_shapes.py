@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tests.shared_data import shared
 
-from refnet.network.fake_answers import Answers
-from refnet.network.fake_faults import Faults
-from refnet.network.fake_graph import FakeGraph
+from refnet.demo.fake_answers import Answers
+from refnet.demo.fake_faults import Faults
+from refnet.demo.fake_graph import FakeGraph
 
 GRAPH = FakeGraph(80, 700)
 ANSWERS = Answers(GRAPH, Faults())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from refnet.network.fake_answers import Answer
-from refnet.network.fake_graph import FakeGraph
+from refnet.demo.fake_answers import Answer
+from refnet.demo.fake_graph import FakeGraph
 
 _SITE = "https://openalex.org/"
 _MOST = 200

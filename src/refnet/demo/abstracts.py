@@ -9,8 +9,8 @@ from functools import cache
 from random import Random
 from typing import TypeAlias, TypeVar
 
-from refnet.network import patterns
-from refnet.network import vocabulary as words
+from refnet.demo import patterns
+from refnet.demo import vocabulary as words
 
 AREAS = len(words.AREAS)
 _USUAL = 1999

@@ -16,7 +16,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any
 
-from refnet.network.abstracts import AREAS, Piece, compose, fields, person, venues
+from refnet.demo.abstracts import AREAS, Piece, compose, fields, person, venues
 
 _MULTIPLIER, _WORD = 2_654_435_761, 1 << 32
 _INVERSE = pow(_MULTIPLIER, -1, _WORD)

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from random import Random
 
-from refnet.network.abstracts import AREAS, compose
+from refnet.demo.abstracts import AREAS, compose
 
 
 class Prose:

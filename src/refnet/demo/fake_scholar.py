@@ -3,7 +3,7 @@
 It answers as the Graph API does (/graph/v1) and, for the same papers, as OpenAlex (/openalex). It listens on
 127.0.0.1 alone and ends with the process that started it.
 
-    python -m refnet.network.fake_scholar --papers 5000 --edges 50000 --seed 1
+    python -m refnet.demo.fake_scholar --papers 5000 --edges 50000 --seed 1
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from refnet.network.fake_answers import Answer, Answers, endpoint
-from refnet.network.fake_faults import Fault, Faults
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_openalex import Works
+from refnet.demo.fake_answers import Answer, Answers, endpoint
+from refnet.demo.fake_faults import Fault, Faults
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_openalex import Works
 
 _HOST = "127.0.0.1"
 _SCHOLAR, _OPENALEX = "/graph/v1/paper/", "/openalex/"
@@ -168,7 +168,7 @@ def running(graph: FakeGraph, faults: Faults | None = None, port: int = 0) -> It
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted, or until the parent process has ended; the first line printed is the address."""
-    parser = argparse.ArgumentParser(prog="refnet.network.fake_scholar", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refnet.demo.fake_scholar", description=__doc__)
     parser.add_argument("--papers", type=_from(1), default=5000)
     parser.add_argument("--edges", type=_from(0), default=50_000)
     parser.add_argument("--seed", type=_from(0), default=1)

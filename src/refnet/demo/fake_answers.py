@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from refnet.network.fake_faults import Faults
-from refnet.network.fake_graph import FakeGraph, Reference
+from refnet.demo.fake_faults import Faults
+from refnet.demo.fake_graph import FakeGraph, Reference
 
 _MOST_IDS, _MOST_ITEMS, _LAST = 500, 1000, 10_000
 _EDGE_FIELDS = frozenset({"contexts", "intents", "contextsWithIntent", "isInfluential"})

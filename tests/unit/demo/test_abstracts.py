@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from refnet.network import abstracts, patterns, vocabulary
-from refnet.network.abstracts import AREAS, Piece, compose, fields, person, venues
+from refnet.demo import abstracts, patterns, vocabulary
+from refnet.demo.abstracts import AREAS, Piece, compose, fields, person, venues
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from refnet.network.prose import Prose
+from refnet.demo.prose import Prose
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from refnet.network import fake_answers
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import Running, main, running
+from refnet.demo import fake_answers
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import Running, main, running
 
 GRAPH = FakeGraph(200, 1500, seed=3)
 
@@ -160,7 +160,7 @@ def test_a_client_that_goes_away_is_no_error(server: Running, capfd: pytest.Capt
 def test_the_command_prints_its_address_first_and_ends_with_its_parent() -> None:
     script = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'refnet.network.fake_scholar', '--papers', '20', '--edges', '40'],"
+        "child = subprocess.Popen([sys.executable, '-m', 'refnet.demo.fake_scholar', '--papers', '20', '--edges', '40'],"
         " stdout=subprocess.PIPE, text=True)\n"
         "print(child.pid, child.stdout.readline(), end='')\n"
     )

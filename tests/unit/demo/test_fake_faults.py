@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from refnet.network.fake_faults import CONTENT_FAULTS, Faults
-from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import running
+from refnet.demo.fake_faults import CONTENT_FAULTS, Faults
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import running
 
 GRAPH = FakeGraph(60, 500)
 
