@@ -28,7 +28,6 @@ from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune_store import prune_stores
 from refnet.broker import address, embedded, transport
-from refnet.broker.events import WorkerEvents
 from refnet.context import Context, read_settings
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
@@ -110,7 +109,7 @@ def configuration() -> dict[str, Any]:
 
 
 transport.register()
-app = Celery("refnet", set_as_current=False, events=WorkerEvents)
+app = Celery("refnet", set_as_current=False, events=transport.WorkerEvents)
 app.add_defaults(configuration)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
@@ -17,11 +17,11 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import Selected
-from refnet.actions.drill_page import page
 from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.context import Context
+from refnet.core import formatting
 from refnet.core.clock import rounded
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, make_folder, replace_file
@@ -29,6 +29,7 @@ from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc
 from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.source import Finding, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.page import render
 from refnet.recovery.stores import disk
 from refnet.settings.stores import LOCAL
 from refnet.telemetry.watch import Watch
@@ -204,6 +205,32 @@ def write_report(values: dict[str, Any], folder: Path, local: datetime, zone: tz
         disk.write_new(folder, stem, ".json", _text(values)),
         disk.write_new(folder, stem, ".html", page(values, zone).encode()),
     )
+
+
+def page(values: Mapping[str, Any], zone: tzinfo | None = None) -> str:
+    """The report `values` as a page, with times in `zone` (None: the machine's)."""
+    return render("drill.html.j2", zone, report=values, columns_of=_columns, text=_shown)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    """Return the columns of `rows`: name, and True if it has only numbers."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    return [
+        (name, all(_is_number(row.get(name)) for row in rows if row.get(name) is not None)) for name in names
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return `value` of the column or detail `name` for display."""
+    if not _is_number(value):
+        return str(value)
+    if name.endswith("bytes"):
+        return formatting.size(value)
+    return formatting.seconds(value) if name == "seconds" else f"{value:,}"
 
 
 def signed(context: Context, report: Report) -> Report:

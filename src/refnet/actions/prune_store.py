@@ -16,8 +16,7 @@ from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import MANIFESTS, Copy
-from refnet.recovery.model.remote_retention import decide_copies
-from refnet.recovery.model.retention import Decision, too_much
+from refnet.recovery.model.retention import Decision, decide_copies, too_much
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted

@@ -1,4 +1,6 @@
-"""Kombu's transport for Redis with three fixes; once registered, Celery uses it for every redis:// URL.
+"""Kombu's transport for Redis with three fixes, and Celery's events with one.
+
+Once registered, Celery uses this transport for every redis:// URL.
 
 1. Kombu's Redis takes the lowest priority first, RabbitMQ and the specification the highest: here 9 goes first too.
 2. Kombu delivers a message again after `visibility_timeout`, even if its worker lives. The time would have to be longer
@@ -11,6 +13,8 @@
 import time
 from typing import Any
 
+from celery.app.events import Events
+from celery.events.dispatcher import EventDispatcher
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import exceptions
 
@@ -69,6 +73,23 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+
+
+class Dispatcher(EventDispatcher):
+    """Celery's dispatcher, but a heartbeat does not wait for a broker that is away.
+
+    It would wait forever in the loop of the worker, which then neither connects again nor ends on SIGTERM.
+    """
+
+    def send(self, *args: Any, **fields: Any) -> Any:
+        """Send an event, or keep it for later, also where Celery asks for `retry`."""
+        return super().send(*args, **fields | {"retry": False})
+
+
+class WorkerEvents(Events):
+    """Celery's events, with that dispatcher."""
+
+    dispatcher_cls = Dispatcher
 
 
 def register() -> None:

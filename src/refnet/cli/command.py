@@ -6,15 +6,19 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import is_dataclass
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import (  # type: ignore[attr-defined]  # Typer's own annotation names RuntimeParam
+    RuntimeParam,
+    TyperCommand,
+    TyperGroup,
+)
 
 from refnet.cli.examples import EXAMPLES
 from refnet.cli.output import output
-from refnet.cli.values import read_without_pydantic
 from refnet.core.errors import Exit, RefnetError, nearest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -79,7 +83,7 @@ class _Shared:
 
     def get_params(self, ctx: Any) -> list[Any]:
         parent: Any = super()
-        return [read_without_pydantic(param) for param in parent.get_params(ctx)]  # --help too
+        return [_read_without_pydantic(param) for param in parent.get_params(ctx)]  # --help too
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return the arguments that are left; RefnetError (USAGE) for those that cannot be used."""
@@ -110,6 +114,47 @@ class _Shared:
             with formatter.section("Examples"):
                 for line in lines:
                     formatter.write(f"  {line}\n")
+
+
+@dataclass(frozen=True)
+class _Value(RuntimeParam):
+    """A reader of the text of one parameter."""
+
+    #: Text → value; ValueError if it is none.
+    read: Callable[[str], Any]
+
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return [*map(self.read, value)] if isinstance(value, (list, tuple)) else self.read(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
+
+
+def _read_without_pydantic(param: Any) -> Any:
+    """Let `param` parse its own text; unknown types stay with Typer.
+
+    pydantic, with which Typer parses, takes longer to load than most commands run.
+    """
+    described = param.type_descriptor
+    about = described.parameter_info
+    kind = get_args(described.annotation)[0] if described.is_list else described.annotation
+    read = about.parser or {str: str, Path: Path, bool: bool}.get(kind)
+    if kind is int and about.min is not None:
+        read = _number(about.min, about.max)
+    if read:
+        value = _Value(about, described.annotation, read)
+        param.get_runtime_param = lambda: value
+    return param
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise ValueError(text)
+        return value
+
+    return read
 
 
 class Command(_Shared, TyperCommand):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,6 @@ from refnet.actions.prune import prune as run
 from refnet.cli import options, render
 from refnet.cli.context import at_terminal, complain, context, print_json, says_yes
 from refnet.cli.output import output
-from refnet.cli.prune_stores import print_stores
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
@@ -84,7 +83,7 @@ def prune(
     elif plan or not output.quiet:
         if local:
             _print(plans, here, plan=plan)
-        print_stores(copies, plan=plan)
+        _print_stores(copies, plan=plan)
         if local and SourceName.DATABASE in names and SourceName.DATABASE in configured(here.settings):
             with suppress(RefnetError):  # reported above
                 print(ActsOn.of(here.settings))
@@ -173,6 +172,31 @@ def _print(plans: list[Plan], here: Context, *, plan: bool) -> None:
     freed = formatting.size(sum(one.bytes_freed for one in plans))
     stay = f"{'would keep' if plan else 'kept'} {formatting.plural(stays, 'artifact')}"
     print(f"{verb} {count} ({freed} at most), {stay} in {here.settings.backup_dir}")
+
+
+def _print_stores(plans: list[StorePlan], *, plan: bool) -> None:
+    """Print what was deleted in each store, or would be, and what stays although it is due."""
+    for one in plans:
+        rows = [*_rows_of_store(one, plan=plan)]
+        if rows:
+            render.print_columns(rows)
+        verb, keep = ("would delete", "would keep") if plan else ("deleted", "kept")
+        count, stays = len(one.deleted) + len(one.cleaned), len(one.decisions) - len(one.deleted)
+        copies = f"{formatting.plural(stays, 'copy').replace('copys', 'copies')} in {one.store} ({one.shown})"
+        print(f"{verb} {count} ({formatting.size(one.bytes_freed)}), {keep} {copies}")
+
+
+def _rows_of_store(found: StorePlan, *, plan: bool) -> Iterator[tuple[str, str, str]]:
+    verb = "would delete" if plan else "deleted"
+    locked = {one.name for one in found.locked}
+    for one in found.decisions:
+        if one.entry.name not in locked and (plan or not one.keep):
+            yield "keep" if one.keep else verb, one.entry.name, "; ".join(one.reasons)
+    yield from ((verb, one.name, f"leftover: {one.why}") for one in found.cleaned)
+    yield from (("locked", one.name, one.why) for one in found.locked)
+    yield from (("stays", one.name, f"it {one.why}") for one in found.unlisted)
+    if found.others:
+        yield "stays", formatting.plural(found.others, "artifact"), "of sources that the settings do not name"
 
 
 def _named(decision: Decision, of: dict[str, str]) -> str:

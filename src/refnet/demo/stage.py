@@ -3,11 +3,13 @@
 import os
 import shlex
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 
 from refnet import wiring
 from refnet.core import formatting
@@ -15,7 +17,6 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, remove_tree
 from refnet.core.locks import locked
 from refnet.core.signals import delayed
-from refnet.demo import running
 from refnet.postgres import binaries, embedded
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
@@ -28,6 +29,17 @@ Print = Callable[[str, bool], None]
 _REFNET = (sys.executable, "-m", "refnet")
 #: The most folders above the one of a demo, and it.
 _DEEPEST = 100
+#: Time for a command to end after an interrupt; then it is killed.
+_CLEAN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A command that has ended: exit code, output, duration (s)."""
+
+    code: int
+    output: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ class Stage:
         quiet: bool = False,
     ) -> Step:
         self._print(f"   $ {typed}", False)
-        ran = running.run(command, at, environment)
+        ran = _run(command, at, environment)
         for line in ran.output.splitlines() if not quiet or ran.code else ():
             self._print(f"     {line}", False)
         self._print(f"     ({formatting.seconds(ran.seconds)})", False)
@@ -139,12 +151,47 @@ class Stage:
             return
         settings = {"REFNET_HOME": str(self.home)}
         with delayed():
-            ran = running.run([*_REFNET, "postgres", "stop"], self.folder, self._environment | settings)
+            ran = _run([*_REFNET, "postgres", "stop"], self.folder, self._environment | settings)
         if ran.code or self.status().running:
             raise RefnetError(
                 "the demo's server could not be stopped",
                 f"Stop it: REFNET_HOME={shlex.quote(str(self.home))} refnet postgres stop",
             )
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> _Ran:
+    """Run `command` in `folder` to its end, in a process group of its own.
+
+    So Ctrl-C reaches only the demo, which ends the command by one SIGTERM and waits for its cleanup.
+    """
+    began = perf_counter()
+    child: subprocess.Popen[str] | None = None
+    try:
+        with delayed():
+            child = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
+        output = child.communicate()[0]
+    finally:
+        if child and child.poll() is None:
+            _end(child)
+    return _Ran(child.returncode, output, perf_counter() - began)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.communicate(timeout=_CLEAN_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def catalog(stage: Stage) -> Catalog:

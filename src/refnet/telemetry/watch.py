@@ -1,10 +1,14 @@
 """Journal, log, pings and messages around a backup or a drill. None of them fails it."""
 
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
@@ -13,10 +17,11 @@ from refnet.recovery.model.source import Progress
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.notify import within
-from refnet.telemetry.ping import TIMEOUT, ping
 
 #: Seconds after which a step that is still at work is logged again.
 _LOG_EVERY = 60.0
+#: Timeout of a ping, in seconds.
+TIMEOUT = 5.0
 
 
 @dataclass
@@ -117,7 +122,9 @@ class Watch:
 
     def _ping(self, run: Run, event: str, log: Any) -> None:
         if url := self.pings.get(run.kind):
-            self._note(log, within(TIMEOUT + 1, "the ping service", lambda: ping(url, run.source, event)))
+            self._note(
+                log, within(TIMEOUT + 1, "the ping service", lambda: _send_ping(url, run.source, event))
+            )
 
     def _try(self, write: Callable[[Run], None], run: Run, log: Any) -> None:
         try:
@@ -129,3 +136,24 @@ class Watch:
         for sentence in map(self.redact, sentences):
             log.warning(sentence)
             self.note(sentence)
+
+
+def _url_of(url: str, source: str, event: str) -> str:
+    """Return `url` with `{source}` replaced and `event` (start, fail, or '' for success) appended to its path."""
+    parts = urlsplit(url.replace("{source}", source))
+    path = f"{parts.path.rstrip('/')}/{event}" if event else parts.path
+    return urlunsplit(parts._replace(path=path))
+
+
+def _send_ping(url: str, source: str, event: str) -> list[str]:
+    """Send a ping in the protocol of healthchecks.io (URL/start, URL, URL/fail); return the failure as a sentence without the URL, or nothing."""
+    try:
+        with urllib.request.urlopen(_url_of(url, source, event), timeout=TIMEOUT):  # noqa: S310  # a setting
+            return []
+    except urllib.error.HTTPError as error:
+        return [f"the ping service answered {error.code}"]
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return [f"the ping service did not answer within {TIMEOUT:g} s"]
+        return [f"cannot reach the ping service: {getattr(reason, 'strerror', None) or type(error).__name__}"]

@@ -21,7 +21,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.run import Ended, Reason, RunKind
 from refnet.recovery.model.source_name import SourceName
-from refnet.telemetry import notify, ping
+from refnet.telemetry import notify, watch
 from refnet.telemetry.watch import Watch
 
 
@@ -117,7 +117,7 @@ def test_a_service_that_refuses_fails_nothing_and_is_named_without_its_url(
 def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_long(
     home: World, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ping, "TIMEOUT", 0.3)
+    monkeypatch.setattr(watch, "TIMEOUT", 0.3)
     service.silent.clear()
     notes: list[str] = []
     given = _settings(home.home, service, patience=1)

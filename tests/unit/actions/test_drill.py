@@ -18,8 +18,7 @@ from refnet import wiring
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
-from refnet.actions.drill import NAMESPACE, Drill, prove, report, signed, write_report
-from refnet.actions.drill_page import page
+from refnet.actions.drill import NAMESPACE, Drill, page, prove, report, signed, write_report
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError

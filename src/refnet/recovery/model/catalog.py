@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from functools import cached_property
+from itertools import accumulate
+from operator import ne
 
 from refnet.core.checked import in_calendars
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.identity import Identity, SourceId, Whose, labels
-from refnet.recovery.model.ordering import ordered
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 
@@ -26,7 +27,7 @@ class Catalog:
     @classmethod
     def of(cls, entries: Iterable[Entry], now: datetime | None = None) -> Catalog:
         """Return the catalog of `entries`: the numbers of a source decide their order, else their times."""
-        return cls(ordered(entries), now)
+        return cls(_ordered(entries), now)
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
         return self._by_source.get((source, source.kind), ())
@@ -168,6 +169,42 @@ class Catalog:
         """Return the set of `at`: the newest complete artifact at or before it of each source, or of `sources`."""
         found = {source: self.newest_complete(source, at) for source in sources or self.sources}
         return {source: entry for source, entry in found.items() if entry}
+
+
+def _ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return `entries`, oldest first.
+
+    Where the times of a source's numbered artifacts contradict their numbers, a clock was wrong: as few times as possible
+    count as others, so one run with a clock that was ahead, or behind, comes between the runs before and after it.
+    """
+    there = tuple(entries)
+    times = _times(there)
+    return tuple(
+        sorted(there, key=lambda e: (times.get(id(e), e.made), e.manifest.number or 0, e.created, e.name))
+    )
+
+
+def _times(there: tuple[Entry, ...]) -> dict[int, datetime]:
+    """Return the time of each numbered artifact, by its object: no later than the next one, or no earlier than the last."""
+    # A database that continues one of another server goes on with its numbers.
+    first = {
+        entry.identity: replace(entry.identity, system=entry.manifest.continues[0])
+        for entry in there
+        if entry.identity and entry.manifest.continues
+    }
+    numbered: dict[tuple[SourceName, Whose | None], list[tuple[int, Entry]]] = {}
+    for entry in there:
+        if number := entry.manifest.number:
+            whose = first.get(entry.identity, entry.whose) if entry.identity else entry.whose
+            numbered.setdefault((entry.source, whose), []).append((number, entry))
+    times: dict[int, datetime] = {}
+    for own in numbered.values():
+        entries = [entry for _, entry in sorted(own, key=lambda one: (one[0], one[1].made))]
+        made = [entry.made for entry in entries]
+        lowered, raised = [*accumulate(reversed(made), min)][::-1], [*accumulate(made, max)]
+        is_behind = sum(map(ne, made, raised)) < sum(map(ne, made, lowered))
+        times |= zip(map(id, entries), raised if is_behind else lowered, strict=True)
+    return times
 
 
 def _own(there: Sequence[Entry], target: Whose) -> list[Entry]:

@@ -7,7 +7,7 @@ proven complete artifact of a source is kept, and the newest complete one. Each 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,6 +17,8 @@ from refnet.core.formatting import plural
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.file_names import artifact_names
+from refnet.recovery.model.marks import Marks
+from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention
@@ -112,6 +114,47 @@ def decide(
         else Decision(entry, False, (_why_not(entry, retention, now - since[entry.name]),))
         for entry in ordered
     )
+
+
+def decide_copies(
+    copies: Iterable[Copy],
+    retention: Retention,
+    now: datetime,
+    zone: ZoneInfo | None,
+    stored: Mapping[str, datetime],
+    marks: Mapping[str, Marks],
+) -> tuple[Decision, ...]:
+    """Decide about each of `copies`, those of one source, as `decide` does; the newest that was read back is kept too.
+
+    An age counts from the latest of three times, as one clock may be wrong: of the artifact, of the sending, and of the
+    bucket's server. Only copies whose manifest can be trusted are given here, so a bogus newer one pushes nothing out.
+
+    Args:
+        stored: object of a manifest → when it was created, by the clock of the bucket's server.
+        marks: SHA-256 of an artifact → its marks in the backup folder; while it is pinned there, its copies are kept.
+    """
+    marked = [replace(one, marks=marks.get(one.manifest.sha256, one.marks)) for one in copies]
+    since: dict[str, datetime] = {}
+    for one in marked:
+        moment = max(one.document.sent, stored.get(one.object, one.document.sent))
+        since[one.name] = max(since.get(one.name, moment), moment)
+    last = {one.object for own in Catalog.of(marked).by_identity().values() for one in _last_fetched(own)}
+    return tuple(
+        replace(one, keep=True, reasons=(*(one.reasons if one.keep else ()), "the newest that was read back"))
+        if isinstance(one.entry, Copy) and one.entry.object in last
+        else one
+        for one in decide(marked, retention, now, zone, since)
+    )
+
+
+def _last_fetched(ordered: Iterable[Entry]) -> list[Copy]:
+    """Return the newest complete copy that was read back, in a list; none: an empty one."""
+    found = [
+        one
+        for one in ordered
+        if isinstance(one, Copy) and one.complete and one.copy_level is not CopyLevel.SENT
+    ]
+    return found[-1:]
 
 
 def too_much(deleted: Iterable[Decision], now: datetime) -> RefnetError | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -25,7 +25,6 @@ from refnet.recovery.sources.database.artifact.table_definitions import TableDef
 from refnet.recovery.sources.database.restore.missing_tables import MissingTables
 from refnet.recovery.sources.database.restore.table_facts import LiveObjects
 from refnet.recovery.sources.database.rows import (
-    locks,
     merge,
     row_counts,
     staged_rows,
@@ -46,6 +45,17 @@ _SETTINGS: Mapping[str, str] = {
     "transform_null_equals": "off",
     "client_min_messages": "warning",
 }
+#: The sessions that keep a table from being changed.
+_LOCKS = """
+SELECT n.nspname::text, c.relname::text, l.pid, coalesce(a.usename::text, 'unknown'),
+       coalesce(nullif(a.application_name, ''), 'unnamed')
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.granted
+  AND l.pid <> pg_backend_pid() AND l.mode <> 'AccessShareLock' ORDER BY l.pid
+"""
+#: The most that a message names.
+_MOST_HOLDERS = 3
 
 
 @dataclass(frozen=True)
@@ -138,12 +148,22 @@ class _Work:
 
     def _locked(self, missing: MissingTables | None) -> RefnetError:
         joined = missing.joined() if missing else frozenset()
-        by = locks.holders(self.session, self.codec, joined) or "other sessions"
+        by = _holders(self.session, self.codec, joined) or "other sessions"
         names = ", ".join(".".join(name) for name in sorted(joined))
         return RefnetError(
             f"{names or self.selection} could not be locked within {merge.LOCK_TIMEOUT}: locked by {by}",
             "Retry when they have ended, or end them with pg_terminate_backend; nothing was changed.",
         )
+
+
+def _holders(session: Session, codec: Codec, tables: Collection[tuple[str, str]]) -> str:
+    """Return some sessions that have locks on `tables`; "" if there are none."""
+    found = {
+        f"process {pid} of {user} ({application})": None
+        for schema, name, pid, user, application in codec.rows(session, _LOCKS)
+        if (schema, name) in tables
+    }
+    return ", ".join([*found][:_MOST_HOLDERS])
 
 
 @dataclass(frozen=True)
