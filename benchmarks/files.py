@@ -21,7 +21,7 @@ from benchmarks.turns import say, take_turns
 from benchmarks.ways import JOBS, Result
 from refnet.demo.abstracts import person
 from refnet.demo.prose import Prose
-from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note import Paper, PaperLink, name_of, render
 
 TITLE = "Files"
 FILES = 50_000
@@ -86,7 +86,7 @@ class Bench:
 def make_vault(vault: Path, files: int = FILES) -> int:
     """Write a made-up vault of `files` files, of them one percent pictures; return its bytes. The same each time."""
     random, prose = Random(f"vault {_SEED}"), Prose(_SEED, 4_000_000, dense=True)  # noqa: S311  # made up, not secret
-    places: dict[int, Place] = {}
+    places: dict[int, PaperLink] = {}
     written = _write(vault / ".obsidian" / "app.json", b'{"attachmentFolderPath": "attachments"}\n')
     for number in range(1, files):
         if number % _PICTURES == 0:
@@ -97,7 +97,7 @@ def make_vault(vault: Path, files: int = FILES) -> int:
         paper = _paper(random, prose, number)
         name = _named(f"{paper.authors[0]}のメモ ページ", number) + f" ({number})" if number % 5 == 0 else ""
         folder = f"{_named('研究ノート グラフ', number // _FOLDER)} {number // _FOLDER:03}"
-        places[number] = Place(f"{folder}/{name or name_of(paper)}", paper.heading)
+        places[number] = PaperLink(f"{folder}/{name or name_of(paper)}", paper.heading)
         written += _write(vault / f"{places[number].path}.md", render(paper, places).encode())
     return written
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from refnet.core.processes import until
 from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.buckets.place import Place
+from refnet.recovery.buckets.place import BucketPlace
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -87,7 +87,7 @@ class ObjectServer:
         """Return the objects below `prefix`, as RefNet reads and creates them."""
         own = {"access_key_id": self.key_id, "secret_access_key": self.secret}
         return CloudBucket(
-            Place("s3", BUCKET, prefix, self.endpoint, REGION, own, self.authority.read_text())
+            BucketPlace("s3", BUCKET, prefix, self.endpoint, REGION, own, self.authority.read_text())
         )
 
     def requests(self) -> Counter[str]:

@@ -15,7 +15,7 @@ from tests.documents import ROOT, blocks
 
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.cloud import CloudBucket, Patience
-from refnet.recovery.buckets.place import Place
+from refnet.recovery.buckets.place import BucketPlace
 from refnet.recovery.buckets.s3_requests import S3Requests, Waiting
 from refnet.recovery.model.bucket import BucketError
 
@@ -62,7 +62,7 @@ class Seaweed:
     ) -> CloudBucket:
         """Return a bucket with all rights; `port`: of a proxy; `more`: fields of its Place."""
         values = {"endpoint": f"http://{_HOST}:{port or self.port}", "credential": self.admin, **more}
-        place = Place("s3", bucket, prefix, region=REGION, **values)  # type: ignore[arg-type]
+        place = BucketPlace("s3", bucket, prefix, region=REGION, **values)  # type: ignore[arg-type]
         return CloudBucket(place, patience)
 
 
@@ -104,7 +104,7 @@ def _policy(policy: dict[str, object]) -> str:
 def _has_buckets(server: Seaweed) -> bool:
     """Make the buckets, as soon as the server answers."""
     for name in (LOCKED, BUCKET):
-        place = Place("s3", name, endpoint=server.endpoint, region=REGION, credential=server.admin)
+        place = BucketPlace("s3", name, endpoint=server.endpoint, region=REGION, credential=server.admin)
         requests = S3Requests(Server(name), place, Waiting(0.0, 5.0))
         try:
             requests._send("create", "PUT", "", {})

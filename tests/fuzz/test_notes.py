@@ -13,7 +13,7 @@ from tests.fuzz.strategies import damaged, texts
 
 from refnet.network.cora import pairs
 from refnet.network.frontmatter import BEGIN, END, NotOursError
-from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note import Paper, PaperLink, name_of, render
 from refnet.network.note_marks import canvas_ids, mark_in
 from refnet.network.vault_cache import Cache
 from refnet.network.vault_views import Index, base, canvas, index_note, is_as_written
@@ -63,7 +63,7 @@ def test_a_note_is_renewed_or_left_alone(before: str) -> None:
 @given(_NOTES)
 def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
     index = Index(PAPER, "canvas/x (7).canvas")
-    places = {7: Place("papers/x (7)", "x")}
+    places = {7: PaperLink("papers/x (7)", "x")}
     note = outcome(lambda: index_note(index, places, before), NotOursError, longest=ECHO)
     if note is not None:
         mark = mark_in(note)
@@ -73,7 +73,9 @@ def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
 
 
 @fuzzed
-@given(st.one_of(damaged(canvas(PAPER, {7: Place("papers/x (7)", "x")}).encode()), st.binary(max_size=2000)))
+@given(
+    st.one_of(damaged(canvas(PAPER, {7: PaperLink("papers/x (7)", "x")}).encode()), st.binary(max_size=2000))
+)
 def test_a_canvas_says_whose_picture_it_is_or_nothing(data: bytes) -> None:
     found = outcome(lambda: canvas_ids(data.decode(errors="replace")))
     assert found is not None

@@ -12,7 +12,7 @@ from tests.unit.web.test_orders import RESTORE, VALUES
 
 from refnet.core import checked
 from refnet.recovery.model.source_name import SourceName
-from refnet.web.orders import Order, Plan, Verb, read_plan, read_result
+from refnet.web.orders import Order, OrderPlan, Verb, read_plan, read_result
 
 RESULT = {
     "database": "shop",
@@ -47,7 +47,7 @@ def test_no_text_of_a_browser_becomes_an_option_of_its_own(verb: Verb, name: str
 def test_what_a_command_printed_is_a_plan_that_can_be_shown_or_an_error(
     printed: bytes, messages: str, form: dict[str, str]
 ) -> None:
-    def shown() -> Plan:
+    def shown() -> OrderPlan:
         plan = read_plan(RESTORE, 1, printed.decode(errors="replace"), messages)
         json.dumps([plan.name_to_type, plan.problems], ensure_ascii=False).encode()
         assert plan.refusal(form) is not None

@@ -14,7 +14,7 @@ from tests.seaweed import PATIENT
 
 from refnet.recovery.buckets import cloud, s3_requests
 from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.buckets.place import Place
+from refnet.recovery.buckets.place import BucketPlace
 from refnet.recovery.buckets.s3_requests import Waiting
 from refnet.recovery.model.bucket import BucketError, Kind
 
@@ -59,7 +59,7 @@ def server() -> Iterator[Hostile]:
 
 @pytest.fixture
 def bucket(server: Hostile) -> CloudBucket:
-    place = Place("s3", "bucket", "prefix", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
+    place = BucketPlace("s3", "bucket", "prefix", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
     return CloudBucket(place, PATIENT)
 
 
@@ -91,7 +91,7 @@ def test_a_list_that_does_not_end_is_ended(
 
 
 def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
-    place = Place("s3", "bucket", "", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
+    place = BucketPlace("s3", "bucket", "", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
     slow = CloudBucket(place, replace(PATIENT, small=Waiting(pages=0.1)))
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
 

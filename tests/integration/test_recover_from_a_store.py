@@ -15,7 +15,7 @@ from tests.seaweed import LOCKED, REGION, Seaweed
 
 from refnet.actions.fetch import Request
 from refnet.cli import fetch, recover, recovery_key
-from refnet.cli.options import Place
+from refnet.cli.options import StoreOptions
 from refnet.cli.recover import Asked
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.bucket import BucketError, Kind
@@ -134,7 +134,7 @@ def test_a_store_that_was_rolled_back_is_asked_about_at_a_terminal(
     monkeypatch.setattr(recover, "confirm", lambda question, **_: asked.append(question))
     for name, value in lost.machine("typed")._environment({}).items():
         monkeypatch.setenv(name, value)
-    place = Place(store=f"file://{tmp_path}/nas", signer=[lost.signer])
+    place = StoreOptions(store=f"file://{tmp_path}/nas", signer=[lost.signer])
 
     for options in (Asked(), Asked(plan=True), Asked(force=True)):  # the last two ask nothing
         recover._open(options, place)
@@ -160,7 +160,7 @@ def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
     monkeypatch.setattr(FolderBucket, "versions", refuse)
     for name, value in lost.machine("asked")._environment({}).items():
         monkeypatch.setenv(name, value)
-    _, found = fetch.opened(Place(store=lost.url, signer=[lost.signer]), Request())
+    _, found = fetch.opened(StoreOptions(store=lost.url, signer=[lost.signer]), Request())
     assert (len(asked), len(found.chosen)) == (1, 2)
     assert "cannot be listed with this credential" in capsys.readouterr().err
 

@@ -56,7 +56,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BackupPlan:
     """The next backup of one source."""
 
     source: SourceName
@@ -85,7 +85,7 @@ class Plan:
         }
 
 
-def plan(context: Context, name: SourceName, options: Options) -> Plan:
+def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
     """Return what a backup of `name` would do; write nothing and start no server."""
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
     what, problem = "", None if options.folder else _trouble(context)
@@ -103,7 +103,7 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
     earlier = there.manifest.name if there else ""
     sealed = context.settings.encryption_local and not options.folder
     folder = context.settings.backup_dir / ENCRYPTED if sealed else store.folder(name)
-    return Plan(name, what, folder, problem, () if earlier else tuple(listed), stores, earlier)
+    return BackupPlan(name, what, folder, problem, () if earlier else tuple(listed), stores, earlier)
 
 
 def _trouble(context: Context) -> RefnetError | None:

@@ -22,7 +22,7 @@ from refnet.sources import source_of
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrunePlan:
     """The plan or the result of a prune of one source."""
 
     source: SourceName
@@ -63,12 +63,12 @@ class Plan:
 
 def prune(
     context: Context, names: Iterable[SourceName], *, plan: bool = False, much: bool = False
-) -> tuple[list[Plan], list[RefnetError]]:
+) -> tuple[list[PrunePlan], list[RefnetError]]:
     """Prune the sources `names`, or only plan it; an error of one source does not stop the others.
 
     much: permit that the artifacts of many days go at once, see `retention.too_much`.
     """
-    settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
+    settings, plans, errors = context.settings, list[PrunePlan](), list[RefnetError]()
     zone = Schedule.of(settings).zone
     keep = timedelta(days=settings.retention_previous)
     known = {*wiring.known(settings)}
@@ -124,7 +124,7 @@ class Rules:
     #: The lock where a service of Compose prunes the store: then only previous versions are due here. None: the store's.
     lock: Callable[[SourceName], AbstractContextManager[None]] | None = None
 
-    def plan(self, source: SourceName) -> Plan:
+    def plan(self, source: SourceName) -> PrunePlan:
         """Return what a prune of `source` would do; change nothing."""
         due: list[PreviousVersion] = []
         unknown: list[RefnetError] = []
@@ -134,7 +134,7 @@ class Rules:
             except RefnetError as error:
                 unknown.append(error)
         entries, leftovers = ((), ()) if self.lock else self.store.entries_and_leftovers(source)
-        return Plan(
+        return PrunePlan(
             source,
             retention.decide(entries, self.retention, self.now, self.zone),
             leftovers,
@@ -143,7 +143,7 @@ class Rules:
             tuple(one for one in due if one.blocked),
         )
 
-    def prune(self, source: SourceName) -> Plan:
+    def prune(self, source: SourceName) -> PrunePlan:
         """Do what `plan` says, decided again under the source's lock; return what was done."""
         found = self.plan(source)
         if found.changes_nothing:

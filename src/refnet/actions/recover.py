@@ -30,7 +30,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.backup_order import in_groups
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
+from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import lock, settings_copies
@@ -67,7 +67,7 @@ class Request:
 class Planned:
     """A plan, and the setup that is in force once the configuration is back."""
 
-    plan: Plan
+    plan: RecoveryPlan
     setup: Setup
     #: Why sources will not be restored.
     problems: tuple[RefnetError, ...] = ()
@@ -247,7 +247,7 @@ class Recovery:
             homes.insert(0, self._setup(entries).settings.home)
         return [home / "recovery.json" for home in dict.fromkeys(homes)]
 
-    def _decide(self) -> Plan:
+    def _decide(self) -> RecoveryPlan:
         request = self._request
         if request.first and request.only:
             raise RefnetError("--from-stage and --only exclude each other", "Omit one of them.", Exit.USAGE)
@@ -282,14 +282,14 @@ class Recovery:
         self._clocks = tuple(note for entry in planned.entries.values() for note in catalog.notes(entry))
         return replace(planned, from_database=named)
 
-    def _skipped(self, planned: Plan) -> frozenset[SourceName]:
+    def _skipped(self, planned: RecoveryPlan) -> frozenset[SourceName]:
         there = {str(one): one for one in (*planned.entries, *planned.absent)}
         for name in self._request.skip - there.keys():
             hint = f"The set has: {', '.join(planned.entries) or 'nothing'}."
             raise RefnetError(f"--skip: '{show(name)}' is not a source of the set", hint, Exit.USAGE)
         return frozenset(there[name] for name in self._request.skip)
 
-    def _with_named(self, planned: Plan) -> Plan:
+    def _with_named(self, planned: RecoveryPlan) -> RecoveryPlan:
         """Return `planned` with what the settings name: where that has no artifact, the recovery is not complete."""
         settings = self._before
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage

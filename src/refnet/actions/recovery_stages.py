@@ -16,7 +16,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, replace_file
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Entry, Outcome, utc
-from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, restored_in
+from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage, restored_in
 from refnet.recovery.model.source import Finding
 from refnet.recovery.model.source_name import STANDARD, SourceName
 
@@ -90,7 +90,7 @@ class Operator(Protocol):
 
 def run_stages(
     live: Callable[[], Live],
-    plan: Plan,
+    plan: RecoveryPlan,
     operator: Operator,
     clock: Clock,
     memory: Memory | None = None,
@@ -104,7 +104,7 @@ def run_stages(
         memory: keeps the journal; None: the recovery cannot be continued.
     """
     began, done = clock.monotonic(), list[StageDone]()
-    run = _Run(live, live(), plan, operator, clock, memory)
+    run = _RecoveryRun(live, live(), plan, operator, clock, memory)
     for stage in plan.stages:
         done.append(run.stage(stage))
         operator.report(done[-1])
@@ -120,12 +120,12 @@ def run_stages(
 
 
 @dataclass
-class _Run:
+class _RecoveryRun:
     """A recovery at work: each stage acts on what the stages before it have brought back."""
 
     make_live: Callable[[], Live]
     live: Live
-    plan: Plan
+    plan: RecoveryPlan
     operator: Operator
     clock: Clock
     memory: Memory | None

@@ -34,7 +34,7 @@ def list_artifacts(
         bool, typer.Option("--previous", help="The databases and folders that restores replaced.")
     ] = False,
     as_json: options.Json = False,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """List the artifacts with age, size and state.
 

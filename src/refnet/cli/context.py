@@ -23,7 +23,7 @@ from refnet.settings import PROGRESS, Settings
 from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
-    from refnet.cli.options import Place
+    from refnet.cli.options import StoreOptions
     from refnet.recovery.model.remote import Copy
     from refnet.recovery.stores.remote import RemoteStore
 
@@ -47,7 +47,7 @@ def current_settings(*, own: bool = True) -> Settings:
     return read_settings(lambda sentence: warn((sentence,)), own=own)
 
 
-def context(place: Place | None = None, *, key: bool = False) -> Context:
+def context(place: StoreOptions | None = None, *, key: bool = False) -> Context:
     """Return what the actions of this process work with.
 
     Args:
@@ -64,7 +64,7 @@ def context(place: Place | None = None, *, key: bool = False) -> Context:
     return replace(here, remote=remote)
 
 
-def context_with_key(place: Place) -> Context:
+def context_with_key(place: StoreOptions) -> Context:
     """Return the context of a command that reads the content of many artifacts; RefnetError (USAGE) without a key for them."""
     from refnet.cli.recovery_key import recovery_keys
 
@@ -74,7 +74,7 @@ def context_with_key(place: Place) -> Context:
     return here
 
 
-def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore | None:
+def remote_store(settings: Settings, place: StoreOptions, *, key: bool) -> RemoteStore | None:
     """Return the remote store that `place` names; None: the backup folder, and nothing in it is encrypted."""
     by_default = settings.encryption_local and not place.is_remote
     place = replace(place, store=LOCAL) if by_default else place

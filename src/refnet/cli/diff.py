@@ -37,7 +37,7 @@ def diff(
     ] = "live",
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Show what differs between an artifact and what is live.
 

@@ -30,7 +30,7 @@ def drill(
     ] = None,
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Prove the newest artifacts, time it, and write a report.
 

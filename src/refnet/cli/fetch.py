@@ -46,7 +46,7 @@ def fetch(
     plan: options.Plan = False,
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Bring copies back into the backup folder.
 
@@ -62,7 +62,7 @@ def fetch(
     raise typer.Exit(worst(one.exit for one in fetched))
 
 
-def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
+def opened(place: options.StoreOptions, request: Request) -> tuple[Context, Found]:
     """Return the context with the remote store that `place` names, and what it has; print the notes on stderr."""
     settings = current_settings()
     if place.is_remote and settings.store(str(place.store)):

@@ -37,7 +37,7 @@ def cat(
         bool, typer.Option("--binary", "--force", help="Print also a binary file on a terminal.")
     ] = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Print one file of an artifact.
 
@@ -89,7 +89,7 @@ def log(
     ],
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Show in which artifacts a file or table changed.
 
@@ -146,7 +146,7 @@ def find(
     ],
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Find the artifacts with a file or table.
 

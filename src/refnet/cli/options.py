@@ -86,7 +86,7 @@ IdentityFile = Annotated[
 
 
 @dataclass(frozen=True)
-class Place:
+class StoreOptions:
     """The options of every command that reads the backup folder or a remote store."""
 
     store: Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.prune import Plan, simulate
+from refnet.actions.prune import PrunePlan, simulate
 from refnet.actions.prune import prune as run
 from refnet.cli import options, render
 from refnet.cli.context import at_terminal, complain, context, print_json, says_yes
@@ -98,7 +98,7 @@ def _work(
     plan: bool,
     much: bool,
     done: Collection[SourceName] = (),
-) -> tuple[list[Plan], list[StorePlan], list[RefnetError]]:
+) -> tuple[list[PrunePlan], list[StorePlan], list[RefnetError]]:
     """Prune, or plan it: the backup folder, and the remote store that is named, or all of them where none is.
 
     done: leave these sources out in the backup folder.
@@ -141,7 +141,7 @@ def _span(text: str) -> timedelta:
     return timedelta(days=days)
 
 
-def _print(plans: list[Plan], here: Context, *, plan: bool) -> None:
+def _print(plans: list[PrunePlan], here: Context, *, plan: bool) -> None:
     moment = here.clock.now()
     verb = "would delete" if plan else "deleted"
     of = render.databases([decision.entry for one in plans for decision in one.decisions])

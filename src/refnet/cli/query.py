@@ -69,7 +69,7 @@ def query(
         int, typer.Option(min=1, max=86_400, metavar="N", help="The time limit of the query.")
     ] = int(Limits.seconds),
     trust: Trust = False,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Query an artifact by SQL, in a scratch server.
 
@@ -163,7 +163,7 @@ def browse(
     *,
     at: options.At = None,
     trust: Trust = False,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Open psql on an artifact, in a scratch server.
 

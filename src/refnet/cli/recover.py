@@ -101,7 +101,7 @@ class Asked:
 
 
 @spread
-def recover(asked: Asked, place: options.Place) -> None:
+def recover(asked: Asked, place: options.StoreOptions) -> None:
     """Restore every source after a loss, and compare all.
 
     In stages: the configuration, roles and databases, folders, the services, a comparison with the backup. An
@@ -146,7 +146,7 @@ def _alarmed(found: Found | None) -> Exit:
     return Exit.DAMAGED if found and found.gaps else Exit.DONE
 
 
-def _fetched(asked: Asked, place: options.Place) -> tuple[Sequence[Fetched], Found | None, Request]:
+def _fetched(asked: Asked, place: options.StoreOptions) -> tuple[Sequence[Fetched], Found | None, Request]:
     """Fetch what a recovery needs from the store of `place`; nothing where the backup folder has it unencrypted.
 
     Return the copies, what the store has, and the request for the recovery from them.
@@ -161,7 +161,7 @@ def _fetched(asked: Asked, place: options.Place) -> tuple[Sequence[Fetched], Fou
     return fetched, found, request
 
 
-def _open(asked: Asked, place: options.Place) -> tuple[Context, Found]:
+def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, Found]:
     """Return the context, and what the store of `place` has for the recovery; ask at a terminal where somebody changed it."""
     from refnet.actions import fetch as action  # takes long to load
     from refnet.cli import fetch
@@ -172,7 +172,7 @@ def _open(asked: Asked, place: options.Place) -> tuple[Context, Found]:
     return here, found
 
 
-def _with_store(place: options.Place, origin: str) -> options.Place:
+def _with_store(place: options.StoreOptions, origin: str) -> options.StoreOptions:
     if place.store not in {None, origin}:
         raise RefnetError("--from-stage and --store name two stores", "Omit one of them.", Exit.USAGE)
     return replace(place, store=origin)

@@ -13,7 +13,7 @@ def restore(
     asked: options.Restore,
     database: restore_database.Restore,
     folder: restore_files.Restore,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Restore a source and keep the previous version.
 

@@ -23,7 +23,7 @@ from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_place import Where, check_name
-from refnet.recovery.model.restore_plan import Compare, Plan
+from refnet.recovery.model.restore_plan import Compare, DatabasePlan
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
@@ -113,7 +113,7 @@ class Undo:
     ] = None
 
 
-def restore(asked: options.Restore, given: Restore, place: options.Place) -> None:
+def restore(asked: options.Restore, given: Restore, place: options.StoreOptions) -> None:
     """Restore a database: all of it beside the live one, or some of its tables in place."""
     selection, here, source = (
         restore_table.asked(given.table, given.schema, given.mode),
@@ -222,7 +222,7 @@ def undo(asked: options.Undo, given: Undo) -> None:
             say(f"  what was live is {done.previous}: `refnet undo {again}` brings it back")
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: DatabasePlan) -> None:
     moment = f" of {render.local(plan.wanted.moment)}" if plan.wanted.moment else ""
     of = origin_label(plan.wanted.origin, plan.facts.destination)
     print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.destination}:")

@@ -29,7 +29,7 @@ from refnet.recovery.sources.files.member_names import MAX_PATH, show, shown_pat
 from refnet.recovery.sources.files.merging import Action
 from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
-from refnet.recovery.verbs.restore_files import Plan, Restored
+from refnet.recovery.verbs.restore_files import FolderPlan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 from refnet.sources import folder_restore as action
 from refnet.sources.folder import Folder
@@ -67,7 +67,7 @@ class Restore:
     ] = False
 
 
-def restore(asked: options.Restore, given: Restore, place: options.Place) -> None:
+def restore(asked: options.Restore, given: Restore, place: options.StoreOptions) -> None:
     """Restore a folder: all of it, or some paths of it."""
     here, source = context(place, key=True), asked.source
     log_subject(here, source)
@@ -107,7 +107,7 @@ def undo(asked: options.Undo) -> None:
     print_json(planned.to_json() | done.to_json()) if asked.as_json else _print_undone(done)
 
 
-def _target(plan: Plan) -> str:
+def _target(plan: FolderPlan) -> str:
     """Return what is restored: the folder, or the one path of it."""
     return shown_path(plan.target.folder / (plan.only[0] if len(plan.only) == 1 else ""))
 
@@ -118,7 +118,7 @@ def _again(target: FolderTarget) -> str:
     return f"{target.source}{to}"
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: FolderPlan) -> None:
     moment = f" of {render.local(plan.created)}" if plan.created else ""
     print(f"{'Merge' if plan.merge else 'Restore'} {plan.artifact}{moment} into {_target(plan)}:")
     if not plan.changes:
@@ -131,7 +131,7 @@ def _print_plan(plan: Plan) -> None:
     render.print_notes(plan.notes, plan.problems)
 
 
-def _print_actions(plan: Plan) -> None:
+def _print_actions(plan: FolderPlan) -> None:
     """Print what a merge does with each path; of a new folder with content, its content."""
     added = set(plan.changes.added)
     for path, done in (plan.merge.actions if plan.merge else {}).items():
@@ -139,7 +139,7 @@ def _print_actions(plan: Plan) -> None:
             print(f"  {done:<13}  {show(path, MAX_PATH)}")
 
 
-def _swapped(plan: Plan) -> str:
+def _swapped(plan: FolderPlan) -> str:
     if plan.entire:
         return "the folder itself, in one step"
     return some(sorted({*(one.path for one in plan.selection.places), *plan.selection.removed}), SHOWN)

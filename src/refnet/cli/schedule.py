@@ -22,7 +22,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services
-from refnet.scheduling.install import Done, Plan
+from refnet.scheduling.install import Done, InstallPlan
 from refnet.scheduling.instances import Installed, Owner, installed, others, own
 from refnet.scheduling.status import status
 from refnet.scheduling.systemctl import Systemd
@@ -178,7 +178,7 @@ def _refuse_a_second(settings: Settings) -> None:
         )
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: InstallPlan) -> None:
     for step in plan.shown:
         print(f"{step.change:7} {step.path} ({step.found})")
     if not plan.shown:

@@ -33,7 +33,7 @@ def show(
     at: options.At = None,
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Show one artifact: its origin, content and evidence."""
     if (files and tables) or (pattern and not (files or tables)):

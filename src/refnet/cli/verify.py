@@ -45,7 +45,7 @@ def verify(
     ] = False,
     as_json: options.Json = False,
     *,
-    place: options.Place,
+    place: options.StoreOptions,
 ) -> None:
     """Check artifacts by a trial restore.
 

@@ -75,7 +75,7 @@ def run(target: Target, settings: Settings, crawl: int, reports: Reports = _NO_R
     RefnetError if the provider does not answer any more, refuses the key, or the database is lost; the crawl can be
     continued then.
     """
-    running = _Run(target, settings, crawl, reports)
+    running = _CrawlRun(target, settings, crawl, reports)
     with server_errors(target, "fails", _HINT):
         running.resume()
     with _session(target) as connection:
@@ -89,7 +89,7 @@ def _session(target: Target) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 
 
 @dataclass
-class _Run:
+class _CrawlRun:
     target: Target
     settings: Settings
     crawl: int

@@ -79,7 +79,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Place:
+class PaperLink:
     """The names of a paper in other notes."""
 
     #: The path of its note in the vault, without `.md`; "": it has none.
@@ -117,7 +117,7 @@ def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
     return f"{begin or 'Paper'}{end}"
 
 
-def render(paper: Paper, places: Mapping[int, Place], before: str | None = None) -> str:
+def render(paper: Paper, places: Mapping[int, PaperLink], before: str | None = None) -> str:
     """Return the note of `paper`: a new one, or `before` with RefNet's part renewed.
 
     Args:
@@ -174,7 +174,7 @@ _OWNED = frozenset(
 )
 
 
-def _block(paper: Paper, places: Mapping[int, Place]) -> str:
+def _block(paper: Paper, places: Mapping[int, PaperLink]) -> str:
     parts = [BEGIN, f"# {plain(paper.heading)}"]
     lines = (" · ".join(facts) for facts in (_facts(paper), _web(paper), _counts(paper)))
     parts += [line for line in lines if line]
@@ -193,7 +193,7 @@ def _block(paper: Paper, places: Mapping[int, Place]) -> str:
 
 
 def section(
-    title: str, found: Collection[Place], most: int = _MOST_LINES, more: Collection[Place] = ()
+    title: str, found: Collection[PaperLink], most: int = _MOST_LINES, more: Collection[PaperLink] = ()
 ) -> list[str]:
     """Return a heading and a list of links to `found`, at most `most`, then of `more`; nothing if both are empty."""
     lines = [one.line for one in sorted(found, key=lambda place: place.order)[:most]]
@@ -237,7 +237,7 @@ def _counts(paper: Paper) -> Iterable[str]:
         yield f"{paper.citation_count:,} citations in all"
 
 
-def _related(paper: Paper, places: Mapping[int, Place]) -> str:
+def _related(paper: Paper, places: Mapping[int, PaperLink]) -> str:
     why: dict[int, list[str]] = {}
     for other, kind, strength in paper.related:
         if other in places:

@@ -151,13 +151,13 @@ def summarize(
         [(before, _, _)] = worker.connection.execute(_COUNTS).fetchall()
         values = _values(worker.connection, writer, again=again)
         total = _count(worker.connection, values, limit)
-        run = _Run(worker, writer, values, total)
+        run = _SummaryRun(worker, writer, values, total)
         stopped = run.work(progress)
         [(_, without, waiting)] = worker.connection.execute(_COUNTS).fetchall()
     return Summarized(writer.model, run.made, before, without, run.failed, waiting, stopped)
 
 
-class _Run:
+class _SummaryRun:
     """A run through the queue."""
 
     def __init__(self, worker: Worker, writer: Writer, values: dict[str, Any], total: int) -> None:

@@ -17,7 +17,7 @@ import psycopg
 from refnet.core.files import explained
 from refnet.network import SESSION, server_errors, vault_files, vault_rows, vault_views
 from refnet.network.frontmatter import NotOursError
-from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note import Paper, PaperLink, name_of, render
 from refnet.network.note_marks import Mark, canvas_ids
 from refnet.network.vault_cache import Cache
 from refnet.network.vault_files import Note
@@ -61,7 +61,7 @@ class _Vault:
     #: The seeds of existing canvases, by name.
     canvases: dict[str, int] = field(default_factory=dict)
     #: Every paper of the database.
-    places: dict[int, Place] = field(default_factory=dict)
+    places: dict[int, PaperLink] = field(default_factory=dict)
     done: Written = field(default_factory=Written)
 
     def ranked(self) -> list[int]:
@@ -154,13 +154,13 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
     _write_view(vault, GRAPH, vault_views.GRAPH, once=True)
 
 
-def _place(vault: _Vault, paper: Paper, *, noted: bool) -> Place:
+def _place(vault: _Vault, paper: Paper, *, noted: bool) -> PaperLink:
     path = ""
     if paper.id in vault.notes:
         path = vault.notes[paper.id].path.removesuffix(".md")
     elif noted:
         path = f"{FOLDER}/{name_of(paper)}"
-    return Place(path, paper.heading, paper.year, paper.rank)
+    return PaperLink(path, paper.heading, paper.year, paper.rank)
 
 
 def _seeds(vault: _Vault, crawled: Iterable[int]) -> set[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder, read_regular, replace_file
 from refnet.network import frontmatter, note, note_marks
-from refnet.network.note import Place
+from refnet.network.note import PaperLink
 
 _LIMIT = 256 << 20
 
@@ -31,7 +31,7 @@ class Cache:
         self._seen: dict[str, list[str]] = {}
         self._links = ""
 
-    def begin(self, places: Iterable[tuple[int, Place]]) -> None:
+    def begin(self, places: Iterable[tuple[int, PaperLink]]) -> None:
         """Take in what links depend on: the place of every paper."""
         code = [Path(module.__file__ or "").read_bytes() for module in (note, note_marks, frontmatter)]
         shown = [(number, place.path, place.text, place.year) for number, place in places]

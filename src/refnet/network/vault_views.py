@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from refnet.network.frontmatter import BEGIN, END, dumped, renewed
-from refnet.network.note import Paper, Place, listed, plain, section
+from refnet.network.note import Paper, PaperLink, listed, plain, section
 from refnet.network.note_marks import IDS_KEY, INDEX_KEY, INDEX_TITLE, OLD_INDEX_KEY
 
 _OWNED = frozenset({INDEX_KEY, OLD_INDEX_KEY, "title"})
@@ -83,7 +83,7 @@ class Index:
     missing: Sequence[tuple[int, int]] = ()
 
 
-def index_note(index: Index, places: Mapping[int, Place], before: str | None = None) -> str:
+def index_note(index: Index, places: Mapping[int, PaperLink], before: str | None = None) -> str:
     """Return the index note of a seed paper: a new one, or `before` with RefNet's part renewed, as `note.render`."""
     seed = index.seed
     own = {INDEX_KEY: seed.names or [], "title": f"{INDEX_TITLE}{seed.heading}", "tags": ["index"]}
@@ -121,7 +121,7 @@ def base() -> str:
     return _sealed("".join(text))
 
 
-def canvas(seed: Paper, places: Mapping[int, Place]) -> str:
+def canvas(seed: Paper, places: Mapping[int, PaperLink]) -> str:
     """Return the canvas of a seed paper: it in the middle, its references on the left, papers that cite it on the right.
 
     Each side has columns of years, those near its own in the middle. Of many papers the best are shown: those with a
@@ -152,7 +152,7 @@ def canvas(seed: Paper, places: Mapping[int, Place]) -> str:
     return _sealed(_json({"nodes": nodes, "edges": edges, **names, "refnet_sha256": _ZEROS}))
 
 
-def _columns(found: Sequence[Place], side: str) -> list[list[Place]]:
+def _columns(found: Sequence[PaperLink], side: str) -> list[list[PaperLink]]:
     """Return the cards of a side in columns, the one beside the seed first; years run from left to right."""
     ranked = sorted(found, key=lambda place: (not place.path, place.rank or 1 << 40, place.order))
     shown = sorted(ranked[: _COLUMNS * _ROWS], key=lambda place: (place.year or 0, place.text))
@@ -163,7 +163,7 @@ def _columns(found: Sequence[Place], side: str) -> list[list[Place]]:
     return [shown[begin:end] for begin, end in pairwise(ends)]
 
 
-def _group(name: str, column: Sequence[Place], at: tuple[int, int], tall: int) -> dict[str, Any]:
+def _group(name: str, column: Sequence[PaperLink], at: tuple[int, int], tall: int) -> dict[str, Any]:
     years = [place.year for place in column if place.year]
     label = "year unknown"
     if years:
@@ -175,7 +175,7 @@ def _group(name: str, column: Sequence[Place], at: tuple[int, int], tall: int) -
     }  # fmt: skip
 
 
-def _card(name: str, place: Place, at: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+def _card(name: str, place: PaperLink, at: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
     shown = (
         {"type": "file", "file": f"{place.path}.md"} if place.path else {"type": "text", "text": place.line}
     )

@@ -41,7 +41,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class InstallPlan:
     """The steps of an installation or a removal."""
 
     systemd: Systemd
@@ -73,7 +73,7 @@ class Plan:
 class Done:
     """The changes that a plan made."""
 
-    plan: Plan
+    plan: InstallPlan
     changed: tuple[Path, ...]
     enabled: tuple[str, ...]
     #: Why the timers could not be enabled; None if they are.
@@ -88,7 +88,7 @@ class Done:
         }
 
 
-def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable[str] = ()) -> Plan:
+def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable[str] = ()) -> InstallPlan:
     """Plan to install `files`, and to remove all other units of `instance` and those with the names `stale`."""
     wanted = {file.name: file for file in files}
     names = (name for task in TaskName for name in file_names(task, instance))
@@ -96,7 +96,7 @@ def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable
     for name in dict.fromkeys((*names, *wanted, *stale)):
         path = systemd.folder / name
         steps.append(Step(path, judge(_read(path), wanted.get(name)), wanted.get(name)))
-    return Plan(systemd, tuple(steps), tuple(name for name in wanted if name.endswith(".timer")))
+    return InstallPlan(systemd, tuple(steps), tuple(name for name in wanted if name.endswith(".timer")))
 
 
 def name_for(settings: Settings) -> str:
@@ -117,7 +117,7 @@ def check_user_manager(systemd: Systemd) -> None:
         )
 
 
-def act(plan: Plan, *, force: bool) -> Done:
+def act(plan: InstallPlan, *, force: bool) -> Done:
     """Carry out `plan`. RefnetError, before any change, if a file was edited and `force` is not given."""
     systemd = plan.systemd
     if plan.edited and not force:

@@ -16,7 +16,7 @@ from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.catalog import continued
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_place import Where
-from refnet.recovery.model.restore_plan import Plan
+from refnet.recovery.model.restore_plan import DatabasePlan
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode, TableSelection
@@ -46,7 +46,7 @@ class DatabaseRestore:
     target: Target
     options: Options
 
-    def plan(self, *, count: bool, damaged_anyway: bool) -> Plan:
+    def plan(self, *, count: bool, damaged_anyway: bool) -> DatabasePlan:
         """Return what `run` would do. `count`: count the live rows, and those written after the dump."""
         planned = restore_database.plan(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored

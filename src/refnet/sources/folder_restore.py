@@ -15,7 +15,7 @@ from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import some
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs import restore_files, undo_files
-from refnet.recovery.verbs.restore_files import Plan, Restored
+from refnet.recovery.verbs.restore_files import FolderPlan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 from refnet.sources import hooks, source_of
 from refnet.sources.elsewhere import folder_at
@@ -45,7 +45,9 @@ class Asked:
 ALL = Asked()
 
 
-def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_anyway: bool = False) -> Plan:
+def plan(
+    context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_anyway: bool = False
+) -> FolderPlan:
     """Return what a restore of `chosen` would do."""
     source = asked.source or chosen.source
     target = _target(context, source, asked.to, merge=asked.merge)
@@ -71,7 +73,7 @@ def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_
 
 
 def _of_another(
-    context: Context, source: SourceName, chosen: OpenArtifact, asked: Asked, planned: Plan
+    context: Context, source: SourceName, chosen: OpenArtifact, asked: Asked, planned: FolderPlan
 ) -> Iterator[RefnetError]:
     """Yield why an artifact that nobody named does not replace what this machine has, and never made an artifact of."""
     whose = chosen.manifest.whose if chosen.manifest else None
@@ -90,13 +92,13 @@ def _hooks(context: Context, source: SourceName) -> list[str]:
     return [f"hook {line}" for line in hooks.listed(context.settings, source, Action.RESTORE)]
 
 
-def restored_commands(context: Context, planned: Plan) -> tuple[str, ...]:
+def restored_commands(context: Context, planned: FolderPlan) -> tuple[str, ...]:
     """Return the hooks, of backups too, that run what is in the folder that `planned` writes: code out of the backup."""
     return hooks.in_folders(context.settings, [planned.target.folder]) if planned.changes else ()
 
 
 def restore(
-    context: Context, chosen: OpenArtifact, planned: Plan, permitted: Collection[str] = ()
+    context: Context, chosen: OpenArtifact, planned: FolderPlan, permitted: Collection[str] = ()
 ) -> Restored:
     """Do what `planned` says.
 

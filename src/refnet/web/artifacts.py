@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Place:
+class CopyPlace:
     """An artifact in one store."""
 
     #: The state of the copy; or `missing` (the newest one must be there), `none`, `unknown` (not listed).
@@ -98,19 +98,19 @@ class Artifacts:
         )
         raise RefnetError(f"{source}: there is no artifact {name[:100]}", hint, Exit.USAGE)
 
-    def places(self, entry: Entry) -> dict[str, Place]:
+    def places(self, entry: Entry) -> dict[str, CopyPlace]:
         """Return where `entry` is: each remote store by name."""
         return {name: self._place(entry, name, state) for name, state in self.stores.items()}
 
-    def _place(self, entry: Entry, name: str, state: StoreState) -> Place:
+    def _place(self, entry: Entry, name: str, state: StoreState) -> CopyPlace:
         if copy := self.copies[name].get(_key(entry)):
             days = self.settings.stores[name].lock
             until = copy.document.sent + timedelta(days=days) if days else None
-            return Place(copy.state, until if until and until > self.facts.now else None, copy)
+            return CopyPlace(copy.state, until if until and until > self.facts.now else None, copy)
         if state.trouble:
-            return Place("unknown")
+            return CopyPlace("unknown")
         newest = self.facts.own.newest_complete(entry.source) if entry.source in state.sources else None
-        return Place("missing" if newest is entry and is_missing(state, newest) else "none")
+        return CopyPlace("missing" if newest is entry and is_missing(state, newest) else "none")
 
     def calendar(self, source: SourceName, store: str) -> Calendar:
         """Return the calendar of `source` in the backup folder, or in `store`."""

@@ -111,7 +111,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Plan:
+class OrderPlan:
     """The plan of an order, as the command line prints it."""
 
     order: Order
@@ -147,7 +147,7 @@ class Plan:
         return None if right else Refusal.NAME
 
 
-def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "") -> Plan:
+def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "") -> OrderPlan:
     """Return the plan that `--plan --json` printed; RefnetError with the two lines of stderr where it printed none."""
     try:
         values = child_files.result(stdout)
@@ -156,7 +156,7 @@ def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "
         raise failure(order, code, stderr) from None
     if order.source.kind is Kind.DATABASE and "database" not in known:
         raise failure(order, code, stderr)
-    return Plan(order, values, sha256)
+    return OrderPlan(order, values, sha256)
 
 
 def read_result(values: object) -> dict[str, Any]:

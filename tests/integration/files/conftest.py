@@ -61,7 +61,7 @@ class World:
         made = backup(Context(settings, Clock(now, zone=UTC)), source, self.store, Options(prove=False))
         return self.store.artifact(Entry(made.manifest))
 
-    def plan(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.Plan:
+    def plan(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.FolderPlan:
         return restore_files.plan(FilesArtifact(held), self.place, only, merge=merge)
 
     def restore(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.Restored:

@@ -254,7 +254,7 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_anything_is_exchange
     before = contents(vault.folder)
     real = restore_files._compare
 
-    def rot_first(decided: restore_files.Plan, work: Work, unheld: Unheld) -> None:
+    def rot_first(decided: restore_files.FolderPlan, work: Work, unheld: Unheld) -> None:
         (work.path / "fresh" / "vault" / "run.sh").write_text("rotten")
         real(decided, work, unheld)
 

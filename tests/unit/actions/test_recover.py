@@ -14,7 +14,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, decide
+from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage, decide
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.model.source import Finding
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
@@ -128,7 +128,7 @@ LISTED = {
 
 
 def run(
-    world: World, plan: Plan = EVERYTHING, *, services: bool = True, home: Path | None = None
+    world: World, plan: RecoveryPlan = EVERYTHING, *, services: bool = True, home: Path | None = None
 ) -> Recovered:
     return run_stages(
         lambda: world.anew(LISTED if services else {}),

@@ -12,7 +12,7 @@ from refnet.actions.store_check import check_due, listed_stores
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.recovery.buckets.opening import open_bucket
-from refnet.recovery.buckets.place import Place
+from refnet.recovery.buckets.place import BucketPlace
 from refnet.recovery.model.checks import Status
 from refnet.recovery.model.store_check import watch_checks
 from refnet.recovery.stores.check_record import last_checks
@@ -104,6 +104,6 @@ def test_the_check_of_another_place_does_not_count(context: Context, tmp_path: P
 def test_the_settings_show_a_place_as_its_bucket_does(url: str) -> None:
     store = StoreSettings.from_url(url)
     if store.place.kind is StoreKind.GS:
-        assert Place("gs", "bucket", "a").shown == store.shown
+        assert BucketPlace("gs", "bucket", "a").shown == store.shown
     else:
         assert open_bucket(store).shown == store.shown

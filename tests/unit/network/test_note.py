@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.network.frontmatter import BEGIN, END, NotOursError, dumped
-from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note import Paper, PaperLink, name_of, render
 from refnet.network.note_marks import Mark, mark_in
 
 PAPER = Paper(
@@ -26,8 +26,8 @@ PAPER = Paper(
     references=(8, 9, 9),
 )
 PLACES = {
-    7: Place("papers/Lovelace2020 Graphs (7)", "Graphs"),
-    8: Place("papers/Other (8)", "Other | [thing]"),
+    7: PaperLink("papers/Lovelace2020 Graphs (7)", "Graphs"),
+    8: PaperLink("papers/Other (8)", "Other | [thing]"),
 }
 
 
@@ -147,10 +147,10 @@ def test_line_ends_of_either_kind_survive() -> None:
 
 def test_a_list_shows_papers_with_notes_first_and_stubs_as_text() -> None:
     places = {
-        1: Place("papers/Old (1)", "Old", 1999),
-        2: Place("", "Known [by] title", 2021),
-        3: Place("papers/New (3)", "New", 2020),
-        4: Place("C# #1/x", "Moved", 2000),
+        1: PaperLink("papers/Old (1)", "Old", 1999),
+        2: PaperLink("", "Known [by] title", 2021),
+        3: PaperLink("papers/New (3)", "New", 2020),
+        4: PaperLink("C# #1/x", "Moved", 2000),
     }
     note = render(
         Paper(9, "P", references=(1, 2, 3, 4), related=((1, "coupling", 1), (1, "co_citation", 2))), places
@@ -164,8 +164,8 @@ def test_a_list_shows_papers_with_notes_first_and_stubs_as_text() -> None:
 
 
 def test_a_long_list_is_cut_but_for_references_that_have_a_note() -> None:
-    places = {number: Place(f"papers/{number}", f"T{number}") for number in range(150)}
-    places |= {number: Place("", f"T{number}") for number in range(150, 300)}
+    places = {number: PaperLink(f"papers/{number}", f"T{number}") for number in range(150)}
+    places |= {number: PaperLink("", f"T{number}") for number in range(150, 300)}
     note = render(Paper(999, "P", references=(*range(300),), cited_by=(*range(150),)), places)
 
     references, citing = note.split("## References")[1].split("## Cited by")

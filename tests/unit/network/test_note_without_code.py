@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from refnet.network.frontmatter import END
-from refnet.network.note import Paper, Place, render
+from refnet.network.note import Paper, PaperLink, render
 from refnet.network.vault_views import Index, canvas, index_note
 
 #: What Templater, Dataview and Obsidian itself would run, load, follow or take as the end of RefNet's block.
@@ -36,7 +36,7 @@ def note_of(text: str) -> str:
         provenance="semantic_scholar", ids={"doi": text}, references=(8,), cited_by=(9,),
         model=text, open_access_url=url, related=((8, "co_citation", 2),),
     )  # fmt: skip
-    places = {number: Place(path, text) for number, path in ((7, "papers/a"), (8, "papers/b"), (9, ""))}
+    places = {number: PaperLink(path, text) for number, path in ((7, "papers/a"), (8, "papers/b"), (9, ""))}
     index = index_note(Index(paper, "canvas/a.canvas", (8,), ((9, 2),)), places)
     cards = [card.get("text", "") for card in json.loads(canvas(paper, places))["nodes"]]
     return "\n".join([render(paper, places), index, *cards])

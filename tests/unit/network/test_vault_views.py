@@ -8,17 +8,17 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from refnet.network.note import Paper, Place
+from refnet.network.note import Paper, PaperLink
 from refnet.network.note_marks import Mark, mark_in
 from refnet.network.vault_views import GRAPH, Index, base, canvas, index_note, is_as_written
 
 SEED = Paper(1, "The [[seed]]", year=2015, references=(*range(2, 40),), cited_by=(*range(40, 50),))
 PLACES = {
-    1: Place("papers/Seed (1)", "The [[seed]]", 2015, 1),
-    **{n: Place(f"papers/R ({n})", f"R{n}", 1970 + n, n) for n in range(2, 38)},
-    38: Place("", "Known by title", 1980),
-    39: Place("", "Also", None),
-    **{n: Place(f"papers/C ({n})", f"C{n}", 2016) for n in range(40, 50)},
+    1: PaperLink("papers/Seed (1)", "The [[seed]]", 2015, 1),
+    **{n: PaperLink(f"papers/R ({n})", f"R{n}", 1970 + n, n) for n in range(2, 38)},
+    38: PaperLink("", "Known by title", 1980),
+    39: PaperLink("", "Also", None),
+    **{n: PaperLink(f"papers/C ({n})", f"C{n}", 2016) for n in range(40, 50)},
 }
 
 

@@ -12,7 +12,7 @@ from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.paced import Paced
-from refnet.recovery.buckets.place import Place
+from refnet.recovery.buckets.place import BucketPlace
 from refnet.recovery.model.bucket import Kind, Stored
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
@@ -52,7 +52,9 @@ def test_each_answer_has_a_kind(said: str, kind: Kind) -> None:
 
 def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("obstore")
-    cloud = CloudBucket(Place("s3", "bucket", credential={"access_key_id": "a", "secret_access_key": "b"}))
+    cloud = CloudBucket(
+        BucketPlace("s3", "bucket", credential={"access_key_id": "a", "secret_access_key": "b"})
+    )
     answer = Server("s3://bucket").refused("list", "", f"HTTP 501 {xml('NotImplemented')}")
     found = [Stored("data/1", 3, NOW), Stored("data/2", 4, NOW)]
     monkeypatch.setattr(cloud.requests, "versions", Mock(side_effect=answer))

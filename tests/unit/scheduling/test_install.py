@@ -25,6 +25,6 @@ def test_units_of_the_system_that_a_user_may_not_write_need_root(
     step = install.Step(tmp_path / "refnet.timer", Found.NOTHING, File("refnet.timer", "[Timer]\n"))
 
     with pytest.raises(RefnetError) as caught:
-        install.act(install.Plan(systemd, (step,), ()), force=False)
+        install.act(install.InstallPlan(systemd, (step,), ()), force=False)
 
     assert caught.value.hint == "Run this as root (sudo), or give --user for units of your own."

@@ -9,7 +9,7 @@ import pytest
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.web.orders import Order, Plan, Refusal, Verb, read_plan
+from refnet.web.orders import Order, OrderPlan, Refusal, Verb, read_plan
 
 NOTES = SourceName("notes", Kind.FOLDER)
 ARTIFACT = "refnet_20261125_105258.sql.gz"
@@ -24,8 +24,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-def plan(order: Order = RESTORE, sha256: str = "aa", **values: Any) -> Plan:
-    return Plan(order, VALUES | values, sha256)
+def plan(order: Order = RESTORE, sha256: str = "aa", **values: Any) -> OrderPlan:
+    return OrderPlan(order, VALUES | values, sha256)
 
 
 def test_the_words_of_an_order_are_those_of_the_command_line() -> None:
@@ -63,7 +63,7 @@ def test_no_name_becomes_an_option_or_a_path(verb: Verb, source: SourceName, nam
 
 def test_a_database_is_confirmed_by_its_name_and_a_folder_by_that_of_the_source() -> None:
     assert plan().name_to_type == "refnet"
-    assert Plan(Order(Verb.UNDO, NOTES), {"folder": "/srv/all my notes"}).name_to_type == "notes"
+    assert OrderPlan(Order(Verb.UNDO, NOTES), {"folder": "/srv/all my notes"}).name_to_type == "notes"
 
 
 def test_only_the_plan_that_was_shown_and_the_right_name_start_it() -> None:
@@ -87,7 +87,7 @@ def test_only_the_plan_that_was_shown_and_the_right_name_start_it() -> None:
         plan(Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT, "copy")),
     ],
 )
-def test_another_plan_has_another_fingerprint(other: Plan) -> None:
+def test_another_plan_has_another_fingerprint(other: OrderPlan) -> None:
     assert other.fingerprint != plan().fingerprint
 
 

@@ -20,7 +20,7 @@ from refnet.core import extras
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.answers import NOT_IMPLEMENTED, Server
 from refnet.recovery.buckets.background import in_background
-from refnet.recovery.buckets.place import REGION, Place
+from refnet.recovery.buckets.place import REGION, BucketPlace
 from refnet.recovery.buckets.s3_requests import S3Requests, Waiting
 from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
@@ -64,7 +64,7 @@ class CloudBucket:
     which obstore alone knows. Then the current objects are all that `versions` gives.
     """
 
-    def __init__(self, place: Place, patience: Patience = Patience()) -> None:
+    def __init__(self, place: BucketPlace, patience: Patience = Patience()) -> None:
         self.shown = place.shown
         self._place = place
         self._patience = patience

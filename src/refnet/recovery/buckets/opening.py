@@ -54,10 +54,10 @@ def bare_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
 
         return RcloneBucket(url)
     from refnet.recovery.buckets.cloud import CloudBucket
-    from refnet.recovery.buckets.place import Place
+    from refnet.recovery.buckets.place import BucketPlace
 
     return CloudBucket(
-        Place(
+        BucketPlace(
             url.kind,
             url.place,
             url.path,

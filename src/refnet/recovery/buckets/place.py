@@ -12,7 +12,7 @@ REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
-class Place:
+class BucketPlace:
     """The place of the objects, and the credential for it."""
 
     #: `s3`, `gs` or `az`.

@@ -26,7 +26,7 @@ from urllib.parse import quote, urlsplit
 from refnet.core import checked
 from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
-from refnet.recovery.buckets.place import REGION, Place
+from refnet.recovery.buckets.place import REGION, BucketPlace
 from refnet.recovery.buckets.s3_lists import Page
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, is_name
 
@@ -68,7 +68,7 @@ class S3Requests:
     `place`: has a credential with two halves. Names are without its prefix.
     """
 
-    def __init__(self, server: Server, place: Place, waiting: Waiting = Waiting()) -> None:
+    def __init__(self, server: Server, place: BucketPlace, waiting: Waiting = Waiting()) -> None:
         self._server = server
         self._region = place.region or REGION
         endpoint = place.endpoint or f"https://s3.{self._region}.amazonaws.com"

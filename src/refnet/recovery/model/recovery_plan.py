@@ -138,7 +138,7 @@ def absent(
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecoveryPlan:
     """The plan of a recovery."""
 
     #: The set.
@@ -195,7 +195,7 @@ def decide(
     moment: datetime | None = None,
     first: Stage | None = None,
     only: Stage | None = None,
-) -> Plan:
+) -> RecoveryPlan:
     """Plan a recovery: of `only` one stage, from `first` on, or of what an interrupted one left to do.
 
     Args:
@@ -214,11 +214,11 @@ def decide(
     everything = tuple(Stage)
     if only or first:
         wanted = (only,) if only else everything[everything.index(first) :] if first else ()
-        return Plan(entries, missing, wanted, left)
+        return RecoveryPlan(entries, missing, wanted, left)
     done, restored = (left.done, left.restored) if left else ((), ())
     wanted = tuple(one for one in everything if one not in done)
     standing = tuple(one for stage in wanted for one in restored_in(stage, entries) if one in restored)
-    return Plan(entries, missing, wanted, left, standing, resumed=left is not None)
+    return RecoveryPlan(entries, missing, wanted, left, standing, resumed=left is not None)
 
 
 def _complete_set(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:

@@ -26,7 +26,7 @@ class Compare(StrEnum):
 
 
 @dataclass(frozen=True)
-class Plan:
+class DatabasePlan:
     """The plan of a restore."""
 
     wanted: Wanted
@@ -120,7 +120,7 @@ def decide(
     keep_days: int = 7,
     source: str = "database",
     where: Where = Where.LIVE,
-) -> Plan:
+) -> DatabasePlan:
     """Plan the restore of `wanted` on the server with `facts`.
 
     Args:
@@ -134,7 +134,7 @@ def decide(
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
     created = tuple(role for role in missing if create_roles and role in wanted.powers)
-    return Plan(
+    return DatabasePlan(
         wanted,
         facts,
         (*_steps(wanted, facts, created, where), *_last_steps(facts, where, keep_days, source)),

@@ -24,7 +24,7 @@ from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, MarkState
 from refnet.recovery.model.restore_facts import Facts, Wanted
 from refnet.recovery.model.restore_place import Where
-from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
+from refnet.recovery.model.restore_plan import DatabasePlan, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
@@ -110,7 +110,7 @@ class Restored:
         }
 
 
-def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
+def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> DatabasePlan:
     """Return what a restore of `dump` would do; change nothing.
 
     `count`: count the live database's rows, and those that were written after the dump.
@@ -132,10 +132,10 @@ def restore(target: Target, dump: Dump, options: Options, resources: Resources) 
     """
     with admin_session(target) as admin, restore_lock(admin, target.name):
         phases = Phases(resources.clock.monotonic, lambda name: resources.progress(name, 0, None))
-        return _Run(admin, target, dump, options, resources, phases).go()
+        return _RestoreRun(admin, target, dump, options, resources, phases).go()
 
 
-def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
+def _decided(wanted: Wanted, found: Facts, options: Options) -> DatabasePlan:
     return decide(
         wanted,
         found,
@@ -149,7 +149,7 @@ def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
 
 
 @dataclass
-class _Run:
+class _RestoreRun:
     """One restore."""
 
     admin: Session

@@ -33,7 +33,7 @@ from refnet.recovery.sources.files.kept import Unheld
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
 from refnet.recovery.sources.files.merging import Merge
-from refnet.recovery.sources.files.selection import NothingMatchesError, Place, Selection, against_live
+from refnet.recovery.sources.files.selection import LivePlace, NothingMatchesError, Selection, against_live
 from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
@@ -51,7 +51,7 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class FolderPlan:
     """The plan of a restore."""
 
     artifact: str
@@ -104,7 +104,7 @@ class Plan:
 class Restored:
     """The result of a restore."""
 
-    plan: Plan
+    plan: FolderPlan
     #: The work folder with the previous version, if there was one.
     previous: Work | None
     notes: tuple[str, ...]
@@ -129,7 +129,7 @@ class Restored:
 
 def plan(
     artifact: FilesArtifact, target: FolderTarget, only: Sequence[str] = (), *, merge: bool = False
-) -> Plan:
+) -> FolderPlan:
     """Plan a restore of `artifact` into `target`; change nothing.
 
     Args:
@@ -154,7 +154,7 @@ def plan(
         notes.append("an earlier version made it without ACLs and extended attributes: a restore sets none")
     if live.other:
         notes.append(f"live, and neither compared nor restored: {some(live.other)}")
-    return Plan(
+    return FolderPlan(
         artifact=artifact.name,
         created=artifact.stored.manifest.created if artifact.stored.manifest else None,
         target=target,
@@ -174,7 +174,7 @@ def plan(
 
 def restore(
     artifact: FilesArtifact,
-    planned: Plan,
+    planned: FolderPlan,
     clock: Clock,
     progress: Progress = silent,
 ) -> Restored:
@@ -198,7 +198,7 @@ def restore(
 
 
 def _carry_out(
-    artifact: FilesArtifact, decided: Plan, work: Work, clock: Clock, progress: Progress
+    artifact: FilesArtifact, decided: FolderPlan, work: Work, clock: Clock, progress: Progress
 ) -> tuple[Work | None, dict[str, float], Unheld]:
     """Unpack, compare, swap; return the work folder with the previous version, if any, seconds by phase, what is unheld.
 
@@ -298,7 +298,7 @@ def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetErro
             )
 
 
-def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progress) -> Unheld:
+def _unpack(artifact: FilesArtifact, decided: FolderPlan, work: Work, progress: Progress) -> Unheld:
     """Fill the folder `fresh` of the work folder; return what its file system could not hold."""
     owner = _owner(decided)
     members = tuple(
@@ -320,7 +320,7 @@ def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progre
 
 
 @contextmanager
-def _fresh(decided: Plan, work: Work) -> Iterator[int]:
+def _fresh(decided: FolderPlan, work: Work) -> Iterator[int]:
     """Open the folder to fill: `fresh`, or the new live folder in it."""
     with work.folder("fresh") as fresh:
         if not decided.entire:
@@ -333,7 +333,7 @@ def _fresh(decided: Plan, work: Work) -> Iterator[int]:
             yield root
 
 
-def _owner(decided: Plan) -> tuple[int, int] | None:
+def _owner(decided: FolderPlan) -> tuple[int, int] | None:
     """Return the owner of all files if it is not the recorded one: for root and a foreign archive, that of the live folder."""
     if decided.listed or os.geteuid():
         return None
@@ -341,7 +341,7 @@ def _owner(decided: Plan) -> tuple[int, int] | None:
     return status.st_uid, status.st_gid
 
 
-def _compare(decided: Plan, work: Work, unheld: Unheld) -> None:
+def _compare(decided: FolderPlan, work: Work, unheld: Unheld) -> None:
     """Read back what was unpacked. ArchiveError if it is not what the artifact contains."""
     with _fresh(decided, work) as root:
         found = list(islice(differences(decided.selection.unpacked, root, unheld, owners=decided.listed), 5))
@@ -349,7 +349,7 @@ def _compare(decided: Plan, work: Work, unheld: Unheld) -> None:
         raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
 
 
-def _carry(decided: Plan, work: Work) -> None:
+def _carry(decided: FolderPlan, work: Work) -> None:
     """Link what the rules leave out of the live folder into the new one. RefnetError if that is not possible."""
     live = decided.target.folder
     try:
@@ -364,25 +364,25 @@ def _carry(decided: Plan, work: Work) -> None:
         ) from error
 
 
-def _base(decided: Plan) -> tuple[str, ...]:
+def _base(decided: FolderPlan) -> tuple[str, ...]:
     """Return the names from the parent of the work folder to the folder of the live entries."""
     folder = decided.target.home if decided.entire else decided.target.folder
     return folder.relative_to(decided.target.home).parts
 
 
-def _units(decided: Plan, work: Work) -> tuple[Unit, ...]:
-    places = (Place((), decided.target.folder.name),) if decided.entire else decided.selection.places
+def _units(decided: FolderPlan, work: Work) -> tuple[Unit, ...]:
+    places = (LivePlace((), decided.target.folder.name),) if decided.entire else decided.selection.places
     with work.folder("fresh") as fresh:
         new = tuple(_unit(fresh, place) for place in places)
     return (*new, *(Unit(name, None) for name in decided.selection.removed))
 
 
-def _unit(fresh: int, place: Place) -> Unit:
+def _unit(fresh: int, place: LivePlace) -> Unit:
     with descended(fresh, place.folder) as folder:
         return Unit(place.name, rename.inode((folder, place.name)), place.folder)
 
 
-def _is_kept(previous: int, unit: Unit, decided: Plan) -> bool:
+def _is_kept(previous: int, unit: Unit, decided: FolderPlan) -> bool:
     """Return True if there is a previous entry; an empty folder that `--to` filled is none."""
     if not swapping.has_previous(previous, unit):
         return False

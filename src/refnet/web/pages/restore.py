@@ -23,7 +23,7 @@ from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.children import BusyError, Child, Children
-from refnet.web.orders import Order, Plan, Refusal, Verb, failure, read_plan, read_result
+from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
 from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, short, source_of
 from refnet.web.pages.layout import form, fragment, page, reading
@@ -201,7 +201,7 @@ def _page(request: Request, order: Order, status: int = 200, **values: Any) -> R
     return page(request, "restore_plan.html.j2", status, order=order, **(nothing | values))
 
 
-async def _plan(request: Request, order: Order) -> Plan:
+async def _plan(request: Request, order: Order) -> OrderPlan:
     """Return the plan; RefnetError where the artifact is not one of the source in the catalog."""
     sha256 = ""
     if order.verb is Verb.RESTORE:
@@ -216,7 +216,7 @@ async def _plan(request: Request, order: Order) -> Plan:
     return await _planned(request, order, sha256)
 
 
-async def _planned(request: Request, order: Order, sha256: str = "") -> Plan:
+async def _planned(request: Request, order: Order, sha256: str = "") -> OrderPlan:
     said = await short(request, [*order.words, "--plan", "--json"], seconds=SECONDS)
     return read_plan(order, said.code, said.stdout, said.stderr, sha256)
 

@@ -15,7 +15,7 @@ from refnet.recovery.model.copies import StoreState
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store_check import StoreCheck
 from refnet.settings.stores import LOCAL, StoreSettings
-from refnet.web.artifacts import Artifacts, Place, artifacts
+from refnet.web.artifacts import Artifacts, CopyPlace, artifacts
 from refnet.web.pages.layout import page, reading
 
 router = APIRouter(include_in_schema=False)
@@ -57,7 +57,7 @@ class Row:
     entry: Entry
     #: Its state in the backup folder, or `none`.
     here: str
-    places: Mapping[str, Place]
+    places: Mapping[str, CopyPlace]
 
 
 @dataclass(frozen=True)

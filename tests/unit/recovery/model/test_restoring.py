@@ -12,7 +12,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.recovery.model.restore_place import Where, check_name
-from refnet.recovery.model.restore_plan import Plan, dated_name, decide
+from refnet.recovery.model.restore_plan import DatabasePlan, dated_name, decide
 
 GB = 1 << 30
 LIVE = Live(size=GB, owner="refnet", owned=True, tables={"public.papers": Rows(120, exact=True, newer=20)})
@@ -48,7 +48,7 @@ WANTED = Wanted(
 
 def plan(
     wanted: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, *, create_roles: bool = False
-) -> Plan:
+) -> DatabasePlan:
     return decide(replace(WANTED, **wanted or {}), replace(FACTS, **facts or {}), create_roles=create_roles)
 
 

@@ -10,7 +10,7 @@ from xxhash import xxh3_128
 
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
-from refnet.recovery.sources.files.walk import COARSE_TICK_NS, Run, is_young, runs
+from refnet.recovery.sources.files.walk import COARSE_TICK_NS, EntryRun, is_young, runs
 
 _RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
 _PACKED = struct.Struct("<QqIIIqq").pack
@@ -35,7 +35,7 @@ class Fingerprint:
         if not steady:
             self.settled = False
 
-    def add_run(self, run: Run) -> None:
+    def add_run(self, run: EntryRun) -> None:
         """Add the entries of `run`, as `add` does, in one step. OSError if one of them cannot be read."""
         prefix, folder, names, kinds, _ = run
         if None in kinds.values():

@@ -14,7 +14,7 @@ from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, descended, opened
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, top_entries
 from refnet.recovery.sources.files.member_names import parent, show, spelled
-from refnet.recovery.sources.files.selection import Place, Selection, placed, select
+from refnet.recovery.sources.files.selection import LivePlace, Selection, placed, select
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.sources.files.tree import Tree, read_entries
 
@@ -39,11 +39,11 @@ class Merge:
     #: The live entries.
     live: FileList
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[LivePlace, ...]:
         """Return the live entries that are added or replaced: of a new folder, the folder alone."""
         done = {Action.ADD, Action.REPLACE}
         return tuple(
-            Place.at(path)
+            LivePlace.at(path)
             for path, action in self.actions.items()
             if action in done and self.actions.get(parent(path)) is not Action.ADD
         )
@@ -54,7 +54,7 @@ class Merge:
         chosen = placed(files, wanted, self.places())
         return Selection(chosen.files, chosen.places, (), chosen.above, before.notes)
 
-    def adds(self, place: Place) -> bool:
+    def adds(self, place: LivePlace) -> bool:
         return self.actions[place.path] is Action.ADD
 
     def replaced(self) -> Tree:
@@ -128,7 +128,7 @@ def _times(one: Listed) -> tuple[FileKind, int, int]:
     return one.kind, one.size, one.mtime_ns
 
 
-def _statuses(root: int, places: Iterable[Place]) -> dict[str, Listed]:
+def _statuses(root: int, places: Iterable[LivePlace]) -> dict[str, Listed]:
     """Return those of `places` that exist in the open folder `root`, without their content."""
     found = {}
     for folder, group in groupby(sorted(places), attrgetter("folder")):

@@ -24,7 +24,7 @@ class NothingMatchesError(RefnetError):
     """A path or pattern that is not in the artifact, whose name follows the message."""
 
 
-class Place(NamedTuple):
+class LivePlace(NamedTuple):
     """An entry of the live folder that is replaced."""
 
     #: The names of the folders that lead to it.
@@ -36,7 +36,7 @@ class Place(NamedTuple):
         return "/".join((*self.folder, self.name))
 
     @classmethod
-    def at(cls, path: str) -> "Place":
+    def at(cls, path: str) -> "LivePlace":
         *folder, name = path.split("/")
         return cls(tuple(folder), name)
 
@@ -48,7 +48,7 @@ class Selection:
     #: The members that become live, as the archive names them.
     files: FileList
     #: The live entries that are replaced, by folder; none if the folder itself is.
-    places: tuple[Place, ...] = ()
+    places: tuple[LivePlace, ...] = ()
     #: The live top entries that are removed, with no replacement.
     removed: tuple[str, ...] = ()
     #: The folders on the way to `places`, which stay live as they are.
@@ -84,7 +84,7 @@ def _live(root: int, selection: Selection, target: FolderTarget, only: Sequence[
             tree.files.files if target.entire else tuple(one for one in tree.files.files if one.path != ".")
         )
         return replace(tree, files=FileList(files))
-    places = (*selection.places, *(Place((), name) for name in selection.removed))
+    places = (*selection.places, *(LivePlace((), name) for name in selection.removed))
     named = [
         one for one in places if only and _excluded(target.scope, one.path)
     ]  # the rules do not hold there
@@ -109,7 +109,7 @@ def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
     )
     places = [one for one in selection.places if one.path not in stays]
     places += [
-        Place((), name) for name in selection.removed if name in above
+        LivePlace((), name) for name in selection.removed if name in above
     ]  # replaced by one with what stays
     made = replace(
         selection,
@@ -150,10 +150,10 @@ def select(files: FileList, target: FolderTarget, only: Sequence[str]) -> Select
     left = sorted(name for name in live if target.names and name in target.names and name not in names)
     if left:
         notes = (*notes, f"not in the artifact, left unchanged: {some(left)}")
-    return Selection(FileList(members), tuple(Place((), name) for name in names), removed, (), notes)
+    return Selection(FileList(members), tuple(LivePlace((), name) for name in names), removed, (), notes)
 
 
-def placed(files: FileList, wanted: set[str], places: Sequence[Place]) -> Selection:
+def placed(files: FileList, wanted: set[str], places: Sequence[LivePlace]) -> Selection:
     """Return the selection of the paths `wanted` of `files`, which replace the entries `places` or are in them."""
     above = {"/".join(one.folder[:depth]) for one in places for depth in range(1, len(one.folder) + 1)}
     return Selection(
@@ -188,7 +188,7 @@ def _matching(files: FileList, target: FolderTarget, only: Sequence[str]) -> Sel
     matched = {path for pattern in only for path in _matches(files, target, pattern)}
     inside: set[str] = set()
     wanted: set[str] = set()
-    places: set[Place] = set()
+    places: set[LivePlace] = set()
     for one in files.files:
         if parent(one.path) in inside:
             inside.add(one.path)
@@ -268,16 +268,16 @@ def _ancestors(path: str) -> Iterator[str]:
         yield path
 
 
-def _live_place(target: FolderTarget, path: str) -> Place:
+def _live_place(target: FolderTarget, path: str) -> LivePlace:
     """Return the live entry that `path` replaces: its own, or the topmost missing folder on the way to it."""
     *folders, last = path.split("/")
     for depth, name in enumerate(folders):
         live = target.folder.joinpath(*folders[: depth + 1])
         if not os.path.lexists(live):
-            return Place(tuple(folders[:depth]), name)
+            return LivePlace(tuple(folders[:depth]), name)
         if live.is_symlink() or not live.is_dir():
             raise RefnetError(
                 f"--only: {show(str(live))} is a link or not a folder, so nothing is restored into it",
                 "Move it away, or restore all of it.",
             )
-    return Place(tuple(folders), last)
+    return LivePlace(tuple(folders), last)

@@ -33,7 +33,7 @@ class Found(NamedTuple):
     error: OSError | None = None
 
 
-class Run(NamedTuple):
+class EntryRun(NamedTuple):
     """Neighbouring entries of one folder, by name. Only the last one can be a folder; its entries come next."""
 
     #: What precedes the names in the paths from the walk's root: "" or `folder/`.
@@ -85,7 +85,7 @@ def walk(
 
 def runs(
     root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None, states: States | None = None
-) -> Iterator[Run]:
+) -> Iterator[EntryRun]:
     """Yield everything of `scope` below the open folder `root` (which stays open), a folder before its entries, by name.
 
     At the top, skip work folders of restores (`scope.own`). What the rules of `scope` leave out is counted in `left_out`. It makes
@@ -104,13 +104,13 @@ def runs(
                 if folder != root:
                     os.close(folder)
                 continue
-            yield Run(prefix, folder, part, kinds)
+            yield EntryRun(prefix, folder, part, kinds)
             last = part[-1]
             if kinds.get(last) is FileKind.FOLDER:
                 try:
                     levels.extend(reader.level(folder, last, prefix))
                 except OSError as error:
-                    yield Run(prefix, folder, [last], kinds, error)
+                    yield EntryRun(prefix, folder, [last], kinds, error)
     finally:
         for level in levels[1:]:
             os.close(level.folder)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from refnet.recovery.sources.database.artifact import schema_toc
-from refnet.recovery.sources.database.restore.schema_phases import Run, Who, after_rows, before_rows
+from refnet.recovery.sources.database.restore.schema_phases import ItemRun, Who, after_rows, before_rows
 
 BEFORE = schema_toc.parse("""\
 1; 2615 1 SCHEMA - shop refnet
@@ -32,7 +32,7 @@ AFTER = schema_toc.parse("""\
 """)
 
 
-def _ids(runs: tuple[Run, ...]) -> list[tuple[Who, list[int]]]:
+def _ids(runs: tuple[ItemRun, ...]) -> list[tuple[Who, list[int]]]:
     return [(run.who, [item.dump_id for item in run.items]) for run in runs]
 
 

@@ -18,7 +18,7 @@ _LONGEST = 4096  # bytes of a text that is returned
 
 
 @dataclass(frozen=True)
-class Entry:
+class DumpEntry:
     """One entry."""
 
     #: The dump id.
@@ -38,7 +38,7 @@ class Contents:
     #: Versions of the server and of pg_dump.
     server: str
     program: str
-    entries: tuple[Entry, ...]
+    entries: tuple[DumpEntry, ...]
 
 
 class UnsupportedVersionError(ValueError):
@@ -84,7 +84,7 @@ class _Reader:
             raise ValueError("it has an impossible number of entries")
         return Contents(server, program, tuple(self._entries(count)))
 
-    def _entries(self, count: int) -> Iterator[Entry]:
+    def _entries(self, count: int) -> Iterator[DumpEntry]:
         for _ in range(count):
             number = self._number()
             self._number()  # 1 if it has data
@@ -103,7 +103,7 @@ class _Reader:
             self._skip_text()  # WITH OIDS
             while self._skip_text():
                 pass  # dependencies
-            yield Entry(number, kind, self._file_name(), owner)
+            yield DumpEntry(number, kind, self._file_name(), owner)
 
     def _file_name(self) -> str | None:
         if self._format == _TAR:

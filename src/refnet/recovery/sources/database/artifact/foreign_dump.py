@@ -29,7 +29,7 @@ from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof
 from refnet.recovery.sources.artifact import Artifact
-from refnet.recovery.sources.database.artifact.dump_contents import Contents, Entry
+from refnet.recovery.sources.database.artifact.dump_contents import Contents, DumpEntry
 from refnet.recovery.sources.database.artifact.dump_files import (
     DumpPath,
     UnsupportedDumpError,
@@ -309,7 +309,7 @@ class ForeignDump(Artifact):
         )
 
     @property
-    def _entries(self) -> tuple[Entry, ...]:
+    def _entries(self) -> tuple[DumpEntry, ...]:
         return self._contents.entries if self._contents else ()
 
     @cached_property

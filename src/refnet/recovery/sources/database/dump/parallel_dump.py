@@ -89,7 +89,7 @@ def dump(
         pgdump = PgDump(workers.binaries, snapshot, folder, snapshot.chosen(tables))
         if target.pooled:
             pgdump.check_settings()
-        index = _Run(pgdump, Writer(out), workers, options).go()
+        index = _DumpRun(pgdump, Writer(out), workers, options).go()
         snapshot.check_alive()
         return index
 
@@ -98,7 +98,7 @@ class _Child(Protocol):
     def kill(self) -> None: ...
 
 
-class _Run:
+class _DumpRun:
     """The threads of one dump and what they share."""
 
     def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers, options: Options) -> None:

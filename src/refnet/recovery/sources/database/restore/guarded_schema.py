@@ -11,7 +11,7 @@ from refnet.recovery.sources.database.artifact.schema_toc import Item
 from refnet.recovery.sources.database.restore import schema_phases
 from refnet.recovery.sources.database.restore.leaves import Leaves
 from refnet.recovery.sources.database.restore.schema_archive import Archive
-from refnet.recovery.sources.database.restore.schema_phases import Run, Who
+from refnet.recovery.sources.database.restore.schema_phases import ItemRun, Who
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
 from refnet.recovery.sources.database.subprocesses import Programs
 
@@ -88,7 +88,7 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
             self._restore("building keys and indexes", run, jobs, leaves)
         self._session.execute(_CLOSE)
 
-    def _restore(self, doing: str, run: Run, jobs: int, leaves: Leaves | None = None) -> None:
+    def _restore(self, doing: str, run: ItemRun, jobs: int, leaves: Leaves | None = None) -> None:
         if run.who is Who.BUILDER and not run.items[0].is_refresh:
             self._open()
         programs = self._builder if run.who is Who.BUILDER else self._superuser

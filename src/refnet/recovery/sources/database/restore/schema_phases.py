@@ -25,7 +25,7 @@ class Who(Enum):
 
 
 @dataclass(frozen=True)
-class Run:
+class ItemRun:
     """Entries that one pg_restore restores, in their order."""
 
     who: Who
@@ -47,7 +47,7 @@ _COMMENTS = ("COMMENT ", "SECURITY LABEL ")
 _EVENT_TRIGGER = re.compile(r"(?:COMMENT - |SECURITY LABEL - )?EVENT TRIGGER ")
 
 
-def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[Run, ...]:
+def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[ItemRun, ...]:
     """Return how pre-data is restored, without the privileges, which come last.
 
     `built`: the dump ids of further entries for the builder.
@@ -69,7 +69,7 @@ def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[Run, ...
         runs[-1][1].extend(comments)
     else:
         runs.append((Who.SUPERUSER, comments))
-    return tuple(Run(who, tuple(some)) for who, some in runs if some)
+    return tuple(ItemRun(who, tuple(some)) for who, some in runs if some)
 
 
 def _creator(item: Item, built: Collection[int]) -> Who | None:
@@ -80,7 +80,7 @@ def _creator(item: Item, built: Collection[int]) -> Who | None:
     return None if item.what.startswith(_EITHER) else Who.SUPERUSER
 
 
-def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[Run, ...]:
+def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[ItemRun, ...]:
     """Return how the rest is restored: `after` of post-data, and the privileges in `before`, which is pre-data.
 
     The privileges come before materialized views, which their owners fill. Event triggers come last, so that none fires.
@@ -94,10 +94,10 @@ def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[Run, ...]
     others = {*grants, *comments, *superusers, *fills}
     runs = (
         # In one session: the jobs of a parallel pg_restore have deadlocked here.
-        Run(Who.BUILDER, tuple(item for item in after if item not in others)),
-        Run(Who.OWNER, tuple(superusers)),
-        Run(Who.SUPERUSER, (*comments, *grants)),
-        Run(Who.BUILDER, tuple(fills), parallel=True),
-        Run(Who.OWNER, tuple(events)),
+        ItemRun(Who.BUILDER, tuple(item for item in after if item not in others)),
+        ItemRun(Who.OWNER, tuple(superusers)),
+        ItemRun(Who.SUPERUSER, (*comments, *grants)),
+        ItemRun(Who.BUILDER, tuple(fills), parallel=True),
+        ItemRun(Who.OWNER, tuple(events)),
     )
     return tuple(run for run in runs if run.items)
