@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tests.remote_store import Machine
 
-from refnet.actions.fetch import Fetched, Found, Request, bring, find
+from refnet.actions.fetch import Fetched, FetchRequest, Found, bring, find
 from refnet.context import Context
 from refnet.settings import Settings
 
-_NEWEST = Request()
+_NEWEST = FetchRequest()
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Loss:
     #: What the empty machine was told.
     notes: list[str] = field(default_factory=list)
 
-    def found(self, request: Request = _NEWEST, **changes: object) -> Found:
+    def found(self, request: FetchRequest = _NEWEST, **changes: object) -> Found:
         empty = replace(self.empty, **changes)
         return find(self.context, empty.store(key=True), request)
 
@@ -37,7 +37,7 @@ class Loss:
         home, backups = self.folder / "empty", self.folder / "backups"
         return Context(Settings(home=home, backup_dir=backups), note=self.notes.append)
 
-    def brought(self, request: Request = _NEWEST, **changes: object) -> list[Fetched]:
+    def brought(self, request: FetchRequest = _NEWEST, **changes: object) -> list[Fetched]:
         return list(bring(self.context, self.found(request, **changes)))
 
     def read(self, name: str) -> bytes:

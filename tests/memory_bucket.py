@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, checked_name
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class MemoryBucket:
                 return
             if self.lock and found.data is not None and self.now() < found.created + self.lock:
                 raise BucketError(
-                    Kind.LOCKED,
+                    BucketFailure.LOCKED,
                     f"{name} in {self.shown} is locked until {found.created + self.lock:%Y-%m-%d %H:%M %Z}",
                     "Delete it after that time.",
                 )

@@ -20,7 +20,7 @@ from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.buckets.paced import Paced
 from refnet.recovery.buckets.rclone import RcloneBucket
 from refnet.recovery.buckets.sftp import SftpBucket
-from refnet.recovery.model.bucket import Bucket, BucketError, Kind
+from refnet.recovery.model.bucket import Bucket, BucketError, BucketFailure
 from refnet.settings.store_url import parse_store_url
 
 PIECE = "data/0123456789abcdef0123456789abcdef/00000-0123456789abcdef.age"
@@ -88,7 +88,7 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
     return request.getfixturevalue(request.param)
 
 
-def fails(kind: Kind, call: Callable[[], object]) -> BucketError:
+def fails(kind: BucketFailure, call: Callable[[], object]) -> BucketError:
     with pytest.raises(BucketError) as caught:
         call()
     assert caught.value.kind is kind
@@ -113,7 +113,7 @@ def test_the_same_bytes_may_be_put_twice_and_others_are_refused(bucket: Bucket) 
 
     assert bucket.put(PIECE, b"one") == first
     for other in (b"two", b"", b"one and more"):
-        error = fails(Kind.EXISTS, lambda data=other: bucket.put(PIECE, data))  # type: ignore[misc]
+        error = fails(BucketFailure.EXISTS, lambda data=other: bucket.put(PIECE, data))  # type: ignore[misc]
         assert (error.code, error.transient) == (Exit.DAMAGED, False)
         assert PIECE in str(error)
     assert bucket.get(PIECE, 10) == b"one"
@@ -122,13 +122,13 @@ def test_the_same_bytes_may_be_put_twice_and_others_are_refused(bucket: Bucket) 
 def test_a_missing_object_is_missing(bucket: Bucket) -> None:
     bucket.put(PIECE, b"x")
     for name in (MANIFEST, "data/0", "elsewhere"):
-        fails(Kind.MISSING, lambda name=name: bucket.get(name, 10))  # type: ignore[misc]
+        fails(BucketFailure.MISSING, lambda name=name: bucket.get(name, 10))  # type: ignore[misc]
 
 
 def test_an_object_larger_than_expected_is_not_returned(bucket: Bucket) -> None:
     bucket.put(PIECE, b"x" * 1001)
 
-    assert fails(Kind.DAMAGED, lambda: bucket.get(PIECE, 1000)).code is Exit.DAMAGED
+    assert fails(BucketFailure.DAMAGED, lambda: bucket.get(PIECE, 1000)).code is Exit.DAMAGED
 
 
 def test_objects_are_listed_by_prefix_in_the_order_of_their_names(bucket: Bucket) -> None:
@@ -169,7 +169,7 @@ def test_a_deleted_object_is_gone_and_another_deletion_changes_nothing(bucket: B
     bucket.delete(PIECE)
     bucket.delete(PIECE)
 
-    fails(Kind.MISSING, lambda: bucket.get(PIECE, 10))
+    fails(BucketFailure.MISSING, lambda: bucket.get(PIECE, 10))
     assert [one.name for one in bucket.listed("")] == [MANIFEST]
     bucket.put(PIECE, b"another")
     assert bucket.get(PIECE, 10) == b"another"
@@ -183,7 +183,7 @@ WRONG_NAMES = (
 
 def test_names_that_no_object_may_have_are_refused(bucket: Bucket) -> None:
     for name in WRONG_NAMES:
-        fails(Kind.REFUSED, lambda name=name: bucket.put(name, b"x"))  # type: ignore[misc]
+        fails(BucketFailure.REFUSED, lambda name=name: bucket.put(name, b"x"))  # type: ignore[misc]
         with pytest.raises(BucketError):
             bucket.get(name, 10)
     assert list(bucket.listed("")) == []
@@ -194,10 +194,10 @@ def test_a_version_is_read_and_deleted_by_its_id() -> None:
     version = bucket.put(PIECE, b"x")
     bucket.delete(PIECE)
 
-    fails(Kind.MISSING, lambda: bucket.get(PIECE, 10))
+    fails(BucketFailure.MISSING, lambda: bucket.get(PIECE, 10))
     assert bucket.get(PIECE, 10, version=version) == b"x"
     assert [(one.latest, one.delete_marker) for one in bucket.versions("")] == [(True, True), (False, False)]
-    error = fails(Kind.LOCKED, lambda: bucket.delete(PIECE, version=version))
+    error = fails(BucketFailure.LOCKED, lambda: bucket.delete(PIECE, version=version))
     assert (error.code, error.transient) == (Exit.FAILED, False)
 
     bucket.now = lambda: datetime.now(UTC) + timedelta(days=31)
@@ -231,7 +231,7 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         lambda: bucket.get(PIECE, 1),
         lambda: list(bucket.listed("")),
     ):
-        assert fails(Kind.UNREACHABLE, call).transient
+        assert fails(BucketFailure.UNREACHABLE, call).transient
     assert list(tmp_path.iterdir()) == []
 
 
@@ -241,13 +241,13 @@ def test_the_folder_of_another_user_is_read_and_never_written(folder: FolderBuck
     os.chown(folder.root, 12345, 12345)
 
     assert folder.get(PIECE, 1) == b"x"
-    assert "#12345" in str(fails(Kind.REFUSED, lambda: folder.put(MANIFEST, b"x")))
-    fails(Kind.REFUSED, lambda: folder.delete(PIECE))
+    assert "#12345" in str(fails(BucketFailure.REFUSED, lambda: folder.put(MANIFEST, b"x")))
+    fails(BucketFailure.REFUSED, lambda: folder.delete(PIECE))
 
 
 def test_a_folder_that_every_user_can_write_is_refused(folder: FolderBucket) -> None:
     folder.root.chmod(0o777)
-    fails(Kind.REFUSED, lambda: folder.put(PIECE, b"x"))
+    fails(BucketFailure.REFUSED, lambda: folder.put(PIECE, b"x"))
 
 
 def test_no_link_and_no_fifo_in_a_folder_is_followed(folder: FolderBucket, tmp_path: Path) -> None:
@@ -259,11 +259,11 @@ def test_no_link_and_no_fifo_in_a_folder_is_followed(folder: FolderBucket, tmp_p
     (folder.root / MANIFEST).symlink_to(secret)
     os.mkfifo(folder.root / "fifo")
 
-    fails(Kind.DAMAGED, lambda: folder.put(PIECE, b"x"))
-    fails(Kind.DAMAGED, lambda: folder.get(MANIFEST, 1))
-    fails(Kind.DAMAGED, lambda: folder.get("fifo", 1))
-    fails(Kind.EXISTS, lambda: folder.put(MANIFEST, b"x"))
-    fails(Kind.EXISTS, lambda: folder.put("fifo", b"x"))
+    fails(BucketFailure.DAMAGED, lambda: folder.put(PIECE, b"x"))
+    fails(BucketFailure.DAMAGED, lambda: folder.get(MANIFEST, 1))
+    fails(BucketFailure.DAMAGED, lambda: folder.get("fifo", 1))
+    fails(BucketFailure.EXISTS, lambda: folder.put(MANIFEST, b"x"))
+    fails(BucketFailure.EXISTS, lambda: folder.put("fifo", b"x"))
     assert list(folder.listed("")) == []
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -288,7 +288,7 @@ def test_a_file_system_without_hard_links_keeps_objects_too(
     monkeypatch.setattr(os, "link", no_links)
     folder.put(PIECE, b"x")
     folder.put(PIECE, b"x")
-    fails(Kind.EXISTS, lambda: folder.put(PIECE, b"y"))
+    fails(BucketFailure.EXISTS, lambda: folder.put(PIECE, b"y"))
     assert [one.name for one in folder.listed("")] == [PIECE]
 
 
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_no_object(folder: FolderBucket, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("refnet.core.files.write_all", full)
-    error = fails(Kind.FULL, lambda: folder.put(PIECE, b"x"))
+    error = fails(BucketFailure.FULL, lambda: folder.put(PIECE, b"x"))
 
     assert error.transient
     assert [path for path in folder.root.rglob("*") if path.is_file()] == []

@@ -17,7 +17,7 @@ from tests.seaweed import PATIENT, Seaweed
 
 from refnet.core.processes import until
 from refnet.recovery.buckets.cloud import CloudBucket, Patience
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 
 DATA = bytes(range(256)) * 256
 #: Gives up a stalled connection soon.
@@ -46,7 +46,7 @@ def bucket(place: Callable[[Patience], CloudBucket]) -> CloudBucket:
     return place(PATIENT)
 
 
-def fails(kind: Kind, call: Callable[[], object]) -> BucketError:
+def fails(kind: BucketFailure, call: Callable[[], object]) -> BucketError:
     with pytest.raises(BucketError) as caught:
         call()
     assert caught.value.kind is kind, caught.value
@@ -115,7 +115,7 @@ def test_an_error_with_status_200_is_not_an_empty_list(
     assert [one.name for one in bucket.listed("")] == ["data/1"]
 
     proxy.plan("GET", *[Fault.ERROR_BODY] * 1000)
-    fails(Kind.UNREACHABLE, lambda: list(bucket.listed("")))
+    fails(BucketFailure.UNREACHABLE, lambda: list(bucket.listed("")))
 
 
 def test_a_storm_that_does_not_end_is_an_error_that_may_pass_in_one_line_without_a_secret(
@@ -130,7 +130,7 @@ def test_a_storm_that_does_not_end_is_an_error_that_may_pass_in_one_line_without
         ("DELETE", lambda: bucket.delete("data/1")),
     ):
         proxy.plan(method, *storm)
-        error = fails(Kind.UNREACHABLE, call)
+        error = fails(BucketFailure.UNREACHABLE, call)
         proxy.plan(method)
         assert error.transient
         assert len(error.message) <= 300
@@ -187,7 +187,7 @@ def test_a_lost_answer_does_not_hide_that_another_object_has_the_name(
     bucket.put("data/1", b"another")
     proxy.plan("PUT", Fault.LOST)
 
-    fails(Kind.EXISTS, lambda: bucket.put("data/1", DATA))
+    fails(BucketFailure.EXISTS, lambda: bucket.put("data/1", DATA))
     assert bucket.get("data/1", 10) == b"another"
 
 
@@ -200,7 +200,7 @@ def test_a_refused_credential_is_said_at_once(s3: Seaweed, proxy: FaultProxy, bu
         lambda: list(revoked.listed("")),
         lambda: revoked.get("a", 1),
     ):
-        error = fails(Kind.REFUSED, call)
+        error = fails(BucketFailure.REFUSED, call)
         assert "SignatureDoesNotMatch" in error.message
         assert not error.transient
     assert proxy.seen == {"PUT": 1, "GET": 2}
@@ -209,9 +209,9 @@ def test_a_refused_credential_is_said_at_once(s3: Seaweed, proxy: FaultProxy, bu
 def test_a_missing_bucket_is_not_an_empty_one(s3: Seaweed) -> None:
     wrong = s3.bucket("x", bucket="elsewhere", credential=s3.machine)
 
-    assert "NoSuchBucket" in fails(Kind.REFUSED, lambda: list(wrong.listed(""))).message
-    assert "NoSuchBucket" in fails(Kind.REFUSED, lambda: wrong.get("a", 1)).message
-    fails(Kind.REFUSED, lambda: wrong.put("a", b"x"))
+    assert "NoSuchBucket" in fails(BucketFailure.REFUSED, lambda: list(wrong.listed(""))).message
+    assert "NoSuchBucket" in fails(BucketFailure.REFUSED, lambda: wrong.get("a", 1)).message
+    fails(BucketFailure.REFUSED, lambda: wrong.put("a", b"x"))
 
 
 def test_a_signal_ends_a_request_that_is_not_answered(

@@ -16,7 +16,7 @@ from refnet.recovery.buckets import cloud, s3_requests
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.place import BucketPlace
 from refnet.recovery.buckets.s3_requests import Waiting
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 
 CREDENTIAL = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}
 ROW = "<Contents><Key>{}</Key><Size>1</Size><LastModified>2026-11-27T19:05:18Z</LastModified></Contents>"
@@ -67,7 +67,7 @@ def listed(bucket: CloudBucket) -> list[str]:
     return [one.name for one in bucket.listed("")]
 
 
-def fails(kind: Kind, bucket: CloudBucket) -> str:
+def fails(kind: BucketFailure, bucket: CloudBucket) -> str:
     with pytest.raises(BucketError) as caught:
         listed(bucket)
     assert caught.value.kind is kind, caught.value
@@ -80,13 +80,13 @@ def test_a_list_that_does_not_end_is_ended(
     monkeypatch.setattr(s3_requests, "_MOST_PAGES", 20)
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
     server.answer = lambda: (200, {}, f"<L>{more.format(len(server.asked))}</L>".encode())
-    assert "more than 20 pages" in fails(Kind.DAMAGED, bucket)
+    assert "more than 20 pages" in fails(BucketFailure.DAMAGED, bucket)
     assert len(server.asked) == 20
 
     for same in ("same", ""):
         server.asked.clear()
         server.answer = lambda same=same: (200, {}, f"<L>{more.format(same)}</L>".encode())  # type: ignore[misc]
-        assert "does not continue" in fails(Kind.DAMAGED, bucket)
+        assert "does not continue" in fails(BucketFailure.DAMAGED, bucket)
         assert len(server.asked) <= 2
 
 
@@ -100,7 +100,7 @@ def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
         return 200, {}, f"<L>{more.format(len(server.asked))}</L>".encode()
 
     server.answer = answer
-    assert "it takes more than" in fails(Kind.UNREACHABLE, slow)
+    assert "it takes more than" in fails(BucketFailure.UNREACHABLE, slow)
     assert len(server.asked) < 10
 
 
@@ -114,7 +114,7 @@ def test_an_object_that_is_longer_than_its_header_says_is_not_read_to_its_end(
 
     with pytest.raises(BucketError) as caught:
         bucket.get("data/1", 100)
-    assert caught.value.kind is Kind.DAMAGED
+    assert caught.value.kind is BucketFailure.DAMAGED
     assert bucket.get("data/1", 1000) == bytes(1000)
 
 
@@ -125,7 +125,7 @@ def test_a_list_of_the_library_with_too_many_objects_is_ended(
     bucket.requests = None
     rows = [ROW.format(f"prefix/data/{number}") for number in range(3)]
     server.answer = lambda: (200, {}, f"<ListBucketResult>{''.join(rows)}</ListBucketResult>".encode())
-    assert "more than 2 objects" in fails(Kind.DAMAGED, bucket)
+    assert "more than 2 objects" in fails(BucketFailure.DAMAGED, bucket)
     rows.pop()
     assert listed(bucket) == ["data/0", "data/1"]
 
@@ -163,19 +163,19 @@ def test_an_answer_that_is_no_list_is_not_an_empty_one(
     bucket: CloudBucket, server: Hostile, body: bytes
 ) -> None:
     server.answer = lambda: (200, {}, body)
-    fails(Kind.DAMAGED, bucket)
+    fails(BucketFailure.DAMAGED, bucket)
 
 
 def test_an_answer_that_is_too_large_or_too_slow_is_given_up(
     bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answer = lambda: (200, {}, b"<L>" + b" " * (9 << 20))
-    assert "larger than" in fails(Kind.DAMAGED, bucket)
+    assert "larger than" in fails(BucketFailure.DAMAGED, bucket)
 
     assert bucket.requests
     monkeypatch.setattr(bucket.requests, "_waiting", Waiting(0.2, 0.1, 0.05))
     server.answer = lambda: (200, {"Content-Length": "1000"}, b"<L>")
-    fails(Kind.UNREACHABLE, bucket)
+    fails(BucketFailure.UNREACHABLE, bucket)
 
 
 def test_another_server_never_gets_the_signature(bucket: CloudBucket, server: Hostile) -> None:
@@ -185,7 +185,7 @@ def test_another_server_never_gets_the_signature(bucket: CloudBucket, server: Ho
         place = f"http://127.0.0.1:{other.server_port}/bucket"
         server.answer = lambda: (307, {"Location": place}, b"")
 
-        assert "HTTP 307" in fails(Kind.REFUSED, bucket)
+        assert "HTTP 307" in fails(BucketFailure.REFUSED, bucket)
         assert other.asked == []
         with suppress(BucketError):
             bucket.get("data/1", 10)
@@ -200,4 +200,4 @@ def test_an_object_that_is_larger_than_expected_is_not_fetched(bucket: CloudBuck
 
     with pytest.raises(BucketError) as caught:
         bucket.get("data/1", 1 << 24)
-    assert caught.value.kind is Kind.DAMAGED
+    assert caught.value.kind is BucketFailure.DAMAGED

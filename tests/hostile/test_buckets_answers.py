@@ -14,7 +14,7 @@ from refnet.recovery.buckets import rclone as of_rclone
 from refnet.recovery.buckets.rclone import RcloneBucket
 from refnet.recovery.buckets.sftp import Patience, SftpBucket
 from refnet.recovery.buckets.sftp_protocol import packed
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.settings.store_url import parse_store_url
 
 VERSION = struct.pack(">IBI", 5, 2, 3)
@@ -58,7 +58,7 @@ def answering(tmp_path: Path) -> Iterator[Callable[..., SftpBucket]]:
         one.close()
 
 
-def failed(kind: Kind, call: Callable[[], object]) -> str:
+def failed(kind: BucketFailure, call: Callable[[], object]) -> str:
     with pytest.raises(BucketError) as error:
         call()
     assert error.value.kind is kind, error.value.message
@@ -110,20 +110,20 @@ def test_a_list_without_end_ends(answering, monkeypatch) -> None:
     monkeypatch.setattr("refnet.recovery.buckets.sftp._MOST", 1000)
     many = [names(number, *[(b"a%d" % n, FILE) for n in range(100)]) for number in range(2, 20)]
     bucket = answering(VERSION, packet(102, 1, b"h"), *many)
-    assert "lists more than" in failed(Kind.UNREACHABLE, lambda: bucket.listed(""))
+    assert "lists more than" in failed(BucketFailure.UNREACHABLE, lambda: bucket.listed(""))
 
 
 def test_a_list_of_empty_answers_ends(answering) -> None:
     empty = [names(number) for number in range(2, 2000)]
     bucket = answering(VERSION, packet(102, 1, b"h"), *empty)
-    assert "answers without a name" in failed(Kind.UNREACHABLE, lambda: bucket.listed(""))
+    assert "answers without a name" in failed(BucketFailure.UNREACHABLE, lambda: bucket.listed(""))
 
 
 def test_an_object_in_tiny_parts_ends(answering) -> None:
     tiny = [packet(103, number, b"x") for number in range(3, 3000)]
     opened = (VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(100_000, FILE)))
     bucket = answering(*opened, *tiny)
-    assert "too small parts" in failed(Kind.UNREACHABLE, lambda: bucket.get("a", 1 << 20))
+    assert "too small parts" in failed(BucketFailure.UNREACHABLE, lambda: bucket.get("a", 1 << 20))
 
 
 #: Sends the first bytes of an answer, and one byte more each 50 ms, for ever.
@@ -144,7 +144,9 @@ def test_an_answer_that_drips_ends_and_is_not_tried_again(answering, act) -> Non
     head = VERSION + packet(102, 1, b"h") + packet(105, 2, *attributes(100_000, FILE)) * (act == "get")
     bucket._command = [sys.executable, "-c", DRIPPING, (head + struct.pack(">I", 100_000)).hex()]
     began = time.monotonic()
-    said = failed(Kind.UNREACHABLE, lambda: bucket.listed("") if act == "list" else bucket.get("a", 1 << 20))
+    said = failed(
+        BucketFailure.UNREACHABLE, lambda: bucket.listed("") if act == "list" else bucket.get("a", 1 << 20)
+    )
     assert "too slow for what was asked" in said
     assert time.monotonic() - began < 30
 
@@ -152,24 +154,24 @@ def test_an_answer_that_drips_ends_and_is_not_tried_again(answering, act) -> Non
 @pytest.mark.parametrize(
     ("answers", "kind", "said"),
     [
-        ([b"Welcome to this server!\n"], Kind.UNREACHABLE, "not SFTP"),
-        ([struct.pack(">IBI", 5, 2, 6)], Kind.UNREACHABLE, "version 3"),
-        ([VERSION, struct.pack(">I", 0xFFFFFFFF)], Kind.UNREACHABLE, "not SFTP"),
-        ([VERSION, struct.pack(">I", 0)], Kind.UNREACHABLE, "not SFTP"),
-        ([VERSION, packet(102, 7, b"h")], Kind.UNREACHABLE, "a request that was not sent"),
-        ([VERSION, packet(103, 1, b"h")], Kind.UNREACHABLE, "an answer of a wrong kind"),
-        ([VERSION, struct.pack(">IBII", 9, 102, 1, 99)], Kind.UNREACHABLE, "too short"),
-        ([VERSION, status(1, 3, b"no\x1b[2J \xff")], Kind.REFUSED, "no[2J"),
-        ([VERSION, status(1, 99, b"")], Kind.UNREACHABLE, "SFTP error 99"),
-        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(1 << 60, FILE)), status(3, 0)], Kind.DAMAGED, "larger than 10 bytes"),
-        ([VERSION, packet(102, 1, b"h"), packet(105, 2, 0), status(3, 0)], Kind.DAMAGED, "larger than 10 bytes"),
-        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), packet(103, 3, b"x" * 6)], Kind.UNREACHABLE, "not asked for"),
-        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), packet(103, 3, b"")], Kind.UNREACHABLE, "not asked for"),
-        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), status(3, 1), status(4, 0)], Kind.DAMAGED, "SFTP error 1"),
+        ([b"Welcome to this server!\n"], BucketFailure.UNREACHABLE, "not SFTP"),
+        ([struct.pack(">IBI", 5, 2, 6)], BucketFailure.UNREACHABLE, "version 3"),
+        ([VERSION, struct.pack(">I", 0xFFFFFFFF)], BucketFailure.UNREACHABLE, "not SFTP"),
+        ([VERSION, struct.pack(">I", 0)], BucketFailure.UNREACHABLE, "not SFTP"),
+        ([VERSION, packet(102, 7, b"h")], BucketFailure.UNREACHABLE, "a request that was not sent"),
+        ([VERSION, packet(103, 1, b"h")], BucketFailure.UNREACHABLE, "an answer of a wrong kind"),
+        ([VERSION, struct.pack(">IBII", 9, 102, 1, 99)], BucketFailure.UNREACHABLE, "too short"),
+        ([VERSION, status(1, 3, b"no\x1b[2J \xff")], BucketFailure.REFUSED, "no[2J"),
+        ([VERSION, status(1, 99, b"")], BucketFailure.UNREACHABLE, "SFTP error 99"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(1 << 60, FILE)), status(3, 0)], BucketFailure.DAMAGED, "larger than 10 bytes"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, 0), status(3, 0)], BucketFailure.DAMAGED, "larger than 10 bytes"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), packet(103, 3, b"x" * 6)], BucketFailure.UNREACHABLE, "not asked for"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), packet(103, 3, b"")], BucketFailure.UNREACHABLE, "not asked for"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), status(3, 1), status(4, 0)], BucketFailure.DAMAGED, "SFTP error 1"),
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_an_error_in_one_line(
-    answering, answers: list[bytes], kind: Kind, said: str
+    answering, answers: list[bytes], kind: BucketFailure, said: str
 ) -> None:
     assert said in failed(kind, lambda: answering(*answers).get("a", 10))
 
@@ -183,14 +185,16 @@ def test_a_full_disk_of_a_server_leaves_no_file(answering) -> None:
     ]  # no such object; no hidden files
     written = [packet(102, 5, b"h"), status(6, 4, b"Failure"), status(7, 0)]
     bucket = answering(VERSION, *looked, *written, status(8, 0), status(9, 2))
-    assert "Failure" in failed(Kind.FULL, lambda: bucket.put("a", b"x"))
+    assert "Failure" in failed(BucketFailure.FULL, lambda: bucket.put("a", b"x"))
 
 
 def test_a_server_that_falls_silent_is_given_up(answering) -> None:
     start = time.monotonic()
-    assert "did not answer" in failed(Kind.UNREACHABLE, lambda: answering(VERSION).get("a", 10))
-    assert "did not answer" in failed(Kind.UNREACHABLE, lambda: answering(VERSION).put("a", b"x"))
-    assert "ssh ended" in failed(Kind.UNREACHABLE, lambda: answering(VERSION, ends=True).get("a", 10))
+    assert "did not answer" in failed(BucketFailure.UNREACHABLE, lambda: answering(VERSION).get("a", 10))
+    assert "did not answer" in failed(BucketFailure.UNREACHABLE, lambda: answering(VERSION).put("a", b"x"))
+    assert "ssh ended" in failed(
+        BucketFailure.UNREACHABLE, lambda: answering(VERSION, ends=True).get("a", 10)
+    )
     assert time.monotonic() - start < 10
 
 
@@ -235,7 +239,7 @@ def test_only_entries_of_rclone_with_names_of_objects_are_listed(program) -> Non
 )  # fmt: skip
 def test_a_list_that_is_not_rclones_is_damaged(program, line: str) -> None:
     bucket = program(f"print('['); print({line!r}); print(']')")
-    assert "rclone's list of files" in failed(Kind.DAMAGED, lambda: list(bucket.listed("")))
+    assert "rclone's list of files" in failed(BucketFailure.DAMAGED, lambda: list(bucket.listed("")))
 
 
 @pytest.mark.parametrize(
@@ -243,17 +247,17 @@ def test_a_list_that_is_not_rclones_is_damaged(program, line: str) -> None:
     [
         (
             "sys.exit('2026/11/27 19:15:04 Failed to x: 403 Forbidden')",
-            Kind.REFUSED,
+            BucketFailure.REFUSED,
             "Failed to x: 403 Forbidden",
         ),
-        ("sys.exit('ERROR : no space left on device')", Kind.FULL, "no space left"),
-        ("sys.exit('didn\\'t find section in config file')", Kind.REFUSED, "section in config"),
-        ("sys.exit('\\x1b[2J' + 'x' * 5000)", Kind.UNREACHABLE, "x" * 100),
-        ("sys.exit(7)", Kind.UNREACHABLE, "rclone ended with 7"),
-        ("import os; os.kill(os.getpid(), 9)", Kind.UNREACHABLE, "rclone ended with -9"),
+        ("sys.exit('ERROR : no space left on device')", BucketFailure.FULL, "no space left"),
+        ("sys.exit('didn\\'t find section in config file')", BucketFailure.REFUSED, "section in config"),
+        ("sys.exit('\\x1b[2J' + 'x' * 5000)", BucketFailure.UNREACHABLE, "x" * 100),
+        ("sys.exit(7)", BucketFailure.UNREACHABLE, "rclone ended with 7"),
+        ("import os; os.kill(os.getpid(), 9)", BucketFailure.UNREACHABLE, "rclone ended with -9"),
     ],
 )
-def test_an_error_of_rclone_is_told_in_one_line(program, code: str, kind: Kind, said: str) -> None:
+def test_an_error_of_rclone_is_told_in_one_line(program, code: str, kind: BucketFailure, said: str) -> None:
     assert said in failed(kind, lambda: list(program(code).listed("")))
 
 
@@ -261,13 +265,13 @@ def test_output_of_rclone_without_end_is_cut(program, monkeypatch: pytest.Monkey
     monkeypatch.setattr(of_rclone, "_MOST", 100_000)
     entry = '{"Path":"a","Size":1,"ModTime":"2026-11-27T19:15:03Z","IsDir":false}'
     endless = f"while True: sys.stdout.write({entry + chr(10)!r})"
-    failed(Kind.DAMAGED, lambda: list(program(endless).listed("")))
+    failed(BucketFailure.DAMAGED, lambda: list(program(endless).listed("")))
     larger = f"print({entry!r} if 'lsjson' in sys.argv else 'x' * 10**8)"
-    assert "larger than 10 bytes" in failed(Kind.DAMAGED, lambda: program(larger).get("a", 10))
+    assert "larger than 10 bytes" in failed(BucketFailure.DAMAGED, lambda: program(larger).get("a", 10))
 
 
 def test_rclone_that_hangs_is_given_up(program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(of_rclone, "_LONGEST", 0.3)
     start = time.monotonic()
-    failed(Kind.UNREACHABLE, lambda: list(program("import time; time.sleep(60)").listed("")))
+    failed(BucketFailure.UNREACHABLE, lambda: list(program("import time; time.sleep(60)").listed("")))
     assert time.monotonic() - start < 10

@@ -13,12 +13,12 @@ from tests.command import Command
 from tests.documents import ROOT, blocks
 from tests.seaweed import LOCKED, REGION, Seaweed
 
-from refnet.actions.fetch import Request
+from refnet.actions.fetch import FetchRequest
 from refnet.cli import fetch, recover, recovery_key
 from refnet.cli.options import StoreOptions
 from refnet.cli.recover import Asked
 from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.sealing.keys import GivenKeys, read_keys
 
 NOTE = "# a note\n"
@@ -154,13 +154,15 @@ def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
         return read_keys(lost.folder / "key")
 
     def refuse(bucket: FolderBucket, prefix: str) -> None:
-        raise BucketError(Kind.REFUSED, f"versions of {prefix} refused by {bucket.shown}", "Permit it.")
+        raise BucketError(
+            BucketFailure.REFUSED, f"versions of {prefix} refused by {bucket.shown}", "Permit it."
+        )
 
     monkeypatch.setattr(recovery_key, "recovery_keys", ask)
     monkeypatch.setattr(FolderBucket, "versions", refuse)
     for name, value in lost.machine("asked")._environment({}).items():
         monkeypatch.setenv(name, value)
-    _, found = fetch.opened(StoreOptions(store=lost.url, signer=[lost.signer]), Request())
+    _, found = fetch.opened(StoreOptions(store=lost.url, signer=[lost.signer]), FetchRequest())
     assert (len(asked), len(found.chosen)) == (1, 2)
     assert "cannot be listed with this credential" in capsys.readouterr().err
 

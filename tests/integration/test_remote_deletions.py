@@ -12,7 +12,7 @@ from tests.remote_store import Machine, artifact, delete
 from tests.seaweed import BUCKET, LOCKED, Seaweed
 
 from refnet.recovery.buckets import s3_requests
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.remote import Copy
 from refnet.recovery.stores.remote import RemoteStore
 
@@ -46,7 +46,7 @@ def test_delete_markers_on_everything_lose_nothing_and_prune_removes_all(
     for bucket in (machine.bucket, reader):
         with pytest.raises(BucketError) as refused:
             delete(found.with_versions(bucket), copies[0])
-        assert refused.value.kind is Kind.REFUSED
+        assert refused.value.kind is BucketFailure.REFUSED
     for bucket in (reader, pruner):
         with pytest.raises(BucketError):
             bucket.put("check/1", b"")
@@ -68,7 +68,7 @@ def test_what_is_locked_stays_complete_whatever_the_credential_may(
     with pytest.raises(BucketError, match="is locked until") as locked:
         delete(admin, copy)
 
-    assert locked.value.kind is Kind.LOCKED
+    assert locked.value.kind is BucketFailure.LOCKED
     assert _read(machine.store(key=True), copy) == DATA
 
 

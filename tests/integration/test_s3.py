@@ -17,7 +17,7 @@ from tests.seaweed import LOCKED, PATIENT, Seaweed
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets import s3_requests
 from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def prefix() -> str:
     return secrets.token_hex(8)
 
 
-def fails(kind: Kind, call: Callable[[], object]) -> BucketError:
+def fails(kind: BucketFailure, call: Callable[[], object]) -> BucketError:
     with pytest.raises(BucketError) as caught:
         call()
     assert caught.value.kind is kind, caught.value
@@ -43,13 +43,16 @@ def test_a_version_is_read_behind_a_delete_mark_and_cannot_be_deleted_before_its
     version = bucket.put("data/1", b"one")
     bucket.delete("data/1")
 
-    fails(Kind.MISSING, lambda: bucket.get("data/1", 10))
+    fails(BucketFailure.MISSING, lambda: bucket.get("data/1", 10))
     assert bucket.get("data/1", 10, version=version) == b"one"
-    fails(Kind.MISSING, lambda: bucket.get("data/1", 10, version="0" * 32))
+    fails(BucketFailure.MISSING, lambda: bucket.get("data/1", 10, version="0" * 32))
     mark, kept = bucket.versions("data/")
     assert (mark.latest, mark.delete_marker, kept.delete_marker) == (True, True, False)
     assert (kept.id, kept.size) == (version, 3)
-    assert "is locked until" in fails(Kind.LOCKED, lambda: bucket.delete("data/1", version=version)).message
+    assert (
+        "is locked until"
+        in fails(BucketFailure.LOCKED, lambda: bucket.delete("data/1", version=version)).message
+    )
     bucket.delete("data/1", version=mark.id)
     assert bucket.get("data/1", 10) == b"one"
 
@@ -63,7 +66,8 @@ def test_a_lock_ends_when_asked_and_cannot_be_shortened(s3: Seaweed, prefix: str
     assert until
     assert timedelta(days=1) <= until - datetime.now(UTC) <= timedelta(days=1, hours=1)
     fails(
-        Kind.REFUSED, lambda: bucket.requests.lock("data/1", version, datetime.now(UTC) + timedelta(hours=1))
+        BucketFailure.REFUSED,
+        lambda: bucket.requests.lock("data/1", version, datetime.now(UTC) + timedelta(hours=1)),
     )  # type: ignore[union-attr]
     assert bucket.requests.locked_until("data/1", version) == until
     bucket.requests.lock("data/1", version, until + timedelta(days=1))
@@ -83,8 +87,8 @@ def test_a_credential_that_may_not_delete_creates_reads_and_lists(s3: Seaweed, p
     assert bucket.get("data/1", 10) == b"one"
     assert [one.name for one in bucket.listed("data/")] == ["data/1"]
     assert [one.id for one in bucket.versions("data/")] == [version]
-    fails(Kind.REFUSED, lambda: bucket.delete("data/1"))
-    fails(Kind.LOCKED, lambda: bucket.delete("data/1", version=version))
+    fails(BucketFailure.REFUSED, lambda: bucket.delete("data/1"))
+    fails(BucketFailure.LOCKED, lambda: bucket.delete("data/1", version=version))
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=-30), timedelta(days=365)], ids=str)
@@ -97,7 +101,7 @@ def test_a_clock_that_is_wrong_is_named(
             return datetime.now(zone) + off
 
     monkeypatch.setattr(s3_requests, "datetime", Clock)
-    error = fails(Kind.REFUSED, lambda: list(s3.bucket(prefix).listed("")))
+    error = fails(BucketFailure.REFUSED, lambda: list(s3.bucket(prefix).listed("")))
     assert "RequestTimeTooSkewed" in error.message
     assert error.hint.startswith("Set the clock of this machine")
 
@@ -162,7 +166,7 @@ def test_tls_is_verified_with_the_system_s_certificates_or_those_of_ca_file(
 
         unknown = s3.bucket(prefix, endpoint=place, patience=replace(PATIENT, longest=0.3))
         for call in (lambda: list(unknown.listed("")), lambda: unknown.put("data/2", b"two")):
-            assert "certificate" in fails(Kind.UNREACHABLE, call).message.lower()
+            assert "certificate" in fails(BucketFailure.UNREACHABLE, call).message.lower()
     for wrong in ("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
         with pytest.raises(RefnetError) as caught:
             s3.bucket(prefix, trusted=wrong)
@@ -179,9 +183,9 @@ def test_a_lock_of_the_mode_governance_is_bypassed_by_who_may(s3: Seaweed, prefi
     machine = s3.bucket(prefix, bucket=LOCKED, credential=s3.machine)
     assert machine.requests
 
-    fails(Kind.LOCKED, lambda: admin.delete("data/1", version=version))
+    fails(BucketFailure.LOCKED, lambda: admin.delete("data/1", version=version))
     with pytest.raises(BucketError):
         machine.requests.delete_anyway("data/1", version)
     assert admin.get("data/1", 10) == b"one"
     admin.requests.delete_anyway("data/1", version)
-    fails(Kind.MISSING, lambda: admin.get("data/1", 10))
+    fails(BucketFailure.MISSING, lambda: admin.get("data/1", 10))

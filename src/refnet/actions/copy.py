@@ -13,8 +13,7 @@ from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.bucket import BucketError
-from refnet.recovery.model.bucket import Kind as Fault
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
@@ -178,7 +177,11 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
 
 def _note_down(context: Context, store: str, error: RefnetError) -> None:
     """Remember a store that does not answer: the run does not ask it again."""
-    if context.down is not None and isinstance(error, BucketError) and error.kind is Fault.UNREACHABLE:
+    if (
+        context.down is not None
+        and isinstance(error, BucketError)
+        and error.kind is BucketFailure.UNREACHABLE
+    ):
         context.down[store] = error
 
 

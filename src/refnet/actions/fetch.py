@@ -18,12 +18,11 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.remote import Copy, ManifestName
-from refnet.recovery.model.source_name import Kind as Of
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores import disk, remote_settings
 from refnet.recovery.stores.local_draft import IS_ANOTHER, LocalDraft, name_taken
@@ -36,7 +35,7 @@ _ALARM = "alarm: "
 
 
 @dataclass(frozen=True)
-class Request:
+class FetchRequest:
     #: A listed name, or a source: its newest; None: the newest of every source.
     meant: str | None = None
     #: The newest at or before this time.
@@ -98,7 +97,7 @@ class Fetched:
         }
 
 
-def find(context: Context, store: RemoteStore, request: Request) -> Found:
+def find(context: Context, store: RemoteStore, request: FetchRequest) -> Found:
     """Return what `store` has for `request`; RefnetError where nothing there can be used.
 
     The recovery key decides: a copy that this machine lists, but whose bytes the key does not open, is not used. Copies that somebody deleted or replaced are found behind that, where the bucket keeps versions.
@@ -160,14 +159,14 @@ def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
     try:
         return store.by_recovery_key(versions=True).contents(), ()
     except BucketError as error:
-        if error.kind is not Kind.REFUSED:
+        if error.kind is not BucketFailure.REFUSED:
             raise
         what = f"{store.shown}: what was deleted or replaced cannot be listed with this credential"
         return store.by_recovery_key(versions=False).contents(), (f"{what} ({error.message})",)
 
 
 def _candidates(
-    context: Context, contents: Contents, request: Request, moment: datetime | None
+    context: Context, contents: Contents, request: FetchRequest, moment: datetime | None
 ) -> dict[SourceName, tuple[Copy, ...]]:
     everything, meant = Catalog.of(contents.copies, context.clock.now()), request.meant
     source = next((one for one in everything.sources if one == meant), None)
@@ -185,7 +184,7 @@ def _candidates(
     sources = (source,) if source else everything.sources
     target = _target(context, request)
     catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
-    for one in (one for one in sources if one.kind is not Of.DATABASE):
+    for one in (one for one in sources if one.kind is not Kind.DATABASE):
         catalog = catalog.choices(source_of(context.settings, one).whose(), moment, one)
     newest = {one: catalog.complete(one, moment) for one in sources}
     found = {one: tuple(e for e in there if isinstance(e, Copy)) for one, there in newest.items() if there}
@@ -197,7 +196,7 @@ def _candidates(
     return found
 
 
-def _target(context: Context, request: Request) -> Identity | None:
+def _target(context: Context, request: FetchRequest) -> Identity | None:
     if request.from_database:
         return Identity(request.from_database)
     return servers.named_by(context.settings, SourceName.DATABASE)

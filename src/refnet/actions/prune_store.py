@@ -14,7 +14,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.remote import MANIFESTS, Copy
 from refnet.recovery.model.retention import Decision, decide_copies, too_much
 from refnet.recovery.model.schedule import Schedule
@@ -152,7 +152,7 @@ def _run(store: RemoteStore, found: StorePlan) -> StorePlan:
         try:
             act()
         except BucketError as error:
-            if error.kind is not Kind.LOCKED:
+            if error.kind is not BucketFailure.LOCKED:
                 raise
             locked.append(StillLocked(name, error.message))
             return False

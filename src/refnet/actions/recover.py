@@ -40,7 +40,7 @@ from refnet.sources import source_of
 
 
 @dataclass(frozen=True)
-class Request:
+class RecoveryRequest:
     #: The set of this time; None: the newest.
     at: str | None = None
     #: From this stage on.
@@ -142,7 +142,7 @@ class Recovery:
     """A planned recovery. RefnetError where there is nothing to recover from."""
 
     def __init__(
-        self, request: Request, warn: Callable[[Iterable[str]], None], clock: Clock | None = None
+        self, request: RecoveryRequest, warn: Callable[[Iterable[str]], None], clock: Clock | None = None
     ) -> None:
         """warn: called with the warnings about the settings, which may repeat."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()

@@ -296,11 +296,8 @@ def _wrong(value: str, *, lines: bool = False) -> str:
     if len(value) > _LONGEST:
         return f"has {len(value):,} characters; at most {_LONGEST:,} are accepted"
     kept = value.translate(_SPACES) if lines else value
-    return "contains a control character" if any(map(_is_control, kept)) else ""
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) == "Cc"
+    controls = any(unicodedata.category(character) == "Cc" for character in kept)
+    return "contains a control character" if controls else ""
 
 
 def _usage(error: Any, ctx: Any) -> RefnetError:

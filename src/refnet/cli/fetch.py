@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions import fetch as action
-from refnet.actions.fetch import Fetched, Found, Request
+from refnet.actions.fetch import Fetched, FetchRequest, Found
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
@@ -53,7 +53,7 @@ def fetch(
     They come from a remote store. Each is compared with its signed manifest. What is there already is not fetched again, so an interrupted fetch
     continues.
     """
-    here, found = opened(place, Request(artifact, at, from_database))
+    here, found = opened(place, FetchRequest(artifact, at, from_database))
     fetched = list(action.plan(here, found)) if plan else list(bring(here, found, quiet=as_json))
     if as_json:
         print_json({"plan": plan} | to_json(found, fetched))
@@ -62,7 +62,7 @@ def fetch(
     raise typer.Exit(worst(one.exit for one in fetched))
 
 
-def opened(place: options.StoreOptions, request: Request) -> tuple[Context, Found]:
+def opened(place: options.StoreOptions, request: FetchRequest) -> tuple[Context, Found]:
     """Return the context with the remote store that `place` names, and what it has; print the notes on stderr."""
     settings = current_settings()
     if place.is_remote and settings.store(str(place.store)):

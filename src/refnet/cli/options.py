@@ -132,7 +132,7 @@ class StoreOptions:
 
 
 @dataclass(frozen=True)
-class Restore:
+class RestoreOptions:
     """The arguments and options of every restore."""
 
     source: OneSource
@@ -165,7 +165,7 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class Undo:
+class UndoOptions:
     """The arguments and options of every undo."""
 
     source: OneSource

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.recover import Planned, Recovery, Request
+from refnet.actions.recover import Planned, Recovery, RecoveryRequest
 from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
@@ -93,9 +93,9 @@ class Asked:
         return Stage(self.origin) if self.origin and self.origin in {*Stage} else None
 
     @property
-    def request(self) -> Request:
+    def request(self) -> RecoveryRequest:
         skip = frozenset(str(ALIASES.get(one, one)) for one in self.skip or ())
-        return Request(
+        return RecoveryRequest(
             self.at, self.first, self.only, self.from_database, self.run_restored, self.role_powers, skip=skip
         )
 
@@ -146,7 +146,9 @@ def _alarmed(found: Found | None) -> Exit:
     return Exit.DAMAGED if found and found.gaps else Exit.DONE
 
 
-def _fetched(asked: Asked, place: options.StoreOptions) -> tuple[Sequence[Fetched], Found | None, Request]:
+def _fetched(
+    asked: Asked, place: options.StoreOptions
+) -> tuple[Sequence[Fetched], Found | None, RecoveryRequest]:
     """Fetch what a recovery needs from the store of `place`; nothing where the backup folder has it unencrypted.
 
     Return the copies, what the store has, and the request for the recovery from them.
@@ -166,7 +168,7 @@ def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, Found]:
     from refnet.actions import fetch as action  # takes long to load
     from refnet.cli import fetch
 
-    here, found = fetch.opened(place, action.Request(at=asked.at, from_database=asked.from_database))
+    here, found = fetch.opened(place, action.FetchRequest(at=asked.at, from_database=asked.from_database))
     if found.alarm and not (asked.plan or asked.force) and at_terminal():
         confirm(f"{formatting.plain(found.alarm)}. Recover from what is there?", force=False)
     return here, found
@@ -178,7 +180,7 @@ def _with_store(place: options.StoreOptions, origin: str) -> options.StoreOption
     return replace(place, store=origin)
 
 
-def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched], Request]:
+def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched], RecoveryRequest]:
     """Bring the copies of the set into the backup folder, with the settings that were sent with them.
 
     Return them, and the request for the recovery from there. It has that backup folder, whatever the configuration that

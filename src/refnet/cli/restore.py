@@ -10,7 +10,7 @@ from refnet.recovery.model.source_name import Kind
 
 @spread
 def restore(
-    asked: options.Restore,
+    asked: options.RestoreOptions,
     database: restore_database.Restore,
     folder: restore_files.Restore,
     place: options.StoreOptions,
@@ -28,7 +28,7 @@ def restore(
 
 
 @spread
-def undo(asked: options.Undo, database: restore_database.Undo) -> None:
+def undo(asked: options.UndoOptions, database: restore_database.Undo) -> None:
     """Undo the last restore of a source.
 
     Swaps the previous version and what is live. An undo can be undone.

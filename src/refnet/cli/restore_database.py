@@ -113,7 +113,7 @@ class Undo:
     ] = None
 
 
-def restore(asked: options.Restore, given: Restore, place: options.StoreOptions) -> None:
+def restore(asked: options.RestoreOptions, given: Restore, place: options.StoreOptions) -> None:
     """Restore a database: all of it beside the live one, or some of its tables in place."""
     selection, here, source = (
         restore_table.asked(given.table, given.schema, given.mode),
@@ -173,7 +173,7 @@ def _say_where(acts_on: ActsOn | None, *, plan: bool) -> None:
 
 
 def _work(
-    here: Context, chosen: OpenArtifact, given: Restore, where: Where, asked: options.Restore
+    here: Context, chosen: OpenArtifact, given: Restore, where: Where, asked: options.RestoreOptions
 ) -> action.DatabaseRestore:
     how = Options(
         given.jobs or here.settings.jobs,
@@ -192,7 +192,7 @@ def _work(
     )
 
 
-def undo(asked: options.Undo, given: Undo) -> None:
+def undo(asked: options.UndoOptions, given: Undo) -> None:
     """Undo the last restore of a database."""
     here, source = with_member(context(), asked.source), asked.source
     acts_on = None if asked.to else ActsOn.of(here.settings, source)

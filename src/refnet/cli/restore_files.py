@@ -67,7 +67,7 @@ class Restore:
     ] = False
 
 
-def restore(asked: options.Restore, given: Restore, place: options.StoreOptions) -> None:
+def restore(asked: options.RestoreOptions, given: Restore, place: options.StoreOptions) -> None:
     """Restore a folder: all of it, or some paths of it."""
     here, source = context(place, key=True), asked.source
     log_subject(here, source)
@@ -94,7 +94,7 @@ def restore(asked: options.Restore, given: Restore, place: options.StoreOptions)
     print_json(done.to_json()) if asked.as_json else _print(done, here.settings.retention_previous)
 
 
-def undo(asked: options.Undo) -> None:
+def undo(asked: options.UndoOptions) -> None:
     """Undo the last restore of a folder."""
     here, source = context(), asked.source
     log_subject(here, source)

@@ -15,7 +15,7 @@ from refnet.recovery.model.globals_plan import GlobalsPlan
 from refnet.sources.roles_restore import restore_of
 
 
-def restore(asked: options.Restore, place: options.StoreOptions, *, role_powers: bool) -> None:
+def restore(asked: options.RestoreOptions, place: options.StoreOptions, *, role_powers: bool) -> None:
     """Create the roles that the server does not have; what exists stays as it is."""
     here = context(place, key=True)
     log_subject(here, asked.source)

@@ -148,8 +148,8 @@ def canvas(seed: Paper, places: Mapping[int, PaperLink]) -> str:
                         "toNode": end, "toSide": "right",
                     }
                 )  # fmt: skip
-    names = {IDS_KEY: seed.names or []}
-    return _sealed(_json({"nodes": nodes, "edges": edges, **names, "refnet_sha256": _ZEROS}))
+    values = {"nodes": nodes, "edges": edges, IDS_KEY: seed.names or [], "refnet_sha256": _ZEROS}
+    return _sealed(json.dumps(values, ensure_ascii=False, indent=1) + "\n")
 
 
 def _columns(found: Sequence[PaperLink], side: str) -> list[list[PaperLink]]:
@@ -180,10 +180,6 @@ def _card(name: str, place: PaperLink, at: tuple[int, int], size: tuple[int, int
         {"type": "file", "file": f"{place.path}.md"} if place.path else {"type": "text", "text": place.line}
     )
     return {"id": name, **shown, "x": at[0], "y": at[1], "width": size[0], "height": size[1]}
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 
 
 def _sealed(text: str) -> str:

@@ -14,7 +14,7 @@ from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.core.processes import until
 from refnet.recovery.buckets.sftp import Patience, SftpBucket
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.settings.store_url import parse_store_url
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -33,7 +33,7 @@ def bucket(server: SshServer, tmp_path: Path) -> Iterator[SftpBucket]:
     found.close()
 
 
-def _failed(kind: Kind, call: Callable[[], object]) -> str:
+def _failed(kind: BucketFailure, call: Callable[[], object]) -> str:
     with pytest.raises(BucketError) as error:
         call()
     assert error.value.kind is kind, error.value.message
@@ -86,7 +86,7 @@ def test_a_server_that_is_back_in_time_loses_no_object(
     assert (tmp_path / "a").read_bytes() == b"x"
     bucket._command = ["sh", "-c", "echo connection timed out >&2"]
     bucket.close()
-    assert "connection timed out" in _failed(Kind.UNREACHABLE, lambda: bucket.delete("a"))
+    assert "connection timed out" in _failed(BucketFailure.UNREACHABLE, lambda: bucket.delete("a"))
 
 
 def test_the_hidden_file_of_a_killed_run_is_not_listed_and_is_removed_later(
@@ -110,13 +110,13 @@ def test_links_and_strange_names_are_not_listed(bucket: SftpBucket, tmp_path: Pa
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"x")
     os.mkfifo(tmp_path / "fifo")
     assert [one.name for one in bucket.listed("")] == ["a"]
-    assert "fifo" not in _failed(Kind.MISSING, lambda: bucket.get("folder", 10))
+    assert "fifo" not in _failed(BucketFailure.MISSING, lambda: bucket.get("folder", 10))
 
 
 def test_a_folder_that_is_not_there_is_not_made(bucket: SftpBucket, tmp_path: Path) -> None:
     bucket._root += "/unmounted"
     for call in (lambda: bucket.put("a", b"x"), lambda: bucket.get("a", 1), lambda: list(bucket.listed(""))):
-        assert "does not exist" in _failed(Kind.UNREACHABLE, call)
+        assert "does not exist" in _failed(BucketFailure.UNREACHABLE, call)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_a_folder_that_is_not_there_is_not_made(bucket: SftpBucket, tmp_path: Pa
 def test_a_folder_that_cannot_be_written_is_refused(bucket: SftpBucket, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        _failed(Kind.REFUSED, lambda: bucket.put("a", b"x"))
+        _failed(BucketFailure.REFUSED, lambda: bucket.put("a", b"x"))
     finally:
         tmp_path.chmod(0o700)
 
@@ -141,18 +141,19 @@ def test_what_ssh_refuses_is_told_in_one_line(
 ) -> None:
     url, options = parse_store_url(server.url(tmp_path)), list(server.options)
 
-    def said(kind: Kind, url_=url, options_=options) -> str:
+    def said(kind: BucketFailure, url_=url, options_=options) -> str:
         return _failed(kind, lambda: SftpBucket(url_, options_, Patience(5, 0, 0)).put("a", b"x"))
 
     unknown = [*options[:-1], f"UserKnownHostsFile={tmp_path}/none"]
     assert f"Host key verification failed. | Try `ssh -p {server.port} " in said(
-        Kind.REFUSED, options_=unknown
+        BucketFailure.REFUSED, options_=unknown
     )
     assert "Permission denied (publickey)" in said(
-        Kind.REFUSED, options_=[*options[:2], *options[4:], "-o", "IdentitiesOnly=yes", "-i", "/none"]
+        BucketFailure.REFUSED,
+        options_=[*options[:2], *options[4:], "-o", "IdentitiesOnly=yes", "-i", "/none"],
     )
-    assert "Connection refused" in said(Kind.UNREACHABLE, replace(url, port=1))
+    assert "Connection refused" in said(BucketFailure.UNREACHABLE, replace(url, port=1))
     monkeypatch.setenv("PATH", "/none")
-    assert "openssh-client" in said(Kind.UNREACHABLE)
+    assert "openssh-client" in said(BucketFailure.UNREACHABLE)
     monkeypatch.undo()
-    assert "ssh:" in said(Kind.UNREACHABLE, replace(url, place="host.invalid"))
+    assert "ssh:" in said(BucketFailure.UNREACHABLE, replace(url, place="host.invalid"))

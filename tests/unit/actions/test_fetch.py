@@ -14,13 +14,12 @@ from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
 from refnet import wiring
-from refnet.actions.fetch import Request, bring, find, plan
+from refnet.actions.fetch import FetchRequest, bring, find, plan
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.remote import ManifestName
-from refnet.recovery.model.source_name import Kind as NameKind
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sealing.age import PrivateKey
 
 DATA = random.Random(7).randbytes(100_000)
@@ -72,13 +71,13 @@ def test_another_file_of_the_name_stays_as_it_is(loss: Loss) -> None:
 
 
 def test_a_name_a_source_and_a_time_choose(loss: Loss) -> None:
-    assert names(loss.brought(Request(OLDER))) == [OLDER]
-    assert names(loss.brought(Request("database"))) == [NEWEST]
-    assert [one.name for one in loss.found(Request(at=str(NOW + timedelta(days=1)))).chosen] == [OLDER]
+    assert names(loss.brought(FetchRequest(OLDER))) == [OLDER]
+    assert names(loss.brought(FetchRequest("database"))) == [NEWEST]
+    assert [one.name for one in loss.found(FetchRequest(at=str(NOW + timedelta(days=1)))).chosen] == [OLDER]
     for request, says in (
-        (Request("nothing"), "'nothing' has no copy there"),
-        (Request(OLDER, at="2026-11-25"), "not a source"),
-        (Request(at="2020-01-01"), "2020"),
+        (FetchRequest("nothing"), "'nothing' has no copy there"),
+        (FetchRequest(OLDER, at="2026-11-25"), "not a source"),
+        (FetchRequest(at="2020-01-01"), "2020"),
     ):
         with pytest.raises(RefnetError, match=says):
             loss.found(request)
@@ -93,13 +92,13 @@ def test_a_damaged_copy_is_noted_and_the_next_older_one_comes_back(loss: Loss) -
     assert "is damaged" in loss.notes[0]
     assert [one.name for one in loss.found().chosen] == [OLDER]
     with pytest.raises(RefnetError, match="has no copy there that can be used"):
-        loss.found(Request(NEWEST))
+        loss.found(FetchRequest(NEWEST))
 
 
 def test_a_source_whose_copies_are_all_damaged_does_not_stop_the_others(loss: Loss) -> None:
     for one in list(loss.sender.bucket.versions("data/")):
         loss.sender.bucket.delete(one.name, version=one.id)
-    other = replace(artifact(3, DATA), source=SourceName("shop", NameKind.DATABASE))
+    other = replace(artifact(3, DATA), source=SourceName("shop", Kind.DATABASE))
     assert other.manifest
     manifest = replace(other.manifest, source=other.source, name="shop_20261128_170000.sql.gz")
     loss.sender.send(replace(other, name=manifest.name, manifest=manifest, entry=Entry(manifest)))
@@ -164,12 +163,12 @@ def test_on_the_machine_that_sent_the_recovery_key_alone_decides_and_an_old_page
 ) -> None:
     sender, page = loss.sender, loss.sender.recovery
     sender.recovery = PrivateKey.new()
-    error = _refused(lambda: find(loss.context, sender.store(key=True), Request()))
+    error = _refused(lambda: find(loss.context, sender.store(key=True), FetchRequest()))
     assert error.code is Exit.USAGE
     assert "the recovery key opens none of 2 manifests" in error.message
     sender.send(artifact(3, DATA))
     sender.recovery = page
-    found = find(loss.context, sender.store(key=True), Request())
+    found = find(loss.context, sender.store(key=True), FetchRequest())
     assert [one.name for one in found.chosen] == [NEWEST]
     (alarm, newer) = found.notes
     assert "or the recovery key does not open them" in alarm
@@ -188,7 +187,7 @@ def test_a_credential_that_cannot_list_versions_reads_what_is_listed(
     loss: Loss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(prefix: str) -> None:
-        raise BucketError(Kind.REFUSED, f"versions of {prefix} refused", "Permit it.")
+        raise BucketError(BucketFailure.REFUSED, f"versions of {prefix} refused", "Permit it.")
 
     monkeypatch.setattr(loss.sender.bucket, "versions", refuse)
     assert "cannot be listed with this credential" in loss.found().notes[0]

@@ -12,7 +12,7 @@ from refnet.actions.keys import history_file
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings
 
@@ -60,7 +60,7 @@ def test_a_store_that_does_not_answer_does_not_stop_the_others(machine, monkeypa
     away = replace(machine, name="away", bucket=type(machine.bucket)()).store()
 
     def unreachable(_prefix):
-        raise BucketError(Kind.UNREACHABLE, "away does not answer", "Retry later.")
+        raise BucketError(BucketFailure.UNREACHABLE, "away does not answer", "Retry later.")
 
     monkeypatch.setattr(away.bucket, "listed", unreachable)
     found = check_key(context(machine), [machine.recovery], [away, machine.store()])

@@ -17,7 +17,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets import opening
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.remote import Copy
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
@@ -200,7 +200,7 @@ def test_an_interrupted_prune_leaves_pieces_that_the_next_one_removes(
 
     def stopped(bucket: MemoryBucket, name: str, *, version: str = "") -> None:
         if name.startswith("data/"):
-            raise BucketError(Kind.UNREACHABLE, "no answer", "Retry.")
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
         delete(bucket, name, version=version)
 
     with monkeypatch.context() as patched:

@@ -13,7 +13,7 @@ from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.paced import Paced
 from refnet.recovery.buckets.place import BucketPlace
-from refnet.recovery.model.bucket import Kind, Stored
+from refnet.recovery.model.bucket import BucketFailure, Stored
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
 ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
@@ -26,23 +26,23 @@ def xml(code: str, text: str = "") -> str:
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        (f"HTTP 403 {xml('AccessDenied', 'Access Denied')}", Kind.REFUSED),
-        (f"HTTP 403 {xml('AccessDenied', 'Access Denied because object protected by object lock.')}", Kind.LOCKED),
-        (f"HTTP 403 {xml('RequestTimeTooSkewed', 'The difference is too large')}", Kind.REFUSED),
-        (f"HTTP 404 {xml('NoSuchKey')}", Kind.MISSING),
-        (f"HTTP 404 {xml('NoSuchBucket')}", Kind.REFUSED),
-        (f"HTTP 400 {xml('BadDigest')}", Kind.UNREACHABLE),
-        (f"HTTP 400 {xml('InvalidBucketName')}", Kind.REFUSED),
-        (f"HTTP 501 {xml('NotImplemented', 'A header you provided')}", Kind.REFUSED),
-        (f"HTTP 503 {xml('SlowDown')}", Kind.UNREACHABLE),
-        (f"HTTP 507 {xml('XMinioStorageFull')}", Kind.FULL),
-        (f"HTTP 200 {xml('InternalError')}", Kind.UNREACHABLE),
-        ("HTTP 409 The blob is immutable: <Code>BlobImmutableDueToPolicy</Code><Message>immutable</Message>", Kind.LOCKED),
-        ('Generic S3 error: error sending request\n\nDebug source: Os { message: "Connection refused" }', Kind.UNREACHABLE),
-        ("", Kind.UNREACHABLE),
+        (f"HTTP 403 {xml('AccessDenied', 'Access Denied')}", BucketFailure.REFUSED),
+        (f"HTTP 403 {xml('AccessDenied', 'Access Denied because object protected by object lock.')}", BucketFailure.LOCKED),
+        (f"HTTP 403 {xml('RequestTimeTooSkewed', 'The difference is too large')}", BucketFailure.REFUSED),
+        (f"HTTP 404 {xml('NoSuchKey')}", BucketFailure.MISSING),
+        (f"HTTP 404 {xml('NoSuchBucket')}", BucketFailure.REFUSED),
+        (f"HTTP 400 {xml('BadDigest')}", BucketFailure.UNREACHABLE),
+        (f"HTTP 400 {xml('InvalidBucketName')}", BucketFailure.REFUSED),
+        (f"HTTP 501 {xml('NotImplemented', 'A header you provided')}", BucketFailure.REFUSED),
+        (f"HTTP 503 {xml('SlowDown')}", BucketFailure.UNREACHABLE),
+        (f"HTTP 507 {xml('XMinioStorageFull')}", BucketFailure.FULL),
+        (f"HTTP 200 {xml('InternalError')}", BucketFailure.UNREACHABLE),
+        ("HTTP 409 The blob is immutable: <Code>BlobImmutableDueToPolicy</Code><Message>immutable</Message>", BucketFailure.LOCKED),
+        ('Generic S3 error: error sending request\n\nDebug source: Os { message: "Connection refused" }', BucketFailure.UNREACHABLE),
+        ("", BucketFailure.UNREACHABLE),
     ],
 )  # fmt: skip
-def test_each_answer_has_a_kind(said: str, kind: Kind) -> None:
+def test_each_answer_has_a_kind(said: str, kind: BucketFailure) -> None:
     error = Server("s3://bucket").refused("read", "data/1", said)
 
     assert error.kind is kind
@@ -78,7 +78,7 @@ def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.Mo
 def test_a_place_that_is_wrong_is_not_an_object_that_is_missing(verb: str, said: str, hint: str) -> None:
     error = Server("az://container").refused(verb, "data/1", said)
 
-    assert error.kind is Kind.REFUSED
+    assert error.kind is BucketFailure.REFUSED
     assert error.hint.startswith(hint)
 
 

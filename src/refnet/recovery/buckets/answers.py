@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from refnet.core.formatting import plain
 from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 
 _LONGEST = 300
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>|\(code: ([A-Za-z0-9_.-]{1,80})\)")
@@ -29,11 +29,11 @@ _OF_BUCKETS = {"create", "list"}
 #: The server does not have the request at all, such as conditional writes or versions.
 NOT_IMPLEMENTED = "NotImplemented"
 _HINTS = {
-    Kind.REFUSED: "Check the credential and what it may do; `refnet store check` tries each right.",
-    Kind.LOCKED: "It can be deleted after its lock ends.",
-    Kind.UNREACHABLE: "Check the endpoint and the network, and retry: what was sent is kept.",
-    Kind.FULL: "Free space there, or raise the quota, and retry.",
-    Kind.DAMAGED: "Something between here and the server changes answers: check the endpoint and proxies.",
+    BucketFailure.REFUSED: "Check the credential and what it may do; `refnet store check` tries each right.",
+    BucketFailure.LOCKED: "It can be deleted after its lock ends.",
+    BucketFailure.UNREACHABLE: "Check the endpoint and the network, and retry: what was sent is kept.",
+    BucketFailure.FULL: "Free space there, or raise the quota, and retry.",
+    BucketFailure.DAMAGED: "Something between here and the server changes answers: check the endpoint and proxies.",
 }
 
 
@@ -69,31 +69,31 @@ class Server:
         """
         status, code = _first(_STATUS, said), _first(_CODE, said)
         kind = _kind(int(status or 0), code, said)
-        if kind is Kind.MISSING:
+        if kind is BucketFailure.MISSING:
             if verb not in _OF_BUCKETS:
                 return bucket.missing(name, self.shown)
-            kind, hint = Kind.REFUSED, _HINTS_OF_CODES["NoSuchBucket"]
+            kind, hint = BucketFailure.REFUSED, _HINTS_OF_CODES["NoSuchBucket"]
         else:
             hint = _HINTS_OF_CODES.get(code) or _HINTS[kind]
         return self.error(kind, f"cannot {verb} {name or 'objects'}: {_reason(status, code, said)}", hint)
 
-    def error(self, kind: Kind, why: str, hint: str = "") -> BucketError:
+    def error(self, kind: BucketFailure, why: str, hint: str = "") -> BucketError:
         """Return an error about the bucket without its secrets, in one line."""
         for secret in self.secrets:
             why = why.replace(secret, "…")
         return BucketError(kind, plain(f"{self.shown}: {why}")[:_LONGEST], hint or _HINTS[kind])
 
 
-def _kind(status: int, code: str, said: str) -> Kind:
+def _kind(status: int, code: str, said: str) -> BucketFailure:
     if code in _FULL or status == 507:
-        return Kind.FULL
+        return BucketFailure.FULL
     if code == NOT_IMPLEMENTED or status == 501:
-        return Kind.REFUSED
+        return BucketFailure.REFUSED
     if code in _AGAIN or status in {0, 200, 206, 408, 429} or status >= 500:
-        return Kind.UNREACHABLE
+        return BucketFailure.UNREACHABLE
     if status in {404, 405} and code not in _NO_BUCKET:  # 405: a delete marker was asked for by its version
-        return Kind.MISSING
-    return Kind.LOCKED if _LOCK.search(_first(_TEXT, said)) else Kind.REFUSED
+        return BucketFailure.MISSING
+    return BucketFailure.LOCKED if _LOCK.search(_first(_TEXT, said)) else BucketFailure.REFUSED
 
 
 def _reason(status: str, code: str, said: str) -> str:

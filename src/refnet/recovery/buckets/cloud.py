@@ -23,7 +23,7 @@ from refnet.recovery.buckets.background import in_background
 from refnet.recovery.buckets.place import REGION, BucketPlace
 from refnet.recovery.buckets.s3_requests import S3Requests, Waiting
 from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
 
 if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
@@ -104,14 +104,14 @@ class CloudBucket:
                 try:
                     return self._same(name, data)
                 except BucketError as found:
-                    if found.kind is not Kind.MISSING:
+                    if found.kind is not BucketFailure.MISSING:
                         raise
                 error = self._server.error(
-                    Kind.UNREACHABLE, f"cannot create {name}: a request to create it runs"
+                    BucketFailure.UNREACHABLE, f"cannot create {name}: a request to create it runs"
                 )
             except (BaseError, OSError) as failed:
                 error = self._server.refused("create", name, str(failed))
-            if error.kind is not Kind.UNREACHABLE or time.monotonic() + pause > end:
+            if error.kind is not BucketFailure.UNREACHABLE or time.monotonic() + pause > end:
                 raise error
             _log.debug("%s; retried", error.message)
             time.sleep(pause)
@@ -134,11 +134,13 @@ class CloudBucket:
             found = in_background(_all_listed, obstore.list(self._reader, folder, chunk_size=1000)).result()
         except InvalidPathError as failed:
             why, hint = str(failed).splitlines()[0], "Delete that object: it is not RefNet's."
-            raise self._server.error(Kind.DAMAGED, f"cannot list {prefix}: {why}", hint) from None
+            raise self._server.error(BucketFailure.DAMAGED, f"cannot list {prefix}: {why}", hint) from None
         except (BaseError, OSError) as failed:
             raise self._server.refused("list", prefix, str(failed)) from None
         if found is None:
-            raise self._server.error(Kind.DAMAGED, f"cannot list {prefix}: more than {_MOST:,} objects")
+            raise self._server.error(
+                BucketFailure.DAMAGED, f"cannot list {prefix}: more than {_MOST:,} objects"
+            )
         for one in found:
             name = one["path"].removeprefix(self._prefix)
             if name.startswith(prefix) and is_name(name):
@@ -161,7 +163,9 @@ class CloudBucket:
                 return
             if version:
                 why, hint = f"cannot delete a version of {name}", "Set credentials_file of the store."
-                raise self._server.error(Kind.REFUSED, f"{why} without a credential of the settings", hint)
+                raise self._server.error(
+                    BucketFailure.REFUSED, f"{why} without a credential of the settings", hint
+                )
             import obstore
             from obstore.exceptions import BaseError
 
@@ -170,7 +174,7 @@ class CloudBucket:
             except (BaseError, OSError) as failed:
                 raise self._server.refused("delete", name, str(failed)) from None
         except BucketError as error:
-            if error.kind is not Kind.MISSING:
+            if error.kind is not BucketFailure.MISSING:
                 raise
 
     def _read(self, name: str, most: int, version: str = "") -> tuple[bytes, str]:
@@ -196,7 +200,7 @@ class CloudBucket:
         try:
             found, version = self._read(name, len(data))
         except BucketError as error:
-            if error.kind is Kind.DAMAGED:  # it is larger
+            if error.kind is BucketFailure.DAMAGED:  # it is larger
                 raise bucket.exists(name, self.shown) from None
             raise
         if found != data:

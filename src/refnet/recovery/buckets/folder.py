@@ -26,16 +26,16 @@ from refnet.core.files import (
 )
 from refnet.recovery.buckets.hidden import hidden_name, is_leftover
 from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
 
 #: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 #: The latest time of a file, in seconds since 1970: a file system may have one that no calendar has.
 _LATEST = 1 << 37
 _KINDS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), Kind.FULL),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), Kind.REFUSED),
-    **dict.fromkeys((errno.ELOOP, errno.ENOTDIR), Kind.DAMAGED),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), BucketFailure.FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), BucketFailure.REFUSED),
+    **dict.fromkeys((errno.ELOOP, errno.ENOTDIR), BucketFailure.DAMAGED),
 }
 
 
@@ -99,7 +99,7 @@ class FolderBucket:
             handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise BucketError(
-                Kind.UNREACHABLE,
+                BucketFailure.UNREACHABLE,
                 f"the folder {self.root} does not exist",
                 "Mount its disk, or create it: RefNet does not, as it could fill the disk below a missing mount.",
             ) from None
@@ -123,7 +123,7 @@ class FolderBucket:
             why = "can be written by every user"
         if why:
             raise BucketError(
-                Kind.REFUSED,
+                BucketFailure.REFUSED,
                 f"the folder {self.root} {why}",
                 "Give it to this user alone (chown, chmod 0700).",
             )
@@ -134,8 +134,10 @@ class FolderBucket:
             yield
         except OSError as error:
             said = files.explain(error, self.root / name)
-            kind = Kind.DAMAGED if isinstance(error, NotRegularError) else _KINDS.get(error.errno or 0)
-            raise BucketError(kind or Kind.UNREACHABLE, said.message, said.hint) from error
+            kind = (
+                BucketFailure.DAMAGED if isinstance(error, NotRegularError) else _KINDS.get(error.errno or 0)
+            )
+            raise BucketError(kind or BucketFailure.UNREACHABLE, said.message, said.hint) from error
 
     def _write(self, data: bytes, root: int, final: tuple[int, str]) -> None:
         """Write a hidden file in `root` and link it to `final`, a folder and a name. FileExistsError if that exists."""

@@ -16,7 +16,7 @@ from refnet.core import checked
 from refnet.core.processes import Ended, run_bounded
 from refnet.recovery.buckets.hidden import hidden_name, is_leftover
 from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
 from refnet.settings.store_url import StoreUrl
 
 #: Seconds for one object or one list; rclone itself ends a connection after 60 without a byte, and retries.
@@ -109,7 +109,7 @@ class RcloneBucket:
         try:
             return self.get(name, len(data)) == data
         except BucketError as error:
-            if error.kind is not Kind.DAMAGED:
+            if error.kind is not BucketFailure.DAMAGED:
                 raise
             return False
 
@@ -137,7 +137,7 @@ class RcloneBucket:
             return check(checked.parsed(text, 64 * 1024))
         except ValueError as error:
             raise BucketError(
-                Kind.DAMAGED,
+                BucketFailure.DAMAGED,
                 f"{self.shown}: rclone's list of files: {error}",
                 "Install rclone 1.60 or newer.",
             ) from None
@@ -154,7 +154,7 @@ class RcloneBucket:
         program = shutil.which("rclone")
         if not program:
             raise BucketError(
-                Kind.REFUSED,
+                BucketFailure.REFUSED,
                 f"{self.shown}: rclone is not installed",
                 "Install it, for example by: apt install rclone",
             )
@@ -168,12 +168,12 @@ class RcloneBucket:
             raise bucket.missing(name, self.shown)
         lines = ended.messages.strip().splitlines() or [f"rclone ended with {ended.code}"]
         said = "".join(each for each in _BEFORE.sub("", lines[-1]) if each.isprintable())[:200]
-        kind, hint = Kind.UNREACHABLE, "Try `rclone lsd` with this remote as this user."
+        kind, hint = BucketFailure.UNREACHABLE, "Try `rclone lsd` with this remote as this user."
         if _FULL.search(said):
-            kind, hint = Kind.FULL, "Free space there, or raise the quota."
+            kind, hint = BucketFailure.FULL, "Free space there, or raise the quota."
         elif _REFUSED.search(said):
             kind, hint = (
-                Kind.REFUSED,
+                BucketFailure.REFUSED,
                 "See rclone's settings (rclone config) and the rights of its user there.",
             )
         raise BucketError(kind, f"{f'{name} in ' if name else ''}{self.shown}: {said}", hint)

@@ -28,7 +28,7 @@ from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.place import REGION, BucketPlace
 from refnet.recovery.buckets.s3_lists import Page
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, is_name
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, is_name
 
 #: The largest answer, in bytes: a page with the longest names.
 _LARGEST = 8 << 20
@@ -104,9 +104,9 @@ class S3Requests:
         try:
             self._send("delete", "DELETE", name, _of(version))
         except BucketError as error:
-            if version and error.kind is Kind.REFUSED and (until := self._lock(name, version)):
+            if version and error.kind is BucketFailure.REFUSED and (until := self._lock(name, version)):
                 when = f"{until:%Y-%m-%d %H:%M} UTC"
-                raise self._server.error(Kind.LOCKED, f"{name} is locked until {when}") from None
+                raise self._server.error(BucketFailure.LOCKED, f"{name} is locked until {when}") from None
             raise
 
     def delete_anyway(self, name: str, version: str) -> None:
@@ -120,7 +120,7 @@ class S3Requests:
         try:
             page = self._document("read the lock of", name, {"retention": "", **_of(version)})
         except BucketError as error:
-            if error.kind is Kind.MISSING or any(code in error.message for code in _NO_LOCK):
+            if error.kind is BucketFailure.MISSING or any(code in error.message for code in _NO_LOCK):
                 return None
             raise
         with self._checked("read the lock of", name):
@@ -153,7 +153,7 @@ class S3Requests:
             page = self._document("list", "", sent, about=prefix)
             if time.monotonic() > end:
                 why = f"cannot list {prefix}: it takes more than {self._waiting.pages:.0f} s"
-                raise self._server.error(Kind.UNREACHABLE, why)
+                raise self._server.error(BucketFailure.UNREACHABLE, why)
             for kind, row in page.rows:
                 with self._checked("list", prefix):
                     key = page.key(row)
@@ -164,10 +164,12 @@ class S3Requests:
                 return
             following = {name: page.top.get(element, "") for name, element in markers.items()}
             if not any(following.values()) or following.items() <= sent.items():
-                raise self._server.error(Kind.DAMAGED, f"cannot list {prefix}: the list does not continue")
+                raise self._server.error(
+                    BucketFailure.DAMAGED, f"cannot list {prefix}: the list does not continue"
+                )
             sent.update(following)
         raise self._server.error(
-            Kind.DAMAGED, f"cannot list {prefix}: it has more than {_MOST_PAGES:,} pages"
+            BucketFailure.DAMAGED, f"cannot list {prefix}: it has more than {_MOST_PAGES:,} pages"
         )
 
     def _document(self, verb: str, name: str, query: Mapping[str, str], about: str = "") -> Page:
@@ -190,7 +192,7 @@ class S3Requests:
         except (ValueError, KeyError) as error:
             why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             raise self._server.error(
-                Kind.DAMAGED, f"cannot {verb} {name}: its answer is not S3's: {why}"
+                BucketFailure.DAMAGED, f"cannot {verb} {name}: its answer is not S3's: {why}"
             ) from None
 
     def _send(self, verb: str, method: str, name: str, query: Mapping[str, str], body: bytes = b"") -> bytes:
@@ -204,9 +206,11 @@ class S3Requests:
                 error = self._server.refused(verb, name, f"HTTP {status} {found.decode(errors='replace')}")
             except (OSError, HTTPException) as failed:
                 reason = failed.reason if isinstance(failed, urllib.error.URLError) else failed
-                error = self._server.error(Kind.UNREACHABLE, f"cannot {verb} {name or 'objects'}: {reason}")
+                error = self._server.error(
+                    BucketFailure.UNREACHABLE, f"cannot {verb} {name or 'objects'}: {reason}"
+                )
             untrusted = "CERTIFICATE_VERIFY_FAILED" in error.message
-            if error.kind is not Kind.UNREACHABLE or untrusted or time.monotonic() + pause > end:
+            if error.kind is not BucketFailure.UNREACHABLE or untrusted or time.monotonic() + pause > end:
                 raise error
             _log.debug("%s; retried", error.message)
             time.sleep(pause)
@@ -223,7 +227,9 @@ class S3Requests:
             while piece := answer.read1(_CHUNK):
                 found += piece
                 if len(found) > _LARGEST:
-                    raise self._server.error(Kind.DAMAGED, f"an answer is larger than {_LARGEST:,} bytes")
+                    raise self._server.error(
+                        BucketFailure.DAMAGED, f"an answer is larger than {_LARGEST:,} bytes"
+                    )
                 if time.monotonic() > end:
                     raise TimeoutError(f"the answer takes more than {self._waiting.answer:.0f} s")
             if answer.length:

@@ -29,7 +29,7 @@ from refnet.recovery.buckets.sftp_protocol import (
     said_of,
 )
 from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
 from refnet.settings.store_url import StoreUrl
 
 #: The bytes of a write, which every server takes, and of a read; and the requests that are on the way at once.
@@ -125,7 +125,7 @@ class SftpBucket:
                     return self._once(name, act)
             except LostError as error:
                 failed = self._unreachable(error)
-                final = isinstance(error, AnswerError) or failed.kind is not Kind.UNREACHABLE
+                final = isinstance(error, AnswerError) or failed.kind is not BucketFailure.UNREACHABLE
                 if final or time.monotonic() + pause > end:
                     raise failed from None
             time.sleep(pause)
@@ -149,23 +149,23 @@ class SftpBucket:
 
     def _refused(self, server: Connection, name: str, error: RefusedError) -> BucketError:
         if error.code == Status.PERMISSION_DENIED:
-            return self._error(Kind.REFUSED, name, error, "Give the folder there to that user.")
+            return self._error(BucketFailure.REFUSED, name, error, "Give the folder there to that user.")
         if error.code != Status.NO_SUCH_FILE:
-            return self._error(Kind.UNREACHABLE, name, error, "See the server's log, and retry.")
+            return self._error(BucketFailure.UNREACHABLE, name, error, "See the server's log, and retry.")
         if self._found(server, ""):
             return bucket.missing(name, self.shown)
         hint = "Create it, or mount its disk: RefNet does not, as it could fill another one."
-        return BucketError(Kind.UNREACHABLE, f"the folder of {self.shown} does not exist", hint)
+        return BucketError(BucketFailure.UNREACHABLE, f"the folder of {self.shown} does not exist", hint)
 
-    def _error(self, kind: Kind, name: str, error: RefusedError, hint: str) -> BucketError:
+    def _error(self, kind: BucketFailure, name: str, error: RefusedError, hint: str) -> BucketError:
         what = f"{name} in {self.shown}" if name else self.shown
         return BucketError(kind, f"{what}: {said_of(error) or f'SFTP error {error.code}'}", hint)
 
     def _unreachable(self, error: LostError) -> BucketError:
         said = said_of(error)
-        kind, hint = Kind.UNREACHABLE, ""
+        kind, hint = BucketFailure.UNREACHABLE, ""
         if any(word in said for word in _REFUSED):
-            kind, hint = Kind.REFUSED, " Its key must be known there, and the host's key here."
+            kind, hint = BucketFailure.REFUSED, " Its key must be known there, and the host's key here."
         return BucketError(kind, f"{self.shown}: {said}", f"Try `{self._by_hand}` as this user.{hint}")
 
     def _path(self, name: str) -> bytes:
@@ -194,7 +194,7 @@ class SftpBucket:
                 self._compare(server, name, data)
             elif error.code == Status.FAILURE:  # SFTP has no code for a full disk
                 raise self._error(
-                    Kind.FULL, name, error, "Its disk may be full, or its quota reached."
+                    BucketFailure.FULL, name, error, "Its disk may be full, or its quota reached."
                 ) from None
             else:
                 raise
@@ -260,7 +260,7 @@ class SftpBucket:
                 found = server.answer(number, Answer.DATA).text()
             except RefusedError as error:
                 hint = "It became shorter while it was read, or its disk fails."
-                raise self._error(Kind.DAMAGED, name, error, hint) from None
+                raise self._error(BucketFailure.DAMAGED, name, error, hint) from None
             if not 0 < len(found) <= length:
                 raise AnswerError("the server sent data that was not asked for")
             content[at : at + len(found)] = found

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from refnet.core import formatting
-from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Locks
+from refnet.recovery.model.bucket import Bucket, BucketError, BucketFailure, Locks
 from refnet.recovery.model.store_check import CLOCKS, Answer, Tried
 
 #: The folder of the objects of checks.
@@ -22,7 +22,7 @@ _MOST = 100
 #: The lock that is asked for in the place of a longer one.
 _SHORT = timedelta(minutes=1)
 _BYPASS = "bypass the lock"
-_REFUSALS = (Kind.REFUSED, Kind.LOCKED)
+_REFUSALS = (BucketFailure.REFUSED, BucketFailure.LOCKED)
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Trial:
         try:
             self.bucket.put(name, data[::-1] + b"!")
         except BucketError as error:
-            refused = error.kind in {Kind.EXISTS, *_REFUSALS}
+            refused = error.kind in {BucketFailure.EXISTS, *_REFUSALS}
             says = "refused" if refused else _said(error)
             return Tried("overwrite", Answer.OK if refused else Answer.ALARM, says)
         says = "accepted: the server does not know conditional writes, and objects can be replaced"
@@ -132,7 +132,7 @@ class Trial:
         try:
             locks.lock(name, version, self.now() + _SHORT)
         except BucketError as error:
-            refused = error.kind in {*_REFUSALS, Kind.MISSING}
+            refused = error.kind in {*_REFUSALS, BucketFailure.MISSING}
             return Tried(
                 what,
                 Answer.OK if refused else Answer.ALARM,

@@ -16,7 +16,7 @@ from typing import Protocol
 from refnet.core.errors import Exit, RefnetError
 
 
-class Kind(StrEnum):
+class BucketFailure(StrEnum):
     """The reason why a bucket refused a request."""
 
     MISSING = "missing"
@@ -33,14 +33,19 @@ class Kind(StrEnum):
     FULL = "full"
 
 
-_EXITS = {Kind.DAMAGED: Exit.DAMAGED, Kind.EXISTS: Exit.DAMAGED}
+_EXITS = {BucketFailure.DAMAGED: Exit.DAMAGED, BucketFailure.EXISTS: Exit.DAMAGED}
 
 
 class BucketError(RefnetError):
     """A request to a bucket failed; see `kind`."""
 
-    def __init__(self, kind: Kind, message: str, hint: str) -> None:
-        super().__init__(message, hint, _EXITS.get(kind, Exit.FAILED), kind in (Kind.UNREACHABLE, Kind.FULL))
+    def __init__(self, kind: BucketFailure, message: str, hint: str) -> None:
+        super().__init__(
+            message,
+            hint,
+            _EXITS.get(kind, Exit.FAILED),
+            kind in (BucketFailure.UNREACHABLE, BucketFailure.FULL),
+        )
         self.kind = kind
 
 
@@ -58,7 +63,7 @@ def checked_name(name: str) -> str:
     if is_name(name):
         return name
     raise BucketError(
-        Kind.REFUSED,
+        BucketFailure.REFUSED,
         f"{name[:80]!r} is not a name of an object",
         "Names have letters, digits, `.`, `_`, `-` and `/`.",
     )
@@ -67,7 +72,7 @@ def checked_name(name: str) -> str:
 def exists(name: str, shown: str) -> BucketError:
     """Return the error of an object that is there with other bytes."""
     return BucketError(
-        Kind.EXISTS,
+        BucketFailure.EXISTS,
         f"{name} is in {shown} already, with other bytes",
         "Nothing was overwritten. Find out what else writes there; give RefNet a prefix of its own.",
     )
@@ -76,14 +81,14 @@ def exists(name: str, shown: str) -> BucketError:
 def missing(name: str, shown: str) -> BucketError:
     """Return the error of an object that is not there."""
     return BucketError(
-        Kind.MISSING, f"{name} is not in {shown}", "It was deleted, or never sent. Run: refnet copy"
+        BucketFailure.MISSING, f"{name} is not in {shown}", "It was deleted, or never sent. Run: refnet copy"
     )
 
 
 def too_large(name: str, shown: str, most: int) -> BucketError:
     """Return the error of an object with more than `most` bytes."""
     return BucketError(
-        Kind.DAMAGED,
+        BucketFailure.DAMAGED,
         f"{name} in {shown} is larger than {most:,} bytes",
         "It is not what was sent; do not use it.",
     )

@@ -19,7 +19,7 @@ from xxhash import xxh3_128_digest
 from refnet.core.files import make_folder, open_file, read_regular, write_all
 from refnet.core.formatting import size
 from refnet.recovery.buckets.background import in_background
-from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Stored
+from refnet.recovery.model.bucket import Bucket, BucketError, BucketFailure, Stored
 from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.remote import (
     MANIFEST_OBJECT_BYTES,
@@ -28,8 +28,7 @@ from refnet.recovery.model.remote import (
     ManifestName,
     Signed,
 )
-from refnet.recovery.model.source_name import Kind as SourceKind
-from refnet.recovery.model.source_name import SourceName, read_name
+from refnet.recovery.model.source_name import Kind, SourceName, read_name
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.sealing import sshsig
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
@@ -159,9 +158,9 @@ class Manifests:
             try:
                 data = future.result()
             except BucketError as error:
-                if error.kind is Kind.MISSING:
+                if error.kind is BucketFailure.MISSING:
                     continue  # deleted meanwhile
-                if error.kind is not Kind.DAMAGED:
+                if error.kind is not BucketFailure.DAMAGED:
                     raise
                 yield one, _unlisted(one, "is not as large as the store says", "list it again")
             else:
@@ -252,7 +251,7 @@ def source_of(name: str) -> SourceName:
     named = ManifestName.read(name)
     with suppress(ValueError):
         return read_name(named.source if named else "", kind_of_file("x.tar.gz"))
-    return SourceName("database", SourceKind.DATABASE)
+    return SourceName("database", Kind.DATABASE)
 
 
 def _unlisted(stored: Stored, why: str, advice: str, *, unreadable: bool = False) -> Unlisted:

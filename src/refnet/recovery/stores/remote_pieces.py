@@ -25,7 +25,7 @@ from xxhash import xxh3_128_digest
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import make_folder
 from refnet.recovery.buckets.background import in_background
-from refnet.recovery.model.bucket import Bucket, BucketError, Kind
+from refnet.recovery.model.bucket import Bucket, BucketError, BucketFailure
 from refnet.recovery.model.remote import MOST_ADDED, PIECE_BYTES, Piece
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
@@ -51,7 +51,7 @@ def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
     try:
         return _get(bucket, piece, piece.version)
     except BucketError as error:
-        if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
+        if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
             raise
         with suppress(BucketError):
             return _get(bucket, piece, piece.version)
@@ -67,7 +67,7 @@ def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
 def _get(bucket: Bucket, piece: Piece, version: str) -> bytes:
     data = bucket.get(piece.name, piece.size, version=version)
     if len(data) != piece.size or hashlib.sha256(data).hexdigest() != piece.sha256:
-        raise BucketError(Kind.DAMAGED, f"{piece.name} is not what was sent (SHA-256)", "")
+        raise BucketError(BucketFailure.DAMAGED, f"{piece.name} is not what was sent (SHA-256)", "")
     return data
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Self
 from refnet.core import checked
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.records import Layout, Record
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.sealing import sshsig
 from refnet.recovery.sealing.age import SealedError
 from refnet.recovery.sealing.sealer import Sealer
@@ -111,7 +111,7 @@ def newest(store: RemoteStore, at: datetime, signers: Collection[str] | None) ->
             if _named(found.sent) == time:  # else somebody stored an older copy again, under a newer name
                 return found
         except BucketError as error:
-            if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
+            if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
                 raise
         except (SealedError, ValueError):
             continue  # of another machine, to another key, or forged

@@ -24,7 +24,7 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import (
     DATA,
@@ -163,7 +163,7 @@ class Sender:
         try:
             self.store.bucket.put(name, data)
         except BucketError as error:
-            if error.kind is Kind.EXISTS:
+            if error.kind is BucketFailure.EXISTS:
                 journal.remove()  # something else took its name: the next run sends it under another
             raise
         self.store.keep_head(self.store.head().after(signed))
@@ -365,7 +365,7 @@ def _is_there(store: RemoteStore, copy: Copy) -> bool:
     except ValueError:
         return False
     except BucketError as error:
-        if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
+        if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
             raise
         return False
 

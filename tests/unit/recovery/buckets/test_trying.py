@@ -10,14 +10,14 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 
 from refnet.recovery.buckets.trying import Trial
-from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version
+from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version
 from refnet.recovery.model.store_check import Answer, StoreCheck, Tried, watch_checks
 
 NOW = datetime(2026, 11, 27, 20, 0, tzinfo=UTC)
 MONTH = timedelta(days=30)
 
 
-def no(kind: Kind = Kind.REFUSED) -> BucketError:
+def no(kind: BucketFailure = BucketFailure.REFUSED) -> BucketError:
     return BucketError(kind, "AccessDenied 403", "Ask for the right.")
 
 
@@ -29,7 +29,7 @@ class Server(MemoryBucket):
     #: It knows conditional writes.
     conditional: bool = True
     #: Why `put` fails.
-    trouble: Kind | None = None
+    trouble: BucketFailure | None = None
     now: Callable[[], datetime] = lambda: NOW
 
     def _check(self, right: str) -> None:
@@ -73,7 +73,7 @@ class Locks:
 
     def lock(self, name: str, version: str, until: datetime) -> None:
         if self.enforced:
-            raise no(Kind.LOCKED)
+            raise no(BucketFailure.LOCKED)
         self.until = until
 
     def delete_anyway(self, name: str, version: str) -> None:
@@ -193,7 +193,7 @@ def test_a_missing_right_is_named(missing: str, expected: list[str]) -> None:
 
 
 def test_a_server_that_does_not_answer_is_an_alarm_and_nothing_else_is_tried() -> None:
-    assert alarms(found := tried(Server(trouble=Kind.UNREACHABLE))) == ["create"]
+    assert alarms(found := tried(Server(trouble=BucketFailure.UNREACHABLE))) == ["create"]
     assert list(found) == ["list", "create"]
 
     found = tried(Server(rights=frozenset()))

@@ -19,7 +19,7 @@ from tests.remote_store import NOW, Machine, artifact, delete
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model import remote
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.remote import Copy, ManifestName
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sealing.age import PrivateKey, encrypt
@@ -206,10 +206,10 @@ class _Breaks(MemoryBucket):
         breaks = self.requests["put"] == self.at
         if breaks and not self.after:
             self.requests["put"] += 1
-            raise BucketError(Kind.UNREACHABLE, "no answer", "Retry.")
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
         version = super().put(name, data)
         if breaks:
-            raise BucketError(Kind.UNREACHABLE, "no answer", "Retry.")
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
         return version
 
 
@@ -274,7 +274,7 @@ def test_a_locked_copy_is_not_deleted_in_part(machine: Machine) -> None:
     _bucket(machine).lock = timedelta(days=30)
     with pytest.raises(BucketError) as error:
         delete(machine.store(), copy)
-    assert error.value.kind is Kind.LOCKED
+    assert error.value.kind is BucketFailure.LOCKED
     assert len(_names(machine)) == 5
     assert machine.store().head().deleted == ()
 

@@ -14,7 +14,7 @@ from tests.remote_store import Machine, artifact, delete
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model import remote
-from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.remote import MANIFESTS, Copy
 from refnet.recovery.stores import remote_pieces, sending
 from refnet.recovery.stores.remote import RemoteStore
@@ -105,7 +105,7 @@ def test_a_deletion_removes_every_version_and_every_mark(machine: Machine, bucke
         bucket.delete(one.name)
     with pytest.raises(BucketError) as locked:
         delete(_behind(machine), copy)
-    assert locked.value.kind is Kind.LOCKED
+    assert locked.value.kind is BucketFailure.LOCKED
     assert len(_behind(machine).entries()) == 2
 
     bucket.lock = None
