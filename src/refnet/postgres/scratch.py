@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from refnet.core.errors import RefnetError
-from refnet.core.files import check_own, explained, hand_over, remove_tree
+from refnet.core.files import check_own, explained, hand_over, make_folder, remove_tree
 from refnet.core.locks import locked
 from refnet.core.signals import delayed
-from refnet.postgres import ending
+from refnet.postgres import ending, template
 from refnet.postgres.account import STATE, Account, account, make_enterable
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster
@@ -63,7 +63,7 @@ def scratch(
             isolation = enclosure(folders, user)
             name, password = f"refnet_{secrets.token_hex(6)}", new_password()
             cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, isolation)
-            _create(cluster)
+            cluster = template.fill(cluster, _templates(folders.folder.parent), _create)
         silent = {"event_triggers": "off"} if cluster.binaries.major >= 17 else {}
         # Without isolation, a killed server leaves its segments in /dev/shm.
         segments = {} if isolation.walls.files else {"dynamic_shared_memory_type": "mmap"}
@@ -71,7 +71,7 @@ def scratch(
             process = cluster.start_enclosed({**SETTINGS, **silent, **segments, **(settings or {})})
             stack.callback(ending.end, process, isolation, folders.folder)
         cluster.wait()
-        yield cluster
+        yield template.renamed(cluster)
 
 
 def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -> ServerFolders:
@@ -87,6 +87,14 @@ def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) ->
     user.own(folder / "data")
     programs = binaries if user.can_enter(binaries.folder) else copied(binaries, place)
     return ServerFolders(folder, _socket_folder(folder, user, stack), programs)
+
+
+def _templates(place: Path) -> Path:
+    """Return the folder of the templates of data folders, for this user alone."""
+    folder = (STATE / "refnet-scratch" if os.geteuid() == 0 else place) / "templates"
+    make_folder(folder)
+    check_own(folder, "the folder of templates", "remove it")
+    return folder
 
 
 def _enterable(base: Path, user: Account) -> Path:

@@ -27,6 +27,14 @@ with interruptible(), scratch(find(None, None, server=True), base=Path(sys.argv[
     time.sleep(600)
 """
 #: The same run, which gets a signal when the program has just been started.
+#: Each server runs initdb.
+WITHOUT_TEMPLATE = """
+from refnet.postgres import template
+def fill(cluster, _place, make):
+    make(cluster)
+    return cluster
+template.fill = fill
+"""
 INTERRUPTED = (
     """
 import os, signal, subprocess
@@ -108,7 +116,7 @@ def test_the_server_of_a_killed_run_ends_and_the_next_removes_what_it_left(
 def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(
     wheel: Binaries, folder: Path, reached: str
 ) -> None:
-    process = run(HOLD, folder)
+    process = run(WITHOUT_TEMPLATE + HOLD, folder)
     assert until(lambda: any(folder.glob(f"scratch-*/data/{reached}")), 30)
     process.kill()
     process.communicate()
@@ -118,7 +126,7 @@ def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(
 
 @pytest.mark.parametrize("program", ["postgres --version", "initdb --pgdata", "postgres -D"])
 def test_a_run_interrupted_while_a_program_starts_leaves_nothing(folder: Path, program: str) -> None:
-    process = run(INTERRUPTED.replace("PROGRAM", program), folder)
+    process = run(WITHOUT_TEMPLATE + INTERRUPTED.replace("PROGRAM", program), folder)
     _, errors = process.communicate(timeout=120)
     assert "KeyboardInterrupt" in errors
     assert _left(folder) == []

@@ -1,0 +1,173 @@
+"""A fresh data folder, made once for each PostgreSQL and copied for each scratch server: initdb takes longer than a copy.
+
+Its superuser has a name and a password of its own, which `renamed` replaces before anything is loaded.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.files import (
+    OPEN_FILE,
+    OPEN_FOLDER,
+    empty_tree,
+    opened,
+    read_regular,
+    remove_tree,
+    replace_file,
+    write_all,
+)
+from refnet.core.locks import locked
+from refnet.postgres.account import Account
+from refnet.postgres.cluster import C_LOCALE, Cluster
+from refnet.postgres.scram import new_password, verifier
+
+_PREFIX, _NEW, _RECORD, _DATA = "template-", ".new-", "record.json", "data"
+#: A file of a fresh data folder has at most so many bytes, and its record.
+_MOST, _MOST_RECORD = 64 << 20, 4096
+_FIELDS = checked.record(
+    {
+        "made_by": checked.text(64),
+        "superuser": checked.text(63, like=r"refnet_[0-9a-f]{12}"),
+        "password": checked.text(200),
+        "digest": checked.text(64),
+    }
+)
+_RENAME = "UPDATE pg_catalog.pg_authid SET rolname = %s, rolpassword = %s WHERE oid = 10"
+
+
+@dataclass(frozen=True)
+class _Record:
+    #: The programs that made it, see `_made_by`.
+    made_by: str
+    superuser: str
+    password: str
+    #: SHA-256 over the names, modes and contents of its files.
+    digest: str
+
+
+def fill(cluster: Cluster, place: Path, make: Callable[[Cluster], None]) -> Cluster:
+    """Fill the empty data folder of `cluster`; return it with the superuser that the server knows.
+
+    Args:
+        place: the folder of templates, which belongs to this user alone.
+        make: runs initdb; called where there is no template, or it is not what was recorded.
+    """
+    made_by = _made_by(cluster)
+    folder = place / f"{_PREFIX}{hashlib.sha256(os.fsencode(cluster.binaries.folder)).hexdigest()[:12]}"
+    with locked(place / ".lock"):
+        for left in place.glob(f"{_NEW}*"):  # of a killed run
+            remove_tree(left)
+        record = _read(folder)
+        if record and record.made_by == made_by and _copied(folder / _DATA, cluster) == record.digest:
+            return replace(cluster, superuser=record.superuser, password=record.password)
+        _empty(cluster)
+        with suppress(OSError):
+            remove_tree(folder)
+        make(cluster)
+        with suppress(OSError):  # without a template, the next one runs initdb too
+            _keep(cluster, place, folder, made_by)
+    return cluster
+
+
+def renamed(cluster: Cluster) -> Cluster:
+    """Give the superuser of the running `cluster` a random name and password, which no template knows."""
+    name, password = f"refnet_{secrets.token_hex(6)}", new_password()
+    with cluster.target().connect() as session:
+        session.execute(_RENAME, (name, verifier(password)))
+    return replace(cluster, superuser=name, password=password)
+
+
+def _made_by(cluster: Cluster) -> str:
+    """Return what changes when other programs would make another data folder."""
+    found = [cluster.binaries.tool(name).stat() for name in ("initdb", "postgres")]
+    parts = (
+        cluster.binaries.version,
+        *C_LOCALE,
+        *((one.st_ino, one.st_size, one.st_mtime_ns) for one in found),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _read(folder: Path) -> _Record | None:
+    """Return the record of the template `folder`; None if there is none, or it is damaged."""
+    try:
+        return _Record(
+            **_FIELDS(checked.document(read_regular(folder / _RECORD, _MOST_RECORD, owner=os.geteuid())))
+        )
+    except (OSError, ValueError, RefnetError):
+        return None
+
+
+def _copied(source: Path, cluster: Cluster) -> str:
+    """Copy the data folder `source` into that of `cluster`; return its digest, or "" if that fails."""
+    try:
+        return _copy(source, cluster.data, cluster.account)
+    except OSError:
+        return ""
+
+
+def _keep(cluster: Cluster, place: Path, folder: Path, made_by: str) -> None:
+    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=place))
+    try:
+        (new / _DATA).mkdir(mode=0o700)
+        digest = _copy(cluster.data, new / _DATA, None)
+        record = _Record(made_by, cluster.superuser, cluster.password, digest)
+        replace_file(new / _RECORD, json.dumps(vars(record)).encode())
+        new.rename(folder)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _copy(source: Path, target: Path, user: Account | None) -> str:
+    """Copy a tree of folders and files by handles into the empty `target`, for `user`; return its digest."""
+    seen = hashlib.sha256()
+    with opened(source, OPEN_FOLDER) as begin, opened(target, OPEN_FOLDER) as end:
+        _copy_folder(begin, end, user if user and user.other else None, seen)
+    return seen.hexdigest()
+
+
+def _copy_folder(source: int, target: int, user: Account | None, seen: Any) -> None:
+    for name in sorted(os.listdir(source)):
+        found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        seen.update(os.fsencode(f"{name}\0{found.st_mode:o}\0"))
+        if stat.S_ISDIR(found.st_mode):
+            os.mkdir(name, 0o700, dir_fd=target)
+            with opened(name, OPEN_FOLDER, source) as inner, opened(name, OPEN_FOLDER, target) as made:
+                _copy_folder(inner, made, user, seen)
+                _give(made, user)
+            continue
+        with opened(name, OPEN_FILE, source) as handle:
+            if not stat.S_ISREG(os.fstat(handle).st_mode) or os.fstat(handle).st_size > _MOST:
+                raise OSError(f"{name} is no file of a fresh data folder")
+            content = os.read(handle, _MOST)
+        seen.update(len(content).to_bytes(8, "big") + content)
+        made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600, dir_fd=target)
+        try:
+            write_all(made, content)
+            _give(made, user)
+        finally:
+            os.close(made)
+
+
+def _give(handle: int, user: Account | None) -> None:
+    if user:
+        os.fchown(handle, user.uid, user.gid)
+
+
+def _empty(cluster: Cluster) -> None:
+    """Remove what a copy that failed has left."""
+    with opened(cluster.data, OPEN_FOLDER) as folder:
+        empty_tree(folder)

@@ -1,0 +1,113 @@
+"""A scratch server begins with a copy of a data folder that initdb has made once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from refnet.postgres import scratch as scratch_servers
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import scratch
+
+_ROLES = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolsuper"
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The superusers of the data folders that initdb made; the templates are in tmp_path."""
+    found: list[str] = []
+    create = Cluster.create
+
+    def counted(cluster: Cluster, *arguments: object, **options: object) -> None:
+        found.append(cluster.superuser)
+        create(cluster, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Cluster, "create", counted)
+    monkeypatch.setattr(scratch_servers, "_templates", lambda _: tmp_path)
+    return found
+
+
+def _superuser(binaries: Binaries, base: Path) -> str:
+    """The superuser of a new scratch server, which it logs in as."""
+    with scratch(binaries, base=base) as cluster, cluster.target().connect() as session:
+        [(name,)] = session.execute(_ROLES).fetchall()
+    assert name == cluster.superuser
+    return str(name)
+
+
+def test_initdb_runs_once_and_each_server_has_a_superuser_of_its_own(
+    made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path
+) -> None:
+    names = {_superuser(wheel, short_home) for _ in range(3)}
+
+    assert len(made) == 1
+    assert len(names | {*made}) == 4
+    [record] = tmp_path.glob("template-*/record.json")
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert json.loads(record.read_text())["superuser"] == made[0]
+
+
+def _flip(data: Path) -> None:
+    file = data / "global" / "pg_control"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+
+
+def _link(data: Path) -> None:
+    (data / "PG_VERSION").unlink()
+    (data / "PG_VERSION").symlink_to("/etc/hostname")
+
+
+def _pipe(data: Path) -> None:
+    (data / "PG_VERSION").unlink()
+    os.mkfifo(data / "PG_VERSION")
+
+
+def _more(data: Path) -> None:
+    (data / "base" / "more").write_text("x")
+
+
+def _less(data: Path) -> None:
+    (data / "pg_hba.conf").unlink()
+
+
+def _other_programs(data: Path) -> None:
+    record = data.parent / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "made_by": "0" * 64}))
+
+
+def _no_record(data: Path) -> None:
+    (data.parent / "record.json").write_bytes(b"\xff{")
+
+
+def _other_name(data: Path) -> None:
+    record = data.parent / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "superuser": 'x"; DROP'}))
+
+
+def _cut(data: Path) -> None:
+    """As a run leaves it that is killed while it makes one."""
+    data.parent.rename(data.parent.with_name(".new-x"))
+
+
+@pytest.mark.parametrize(
+    "change", [_flip, _link, _pipe, _more, _less, _other_programs, _no_record, _other_name, _cut]
+)
+def test_a_template_that_is_not_what_was_recorded_is_made_again(
+    made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    _superuser(wheel, short_home)
+    [data] = tmp_path.glob("template-*/data")
+    change(data)
+
+    _superuser(wheel, short_home)
+    _superuser(wheel, short_home)
+
+    assert len(made) == 2
+    assert [one.name for one in tmp_path.iterdir() if one.name != ".lock"] == [data.parent.name]
