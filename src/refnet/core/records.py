@@ -169,6 +169,8 @@ def utc(moment: datetime) -> str:
 def _written(value: object) -> Any:
     if isinstance(value, datetime):
         return utc(value)
+    if isinstance(value, StrEnum):
+        return value.value  # the reader takes text alone, also where the document is still in memory
     if isinstance(value, Record):
         return value.values()
     if isinstance(value, tuple):
