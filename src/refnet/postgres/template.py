@@ -36,12 +36,13 @@ from refnet.postgres.scram import new_password, verifier
 _PREFIX, _NEW, _RECORD, _DATA = "template-", ".new-", "record.json", "data"
 #: A file of a fresh data folder has at most so many bytes, and its record.
 _MOST, _MOST_RECORD = 64 << 20, 4096
+_SHA256 = "[0-9a-f]{64}"
 _FIELDS = checked.record(
     {
-        "made_by": checked.text(64),
+        "made_by": checked.text(64, like=_SHA256),
         "superuser": checked.text(63, like=r"refnet_[0-9a-f]{12}"),
         "password": checked.text(200),
-        "digest": checked.text(64),
+        "digest": checked.text(64, like=_SHA256),
     }
 )
 _RENAME = "UPDATE pg_catalog.pg_authid SET rolname = %s, rolpassword = %s WHERE oid = 10"
@@ -83,9 +84,18 @@ def fill(cluster: Cluster, place: Path, make: Callable[[Cluster], None]) -> Clus
 
 def renamed(cluster: Cluster) -> Cluster:
     """Give the superuser of the running `cluster` a random name and password, which no template knows."""
+    from psycopg import Error
+
     name, password = f"refnet_{secrets.token_hex(6)}", new_password()
-    with cluster.target().connect() as session:
-        session.execute(_RENAME, (name, verifier(password)))
+    try:
+        with cluster.target().connect() as session:
+            session.execute(_RENAME, (name, verifier(password)))
+    except Error as error:
+        raise RefnetError(
+            f"the scratch server refused its superuser's new name: {str(error).splitlines()[0]}",
+            f"Retry; if it happens again, see {cluster.log}.",
+            transient=True,
+        ) from error
     return replace(cluster, superuser=name, password=password)
 
 
@@ -110,12 +120,12 @@ def _read(folder: Path) -> _Record | None:
         return None
 
 
-def _copied(source: Path, cluster: Cluster) -> str:
-    """Copy the data folder `source` into that of `cluster`; return its digest, or "" if that fails."""
+def _copied(source: Path, cluster: Cluster) -> str | None:
+    """Copy the data folder `source` into that of `cluster`; return its digest, None if that fails."""
     try:
         return _copy(source, cluster.data, cluster.account)
     except OSError:
-        return ""
+        return None
 
 
 def _keep(cluster: Cluster, place: Path, folder: Path, made_by: str) -> None:

@@ -91,13 +91,20 @@ def _other_name(data: Path) -> None:
     record.write_text(json.dumps({**json.loads(record.read_text()), "superuser": 'x"; DROP'}))
 
 
+def _no_digest(data: Path) -> None:
+    """A copy that fails has no digest either."""
+    record = data.parent / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "digest": ""}))
+    _pipe(data)
+
+
 def _cut(data: Path) -> None:
     """As a run leaves it that is killed while it makes one."""
     data.parent.rename(data.parent.with_name(".new-x"))
 
 
 @pytest.mark.parametrize(
-    "change", [_flip, _link, _pipe, _more, _less, _other_programs, _no_record, _other_name, _cut]
+    "change", [_flip, _link, _pipe, _more, _less, _other_programs, _no_record, _other_name, _no_digest, _cut]
 )
 def test_a_template_that_is_not_what_was_recorded_is_made_again(
     made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path, change: Callable[[Path], None]
