@@ -30,6 +30,7 @@ from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.identities import Identities
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
@@ -140,6 +141,11 @@ def identities(settings: Settings) -> Identities:
 def lineages(settings: Settings) -> tuple[Lineage, Lineage]:
     """Return the records of databases that continue others: of this machine, and in the backup folder."""
     return Lineage.at(settings.home), Lineage.in_store(settings.backup_dir)
+
+
+def previous_databases(settings: Settings, name: SourceName) -> PreviousVersions:
+    """Return the records of what restores of the database `name` replaced."""
+    return PreviousVersions(settings.home / "previous", name)
 
 
 def limits(settings: Settings) -> dict[SourceName, Limits]:

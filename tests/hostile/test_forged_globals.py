@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.throwaway import throwaway
 
-from refnet.actions import live
+from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
@@ -20,6 +19,10 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
 from refnet.recovery.verbs import restore_globals
+from refnet.settings import Settings
+from refnet.sources import roles_restore
+from refnet.sources.base import Permits
+from refnet.sources.roles import Roles
 from refnet.sources.roles_restore import GlobalsRestore
 
 MAIN = SourceName("main-globals", Kind.GLOBALS)
@@ -83,13 +86,10 @@ def test_a_recovery_creates_no_role_with_powers_unless_told(
     def of(_context: object, _chosen: object, *, role_powers: bool) -> GlobalsRestore:
         return GlobalsRestore(found, server.target(), server.binaries, role_powers)
 
-    class Here(live.Live):
-        context: Any = type("", (), {"store": type("", (), {"artifact": lambda one: one})})
-
-    monkeypatch.setattr(live.roles_restore, "restore_of", of)
-    recovery, entry = Here(setup=None), type("", (), {"name": "main-globals_1.sql.gz"})  # type: ignore[arg-type]
+    monkeypatch.setattr(roles_restore, "restore_of", of)
+    roles, context = Roles(Settings(), MAIN), Context(Settings())
     with pytest.raises(RefnetError, match="boss powers: SUPERUSER"):
-        recovery.restore(MAIN, entry, lambda: None)  # type: ignore[arg-type]
+        roles.recover(context, found.stored, Permits())
     assert not rows(server, "SELECT 1 FROM pg_roles WHERE rolname = 'boss'")
-    assert replace(recovery, role_powers=True).restore(MAIN, entry, lambda: None)  # type: ignore[arg-type]
+    assert roles.recover(context, found.stored, Permits(role_powers=True))
     assert rows(server, "SELECT rolsuper FROM pg_roles WHERE rolname = 'boss'") == [(True,)]

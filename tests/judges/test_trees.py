@@ -26,8 +26,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show
 from refnet.settings import Settings
-from refnet.sources import folder_restore
-from refnet.sources.folder_restore import Asked
+from refnet.sources.folder import Asked, Folder
 
 FUZZ = os.environ.get("FUZZ_PROFILE") == "fuzz"
 COUNT = int(os.environ.get("JUDGES", "25" if FUZZ else "8"))
@@ -54,8 +53,9 @@ def judge(place: Path, seed: int) -> str:
     context = Context(settings)
     made = backup.backup(context, SourceName.OBSIDIAN, backup.Options(prove=seed % PROVEN == 0))
     chosen = wiring.store(settings).artifact(Entry(made.manifest))
-    planned = folder_restore.plan(context, chosen, Asked(to=str(place / "out")))
-    done = folder_restore.restore(context, chosen, planned)
+    folder = Folder(settings, SourceName.OBSIDIAN)
+    planned = folder.plan(context, chosen, Asked(to=str(place / "out")))
+    done = folder.restore(context, chosen, planned)
     named = "\n".join((*made.manifest.unchecked, *done.notes))
     if made.manifest.details["folders"] == 1 and not planned.changes:
         return ""  # nothing of an empty folder is restored
@@ -64,7 +64,7 @@ def judge(place: Path, seed: int) -> str:
     wrong = [] if made.proof is None else list(made.proof.reasons)
     wrong += [f"{path!r}: {what}" for path, what in found.items() if not said[path]]
     wrong += [f"{path!r} is not named" for path in tree.odd if not said[path]]
-    live = folder_restore.plan(context, chosen)
+    live = folder.plan(context, chosen)
     return "; ".join([*wrong, *(f"{path!r} differs from itself" for path in live.changes.changed)])
 
 

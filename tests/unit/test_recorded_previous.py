@@ -25,7 +25,7 @@ def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) 
     east, west = (SourceName(name, Kind.DATABASE) for name in sources)
     for at, (name, system) in enumerate(((east, "11"), (west, "22"), (west, "22")), 1):
         mark = Mark("app", MarkState.RESTORED, NOW)
-        Database(settings, SourceName.DATABASE).records.add(
+        wiring.previous_databases(settings, SourceName.DATABASE).add(
             PreviousRecord(system, f"app_before_{at}", at, "owner", 100 + at, mark)
         )
         with wiring.store(settings).draft(name) as draft:

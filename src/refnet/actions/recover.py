@@ -13,7 +13,6 @@ from typing import Any
 
 from refnet import servers, wiring
 from refnet.actions import recovery_settings
-from refnet.actions.acting import ActsOn
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
@@ -37,6 +36,7 @@ from refnet.recovery.stores import lock, settings_copies
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
 from refnet.sources import source_of
+from refnet.sources.base import Permits
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class Planned:
         return source in wiring.known(self.setup.settings)
 
     def folder_problem(self, source: SourceName) -> RefnetError | None:
-        """Return why the folder `source` cannot be restored to its target; None if it can."""
+        """Return why `source` cannot be restored to its folder; None if it can, or has none."""
         try:
             folder = self.setup.folder(source)
         except RefnetError as error:
             return error
-        if folder:
+        if folder or not source_of(self.setup.settings, source).has_path:
             return None
         message = f"the target folder of {self.plan.entries[source].name} is unknown"
         return RefnetError(message, "Set it: REFNET_CONFIG_DIR=FOLDER refnet recover.", Exit.USAGE)
@@ -108,8 +108,8 @@ class Planned:
     def _target(self, source: SourceName) -> str:
         if not self.knows(source):
             return "not restored: the settings do not name it"
-        if source.kind is not Kind.FOLDER:
-            return ActsOn.of(self.setup.settings, source).shown
+        if not (found := source_of(self.setup.settings, source)).has_path:
+            return found.what()
         try:
             folder = self.setup.folder(source)
         except RefnetError as error:
@@ -167,11 +167,11 @@ class Recovery:
             if not planned.knows(source):
                 hint = f"Name it in the settings of the recovery (--config FILE), or leave it out: --skip {source}."
                 yield RefnetError(f"{source} is not restored: the settings do not name it", hint)
-            elif source.kind is not Kind.FOLDER:
-                with suppress(ConnectError):
-                    yield from live.problems(source, self.plan.entries[source])
             elif problem := planned.folder_problem(source):
                 yield problem
+            else:
+                with suppress(ConnectError):
+                    yield from live.problems(source, self.plan.entries[source])
 
     def settings(self) -> Settings:
         """Return the settings that are in force now."""
@@ -238,7 +238,7 @@ class Recovery:
 
     def _live(self, entries: Mapping[SourceName, Entry]) -> Live:
         request = self._request
-        return Live(self._setup(entries), self.clock, request.from_database, request.role_powers)
+        return Live(self._setup(entries), self.clock, Permits(request.from_database, request.role_powers))
 
     def _journals(self, entries: Mapping[SourceName, Entry]) -> list[Path]:
         """Return where a journal may be, the first choice first: the configuration may name another REFNET_HOME."""

@@ -38,7 +38,7 @@ from refnet.settings import (
     load,
     read_file,
 )
-from refnet.sources import hooks
+from refnet.sources import hooks, source_of
 from refnet.sources.elsewhere import is_of_programs, is_of_system
 from refnet.sources.restored_code import is_in, runs
 
@@ -107,10 +107,13 @@ class Setup:
             yield hooks.line(words), restored
 
     def folder(self, source: SourceName) -> Path | None:
-        """Return the target folder of `source`; None: unknown. RefnetError where nothing may go there."""
+        """Return the target folder of `source`; None: unknown, or it has none. RefnetError where nothing may go there."""
+        if not source_of(self.settings, source).has_path:
+            return None
         if source not in STANDARD:
-            own = self.settings.of(source).path
-            return own and _checked(source, own, self.own and self._from_file(f"folders.{source}.path"))
+            own = self.settings.of(source)
+            key = f"{own.table}.{source}.path"
+            return own.path and _checked(source, own.path, self.own and self._from_file(key))
         if source == SourceName.OBSIDIAN:
             said_by_backup = self.vault_by_manifest or (self.own and self._from_file("vault_dir"))
             return _checked(source, self.settings.vault_dir, said_by_backup)

@@ -31,8 +31,7 @@ from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import FolderPlan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
-from refnet.sources import folder_restore as action
-from refnet.sources.folder import Folder
+from refnet.sources.folder import Asked, Folder, restored_commands
 
 _OUTSIDE = "Or let the settings name copies outside of what is restored."
 
@@ -71,26 +70,27 @@ def restore(asked: options.RestoreOptions, given: Restore, place: options.StoreO
     """Restore a folder: all of it, or some paths of it."""
     here, source = context(place, key=True), asked.source
     log_subject(here, source)
+    folder = Folder(here.settings, source)
     if asked.to is None:
-        Folder(here.settings, source).target()  # raises where the settings name none
+        folder.target()  # raises where the settings name none
     origin = ALIASES.get(asked.named or "", asked.named)
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, origin)
     log_subject(here, source, chosen.name)
     if not asked.as_json:
         render.print_chosen(chosen)
     named = bool(asked.artifact or asked.named)
-    wanted = action.Asked(tuple(given.only or ()), source, asked.to, given.merge, named)
-    planned = action.plan(here, chosen, wanted, damaged_anyway=asked.damaged_anyway)
+    wanted = Asked(tuple(given.only or ()), asked.to, given.merge, named)
+    planned = folder.plan(here, chosen, wanted, damaged_anyway=asked.damaged_anyway)
     if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces and planned.changes:
         confirm(f"Replace what is live in {_target(planned)}?", force=asked.force)
-    commands = action.restored_commands(here, planned)
+    commands = restored_commands(here, planned)
     if commands and not given.run_restored:
         permit_run([("hook", line) for line in commands], _OUTSIDE)
     with with_progress(here, "restore") as shown:
-        done = action.restore(shown, chosen, planned, commands)
+        done = folder.restore(shown, chosen, planned, commands)
     print_json(done.to_json()) if asked.as_json else _print(done, here.settings.retention_previous)
 
 
@@ -98,12 +98,13 @@ def undo(asked: options.UndoOptions) -> None:
     """Undo the last restore of a folder."""
     here, source = context(), asked.source
     log_subject(here, source)
-    planned = action.plan_undo(here, source, asked.to)
+    folder = Folder(here.settings, source)
+    planned = folder.plan_undo(asked.to)
     log_subject(here, source, planned.journal.artifact)
     if ends_at_plan(planned, _print_undo_plan, plan=asked.plan, as_json=asked.as_json):
         return
     confirm(f"Replace what is live in {shown_path(planned.target.folder)}?", force=asked.force)
-    done = action.undo(here, source, asked.to)
+    done = folder.undo(here, asked.to)
     print_json(planned.to_json() | done.to_json()) if asked.as_json else _print_undone(done)
 
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import ClassVar
 
+from refnet.context import Context
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.retention import Listing
-from refnet.recovery.model.source import Maker
+from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+
+
+@dataclass(frozen=True)
+class Permits:
+    """What the user of a recovery permits beyond what the settings say."""
+
+    #: Restore the data of this database, though it is not the target.
+    from_database: str | None = None
+    #: Create also roles with powers.
+    role_powers: bool = False
 
 
 class Source(ABC):
@@ -22,6 +36,8 @@ class Source(ABC):
 
     #: What it is, in logs.
     noun: ClassVar[str]
+    #: Whether it lies at a path of this machine, `own.path`: then a recovery checks that something may be restored there.
+    has_path: ClassVar[bool] = False
 
     def __init__(self, settings: Settings, name: SourceName) -> None:
         self.settings, self.name = settings, name
@@ -66,3 +82,31 @@ class Source(ABC):
     def half_made(self) -> Iterable[HalfMade]:
         """Return the recorded copies that restores load, or that killed ones left."""
         return ()
+
+    def occupies(self, folder: Path) -> bool:  # noqa: ARG002  # nothing of this machine, unless its kind says so
+        """Whether `folder` is where it lies, is in that, or contains it: nothing else is restored there."""
+        return False
+
+    def replaced(self) -> str:
+        """What a restore would replace, for a question; "": nothing. No server is made for this."""
+        return ""
+
+    def problems(
+        self,
+        context: Context,  # noqa: ARG002  # none, unless its kind has some
+        chosen: OpenArtifact,  # noqa: ARG002
+        permits: Permits,  # noqa: ARG002
+    ) -> Sequence[RefnetError]:
+        """What would prevent `recover`; ConnectError if its server does not answer. What is not there is not made for this."""
+        return ()
+
+    @abstractmethod
+    def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
+        """Restore all of `chosen`, which the user has confirmed with a recovery; return what was done, a sentence each.
+
+        `context.restored` is called before the hooks that follow.
+        """
+
+    @abstractmethod
+    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+        """Compare what is live with `chosen`."""

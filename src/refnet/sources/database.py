@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from refnet import servers, wiring
+from refnet.context import Context
+from refnet.core.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import HalfMade, MarkState, PreviousRecord
 from refnet.recovery.model.retention import Listing, PreviousVersion
-from refnet.recovery.model.source import Maker
+from refnet.recovery.model.source import Finding, Maker, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.previous_records import PreviousVersions
-from refnet.sources.base import Source
+from refnet.sources.base import Permits, Source
 from refnet.sources.replaced_tables import previous_tables
+
+if TYPE_CHECKING:
+    from refnet.sources.database_restore import DatabaseRestore
 
 
 class OnServer(Source):
@@ -61,11 +68,6 @@ class Database(OnServer):
         binaries = partial(servers.binaries_for, self.settings)
         return DatabaseMaker(self.name, target, binaries, jobs or self.settings.jobs, tables)
 
-    @property
-    def records(self) -> PreviousVersions:
-        """The records of what restores of databases replaced."""
-        return PreviousVersions(self.settings.home / "previous", self.name)
-
     def previous(self) -> tuple[Listing, ...]:
         return self._previous_databases, partial(previous_tables, self.settings, self.name)
 
@@ -75,10 +77,46 @@ class Database(OnServer):
             return []
         from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 
-        records = self.records
+        records = wiring.previous_databases(self.settings, self.name)
         target = servers.restoring(self.settings, self.name)
         found = previous_databases(target, records.read().records, records.forget)
         return [replace(one, source=self.name) for one in found]
+
+    def replaced(self) -> str:
+        from refnet.sources import database_restore
+
+        return database_restore.replaced(self.settings, self.name)
+
+    def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
+        if not self.own.url:
+            return ()
+        return self._recovery(context, chosen, permits).plan(count=False, damaged_anyway=False).problems
+
+    def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
+        from refnet.recovery.sources.database.restore.left_out import LEFT_OUT
+
+        notes = list[str]()
+        back = self._recovery(replace(context, note=notes.append), chosen, permits).run()
+        of = origin_label(back.origin, back.destination)
+        left_out = (note for note in back.notes if note.startswith(LEFT_OUT))
+        return [
+            f"the database {back.destination} is restored from {back.artifact} (of {of})",
+            *left_out,
+            *notes,
+        ]
+
+    def _recovery(self, context: Context, chosen: OpenArtifact, permits: Permits) -> DatabaseRestore:
+        from refnet.recovery.verbs.restore_database import Options
+        from refnet.sources import database_restore
+
+        how = Options(self.settings.jobs, create_roles=True, role_powers=permits.role_powers)
+        other = permits.from_database if self.name == SourceName.DATABASE else None
+        return database_restore.restore_of(context, self.name, chosen, how, from_database=other)
+
+    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+        from refnet.sources import database_restore
+
+        return database_restore.compare(context, chosen)
 
     def recorded(self) -> tuple[datetime, ...]:
         return tuple(one.mark.at for one in self._recorded() if one.mark.why is not MarkState.COPY)
@@ -93,7 +131,8 @@ class Database(OnServer):
         Where two sources have a database of one name, the newest artifact of each tells their servers apart.
         """
         own = servers.database_name(self.settings, self.name)
-        records = [one for one in self.records.read().records if one.mark.of == own]
+        found = wiring.previous_databases(self.settings, self.name).read().records
+        records = [one for one in found if one.mark.of == own]
         others = (
             one for one in wiring.known(self.settings) if one.kind is self.name.kind and one != self.name
         )

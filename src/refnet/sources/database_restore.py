@@ -29,8 +29,8 @@ from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored
 from refnet.recovery.verbs.restore_table import Staged, staged
 from refnet.recovery.verbs.undo_database import Undone, UndoPlan
+from refnet.settings import Settings
 from refnet.sources import hooks, replaced_tables
-from refnet.sources.database import Database
 from refnet.sources.elsewhere import database_at
 from refnet.sources.hooks import Action
 
@@ -69,7 +69,10 @@ class DatabaseRestore:
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
-        binaries, previous = partial(servers.binaries_for, settings), Database(settings, self.source).records
+        binaries, previous = (
+            partial(servers.binaries_for, settings),
+            wiring.previous_databases(settings, self.source),
+        )
         resources = Resources(binaries, previous, context.clock, context.progress)
         with self.around():
             with context.restore_lock(self.source):
@@ -147,7 +150,7 @@ def plan_undo(
         to: the URL of the database that was restored; None: that of the settings.
     """
     return undo_database.plan(
-        _existing(context, source, to), Database(context.settings, source).records, name
+        _existing(context, source, to), wiring.previous_databases(context.settings, source), name
     )
 
 
@@ -158,7 +161,7 @@ def _existing(context: Context, source: SourceName, to: str | None) -> Target:
 def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, TableSelection] | None:
     """Return the restore that undoes the last restore of tables; None if a later one replaced the whole database."""
     found = replaced_tables.newest(context.settings, source)
-    whole = (one.mark.at for one in Database(context.settings, source).records.read().records)
+    whole = (one.mark.at for one in wiring.previous_databases(context.settings, source).read().records)
     if found is None or any(at > found.at for at in whole):
         return None
     return restore_of(context, source, found.artifact, in_place=True), TableSelection(
@@ -168,7 +171,7 @@ def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, 
 
 def undo(context: Context, source: SourceName, name: str | None = None, to: str | None = None) -> Undone:
     """Swap the previous version and the live database; see `plan_undo`."""
-    target, records = _existing(context, source, to), Database(context.settings, source).records
+    target, records = _existing(context, source, to), wiring.previous_databases(context.settings, source)
     with context.restore_lock(source):
         return undo_database.undo(target, records, name, context.clock)
 
@@ -186,11 +189,11 @@ def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
     return dump.compare(target, workers, content=True)
 
 
-def replaced(context: Context, source: SourceName) -> str:
+def replaced(settings: Settings, source: SourceName) -> str:
     """Return the live database of `source` if it has any table, else "". An embedded server is not made for this."""
-    if not servers.is_made(context.settings, source):
+    if not servers.is_made(settings, source):
         return ""
-    target = servers.restoring(context.settings, source)
+    target = servers.restoring(settings, source)
     try:
         return f"the database {target.display}" if holds_tables(target) else ""
     except ConnectError as error:

@@ -11,11 +11,11 @@ from refnet import wiring
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.recovery.model.restore_place import check_name
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import shown_path
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.settings import Settings, user_path
-from refnet.sources.folder import Folder
+from refnet.sources import source_of
 
 if TYPE_CHECKING:
     from refnet.postgres.session import Target
@@ -87,10 +87,8 @@ def _of_others(settings: Settings, folder: Path) -> str:
     for place, what in ((settings.backup_dir, "the backup folder"), (settings.home, "REFNET_HOME")):
         if _overlap(folder, place.resolve()):
             return f"is {what}, is in it, or contains it"
-    for name in (one for one in wiring.configured(settings) if one.kind is Kind.FOLDER):
-        live = Folder(settings, name).target()
-        inside = folder.relative_to(live.folder).parts if folder.is_relative_to(live.folder) else None
-        if live.folder.is_relative_to(folder) or (inside and (live.names is None or inside[0] in live.names)):
+    for name in wiring.configured(settings):
+        if source_of(settings, name).occupies(folder):
             return f"is the live folder of {name}, is in it, or contains it"
     return ""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from refnet import servers, wiring
+from refnet.context import Context
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural
 from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.source import Maker
-from refnet.recovery.sources.globals.globals_maker import GlobalsMaker
+from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.stores.local import LocalStore
+from refnet.sources.base import Permits
 from refnet.sources.database import OnServer
 
 
@@ -25,6 +29,27 @@ class Roles(OnServer):
         tables: tuple[str, ...] = (),  # noqa: ARG002  # it has none
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
     ) -> Maker:
+        from refnet.recovery.sources.globals.globals_maker import GlobalsMaker
+
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(servers.binaries_for, self.settings)
         return GlobalsMaker(self.name, target, binaries, bool(self.own.roles_with_passwords))
+
+    def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
+        from refnet.sources import roles_restore
+
+        if not self.own.url:
+            return ()
+        return roles_restore.restore_of(context, chosen, role_powers=permits.role_powers).plan().problems
+
+    def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
+        from refnet.sources import roles_restore
+
+        roles = roles_restore.restore_of(context, chosen, role_powers=permits.role_powers)
+        created = plural(len(roles.run().plan.create), "role")
+        return [f"{created} of {chosen.name} created on {roles.target.address}"]
+
+    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+        from refnet.sources import roles_restore
+
+        return roles_restore.compare(context, chosen)

@@ -19,7 +19,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load
-from refnet.sources import folder_restore
+from refnet.sources.folder import Folder
 from refnet.sources.hooks import Action, listed
 
 VAULT = SourceName.OBSIDIAN
@@ -74,6 +74,10 @@ def refused(act: Callable[[], object]) -> RefnetError:
         act()
     assert "hunter22" not in error.value.message + error.value.hint
     return error.value
+
+
+def vault_of(here: Context) -> Folder:
+    return Folder(here.settings, VAULT)
 
 
 def hooks_of(told: Callable[[], list[dict[str, str]]]) -> list[tuple[str, str]]:
@@ -160,15 +164,15 @@ def test_a_restore_runs_its_own_hooks_and_one_without_changes_runs_none(
     made = backup(here, VAULT, NO_PROOF)
     assert made is not None
     chosen = choose_one(here.store, made.manifest.name)
-    folder_restore.restore(here, chosen, folder_restore.plan(here, chosen))
+    vault_of(here).restore(here, chosen, vault_of(here).plan(here, chosen))
     assert told() == []
 
     (tmp_path / "vault" / "a.md").write_text("other")
-    planned = folder_restore.plan(here, chosen)
+    planned = vault_of(here).plan(here, chosen)
     assert [note for note in planned.notes if note.startswith("hook ")] == [
         f"hook {moment}: {tmp_path / 'tell'}" for moment in ("before_restore", "after_restore", "on_error")
     ]
-    folder_restore.restore(here, chosen, planned)
+    vault_of(here).restore(here, chosen, planned)
     assert hooks_of(told) == [("before_restore", ""), ("after_restore", "done")]
     assert {one["REFNET_ARTIFACT"] for one in told()} == {chosen.name}
 
@@ -180,7 +184,7 @@ def test_a_failed_hook_before_a_restore_leaves_what_is_live(context: Make, tmp_p
     chosen = choose_one(here.store, made.manifest.name)
     (tmp_path / "vault" / "a.md").write_text("other")
 
-    error = refused(lambda: folder_restore.restore(here, chosen, folder_restore.plan(here, chosen)))
+    error = refused(lambda: vault_of(here).restore(here, chosen, vault_of(here).plan(here, chosen)))
     assert error.hint.startswith("Nothing was restored.")
     assert (tmp_path / "vault" / "a.md").read_text() == "other"
 

@@ -24,7 +24,8 @@ from refnet.recovery.model.checks import Status
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
-from refnet.sources import folder_restore, source_of
+from refnet.sources import source_of
+from refnet.sources.folder import Asked, Folder
 
 VAULT = SourceName.OBSIDIAN
 #: The folder says when it was read, by the clock of the system.
@@ -59,10 +60,10 @@ class Machine:
 
     def restore(self, artifact: str | None = None) -> None:
         chosen = choose_to_restore(self.context, VAULT, artifact, None)
-        asked = folder_restore.Asked(source=VAULT, named=artifact is not None)
-        planned = folder_restore.plan(self.context, chosen, asked)
+        vault = Folder(self.settings, VAULT)
+        planned = vault.plan(self.context, chosen, Asked(named=artifact is not None))
         planned.check()
-        folder_restore.restore(self.context, chosen, planned)
+        vault.restore(self.context, chosen, planned)
 
     def entry(self, name: str) -> Entry:
         (found,) = (one for one in wiring.store(self.settings).entries(VAULT) if one.name == name)
