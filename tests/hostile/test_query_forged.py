@@ -9,10 +9,11 @@ import pytest
 from tests.hostile import forge
 from tests.hostile.forge import Change
 
-from refnet.actions.query import Asked, query
+from refnet.actions.query import query
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
+from refnet.sources.database_query import Asked
 
 _QUERY = "SELECT count(*), (SELECT last_value FROM notes_id_seq) FROM notes"
 

@@ -13,12 +13,12 @@ import pytest
 from psycopg import sql
 from tests.command import Command, url_of
 
-from refnet.actions import check_database, check_result
 from refnet.actions.check import check
-from refnet.actions.check_result import Line, State, bounded, ok
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.other_databases import other_databases
+from refnet.sources import check_database, check_result
+from refnet.sources.check_result import Line, State, bounded, ok
 
 
 @pytest.fixture

@@ -27,10 +27,11 @@ from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made, OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact import foreign_text
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.opening import open_database
+from refnet.sources import kind_of
 
 _DATE = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d))?)?(?!\d)")
 _WITHOUT = "Adopt it without --source, by the name that RefNet gave it."
@@ -66,7 +67,7 @@ def plan(context: Context, path: Path, source: SourceName, at: str | None) -> Fo
 
     at: its time; None: by its name.
     """
-    if source.kind is not Kind.DATABASE:
+    if not kind_of(source).takes_dumps:
         raise RefnetError(
             f"{source} is not a database",
             "Archives of folders and of roles are adopted by their names, without --source.",

@@ -25,7 +25,8 @@ from refnet.actions.backup_result import Backup
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.signals import interruptible
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
+from refnet.sources import kind_of
 
 #: Processes with an open snapshot at a time: each holds back VACUUM on its server.
 MOST_OPEN = 16
@@ -106,7 +107,7 @@ class _Group:
                 said = _received(one, name)
                 if isinstance(said, float):
                     ready.append(one)
-                    self.moments += [said] if name.kind is Kind.DATABASE else []
+                    self.moments += [said] if kind_of(name).is_snapshot else []
                     continue
                 waiting.discard(one)
                 running.discard(one)

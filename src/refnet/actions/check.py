@@ -1,6 +1,6 @@
 """check: find everything that would stop a backup, a restore or a recovery, and change nothing.
 
-The checks of the database are in `check_database`, those of folders in `check_files`.
+What is checked for a source is in its `checks`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from pathlib import Path
 from refnet import servers, wiring
 from refnet.actions import unprotected
 from refnet.actions.acting import ActsOn
-from refnet.actions.check_database import OF_MACHINE, database
-from refnet.actions.check_files import files
-from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
@@ -36,14 +33,25 @@ from refnet.core.locks import is_locked
 from refnet.recovery.model.checks import Status
 from refnet.recovery.model.cluster import globals_name
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.services.program import working_program
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
 from refnet.settings import Settings
 from refnet.settings.store_url import StoreKind
-from refnet.sources import hooks
+from refnet.sources import hooks, kind_of, source_of
+from refnet.sources.check_result import (
+    OF_MACHINE,
+    Checked,
+    Line,
+    State,
+    bounded,
+    error,
+    ok,
+    warning,
+    writable,
+)
 
 _STATES = {
     Status.OK: State.OK,
@@ -64,13 +72,14 @@ def check() -> Checked:
         return Checked(tuple(wrong))
     settings = with_clusters(settings)
     protected = wiring.protected(settings)
-    databases = [one for one in protected if one.kind is Kind.DATABASE]
+    alone = sum(kind_of(one).by_name for one in protected) == 1
+    with_paths = [one for one in (*STANDARD, *protected) if kind_of(one).has_path]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
         **{f"cluster {name}": partial(_cluster, name=name) for name in settings.clusters},
-        **{one: partial(_database, source=one, alone=len(databases) == 1) for one in databases},
+        **{one: partial(_source, name=one, alone=alone) for one in protected if one not in with_paths},
         "backup folder": backup_folder,
-        **{one: partial(files, source=one) for one in (*STANDARD, *protected) if one.kind is Kind.FOLDER},
+        **{one: partial(_source, name=one, alone=alone) for one in with_paths},
         "not protected": unprotected.check,
         "previous versions": half_made,
         "backups": _backups,
@@ -87,11 +96,11 @@ def check() -> Checked:
     return Checked(tuple(dict.fromkeys(lines)))  # databases of one server share its programs and its proof
 
 
-def _database(settings: Settings, source: SourceName, *, alone: bool) -> Iterator[Line]:
-    """Check the database `source`; where it is not the only one, what is about it has its name."""
-    for line in database(settings, source):
-        same = alone or line.what in {source, *OF_MACHINE}
-        yield line if same else replace(line, what=f"{source} {line.what}")
+def _source(settings: Settings, name: SourceName, *, alone: bool) -> Iterator[Line]:
+    """Check the source `name`; unless it is the only database (`alone`), what is about it has its name."""
+    for line in source_of(settings, name).checks():
+        same = alone or line.what in {name, *OF_MACHINE}
+        yield line if same else replace(line, what=f"{name} {line.what}")
 
 
 def _cluster(settings: Settings, name: str) -> Iterator[Line]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest
@@ -18,12 +18,12 @@ from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.identity import Identity, Whose, labels
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import AnyStore
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
-from refnet.sources import source_of
+from refnet.sources import kind_of, source_of
 
 if TYPE_CHECKING:
     from refnet.recovery.stores.remote import RemoteStore
@@ -73,15 +73,12 @@ def newest_of(
     if context.remote and not any(context.remote.entries(name) for name in names):
         raise no_copy(context.remote, names)
     for name in names:
-        if name.kind is not Kind.DATABASE:
-            targets[name] = source_of(context.settings, name).whose()
-            continue
         # A server is asked only for what the store may hold of its database.
-        there = name == SourceName.DATABASE or store.entries(name)
-        target = servers.identity(context.settings, name) if there else None
-        targets[name] = (
-            Identity(from_database, target.system if target else None) if from_database else target
-        )
+        there = not kind_of(name).by_name or name == SourceName.DATABASE or store.entries(name)
+        target = source_of(context.settings, name).whose() if there else None
+        if from_database:
+            target = Identity(from_database, target.system if isinstance(target, Identity) else None)
+        targets[name] = target
     return choose(store, names, at, targets=targets, now=context.clock.now())
 
 
@@ -142,7 +139,7 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
     other = named_source(context, named) if named else None
     if other and other != source and other.kind is source.kind:
         return other, None
-    if named is None or (source.kind is Kind.DATABASE and (other is None or other == source)):
+    if named is None or (kind_of(source).by_name and (other is None or other == source)):
         return source, named
     if other == source:
         return source, None
@@ -296,8 +293,9 @@ def _named(store: AnyStore, artifact: str, source: SourceName | None) -> OpenArt
     with explained(path):
         if path.is_file():
             return _at_path(store, path, source)
-        if (path / "toc.dat").is_file() or (path.is_dir() and source and source.kind is Kind.DATABASE):
-            return folder_at(path, source if source and source.kind is Kind.DATABASE else SourceName.DATABASE)
+        of_dumps = source if source and kind_of(source).takes_dumps else None
+        if (path / "toc.dat").is_file() or (path.is_dir() and of_dumps):
+            return folder_at(path, of_dumps or SourceName.DATABASE)
         there = path.exists()
     found = "" if there else nearest(artifact, [entry.name for entry in store.entries()], cutoff=0.8)
     raise RefnetError(
@@ -319,7 +317,7 @@ def _at_path(store: AnyStore, path: Path, source: SourceName | None) -> OpenArti
         return home.artifact(entry)
     said = read_file_name(path.name)
     own = said[0] if said and said[0] in STANDARD else source or (said and said[0])
-    if source and source.kind is Kind.DATABASE and own is SourceName.DATABASE:
+    if source and kind_of(source).takes_dumps and own is SourceName.DATABASE:
         own = source  # many programs name a dump so; RefNet's own says inside of which database it is
     return artifact_at(path, own or _by_ending(path.name))
 

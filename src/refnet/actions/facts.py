@@ -16,11 +16,11 @@ from refnet.recovery.model.checks import GRACE
 from refnet.recovery.model.copies import StoreState
 from refnet.recovery.model.identity import Identity, Whose
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.stores import settings_copies
 from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
-from refnet.sources import half_made, recorded, source_of
+from refnet.sources import half_made, kind_of, recorded, source_of
 from refnet.telemetry.facts import Facts
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
 
 
 def _ids(settings: Settings, names: Iterable[SourceName]) -> dict[SourceName, Whose | None]:
-    """Return the identity of each source that is not a database."""
-    return {one: source_of(settings, one).whose() for one in names if one.kind is not Kind.DATABASE}
+    """Return the identity of each source that has one of this machine."""
+    return {one: source_of(settings, one).whose() for one in names if not kind_of(one).by_name}
 
 
 def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:

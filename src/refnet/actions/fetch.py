@@ -22,14 +22,14 @@ from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.remote import Copy, ManifestName
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores import disk, remote_settings
 from refnet.recovery.stores.local_draft import IS_ANOTHER, LocalDraft, name_taken
 from refnet.recovery.stores.remote import Contents, RemoteStore
 from refnet.recovery.stores.remote_settings import SettingsCopy
 from refnet.recovery.stores.settings_copies import SOON_AFTER
-from refnet.sources import source_of
+from refnet.sources import kind_of, source_of
 
 _ALARM = "alarm: "
 
@@ -184,7 +184,7 @@ def _candidates(
     sources = (source,) if source else everything.sources
     target = _target(context, request)
     catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
-    for one in (one for one in sources if one.kind is not Kind.DATABASE):
+    for one in (one for one in sources if not kind_of(one).by_name):
         catalog = catalog.choices(source_of(context.settings, one).whose(), moment, one)
     newest = {one: catalog.complete(one, moment) for one in sources}
     found = {one: tuple(e for e in there if isinstance(e, Copy)) for one, there in newest.items() if there}

@@ -1,61 +1,22 @@
-"""log and find: in which artifacts a file or a table changed, and which artifacts contain a path.
-
-Each list of files is read once, also if many artifacts have the same one, and only what matches stays in memory.
-"""
+"""log and find: in which artifacts a file or a table changed, and which artifacts contain a path."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import named_source
-from refnet.actions.look import archive_errors
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, nearest
-from refnet.core.glob import Glob, TableGlob, composed
 from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.source import Counted, OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.database.artifact.index import DIGEST, Index
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileKind, Listed, matching
-from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
-from refnet.recovery.sources.opening import open_own
-from refnet.sources import source_of
-
-#: The most paths that a search remembers.
-MOST = 1_000_000
-
-
-@dataclass(frozen=True)
-class Version:
-    """A file, folder, link or table as one artifact contains it."""
-
-    name: str
-    #: A kind of file, or table.
-    kind: str
-    #: In bytes; of a table, of its COPY text.
-    size: int
-    #: SHA-256 of a file, the content digest of a table; "" if there is none or it is not recorded.
-    digest: str = ""
-    #: Of a table.
-    rows: int | None = None
-    #: What else counts as a change: permission bits, the target of a link, columns.
-    more: tuple[str, ...] = ()
-
-    def same(self, other: Version) -> bool:
-        """Return whether nothing has changed; two digests count only where both are known."""
-        digests = not (self.digest and other.digest) or self.digest == other.digest
-        return digests and (self.kind, self.size, self.rows, self.more) == (
-            other.kind,
-            other.size,
-            other.rows,
-            other.more,
-        )
+from refnet.recovery.model.source import Counted
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.sources.files.member_names import show, spelled
+from refnet.sources import kind_of, source_of
+from refnet.sources.contents import MOST, Finder, Version
 
 
 @dataclass(frozen=True)
@@ -169,7 +130,7 @@ def log(context: Context, meant: str) -> History:
         raise RefnetError(
             f"'{meant}' names no file or table", f"Give {source}/PATH or {source}/TABLE.", Exit.USAGE
         )
-    look = _Look(context, source, _exactly(source, name))
+    look = _Look(context, source, source_of(context.settings, source).exactly(name))
     steps, last, undigested = list[Step](), None, 0
     for entry, versions in look.versions():
         now = _one(versions, name)
@@ -191,7 +152,7 @@ def log(context: Context, meant: str) -> History:
 def find(context: Context, source: str, pattern: str) -> Search:
     """Return what `pattern` matches in the artifacts of `source`."""
     name = _source(context, source, source)
-    look, newest = _Look(context, name, _like(name, pattern)), None
+    look, newest = _Look(context, name, source_of(context.settings, name).like(pattern)), None
     found: dict[str, Found] = {}
     for entry, versions in look.versions():
         newest = entry
@@ -207,12 +168,8 @@ def find(context: Context, source: str, pattern: str) -> Search:
 
 def _source(context: Context, word: str, meant: str) -> SourceName:
     source = named_source(context, word)
-    if source and source.kind is Kind.GLOBALS:
-        raise RefnetError(
-            f"{source} has neither tables nor files",
-            "`refnet show` prints what an artifact of roles has.",
-            Exit.USAGE,
-        )
+    if source and not kind_of(source).contains:
+        raise source_of(context.settings, source).unlisted
     if source:
         return source
     near = f"Did you mean {found}? " if (found := nearest(word, wiring.known(context.settings))) else ""
@@ -221,40 +178,6 @@ def _source(context: Context, word: str, meant: str) -> SourceName:
         f"{near}The sources are: {', '.join(wiring.known(context.settings))}.",
         Exit.USAGE,
     )
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The predicate of a search: of a path, or of schema and table."""
-
-    path: Callable[[str], bool] = lambda _path: False
-    table: Callable[[str, str], bool] = lambda _schema, _name: False
-    #: See listing.matching.
-    literal: str = ""
-
-
-def _exactly(source: SourceName, name: str) -> _Wanted:
-    if source.kind is Kind.DATABASE:
-        return _Wanted(table=lambda schema, table: name in {table, f"{schema}.{table}"})
-    try:
-        path = composed(checked(os.fsencode(name)))
-    except (ArchiveError, UnicodeEncodeError) as error:
-        raise RefnetError(
-            f"'{name}' is not a path in {source}: {error}", "Give a path relative to the folder.", Exit.USAGE
-        ) from error
-    return _Wanted(lambda other: composed(other) == path, literal=_literal(path))
-
-
-def _literal(path: str) -> str:
-    """Return ASCII text that every spelling of `path` contains, from a pattern that has no special characters."""
-    return Glob("".join("?" if one in "*?[" else one for one in path[-500:])).literal
-
-
-def _like(source: SourceName, pattern: str) -> _Wanted:
-    if source.kind is Kind.DATABASE:
-        return _Wanted(table=TableGlob(pattern).matches)
-    glob = Glob(pattern)
-    return _Wanted(glob.matches, literal=glob.literal)
 
 
 def _one(versions: tuple[Version, ...], name: str) -> Version | None:
@@ -273,11 +196,9 @@ class _Look:
 
     context: Context
     source: SourceName
-    wanted: _Wanted
+    finder: Finder
     read: int = 0
     notes: list[str] = field(default_factory=list)
-    #: The digest of a list of files → what matches in it.
-    _known: dict[str, tuple[Version, ...]] = field(default_factory=dict)
 
     def versions(self) -> Iterator[tuple[Entry, tuple[Version, ...]]]:
         """Yield each artifact that can be read, oldest snapshot first, and what matches in it."""
@@ -285,7 +206,7 @@ class _Look:
         for number, entry in enumerate(entries):
             self.context.progress(Counted("artifacts", "artifacts"), number, len(entries))
             try:
-                versions = self._versions(entry)
+                versions = self.finder.versions(self.context.store.artifact(entry))
             except RefnetError as error:
                 self.notes.append(f"left out: {error.message}")
                 continue
@@ -302,40 +223,3 @@ class _Look:
                 "Make one with `refnet backup`; `refnet list` shows what there is.",
             )
         return sorted(complete, key=lambda entry: entry.created)
-
-    def _versions(self, entry: Entry) -> tuple[Version, ...]:
-        artifact = self.context.store.artifact(entry)
-        if entry.source.kind is Kind.DATABASE:
-            return self._tables(artifact)
-        digest = entry.manifest.files_sha256
-        if digest in self._known:
-            return self._known[digest]
-        versions = self._files(artifact)
-        if digest:
-            if sum(map(len, self._known.values())) > MOST:
-                self._known.clear()
-            self._known[digest] = versions
-        return versions
-
-    def _files(self, artifact: OpenArtifact) -> tuple[Version, ...]:
-        with archive_errors(artifact.name):
-            if text := artifact.files():
-                return tuple(map(_version, matching(text, self.wanted.path, self.wanted.literal)))
-            listed, _ = FilesArtifact(artifact).files()  # the archive itself is read
-        return tuple(_version(one) for one in listed.files if self.wanted.path(one.path))
-
-    def _tables(self, artifact: OpenArtifact) -> tuple[Version, ...]:
-        found = open_own(artifact, "which records no tables", "")
-        return tuple(self._matching(found.index, artifact.row_digests))
-
-    def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
-        known = len(recorded) == len(index.tables) * DIGEST
-        for number, table in enumerate(index.tables):
-            if self.wanted.table(table.schema, table.name):
-                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
-                yield Version(table.qualified, "table", table.raw, digest, table.rows, table.columns)
-
-
-def _version(one: Listed) -> Version:
-    more = (one.target,) if one.kind is FileKind.LINK else (f"mode {one.mode:04o}",)
-    return Version(one.path, one.kind, one.size, one.sha256, more=more)

@@ -14,9 +14,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from refnet.actions.check import backup_folder
-from refnet.actions.check_database import database
-from refnet.actions.check_files import files
-from refnet.actions.check_result import Line, State, bounded, writable
 from refnet.compose import compose_file
 from refnet.compose_guess import guess
 from refnet.context import own_home
@@ -26,7 +23,7 @@ from refnet.core.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.schedule import TaskName
-from refnet.recovery.model.source_name import Kind, SourceName, named
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.disk import rename
 from refnet.settings import (
     CONFIG,
@@ -44,6 +41,9 @@ from refnet.settings import (
 from refnet.settings.converters import InvalidError, entries
 from refnet.settings.sources import LONGEST_CLUSTER, MOST, SHORT, near_name
 from refnet.settings.times import OFF
+from refnet.sources import source_of
+from refnet.sources.check_result import Line, State, bounded, writable
+from refnet.wiring import known
 
 #: The answer that leaves a database or a folder out, and that ends the questions for more.
 NONE = "none"
@@ -182,7 +182,7 @@ def _database(_: Draft, answer: str) -> dict[str, Any]:
 
 def _check_database(settings: Settings) -> Iterable[Line]:
     without = settings.database_url is None and settings.schedule_database is None
-    return () if without else database(settings)
+    return () if without else _checks(settings, SourceName.DATABASE)
 
 
 def _more_urls(table: str, draft: Draft, answer: str) -> dict[str, Any]:
@@ -213,8 +213,12 @@ def _check_newest(settings: Settings, table: str) -> Iterable[Line]:
     if not names:
         return ()
     if table == "folders":
-        return files(settings, named(names[-1], Kind.FOLDER))
-    return database(replace(settings, database_url=found[names[-1]].url))
+        return _checks(settings, next(one for one in known(settings) if one == names[-1]))
+    return _checks(replace(settings, database_url=found[names[-1]].url), SourceName.DATABASE)
+
+
+def _checks(settings: Settings, source: SourceName) -> Iterable[Line]:
+    return source_of(settings, source).checks()
 
 
 def _default_vault(draft: Draft) -> str:
@@ -278,14 +282,14 @@ QUESTIONS = (
         "Folder of the configuration, or none",
         lambda draft: str(draft.settings.config_dir or NONE),
         _config,
-        partial(files, source=SourceName.CONFIG),
+        partial(_checks, source=SourceName.CONFIG),
     ),
     Question(
         "--vault-dir",
         "Folder of the Obsidian vault, or none",
         _default_vault,
         lambda _, answer: {} if answer == NONE else {"vault_dir": str(_absolute(answer))},
-        partial(files, source=SourceName.OBSIDIAN),
+        partial(_checks, source=SourceName.OBSIDIAN),
     ),
     Question(
         "--backup-dir",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
-from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.actions.recovery_page import RecoveryPage, url
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -25,6 +24,7 @@ from refnet.recovery.sealing.age import PrivateKey
 from refnet.recovery.sealing.sshsig import Signer
 from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent
 from refnet.settings import Settings
+from refnet.sources.check_result import Line, error_line, ok, warning
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,11 @@ from refnet.core.formatting import plural, size
 from refnet.core.glob import Glob, TableGlob
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.database.artifact.index import Table
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
-from refnet.recovery.sources.opening import open_own
+from refnet.sources import source_of
+from refnet.sources.folder_contents import archive_errors
 
 #: A file up to this size is checked in memory, a larger one on the disk.
 _IN_MEMORY = 64 << 20
@@ -72,22 +71,12 @@ def file_to_json(listed: Listed) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def archive_errors(name: str) -> Iterator[None]:
-    """Raise a RefnetError (DAMAGED) for what an archive or its list of files has wrong."""
-    try:
-        yield
-    except ArchiveError as error:
-        raise RefnetError(
-            f"{name} cannot be read: {error}", "Choose another artifact (`refnet list`).", Exit.DAMAGED
-        ) from error
-
-
 def files(context: Context, meant: str, pattern: str | None, at: str | None = None) -> Contents:
     """Return the files of the artifact `meant` (see choose_to_read) that `pattern` matches; None: all."""
     wanted = Glob(pattern) if pattern else None
     chosen = choose_to_read(context, meant, at)
-    _, found, listed = _opened(chosen, f"Use `refnet show {chosen.name} --tables`.")
+    source = source_of(context.settings, chosen.source)
+    _, found, listed = source.files(chosen, f"Use `refnet show {chosen.name} --tables`.")
     matching = tuple(one for one in found.files if wanted is None or wanted.matches(one.path))
     _some_of(matching, chosen, pattern, plural(len(found.files), "name"))
     return Contents(chosen, len(found.files), files=matching, unlisted=not listed)
@@ -97,7 +86,8 @@ def tables(context: Context, meant: str, pattern: str | None, at: str | None = N
     """Return the tables of the artifact `meant` that `pattern` matches; None: all."""
     wanted = TableGlob.of(pattern)
     chosen = choose_to_read(context, meant, at)
-    found = _tables(chosen)
+    source = source_of(context.settings, chosen.source)
+    found = source.tables(chosen, f"Use `refnet show {chosen.name} --files`.")
     matching = tuple(one for one in found if wanted.matches(one.schema, one.name))
     _some_of(matching, chosen, pattern, plural(len(found), "table"))
     return Contents(chosen, len(found), tables=matching)
@@ -122,7 +112,8 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
     path: a path, or a pattern that matches one file.
     """
     chosen = choose_to_read(context, meant, at)
-    artifact, found, listed = _opened(chosen, "Read its tables with `refnet query`.")
+    source = source_of(context.settings, chosen.source)
+    artifact, found, listed = source.files(chosen, "Read its tables with `refnet query`.")
     one = _file(chosen, found, path)
     with SpooledTemporaryFile(_IN_MEMORY) as spool:
         out = cast("BinaryIO", spool)
@@ -136,31 +127,6 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
                 "Free space there, or set TMPDIR to a folder with more.",
             ) from error
         yield Content(chosen, one, out, compared=listed)
-
-
-def _tables(chosen: OpenArtifact) -> tuple[Table, ...]:
-    if chosen.source.kind is not Kind.DATABASE:
-        raise without(chosen, "tables", f"Use `refnet show {chosen.name} --files`.")
-    advice = "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
-    return open_own(chosen, "which records no tables", advice, Exit.USAGE).index.tables
-
-
-def _opened(chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:
-    """Return the artifact, its list of files, and whether the list is its own."""
-    if chosen.source.kind is not Kind.FOLDER:
-        raise without(chosen, "files", advice)
-    artifact = FilesArtifact(chosen)
-    with archive_errors(chosen.name):
-        return artifact, *artifact.files()
-
-
-def without(chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
-    """Return the error for an artifact of a kind that has no `what`."""
-    if chosen.source.kind is Kind.GLOBALS:
-        advice = "It has roles: `zcat` prints them."
-    return RefnetError(
-        f"{chosen.name} is an artifact of {chosen.source}, which has no {what}", advice, Exit.USAGE
-    )
 
 
 def _some_of(matching: tuple[Any, ...], chosen: OpenArtifact, pattern: str | None, total: str) -> None:

@@ -30,12 +30,12 @@ from refnet.recovery.model.backup_order import in_groups
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import lock, settings_copies
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
-from refnet.sources import source_of
+from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
 
 
@@ -93,7 +93,7 @@ class Planned:
             folder = self.setup.folder(source)
         except RefnetError as error:
             return error
-        if folder or not source_of(self.setup.settings, source).has_path:
+        if folder or not kind_of(source).has_path:
             return None
         message = f"the target folder of {self.plan.entries[source].name} is unknown"
         return RefnetError(message, "Set it: REFNET_CONFIG_DIR=FOLDER refnet recover.", Exit.USAGE)
@@ -259,7 +259,7 @@ class Recovery:
         named = request.from_database
         target = Identity(named) if named else self._database(everything, moment)
         catalog = everything.choices(target, moment)
-        for source in (one for one in everything.sources if one.kind is not Kind.DATABASE):
+        for source in (one for one in everything.sources if not kind_of(one).by_name):
             catalog = catalog.choices(source_of(self._before, source).whose(), moment, source)
         planned = recovery_plan.decide(
             catalog,

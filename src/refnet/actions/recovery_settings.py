@@ -21,7 +21,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.services import program
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
@@ -38,7 +38,7 @@ from refnet.settings import (
     load,
     read_file,
 )
-from refnet.sources import hooks, source_of
+from refnet.sources import hooks, kind_of
 from refnet.sources.elsewhere import is_of_programs, is_of_system
 from refnet.sources.restored_code import is_in, runs
 
@@ -108,7 +108,7 @@ class Setup:
 
     def folder(self, source: SourceName) -> Path | None:
         """Return the target folder of `source`; None: unknown, or it has none. RefnetError where nothing may go there."""
-        if not source_of(self.settings, source).has_path:
+        if not kind_of(source).has_path:
             return None
         if source not in STANDARD:
             own = self.settings.of(source)
@@ -239,7 +239,7 @@ def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Itera
     if settings.recover_services == "compose":
         return
     for source, entry in entries.items():
-        known = source in wiring.known(settings) and source.kind is Kind.FOLDER
+        known = source in wiring.known(settings) and kind_of(source).has_path
         target, recorded = settings.of(source).path if known else None, _recorded(entry)
         if target and recorded and _real(target) != _real(recorded):
             yield f"{source} goes to {show(str(target))}; it was backed up from {show(str(recorded))}"
@@ -247,7 +247,7 @@ def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Itera
 
 def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, ...]:
     """Return the folders that a recovery of `entries` writes, as the settings name them and with all links resolved."""
-    there = [one for one in entries if one.kind is Kind.FOLDER and one in wiring.known(settings)]
+    there = [one for one in entries if kind_of(one).has_path and one in wiring.known(settings)]
     found = [path for one in there if (path := settings.of(one).path)]
     return tuple(dict.fromkeys(form for one in found for form in (Path(os.path.normpath(one)), _real(one))))
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from refnet import servers, wiring
-from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.core import trust
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
@@ -24,6 +23,7 @@ from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
 from refnet.settings.stores import LOCAL
+from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.sources.folder import Folder
 
 _HINTS = {

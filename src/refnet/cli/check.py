@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import typer
 
 from refnet.actions.check import check as run
-from refnet.actions.check_result import Line
 from refnet.cli import options, render
 from refnet.cli.context import print_json
+from refnet.sources.check_result import Line
 
 
 def check(as_json: options.Json = False) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.diff import LIVE, Difference
 from refnet.actions.diff import diff as run
 from refnet.cli import options
 from refnet.cli.command import spread
@@ -16,6 +15,7 @@ from refnet.cli.context import context, print_json, with_progress
 from refnet.core.errors import Exit
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
+from refnet.sources.contents import LIVE, Difference
 
 #: How many of each kind are shown.
 _SHOWN = 50

@@ -13,7 +13,6 @@ import typer
 
 from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Options
-from refnet.actions.check_result import Line
 from refnet.actions.init import MORE, OWN, QUESTIONS, Draft, Question, start
 from refnet.cli import options
 from refnet.cli.backup import back_up, with_databases
@@ -25,6 +24,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import is_secret
+from refnet.sources.check_result import Line
 
 
 def init(

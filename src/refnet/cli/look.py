@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from refnet.actions import history, look
-from refnet.actions.history import Step, Version
+from refnet.actions.history import Step
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES
@@ -20,6 +20,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
+from refnet.sources.contents import Version
 
 _BLOCK = 1 << 20
 #: Characters of a digest that a table shows.

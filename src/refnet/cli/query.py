@@ -18,7 +18,6 @@ import typer
 from rich.cells import cell_len
 
 from refnet.actions import query as run
-from refnet.actions.query import Answer, Asked
 from refnet.cli import options
 from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json_list, printable_json, with_progress
@@ -28,6 +27,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural
 from refnet.recovery.sources.database.query.answer import LARGEST_ROW, SETTINGS, Limits
 from refnet.recovery.sources.database.query.copies import Copy
+from refnet.sources.database_query import Answer, Asked, doubts
 
 #: The widths of columns come from so many rows, or characters, which are in memory; none is wider than the last.
 _MEASURED, _MEASURED_CHARACTERS, _WIDEST = 1000, 4 << 20, 60
@@ -172,7 +172,7 @@ def browse(
     with ExitStack() as stack:
         with with_progress(context(place, key=True), "browse") as here:
             chosen, copy = stack.enter_context(run.browse(here, artifact, at, trust=trust))
-        for sentence in run.doubts(copy):
+        for sentence in doubts(copy):
             note(sentence)
         say(
             f"{chosen.name} in a scratch server, which ends when you leave (\\q). Nothing live is connected.",

@@ -12,25 +12,30 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.sources.base import Source
 
-__all__ = ["Source", "half_made", "recorded", "source_of"]
+__all__ = ["Source", "half_made", "kind_of", "recorded", "source_of"]
 
 
-def source_of(settings: Settings, name: SourceName) -> Source:
-    """Return the source `name` of the settings. Nothing is asked yet, and what they do not name is an error where it is used.
+def kind_of(name: SourceName) -> type[Source]:
+    """The class of the source `name`, for what holds without settings.
 
     Each kind is imported here: PostgreSQL's driver takes longer to load than a vault to be read.
     """
     if name.kind is Kind.FOLDER:
         from refnet.sources.folder import Folder
 
-        return Folder(settings, name)
+        return Folder
     if name.kind is Kind.GLOBALS:
         from refnet.sources.roles import Roles
 
-        return Roles(settings, name)
+        return Roles
     from refnet.sources.database import Database
 
-    return Database(settings, name)
+    return Database
+
+
+def source_of(settings: Settings, name: SourceName) -> Source:
+    """The source `name` of the settings. Nothing is asked yet, and what they do not name is an error where it is used."""
+    return kind_of(name)(settings, name)
 
 
 def recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from refnet.context import Context
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.retention import Listing
@@ -19,6 +20,15 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.check_result import Line
+
+if TYPE_CHECKING:
+    from refnet.recovery.sources.database.artifact.index import Table
+    from refnet.recovery.sources.database.query.copies import Copy
+    from refnet.recovery.sources.files.files_artifact import FilesArtifact
+    from refnet.recovery.sources.files.listing import FileList
+    from refnet.sources.contents import Difference, Finder
+    from refnet.sources.database_query import Answer, Asked
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,14 @@ class Source(ABC):
 
     #: What it is, in logs.
     noun: ClassVar[str]
+    #: What its artifacts contain that can be listed, searched and compared: "tables", "files"; "": nothing.
+    contains: ClassVar[str] = ""
+    #: Whether its identity is the name of a database and its server; else it is a random id that this machine keeps.
+    by_name: ClassVar[bool] = False
+    #: Whether dumps of other programs, files or folders, can be artifacts of it.
+    takes_dumps: ClassVar[bool] = False
+    #: Whether its artifacts are snapshots: all of one moment.
+    is_snapshot: ClassVar[bool] = False
     #: Whether it lies at a path of this machine, `own.path`: then a recovery checks that something may be restored there.
     has_path: ClassVar[bool] = False
 
@@ -70,6 +88,10 @@ class Source(ABC):
             tables: only these tables of a database; empty: everything.
             into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
         """
+
+    def checks(self) -> Iterable[Line]:
+        """Find what would stop its backup or its restore, for `refnet check`; change nothing."""
+        return ()
 
     def previous(self) -> tuple[Listing, ...]:
         """Return what lists the previous versions that restores left, for prune to remove when they are due."""
@@ -110,3 +132,65 @@ class Source(ABC):
     @abstractmethod
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
         """Compare what is live with `chosen`."""
+
+    def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
+        """The error for an artifact of a kind that has no `what`."""
+        return RefnetError(
+            f"{chosen.name} is an artifact of {chosen.source}, which has no {what}", advice, Exit.USAGE
+        )
+
+    def files(self, chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:
+        """`chosen`, its list of files, and whether the list is its own; RefnetError with `advice` if it has no files."""
+        raise self.without(chosen, "files", advice)
+
+    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
+        """The tables of `chosen`; RefnetError with `advice` if it has none."""
+        raise self.without(chosen, "tables", advice)
+
+    def query(
+        self,
+        context: Context,  # noqa: ARG002
+        chosen: OpenArtifact,
+        asked: Asked,  # noqa: ARG002
+    ) -> AbstractContextManager[Answer]:
+        """Answer a query on `chosen` in a scratch server; RefnetError where the server refuses it."""
+        raise self._without_tables(chosen)
+
+    def browse(
+        self,
+        context: Context,  # noqa: ARG002
+        chosen: OpenArtifact,
+        *,
+        trust: bool,  # noqa: ARG002
+    ) -> AbstractContextManager[Copy]:
+        """Load all of `chosen` into a scratch server, which ends with the block. `trust`: see `database_query.Asked`."""
+        raise self._without_tables(chosen)
+
+    def _without_tables(self, chosen: OpenArtifact) -> RefnetError:
+        advice = f"`refnet show {chosen.name} --files` lists its files, `refnet cat` prints one."
+        return self.without(chosen, "tables", advice)
+
+    @property
+    def unlisted(self) -> RefnetError:
+        """The error for a search in artifacts that contain nothing to list."""
+        return RefnetError(
+            f"{self.name} has neither tables nor files",
+            "`refnet show` prints what an artifact of roles has.",
+            Exit.USAGE,
+        )
+
+    def exactly(self, name: str) -> Finder:  # noqa: ARG002
+        """What finds the file or table `name` in its artifacts; RefnetError (USAGE) if that is no name of one."""
+        raise self.unlisted
+
+    def like(self, pattern: str) -> Finder:  # noqa: ARG002
+        """What finds the files or tables that `pattern` matches."""
+        raise self.unlisted
+
+    @abstractmethod
+    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
+        """What differs between two of its artifacts."""
+
+    @abstractmethod
+    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
+        """What differs between an artifact and what is live."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from refnet import servers, wiring
 from refnet.context import Context
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.glob import TableGlob
 from refnet.postgres import embedded
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
@@ -21,9 +23,14 @@ from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.sources.base import Permits, Source
+from refnet.sources.check_result import Line
+from refnet.sources.contents import Difference, Finder
 from refnet.sources.replaced_tables import previous_tables
 
 if TYPE_CHECKING:
+    from refnet.recovery.sources.database.artifact.index import Table
+    from refnet.recovery.sources.database.query.copies import Copy
+    from refnet.sources.database_query import Answer, Asked
     from refnet.sources.database_restore import DatabaseRestore
 
 
@@ -52,6 +59,11 @@ class OnServer(Source):
 class Database(OnServer):
     """One database of a server."""
 
+    contains: ClassVar[str] = "tables"
+    by_name: ClassVar[bool] = True
+    takes_dumps: ClassVar[bool] = True
+    is_snapshot: ClassVar[bool] = True
+
     def whose(self) -> Identity | None:
         return servers.identity(self.settings, self.name)
 
@@ -67,6 +79,55 @@ class Database(OnServer):
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(servers.binaries_for, self.settings)
         return DatabaseMaker(self.name, target, binaries, jobs or self.settings.jobs, tables)
+
+    def checks(self) -> Iterator[Line]:
+        from refnet.sources.check_database import database
+
+        return database(self.settings, self.name)
+
+    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
+        from refnet.recovery.sources.opening import open_own
+
+        advice = (
+            "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
+        )
+        return open_own(chosen, "which records no tables", advice, Exit.USAGE).index.tables
+
+    def query(self, context: Context, chosen: OpenArtifact, asked: Asked) -> AbstractContextManager[Answer]:
+        from refnet.sources import database_query
+
+        return database_query.query(context, chosen, asked)
+
+    def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> AbstractContextManager[Copy]:
+        from refnet.sources import database_query
+
+        return database_query.browse(context, chosen, trust=trust)
+
+    def exactly(self, name: str) -> Finder:
+        from refnet.sources.database_contents import TableFinder
+
+        return TableFinder(lambda schema, table: name in {table, f"{schema}.{table}"})
+
+    def like(self, pattern: str) -> Finder:
+        from refnet.sources.database_contents import TableFinder
+
+        return TableFinder(TableGlob(pattern).matches)
+
+    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
+        from refnet.sources import database_contents
+
+        return database_contents.differences(before, after, self.settings.jobs, context.progress)
+
+    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
+        from refnet.postgres.session import server_version
+        from refnet.recovery.sources.database.workers import Workers
+        from refnet.sources import database_contents
+
+        target = servers.existing_server(self.settings, self.name)
+        with target.connect() as session:
+            binaries = servers.binaries_for(self.settings, server_version(session))
+        workers = Workers(binaries, self.settings.jobs, context.progress)
+        return database_contents.live_differences(before, target, workers)
 
     def previous(self) -> tuple[Listing, ...]:
         return self._previous_databases, partial(previous_tables, self.settings, self.name)

@@ -22,6 +22,7 @@ from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.sources.files import entries, previous_folders
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_maker import FilesMaker
+from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import some
 from refnet.recovery.sources.files.scope import Scope
 from refnet.recovery.sources.files.target import FolderTarget, target_of
@@ -29,8 +30,10 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import FolderPlan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
-from refnet.sources import hooks
+from refnet.sources import check_files, folder_contents, hooks
 from refnet.sources.base import Permits, Source
+from refnet.sources.check_result import Line, ok
+from refnet.sources.contents import Difference, Finder
 from refnet.sources.elsewhere import folder_at
 from refnet.sources.hooks import Action
 from refnet.sources.identify import take_over
@@ -59,6 +62,7 @@ class Folder(Source):
     """A folder, or some of its entries."""
 
     noun: ClassVar[str] = "folder"
+    contains: ClassVar[str] = "files"
     has_path: ClassVar[bool] = True
 
     def what(self) -> str:
@@ -215,6 +219,32 @@ class Folder(Source):
         if planned.listed:
             return findings
         return (*findings, Finding(f"list of {what}", Outcome.UNVERIFIED, _NO_LIST))
+
+    def checks(self) -> Iterator[Line]:
+        if self.own.path is None or self.name not in wiring.configured(self.settings):
+            yield ok(self.name, "not configured")
+            return
+        yield from check_files.files(self.settings, self.target())
+
+    def files(self, chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:  # noqa: ARG002
+        return folder_contents.files_of(chosen)
+
+    def exactly(self, name: str) -> Finder:
+        return folder_contents.exactly(self.name, name)
+
+    def like(self, pattern: str) -> Finder:
+        return folder_contents.like(pattern)
+
+    def differences(
+        self,
+        context: Context,  # noqa: ARG002
+        before: OpenArtifact,
+        after: OpenArtifact,
+    ) -> Difference:
+        return folder_contents.differences(before, after)
+
+    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
+        return folder_contents.live_differences(before, self.target())
 
     def previous(self) -> tuple[Listing, ...]:
         return (self._previous,)

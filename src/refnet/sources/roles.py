@@ -7,12 +7,13 @@ from functools import partial
 
 from refnet import servers, wiring
 from refnet.context import Context
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.stores.local import LocalStore
 from refnet.sources.base import Permits
+from refnet.sources.contents import Difference
 from refnet.sources.database import OnServer
 
 
@@ -53,3 +54,23 @@ class Roles(OnServer):
         from refnet.sources import roles_restore
 
         return roles_restore.compare(context, chosen)
+
+    def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
+        return super().without(chosen, what, "It has roles: `zcat` prints them.")
+
+    def differences(
+        self,
+        context: Context,  # noqa: ARG002
+        before: OpenArtifact,
+        after: OpenArtifact,  # noqa: ARG002
+    ) -> Difference:
+        raise _not_compared(before, "`zcat` prints each of them.")
+
+    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
+        raise _not_compared(before, f"`refnet restore {before.source} --plan` shows what differs.")
+
+
+def _not_compared(artifact: OpenArtifact, advice: str) -> RefnetError:
+    return RefnetError(
+        f"{artifact.name} has roles, which are not compared as rows or files", advice, Exit.USAGE
+    )

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from tests.integration.database.library import artifact_of
 
-from refnet.actions import diff
-from refnet.actions.diff import Changed
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database.workers import Workers
+from refnet.sources import database_contents
+from refnet.sources.contents import Changed
 
 #: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.
 _KINDS = '''
@@ -54,7 +54,7 @@ def test_two_artifacts_differ_by_their_tables(library: Target, wheel: Binaries) 
     before = held(library, wheel)
     write(library)
 
-    found = diff.artifacts(before, held(library, wheel))
+    found = database_contents.differences(before, held(library, wheel))
 
     assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
     assert set(found.changed) == {
@@ -69,10 +69,10 @@ def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
 ) -> None:
     shop = SourceName("shop", Kind.DATABASE)
     before = replace(held(library, wheel), source=shop)
-    assert diff.live_tables(before, library, Workers(wheel, 2)).equal
+    assert database_contents.live_differences(before, library, Workers(wheel, 2)).equal
     write(library)
 
-    found = diff.live_tables(before, library, Workers(wheel, 2))
+    found = database_contents.live_differences(before, library, Workers(wheel, 2))
 
     assert found.source == shop
     assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
@@ -84,7 +84,7 @@ def test_nothing_differs_right_after_a_backup_whatever_kinds_of_tables_there_are
 ) -> None:
     with library.connect() as session:
         session.execute(_KINDS)
-    found = diff.live_tables(held(library, wheel), library, Workers(wheel, 2))
+    found = database_contents.live_differences(held(library, wheel), library, Workers(wheel, 2))
     assert (found.added, found.changed, found.removed) == ((), (), ())
 
 
@@ -95,7 +95,7 @@ def test_a_column_and_a_partition_that_are_new_are_found(library: Target, wheel:
     with library.connect() as session:
         session.execute("ALTER TABLE jobs ADD more int")
         session.execute("CREATE TABLE years_2020 PARTITION OF years FOR VALUES IN (2020)")
-    found = diff.live_tables(before, library, Workers(wheel, 2))
+    found = database_contents.live_differences(before, library, Workers(wheel, 2))
     assert (found.added, found.removed) == (("public.years_2020",), ())
     assert found.changed == (Changed("public.jobs", "columns were not recorded: more"),)
 
@@ -106,4 +106,4 @@ def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -
     )
 
     with pytest.raises(RefnetError, match=r"other\.sql\.gz is a foreign dump"):
-        diff.artifacts(held(library, wheel), other)
+        database_contents.differences(held(library, wheel), other)

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from tests.command import Command, url_of
 
-from refnet.actions.query import Answer
-from refnet.actions.query import Asked as Asking
 from refnet.actions.query import query as run
 from refnet.cli.query import _print_csv, _print_table
 from refnet.context import Context
@@ -31,6 +29,8 @@ from refnet.recovery.sources.opening import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import Settings
+from refnet.sources.database_query import Answer
+from refnet.sources.database_query import Asked as Asking
 
 USUAL = Limits()
 _SCRIPT = r"""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
-from refnet.actions import diff, prune
+from refnet.actions import prune
 from refnet.actions.previous import previous
 from refnet.context import Context
 from refnet.core.errors import RefnetError
@@ -22,6 +22,7 @@ from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.previous_folders import discard
 from refnet.recovery.verbs import restore_files
 from refnet.settings import Retention, Settings
+from refnet.sources import folder_contents
 from refnet.sources.folder import Folder
 
 
@@ -223,7 +224,7 @@ def test_a_user_s_own_entries_called_like_refnet_s_are_content(vault, config):
     forged.mkdir()
     (forged / "token").write_text("0" * 32)
     held = vault.backup()
-    assert diff.live_files(held, vault.place).equal
+    assert folder_contents.live_differences(held, vault.place).equal
 
     (vault.folder / ".refnet-plan.md").write_text("spoilt")
     vault.restore(held)
@@ -245,6 +246,6 @@ def test_entries_called_like_refnet_s_are_restored_one_by_one_too_and_its_work_f
     assert (vault.folder / ".refnet-plan.md").read_text() == "plan"
     assert not (vault.folder / ".refnet-more.md").exists()
     assert len(work) == 1
-    assert diff.live_files(held, vault.place).equal
+    assert folder_contents.live_differences(held, vault.place).equal
     vault.undo()
     assert (vault.folder / ".refnet-more.md").read_text() == "more"

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
-from refnet.actions import diff
 from refnet.core.errors import RefnetError
 from refnet.recovery.sources.files.scope import Scope
+from refnet.sources import folder_contents
 
 RULES = Scope(exclude=("**/.trash/**", "*.tmp"))
 
@@ -44,7 +44,7 @@ def test_what_is_excluded_is_not_backed_up_and_survives_a_restore_and_its_undo(e
     kept = done.previous.previous_folder / excluding.folder.name
     assert contents(kept) == spoilt
     assert not excluding.plan(chosen).changes
-    assert diff.live_files(chosen, excluding.place).equal
+    assert folder_contents.live_differences(chosen, excluding.place).equal
 
     excluding.undo()
     assert contents(excluding.folder) == spoilt

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from tests.integration.files.conftest import World
 
-from refnet.actions import diff
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.sources.files import attributes
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.sources import folder_contents
 
 for tool in ("setfacl", "getfacl", "getfattr"):
     if shutil.which(tool) is None:
@@ -58,14 +58,14 @@ def rich(vault: World) -> World:
 def test_acls_and_attributes_are_restored(rich: World) -> None:
     before = seen(rich.folder)
     held = rich.backup()
-    assert diff.live_files(held, rich.place).equal
+    assert folder_contents.live_differences(held, rich.place).equal
     shutil.rmtree(rich.folder)
 
     done = rich.restore(held)
 
     assert seen(rich.folder) == before
     assert done.notes == ()
-    assert diff.live_files(held, rich.place).equal
+    assert folder_contents.live_differences(held, rich.place).equal
 
 
 def test_stock_tar_restores_the_same(rich: World) -> None:
@@ -109,13 +109,13 @@ def test_a_difference_in_metadata_is_found_and_restored(rich: World, edit: str) 
     else:
         os.chown(note, 4711, 4712)
 
-    found = diff.live_files(held, rich.place)
+    found = folder_contents.live_differences(held, rich.place)
     assert [one.name for one in found.changed] == ["papers/note 0.md"]
     assert found.changed[0].why.split()[-1 if edit == "acl" else 0].lower() in {"acl", "other", "owner"}
     rich.restore(held)
 
     assert seen(rich.folder) == before
-    assert diff.live_files(held, rich.place).equal
+    assert folder_contents.live_differences(held, rich.place).equal
 
 
 def test_a_folder_with_a_default_acl_gives_none_to_what_is_restored_in_it(vault: World) -> None:
@@ -162,7 +162,7 @@ def test_where_no_acl_can_be_set_the_group_gets_nothing_and_the_run_says_so(
 def test_nothing_differs_after_a_backup_of_a_set_user_id_file_and_the_bit_is_named(vault: World) -> None:
     (vault.folder / "run.sh").chmod(0o4755)
 
-    found = diff.live_files(held := vault.backup(), vault.place)
+    found = folder_contents.live_differences(held := vault.backup(), vault.place)
 
     assert found.equal
     assert found.notes == ("not kept: the set-user-ID or set-group-ID bit of run.sh",)
@@ -220,7 +220,7 @@ def test_an_artifact_of_an_earlier_version_is_read_and_says_what_it_lacks(rich: 
     old = re.sub(rb',"(acl|xattrs)":"[0-9a-f]{64}"', b"", text.replace(b'"format": 2', b'"format": 1'))
     held = replace(held, files=lambda: old)
 
-    found, plan = diff.live_files(held, rich.place), rich.plan(held)
+    found, plan = folder_contents.live_differences(held, rich.place), rich.plan(held)
 
     assert found.equal
     assert plan.notes == (

@@ -13,7 +13,6 @@ from tests.integration.files.conftest import World, contents, now, spoil
 from tests.integration.files.test_killed import killed_at
 
 from refnet.actions import check
-from refnet.actions.check_result import State
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.recovery.sources.files import swapping
@@ -22,6 +21,7 @@ from refnet.recovery.sources.files.previous_folders import half_made
 from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, target_of
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.settings import Settings
+from refnet.sources.check_result import State
 from refnet.sources.folder import Folder
 
 

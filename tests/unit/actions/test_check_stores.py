@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.check import check_store_answers
-from refnet.actions.check_result import Line, State, bounded
 from refnet.settings import FILE_NAME, load
+from refnet.sources.check_result import Line, State, bounded
 
 
 def _line(folder: Path, text: str) -> Line:

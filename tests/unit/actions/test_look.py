@@ -29,6 +29,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import listing
 from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.settings import Settings
+from refnet.sources import folder_contents
 
 DECOMPOSED = "memo/か\u3099く.md"
 
@@ -233,7 +234,7 @@ def test_a_list_that_many_artifacts_share_is_read_once(vault: Vault, monkeypatch
         read.append(len(text))
         return listing.matching(text, *more)
 
-    monkeypatch.setattr(history, "matching", counted)
+    monkeypatch.setattr(folder_contents, "matching", counted)
     vault.backup(x="1")
     for _ in range(3):
         vault.backup()

@@ -10,8 +10,6 @@ import pytest
 
 from refnet.actions import recovery_settings, unprotected
 from refnet.actions.backup import Options, backup
-from refnet.actions.check_files import files
-from refnet.actions.check_result import State
 from refnet.context import Context
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.source_name import Kind, SourceName
@@ -20,6 +18,8 @@ from refnet.recovery.sources.database import other_databases
 from refnet.recovery.stores import settings_copies
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.check_result import State
+from refnet.sources.folder import Folder
 
 NO_PROOF = Options(prove=False)
 
@@ -86,10 +86,10 @@ def test_check_warns_where_more_than_half_of_a_folder_is_excluded(settings, tmp_
     (vault / "note.md").write_bytes(bytes(4000))
     of_vault = replace(settings, vault_dir=vault, origins={"vault_dir": "here"}, exclude_obsidian=("cache/",))
 
-    (line,) = files(of_vault, SourceName.OBSIDIAN)
+    (line,) = Folder(of_vault, SourceName.OBSIDIAN).checks()
     assert (line.state, "exclude leaves out 5.9 KiB of 9.8 KiB" in line.says) == (State.WARNING, True)
 
-    (line,) = files(replace(of_vault, left_out_percent=60), SourceName.OBSIDIAN)
+    (line,) = Folder(replace(of_vault, left_out_percent=60), SourceName.OBSIDIAN).checks()
     assert line.state is State.OK
 
 

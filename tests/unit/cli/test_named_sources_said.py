@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from tests.unit.cli.commands import ran
 
-from refnet.actions import check, check_database
-from refnet.actions.check_result import ok
+from refnet.actions import check
 from refnet.actions.cluster_databases import find_databases
 from refnet.context import Context
 from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.check_result import OF_MACHINE, ok
 from refnet.sources.database import Database
 
 Ran = Callable[..., tuple[int, str, str]]
@@ -140,11 +140,11 @@ def test_a_database_is_not_restored_from_a_folder(refnet: Ran) -> None:
 def test_check_gives_each_row_about_a_database_its_name_and_each_about_the_machine_once(
     refnet: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def database(settings: Settings, source: str) -> Iterator[Any]:
-        for what in (source, "restore", *check_database.OF_MACHINE):
+    def checks(database: Database) -> Iterator[Any]:
+        for what in (database.name, "restore", *OF_MACHINE):
             yield ok(what, "as it should be")
 
-    monkeypatch.setattr(check, "database", database)
+    monkeypatch.setattr(Database, "checks", checks)
 
     rows = [line.what for line in check.check().lines]
 

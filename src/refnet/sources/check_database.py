@@ -12,7 +12,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from refnet import servers, wiring
-from refnet.actions.check_result import Line, State, error_line, ok, warning
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
@@ -31,11 +30,10 @@ from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.sources import database_restore
+from refnet.sources.check_result import Line, State, error_line, ok, warning
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.
 CONNECT_SECONDS, _STATEMENT = 10, "20000"
-#: Checks whose results depend on the server's major version alone.
-OF_MACHINE = ("programs", "proof")
 _INSTALLED = "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY 1"
 _LOGIN = """
 SELECT current_setting('server_version'), current_user::text, pg_database_size(current_database())::int8

@@ -13,6 +13,8 @@ from typing import Any
 from refnet.core.errors import RefnetError
 from refnet.core.files import explain
 
+#: Checks of databases whose results depend on the server's major version alone.
+OF_MACHINE = ("programs", "proof")
 #: The time limit of a check, in seconds.
 SECONDS = 30.0
 

@@ -1,4 +1,4 @@
-"""The checks of the folders of config and obsidian."""
+"""The checks of a folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from refnet import wiring
-from refnet.actions.check_result import Line, error, error_line, ok, warning, writable
 from refnet.core.files import OPEN_FOLDER, names_in, opened
 from refnet.core.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
@@ -18,21 +16,19 @@ from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_maker import entries_of, everything_excluded, listed_and_excluded
 from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
+from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.sources.files.walk import runs, walk
 from refnet.settings import Settings
-from refnet.sources.folder import Folder
+from refnet.sources.check_result import Line, error, error_line, ok, warning, writable
 
 #: The time limit of the search for unreadable files, in seconds.
 _WALK_SECONDS = 20.0
 
 
-def files(settings: Settings, source: SourceName) -> Iterator[Line]:
-    """Check the folder of `source`, config or obsidian: its entries, and what a backup or a restore may not use."""
-    folder = settings.of(source).path
-    if folder is None or source not in wiring.configured(settings):
-        yield ok(source, "not configured")
-        return
-    target = Folder(settings, source).target()
+def files(settings: Settings, target: FolderTarget) -> Iterator[Line]:
+    """Check the live folder of a source: its entries, and what a backup or a restore may not use."""
+    source = target.source
+    folder = settings.of(source).path or target.folder
     scope = target.live_scope
     with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
         names = [name for name in names_in(root) if name not in target.own]

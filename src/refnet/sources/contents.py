@@ -1,0 +1,87 @@
+"""What artifacts contain: a file or table of one, the differences between two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.sources.files.member_names import spelled
+
+#: The name of what is live, in the place of an artifact.
+LIVE = "live"
+#: The most paths that a search remembers.
+MOST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Version:
+    """A file, folder, link or table as one artifact contains it."""
+
+    name: str
+    #: A kind of file, or table.
+    kind: str
+    #: In bytes; of a table, of its COPY text.
+    size: int
+    #: SHA-256 of a file, the content digest of a table; "" if there is none or it is not recorded.
+    digest: str = ""
+    #: Of a table.
+    rows: int | None = None
+    #: What else counts as a change: permission bits, the target of a link, columns.
+    more: tuple[str, ...] = ()
+
+    def same(self, other: Version) -> bool:
+        """Return whether nothing has changed; two digests count only where both are known."""
+        digests = not (self.digest and other.digest) or self.digest == other.digest
+        return digests and (self.kind, self.size, self.rows, self.more) == (
+            other.kind,
+            other.size,
+            other.rows,
+            other.more,
+        )
+
+
+class Finder(Protocol):
+    """Finds files or tables in the artifacts of one source."""
+
+    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+        """What `artifact` contains of it; RefnetError if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A file or table that is on both sides and differs, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The files or tables of `after` that are extra, changed and missing against `before`."""
+
+    source: SourceName
+    before: str
+    after: str
+    added: tuple[str, ...]
+    changed: tuple[Changed, ...]
+    removed: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        return not (self.added or self.changed or self.removed)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "before": self.before,
+            "after": self.after,
+            "equal": self.equal,
+            "added": [spelled(name) for name in self.added],
+            "changed": [{"name": spelled(one.name), "why": spelled(one.why)} for one in self.changed],
+            "removed": [spelled(name) for name in self.removed],
+            "notes": [spelled(note) for note in self.notes],
+        }
