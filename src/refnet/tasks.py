@@ -39,6 +39,7 @@ from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
+from refnet.sources import kind_of
 
 _log = logging.getLogger(__name__)
 #: The beginning of the names of tasks.
@@ -82,7 +83,7 @@ def configuration() -> dict[str, Any]:
         "result_backend_max_sleep_between_retries_ms": 5000,
         "result_expires": 24 * 3600,
         "timezone": beat.zone_name(schedule),
-        "beat_schedule": beat.beat_schedule(schedule, wiring.configured(settings)),
+        "beat_schedule": beat.beat_schedule(schedule, _priorities(settings)),
         "beat_schedule_filename": str(places.beat_folder(settings.home, settings.instance) / "schedule"),
         "beat_scheduler": "refnet.scheduling.beat:Scheduler",
         "beat_sync_every": 1,
@@ -108,6 +109,11 @@ def configuration() -> dict[str, Any]:
     }
 
 
+def _priorities(settings: Settings) -> dict[SourceName, int]:
+    """The configured sources, and the priority of the backup of each."""
+    return {one: kind_of(one).priority for one in wiring.configured(settings)}
+
+
 transport.register()
 app = Celery("refnet", set_as_current=False, events=transport.WorkerEvents)
 app.add_defaults(configuration)
@@ -116,7 +122,7 @@ app.add_defaults(configuration)
 def __getattr__(name: str) -> Any:
     if name == "CELERY_BEAT_SCHEDULE":  # made when it is asked for: importing this module reads no settings
         settings = current_settings()
-        return beat.beat_schedule(Schedule.of(settings), wiring.configured(settings))
+        return beat.beat_schedule(Schedule.of(settings), _priorities(settings))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources import kind_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class ActsOn:
             return cls(target.name, target.address, target.display, settings.file)
         name, folder = embedded.DATABASE, str(settings.home / "postgres")
         return cls(name, folder, f"{name} on RefNet's own server ({folder})", settings.file)
+
+    @classmethod
+    def of_database(cls, settings: Settings, source: SourceName) -> ActsOn | None:
+        """The same; None if `source` is no database."""
+        return cls.of(settings, source) if kind_of(source).by_name else None
 
     def __str__(self) -> str:
         return f"on: {self.shown} (settings file: {self.file or 'none'})"

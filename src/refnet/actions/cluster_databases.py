@@ -15,13 +15,14 @@ from refnet.core.glob import Glob
 from refnet.postgres.session import Target
 from refnet.recovery.model.cluster import MOST, Seen, member_name
 from refnet.recovery.model.restore_place import OWN_NAME
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
+from refnet.sources import kind_of
 
 #: Without the templates.
 _DATABASES = """
@@ -112,7 +113,7 @@ def with_member(context: Context, source: SourceName) -> Context:
     Its artifacts say which database it is, else its name. Without a cluster of that name, nothing changes.
     """
     settings = context.settings
-    if source.kind is not Kind.DATABASE or source == SourceName.DATABASE or source in settings.sources:
+    if not kind_of(source).by_name or source == SourceName.DATABASE or source in settings.sources:
         return context
     for name, cluster in settings.clusters.items():
         said = {one.identity.database: None for one in context.store.entries(source) if one.identity}

@@ -31,6 +31,7 @@ from refnet.recovery.model.backup_order import DATABASES, FOLDERS, in_groups
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
+from refnet.sources import kind_of
 from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
 
 #: The least width of the column of names.
@@ -64,7 +65,8 @@ def backup(
     here, failed = with_databases(context(), sources or (), record=not plan)
     lost = gone(here.settings) - {*(sources or ())}
     sources = [one for one in expanded(here.settings, sources or ()) if one not in lost]
-    if table and ([one for one in sources or () if one.kind is not Kind.DATABASE] or len(sources or ()) > 1):
+    others = [one for one in sources if kind_of(one).contains != "tables"]
+    if table and (others or len(sources) > 1):
         raise RefnetError(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
         )
@@ -254,8 +256,8 @@ def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
         return {"source": name, "outcome": "not configured"}
     if isinstance(made, RefnetError):
         return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
-    acts_on = ActsOn.of(context.settings, name).to_json() if name.kind is Kind.DATABASE else {}
-    return made.to_json() | acts_on
+    acts_on = ActsOn.of_database(context.settings, name)
+    return made.to_json() | (acts_on.to_json() if acts_on else {})
 
 
 def _print(made: Backup, context: Context, width: int) -> None:
@@ -281,8 +283,8 @@ def _print(made: Backup, context: Context, width: int) -> None:
         from refnet.cli.copy import print_copies
 
         print_copies(lead, made.copies)
-    if manifest.source.kind is Kind.DATABASE:
-        say(f"{'':{width}} {ActsOn.of(context.settings, manifest.source)}")
+    if acts_on := ActsOn.of_database(context.settings, manifest.source):
+        say(f"{'':{width}} {acts_on}")
     if lacks := Unprotected.read(manifest.details):
         say(f"{'':{width}} not protected: {lacks}; see `refnet check`")
 

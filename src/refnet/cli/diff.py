@@ -13,7 +13,6 @@ from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.core.errors import Exit
-from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
 from refnet.sources.contents import LIVE, Difference
 
@@ -45,8 +44,7 @@ def diff(
     """
     with with_progress(context(place, key=True), "diff") as here:
         found = run(here, before, after)
-    live_database = after == LIVE and found.source.kind is Kind.DATABASE
-    acts_on = ActsOn.of(here.settings, found.source) if live_database else None
+    acts_on = ActsOn.of_database(here.settings, found.source) if after == LIVE else None
     if as_json:
         print_json(found.to_json() | (acts_on.to_json() if acts_on else {}))
     else:

@@ -18,8 +18,8 @@ from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, context_with_key, note, print_json, with_progress
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
-from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
+from refnet.sources import kind_of
 from refnet.sources.contents import Version
 
 _BLOCK = 1 << 20
@@ -103,7 +103,7 @@ def log(
     if as_json:
         print_json(found.to_json())
     else:
-        tables = found.source.kind is Kind.DATABASE
+        tables = kind_of(found.source).contains == "tables"
         head = (
             "artifact",
             "created",

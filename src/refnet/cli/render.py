@@ -16,10 +16,9 @@ from refnet.cli.output import output, say
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import left_out, plain, plural, seconds, size, some
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
-from refnet.recovery.model.identity import labels
+from refnet.recovery.model.identity import Whose, labels
 from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.model.source_name import Kind
 from refnet.recovery.model.unprotected import Unprotected
 
 #: The number of largest tables that an artifact's page lists.
@@ -121,12 +120,14 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def databases(entries: Sequence[Entry]) -> dict[str, str]:
     """Return the database, or the id of another source, of each artifact by its name; nothing if all are of the same."""
-    kinds = {entry.source if entry.source.kind is not Kind.DATABASE else Kind.DATABASE for entry in entries}
+    groups: dict[tuple[bool, str], dict[str, Whose | None]] = {}
+    for entry in entries:
+        group = (True, "") if entry.manifest.of_database else (False, str(entry.source))
+        groups.setdefault(group, {})[entry.name] = entry.whose
     shown: dict[str, str] = {}
-    for one in kinds:
-        of = {entry.name: entry.whose for entry in entries if one in (entry.source, entry.source.kind)}
+    for (by_name, _), of in groups.items():
         found = labels(of.values())
-        if len(found) > 1 and (one is Kind.DATABASE or len(found.keys() - {None}) > 1):
+        if len(found) > 1 and (by_name or len(found.keys() - {None}) > 1):
             shown |= {name: found[whose] for name, whose in of.items()}
     return shown
 
@@ -174,7 +175,6 @@ def details(proof: Proof) -> list[str]:
 def print_artifact(shown: Shown) -> None:
     """Print the facts of the manifest, the largest tables, and each line of evidence."""
     manifest = shown.manifest
-    unknown = manifest.source.kind is Kind.DATABASE and manifest.identity is None
     facts = [
         ("name", manifest.name),
         *([("store", shown.chosen.store)] if shown.chosen.store else []),
@@ -187,7 +187,7 @@ def print_artifact(shown: Shown) -> None:
         *([("compared", manifest.compared)] if manifest.compared else []),
         *([("shrunk", shrunk(manifest))] if manifest.shrunk else []),
         ("made by", manifest.made_by),
-        *([("database", "unknown: not recorded")] if unknown else []),
+        *([("database", "unknown: not recorded")] if manifest.is_unknown else []),
         *(
             ("digest" if name == "state" else name.replace("_", " "), _fact(name, value))
             for name, value in manifest.details.items()

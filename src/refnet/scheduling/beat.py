@@ -3,7 +3,7 @@
 import logging
 import shelve
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from dbm import dumb
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from celery.schedules import crontab
 from refnet.broker import embedded
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.scheduling import places
 
 _LOG = logging.getLogger(__name__)
@@ -31,21 +31,23 @@ ENTRIES = {
 }
 
 
-#: The task that backs up the sources, or the cluster, that it is given, and its priority by their kind.
+#: The task that backs up the sources, or the cluster, that it is given, and its priority for a cluster.
 BACKUP = "refnet.tasks.backup_source"
-_DATABASES, _FOLDERS = 9, 7
+_CLUSTERS = 9
 
 
-def beat_schedule(schedule: Schedule, configured: Collection[SourceName] = ()) -> dict[str, dict[str, Any]]:
-    """Return `schedule` as Celery's beat_schedule; of the named sources, those that are `configured`."""
-    runs = schedule.runs(configured)
-    folders = {one for one in configured if one.kind is Kind.FOLDER}
+def beat_schedule(
+    schedule: Schedule, configured: Mapping[SourceName, int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return `schedule` as Celery's beat_schedule; of the named sources, those that are `configured`: name → priority."""
+    runs = schedule.runs(configured or {})
+    priorities = {str(name): priority for name, priority in (configured or {}).items()}
     named = {
         f"backup-{task}": {
             "task": BACKUP,
             "args": sources,
             "schedule": crontab(**schedule.times[task].crontab()),
-            "options": {"priority": _FOLDERS if task in folders else _DATABASES},
+            "options": {"priority": priorities.get(task, _CLUSTERS)},
         }
         for task, sources in runs.items()
         if task not in STANDARD

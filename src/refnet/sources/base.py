@@ -52,6 +52,8 @@ class Source(ABC):
     by_name: ClassVar[bool] = False
     #: Whether dumps of other programs, files or folders, can be artifacts of it.
     takes_dumps: ClassVar[bool] = False
+    #: The priority of its backup in Celery's queue; a higher one comes first.
+    priority: ClassVar[int] = 9
     #: Whether its artifacts are snapshots: all of one moment.
     is_snapshot: ClassVar[bool] = False
     #: Whether it lies at a path of this machine, `own.path`: then a recovery checks that something may be restored there.

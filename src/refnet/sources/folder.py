@@ -64,6 +64,7 @@ class Folder(Source):
     noun: ClassVar[str] = "folder"
     contains: ClassVar[str] = "files"
     has_path: ClassVar[bool] = True
+    priority: ClassVar[int] = 7
 
     def what(self) -> str:
         return str(self.own.path or "")

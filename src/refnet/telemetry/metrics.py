@@ -27,7 +27,7 @@ from refnet.recovery.model.checks import Status
 from refnet.recovery.model.copies import is_missing
 from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts, is_proof
 
@@ -154,7 +154,7 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
     for source, entry in newest.items():
         details = entry.manifest.details
         if "unprotected" in details:
-            lacks, kind = Unprotected.read(details), _looked_for(source)
+            lacks, kind = Unprotected.read(details), _looked_for(entry)
             counts += (
                 [((source, lacks.kind), lacks.count)] if lacks else [((source, kind), 0)] if kind else []
             )
@@ -165,11 +165,11 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
     yield _gauge("refnet_excluded_bytes", sizes, ("source",))
 
 
-def _looked_for(source: SourceName) -> Lacks | None:
-    """Return what a backup of `source` looks for beside it."""
-    if source.kind is Kind.DATABASE:
+def _looked_for(entry: Entry) -> Lacks | None:
+    """What the backup that made `entry` looked for beside its source: a server has other databases."""
+    if entry.manifest.of_database:
         return Lacks.DATABASES
-    return Lacks.FILES if source == SourceName.CONFIG else None
+    return Lacks.FILES if entry.source == SourceName.CONFIG else None
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:

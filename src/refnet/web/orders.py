@@ -14,7 +14,8 @@ from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.recovery.model.restore_place import OWN_NAME, check_name
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
+from refnet.sources import kind_of
 from refnet.web import child_files
 
 #: The values of a plan that change while the live database or folder is in use: they do not make it another plan.
@@ -82,7 +83,7 @@ class Order:
     def __post_init__(self) -> None:
         if self.beside:
             check_name(self.beside, "--as")
-        if self.beside and (self.verb is Verb.UNDO or self.source.kind is not Kind.DATABASE):
+        if self.beside and (self.verb is Verb.UNDO or not kind_of(self.source).by_name):
             raise RefnetError("--as is for a restore of a database only", "Leave it empty.", Exit.USAGE)
         previous = self.verb is Verb.RESTORE or not self.name or OWN_NAME.fullmatch(self.name)
         if not previous or not self.name.isprintable() or self.name.startswith(("-", "/")):
@@ -123,7 +124,7 @@ class OrderPlan:
     @property
     def name_to_type(self) -> str:
         """The name of the database that is written; of a folder or of roles the name of the source."""
-        return str(self.values["database"]) if self.order.source.kind is Kind.DATABASE else self.order.source
+        return str(self.values["database"]) if kind_of(self.order.source).by_name else self.order.source
 
     @property
     def problems(self) -> list[dict[str, str]]:
@@ -154,7 +155,7 @@ def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "
         known = _PLAN(values)
     except ValueError:
         raise failure(order, code, stderr) from None
-    if order.source.kind is Kind.DATABASE and "database" not in known:
+    if kind_of(order.source).by_name and "database" not in known:
         raise failure(order, code, stderr)
     return OrderPlan(order, values, sha256)
 

@@ -15,6 +15,7 @@ from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.scheduling.beat import beat_schedule
 from refnet.scheduling.units import Service, files, scheduled
 from refnet.settings import Settings, load
+from refnet.sources import kind_of
 from refnet.tasks import backup_source
 from refnet.wiring import configured
 
@@ -92,7 +93,7 @@ def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_
     assert "ExecStart=refnet backup database shop wiki --if-older 60min\n" in made["refnet-backup.service"]
     assert "ExecStart=refnet backup main --if-older 30min\n" in made["refnet-backup-main.service"]
     assert "OnCalendar=*-*-* *:20:00\n" in made["refnet-backup-main.timer"]
-    sent = beat_schedule(schedule, there)
+    sent = beat_schedule(schedule, dict.fromkeys(there, 9))
     assert sent["daily-database-backup"]["args"] == ("shop", "wiki")
     assert {name: one["args"] for name, one in sent.items() if name.startswith("backup-")} == {
         "backup-late": ("late",),
@@ -103,8 +104,10 @@ def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_
 
 def test_beat_sends_each_configured_source_by_its_name(settings: Settings) -> None:
     schedule = Schedule.of(settings)
-    standard = beat_schedule(schedule, STANDARD)
-    named = beat_schedule(schedule, (*STANDARD, SHOP, NOTES, SourceName("wiki", Kind.DATABASE)))
+    known = (*STANDARD, SHOP, NOTES, SourceName("wiki", Kind.DATABASE))
+    priorities = {one: kind_of(one).priority for one in known}
+    standard = beat_schedule(schedule, {one: priorities[one] for one in STANDARD})
+    named = beat_schedule(schedule, priorities)
     assert named.keys() - standard.keys() == {"backup-shop", "backup-notes"}
     assert named["backup-shop"]["args"] == ("shop",)
     assert named["backup-shop"]["task"] == "refnet.tasks.backup_source"

@@ -146,14 +146,24 @@ class Manifest(Record):
     @property
     def whose(self) -> Whose | None:
         """What it was made of; None: unknown."""
-        if self.source.kind is Kind.DATABASE:
+        if self.of_database:
             return self.identity
         return SourceId(self.identity_id) if self.identity_id else None
 
     @property
     def identity(self) -> Identity | None:
         """The database that it was made of, if recorded; None for files."""
-        return Identity.read(self.details) if self.source.kind is Kind.DATABASE else None
+        return Identity.read(self.details) if self.of_database else None
+
+    @property
+    def of_database(self) -> bool:
+        """Whether it was made of a database; see `identity` for which one."""
+        return self.source.kind is Kind.DATABASE
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it was made of a database, and nothing records which one."""
+        return self.of_database and self.identity is None
 
     @classmethod
     def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from refnet.actions.catalog import notes
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import left_out, size
 from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.source_name import Kind
 from refnet.recovery.model.unprotected import Unprotected
+from refnet.sources import kind_of
 from refnet.web.artifacts import Artifacts, artifacts
 from refnet.web.child_files import last_error, result
 from refnet.web.download import Download, open_checked
@@ -25,8 +25,6 @@ router = APIRouter(include_in_schema=False)
 #: The most tables or files, lines of evidence, and other lines that a page shows.
 CONTENTS, LINES, SENTENCES = 500, 100, 50
 _PATH = "/artifacts/{source}/{name}"
-#: Kind of a source → the option of `refnet show` that lists its content, which is also the name of the list.
-_LISTS = {Kind.DATABASE: "tables", Kind.FOLDER: "files"}
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,11 @@ async def artifact_download(request: Request, source: str, name: str) -> Respons
 
 def lists(found: Artifacts, entry: Entry, store: str) -> str:
     """Return which list the content of `entry` has that needs no recovery key, or ""."""
-    return "" if store or found.settings.encryption_local else _LISTS.get(entry.source.kind, "")
+    return "" if store or found.settings.encryption_local else kind_of(entry.source).contains
 
 
 async def _contents(request: Request, entry: Entry) -> Contents:
-    what = _LISTS[entry.source.kind]
+    what = kind_of(entry.source).contains  # also the option of `refnet show` that lists it
     hint = f"Run it in a terminal: refnet show {entry.name} --{what}"
     unreadable = ("the list of its content cannot be read", hint)
     try:
@@ -108,7 +106,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.compared:
         yield "compared with the source", manifest.compared
     yield "made by", manifest.made_by[:200]
-    if manifest.source.kind is Kind.DATABASE and manifest.identity is None:
+    if manifest.is_unknown:
         yield "database", "unknown: not recorded"
     plain = [(n, v) for n, v in manifest.details.items() if v is not None and not isinstance(v, (dict, list))]
     for name, value in plain[:SENTENCES]:

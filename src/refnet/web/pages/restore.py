@@ -21,7 +21,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.calendar import by_day
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
@@ -159,7 +159,7 @@ def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
     last = {one.source: one for one in kept.versions if not one.half_made and one.what.startswith("folder ")}
     for one in kept.versions:
         name = one.what.removeprefix("database ")
-        if one.source.kind is Kind.DATABASE and name != one.what:
+        if name != one.what:
             with suppress(RefnetError):  # a name for the command line alone
                 found[one] = Order(Verb.UNDO, one.source, name)
         elif last.get(one.source) is one and not one.blocked:
