@@ -15,10 +15,8 @@ from refnet.cluster_sources import with_clusters
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_closed, check_own, make_folder
-from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import Artifact
-from refnet.recovery.sources.opening import open_artifact
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Examined, Settings, examine
@@ -66,10 +64,6 @@ class Context:
     def has_key(self) -> bool:
         """Return whether the recovery key of the store that is read is at hand."""
         return bool(self.remote and self.remote.trust.opener.recovery)
-
-    def open_artifact(self, artifact: OpenArtifact) -> Artifact:
-        """Return the content of `artifact`."""
-        return open_artifact(artifact)
 
     @contextmanager
     def restore_lock(self, name: SourceName) -> Iterator[None]:

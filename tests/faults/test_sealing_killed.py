@@ -19,6 +19,7 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.sources.folder import Folder
 
 NOTES = SourceName("notes", Kind.FOLDER)
 NOTE = random.Random(1).randbytes(8000)
@@ -126,16 +127,16 @@ def test_what_could_not_be_sealed_is_sealed_by_the_next_run_and_no_other_is_made
 def test_a_damaged_artifact_is_not_sealed_and_goes_with_the_next_run(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = context.open_artifact
+    whole = Folder.opened
 
-    def damaged(_self: Context, artifact: Any) -> Any:
+    def damaged(artifact: Any) -> Any:
         path = artifact.path
         path.write_bytes(path.read_bytes()[:-200] + bytes(200))
         return whole(artifact)
 
     before = {one.name for one in context.catalog.entries()}
     with monkeypatch.context() as patch:
-        patch.setattr(Context, "open_artifact", damaged)
+        patch.setattr(Folder, "opened", staticmethod(damaged))
         made = backup(context, NOTES)
     assert made is not None
     assert made.damaged

@@ -30,6 +30,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
+from refnet.sources import kind_of
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
 #: What is not checked of an artifact that RefNet did not make.
@@ -108,9 +109,7 @@ def plan(context: Context, path: Path) -> Adoption:
     if inside:
         created = _sharper(created, store.first_check(source, path.name))
     stated = None if inside else _stated(artifact)
-    made, made_from = (
-        (stated, "the manifest beside it") if stated else _of_itself(context, source, path, created)
-    )
+    made, made_from = (stated, "the manifest beside it") if stated else _of_itself(source, path, created)
     return Adoption(path, source, local, made, made_from, inside, broken)
 
 
@@ -169,11 +168,11 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
     return created
 
 
-def _of_itself(context: Context, source: SourceName, path: Path, created: datetime) -> tuple[Made, str]:
+def _of_itself(source: SourceName, path: Path, created: datetime) -> tuple[Made, str]:
     """Return the manifest's values from the artifact at `path`, and where they come from."""
     artifact = artifact_in(source, path.parent, path.name, None)
     artifact = replace(artifact, files=partial(listed_beside, path))
-    if described := context.open_artifact(artifact).describe(created):
+    if described := kind_of(artifact.source).opened(artifact).describe(created):
         return described, "its own index" if described.files is None else "its list of files"
     return Made(created, {"adopted_from": str(path)}, unchecked=(FOREIGN,)), "its name"
 

@@ -23,6 +23,7 @@ from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import LOCAL
+from refnet.sources import kind_of
 
 if TYPE_CHECKING:
     from refnet.recovery.stores.remote import RemoteStore
@@ -182,5 +183,5 @@ def show(context: Context, name: str, at: str | None = None) -> Shown:
         )
     marks = chosen.entry.marks.describe(context.clock.now()) if chosen.entry else ()
     closed = not isinstance(context.store, LocalStore) and not context.has_key
-    tables = () if closed else context.open_artifact(chosen).tables()
+    tables = () if closed else kind_of(chosen.source).opened(chosen).tables()
     return Shown(chosen, manifest, tables, tuple(marks))

@@ -13,6 +13,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent, stopped_by
+from refnet.sources import kind_of
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
 _CHUNK = 1 << 20
@@ -152,7 +153,7 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
     try:
         progress = _of_proof(context.progress)
         options = wiring.proof_options(context.settings, artifact.source, progress, trust=trust)
-        proof = context.open_artifact(artifact).prove(level, options)
+        proof = kind_of(artifact.source).opened(artifact).prove(level, options)
     except (RefnetError, OSError) as error:
         found = stopped_by("the proof itself", error)
         hint = f". {error.hint}" if isinstance(error, RefnetError) else ""

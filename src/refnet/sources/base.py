@@ -17,6 +17,7 @@ from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.retention import Listing
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
@@ -90,6 +91,11 @@ class Source(ABC):
             tables: only these tables of a database; empty: everything.
             into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
         """
+
+    @staticmethod
+    @abstractmethod
+    def opened(stored: OpenArtifact) -> Artifact:
+        """The content of one of its artifacts."""
 
     def checks(self) -> Iterable[Line]:
         """Find what would stop its backup or its restore, for `refnet check`; change nothing."""

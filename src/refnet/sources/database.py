@@ -21,6 +21,7 @@ from refnet.recovery.model.previous import HalfMade, MarkState, PreviousRecord
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.stores.local import LocalStore
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
@@ -66,6 +67,12 @@ class Database(OnServer):
 
     def whose(self) -> Identity | None:
         return servers.identity(self.settings, self.name)
+
+    @staticmethod
+    def opened(stored: OpenArtifact) -> Artifact:
+        from refnet.recovery.sources.opening import open_database
+
+        return open_database(stored)
 
     def maker(
         self,

@@ -19,6 +19,7 @@ from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
+from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.files import entries, previous_folders
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_maker import FilesMaker
@@ -91,6 +92,10 @@ class Folder(Source):
             raise wiring.not_configured(self.name)
         listed = entries.names(entries.parse_entries(own.entries)) if own.entries else None
         return target_of(self.name, own.path, listed, self._swaps, self.scope)
+
+    @staticmethod
+    def opened(stored: OpenArtifact) -> Artifact:
+        return FilesArtifact(stored)
 
     def maker(
         self,
@@ -178,10 +183,13 @@ class Folder(Source):
             raise _not_permitted(new)
         around = hooks.around(context, self.name, Action.RESTORE, chosen.name)
         with around if is_live and planned.changes else nullcontext(), context.restore_lock(self.name):
-            done = restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
+            done = self._put(context, chosen, planned)
             if is_live and not planned.only and planned.merge is None:
                 take_over(context, self.name, chosen)
         return done
+
+    def _put(self, context: Context, chosen: OpenArtifact, planned: FolderPlan) -> Restored:
+        return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
 
     def plan_undo(self, to: str | None = None) -> UndoPlan:
         """Return what `undo` would do. `to`: the folder that was restored; None: the live one."""

@@ -11,6 +11,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
+from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.stores.local import LocalStore
 from refnet.sources.base import Permits
 from refnet.sources.contents import Difference
@@ -35,6 +36,12 @@ class Roles(OnServer):
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(servers.binaries_for, self.settings)
         return GlobalsMaker(self.name, target, binaries, bool(self.own.roles_with_passwords))
+
+    @staticmethod
+    def opened(stored: OpenArtifact) -> Artifact:
+        from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
+
+        return GlobalsArtifact(stored)
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
         from refnet.sources import roles_restore

@@ -1,4 +1,4 @@
-"""Open the content of an artifact: of files, of a database, of roles, or a foreign dump."""
+"""Opens the content of an artifact of a database, or of a foreign dump."""
 
 from __future__ import annotations
 
@@ -6,25 +6,10 @@ from typing import TYPE_CHECKING
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind
-from refnet.recovery.sources.artifact import Artifact
 
 if TYPE_CHECKING:
     from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
     from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
-
-
-def open_artifact(artifact: OpenArtifact) -> Artifact:
-    """Return the content of `artifact`."""
-    if artifact.source.kind is Kind.DATABASE:
-        return open_database(artifact)
-    if artifact.source.kind is Kind.GLOBALS:
-        from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
-
-        return GlobalsArtifact(artifact)
-    from refnet.recovery.sources.files.files_artifact import FilesArtifact
-
-    return FilesArtifact(artifact)
 
 
 def open_database(artifact: OpenArtifact) -> DatabaseArtifact | ForeignDump:
