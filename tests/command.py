@@ -95,6 +95,11 @@ class Command:
         """The newest artifact of the database."""
         return max((self.backups / "database").glob("refnet_*.sql.gz"))
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of its runs."""
+        return self._environment({})
+
     @staticmethod
     def _line(arguments: tuple[str | Path, ...]) -> list[str]:
         return [str(Path(sys.executable).parent / "refnet"), *map(str, arguments)]

@@ -33,7 +33,7 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings, variable
-from refnet.settings.sources import GLOBALS, SHORT
+from refnet.settings.sources import GLOBALS, SHORT, SourceSettings
 from refnet.settings.stores import ENCRYPTED, LOCAL
 
 if TYPE_CHECKING:
@@ -170,7 +170,11 @@ _KINDS = {ROLES: Kind.GLOBALS, "databases": Kind.DATABASE, "folders": Kind.FOLDE
 def known(settings: Settings) -> tuple[SourceName, ...]:
     """Return the standard sources, then the named ones: roles of clusters, databases, folders, each in the file's order."""
     named = sorted(settings.sources.values(), key=lambda one: list(_KINDS).index(one.table))
-    return (*STANDARD, *(SourceName(one.name, _KINDS[one.table]) for one in named))
+    return (*STANDARD, *(SourceName(one.name, _kind(one)) for one in named))
+
+
+def _kind(one: SourceSettings) -> Kind:
+    return Kind.SQLITE if one.table == "databases" and one.path else _KINDS[one.table]
 
 
 def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceName, ...]:
@@ -284,7 +288,12 @@ def retention(settings: Settings, name: SourceName) -> Retention:
 
 def not_configured(name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
-    table = {Kind.DATABASE: "databases", Kind.FOLDER: "folders", Kind.GLOBALS: "clusters"}[name.kind]
+    table = {
+        Kind.DATABASE: "databases",
+        Kind.FOLDER: "folders",
+        Kind.GLOBALS: "clusters",
+        Kind.SQLITE: "databases",
+    }[name.kind]
     hint = (
         f"Set {variable(SHORT[name])}."
         if name in SHORT

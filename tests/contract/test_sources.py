@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
 from tests.command import Command, url_of
+from tests.users import run
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -95,6 +98,40 @@ class Shop(Live):
         return url_of(self.cluster.target("out")), found
 
 
+class App(Live):
+    name = "app"
+    reads = (("query", "app", "SELECT count(*) FROM orders"), "50")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = folder / "srv" / "app.db"
+        self.path.parent.mkdir()
+        self.table = f'[databases.app]\npath = "{self.path}"\n'
+        with closing(sqlite3.connect(self.path)) as made:
+            made.execute("PRAGMA journal_mode = WAL")
+            made.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+            made.executemany("INSERT INTO orders VALUES (?)", [(one,) for one in range(1, 51)])
+            made.commit()
+
+    def change(self) -> None:
+        with closing(sqlite3.connect(self.path)) as live:
+            live.execute("DELETE FROM orders WHERE id > 7")
+            live.commit()
+
+    def state(self) -> object:
+        return _rows(self.path)
+
+    def elsewhere(self) -> tuple[str, object]:
+        return str(self.folder / "out.db"), _rows(self.folder / "out.db")
+
+
+def _rows(path: Path) -> list[tuple[int]] | None:
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as live:
+        return live.execute("SELECT id FROM orders").fetchall()
+
+
 class Roles(Live):
     name = "main-globals"
     replaced = False
@@ -124,7 +161,7 @@ def cluster(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
         yield made
 
 
-@pytest.fixture(scope="module", params=["folder", "database", "roles"])
+@pytest.fixture(scope="module", params=["folder", "database", "sqlite", "roles"])
 def live(
     request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Live]:
@@ -133,6 +170,8 @@ def live(
         yield Notes(folder)
     elif request.param == "database":
         yield Shop(folder, cluster)
+    elif request.param == "sqlite":
+        yield App(folder)
     else:
         yield Roles(folder, cluster)
 
@@ -230,6 +269,13 @@ def test_a_recovery_brings_it_back(live: Live, refnet: Command) -> None:
     live.change()
     done = refnet("recover", "--force")
     assert (done.code, live.state()) == (0, before), done.out + done.err
+
+
+def test_a_task_backs_it_up_as_the_schedule_does(live: Live, refnet: Command) -> None:
+    code = "import json, sys; from refnet.tasks import backup_source; "
+    code += "print(json.dumps(backup_source.apply(args=sys.argv[1:]).get()))"
+    out, err = run(code, live.name, env=refnet.variables).communicate()
+    assert json.loads(out or "{}").get("outcome") == "done", err
 
 
 def test_its_artifacts_are_pruned_by_its_own_retention(live: Live, refnet: Command) -> None:

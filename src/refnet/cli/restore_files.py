@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -31,6 +31,7 @@ from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import FolderPlan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
+from refnet.sources import source_of
 from refnet.sources.folder import Asked, Folder, restored_commands
 
 _OUTSIDE = "Or let the settings name copies outside of what is restored."
@@ -70,7 +71,7 @@ def restore(asked: options.RestoreOptions, given: Restore, place: options.StoreO
     """Restore a folder: all of it, or some paths of it."""
     here, source = context(place, key=True), asked.source
     log_subject(here, source)
-    folder = Folder(here.settings, source)
+    folder = cast("Folder", source_of(here.settings, source))  # or what is restored as an entry of one
     if asked.to is None:
         folder.target()  # raises where the settings name none
     origin = ALIASES.get(asked.named or "", asked.named)
@@ -98,7 +99,7 @@ def undo(asked: options.UndoOptions) -> None:
     """Undo the last restore of a folder."""
     here, source = context(), asked.source
     log_subject(here, source)
-    folder = Folder(here.settings, source)
+    folder = cast("Folder", source_of(here.settings, source))  # or what is restored as an entry of one
     planned = folder.plan_undo(asked.to)
     log_subject(here, source, planned.journal.artifact)
     if ends_at_plan(planned, _print_undo_plan, plan=asked.plan, as_json=asked.as_json):

@@ -75,7 +75,14 @@ def scratch(
 
 
 def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -> ServerFolders:
-    """Return the folders of a new server below `base`, which `stack` removes; remove leftovers of killed runs first."""
+    """Return the folders of a new server below `base`, see `new_folder`."""
+    folder = new_folder(base, user, stack)
+    programs = binaries if user.can_enter(binaries.folder) else copied(binaries, folder.parent)
+    return ServerFolders(folder, _socket_folder(folder, user, stack), programs)
+
+
+def new_folder(base: Path, user: Account, stack: ExitStack) -> Path:
+    """Create a folder below `base`, with a folder `data` of `user`, which `stack` removes; remove leftovers of killed runs first."""
     place = _enterable(base, user)
     with locked(place / ".lock"):
         remove_leftovers(place, PREFIX, _OWNER, end=ending.end_leftover)
@@ -85,8 +92,7 @@ def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) ->
     folder.chmod(0o711)
     (folder / "data").mkdir()
     user.own(folder / "data")
-    programs = binaries if user.can_enter(binaries.folder) else copied(binaries, place)
-    return ServerFolders(folder, _socket_folder(folder, user, stack), programs)
+    return folder
 
 
 def _templates(place: Path) -> Path:

@@ -91,8 +91,8 @@ class SourceSettings:
     gone: bool = False
     #: Tables without which an artifact is not intact.
     required_tables: tuple[str, ...] | None = key(converters.names, table="databases")
-    #: The protected folder; None: not configured.
-    path: Path | None = key(converters.absolute_folder, table="folders")
+    #: The protected folder, or the file of an SQLite database; None: not configured.
+    path: Path | None = key(converters.absolute_folder, table="folders databases")
     #: The protected entries of it; None: everything.
     entries: tuple[str, ...] | None = key(converters.entries, table="folders")
     #: What is left out: rules as in .gitignore.
@@ -166,6 +166,13 @@ def _same_databases(
             if (other := known.setdefault(server_of(one.url), at)) != at:
                 hint = "Name another database, or remove one of the two."
                 yield at, f"the same database as {other}", hint
+    files: dict[str, str] = {}
+    for one in (each for each in sources if each.table == "databases" and each.path):
+        at, file = f"databases.{one.name}.path", os.path.realpath(one.path or "")
+        if one.url:
+            yield at, "a database has a url or a path", "Remove one of the two."
+        elif (other := files.setdefault(file, at)) != at:
+            yield at, f"the same file as {other}", "Remove one of the two."
 
 
 def _shared_folders(

@@ -24,6 +24,10 @@ def kind_of(name: SourceName) -> type[Source]:
         from refnet.sources.folder import Folder
 
         return Folder
+    if name.kind is Kind.SQLITE:
+        from refnet.sources.sqlite.source import Sqlite
+
+        return Sqlite
     if name.kind is Kind.GLOBALS:
         from refnet.sources.roles import Roles
 

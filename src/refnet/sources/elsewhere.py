@@ -68,7 +68,7 @@ def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool
         above = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         if not above.is_dir():
             raise _refused(above, "is not a folder", "Name a new or empty folder.")
-        if why := _of_others(settings, folder):
+        if why := of_others(settings, folder):
             raise _refused(folder, why, "Name a folder of its own.")
         if not merge and folder.is_dir() and any(folder.iterdir()):
             raise _refused(folder, "is not empty", "Name a new or empty folder, or add to it with --merge.")
@@ -80,7 +80,7 @@ def _refused(folder: Path, why: str, hint: str) -> RefnetError:
     return RefnetError(f"--to: {shown_path(folder)} {why}", hint, Exit.USAGE)
 
 
-def _of_others(settings: Settings, folder: Path) -> str:
+def of_others(settings: Settings, folder: Path) -> str:
     """Return why nothing is restored into `folder`, which belongs to something else; "" if it may be."""
     if is_of_system(folder):
         return "is a folder of the system, or your home folder"

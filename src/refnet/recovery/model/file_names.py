@@ -19,8 +19,8 @@ def artifact_names(source: SourceName, local: datetime, *, partial: bool = False
         if partial:
             first, end = f"{first}_tables", f".sql.gz{PARTIAL_SUFFIX}"
         stems = [first]
-    elif source.kind is Kind.GLOBALS:
-        end, stems = ".sql.gz", [f"{source}_{day}_{clock}"]
+    elif source.kind in _ENDINGS:
+        end, stems = _ENDINGS[source.kind], [f"{source}_{day}_{clock}"]
     else:
         stem, end = ("vault" if source == SourceName.OBSIDIAN else str(source)), ".tar.gz"
         stems = [f"{stem}_{day}"] if source in STANDARD else []
@@ -33,6 +33,8 @@ def kind_of_file(name: str) -> Kind | None:
     """Return the kind of the source of the artifact `name`, by its ending; None if no artifact ends so."""
     if name.endswith(".tar.gz"):
         return Kind.FOLDER
+    if name.endswith(".sqlite.gz"):
+        return Kind.SQLITE
     if not name.removesuffix(PARTIAL_SUFFIX).endswith(".sql.gz"):
         return None
     return Kind.GLOBALS if _OF_ROLES.match(name) else Kind.DATABASE
@@ -41,8 +43,9 @@ def kind_of_file(name: str) -> Kind | None:
 _OF_ROLES = re.compile(rf"[a-z0-9_-]+{GLOBALS}_\d{{8}}_")
 _NAME = re.compile(
     r"(?P<stem>[a-z][a-z0-9_-]{0,39})_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d{1,2})?"
-    r"(?:\.sql\.gz|\.tar\.gz)(?:\.partial)?"
+    r"(?:\.sql\.gz|\.tar\.gz|\.sqlite\.gz)(?:\.partial)?"
 )
+_ENDINGS = {Kind.GLOBALS: ".sql.gz", Kind.SQLITE: ".sqlite.gz"}
 _STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
 
 

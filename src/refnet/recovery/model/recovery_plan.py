@@ -42,7 +42,7 @@ RESTORES: Mapping[Stage, SourceName] = {
 
 
 #: The kind of the named sources that a stage restores after its own.
-_KINDS = {Stage.DATABASE: (Kind.GLOBALS, Kind.DATABASE), Stage.VAULT: (Kind.FOLDER,)}
+_KINDS = {Stage.DATABASE: (Kind.GLOBALS, Kind.DATABASE, Kind.SQLITE), Stage.VAULT: (Kind.FOLDER,)}
 
 
 def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName, ...]:

@@ -14,6 +14,8 @@ class Kind(StrEnum):
 
     DATABASE = "database"
     FOLDER = "folder"
+    #: A file of SQLite.
+    SQLITE = "sqlite"
     #: The roles and global objects of a server.
     GLOBALS = "globals"
     #: On the command line alone: all databases and the roles of a server.

@@ -1,0 +1,1 @@
+"""SQLite databases: a file of a program, snapshot while the program runs."""

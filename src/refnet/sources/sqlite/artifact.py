@@ -1,0 +1,205 @@
+"""Makes and proves the artifact of an SQLite database: the file of one snapshot, compressed; `gunzip` makes it a database again."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, forget_cached, open_file, opened, write_all
+from refnet.core.formatting import size as sized
+from refnet.recovery.model.artifact import SOURCE_ROWS, Compared, Level, Outcome
+from refnet.recovery.model.evidence import Fault
+from refnet.recovery.model.source import (
+    Finding,
+    Made,
+    Progress,
+    Proof,
+    Turn,
+    at_once,
+    silent,
+    stopped_by,
+)
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.proof_run import ProofOptions, ProofRun
+from refnet.sources.sqlite.box import Box, Contents, box, database_file
+
+_MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 6, 64 << 20
+
+
+@dataclass(frozen=True)
+class SqliteMaker:
+    """Makes artifacts of a live database."""
+
+    name: SourceName
+    path: Path
+    #: The folder for private folders.
+    base: Path
+    digest_up_to: int = 0
+    now: Callable[[], datetime] = partial(datetime.now, UTC)
+
+    def digesting(self, up_to: int) -> Self:
+        return replace(self, digest_up_to=up_to)
+
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
+        turn()
+        progress("snapshot", 0, None)
+        found, created = database_file(self.path), self.now()
+        digests = found.st_size <= self.digest_up_to
+        with box(self.base, str(self.path), self.path) as own:
+            contents = own.live(self.path, copy=True, digests=digests)
+            with explained(own.database):
+                raw = _compress(own.database, out, progress)
+        details = {"raw_bytes": raw, "path": str(self.path), "mode": found.st_mode & 0o666}
+        unread = [one.name for one in contents.tables if not one.sha256]
+        return Made(
+            created, contents.totals | details, contents.to_json().encode(),
+            tuple(f"{name}: a row is too large to be compared" for name in unread),
+            compared=Compared.DIGESTED if digests and not unread else Compared.COUNTED,
+        )  # fmt: skip
+
+
+def _compress(database: Path, out: BinaryIO, progress: Progress) -> int:
+    """Write the file, compressed; return its bytes."""
+    with (
+        open(open_file(database), "rb") as file,  # noqa: PTH123  # a handle
+        gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as stream,
+    ):
+        total = os.fstat(file.fileno()).st_size
+        while block := file.read(_BLOCK):
+            stream.write(block)
+            progress("compress", file.tell(), total)
+        return file.tell()
+
+
+class SqliteArtifact(Artifact):
+    """An SQLite database. The file may be forged: only a child parses it."""
+
+    def contents(self) -> Contents | None:
+        """Return the list of its tables; None if it has none."""
+        text = self.stored.files()
+        try:
+            return None if text is None else Contents.from_json(text)
+        except ValueError as error:
+            raise self._damaged(error) from None
+
+    def describe(self, created: datetime, /) -> Made | None:
+        found = self.contents()
+        return Made(created, found.totals, self.stored.files()) if found else None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Inflate it, no further than its header says; RefnetError (DAMAGED) if it is damaged or not a database."""
+        size, most = 0, 100
+        try:
+            with self.stored.open() as file, gzip.GzipFile(fileobj=file) as stream:
+                while block := stream.read(_BLOCK if size else 100):
+                    most, size = most if size else _length(block), size + len(block)
+                    if size > most:
+                        break
+                    yield block
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # gzip's own have no number
+                raise
+            raise self._damaged(error) from None
+        if size != most:
+            raise self._damaged(f"it is {'longer' if size > most else 'shorter'} than its header says")
+
+    def _damaged(self, why: object) -> RefnetError:
+        return RefnetError(
+            f"{self.name} is damaged: {why}", "Choose another artifact (`refnet list`).", Exit.DAMAGED
+        )
+
+    def unpack(self, into: Path | str, at: int | None = None, mode: int = 0o644) -> int:
+        """Write the database to the new file `into`; return its bytes. RefnetError if it does not fit there."""
+        size = 0
+        with opened(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, at) as handle:
+            os.fchmod(handle, mode)
+            system = os.fstatvfs(handle)
+            for block in self.blocks():
+                if not size and (need := _length(block) + _SPARE) > system.f_bavail * system.f_frsize:
+                    raise RefnetError(
+                        f"{self.name} needs {sized(need)} in {into}", "Free some space there, then retry."
+                    )
+                write_all(handle, block)
+                size += len(block)
+        return size
+
+    def check_written(self, handle: int) -> None:
+        """Read the open file once more from the disk; RefnetError if it is not the database."""
+        with open(os.dup(handle), "rb") as file:  # noqa: PTH123  # a handle
+            forget_cached(file)
+            if not all(file.read(len(block)) == block for block in self.blocks()):
+                raise RefnetError(
+                    f"the copy of {self.name} reads back otherwise", "Check the disk, then retry."
+                )
+
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        run = ProofRun(progress=options.progress)
+        try:
+            if level.rank > Level.INTACT.rank:
+                with box(options.base, self.name) as own:
+                    self._prove(run, level, own)
+            else:
+                with run.phases.phase("every byte reads"):
+                    for _ in self.blocks():
+                        pass
+                run.level = Level.INTACT
+                run.add(Finding(run.phases.last, Outcome.PASSED))
+        except (RefnetError, OSError) as error:
+            run.add(stopped_by(next(reversed(run.phases.seconds), "a private folder"), error))
+        return run.result(level)
+
+    def _prove(self, run: ProofRun, level: Level, own: Box) -> None:
+        run.missing_walls = own.way.walls.missing
+        with run.phases.phase("unpack"):
+            size = self.unpack(own.database)
+            run.level = Level.INTACT
+        with run.phases.phase("integrity_check"):
+            answer = own.run("check", size)
+            wrong, unchecked, keys = (_words(answer.get(key)) for key in ("wrong", "unchecked", "keys"))
+            said = "; ".join(wrong[:3])
+            run.add(Finding("integrity_check", Outcome.FAILED if wrong else Outcome.PASSED, said))
+            run.add(*(Finding("integrity_check", Outcome.UNVERIFIED, one) for one in unchecked))
+        if run.failed:
+            return
+        contents, run.level = own.contents(answer), Level.RESTORED
+        run.rows = tuple({"name": one.name, "rows": one.rows, "bytes": 0} for one in contents.tables)
+        if level is Level.PROVEN:
+            with run.phases.phase("compare"):
+                run.add(*self._compared(contents))
+                pairs = (one.rpartition(": ") for one in keys)
+                run.add(*(Finding(key, Outcome.UNVERIFIED, why, fault=Fault.SOURCE) for key, _, why in pairs))
+            if not run.failed and self.stored.files() is not None:
+                run.level = Level.PROVEN
+
+    def _compared(self, found: Contents) -> Iterator[Finding]:
+        """Compare what was unpacked with what the source said of itself."""
+        recorded, manifest = self.contents(), self.stored.manifest
+        what = SOURCE_ROWS if manifest and manifest.compared is Compared.DIGESTED else "rows of every table"
+        if recorded is None:
+            yield Finding(what, Outcome.UNVERIFIED, "it has no list of tables to be compared with")
+            return
+        wrong = [f"{name}: {why}" for name, _, why in recorded.differences(found)]
+        yield Finding(what, Outcome.FAILED if wrong else Outcome.PASSED, "; ".join(wrong[:3]))
+
+
+def _words(value: object) -> list[str]:
+    """Return the sentences that a child says."""
+    return [one[:1000] for one in value if isinstance(one, str)][:100] if isinstance(value, list) else []
+
+
+def _length(head: bytes) -> int:
+    """Return how long a database is, by its header; ValueError if it is none."""
+    page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
+    page = 65536 if page == 1 else page
+    if head[:16] != _MAGIC or page < 512 or page & (page - 1):
+        raise ValueError("not an SQLite database")
+    return page * pages
