@@ -22,7 +22,7 @@ def throwaway(
         with explained(base):
             folders = prepared(binaries, base, user, stack)
             cluster = Cluster(folders.data, folders.socket, user, folders.programs, superuser)
-            cluster.create(sync=False)
+            cluster.create(kept=False)
         stack.callback(cluster.stop, signal.SIGQUIT)
         cluster.start({**SETTINGS, **(settings or {})})
         stack.callback(cluster.stop, signal.SIGQUIT, cluster.pid())

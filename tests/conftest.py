@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import pwd
 import shutil
@@ -42,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)  # children inherit what is ignored, but no handler
+
+
+def pytest_collection_finish() -> None:
+    """What stays until the end is not searched again by every garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def _temporary_folders_in_memory(config: pytest.Config) -> None:

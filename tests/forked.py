@@ -10,17 +10,19 @@ import atexit
 import gc
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import NoReturn
 
 _REQUEST_BYTES = 1 << 17
@@ -28,13 +30,8 @@ _REQUEST_BYTES = 1 << 17
 _OURS = os.getpid()
 #: What Python and libraries read as they start: commands that differ in one are forked from different parents.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TERM", "NO_COLOR", "FORCE_COLOR", "TYPER_", "_TYPER")
-_MODULES = (
-    "psycopg", "refnet.actions.backup", "refnet.actions.monitor", "refnet.actions.recover", "refnet.cli.backup",
-    "refnet.cli.catalog", "refnet.cli.completion", "refnet.cli.diff", "refnet.cli.drill", "refnet.cli.look",
-    "refnet.cli.monitor", "refnet.cli.network", "refnet.cli.prune", "refnet.cli.recover", "refnet.cli.restore",
-    "refnet.cli.restore_table", "refnet.cli.show", "refnet.cli.verify", "refnet.postgres.embedded",
-    "refnet.recovery.sources.database.database_maker", "refnet.recovery.sources.files.files_maker", "refnet.telemetry.logging",
-)  # fmt: skip
+#: The packages whose modules it loads; what they load themselves comes with them.
+_PACKAGES = ("actions", "cli", "core", "postgres", "recovery", "sources", "telemetry")
 
 
 def run(
@@ -161,39 +158,53 @@ def _parent(at_start: frozenset[tuple[str, str]]) -> socket.socket:
 
 
 def _serve(requests: socket.socket) -> None:
+    import psycopg  # noqa: F401  # loaded before the first fork
+
     from refnet.cli import main
 
-    for name in _MODULES:
-        import_module(name)
+    for package in _PACKAGES:
+        for found in walk_packages(import_module(f"refnet.{package}").__path__, f"refnet.{package}."):
+            import_module(found.name)
     gc.collect()
     gc.freeze()
+    running: dict[
+        int, tuple[int, int]
+    ] = {}  # of each child: the handle that says its end → its id, where to tell it
+    ready = select.poll()
+    ready.register(requests, select.POLLIN)
     while True:
-        message, ends, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, 4)
-        if not message:
-            return
-        if os.fork() == 0:
-            requests.close()
-            _watch(ends, lambda: _refnet(main.run, *json.loads(message)))  # noqa: B023  # called at once
-        for end in ends:
-            os.close(end)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        for handle, _ in ready.poll():
+            if handle != requests.fileno():
+                ready.unregister(handle)
+                _tell(handle, *running.pop(handle))
+                continue
+            message, ends, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, 4)
+            if not message:
+                return
+            if (child := os.fork()) == 0:
+                requests.close()
+                _become(ends[:3], (*ends, *running, *(told for _, told in running.values())))
+                _refnet(main.run, *json.loads(message))
+            for end in ends[:3]:
+                os.close(end)
+            ready.register(ended := os.pidfd_open(child), select.POLLIN)
+            running[ended] = (child, ends[3])
 
 
-def _watch(ends: list[int], act: Callable[[], None]) -> NoReturn:
-    """Let a child `act` with the first three of `ends` as its stdin, stdout and stderr; tell the last how it ended."""
-    if (child := os.fork()) == 0:
-        for number, end in enumerate(ends[:3]):
-            os.dup2(end, number)
-        for end in ends:
-            os.close(end)
-        act()
-    for end in ends[:3]:
-        os.close(end)
+def _tell(ended: int, child: int, told: int) -> None:
+    """Tell how `child` ended."""
     _, status = os.waitpid(child, 0)
-    os.write(ends[3], str(os.waitstatus_to_exitcode(status)).encode())
-    os._exit(0)
+    with suppress(BrokenPipeError):
+        os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
+    os.close(told)
+    os.close(ended)
+
+
+def _become(streams: Sequence[int], handles: Iterable[int]) -> None:
+    for number, end in enumerate(streams):
+        os.dup2(end, number)
+    for handle in handles:
+        os.close(handle)
 
 
 def _refnet(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the driver takes long to load, and the state of a server do
 
 #: initdb's options for templates in UTF-8 with the locale C.
 C_LOCALE = ("--encoding=UTF8", "--locale=C")
+#: initdb's options for a data folder that is not kept: fewer bytes to copy.
+NOT_KEPT = ("--no-sync", "--wal-segsize=4")
 _MAX_LOG_BYTES = 16 << 20
 _INITDB_SECONDS = 300.0
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY
@@ -72,12 +74,12 @@ class Cluster(Postmaster):
         )
         return Target(make_conninfo(**parameters), own=True)
 
-    def create(self, locale: Sequence[str] = C_LOCALE, *, sync: bool = True) -> None:
+    def create(self, locale: Sequence[str] = C_LOCALE, *, kept: bool = True) -> None:
         """Run initdb in `data`, which must not exist yet; RefnetError with its reason if it fails."""
         self.data.mkdir(exist_ok=True)
         self.account.own(self.data)
         command = [str(self.binaries.tool("initdb")), f"--pgdata={self.data}", f"--username={self.superuser}"]
-        command += ["--auth-host=reject", *locale, *([] if sync else ["--no-sync"])]
+        command += ["--auth-host=reject", *locale, *(() if kept else NOT_KEPT)]
         with self._locked_alive() as alive, self._authentication() as options:
             streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "pass_fds": (alive,)}
             try:

@@ -119,12 +119,12 @@ def _enterable(base: Path, user: Account) -> Path:
 def _create(cluster: Cluster) -> None:
     """Run initdb. It needs a user with a name: without isolation, a named user runs it and hands the data over."""
     if cluster.walls.files or not cluster.account.other:
-        cluster.create(sync=False)
+        cluster.create(kept=False)
         return
     named = account()
     for folder in (cluster.data, cluster.socket):
         named.own(folder)
-    replace(cluster, account=named, enclosure=Enclosure(cluster.walls, named)).create(sync=False)
+    replace(cluster, account=named, enclosure=Enclosure(cluster.walls, named)).create(kept=False)
     for folder in (cluster.data, cluster.socket):
         hand_over(folder, named.uid, cluster.account.uid, cluster.account.gid)
 

@@ -30,7 +30,7 @@ from refnet.core.files import (
 )
 from refnet.core.locks import locked
 from refnet.postgres.account import Account
-from refnet.postgres.cluster import C_LOCALE, Cluster
+from refnet.postgres.cluster import C_LOCALE, NOT_KEPT, Cluster
 from refnet.postgres.scram import new_password, verifier
 
 _PREFIX, _NEW, _RECORD, _DATA = "template-", ".new-", "record.json", "data"
@@ -105,6 +105,7 @@ def _made_by(cluster: Cluster) -> str:
     parts = (
         cluster.binaries.version,
         *C_LOCALE,
+        *NOT_KEPT,
         *((one.st_ino, one.st_size, one.st_mtime_ns) for one in found),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -160,9 +161,10 @@ def _copy_folder(source: int, target: int, user: Account | None, seen: Any) -> N
                 _give(made, user)
             continue
         with opened(name, OPEN_FILE, source) as handle:
-            if not stat.S_ISREG(os.fstat(handle).st_mode) or os.fstat(handle).st_size > _MOST:
+            size = os.fstat(handle).st_size
+            if not stat.S_ISREG(os.fstat(handle).st_mode) or size > _MOST:
                 raise OSError(f"{name} is no file of a fresh data folder")
-            content = os.read(handle, _MOST)
+            content = os.read(handle, size + 1)  # one more: what grows meanwhile has another digest
         seen.update(len(content).to_bytes(8, "big") + content)
         made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600, dir_fd=target)
         try:
