@@ -205,7 +205,8 @@ def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
     given = tomllib.loads(shown)
     hooks = {"before_backup", "after_backup", "before_restore", "after_restore", "on_error"}
     not_shown = {"shrunk_tables", "shrunk_bytes", "prove_source", *hooks} - {"before_backup"}
-    assert {*given.pop("databases")["shop"]} == {*keys_of("databases")} - not_shown
+    databases = given.pop("databases")
+    assert {*databases["app"], *databases["shop"]} == {*keys_of("databases")} - not_shown
     assert {*given.pop("clusters")["main"]} == {*keys_of("clusters")} - not_shown - {"before_backup"}
     assert {*given.pop("folders")["notes"]} == {*keys_of("folders")} - {
         "shrunk_bytes",

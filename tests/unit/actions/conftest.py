@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,8 @@ from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+from refnet.sources.database import Database
+from refnet.sources.folder import Folder
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 
@@ -72,8 +75,22 @@ class Lines:
         return Proof(level, reached, tuple(findings), "scratch 1", {"load": 1.0, "compare": 0.5}, rows)
 
 
-#: Of the running test.
+#: Of the running test: its homes, and the sources of its labs.
 _homes: list[Path] = []
+_proves: list[Any] = []
+
+
+def _opened(real: Callable[[OpenArtifact], Artifact], held: OpenArtifact) -> Artifact:
+    return LinesArtifact(_proves[-1], held) if _proves else real(held)
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where a test makes a lab, every artifact is one of its source; of several, of the last one."""
+    for kind in (Database, Folder):
+        monkeypatch.setattr(kind, "opened", partial(_opened, kind.opened))
+    yield
+    _proves.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +121,8 @@ class Lab:
     def catalog(self) -> Store:
         return self.store
 
-    def open_artifact(self, held: OpenArtifact) -> Artifact:
-        return LinesArtifact(self.proves, held)
+    def __post_init__(self) -> None:
+        _proves.append(self.proves)
 
 
 @dataclass(frozen=True)

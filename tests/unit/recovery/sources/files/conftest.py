@@ -16,9 +16,9 @@ from refnet.recovery.model.artifact import Level, Manifest
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.entries import ConfigEntry
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.recovery.sources.files.scope import EVERYTHING, Scope
-from refnet.recovery.sources.opening import open_artifact
 from refnet.recovery.sources.proof_run import ProofOptions
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
@@ -122,7 +122,7 @@ def dumped(source: Callable[..., FilesMaker]) -> Dump:
 def prove(tmp_path: Path) -> Callable[..., Proof]:
     def run(held: OpenArtifact, level: Level, base: Path = tmp_path / "scratch") -> Proof:
         options = ProofOptions(base, lambda *_: pytest.fail("asked for programs"), jobs=2)
-        return open_artifact(held).prove(level, options)
+        return FilesArtifact(held).prove(level, options)
 
     return run
 
