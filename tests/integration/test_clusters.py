@@ -82,6 +82,7 @@ def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded:
     refnet("backup", "main", REFNET_BACKUP_ORDER="folder").fails(2, "backup.order names folder", "folders?")
     refnet("undo", "main-globals").fails(2, "nothing to undo")
     refnet("diff", "main-globals").fails(2, "restore main-globals --plan")
+    refnet("diff", "main-globals", "main-globals").fails(2, "not compared as rows or files")
     refnet("find", "main-globals", "x").fails(2, "neither tables nor files")
 
 

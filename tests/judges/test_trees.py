@@ -26,7 +26,8 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show
 from refnet.settings import Settings
-from refnet.sources.folder import Asked, Folder
+from refnet.sources.folder import Folder
+from refnet.sources.restoring import Request
 
 FUZZ = os.environ.get("FUZZ_PROFILE") == "fuzz"
 COUNT = int(os.environ.get("JUDGES", "25" if FUZZ else "8"))
@@ -54,8 +55,9 @@ def judge(place: Path, seed: int) -> str:
     made = backup.backup(context, SourceName.OBSIDIAN, backup.Options(prove=seed % PROVEN == 0))
     chosen = wiring.store(settings).artifact(Entry(made.manifest))
     folder = Folder(settings, SourceName.OBSIDIAN)
-    planned = folder.plan(context, chosen, Asked(to=str(place / "out")))
-    done = folder.restore(context, chosen, planned)
+    work = folder.restoring(context, chosen, Request(to=str(place / "out")))
+    planned = work.plan(context)
+    done = work.restore(context)
     named = "\n".join((*made.manifest.unchecked, *done.notes))
     if made.manifest.details["folders"] == 1 and not planned.changes:
         return ""  # nothing of an empty folder is restored
@@ -64,7 +66,7 @@ def judge(place: Path, seed: int) -> str:
     wrong = [] if made.proof is None else list(made.proof.reasons)
     wrong += [f"{path!r}: {what}" for path, what in found.items() if not said[path]]
     wrong += [f"{path!r} is not named" for path in tree.odd if not said[path]]
-    live = folder.plan(context, chosen)
+    live = folder.restoring(context, chosen, Request()).plan(context)
     return "; ".join([*wrong, *(f"{path!r} differs from itself" for path in live.changes.changed)])
 
 

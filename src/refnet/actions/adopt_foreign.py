@@ -17,7 +17,6 @@ from typing import Any
 from isal import isal_zlib
 
 from refnet import wiring
-from refnet.actions.acting import ActsOn
 from refnet.actions.adopt import FOREIGN, Adopted, checked
 from refnet.actions.cluster_databases import with_member
 from refnet.context import Context
@@ -32,6 +31,7 @@ from refnet.recovery.sources.database.artifact import foreign_text
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.opening import open_database
 from refnet.sources import kind_of
+from refnet.sources.acting import ActsOn
 
 _DATE = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d))?)?(?!\d)")
 _WITHOUT = "Adopt it without --source, by the name that RefNet gave it."

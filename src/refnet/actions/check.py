@@ -16,7 +16,6 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions import unprotected
-from refnet.actions.acting import ActsOn
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
@@ -41,6 +40,7 @@ from refnet.scheduling.status import status
 from refnet.settings import Settings
 from refnet.settings.store_url import StoreKind
 from refnet.sources import hooks, kind_of, source_of
+from refnet.sources.acting import ActsOn
 from refnet.sources.check_result import (
     OF_MACHINE,
     Checked,

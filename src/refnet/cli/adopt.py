@@ -81,7 +81,7 @@ def _print(result: Planned | Adopted) -> None:
     elif isinstance(result, ForeignAdoption):
         print(f"Adopt {result.path} as an artifact of {result.source}:")
         print(
-            f"  it is a dump of another program ({result.format}), of {render.local(result.created)} by {result.told_by}"
+            f"  it is a dump of another program ({result.format}), of {formatting.local(result.created)} by {result.told_by}"
         )
         print("  it is copied into the backup folder as SQL, gzipped, and checked up to intact")
     else:
@@ -101,7 +101,7 @@ def _print_plan(planned: Adoption) -> None:
         )
     if not planned.inside:
         print("  it is copied into the backup folder")
-    print(f"  a manifest is made from {planned.made_from}: of {render.local(planned.made.created)}")
+    print(f"  a manifest is made from {planned.made_from}: of {formatting.local(planned.made.created)}")
     for fact in facts:
         print(f"    {formatting.plain(fact)}")
     print("  then it is checked up to intact")

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from refnet.actions import backup as action
-from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Options
 from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
@@ -32,6 +31,7 @@ from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
 from refnet.sources import kind_of
+from refnet.sources.acting import ActsOn
 from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
 
 #: The least width of the column of names.
@@ -65,7 +65,7 @@ def backup(
     here, failed = with_databases(context(), sources or (), record=not plan)
     lost = gone(here.settings) - {*(sources or ())}
     sources = [one for one in expanded(here.settings, sources or ()) if one not in lost]
-    others = [one for one in sources if kind_of(one).contains != "tables"]
+    others = [one for one in sources if not kind_of(one).by_name]
     if table and (others or len(sources) > 1):
         raise RefnetError(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE

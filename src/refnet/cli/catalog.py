@@ -94,10 +94,10 @@ def _list_previous(found: Kept, *, as_json: bool) -> None:
         rows = [("source", "previous version", "of", "since", "size", "prune removes it")]
         for one in found.versions:
             at = found.removed(one)
-            when = "at once" if one.half_made else f"from {render.local(at)}" if at else ""
+            when = "at once" if one.half_made else f"from {formatting.local(at)}" if at else ""
             when = f"stays: {one.blocked}" if one.blocked else when
             size = "" if one.size is None else formatting.size(one.size)
-            rows.append((one.source, one.what, one.of, render.local(one.since), size, when))
+            rows.append((one.source, one.what, one.of, formatting.local(one.since), size, when))
         render.print_columns(rows, right=(4,))
     raise typer.Exit(worst(error.code for error in found.unknown))
 
@@ -108,7 +108,7 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
         (
             entry.name,
             entry.source,
-            render.local(entry.created),
+            formatting.local(entry.created),
             formatting.age(moment - entry.made),
             formatting.size(entry.manifest.size),
             f"{entry.state}, but" if entry.gaps else entry.state,

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
-from refnet.actions.acting import ActsOn
 from refnet.cli.output import StepLines, output, steps
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError
@@ -21,6 +20,7 @@ from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import PROGRESS, Settings
 from refnet.settings.stores import LOCAL
+from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.cli.options import StoreOptions

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet import servers
-from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import output, say
-from refnet.cli.render import local, print_columns
+from refnet.cli.render import print_columns
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plain, plural, seconds
+from refnet.core.formatting import local, plain, plural, seconds
 from refnet.network import SESSION, known, server_errors
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
 from refnet.settings import Settings
+from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.crawl_result import CrawlResult, Standing

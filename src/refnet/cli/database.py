@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from refnet import servers
-from refnet.actions.acting import ActsOn
 from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
 from refnet.core import formatting
 from refnet.recovery.sources.database.rows.sizes import sizes
+from refnet.sources.acting import ActsOn
 
 app = Commands("Inspect the database.")
 

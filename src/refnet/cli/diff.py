@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.acting import ActsOn
 from refnet.actions.diff import diff as run
 from refnet.cli import options
 from refnet.cli.command import spread
@@ -14,6 +13,7 @@ from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.core.errors import Exit
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
+from refnet.sources.acting import ActsOn
 from refnet.sources.contents import LIVE, Difference
 
 #: How many of each kind are shown.

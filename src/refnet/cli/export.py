@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from refnet import servers
-from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.network import known
+from refnet.sources.acting import ActsOn
 
 _CSV = "csv"
 _FORMATS = ("graphml", _CSV, "bibtex", "json")

@@ -100,7 +100,7 @@ def print_plan(found: Found, fetched: Iterable[Fetched], folder: object) -> None
         (
             f"  {one.copy.source}",
             one.copy.name,
-            render.local(one.copy.created),
+            formatting.local(one.copy.created),
             formatting.size(one.copy.manifest.size) if one.is_new else "is here already",
             f"signed by {one.copy.signed.signer}",
         )

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Options
 from refnet.actions.init import MORE, OWN, QUESTIONS, Draft, Question, start
 from refnet.cli import options
@@ -24,6 +23,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import is_secret
+from refnet.sources.acting import ActsOn
 from refnet.sources.check_result import Line
 
 

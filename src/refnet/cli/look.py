@@ -16,6 +16,7 @@ from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, context_with_key, note, print_json, with_progress
+from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
@@ -122,7 +123,7 @@ def log(
 
 
 def _row(step: Step) -> tuple[str, ...]:
-    start = (step.entry.name, render.local(step.entry.created), step.what)
+    start = (step.entry.name, formatting.local(step.entry.created), step.what)
     there = step.version
     if there is None:
         return (*start, "", "", "")

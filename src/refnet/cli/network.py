@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet import servers
-from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, progress, would
@@ -25,6 +24,7 @@ from refnet.demo.sample import Shape, make
 from refnet.network.cora import import_cora
 from refnet.network.import_scholar import import_scholar, read
 from refnet.postgres.session import Target
+from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated

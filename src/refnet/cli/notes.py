@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from refnet import servers
-from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import current_settings, print_json, progress
 from refnet.cli.output import output
 from refnet.core.formatting import plain, plural
 from refnet.network import known
+from refnet.sources.acting import ActsOn
 
 
 def notes(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.actions.acting import ActsOn
 from refnet.actions.prune import PrunePlan, simulate
 from refnet.actions.prune import prune as run
 from refnet.cli import options, render
@@ -22,6 +21,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.retention import Decision, too_much
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings.stores import LOCAL
+from refnet.sources.acting import ActsOn
 from refnet.wiring import configured, expanded, known
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.actions.acting import ActsOn
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
 from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
@@ -39,6 +38,7 @@ from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import settings_copies
 from refnet.settings import FILE_NAME, user_path
 from refnet.settings.stores import LOCAL
+from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.actions.fetch import Fetched, Found
@@ -301,7 +301,7 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
                 f"  {s}",
                 e.name,
                 e.identity.database if e.identity else "",
-                render.local(e.created),
+                formatting.local(e.created),
                 f"{formatting.age(now - e.created)} old",
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from shutil import get_terminal_size
 from typing import Any
@@ -14,7 +14,7 @@ from rich.cells import chop_cells
 from refnet.actions.catalog import Shown
 from refnet.cli.output import output, say
 from refnet.core.errors import RefnetError
-from refnet.core.formatting import left_out, plain, plural, seconds, size, some
+from refnet.core.formatting import left_out, local, noted, phases, plain, plural, seconds, size, some
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.identity import Whose, labels
 from refnet.recovery.model.remote import CopyLevel
@@ -23,16 +23,9 @@ from refnet.recovery.model.unprotected import Unprotected
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
-#: The phases whose name in reports is another than in text.
-_PHASES = {"exchange": "swap"}
 #: The columns that every table fits into; the least of a shortened column, and of a last column beside the others.
 _WIDTH, _SHORT, _NARROW = 100, 8, 24
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
-
-
-def local(moment: datetime) -> str:
-    """Format a moment in the machine's local time, with its zone."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def local_ns(nanoseconds: int) -> str:
@@ -249,10 +242,8 @@ def print_chosen(chosen: OpenArtifact) -> None:
 
 
 def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
-    for note in notes:
-        print(f"note: {plain(note)}")
-    for problem in problems:
-        print(f"problem: {plain(problem.message)}\n         {plain(problem.hint)}")
+    for line in noted(notes, problems):
+        print(line)
 
 
 def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", indent: int = 10) -> None:
@@ -264,13 +255,3 @@ def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", 
         print(f"{'':{indent}}{line}")
     if unrecorded:
         print(f"{'':{indent}}the evidence could not be recorded: {unrecorded}")
-
-
-def replaced(at: datetime, artifact: str, *, undone: bool) -> str:
-    """Return when a previous version was replaced, and by what: the restore of `artifact`, or an undo of that."""
-    return f"{local(at)}, when {'an undo of ' if undone else ''}the restore of {artifact} replaced it"
-
-
-def phases(taken: Mapping[str, float]) -> str:
-    """Return the time of each phase as text."""
-    return ", ".join(f"{_PHASES.get(phase, phase)} {seconds(each)}" for phase, each in taken.items())

@@ -1,45 +1,255 @@
-"""`refnet restore` and `refnet undo`: one command each; the kind of the source decides who does it."""
+"""`refnet restore` and `refnet undo`: what a restore does, and prints, is said by the kind of the source."""
 
 from __future__ import annotations
 
-from refnet.cli import options, restore_database, restore_files, restore_globals
-from refnet.cli.command import spread
-from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import Kind
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+from refnet.actions.backup import keep_tables
+from refnet.actions.choose import choose_to_restore, read_from
+from refnet.actions.cluster_databases import with_member
+from refnet.cli import options, render
+from refnet.cli.command import DATABASES, FOLDERS, spread
+from refnet.cli.completion import ALIASES, choice
+from refnet.cli.context import (
+    confirm,
+    context,
+    ends_at_plan,
+    log_subject,
+    permit_run,
+    print_json,
+    with_progress,
+)
+from refnet.cli.output import say
+from refnet.context import Context
+from refnet.core.errors import Exit, worst
+from refnet.recovery.model.restore_plan import Compare
+from refnet.recovery.model.table_plan import Mode
+from refnet.sources import source_of
+from refnet.sources.restoring import Columns, Done, Request, Work
+
+_OUTSIDE = "Or let the settings name copies outside of what is restored."
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """The options of the restore of a database alone."""
+
+    compare: Annotated[
+        Compare,
+        typer.Option(
+            help="Compare content, or row counts.", rich_help_panel=DATABASES, **choice("comparison", Compare)
+        ),
+    ] = Compare.CONTENT
+    create_roles: Annotated[
+        bool,
+        typer.Option(
+            "--create-roles", help="Create missing roles, without passwords.", rich_help_panel=DATABASES
+        ),
+    ] = False
+    role_powers: Annotated[
+        bool,
+        typer.Option(
+            "--role-powers",
+            help="With --create-roles: also superusers and other roles with powers.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = False
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="T",
+            help="Only this table, in place (repeatable); T may contain * and ?.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S", help="Only the tables of this schema (repeatable).", rich_help_panel=DATABASES
+        ),
+    ] = None
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Of tables that exist: add missing rows, also change others, or replace all.",
+            rich_help_panel=DATABASES,
+            **choice("mode", Mode),
+        ),
+    ] = None
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Restore as a new database of this name on the same server; replace nothing.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Parallel workers; default: the setting jobs.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class UndoArgument:
+    """The argument of the undo of a database alone."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="This previous version, recorded or not; default: the last one.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Options that apply only to folders."""
+
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Restore this file or folder, or those that a pattern matches: '*.md', 'papers/**' (repeatable).",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = None
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Add what is missing, replace what is older, keep the rest; delete nothing.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False
+    run_restored: Annotated[
+        bool,
+        typer.Option(
+            "--yes-run-restored-commands",
+            help="Do not ask before hooks that are in what is restored are run.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False
 
 
 @spread
 def restore(
     asked: options.RestoreOptions,
-    database: restore_database.Restore,
-    folder: restore_files.Restore,
+    database: DatabaseOptions,
+    folder: FolderOptions,
     place: options.StoreOptions,
 ) -> None:
     """Restore a source and keep the previous version.
 
     Loads a copy beside what is live, compares it with the backup, then swaps the two.
     """
-    if asked.source.kind is Kind.DATABASE:
-        restore_database.restore(asked, database, place)
-    elif asked.source.kind is Kind.GLOBALS:
-        restore_globals.restore(asked, place, role_powers=database.role_powers)
-    else:
-        restore_files.restore(asked, folder, place)
+    here = with_member(context(place, key=True), asked.source)
+    source = source_of(here.settings, asked.source)
+    log_subject(here, source.name)
+    request = Request(
+        asked.to,
+        bool(asked.artifact or asked.named),
+        asked.damaged_anyway,
+        asked.plan,
+        asked.force,
+        tuple(folder.only or ()),
+        folder.merge,
+        None,
+        database.compare,
+        database.create_roles,
+        database.role_powers,
+        tuple(database.table or ()),
+        tuple(database.schema or ()),
+        database.mode,
+        database.new or "",
+        database.jobs,
+        keep=keep_tables,
+    )
+    source.check_request(request)
+    named = ALIASES.get(asked.named or "", asked.named) if source.has_path else asked.named
+    named = named if source.contains else None
+    chosen = choose_to_restore(here, source.name, asked.artifact, asked.at, named)
+    log_subject(here, source.name, chosen.name)
+    origin, of_database = read_from(here, source.name, named)
+    if origin != source.name and chosen.entry and chosen.entry.identity:
+        of_database = chosen.entry.identity.database  # the source that is named permits its database
+    work = source.restoring(here, chosen, replace(request, from_database=of_database))
+    if not asked.as_json:
+        render.print_chosen(chosen)  # first: nothing else matters as much
+    _carry_out(here, work, asked, run_restored=folder.run_restored)
 
 
 @spread
-def undo(asked: options.UndoOptions, database: restore_database.Undo) -> None:
+def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
     """Undo the last restore of a source.
 
     Swaps the previous version and what is live. An undo can be undone.
     """
-    if asked.source.kind is Kind.GLOBALS:
-        raise RefnetError(
-            "a restore of roles replaces nothing, so there is nothing to undo",
-            "To remove a role that it created: DROP ROLE.",
-            Exit.USAGE,
-        )
-    if asked.source.kind is Kind.DATABASE:
-        restore_database.undo(asked, database)
+    here = with_member(context(), asked.source)
+    source = source_of(here.settings, asked.source)
+    log_subject(here, source.name)
+    request = Request(asked.to, plan=asked.plan, force=asked.force, previous=database.name, keep=keep_tables)
+    work = source.undoing(here, request)
+    if work.artifact:
+        log_subject(here, source.name, work.artifact)
+    _carry_out(here, work, asked, run_restored=False)
+
+
+def _carry_out(
+    here: Context, work: Work, asked: options.RestoreOptions | options.UndoOptions, *, run_restored: bool
+) -> None:
+    """Print what `work` would do, ask before something live is replaced, and do it."""
+    if work.acts_on and work.names_target and not asked.as_json:
+        (print if asked.plan else say)(str(work.acts_on))
+    progress = with_progress(here, work.title) if work.title else nullcontext(here)
+    with progress if work.plans_long else nullcontext(here) as planning, work:
+        planned = work.plan(planning)
+        if ends_at_plan(
+            planned,
+            lambda _: _print_plan(work),
+            plan=asked.plan,
+            as_json=asked.as_json,
+            acts_on=work.acts_on,
+        ):
+            raise typer.Exit(worst(problem.code for problem in work.problems))
+        for problem in work.problems:
+            raise problem
+        if question := work.question():
+            confirm(question, force=asked.force)
+        if (commands := work.commands()) and not run_restored:
+            permit_run([("hook", line) for line in commands], _OUTSIDE)
+        with nullcontext(planning) if work.plans_long else progress as shown:
+            done = work.run(shown)
+    if asked.as_json:
+        print_json(done.values | (work.acts_on.to_json() if work.acts_on else {}))
     else:
-        restore_files.undo(asked)
+        _print_done(done)
+    if done.differs:
+        print(done.differs)
+        raise typer.Exit(Exit.DAMAGED)
+
+
+def _print_plan(work: Work) -> None:
+    for part in work.describe():
+        if isinstance(part, Columns):
+            render.print_columns(part.rows, part.right, part.shorten)
+        else:
+            print(part)
+
+
+def _print_done(done: Done) -> None:
+    for line in done.said:
+        (print if line.always else say)(line.text)

@@ -14,6 +14,7 @@ from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json
 from refnet.cli.output import say
+from refnet.core import formatting
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.locks import is_locked
@@ -157,7 +158,7 @@ def show(*, as_json: options.Json = False) -> None:
         print_json(found.to_json())
         return
     rows = [
-        (one.task, one.when, render.local(one.due), one.by or "none")
+        (one.task, one.when, formatting.local(one.due), one.by or "none")
         for one in sorted(found.tasks, key=lambda each: each.due)
     ]
     render.print_columns(

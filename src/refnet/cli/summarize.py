@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet import servers
-from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import complain, current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.core.errors import Exit
 from refnet.core.formatting import plural
 from refnet.network import known
+from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.summarize import Summarized

@@ -1,9 +1,11 @@
 """Sizes, durations, ages and names for people."""
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
+
+from refnet.core.errors import RefnetError
 
 _PLAIN_NAME = re.compile("[a-z_][a-z0-9_]*")
 _RESERVED_WORDS = """
@@ -15,6 +17,13 @@ session_user some symmetric system_user table then to trailing true union unique
 with
 """
 _RESERVED = frozenset(_RESERVED_WORDS.split())
+#: The phases whose name in reports is another than in text.
+_PHASES = {"exchange": "swap"}
+
+
+def local(moment: datetime) -> str:
+    """Format a moment in the machine's local time, with its zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def size(count: float) -> str:
@@ -91,3 +100,22 @@ def left_out(details: Mapping[str, Any]) -> str:
     counts = [f"{plural(files, 'file')} ({size(found['bytes'])})"] if files else []
     counts += [plural(folders, "folder")] if folders else []
     return f"exclude left out {' and '.join(counts)}" if counts else ""
+
+
+def replaced(at: datetime, artifact: str, *, undone: bool) -> str:
+    """Return when a previous version was replaced, and by what: the restore of `artifact`, or an undo of that."""
+    return f"{local(at)}, when {'an undo of ' if undone else ''}the restore of {artifact} replaced it"
+
+
+def phases(taken: Mapping[str, float]) -> str:
+    """Return the time of each phase as text."""
+    return ", ".join(f"{_PHASES.get(phase, phase)} {seconds(each)}" for phase, each in taken.items())
+
+
+def noted(notes: Iterable[str], problems: Iterable[RefnetError] = ()) -> Iterator[str]:
+    """The notes and the problems of a plan as text."""
+    for note in notes:
+        yield f"note: {plain(note)}"
+    for problem in problems:
+        yield f"problem: {plain(problem.message)}"
+        yield f"         {plain(problem.hint)}"

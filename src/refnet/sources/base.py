@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from refnet.recovery.sources.files.listing import FileList
     from refnet.sources.contents import Difference, Finder
     from refnet.sources.database_query import Answer, Asked
+    from refnet.sources.restoring import Request, Work
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ class Source(ABC):
     def checks(self) -> Iterable[Line]:
         """Find what would stop its backup or its restore, for `refnet check`; change nothing."""
         return ()
+
+    def check_request(self, request: Request) -> None:  # noqa: B027  # most kinds have nothing to refuse
+        """RefnetError for options of a restore that exclude each other, or a source that is not set."""
+
+    @abstractmethod
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
+        """The restore of `chosen` that `request` asks for. Nothing is changed yet."""
+
+    @abstractmethod
+    def undoing(self, context: Context, request: Request) -> Work:
+        """The undo of the last restore; RefnetError if there is nothing to undo."""
 
     def previous(self) -> tuple[Listing, ...]:
         """Return what lists the previous versions that restores left, for prune to remove when they are due."""

@@ -27,6 +27,7 @@ from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
 from refnet.sources.contents import Difference, Finder
 from refnet.sources.replaced_tables import previous_tables
+from refnet.sources.restoring import Request, Work
 
 if TYPE_CHECKING:
     from refnet.recovery.sources.database.artifact.index import Table
@@ -149,6 +150,21 @@ class Database(OnServer):
         target = servers.restoring(self.settings, self.name)
         found = previous_databases(target, records.read().records, records.forget)
         return [replace(one, source=self.name) for one in found]
+
+    def check_request(self, request: Request) -> None:
+        from refnet.sources import database_restoring
+
+        database_restoring.check(request)
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
+        from refnet.sources import database_restoring
+
+        return database_restoring.restoring(context, self.name, chosen, request)
+
+    def undoing(self, context: Context, request: Request) -> Work:
+        from refnet.sources import database_restoring
+
+        return database_restoring.undoing(context, self.name, request)
 
     def replaced(self) -> str:
         from refnet.sources import database_restore

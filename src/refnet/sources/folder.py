@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import ClassVar
 
 from refnet import wiring
 from refnet.context import Context
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Whose
@@ -24,39 +22,18 @@ from refnet.recovery.sources.files import entries, previous_folders
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.member_names import some
 from refnet.recovery.sources.files.scope import Scope
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs import restore_files, undo_files
-from refnet.recovery.verbs.restore_files import FolderPlan, Restored
-from refnet.recovery.verbs.undo_files import Undone, UndoPlan
-from refnet.sources import check_files, folder_contents, hooks
+from refnet.sources import check_files, folder_contents
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line, ok
 from refnet.sources.contents import Difference, Finder
 from refnet.sources.elsewhere import folder_at
-from refnet.sources.hooks import Action
-from refnet.sources.identify import take_over
+from refnet.sources.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.restoring import Request
 
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options of a restore of a folder."""
-
-    #: Paths of files or folders of the artifact, or patterns of them; empty: everything.
-    only: tuple[str, ...] = ()
-    #: The folder that is written; None: the live one.
-    to: str | None = None
-    #: Add what is missing and replace what is older; delete nothing.
-    merge: bool = False
-    #: The artifact was named, or confirmed with a recovery: it may be of another machine.
-    named: bool = False
-
-
-ALL = Asked()
 
 
 class Folder(Source):
@@ -122,84 +99,18 @@ class Folder(Source):
         entry = Catalog.of(store.entries(self.name)).about(self.whose(), self.name).newest_complete(self.name)
         return store.artifact(entry) if entry else None
 
-    def plan(
-        self, context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_anyway: bool = False
-    ) -> FolderPlan:
-        """Return what a restore of `chosen` would do."""
-        target = self._target(asked.to, merge=asked.merge)
-        planned = restore_files.plan(FilesArtifact(chosen), target, asked.only, merge=asked.merge)
-        refusals = (
-            *chosen.refusals(anyway=damaged_anyway),
-            *self._of_another(chosen, asked, planned),
-        )
-        other = [f"it is an artifact of {chosen.source}"] if chosen.source != self.name else []
-        asks = [f"{line} is in what is restored: asked for" for line in restored_commands(context, planned)]
-        return replace(
-            planned,
-            problems=(*refusals, *planned.problems),
-            notes=(
-                *other,
-                *chosen.notes,
-                *planned.notes,
-                *(self._hooks() if asked.to is None else ()),
-                *asks,
-            ),
-            damage=chosen.damage,
-        )
+    def check_request(self, request: Request) -> None:
+        if request.to is None:
+            self.target()
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
+        return FolderRestore(chosen, self._target(request.to, merge=request.merge), request, self.whose)
+
+    def undoing(self, context: Context, request: Request) -> FolderUndo:  # noqa: ARG002
+        return FolderUndo(partial(self._target, request.to))
 
     def _target(self, to: str | None, *, merge: bool = True) -> FolderTarget:
         return self.target() if to is None else folder_at(self.settings, self.name, to, merge=merge)
-
-    def _of_another(self, chosen: OpenArtifact, asked: Asked, planned: FolderPlan) -> Iterator[RefnetError]:
-        """Yield why an artifact that nobody named does not replace what this machine has, and never made an artifact of."""
-        whose = chosen.manifest.whose if chosen.manifest else None
-        if (
-            whose is None
-            or asked.named
-            or planned.target.elsewhere
-            or not (planned.replaces and planned.changes)
-        ):
-            return
-        if self.whose() != whose:
-            yield RefnetError(
-                f"{chosen.name} is of another machine, or of another REFNET_HOME: here no artifact of {self.name} was made yet",
-                f"To replace what is live with it, name it: `refnet restore {self.name} {chosen.name}`.",
-                Exit.USAGE,
-            )
-
-    def _hooks(self) -> list[str]:
-        """Return the hooks of a restore as notes of its plan."""
-        return [f"hook {line}" for line in hooks.listed(self.settings, self.name, Action.RESTORE)]
-
-    def restore(
-        self, context: Context, chosen: OpenArtifact, planned: FolderPlan, permitted: Collection[str] = ()
-    ) -> Restored:
-        """Do what `planned` says.
-
-        permitted: those of `restored_commands` that the user has seen and permitted; RefnetError (CONFIRM) for another.
-        """
-        is_live = not planned.target.elsewhere
-        if new := [one for one in restored_commands(context, planned) if one not in permitted]:
-            raise _not_permitted(new)
-        around = hooks.around(context, self.name, Action.RESTORE, chosen.name)
-        with around if is_live and planned.changes else nullcontext(), context.restore_lock(self.name):
-            done = self._put(context, chosen, planned)
-            if is_live and not planned.only and planned.merge is None:
-                take_over(context, self.name, chosen)
-        return done
-
-    def _put(self, context: Context, chosen: OpenArtifact, planned: FolderPlan) -> Restored:
-        return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
-
-    def plan_undo(self, to: str | None = None) -> UndoPlan:
-        """Return what `undo` would do. `to`: the folder that was restored; None: the live one."""
-        return undo_files.plan(self._target(to))
-
-    def undo(self, context: Context, to: str | None = None) -> Undone:
-        """Swap the previous version and what is live, or in `to`."""
-        target = self._target(to)
-        with context.restore_lock(self.name):
-            return undo_files.undo(target, context.clock.now())
 
     def occupies(self, folder: Path) -> bool:
         live = self.target()
@@ -215,13 +126,13 @@ class Folder(Source):
         return str(folder) if folder.is_dir() and any(folder.iterdir()) else ""
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:  # noqa: ARG002
-        planned = self.plan(context, chosen, Asked(named=True))
-        # the stage has asked for them, see Setup.commands
-        done = self.restore(context, chosen, planned, restored_commands(context, planned))
+        work = self.restoring(context, chosen, Request(named=True))
+        work.plan(context)
+        done = work.restore(context, work.commands())  # the stage has asked for them, see Setup.commands
         return [f"{done.plan.target.folder} is restored from {chosen.name}"]
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        planned = self.plan(context, chosen)
+        planned = self.restoring(context, chosen, Request()).plan(context)
         found, what = planned.changes, f"files of {self.name}"
         counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"
         findings = (Finding(what, Outcome.FAILED if found else Outcome.PASSED, counts if found else ""),)
@@ -273,17 +184,3 @@ class Folder(Source):
     def _swaps(self) -> Path:
         """The folder with the journals of restores."""
         return self.settings.home / "swaps"
-
-
-def restored_commands(context: Context, planned: FolderPlan) -> tuple[str, ...]:
-    """Return the hooks, of backups too, that run what is in the folder that `planned` writes: code out of the backup."""
-    return hooks.in_folders(context.settings, [planned.target.folder]) if planned.changes else ()
-
-
-def _not_permitted(lines: Sequence[str]) -> RefnetError:
-    """Return the error for commands out of a backup that nobody has permitted."""
-    return RefnetError(
-        f"commands from the backup would run: {some(lines, 3)}",
-        "Let the settings name copies of them outside of what is restored.",
-        Exit.CONFIRM,
-    )

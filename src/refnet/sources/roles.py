@@ -16,6 +16,7 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.sources.base import Permits
 from refnet.sources.contents import Difference
 from refnet.sources.database import OnServer
+from refnet.sources.restoring import Request, Work
 
 
 class Roles(OnServer):
@@ -42,6 +43,20 @@ class Roles(OnServer):
         from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
 
         return GlobalsArtifact(stored)
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:  # noqa: ARG002
+        from refnet.sources.roles_restore import RolesWork
+
+        for refusal in chosen.refusals(anyway=request.damaged_anyway):
+            raise refusal
+        return RolesWork(chosen, request)
+
+    def undoing(self, context: Context, request: Request) -> Work:  # noqa: ARG002
+        raise RefnetError(
+            "a restore of roles replaces nothing, so there is nothing to undo",
+            "To remove a role that it created: DROP ROLE.",
+            Exit.USAGE,
+        )
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
         from refnet.sources import roles_restore

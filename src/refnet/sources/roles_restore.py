@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from refnet import servers
 from refnet.context import Context
-from refnet.core.formatting import some
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import noted, plain, plural, some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
@@ -18,6 +19,7 @@ from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
 from refnet.recovery.verbs import restore_globals
 from refnet.recovery.verbs.restore_globals import RestoredGlobals
 from refnet.sources.identify import take_over
+from refnet.sources.restoring import Done, Request, Said, Work
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,36 @@ def restore_of(
         binaries = servers.binaries_for(context.settings, server_version(session))
     after = partial(take_over, context, chosen.source, chosen) if to is None else lambda: None
     return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers, after)
+
+
+class RolesWork(Work):
+    """A restore of roles: it creates those that the server does not have; what exists stays as it is."""
+
+    planned: GlobalsPlan
+
+    def __init__(self, chosen: OpenArtifact, request: Request) -> None:
+        self.chosen, self.request = chosen, request
+
+    def plan(self, context: Context) -> GlobalsPlan:
+        request = self.request
+        self.restore = restore_of(context, self.chosen, request.to, role_powers=request.role_powers)
+        self.planned = self.restore.plan()
+        return self.planned
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        return self.planned.problems
+
+    def describe(self) -> Iterator[str]:
+        yield f"Restore the roles of {self.planned.artifact}; nothing that exists is changed:"
+        for line in self.planned.lines():
+            yield f"  {plain(line)}"
+        yield from noted((), self.planned.problems)
+
+    def run(self, context: Context) -> Done:  # noqa: ARG002
+        done, server = self.restore.run(), self.planned.server
+        created = plural(len(done.plan.create), "role")
+        said = f"created {created} of {self.chosen.name} on {server}, compared; nothing else was changed"
+        passed = done.finding.outcome is Outcome.PASSED
+        differs = f"{server}: {plain(done.finding.reason)}" if done.finding.outcome is Outcome.FAILED else ""
+        return Done(done.to_json(), (Said(said),) if passed else (), differs)

@@ -23,7 +23,6 @@ from tests.integration.database.library import (
     role,
 )
 
-from refnet.cli.restore_database import _row
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -35,6 +34,7 @@ from refnet.recovery.sources.database.restore import previous_databases, swap_da
 from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
+from refnet.sources.database_restoring import row
 
 
 def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Target, wheel: Binaries) -> None:
@@ -95,7 +95,7 @@ def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel:
         plan = restore_database.plan(library, dump, Options(2), count=True)
         uncounted = restore_database.plan(library, dump, Options(2), count=False).tables()
     later = next(one for one in uncounted if one["name"] == "public.later")  # never analyzed
-    assert _row(later) == ("public.later", "-", "unknown", "-")
+    assert row(later) == ("public.later", "-", "unknown", "-")
     table = next(one for one in plan.tables() if one["name"] == "public.papers")
     assert (table["rows"], table["live_rows"], table["written_since"]) == (5000, 5000, 7)
     assert any("public.later" in note for note in plan.notes)

@@ -17,10 +17,13 @@ from refnet.actions.recovery_settings import Setup
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.recovery_plan import Stage
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load
 from refnet.sources.folder import Folder
+from refnet.sources.folder_restoring import FolderRestore
 from refnet.sources.hooks import Action, listed
+from refnet.sources.restoring import Request
 
 VAULT = SourceName.OBSIDIAN
 NO_PROOF = Options(prove=False)
@@ -76,8 +79,10 @@ def refused(act: Callable[[], object]) -> RefnetError:
     return error.value
 
 
-def vault_of(here: Context) -> Folder:
-    return Folder(here.settings, VAULT)
+def planned_restore(here: Context, chosen: OpenArtifact) -> FolderRestore:
+    work = Folder(here.settings, VAULT).restoring(here, chosen, Request())
+    work.plan(here)
+    return work
 
 
 def hooks_of(told: Callable[[], list[dict[str, str]]]) -> list[tuple[str, str]]:
@@ -164,15 +169,15 @@ def test_a_restore_runs_its_own_hooks_and_one_without_changes_runs_none(
     made = backup(here, VAULT, NO_PROOF)
     assert made is not None
     chosen = choose_one(here.store, made.manifest.name)
-    vault_of(here).restore(here, chosen, vault_of(here).plan(here, chosen))
+    planned_restore(here, chosen).restore(here)
     assert told() == []
 
     (tmp_path / "vault" / "a.md").write_text("other")
-    planned = vault_of(here).plan(here, chosen)
-    assert [note for note in planned.notes if note.startswith("hook ")] == [
+    work = planned_restore(here, chosen)
+    assert [note for note in work.planned.notes if note.startswith("hook ")] == [
         f"hook {moment}: {tmp_path / 'tell'}" for moment in ("before_restore", "after_restore", "on_error")
     ]
-    vault_of(here).restore(here, chosen, planned)
+    work.restore(here)
     assert hooks_of(told) == [("before_restore", ""), ("after_restore", "done")]
     assert {one["REFNET_ARTIFACT"] for one in told()} == {chosen.name}
 
@@ -184,7 +189,7 @@ def test_a_failed_hook_before_a_restore_leaves_what_is_live(context: Make, tmp_p
     chosen = choose_one(here.store, made.manifest.name)
     (tmp_path / "vault" / "a.md").write_text("other")
 
-    error = refused(lambda: vault_of(here).restore(here, chosen, vault_of(here).plan(here, chosen)))
+    error = refused(lambda: planned_restore(here, chosen).restore(here))
     assert error.hint.startswith("Nothing was restored.")
     assert (tmp_path / "vault" / "a.md").read_text() == "other"
 

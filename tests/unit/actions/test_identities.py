@@ -25,7 +25,8 @@ from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
 from refnet.sources import source_of
-from refnet.sources.folder import Asked, Folder
+from refnet.sources.folder import Folder
+from refnet.sources.restoring import Request
 
 VAULT = SourceName.OBSIDIAN
 #: The folder says when it was read, by the clock of the system.
@@ -60,10 +61,10 @@ class Machine:
 
     def restore(self, artifact: str | None = None) -> None:
         chosen = choose_to_restore(self.context, VAULT, artifact, None)
-        vault = Folder(self.settings, VAULT)
-        planned = vault.plan(self.context, chosen, Asked(named=artifact is not None))
-        planned.check()
-        vault.restore(self.context, chosen, planned)
+        request = Request(named=artifact is not None)
+        work = Folder(self.settings, VAULT).restoring(self.context, chosen, request)
+        work.plan(self.context).check()
+        work.restore(self.context)
 
     def entry(self, name: str) -> Entry:
         (found,) = (one for one in wiring.store(self.settings).entries(VAULT) if one.name == name)

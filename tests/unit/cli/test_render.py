@@ -115,7 +115,7 @@ def test_a_time_is_printed_with_its_zone(monkeypatch: pytest.MonkeyPatch, zone: 
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        assert render.local(datetime(2026, 11, 25, 10, tzinfo=UTC)) == f"2026-11-25 {shown}"
+        assert formatting.local(datetime(2026, 11, 25, 10, tzinfo=UTC)) == f"2026-11-25 {shown}"
     finally:
         monkeypatch.undo()
         time.tzset()

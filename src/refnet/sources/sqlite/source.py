@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 
@@ -30,12 +31,13 @@ from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs.restore_files import FolderPlan, Restored
-from refnet.recovery.verbs.undo_files import Undone
 from refnet.settings import user_path
 from refnet.sources import elsewhere
 from refnet.sources.check_result import Line, error_line, ok
 from refnet.sources.contents import LIVE, Changed, Difference, Version
-from refnet.sources.folder import ALL, Asked, Folder
+from refnet.sources.folder import Folder
+from refnet.sources.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.restoring import Done, Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import Contents, box, database_file
 
@@ -109,84 +111,11 @@ class Sqlite(Folder):
     def replaced(self) -> str:
         return str(self._path) if self.own.path and self._path.exists() else ""
 
-    def plan(
-        self,
-        context: Context,  # noqa: ARG002
-        chosen: OpenArtifact,
-        asked: Asked = ALL,
-        *,
-        damaged_anyway: bool = False,
-    ) -> FolderPlan:
-        if asked.only or asked.merge:
-            raise RefnetError(
-                "--only and --merge are for folders", "Restore it with --to, and copy from there.", Exit.USAGE
-            )
-        target = self._target(asked.to)
-        path, manifest = target.folder, chosen.manifest
-        planned = FolderPlan(
-            artifact=chosen.name,
-            created=manifest.created if manifest else None,
-            target=target,
-            only=(),
-            files=FileList(()),
-            listed=True,
-            selection=Selection(FileList(()), (LivePlace((), path.name),)),
-            changes=Changes((), (path.name,), ()) if path.exists() else Changes((path.name,), (), ()),
-            entire=False,
-            replaces=path.exists(),
-            damage=chosen.damage,
-        )
-        refusals = (
-            *chosen.refusals(anyway=damaged_anyway),
-            *self._of_another(chosen, asked, planned),
-            *_in_use(target),
-        )
-        other = [f"it is an artifact of {chosen.source}"] if chosen.source != self.name else []
-        told = [] if target.elsewhere else [*self._told(planned, chosen), *self._hooks()]
-        return replace(planned, problems=refusals, notes=(*other, *chosen.notes, *told))
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
+        return SqliteRestore(self, chosen, request)
 
-    def _told(self, planned: FolderPlan, chosen: OpenArtifact) -> Iterator[str]:
-        """Say what changes in each table."""
-        if not planned.replaces:
-            return
-        try:
-            found = [f"{name}: {why}" for name, _, why in self._live().differences(self._contents(chosen))]
-            more = [f"and {len(found) - SHOWN:,} more tables"] if len(found) > SHOWN else []
-            yield from [*found[:SHOWN], *more] or ["every table is the same"]
-        except RefnetError as error:
-            yield f"what is live cannot be compared: {error.message}"
-
-    def _put(self, context: Context, chosen: OpenArtifact, planned: FolderPlan) -> Restored:
-        """Prove the artifact, unpack it beside what is live, read it back, and swap."""
-        artifact, target, clock = SqliteArtifact(chosen), planned.target, context.clock
-        planned.check()
-        proof = artifact.prove(Level.PROVEN, wiring.proof_options(self.settings, self.name, context.progress))
-        if proof.outcome is Outcome.FAILED or proof.level in {None, Level.INTACT}:
-            raise RefnetError(
-                f"{chosen.name} is not restored: {'; '.join(proof.reasons)}",
-                "Nothing live was touched. Choose another artifact (`refnet list`).",
-                Exit.DAMAGED if proof.outcome is Outcome.FAILED else Exit.FAILED,
-            )
-        started = clock.monotonic()
-        with explain_os_errors(target.folder):
-            finished = finish_interrupted(target)
-            target.home.mkdir(parents=True, exist_ok=True)
-            with swapping.begin(target.site(), chosen.name, clock.now(), SwapReason.RESTORED) as work:
-                units = _unpacked(artifact, target, work)
-                for problem in _in_use(target):
-                    raise problem
-                done = swapping.carry_out(work, (), units)
-                with done.folder("kept") as kept:
-                    replaced = any(swapping.has_previous(kept, unit) for unit in units)
-                if not replaced:
-                    swapping.discard(done)
-        seconds = {**proof.seconds, "put in place": clock.monotonic() - started}
-        return Restored(planned, done if replaced else None, finished, seconds)
-
-    def undo(self, context: Context, to: str | None = None) -> Undone:
-        for problem in _in_use(self._target(to)):
-            raise problem
-        return super().undo(context, to)
+    def undoing(self, context: Context, request: Request) -> FolderUndo:  # noqa: ARG002
+        return SqliteUndo(partial(self._target, request.to))
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
         found = self.live_differences(context, chosen)
@@ -247,6 +176,90 @@ class Sqlite(Folder):
         cut = RefnetError(f"the answer is cut after {len(values):,} rows", "Raise --rows or --megabytes.")
         read = cast("Asker", _Read(len(values), cut if found["cut"] else None))
         yield Answer(chosen, columns, objects if asked.as_json else texts, None, read)
+
+
+class SqliteRestore(FolderRestore):
+    """A restore of a database of SQLite."""
+
+    def __init__(self, source: Sqlite, chosen: OpenArtifact, request: Request) -> None:
+        super().__init__(chosen, source._target(request.to), request, source.whose)
+        self.source = source
+
+    def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
+        if self.request.only or self.request.merge:
+            raise RefnetError(
+                "--only and --merge are for folders", "Restore it with --to, and copy from there.", Exit.USAGE
+            )
+        chosen, target = self.chosen, self.target
+        path, manifest = target.folder, chosen.manifest
+        planned = FolderPlan(
+            artifact=chosen.name,
+            created=manifest.created if manifest else None,
+            target=target,
+            only=(),
+            files=FileList(()),
+            listed=True,
+            selection=Selection(FileList(()), (LivePlace((), path.name),)),
+            changes=Changes((), (path.name,), ()) if path.exists() else Changes((path.name,), (), ()),
+            entire=False,
+            replaces=path.exists(),
+        )
+        told = () if target.elsewhere else tuple(self._told(planned))
+        return replace(planned, problems=tuple(_in_use(target)), notes=told)
+
+    def _told(self, planned: FolderPlan) -> Iterator[str]:
+        """Say what changes in each table."""
+        if not planned.replaces:
+            return
+        try:
+            found = [
+                f"{name}: {why}"
+                for name, _, why in self.source._live().differences(self.source._contents(self.chosen))
+            ]
+            more = [f"and {len(found) - SHOWN:,} more tables"] if len(found) > SHOWN else []
+            yield from [*found[:SHOWN], *more] or ["every table is the same"]
+        except RefnetError as error:
+            yield f"what is live cannot be compared: {error.message}"
+
+    def _put(self, context: Context) -> Restored:
+        """Prove the artifact, unpack it beside what is live, read it back, and swap."""
+        chosen, planned, target, clock = self.chosen, self.planned, self.target, context.clock
+        artifact, options = (
+            SqliteArtifact(chosen),
+            wiring.proof_options(context.settings, target.source, context.progress),
+        )
+        planned.check()
+        proof = artifact.prove(Level.PROVEN, options)
+        if proof.outcome is Outcome.FAILED or proof.level in {None, Level.INTACT}:
+            raise RefnetError(
+                f"{chosen.name} is not restored: {'; '.join(proof.reasons)}",
+                "Nothing live was touched. Choose another artifact (`refnet list`).",
+                Exit.DAMAGED if proof.outcome is Outcome.FAILED else Exit.FAILED,
+            )
+        started = clock.monotonic()
+        with explain_os_errors(target.folder):
+            finished = finish_interrupted(target)
+            target.home.mkdir(parents=True, exist_ok=True)
+            with swapping.begin(target.site(), chosen.name, clock.now(), SwapReason.RESTORED) as work:
+                units = _unpacked(artifact, target, work)
+                for problem in _in_use(target):
+                    raise problem
+                done = swapping.carry_out(work, (), units)
+                with done.folder("kept") as kept:
+                    replaced = any(swapping.has_previous(kept, unit) for unit in units)
+                if not replaced:
+                    swapping.discard(done)
+        seconds = {**proof.seconds, "put in place": clock.monotonic() - started}
+        return Restored(planned, done if replaced else None, finished, seconds)
+
+
+class SqliteUndo(FolderUndo):
+    """An undo of the last restore of a database of SQLite."""
+
+    def run(self, context: Context) -> Done:
+        for problem in _in_use(self.planned.target):
+            raise problem
+        return super().run(context)
 
 
 @dataclass(frozen=True)

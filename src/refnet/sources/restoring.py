@@ -1,0 +1,137 @@
+"""A restore or an undo as a command carries it out: planned, described, confirmed, run. Each kind of source has its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+from refnet.context import Context
+from refnet.core.errors import RefnetError
+from refnet.recovery.model.restore_plan import Compare
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.table_plan import Mode
+from refnet.sources.acting import ActsOn
+
+
+def _unsaved(_context: Context, _source: SourceName, _tables: Sequence[str]) -> None:
+    """Save nothing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the options of a restore or an undo ask for; those of other kinds of sources have their defaults."""
+
+    #: The folder, or the URL of the database, that is written; None: what is live.
+    to: str | None = None
+    #: The artifact, or its source, was named, or confirmed with a recovery: it may be of another machine.
+    named: bool = False
+    damaged_anyway: bool = False
+    #: The plan ends the command.
+    plan: bool = False
+    #: Nothing is asked.
+    force: bool = False
+    #: Of a folder: paths of the artifact, or patterns of them; empty: everything.
+    only: tuple[str, ...] = ()
+    #: Of a folder: add what is missing and replace what is older; delete nothing.
+    merge: bool = False
+    #: Of a database: the one whose data may be restored, beside the target's own.
+    from_database: str | None = None
+    compare: Compare = Compare.CONTENT
+    create_roles: bool = False
+    role_powers: bool = False
+    tables: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    mode: Mode | None = None
+    #: The name of a new database beside the live one; "": none.
+    new: str = ""
+    #: Parallel workers; None: as many as the settings say.
+    jobs: int | None = None
+    #: The previous version that an undo brings back; None: the last one.
+    previous: str | None = None
+    #: Saves tables of a live database whose rows are replaced, for an undo.
+    keep: Callable[[Context, SourceName, Sequence[str]], None] = _unsaved
+
+
+class Columns(NamedTuple):
+    """Rows of a description, in aligned columns; the first one is the head."""
+
+    rows: Sequence[Sequence[str]]
+    right: tuple[int, ...]
+    #: The column whose cells lose their middle first.
+    shorten: int
+
+
+class Said(NamedTuple):
+    """A line about what was done."""
+
+    text: str
+    #: Also where the command is quiet.
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """The result of a restore or an undo."""
+
+    values: dict[str, Any]
+    said: tuple[Said, ...]
+    #: What differs from the artifact; "": nothing.
+    differs: str = ""
+
+
+class Planned(Protocol):
+    """A plan."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class Work(ABC):
+    """A restore or an undo that was asked for. In a `with` block: what its plan holds open ends with the block."""
+
+    #: The title of its progress; "": it shows none.
+    title: str = ""
+    #: Whether the progress begins with the plan, and not with `run`.
+    plans_long: bool = False
+    #: The database of the settings that it is about; None: another one, or none. And whether the text names it.
+    acts_on: ActsOn | None = None
+    names_target: bool = True
+    #: The artifact that an undo takes back, for the log.
+    artifact: str = ""
+
+    def __enter__(self) -> Self:
+        self.held = ExitStack()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self.held.__exit__(kind, error, trace)
+
+    @abstractmethod
+    def plan(self, context: Context) -> Planned:
+        """Find out what `run` would do."""
+
+    @property
+    @abstractmethod
+    def problems(self) -> Sequence[RefnetError]:
+        """What stops it, by its plan."""
+
+    @abstractmethod
+    def describe(self) -> Iterable[str | Columns]:
+        """The plan as text."""
+
+    def question(self) -> str:
+        """What the user confirms; "": nothing live is replaced."""
+        return ""
+
+    def commands(self) -> tuple[str, ...]:
+        """Commands out of the backup that run with it; then `run` runs these and no others."""
+        return ()
+
+    @abstractmethod
+    def run(self, context: Context) -> Done:
+        """Do what was planned, and confirmed."""
