@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from refnet.compose import compose_file
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.lineage import Lineage
 from refnet.settings import Settings
 
@@ -48,7 +48,7 @@ def identity(settings: Settings, source: SourceName = SourceName.DATABASE) -> Id
     from refnet.postgres import embedded
     from refnet.recovery.sources.database.database_identity import identity_of
 
-    if source.kind is not Kind.DATABASE or source not in (SourceName.DATABASE, *settings.sources):
+    if source not in (SourceName.DATABASE, *settings.sources):
         return None
     if not settings.of(source).url:
         there = embedded.status(settings.home)
@@ -72,9 +72,9 @@ def database_name(settings: Settings, source: str) -> str:
 
 
 def named_by(settings: Settings, source: SourceName) -> Identity | None:
-    """Return the database of `source` by its name alone, without a connection; None: not a database, or a wrong URL."""
+    """Return the database of `source` by its name alone, without a connection; None: no URL, or a wrong one."""
     url = settings.of(source).url
-    if source.kind is not Kind.DATABASE or not url:
+    if not url:
         return None
     from refnet.postgres.session import Target
 

@@ -32,9 +32,8 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), Schedule.of(settings)
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     protected, allowed, known = wiring.configured(settings), wiring.limits(settings), wiring.known(settings)
-    named: dict[SourceName, Whose | None] = {
-        name: servers.named_by(settings, name) for name in known if name not in STANDARD
-    }
+    databases = [one for one in known if one not in STANDARD and kind_of(one).by_name]
+    named: dict[SourceName, Whose | None] = {one: servers.named_by(settings, one) for one in databases}
 
     def read(target: Identity | None) -> Facts:
         trouble, moment = artifacts.trouble(), now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -35,9 +35,6 @@ OLD = {
 }
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
 DATABASES, FOLDERS = "For databases", "For folders"
-#: Kind of a source → the title of its own options, and those of other titles that it has too.
-_OWN: Mapping[object, str] = {"database": DATABASES, "folder": FOLDERS}
-_OF_KIND: Mapping[object, tuple[str, ...]] = {"globals": ("role_powers",)}
 #: The type that Typer shows after the name of an argument.
 _TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.
@@ -270,21 +267,28 @@ def _check(command: Any, ctx: Any, args: list[str]) -> None:
 
 def _refuse_other_kind(command: Any, ctx: Any) -> None:
     """Refuse what is given of the options that do not fit the kind of the argument SOURCE."""
-    kind = getattr(source := ctx.params.get("source"), "kind", None)
-    groups = titled(command, ctx)
-    wrong = [
-        (_name(one), title.removeprefix("For "))
+    source, groups = ctx.params.get("source"), titled(command, ctx)
+    given = [
+        (one, title.removeprefix("For "))
         for title in (DATABASES, FOLDERS)
         for one in groups.get(title, ())
-        if title != _OWN.get(kind) and one.name not in _OF_KIND.get(kind, ())
         if ctx.get_parameter_source(one.name).name == "COMMANDLINE"
     ]
-    if kind and wrong:
+    if not given or not hasattr(source, "kind"):
+        return
+    from refnet.sources import kind_of  # `refnet --help` does not wait for it
+
+    kind = kind_of(source)
+    wrong = [
+        (_name(one), title)
+        for one, title in given
+        if title != kind.options and one.name not in kind.more_options
+    ]
+    if wrong:
         names, only = zip(*wrong, strict=True)
         are, them = ("is", "it") if len(wrong) == 1 else ("are", "them")
-        what = {"globals": "the roles of a cluster"}.get(kind, f"a {kind}")
         raise RefnetError(
-            f"{', '.join(names)} {are} for {' and '.join(dict.fromkeys(only))} only; {source} is {what}",
+            f"{', '.join(names)} {are} for {' and '.join(dict.fromkeys(only))} only; {source} is {kind.called}",
             f"Omit {them}. {_help(ctx)}",
             Exit.USAGE,
         )

@@ -20,12 +20,12 @@ from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import PROGRESS, Settings
 from refnet.settings.stores import LOCAL
-from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.cli.options import StoreOptions
     from refnet.recovery.model.remote import Copy
     from refnet.recovery.stores.remote import RemoteStore
+    from refnet.sources.acting import ActsOn
 
 
 class _Printable(Protocol):

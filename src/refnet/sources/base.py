@@ -48,6 +48,11 @@ class Source(ABC):
 
     #: What it is, in logs.
     noun: ClassVar[str]
+    #: What it is, in messages.
+    called: ClassVar[str]
+    #: The options of commands that are for it: those for "databases" or "folders"; "": neither. And single ones of others.
+    options: ClassVar[str] = ""
+    more_options: ClassVar[tuple[str, ...]] = ()
     #: What its artifacts contain that can be listed, searched and compared: "tables", "files"; "": nothing.
     contains: ClassVar[str] = ""
     #: Whether its identity is the name of a database and its server; else it is a random id that this machine keeps.

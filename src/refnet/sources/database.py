@@ -61,6 +61,8 @@ class OnServer(Source):
 class Database(OnServer):
     """One database of a server."""
 
+    called: ClassVar[str] = "a database"
+    options: ClassVar[str] = "databases"
     contains: ClassVar[str] = "tables"
     by_name: ClassVar[bool] = True
     takes_dumps: ClassVar[bool] = True

@@ -40,6 +40,8 @@ class Folder(Source):
     """A folder, or some of its entries."""
 
     noun: ClassVar[str] = "folder"
+    called: ClassVar[str] = "a folder"
+    options: ClassVar[str] = "folders"
     contains: ClassVar[str] = "files"
     has_path: ClassVar[bool] = True
     priority: ClassVar[int] = 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 from refnet import servers, wiring
 from refnet.context import Context
@@ -21,6 +22,9 @@ from refnet.sources.restoring import Request, Work
 
 class Roles(OnServer):
     """The global objects of a cluster."""
+
+    called: ClassVar[str] = "the roles of a cluster"
+    more_options: ClassVar[tuple[str, ...]] = ("role_powers",)
 
     def whose(self) -> Whose | None:
         return wiring.identities(self.settings).or_handed_over(self.name).whose

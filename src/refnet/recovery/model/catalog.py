@@ -68,7 +68,7 @@ class Catalog:
         only = next(iter(ids)) if len(ids) == 1 else None
         found: dict[Whose | None, list[Entry]] = {}
         for entry in self.entries:
-            whose = entry.whose or (None if entry.source.kind is Kind.DATABASE else only)
+            whose = entry.whose or (None if entry.manifest.of_database else only)
             found.setdefault(whose, []).append(entry)
         return {whose: tuple(entries) for whose, entries in found.items()}
 

@@ -12,7 +12,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity, SourceId, Whose
 from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def baseline(source: SourceName, whose: Whose | None, entries: Iterable[Entry]) 
     good = [e for e in Catalog.of(entries).of_source(source) if e.complete and not e.shrunk]
     if isinstance(whose, SourceId):
         good = list(Catalog(tuple(good)).about(whose, source).entries)
-    elif whose and source.kind is Kind.DATABASE:
+    elif whose:
         named = [entry for entry in good if Identity(whose.database).matches(entry.identity)]
         good = [entry for entry in named if whose.matches(entry.identity)] or named
     return good[-1] if good else None

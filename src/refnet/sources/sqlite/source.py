@@ -53,6 +53,8 @@ class Sqlite(Folder):
     """One file, and what SQLite has beside it, which a restore swaps as a folder does its entries."""
 
     noun: ClassVar[str] = "SQLite database"
+    called: ClassVar[str] = "an SQLite database"
+    options: ClassVar[str] = ""
     contains: ClassVar[str] = "tables"
     is_snapshot: ClassVar[bool] = True
 
