@@ -11,7 +11,8 @@ from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.lineage import Lineage
-from refnet.settings import Settings
+from refnet.settings import Settings, variable
+from refnet.settings.sources import SHORT
 
 if TYPE_CHECKING:
     from refnet.postgres.binaries import Binaries
@@ -32,12 +33,10 @@ def server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
 
 
 def _url_key(settings: Settings, source: str) -> str:
-    """Return the setting with the URL of the database of `source`."""
-    one = settings.sources.get(source)
-    if one is None:
-        in_file = settings.file and settings.origins.get("database_url") == str(settings.file)
-        return "database_url" if in_file else "REFNET_DATABASE_URL"
-    return f"clusters.{one.cluster}.url" if one.cluster else f"{one.table}.{one.name}.url"
+    """Return the setting with the URL of the database of `source`, or its variable."""
+    key = settings.of(source).key_of("url")
+    in_file = settings.file and settings.origins.get(key) == str(settings.file)
+    return key if in_file or source not in SHORT else variable(key)
 
 
 def identity(settings: Settings, source: SourceName = SourceName.DATABASE) -> Identity | None:
@@ -87,10 +86,15 @@ def named_by(settings: Settings, source: SourceName) -> Identity | None:
 def existing_server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
     """Return the same as `server`, but raise NoServerError rather than make an embedded server."""
     if not is_made(settings, source):
-        from refnet.postgres import embedded
-
-        raise embedded.NoServerError(_by_compose(settings))
+        raise no_server(settings)
     return server(settings, source)
+
+
+def no_server(settings: Settings) -> RefnetError:
+    """Return the error where no database is configured; it names the one that a Compose file runs."""
+    from refnet.postgres import embedded
+
+    return embedded.NoServerError(_by_compose(settings))
 
 
 def is_made(settings: Settings, source: str) -> bool:

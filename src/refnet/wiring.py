@@ -17,9 +17,9 @@ from refnet import servers
 from refnet.cluster_sources import ROLES
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import Limits
+from refnet.recovery.model.checks import Gone, Limits
 from refnet.recovery.model.remote import MANIFESTS
+from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import Progress
@@ -168,9 +168,14 @@ _KINDS = {ROLES: Kind.GLOBALS, "databases": Kind.DATABASE, "folders": Kind.FOLDE
 
 
 def known(settings: Settings) -> tuple[SourceName, ...]:
-    """Return the standard sources, then the named ones: roles of clusters, databases, folders, each in the file's order."""
-    named = sorted(settings.sources.values(), key=lambda one: list(_KINDS).index(one.table))
-    return (*STANDARD, *(SourceName(one.name, _kind(one)) for one in named))
+    """Return the sources that the settings name, and those of the specification that have a default.
+
+    The standard sources come first, then roles of clusters, databases and folders, each in the file's order.
+    """
+    tables = (one for name, one in settings.sources.items() if name not in STANDARD)
+    named = sorted(tables, key=lambda one: list(_KINDS).index(one.table))
+    standard = (one for one in STANDARD if one in settings.sources or settings.defaults_to(one))
+    return (*standard, *(SourceName(one.name, _kind(one)) for one in named))
 
 
 def _kind(one: SourceSettings) -> Kind:
@@ -201,46 +206,74 @@ def protected(settings: Settings) -> tuple[SourceName, ...]:
 
 
 def configured(settings: Settings) -> frozenset[SourceName]:
-    """Return the sources that the settings protect.
+    """Return the sources that the settings protect: those that they name, and the defaults that are there.
 
-    A vault at the default path is protected once it is there; after that its absence is an error, unless sources are
-    named. Where sources are named, or the schedule of `database` is off, `database` is protected only if it has a URL, or
-    RefNet's own server exists. A database of a cluster that its server no longer has is not protected.
+    A database of a cluster that its server no longer has is not protected.
     """
-    asked = not settings.sources and settings.schedule_database is not None
-    database = asked or settings.database_url or _has_own_server(settings)
-    vault = "vault_dir" in settings.origins or settings.vault_dir.exists() or _had_default_vault(settings)
+    named = {one for one in known(settings) if one in settings.sources and not settings.sources[one].gone}
     return frozenset(
-        (
-            *([SourceName.DATABASE] if database else []),
-            *(one for one in known(settings)[len(STANDARD) :] if not settings.sources[one].gone),
-            *([SourceName.CONFIG] if settings.config_dir else []),
-            *([SourceName.OBSIDIAN] if vault else []),
-        )
+        named | {one for one in STANDARD if settings.defaults_to(one) and _is_there(settings, one)}
     )
 
 
-def gone(settings: Settings) -> frozenset[SourceName]:
-    """Return the databases of clusters that their servers no longer have, and nobody accepted."""
-    return frozenset(one for one in known(settings) if one in settings.sources and settings.sources[one].gone)
+def _is_there(settings: Settings, source: SourceName) -> bool:
+    """Return whether the default of a standard source exists: RefNet's own server, the vault of `refnet notes`, a Compose file."""
+    if source == SourceName.DATABASE:
+        return has_own_server(settings)
+    return settings.config_dir is not None if source == SourceName.CONFIG else settings.vault_dir.exists()
 
 
-def _had_default_vault(settings: Settings) -> bool:
-    """Return whether the vault that was backed up last was at the default path; no setting names it since."""
-    if settings.sources:
-        return False
-    with suppress(RefnetError):  # what cannot be listed is an error where it is needed
-        newest = Catalog.of(catalog(settings).entries(SourceName.OBSIDIAN)).newest_complete(
-            SourceName.OBSIDIAN
-        )
-        return newest is not None and newest.manifest.details.get("folder") in {None, str(settings.vault_dir)}
-    return False
-
-
-def _has_own_server(settings: Settings) -> bool:
+def has_own_server(settings: Settings) -> bool:
+    """Return whether RefNet's own server was created."""
     from refnet.postgres import embedded
 
     return embedded.status(settings.home).major is not None
+
+
+def gone(settings: Settings) -> dict[SourceName, Gone]:
+    """Return the sources that were backed up here and are not any more, unless somebody accepted that."""
+    named = (one for one in known(settings) if one in settings.sources and settings.sources[one].gone)
+    of_clusters = {one: Gone("its server no longer has the database", _restored(one)) for one in named}
+    return of_clusters | {one: _lost(settings, one) for one in _not_protected(settings)}
+
+
+def _not_protected(settings: Settings) -> list[SourceName]:
+    """Return the sources of earlier backups of this home that are not protected and not accepted; the records of clusters know theirs."""
+    records, runs = identities(settings), History()
+    with suppress(RefnetError):  # the monitor says that it cannot be read
+        runs = journal(settings).history()
+    there, clusters = configured(settings), tuple(f"{one}-" for one in settings.clusters)
+    made = {*records.names(), *filter(runs.made, {*runs.totals.buckets, *(run.source for run in runs.runs)})}
+    lost = [
+        one
+        for one in sorted(made)
+        if not (one in there or one.startswith(clusters) or records.is_accepted(one))
+    ]
+    there_too = catalog(settings).sources() if lost else ()
+    kinds = {str(one): one for one in (*STANDARD, *there_too)}
+    return [kinds.get(one) or SourceName(one, _likely_kind(records, one)) for one in lost]
+
+
+def _likely_kind(records: Identities, name: str) -> Kind:
+    """Return the kind of a source without artifacts, by its record: a database has no id."""
+    if name.endswith(GLOBALS):
+        return Kind.GLOBALS
+    with suppress(RefnetError):  # it is reported where the source is used
+        return Kind.FOLDER if records.of(name).id else Kind.DATABASE
+    return Kind.DATABASE
+
+
+def _lost(settings: Settings, source: SourceName) -> Gone:
+    """Return why a source of earlier backups is not protected: its default has disappeared, or nothing names it."""
+    if settings.defaults_to(source) and source != SourceName.CONFIG:
+        what = "RefNet's own server" if source == SourceName.DATABASE else f"the vault {settings.vault_dir}"
+        return Gone(f"{what} is not there any more", _restored(source))
+    how = f"name it again, or restore it elsewhere (`refnet restore {source} --to`)"
+    return Gone("nothing names it any more", how)
+
+
+def _restored(source: SourceName) -> str:
+    return f"`refnet restore {source}` brings it back"
 
 
 def proof_options(
@@ -282,29 +315,28 @@ def retention(settings: Settings, name: SourceName) -> Retention:
     """Return how long artifacts of `name` are kept."""
     found = settings.of(name).retention
     if found is None:
-        raise not_configured(name)
+        raise not_configured(settings, name)
     return found
 
 
-def not_configured(name: SourceName) -> RefnetError:
+def not_configured(settings: Settings, name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
-    table = {
-        Kind.DATABASE: "databases",
-        Kind.FOLDER: "folders",
-        Kind.GLOBALS: "clusters",
-        Kind.SQLITE: "databases",
-    }[name.kind]
-    hint = (
-        f"Set {variable(SHORT[name])}."
-        if name in SHORT
-        else f"Add [{table}.{name.removesuffix(GLOBALS)}] to the settings file."
-    )
+    if name == SourceName.DATABASE and not has_own_server(settings):
+        return servers.no_server(settings)
+    table = {Kind.FOLDER: "folders", Kind.GLOBALS: "clusters"}.get(name.kind, "databases")
+    cluster = next((one for one in settings.clusters if name.startswith(f"{one}-")), "")
+    if name in settings.left_out:
+        hint = f"{SHORT[name]} is none: set it."
+    elif name in SHORT:
+        hint = f"Set {variable(SHORT[name])}."
+    elif cluster:
+        hint = f"The cluster {cluster} had no such database when it was asked last; `refnet backup {cluster}` asks again."
+    else:
+        hint = f"Add [{table}.{name.removesuffix(GLOBALS)}] to the settings file."
     return RefnetError(f"the source {name} is not configured", hint, Exit.USAGE)
 
 
-def is_gone(name: SourceName) -> RefnetError:
-    """Return the error for a database of a cluster that its server no longer has."""
-    return RefnetError(
-        f"the server no longer has the database of {name}",
-        f"`refnet restore {name}` brings it back; `refnet accept {name}` if that is intended.",
-    )
+def is_gone(name: SourceName, found: Gone) -> RefnetError:
+    """Return the error for the backup of a source that is gone."""
+    hint = f"{found.how[0].upper()}{found.how[1:]}; `refnet accept {name}` if that is intended."
+    return RefnetError(f"{name} is not backed up: {found.why}", hint)

@@ -114,7 +114,7 @@ def test_an_artifact_outside_the_catalog_is_proven_there(refnet: Run, tmp_path: 
 def test_a_drill_leaves_a_report_and_ends_with_what_it_could_not_verify(
     refnet: Run, name: str, tmp_path: Path
 ) -> None:
-    told = refnet("drill", code=3).stdout
+    told = refnet("drill", code=3, REFNET_DATABASE_URL="own").stdout
     assert "database  could not verify: there is no complete artifact" in told
     assert "measured recovery" in told
 
@@ -157,10 +157,12 @@ def test_a_year_is_simulated_by_the_settings(refnet: Run, name: str) -> None:
 def test_a_source_without_an_artifact_could_not_be_verified(refnet: Run) -> None:
     assert "no complete artifact" in refnet("verify", "obsidian", code=3).stderr
     refnet("backup", "obsidian", "--no-prove")
-    told = refnet("verify", code=3).stdout
+    told = refnet("verify", code=3, REFNET_DATABASE_URL="own").stdout
     assert "proven" in told
     assert "database: could not verify: there is no complete artifact" in told
-    assert json.loads(refnet("verify", "--json", code=3).stdout)["absent"] == ["database"]
+    assert json.loads(refnet("verify", "--json", code=3, REFNET_DATABASE_URL="own").stdout)["absent"] == [
+        "database"
+    ]
 
 
 def test_artifacts_that_are_all_gone_are_critical_at_once(refnet: Run, name: str, tmp_path: Path) -> None:

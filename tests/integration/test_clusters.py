@@ -145,6 +145,12 @@ def test_a_database_that_is_gone_is_critical_until_it_is_accepted_and_can_always
     refnet("backup", "main", "--no-prove").succeeds()
     assert "gone" not in refnet("monitor").out
 
+    sql(crowded, "ALTER DATABASE pagila ALLOW_CONNECTIONS false")
+    closed = refnet("backup", "main", "--no-prove")  # it is there: not gone, and not passed over
+    assert (closed.code, "ALTER DATABASE pagila ALLOW_CONNECTIONS true" in closed.err) == (1, True)
+    assert "gone" not in refnet("monitor").out
+    sql(crowded, "ALTER DATABASE pagila ALLOW_CONNECTIONS true")
+
     sql(crowded, "DROP DATABASE pagila", "DROP DATABASE pagila2")
     refnet("backup", "main", "--no-prove")
     assert refnet("accept", "main-pagila", "--plan").code == 0

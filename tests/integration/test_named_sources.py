@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.command import Command, url_of
+from tests.command import Command, Result, url_of
 
 from refnet.postgres.session import Target
 
@@ -72,10 +72,10 @@ def test_each_source_is_backed_up_and_restored_by_its_name_alone(
     assert refnet("recover", "--force").code == 0
     assert (_holds(database), _holds(system_database)) == ((50, "shop"), (50, "wiki"))
     assert (folder / "notes" / "a.md").read_text() == "# a\n"
-    _renamed(refnet, folder, by_source["wiki"])
+    _renamed(refnet, folder, by_source["wiki"], system_database)
 
 
-def _renamed(refnet: Command, folder: Path, artifact: str) -> None:
+def _renamed(refnet: Command, folder: Path, artifact: str, system_database: Target) -> None:
     """A renamed source is a new one: its artifacts stay under the old name."""
     settings = folder / "refnet.toml"
     settings.write_text(settings.read_text().replace("databases.wiki", "databases.lexicon"))
@@ -87,3 +87,26 @@ def _renamed(refnet: Command, folder: Path, artifact: str) -> None:
     refnet("restore", "wiki", "--force").fails(2, "the source wiki is not configured")
     refnet("backup", "wiki").fails(2, "the source wiki is not configured")
     refnet("list", "wikki").fails(2, "Did you mean wiki?")
+    for one in ("monitor", "monitor wiki"):  # its backups ended, and nobody said that this is intended
+        assert ["CRITICAL", "wiki", "gone"] in _rows(refnet(*one.split()))
+    assert "alarm: wiki: nothing names it any more" in refnet("list").out
+    assert ["ERROR", "wiki", "gone"] in _rows(refnet("check"))
+    assert 'refnet_check_status{check="gone",source="wiki"} 2.0' in refnet("metrics").out
+    assert "note: wiki is not backed up: nothing names it any more" in refnet("backup", "--plan").err
+    server = url_of(system_database, dbname=f"{system_database.name}_elsewhere")
+    done = refnet("restore", "wiki", "--to", server)  # what nothing names can still be restored by its name
+    assert done.code == 0, done.err
+    with system_database.connect() as session:
+        session.execute(f"DROP DATABASE {system_database.name}_elsewhere".encode())
+    settings.write_text(settings.read_text().replace("folders.notes", "folders.memos"))
+    assert refnet("restore", "notes", "--to", folder / "out").code == 0
+    assert (folder / "out" / "a.md").read_text() == "# a\n"
+    assert refnet("accept", "notes").code == 0
+    assert refnet("accept", "wiki", "--plan").code == 0
+    assert refnet("accept", "wiki").out.endswith("accepted: wiki is gone; its artifacts stay\n")
+    assert "gone" not in refnet("monitor").out
+    refnet("accept", "wiki").fails(2, "there is no artifact 'wiki'")
+
+
+def _rows(done: Result) -> list[list[str]]:
+    return [line.split()[:3] for line in done.out.splitlines()]

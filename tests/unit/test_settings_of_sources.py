@@ -11,6 +11,7 @@ from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings.named import keys_of
 from refnet.settings.problem import unknown
+from refnet.settings.report import report
 from refnet.settings.sources import server_of
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
@@ -47,6 +48,7 @@ def test_the_short_form_is_the_standard_sources(tmp_path):
     found = _examined(tmp_path, 'database_url = "postgresql://u@db/x"\nvault_dir = "/srv/v"\n').valid()
     assert (found.of("database").url, found.of("obsidian").path) == (found.database_url, found.vault_dir)
     assert found.of("config").schedule == found.schedule_config
+    assert [*found.sources] == ["database", "obsidian"]
     with pytest.raises(RefnetError, match="the source shop is not configured") as error:
         found.of("shop")
     assert error.value.code is Exit.USAGE
@@ -113,21 +115,71 @@ def test_a_url_names_a_server_and_a_database(url, server):
     assert server_of(url) == server
 
 
+CLUSTER = '[clusters.main]\nurl = "postgresql://u@db/postgres"\n'
+
+
+def _defaults(folder: Path) -> None:
+    """Make what the specification protects by default: RefNet's own server, the vault of `refnet notes`, a Compose file."""
+    (folder / "home" / "vault").mkdir(parents=True)
+    (folder / "home" / "postgres" / "data").mkdir(parents=True)
+    (folder / "home" / "postgres" / "data" / "PG_VERSION").write_text("17\n")
+    (folder / "compose.yaml").write_text("services: {}\n")
+
+
 @pytest.mark.parametrize(
-    ("text", "protected"),
+    ("text", "without", "protected"),
     [
-        ("", {"database"}),
-        (NOTES, {"notes"}),
-        (SHOP + NOTES, {"shop", "notes"}),
-        ('database_url = "postgresql://u@db/x"\n' + NOTES, {"database", "notes"}),
+        ("", set(), {"database", "config", "obsidian"}),
+        ("[web]\nproxies = []\n[retention]\nobsidian = 'days=5'\n[schedule]\ndatabase = 'off'\n", set(), {"database", "config", "obsidian"}),
+        (NOTES, {"notes"}, {"notes"}),
+        (SHOP + NOTES, {"shop", "notes"}, {"shop", "notes"}),
+        (CLUSTER, set(), set()),
+        ('database_url = "postgresql://u@db/x"\n' + NOTES, {"database", "notes"}, {"database", "notes"}),
+        ('database_url = "own"\n' + NOTES, {"database", "notes"}, {"database", "notes"}),
+        ('vault_dir = "/srv/vault"\n', {"obsidian"}, {"database", "config", "obsidian"}),
+        ('database_url = "none"\nvault_dir = "none"\nconfig_dir = "none"\n', set(), set()),
     ],
-)
-def test_the_database_of_the_short_form_is_protected_if_nothing_else_is_named_or_it_has_a_url(
-    tmp_path, text, protected
+)  # fmt: skip
+def test_a_source_exists_as_a_key_names_it_or_as_its_default_is_there_where_no_table_names_one(
+    short_home, text, without, protected
 ):
-    found = _examined(tmp_path, text, REFNET_BACKUP_DIR=str(tmp_path / "backups")).valid()
+    found = _examined(short_home, text, REFNET_BACKUP_DIR=str(short_home / "backups")).valid()
+    assert wiring.configured(found) == without
+    _defaults(short_home)
+    found = _examined(short_home, text, REFNET_BACKUP_DIR=str(short_home / "backups")).valid()
     assert wiring.configured(found) == protected
-    assert [*wiring.known(found)][:3] == ["database", "config", "obsidian"]
+    assert wiring.configured(found) <= {*wiring.known(found)}
+
+
+def test_the_keys_of_the_short_form_are_read_as_tables_and_named_as_they_were_written(tmp_path):
+    text = 'database_url = "postgresql://u@db/x"\nconfig_dir = "/srv/c"\nvault_dir = "/srv/v"\n' + NOTES
+    text += "exclude = ['*.tmp']\n[database]\nrestore_url = 'postgresql://w@db/x'\n[exclude]\nobsidian = ['*.bak']\n"
+    found = _examined(tmp_path, text).valid()
+    assert list(found.sources) == ["database", "config", "obsidian", "notes"]
+    database, config, vault, notes = found.sources.values()
+    assert (database.url, database.restore_url) == ("postgresql://u@db/x", "postgresql://w@db/x")
+    assert (config.path, config.entries) == (Path("/srv/c"), found.config_entries)
+    assert (vault.path, vault.exclude) == (Path("/srv/v"), ("*.bak",))
+    keys = [one.key_of("path") for one in (config, vault, notes)]
+    assert keys == ["config_dir", "vault_dir", "folders.notes.path"]
+    assert [database.key_of(one) for one in ("url", "restore_url", "schedule")] == [
+        "database_url",
+        "database.restore_url",
+        "schedule.database",
+    ]
+    assert {one.name for one in found.named} == {"notes"}
+    shown = {one.key for one in report(_examined(tmp_path, text))}
+    assert "databases.database.url" not in shown
+    assert "folders.notes.path" in shown
+
+
+def test_a_word_in_the_place_of_a_url_or_a_folder_is_shown_and_a_variable_overrides_it(tmp_path):
+    text = 'database_url = "own"\nvault_dir = "none"\n'
+    shown = {one.key: (one.value, one.valid) for one in report(_examined(tmp_path, text))}
+    assert (shown["database_url"], shown["vault_dir"]) == (("own", True), ("none", True))
+    found = _examined(tmp_path, text, REFNET_DATABASE_URL="none", REFNET_VAULT_DIR="/srv/v").valid()
+    assert [*found.sources] == ["obsidian"]
+    assert found.left_out == {"database"}
 
 
 def test_a_cluster_names_its_databases_by_the_record_of_its_server(tmp_path):

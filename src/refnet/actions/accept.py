@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from refnet import wiring
 from refnet.actions.choose import choose_listed
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -21,30 +22,34 @@ from refnet.recovery.stores.cluster_record import ClusterRecord
 
 @dataclass(frozen=True)
 class GoneAcceptance:
-    """The acceptance that the server of a cluster no longer has a database."""
+    """The acceptance that a source of earlier backups is not backed up any more."""
 
     source: SourceName
-    cluster: str
-    database: str
+    #: Its cluster, whose server no longer has the database; "": it is of none.
+    cluster: str = ""
+    database: str = ""
     #: False: only planned.
     accepted: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {"source": self.source, "gone": self.database, "accepted": self.accepted}
+        return {"source": self.source, "gone": self.database or self.source, "accepted": self.accepted}
 
 
 def plan_gone(context: Context, name: str) -> GoneAcceptance | None:
-    """Return the acceptance of the source `name`; None if it is not a database that is gone."""
+    """Return the acceptance of the source `name`; None if it is not gone."""
     for cluster in context.settings.clusters:
         seen = ClusterRecord.at(context.settings.home, cluster).read()
         for source, database in seen.members(cluster).items():
             if source == name and database in seen.gone:
                 return GoneAcceptance(source, cluster, database)
-    return None
+    return next((GoneAcceptance(one) for one in wiring.gone(context.settings) if one == name), None)
 
 
 def accept_gone(context: Context, planned: GoneAcceptance) -> GoneAcceptance:
-    """Record that the database may be gone; its artifacts stay."""
+    """Record that the source may be gone; its artifacts stay."""
+    if not planned.cluster:
+        wiring.identities(context.settings).accept(planned.source)
+        return replace(planned, accepted=True)
     record = ClusterRecord.at(context.settings.home, planned.cluster)
     seen = record.read()
     record.write(replace(seen, gone=tuple(one for one in seen.gone if one != planned.database)))

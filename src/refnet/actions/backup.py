@@ -22,6 +22,7 @@ from refnet.recovery.model.shrinking import marked
 from refnet.recovery.model.source import Maker, Turn, at_once, retried
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
 from refnet.sources import hooks, replaced_tables, source_of
 from refnet.sources.hooks import Action
@@ -95,6 +96,8 @@ def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
             what = f"only {', '.join(options.tables)} of {what}" if options.tables else what
         except RefnetError as error:
             problem = error
+    else:
+        problem = problem or nothing_named(context.settings, name)
     listed = hooks.listed(context.settings, name, Action.BACKUP)
     aside = options.folder or options.tables  # such an artifact is not copied
     stores = () if aside else tuple(one.name for one in context.settings.stores_of(name))
@@ -104,6 +107,13 @@ def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
     sealed = context.settings.encryption_local and not options.folder
     folder = context.settings.backup_dir / ENCRYPTED if sealed else store.folder(name)
     return BackupPlan(name, what, folder, problem, () if earlier else tuple(listed), stores, earlier)
+
+
+def nothing_named(settings: Settings, name: SourceName) -> RefnetError | None:
+    """Return the error of `database` where no key names any source, and RefNet's own server is not there: what to set."""
+    if name == SourceName.DATABASE and not settings.sources and settings.defaults_to(name):
+        return wiring.not_configured(settings, name)
+    return None
 
 
 def _trouble(context: Context) -> RefnetError | None:

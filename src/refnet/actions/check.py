@@ -32,7 +32,7 @@ from refnet.core.locks import is_locked
 from refnet.recovery.model.checks import Status
 from refnet.recovery.model.cluster import globals_name
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services.program import working_program
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
@@ -73,7 +73,7 @@ def check() -> Checked:
     settings = with_clusters(settings)
     protected = wiring.protected(settings)
     alone = sum(kind_of(one).by_name for one in protected) == 1
-    with_paths = [one for one in (*STANDARD, *protected) if kind_of(one).has_path]
+    with_paths = [one for one in wiring.known(settings) if kind_of(one).has_path]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
         **{f"cluster {name}": partial(_cluster, name=name) for name in settings.clusters},
@@ -147,12 +147,13 @@ def backup_folder(settings: Settings) -> Iterator[Line]:
         yield ok(what, f"{folder}, of the {_service(settings)}")
         return
     check_closed(folder, "the backup folder", "choose another (REFNET_BACKUP_DIR)")
-    wrong = []
-    for source in sorted(wiring.configured(settings)):
-        store.check_own(source)
-        if not writable(store.folder(source)):
+    wrong, sources = [], sorted(wiring.configured(settings))
+    for place in map(store.folder, sources) if sources else (folder,):
+        if not writable(place):
             hint = "Give it to this user (chown), or set REFNET_BACKUP_DIR to another folder."
-            wrong.append(error(what, f"this user cannot write in {store.folder(source)}", hint))
+            wrong.append(error(what, f"this user cannot write in {place}", hint))
+    for source in sources:
+        store.check_own(source)
         if is_locked(store.folder(source) / LOCK_NAME):
             wrong.append(warning(what, f"a run has {source} locked", "Wait until it ends."))
     for one in _protected(settings):
@@ -165,13 +166,12 @@ def backup_folder(settings: Settings) -> Iterator[Line]:
 
 def _protected(settings: Settings) -> Iterator[Path]:
     """Yield the folders that are backed up completely."""
-    if SourceName.OBSIDIAN in wiring.configured(settings):
-        yield settings.vault_dir
-    yield from (one.path for one in settings.sources.values() if one.path and not one.entries)
-    if settings.config_dir:
-        listed = entries.parse_entries(settings.config_entries)
-        names = entries.names(one for one in listed if one.folder)
-        yield from (settings.config_dir / name for name in names)
+    for one in (settings.of(name) for name in wiring.protected(settings)):
+        if one.path and one.entries:
+            listed = entries.parse_entries(one.entries)
+            yield from (one.path / name for name in entries.names(each for each in listed if each.folder))
+        elif one.path:
+            yield one.path
 
 
 def half_made(settings: Settings) -> Iterator[Line]:

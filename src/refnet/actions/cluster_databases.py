@@ -26,8 +26,8 @@ from refnet.sources import kind_of
 
 #: Without the templates.
 _DATABASES = """
-SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database
-WHERE datallowconn AND NOT datistemplate ORDER BY 1
+SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit, datallowconn FROM pg_database
+WHERE NOT datistemplate ORDER BY 1
 """
 
 
@@ -66,12 +66,13 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
 
     RefnetError if its server cannot be asked.
     """
-    url, found = cluster.url or "", _found(cluster)
+    before = ClusterRecord.at(settings.home, cluster.name).read()
+    url, found = cluster.url or "", _found(cluster, {*before.databases, *before.gone})
     own = {one.name for one in PreviousVersions(settings.home / "previous", cluster.name).read().records}
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
-    gone = _gone(settings, cluster.name, found, excluded)
+    gone = _gone(before, found, excluded)
     others = [one for one in settings.sources.values() if not one.cluster]
-    taken = {server_of(one) for one in (settings.database_url, *(other.url for other in others)) if one}
+    taken = {server_of(one.url) for one in others if one.url}
     there = [name for name in found if name not in own]
     kept = [name for name in there if not any(pattern.matches(name) for pattern in excluded)]
     if there and not kept:
@@ -94,11 +95,8 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     return Seen(tuple(kept), gone), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
 
 
-def _gone(
-    settings: Settings, cluster: str, found: Collection[str], excluded: Collection[Glob]
-) -> tuple[str, ...]:
+def _gone(before: Seen, found: Collection[str], excluded: Collection[Glob]) -> tuple[str, ...]:
     """Return the databases that the server had before and has no longer; not those that are left out now."""
-    before = ClusterRecord.at(settings.home, cluster).read()
     missing = (one for one in dict.fromkeys((*before.gone, *before.databases)) if one not in found)
     return tuple(
         one
@@ -124,14 +122,20 @@ def with_member(context: Context, source: SourceName) -> Context:
     return context
 
 
-def _found(cluster: SourceSettings) -> list[str]:
+def _found(cluster: SourceSettings, before: Collection[str]) -> list[str]:
+    """Return the databases of the server that can be backed up, and those of `before` that allow no connections now: their backup fails."""
     target = Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url")
     try:
         with target.connect(encoding="UTF8") as session:
             rows = session.execute(_DATABASES).fetchall()
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
-    return [row[0] for row in rows if not previous_databases.left_by_restore(*row)]
+    return [
+        name
+        for name, comment, limit, open_to_sessions in rows
+        if (open_to_sessions or name in before)
+        and not previous_databases.left_by_restore(name, comment, limit)
+    ]
 
 
 def _is_utf8(name: str) -> bool:

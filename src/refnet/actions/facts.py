@@ -31,7 +31,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
     """Return a function that reads the facts for a database; it reads again only what has changed."""
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), Schedule.of(settings)
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
-    protected, allowed, known = wiring.configured(settings), wiring.limits(settings), wiring.known(settings)
+    allowed, known = wiring.limits(settings), wiring.known(settings)
     databases = [one for one in known if one not in STANDARD and kind_of(one).by_name]
     named: dict[SourceName, Whose | None] = {one: servers.named_by(settings, one) for one in databases}
 
@@ -44,7 +44,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
             here, entries = (state,), state.copies
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
-            moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, protected, schedule, allowed,
+            moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, wiring.configured(settings), schedule, allowed,
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, half_made(settings), wiring.gone(settings),
             _stale_pages(settings),

@@ -31,6 +31,7 @@ from refnet.settings import (
     LARGEST,
     Given,
     Settings,
+    SourceSettings,
     is_secret,
     load,
     parse,
@@ -73,7 +74,12 @@ class Draft:
     def text(self, *, hidden: bool = False) -> str:
         """Return the file as TOML; `hidden`: without the secrets."""
         tables: dict[str, list[str]] = {"": []}
+        ended = any(
+            key.count(".") == 2 for key in self.table
+        )  # a table that names a source ends the defaults
         for key, value in self.table.items():
+            if ended and value == NONE and key in SHORT.values():
+                continue
             table, _, name = key.rpartition(".")
             shown = "(hidden)" if hidden and is_secret(key, value) else value
             # One line for each item: a line with very many dots is not read.
@@ -174,10 +180,11 @@ def _default_database(draft: Draft) -> str:
     return found.url if found else ""
 
 
-def _database(_: Draft, answer: str) -> dict[str, Any]:
+def _database(draft: Draft, answer: str) -> dict[str, Any]:
     if answer == NONE:  # nor RefNet's own server, which a crawl may make later
-        return {TaskName.DATABASE.key: OFF}
-    return {} if answer in {OWN, ""} else {_URL: answer}
+        return {_URL: NONE, TaskName.DATABASE.key: OFF}
+    in_file = answer == OWN and draft.environment.get(secret_file_variable(_URL))
+    return {} if in_file or not answer else {_URL: answer}
 
 
 def _check_database(settings: Settings) -> Iterable[Line]:
@@ -208,7 +215,7 @@ def _name(draft: Draft, table: str, word: str) -> str:
 
 def _check_newest(settings: Settings, table: str) -> Iterable[Line]:
     """Check the source whose table was added last; nothing if there is none."""
-    found = settings.clusters if table == "clusters" else settings.sources
+    found = {one.name: one for one in settings.named if isinstance(one, SourceSettings)}
     names = [name for name, one in found.items() if one.table == table]
     if not names:
         return ()
@@ -227,7 +234,7 @@ def _default_vault(draft: Draft) -> str:
 
 
 def _has_named_databases(settings: Settings) -> bool:
-    return bool(settings.clusters) or any(one.url for one in settings.sources.values())
+    return any(isinstance(one, SourceSettings) and one.url for one in settings.named)
 
 
 def _default_schedule(draft: Draft) -> str:
@@ -247,10 +254,17 @@ def _config(draft: Draft, answer: str) -> dict[str, Any]:
     """Protect the usual entries beside a Compose file, else everything in the folder."""
     folder = _absolute(answer)
     if answer == NONE or not _is_folder(folder):
-        return {} if answer == NONE else {"config_dir": str(folder)}
+        none = {} if draft.settings.config_dir is None else {"config_dir": NONE}
+        return none if answer == NONE else {"config_dir": str(folder)}
     with explained(folder):
         usual = draft.settings.config_entries if compose_file(folder) else _every(folder)
     return {"config_dir": str(folder), "config.entries": list(usual)}
+
+
+def _vault(draft: Draft, answer: str) -> dict[str, Any]:
+    if answer == NONE:
+        return {} if _default_vault(draft) == NONE else {"vault_dir": NONE}
+    return {"vault_dir": str(_absolute(answer))}
 
 
 def _every(folder: Path) -> Iterable[str]:
@@ -288,7 +302,7 @@ QUESTIONS = (
         "--vault-dir",
         "Folder of the Obsidian vault, or none",
         _default_vault,
-        lambda _, answer: {} if answer == NONE else {"vault_dir": str(_absolute(answer))},
+        _vault,
         partial(_checks, source=SourceName.OBSIDIAN),
     ),
     Question(

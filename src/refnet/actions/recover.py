@@ -34,7 +34,6 @@ from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import lock, settings_copies
 from refnet.settings import Settings, variable
-from refnet.settings.sources import SHORT
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
 
@@ -294,8 +293,9 @@ class Recovery:
         settings = self._before
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
             settings = recovery_settings.setup(self._start, planned.entries, planned=True).settings
-        named = {*settings.sources, *(name for name, key in SHORT.items() if key in settings.origins)}
-        absent = {source: replace(one, named=source in named) for source, one in planned.absent.items()}
+        absent = {
+            source: replace(one, named=source in settings.sources) for source, one in planned.absent.items()
+        }
         return replace(planned, absent=absent)
 
     def _expected(self, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
@@ -304,9 +304,8 @@ class Recovery:
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
             found = recovery_settings.setup(self._start, entries, planned=True)
             settings = replace(found.settings, backup_dir=store)
-        there = wiring.configured(settings) if settings.sources else STANDARD
-        names = tuple(one for one in wiring.known(settings) if one in there)
-        return tuple(one for group in in_groups(names, settings.backup_order) for one in group)
+        groups = in_groups(wiring.known(settings), settings.backup_order)
+        return tuple(one for group in groups for one in group)
 
     def _database(self, everything: Catalog, moment: datetime | None) -> Identity | None:
         """Return the database that the settings in force name, else those in the backup.

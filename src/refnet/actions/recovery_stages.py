@@ -18,7 +18,7 @@ from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Entry, Outcome, utc
 from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage, restored_in
 from refnet.recovery.model.source import Finding
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)
@@ -202,7 +202,7 @@ class _RecoveryRun:
         return says
 
     def _is_known(self, source: SourceName) -> bool:
-        return source in STANDARD or self.live.knows(source)
+        return self.live.knows(source)
 
     def _ask_to_run(self, only: Stage | None = None) -> None:
         """Ask, once, whether the commands of all stages from a backup may run."""

@@ -23,6 +23,7 @@ from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
 from refnet.settings.stores import LOCAL
+from refnet.sources import kind_of
 from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.sources.folder import Folder
 
@@ -72,11 +73,8 @@ def uncovered(settings: Settings) -> Iterator[str]:
 
 def _asked(settings: Settings) -> tuple[str, ...]:
     """Return the database of each server, one, whose backup names the others: not where a cluster backs up all."""
-    urls: dict[str, str | None] = {}
-    if SourceName.DATABASE in wiring.configured(settings):
-        urls[SourceName.DATABASE] = settings.database_url
-    named = [one for one in settings.sources.values() if one.url]
-    urls |= {one.name: one.url for one in named if one.table == "databases"}
+    databases = (one for one in wiring.protected(settings) if kind_of(one).by_name)
+    urls = {one: settings.of(one).url for one in databases}
     covered = {server_of(one.url or "")[0] for one in settings.clusters.values()}
     first: dict[str, str] = {}
     for name, url in urls.items():
@@ -102,7 +100,7 @@ def _databases(settings: Settings, source: str) -> Iterable[str]:
 
 def _named(settings: Settings, url: str) -> Iterator[str]:
     """Yield the databases on the server of `url` that sources protect."""
-    urls = [settings.database_url, *(one.url for one in settings.sources.values())]
+    urls = [one.url for one in settings.sources.values()]
     for server, name in (server_of(one) for one in urls if one and url):
         if server == server_of(url)[0]:
             yield name
@@ -121,8 +119,23 @@ def check(settings: Settings) -> Iterator[Line]:
             wrong.append(warning(what, says, f"Fix what the check of {source} says."))
         except RefnetError as error:
             wrong.append(error_line(what, error))
+    wrong += _unnamed(settings, what)
     wrong += _settings_file(settings, what)
     yield from wrong or (ok(what, "nothing is known that no source protects"),)
+
+
+def _unnamed(settings: Settings, what: str) -> Iterator[Line]:
+    """Name RefNet's own server and the vault of `refnet notes` where tables name other sources, and not these."""
+    left = {*STANDARD} - wiring.configured(settings) - settings.left_out
+    paths = {os.path.realpath(one.path) for one in settings.sources.values() if one.path}
+    if SourceName.DATABASE in left and wiring.has_own_server(settings):
+        hint = 'Set database_url = "own" to back it up, or "none" if that is intended.'
+        yield warning(what, "the database of RefNet's own server", hint)
+    vault = settings.vault_dir
+    if SourceName.OBSIDIAN in left and vault.exists() and os.path.realpath(vault) not in paths:
+        yield warning(
+            what, f"the vault {vault}", f'Set vault_dir = "{vault}", or "none" if that is intended.'
+        )
 
 
 def _settings_file(settings: Settings, what: str) -> Iterator[Line]:

@@ -15,8 +15,7 @@ def accept(
 ) -> None:
     """Accept an artifact that shrank.
 
-    Or objects of its source that cannot be restored; or, by the name of the source, that a server no longer has its
-    database.
+    Or objects of its source that cannot be restored; or, by the name of a source, that it is not backed up any more.
 
     Later artifacts are compared with it, and the one before it is kept no longer. Later artifacts with the same objects
     are accepted too.
@@ -37,7 +36,8 @@ def accept(
 
 
 def _print_gone(planned: GoneAcceptance) -> None:
-    print(plain(f"Accept that the cluster {planned.cluster} no longer has the database {planned.database}:"))
+    what = f"the cluster {planned.cluster} no longer has the database {planned.database}"
+    print(plain(f"Accept that {what if planned.cluster else f'{planned.source} is not backed up any more'}:"))
     print(
         f"  1. the monitor forgets {planned.source}; its artifacts stay, and `refnet restore` still takes them"
     )

@@ -63,8 +63,8 @@ def backup(
     once.
     """
     here, failed = with_databases(context(), sources or (), record=not plan)
-    lost = gone(here.settings) - {*(sources or ())}
-    sources = [one for one in expanded(here.settings, sources or ()) if one not in lost]
+    lost, asked = gone(here.settings), {*(sources or ())}
+    sources = [one for one in expanded(here.settings, sources or ()) if one not in lost or one in asked]
     others = [one for one in sources if not kind_of(one).by_name]
     if table and (others or len(sources) > 1):
         raise RefnetError(
@@ -82,7 +82,8 @@ def backup(
     )
     for source in sources or ():
         if source not in configured(here.settings):
-            raise is_gone(source) if source in gone(here.settings) else not_configured(source)
+            of_cluster = source in lost and source in here.settings.sources
+            raise is_gone(source, lost[source]) if of_cluster else not_configured(here.settings, source)
     names = tuple(dict.fromkeys(sources or ())) or ((SourceName.DATABASE,) if table else _all(here))
     code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
     raise typer.Exit(worst((code, *(error.code for error in failed))))
@@ -173,9 +174,14 @@ def _order(here: Context) -> tuple[str, ...]:
 
 
 def _all(here: Context) -> tuple[SourceName, ...]:
-    """Return the standard sources, and the named ones; where some are named, those that are configured."""
-    there = configured(here.settings) if here.settings.sources else known(here.settings)
-    return tuple(one for one in known(here.settings) if one in there)
+    """Return the sources that are configured, and the standard ones that could be, of which a line says how."""
+    settings, there, lost = here.settings, configured(here.settings), gone(here.settings)
+    for name in lost.keys() - settings.sources.keys():  # of a cluster, `find_databases` says it
+        error = is_gone(name, lost[name])
+        note(f"{error.message}. {error.hint}")
+    return tuple(
+        one for one in known(settings) if one in there or (settings.defaults_to(one) and one not in lost)
+    )
 
 
 def _width(names: Iterable[SourceName]) -> int:
@@ -204,7 +210,7 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
             for hook in one.hooks:
                 print(f"{'':{width}} hook {hook}")
         else:
-            print(f"{one.source:{width}} not configured: {not_configured(one.source).hint}")
+            print(f"{one.source:{width}} not configured: {not_configured(here.settings, one.source).hint}")
     return worst((unready, *(one.problem.code for one in plans if one.problem)))
 
 
@@ -237,7 +243,7 @@ def _one(context: Context, name: SourceName, how: Options) -> Result:
     """Back up one source; None: it is not configured. An error is returned, never raised."""
     try:
         with with_progress(context, name) as shown:
-            return run(shown, name, how)
+            return run(shown, name, how) or action.nothing_named(context.settings, name)
     except RefnetError as error:
         return error
 
@@ -246,7 +252,7 @@ def _report(context: Context, name: SourceName, made: Result, *, width: int, qui
     if isinstance(made, RefnetError):
         _complain(name, made)
     elif made is None and not quiet:
-        say(f"{name:{width}} not configured. {not_configured(name).hint}")
+        say(f"{name:{width}} not configured. {not_configured(context.settings, name).hint}")
     elif made and not quiet:
         _print(made, context, width)
 

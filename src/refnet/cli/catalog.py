@@ -17,9 +17,10 @@ from refnet.cli.context import complain, context, note, print_json
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.monitoring import watch_gone
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import LOCAL
-from refnet.wiring import expanded, hidden, known
+from refnet.wiring import expanded, gone, hidden, known
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
@@ -46,10 +47,10 @@ def list_artifacts(
         names = names or tuple(dict.fromkeys((*known(here.settings), *here.store.sources())))
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)
-        gone = () if sources else not_named(here, names)
-        for name in gone:
+        unknown = () if sources else not_named(here, names)
+        for name in (one for one in unknown if here.store.entries(one)):
             note(f"{name} is not configured, so its previous versions are not listed")
-        _list_previous(kept(here, (name for name in names if name not in gone)), as_json=as_json)
+        _list_previous(kept(here, (name for name in names if name not in unknown)), as_json=as_json)
         return
     found = listing(here, names, tag)
     if as_json:
@@ -70,7 +71,10 @@ def list_artifacts(
             print(f"The artifacts in {folder} are encrypted: `refnet list --store file://{folder}`.")
         else:
             print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
-    for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
+    listed, lost = tuple(dict.fromkeys(entry.source for entry in found.entries)), gone(here.settings)
+    for name in (one for one in listed if one in lost):
+        print(f"alarm: {name}: {watch_gone(name, lost[name]).says}")
+    for name in not_named(here, listed):
         print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
     for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"

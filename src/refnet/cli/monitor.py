@@ -13,7 +13,7 @@ from refnet.cli.context import complain, context, print_json
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.monitoring import worst
 from refnet.recovery.model.source_name import SourceName
-from refnet.wiring import known, not_configured
+from refnet.wiring import gone, known, not_configured
 
 _UNKNOWN = 3
 
@@ -41,8 +41,11 @@ def monitor(
 
 def _monitor(source: SourceName | None, store: str | None, *, as_json: bool) -> int:
     here = context()
-    if source and source not in known(here.settings):  # its artifacts are still there
-        raise not_configured(source)
+    if source and source not in (
+        *known(here.settings),
+        *gone(here.settings),
+    ):  # its artifacts are still there
+        raise not_configured(here.settings, source)
     found = run(here, source)
     checks, overview = found.checks, found.to_json() if source is store is None else {}
     if store:

@@ -19,7 +19,6 @@ from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.locks import is_locked
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services
@@ -71,7 +70,7 @@ def install(
         raise _refused(other, f"Install these under a name of their own: `{command}`.")
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
     configured = wiring.configured(settings)
-    service = services.service(settings, user=runs_as, vault=SourceName.OBSIDIAN in configured)
+    service = services.service(settings, user=runs_as, configured=configured)
     schedule = Schedule.of(settings)
     wanted = files(schedule, scheduled(schedule, configured), service)
     made = verb.plan(systemd, service.instance, wanted, stale)

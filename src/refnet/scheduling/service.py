@@ -4,7 +4,7 @@ import os
 import pwd
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
@@ -23,6 +23,7 @@ from refnet.settings import (
     user_path,
     variable,
 )
+from refnet.settings.sources import SHORT
 
 #: Variables of the programs and libraries of stores that a timer needs too, and the one with a secret.
 _OF_STORES, _SECRET = (
@@ -31,14 +32,14 @@ _OF_STORES, _SECRET = (
 )
 
 
-def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
+def service(settings: Settings, *, user: str | None, configured: Collection[str]) -> Service:
     """Return the service of `settings` for the system user `user`, or (None) for this user's own manager.
 
-    vault: there is a vault to protect. RefnetError if a secret setting is set only in this process's environment,
+    configured: the sources that are protected. RefnetError if a secret setting is set only in this process's environment,
     as a unit file must not contain it.
     """
-    named = [settings.of(name).path for name in settings.sources]
-    protected = (settings.config_dir, settings.vault_dir, *named)
+    standard = (name for name in SHORT if name in settings.sources or settings.defaults_to(name))
+    protected = [settings.of(name).path for name in dict.fromkeys((*standard, *settings.sources))]
     places = [store.place for store in settings.stores.values()]
     return Service(
         program=_program(),
@@ -51,7 +52,8 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
         seen=(*(folder for folder in protected if folder), *_socket_folders(settings)),
         environment=_environment(settings),
         own_server=settings.database_url is None,
-        vault_to_come=None if vault else settings.vault_dir,
+        server_to_come=None if "database" in configured else settings.home / "postgres",
+        vault_to_come=None if "obsidian" in configured else settings.vault_dir,
         instance=settings.instance or "",
     )
 
@@ -162,6 +164,6 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _socket_folders(settings: Settings) -> list[Path]:
     """Return the folders of the server's Unix sockets."""
-    urls = [settings.database_url, *(settings.of(name).url for name in settings.sources)]
+    urls = [one.url for one in settings.sources.values()]
     hosts = [host for url in urls for host in str(conninfo_to_dict(url or "").get("host") or "").split(",")]
     return [Path(host) for host in dict.fromkeys(hosts) if host.startswith("/")]

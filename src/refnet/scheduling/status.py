@@ -15,6 +15,7 @@ from refnet.scheduling.instances import Installed, Owner, installed, others, own
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import file_names, scheduled, timer, timer_file
 from refnet.settings import Settings
+from refnet.settings.sources import SHORT
 
 _BEAT = "Celery's beat"
 
@@ -102,7 +103,8 @@ def _timers(
     schedule: Schedule,
     wanted: Mapping[str, tuple[str, ...]],
 ) -> Timers:
-    known = dict.fromkeys((*wanted, *TaskName, *schedule.off))
+    planned = (one for one in TaskName if one not in SHORT or one in schedule.times)
+    known = dict.fromkeys((*wanted, *planned, *schedule.off))
     tasks = {task for task in known if units.issuperset(file_names(task, name))}
     unreachable = systemd.unreachable() if tasks else None
     waiting = {task for task in tasks if not unreachable and systemd.is_waiting(timer(task, name))}

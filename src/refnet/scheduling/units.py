@@ -82,7 +82,8 @@ class Service:
     environment: Mapping[str, str]
     #: A run may start the embedded PostgreSQL, which must outlive it.
     own_server: bool
-    #: The path of a vault that does not exist yet: its backup is skipped until it does.
+    #: The folders of RefNet's own server and of a vault that do not exist yet: a backup is skipped until they do.
+    server_to_come: Path | None = None
     vault_to_come: Path | None = None
     #: The instance that the units are; "": the one with plain names.
     instance: str = ""
@@ -132,9 +133,9 @@ def file_names(task: str, instance: str = "") -> tuple[str, str]:
 def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> dict[str, tuple[str, ...]]:
     """Return each task that gets a timer → the sources that it backs up, for a backup.
 
-    These are the tasks that are on, and sources only if configured; a vault may come later.
+    These are the tasks that are on, and sources only if configured; RefNet's own server and a vault may come later.
     """
-    always = {*TaskName} - {TaskName.CONFIG, TaskName.DATABASE}
+    always = {*TaskName} - {TaskName.CONFIG}
     runs = schedule.runs(configured)
     return {task: runs.get(task, ()) for task in schedule.times if task in always or task in runs}
 
@@ -217,8 +218,9 @@ def _unit_options(task: str, service: Service, interval: timedelta) -> list[str]
     if _unit(task).retried:  # four tries, forgotten before the next run is due
         seconds = min(_TRIES_WITHIN, interval / 2).total_seconds()
         lines += [f"StartLimitIntervalSec={seconds:.0f}", "StartLimitBurst=4"]
-    if task == TaskName.OBSIDIAN and service.vault_to_come:
-        lines += [f"ConditionPathIsDirectory={_path(service.vault_to_come)}"]
+    to_come = {"database": service.server_to_come, "obsidian": service.vault_to_come}
+    if folder := to_come.get(task):
+        lines += [f"ConditionPathIsDirectory={_path(folder)}"]
     return lines
 
 

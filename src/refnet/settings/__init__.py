@@ -9,7 +9,6 @@ from refnet.settings.document import LARGEST, Given, parse, read_file
 from refnet.settings.periods import Retention
 from refnet.settings.problem import Problem
 from refnet.settings.reading import (
-    BY_COMPOSE_FILE,
     CONFIG,
     FILE_NAME,
     IDENTITY_FILE,
@@ -24,7 +23,7 @@ from refnet.settings.reading import (
 from refnet.settings.sources import SourceSettings
 from refnet.settings.store_url import StoreKind, StoreUrl
 from refnet.settings.stores import StoreSettings
-from refnet.settings.table import Settings, all_keys, is_secret, keys, variable
+from refnet.settings.table import BY_COMPOSE_FILE, Settings, all_keys, is_secret, keys, variable
 
 __all__ = [
     "BY_COMPOSE_FILE",

@@ -17,6 +17,8 @@ from refnet.core.errors import nearest
 
 #: The name of an instance, as a pattern.
 INSTANCE = "[a-z][a-z0-9_-]{0,39}"
+#: What leaves a source of the short form out, and what names RefNet's own server as the database.
+NO_SOURCE, OWN_SERVER = "none", "own"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _AMOUNT = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]{0,9})?\s*([a-zA-Z%]*)\s*")
@@ -391,6 +393,16 @@ def database_url(value: Any) -> str:
     if _ESCAPE.search(rest) or not all(map(_is_host, server.split(","))):
         raise InvalidError("must be a URI that PostgreSQL understands", _DATABASE)
     return url
+
+
+def or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return `convert` with None for `none`: the key leaves its source out, also the default one."""
+    return lambda value: None if value == NO_SOURCE else convert(value)
+
+
+def own_or_url(value: Any) -> str:
+    """Return the URI of a database; "" for `own`, RefNet's own server."""
+    return "" if value == OWN_SERVER else database_url(value)
 
 
 def _is_host(host: str) -> bool:

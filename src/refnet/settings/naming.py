@@ -17,7 +17,6 @@ from refnet.settings.sources import (
     clusters_of_one_server,
     conflicts,
     near_name,
-    other_database,
     wrong_name,
 )
 from refnet.settings.stores import LOCAL, STORES, StoreSettings
@@ -102,14 +101,12 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
         place, same = file.place(("web", "metrics_token")) if file else "", "web.metrics_token"
         hint = "Make another one: with it Prometheus could start restores."
         yield Problem(f"{place}{same} is web.token", hint, same)
-    short = {key: getattr(settings, key) for key in SHORT.values() if key in settings.origins}
-    folders = {name: one.path for name, one in settings.sources.items()}
-    known = {"database": None, "config": None, "obsidian": settings.vault_dir, **folders}
+    standard = {**dict.fromkeys(SHORT), "obsidian": settings.vault_dir}
+    folders = {name: one.path for name, one in settings.sources.items() if name not in SHORT}
     for key, why, hint in (
-        *conflicts(settings.sources, short, settings.backup_dir),
-        *other_database("database.restore_url", settings.database_url, settings.restore_url),
+        *conflicts(settings.sources, settings.backup_dir),
         *clusters_of_one_server(settings.clusters.values()),
-        *stores.conflicts(settings.stores, known, settings.clusters, settings.backup_dir),
+        *stores.conflicts(settings.stores, standard | folders, settings.clusters, settings.backup_dir),
     ):
         place = file.place(tuple(key.split("."))) if file else ""
         yield Problem(f"{place}{key}: {why}", hint, key)

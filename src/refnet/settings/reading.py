@@ -16,9 +16,18 @@ from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, 
 from refnet.settings.named import TABLES, field_of, keys_of
 from refnet.settings.naming import MOST_PROBLEMS, contradictions, named_in
 from refnet.settings.problem import Problem, error_of, invalid, not_a_table, unknown, unknown_table
-from refnet.settings.sources import SourceSettings
+from refnet.settings.sources import SHORT, SourceSettings
 from refnet.settings.stores import StoreSettings
-from refnet.settings.table import DEFAULT_ENTRIES, Settings, all_keys, keys, setting, tables, variable
+from refnet.settings.table import (
+    BY_COMPOSE_FILE,
+    DEFAULT_ENTRIES,
+    Settings,
+    all_keys,
+    keys,
+    setting,
+    tables,
+    variable,
+)
 
 FILE_NAME = "refnet.toml"
 
@@ -38,8 +47,6 @@ _OTHER_VARIABLES = frozenset(
     {CONFIG, IDENTITY_FILE, PROGRESS, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)}
 )
 _FROM_ENVIRONMENT = "the environment"
-#: The beginning of the origin of a config_dir that is not set.
-BY_COMPOSE_FILE = "the Compose file "
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,12 @@ def examine(
     if "config_dir" not in origins:
         found, origins["config_dir"] = _by_compose_file(folder)
         defaults |= found
+    left_out = frozenset(name for name, key in SHORT.items() if values.get(key, "") is None)
+    values = {key: value for key, value in values.items() if value or key not in SHORT.values()}  # none, own
     sources = {name: replace(one, **_own(one, values)) for name, one in sources.items()}
     settings = Settings(
         **defaults | {name: value for name, value in values.items() if "." not in name},
+        left_out=left_out,
         sources={name: one for name, one in sources.items() if one.table != "clusters"},
         clusters={name: one for name, one in sources.items() if one.table == "clusters"},
         stores={name: one.with_values(_own(one, values)) for name, one in stores.items()},

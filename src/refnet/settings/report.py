@@ -49,7 +49,8 @@ def report(found: Examined) -> list[ShownSetting]:
         value, by = (None, "") if key in wrong else _value(found.settings, key, field.name)
         default = f"as {by}" if by and key not in keys() else _shown(field, _default(found, key, field))
         origin = found.settings.origins.get(key, by or "the default")
-        one = (_shown(field, value), key not in wrong, origin, variable(key), default)
+        said = "" if key in wrong else found.settings.says(key)
+        one = (said or _shown(field, value), key not in wrong, origin, variable(key), default)
         listed.append(ShownSetting(key, *one, _descriptions(type_of(key)).get(field.name, "")))
     return listed
 

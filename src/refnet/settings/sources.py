@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from refnet.settings import converters, patterns
@@ -17,8 +16,18 @@ from refnet.settings.times import When, parse_schedule
 
 #: The tables of sources in refnet.toml.
 TABLES = ("databases", "folders", "clusters")
-#: The sources of the short form, each with its own keys.
-SHORT = {"database": "database_url", "config": "config_dir", "obsidian": "vault_dir"}
+#: The sources of the short form, each with its own keys: field → key; the first one names the source.
+SHORT_KEYS = {
+    "database": {
+        "url": "database_url",
+        "restore_url": "database.restore_url",
+        "required_tables": "database.required_tables",
+    },
+    "config": {"path": "config_dir", "entries": "config.entries", "exclude": "exclude.config"},
+    "obsidian": {"path": "vault_dir", "exclude": "exclude.obsidian"},
+}
+#: Each of them → the key that names it.
+SHORT = {name: next(iter(of_field.values())) for name, of_field in SHORT_KEYS.items()}
 #: The most characters of a name, and the most sources.
 LONGEST, MOST = 40, 200
 #: Ends the name of the source with the roles of a cluster, and the most characters of the name of a cluster.
@@ -119,6 +128,12 @@ class SourceSettings:
     after_restore: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
     on_error: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
 
+    def key_of(self, field: str) -> str:
+        """Return the key of `field` as the user writes it: `database_url`, `databases.shop.url`, `clusters.main.url`."""
+        if self.name in SHORT:
+            return SHORT_KEYS[self.name].get(field, f"{field}.{self.name}")
+        return f"clusters.{self.cluster}.{field}" if self.cluster else f"{self.table}.{self.name}.{field}"
+
 
 def server_of(url: str) -> tuple[str, str]:
     """Return host and port, and the database, of a URL that `converters.database_url` passed."""
@@ -137,32 +152,21 @@ def server_of(url: str) -> tuple[str, str]:
     return hosts, name
 
 
-def conflicts(
-    sources: Mapping[str, SourceSettings], short: Mapping[str, Any], backup_dir: Path
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the key of each source that contradicts another, why, and what to do.
-
-    short: the keys of the short form that are set → their values.
-    """
-    yield from _same_databases(sources.values(), short.get("database_url"))
+def conflicts(sources: Mapping[str, SourceSettings], backup_dir: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the key of each source that contradicts another, why, and what to do."""
+    yield from _same_databases(sources.values())
     for one in sources.values():
-        yield from other_database(f"{one.table}.{one.name}.restore_url", one.url, one.restore_url)
-    yield from _shared_folders(sources.values(), short, backup_dir)
+        if one.url and one.restore_url and server_of(one.url)[1] != server_of(one.restore_url)[1]:
+            hint = "Name the same database, with the role that restores."
+            yield one.key_of("restore_url"), "not the database of the url", hint
+    yield from _shared_folders(sources.values(), backup_dir)
 
 
-def other_database(key: str, url: str | None, restore_url: str | None) -> Iterator[tuple[str, str, str]]:
-    """Yield `key`, why it is wrong, and what to do, where `restore_url` names another database than `url`."""
-    if url and restore_url and server_of(url)[1] != server_of(restore_url)[1]:
-        yield key, "not the database of the url", "Name the same database, with the role that restores."
-
-
-def _same_databases(
-    sources: Iterable[SourceSettings], database_url: str | None
-) -> Iterator[tuple[str, str, str]]:
-    known = {server_of(database_url): "database_url"} if database_url else {}
+def _same_databases(sources: Iterable[SourceSettings]) -> Iterator[tuple[str, str, str]]:
+    known: dict[tuple[str, str], str] = {}
     for one in sources:
         if one.table == "databases" and one.url:
-            at = f"databases.{one.name}.url"
+            at = one.key_of("url")
             if (other := known.setdefault(server_of(one.url), at)) != at:
                 hint = "Name another database, or remove one of the two."
                 yield at, f"the same database as {other}", hint
@@ -175,27 +179,25 @@ def _same_databases(
             yield at, f"the same file as {other}", "Remove one of the two."
 
 
-def _shared_folders(
-    sources: Iterable[SourceSettings], short: Mapping[str, Any], backup_dir: Path
-) -> Iterator[tuple[str, str, str]]:
+def _shared_folders(sources: Iterable[SourceSettings], backup_dir: Path) -> Iterator[tuple[str, str, str]]:
     store = os.path.realpath(backup_dir)
-    folders = {
-        os.path.realpath(path): named for named in ("config_dir", "vault_dir") if (path := short.get(named))
-    }
-    entire = {path for path, named in folders.items() if named == "vault_dir"}
-    for one in sources:
-        if one.table != "folders" or not one.path:
+    #: Real path → the key that names it, and whether everything in it is protected.
+    folders: dict[str, tuple[str, bool]] = {}
+    for one in (each for each in sources if each.table == "folders" and each.path):
+        at, real = one.key_of("path"), os.path.realpath(one.path or "")
+        if one.name in SHORT:  # `refnet check` says what is wrong with it
+            folders[real] = (at, not one.entries)
             continue
-        at, real = f"folders.{one.name}.path", os.path.realpath(one.path)
         if _inside(store, real) or _inside(real, store):
             yield at, f"it and the backup folder {backup_dir} overlap", "Name a folder apart from it."
-        for path, other in folders.items():
-            outer = (path in entire and _inside(real, path)) or (not one.entries and _inside(path, real))
-            if path == real or (outer and other != "config_dir"):  # of that, only some entries are protected
+        for path, (other, entire) in folders.items():
+            outer = (entire and _inside(real, path)) or (not one.entries and _inside(path, real))
+            if path == real or (
+                outer and other != SHORT["config"]
+            ):  # of that, only some entries are protected
                 how = "the same folder as" if path == real else "one folder with, or inside of,"
                 yield at, f"{how} {other}", "Name each folder once; a restore of one would replace both."
-        folders.setdefault(real, at)
-        entire |= set() if one.entries else {real}
+        folders.setdefault(real, (at, not one.entries))
 
 
 def clusters_of_one_server(clusters: Iterable[SourceSettings]) -> Iterator[tuple[str, str, str]]:

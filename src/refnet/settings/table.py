@@ -20,7 +20,7 @@ from refnet.settings.declaring import key
 from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.named import field_of, keys_of
 from refnet.settings.periods import Retention, parse_retention
-from refnet.settings.sources import SourceSettings
+from refnet.settings.sources import SHORT, SHORT_KEYS, SourceSettings
 from refnet.settings.store_url import StoreKind, StoreUrl
 from refnet.settings.stores import ENCRYPTED, LOCAL, StoreSettings
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
@@ -28,6 +28,8 @@ from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+#: The beginning of the origin of a config_dir that is not set.
+BY_COMPOSE_FILE = "the Compose file "
 DEFAULT_ENTRIES = ("|".join(COMPOSE_FILES), ".env", "refnet.toml?", "monitoring/?", "scripts/?", "docs/?")
 
 
@@ -37,14 +39,14 @@ class Settings:
 
     #: RefNet's own folder.
     home: Path = key(converters.absolute_folder, default=Path("/"))
-    #: The server; None: the embedded one.
-    database_url: str | None = key(converters.database_url, secret=True)
+    #: The server; None: the embedded one. "own" names that one as a source, "none" leaves it out.
+    database_url: str | None = key(converters.or_none(converters.own_or_url), secret=True)
     #: The folder of the artifacts.
     backup_dir: Path = key(converters.absolute_folder, default=Path("/"))
-    #: The Obsidian vault.
-    vault_dir: Path = key(converters.absolute_folder, default=Path("/"))
-    #: The folder of the configuration; None: the current one, if it contains a Compose file.
-    config_dir: Path | None = key(converters.absolute_folder)
+    #: The Obsidian vault; "none" leaves it out.
+    vault_dir: Path = key(converters.or_none(converters.absolute_folder), default=Path("/"))
+    #: The folder of the configuration; None: the current one, if it contains a Compose file. "none" leaves it out.
+    config_dir: Path | None = key(converters.or_none(converters.absolute_folder))
     #: Parallel workers.
     jobs: int = key(converters.jobs, default=1)
     #: The folder of PostgreSQL's programs, searched first.
@@ -208,8 +210,11 @@ class Settings:
     web_metrics_token: str | None = key(converters.token, name="web.metrics_token", secret=True)
     #: The proxies that name a client's address in X-Forwarded-For: addresses or networks.
     web_proxies: tuple[str, ...] = key(converters.networks, default=(), name="web.proxies")
-    #: The named sources, in the order of the settings file, without their defaults.
+    #: Every source that the settings name, without its defaults: those of the short form, which are made from their keys,
+    #: then the tables, in the order of the settings file.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    #: The sources of the short form that a key leaves out: "none".
+    left_out: frozenset[str] = frozenset()
     #: The clusters: each database of a server is a source.
     clusters: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The stores of encrypted copies, by name.
@@ -221,29 +226,49 @@ class Settings:
     #: Problems of the files that were read, printed at every run.
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        tables = {name: one for name, one in self.sources.items() if name not in SHORT}
+        short = {name: self._short(name) for name in SHORT if self._is_named(name)}
+        object.__setattr__(self, "sources", short | tables)
+
+    def _is_named(self, name: str) -> bool:
+        """Return whether a key of the short form names the source `name`; the folder of a Compose file is a default."""
+        if name in self.left_out:
+            return False
+        value, origin = self._value(SHORT[name]), self.origins.get(SHORT[name], "")
+        if name == "config":
+            return value is not None and not origin.startswith(BY_COMPOSE_FILE)
+        return bool(origin) or (name == "database" and value is not None)
+
+    def _short(self, name: str) -> SourceSettings:
+        """Return the source `name` of the short form as if its keys were a table."""
+        found: dict[str, Any] = {field: self._value(key) for field, key in SHORT_KEYS[name].items()}
+        return SourceSettings(name, "databases" if name == "database" else "folders", **found)
+
+    def _value(self, key: str) -> Any:
+        return getattr(self, keys()[key].name)
+
+    def defaults_to(self, source: str) -> bool:
+        """Return whether the default of `source` is protected if it is there: no key names it, and no table any source."""
+        tables = self.clusters or not self.sources.keys() <= SHORT.keys()
+        return source in SHORT and not tables and source not in {*self.sources, *self.left_out}
+
+    def says(self, key: str) -> str:
+        """Return the word that `key` says in the place of a URL or a folder: `none`, `own`, or ""."""
+        if any(SHORT[name] == key for name in self.left_out):
+            return converters.NO_SOURCE
+        own = key == SHORT["database"] and "database" in self.sources and not self.database_url
+        return converters.OWN_SERVER if own else ""
+
     def of(self, source: str) -> SourceSettings:
-        """Return the settings of `source`, with the defaults; RefnetError (USAGE) if the settings do not name it."""
+        """Return the settings of `source`, with the defaults; RefnetError (USAGE) if the settings do not name it.
+
+        A source of the short form always has some: it can be restored although nothing names it.
+        """
         if own := self.sources.get(source) or self.clusters.get(source):
             return self._with_defaults(own)
-        common = self._with_defaults(
-            SourceSettings(source, "databases" if source == "database" else "folders")
-        )
-        if source == "database":
-            return replace(
-                common,
-                url=self.database_url,
-                restore_url=self.restore_url,
-                required_tables=self.required_tables,
-            )
-        if source == "config":
-            found: dict[str, Any] = {
-                "path": self.config_dir,
-                "entries": self.config_entries,
-                "exclude": self.exclude_config,
-            }
-            return replace(common, **found, schedule=self.schedule_config, retention=self.retention_config)
-        if source == "obsidian":
-            return replace(common, path=self.vault_dir, exclude=self.exclude_obsidian)
+        if source in SHORT:
+            return self._with_defaults(self._short(source))
         raise RefnetError(
             f"the source {source} is not configured",
             f"Add [databases.{source}] or [folders.{source}] to the settings file; `refnet settings` shows what is there.",
@@ -253,7 +278,8 @@ class Settings:
     @property
     def named(self) -> tuple[SourceSettings | StoreSettings, ...]:
         """The sources, clusters and stores that have a table of their own."""
-        return (*self.sources.values(), *self.clusters.values(), *self.stores.values())
+        tables = (one for name, one in self.sources.items() if name not in SHORT)
+        return (*tables, *self.clusters.values(), *self.stores.values())
 
     def store(self, name_or_url: str) -> StoreSettings:
         """Return the store of a name or at a URL; RefnetError (USAGE) if it is neither."""
@@ -300,7 +326,8 @@ class Settings:
 
     def _with_defaults(self, own: SourceSettings) -> SourceSettings:
         """Return `own` with the default of each key that is not set: the standard database's or the vault's."""
-        standard = "obsidian" if own.table == "folders" else "database"
+        others = "obsidian" if own.table == "folders" else "database"
+        standard = own.name if own.name in SHORT else others
         found: dict[str, Any] = {"one_file_system": self.one_file_system, "min_bytes": self.monitor_min_bytes}
         found |= {
             name: getattr(self, name)
@@ -311,8 +338,7 @@ class Settings:
         }
         found |= {"retention": getattr(self, f"retention_{standard}")}
         missing = {name: value for name, value in found.items() if getattr(own, name) is None}
-        table = f"clusters.{own.cluster}" if own.cluster else f"{own.table}.{own.name}"
-        if f"{table}.schedule" not in self.origins:
+        if own.name in SHORT or own.key_of("schedule") not in self.origins:
             missing["schedule"] = getattr(self, f"schedule_{standard}")
         return replace(own, **missing)
 

@@ -126,9 +126,7 @@ def restore_of(
     if isinstance(dump, ForeignDump):
         dump.wanted()  # a file that is not a dump starts no server
     if options.where is not Where.LIVE and from_database is None:
-        from_database = servers.database_name(
-            settings, source
-        )  # the source's own: the target has another name
+        from_database = _own_name(settings, source, chosen)  # the target has another name
     if to is not None:
         target, before = database_at(to), frozenset[str]()
     else:
@@ -138,6 +136,13 @@ def restore_of(
     permission = Permission(from_database, before)
     options = replace(options, permission=permission, keep_days=settings.retention_previous, source=source)
     return DatabaseRestore(context, source, dump, target, options)
+
+
+def _own_name(settings: Settings, source: SourceName, chosen: OpenArtifact) -> str | None:
+    """Return the name of the database of `source`: that of the settings, else that of its artifact."""
+    if source == SourceName.DATABASE or source in settings.sources:
+        return servers.database_name(settings, source)
+    return chosen.entry.identity.database if chosen.entry and chosen.entry.identity else None
 
 
 def plan_undo(

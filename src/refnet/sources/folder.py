@@ -68,7 +68,7 @@ class Folder(Source):
         """Return the live folder; RefnetError where the settings name none."""
         own = self.own
         if own.path is None:
-            raise wiring.not_configured(self.name)
+            raise wiring.not_configured(self.settings, self.name)
         listed = entries.names(entries.parse_entries(own.entries)) if own.entries else None
         return target_of(self.name, own.path, listed, self._swaps, self.scope)
 
@@ -85,7 +85,7 @@ class Folder(Source):
     ) -> Maker:
         own = self.own
         if own.path is None:
-            raise wiring.not_configured(self.name)
+            raise wiring.not_configured(self.settings, self.name)
         return FilesMaker(
             name=self.name,
             folder=own.path,

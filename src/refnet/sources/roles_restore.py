@@ -57,9 +57,12 @@ def restore_of(
     context: Context, chosen: OpenArtifact, to: str | None = None, *, role_powers: bool = False
 ) -> GlobalsRestore:
     """Return the restore of `chosen` to the server of its cluster, or to that of the URL `to`."""
-    own = context.settings.of(chosen.source)
-    key = f"clusters.{own.cluster}.{'restore_url' if own.restore_url else 'url'}"
-    target = Target.from_url(to or own.restore_url or own.url or "", "--to" if to else key)
+    if to:
+        target = Target.from_url(to, "--to")
+    else:
+        own = context.settings.of(chosen.source)
+        key = own.key_of("restore_url" if own.restore_url else "url")
+        target = Target.from_url(own.restore_url or own.url or "", key)
     with target.connect() as session:
         binaries = servers.binaries_for(context.settings, server_version(session))
     after = partial(take_over, context, chosen.source, chosen) if to is None else lambda: None

@@ -8,7 +8,7 @@ from functools import cached_property
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import Check, Limits
+from refnet.recovery.model.checks import Check, Gone, Limits
 from refnet.recovery.model.copies import StoreState, watch_copies
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.monitoring import (
@@ -61,8 +61,8 @@ class Facts:
     bare: tuple[str, ...] = ()
     #: The copies that restores load, or that killed ones left.
     half_made: tuple[HalfMade, ...] = ()
-    #: The databases of clusters that their servers no longer have.
-    gone: frozenset[SourceName] = frozenset()
+    #: The sources of earlier backups that are not backed up any more, unless somebody accepted that.
+    gone: Mapping[SourceName, Gone] = field(default_factory=dict)
     #: What is wrong with the recovery pages, a sentence each.
     stale_pages: tuple[str, ...] = ()
 
@@ -88,8 +88,8 @@ class Facts:
 
     @cached_property
     def sources(self) -> tuple[SourceName, ...]:
-        """The standard and the configured sources, in their order."""
-        return tuple(self.limits)
+        """The sources of the settings, and those that are gone, in their order."""
+        return tuple(dict.fromkeys((*self.limits, *self.gone)))
 
     def checks(self, only: SourceName | None = None) -> tuple[Check, ...]:
         """Return the monitor's checks of the sources that are configured (or `only`), then the store.
@@ -106,7 +106,7 @@ class Facts:
         kept = (watch_previous(s, self.previous.get(s, ()), self.keep_previous, self.now) for s in names)
         return (
             *(check for checks in of_sources for check in checks),
-            *map(watch_gone, lost),
+            *(watch_gone(one, self.gone[one]) for one in lost),
             *(check for checks in kept for check in checks),
             *watch_half_made([one for one in self.half_made if one.source in names], self.now),
             *(check for checks in others for check in checks),

@@ -10,6 +10,7 @@ from refnet.context import examine_settings
 from refnet.scheduling.status import status
 from refnet.settings import Examined, Settings, keys
 from refnet.settings.problem import Problem
+from refnet.settings.sources import SHORT
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,19 @@ def changed(running: Settings, found: Examined) -> list[str]:
     """Return the keys whose value is another one than in `running`, and the sources that are; none that is wrong."""
     wrong = {problem.key for problem in found.problems}
     names = {key: each.name for key, each in keys().items() if key not in wrong} | {"stores": "stores"}
-    values = [key for key, name in names.items() if getattr(found.settings, name) != getattr(running, name)]
-    return values if wrong else [*values, *sorted(_sources(running) ^ _sources(found.settings))]
+    now = found.settings
+    values = [
+        key
+        for key, name in names.items()
+        if getattr(now, name) != getattr(running, name) or now.says(key) != running.says(key)
+    ]
+    other = [] if wrong else sorted(_sources(running) ^ _sources(now))
+    return [*dict.fromkeys((*values, *other))]
 
 
 def _sources(settings: Settings) -> set[str]:
-    """Return the sources that the settings name, such as databases.shop."""
-    own = {f"{one.table}.{name}" for name, one in settings.sources.items() if not one.cluster}
+    """Return the sources that the settings name, such as databases.shop, or the key that does."""
+    own = {
+        SHORT.get(name, f"{one.table}.{name}") for name, one in settings.sources.items() if not one.cluster
+    }
     return own | {f"clusters.{name}" for name in settings.clusters}

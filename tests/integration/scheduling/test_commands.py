@@ -239,9 +239,9 @@ def test_every_source_of_the_settings_has_units_which_go_with_it(home: Home):
     assert "OnCalendar=*-*-* *:15:00" in (home.units / "refnet-backup-shop.timer").read_text()
     assert f" {home.folder}" in _contents(home)["refnet-prune.service"].partition("ReadWritePaths=")[2]
     shown = home.schedule("show", **named).stdout
-    assert "shop      hourly :15" in shown
-    assert "notes     daily 01:00" in shown
-    assert "database" not in shown  # no setting names it beside shop
+    assert "shop     hourly :15" in shown
+    assert "notes    daily 01:00" in shown
+    assert not {"database", "obsidian"} & {*shown.split()}  # no setting names them beside shop
     only = home.run("restore", "shop", "--only", "x", "--plan", **named)
     assert only.returncode == Exit.USAGE
     assert "--only is for folders only; shop is a database" in only.stderr

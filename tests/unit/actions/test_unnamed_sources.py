@@ -1,4 +1,4 @@
-"""What no setting names raises no alarm and runs nothing, whatever artifacts it has."""
+"""What nothing names is not run, and is critical if it was backed up here, until that is accepted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from refnet import wiring
-from refnet.actions import unprotected
+from refnet.actions import accept, unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
 from refnet.actions.overview import overview_of
 from refnet.context import Context
 from refnet.core.errors import Exit
+from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
@@ -51,10 +52,21 @@ def test_a_database_that_nobody_configured_is_no_alarm_and_fails_no_drill(settin
 
 def test_a_database_with_a_url_is_protected_although_its_schedule_is_off(settings: Settings) -> None:
     assert SourceName.DATABASE in wiring.configured(replace(settings, database_url="postgresql:///app"))
-    assert SourceName.DATABASE in wiring.configured(Settings())
+    assert SourceName.DATABASE not in wiring.configured(settings)
 
 
-def test_a_vault_that_became_a_named_folder_leaves_no_ghost(settings: Settings, tmp_path: Path) -> None:
+def _says(settings: Settings) -> list[str]:
+    """What the monitor says of sources that are gone."""
+    return [
+        f"{one.source} {one.status}: {one.says}"
+        for one in overview_of(settings)().checks
+        if one.what == "gone"
+    ]
+
+
+def test_a_vault_that_became_a_named_folder_is_never_run_and_critical_until_that_is_accepted(
+    settings: Settings, tmp_path: Path
+) -> None:
     backup(Context(settings), VAULT, Options(prove=False))
     folder = (tmp_path / "vault").rename(tmp_path / "notes")
     notes = SourceSettings("notes", "folders", path=folder)
@@ -62,24 +74,88 @@ def test_a_vault_that_became_a_named_folder_leaves_no_ghost(settings: Settings, 
     name = SourceName("notes", Kind.FOLDER)
     backup(Context(moved), name, Options(prove=False))
 
-    found = overview_of(moved)()
+    assert (wiring.protected(moved), backup(Context(moved), VAULT)) == ((name,), None)
+    assert _says(moved) == [
+        (
+            "obsidian critical: nothing names it any more: name it again, or restore it elsewhere"
+            " (`refnet restore obsidian --to`), `refnet accept obsidian` if that is intended"
+        )
+    ]
+    assert overview_of(moved)().unnamed == (VAULT,)
+    planned = accept.plan_gone(Context(moved), "obsidian")
+    assert planned
+    assert accept.accept_gone(Context(moved), planned).to_json() == {
+        "source": "obsidian",
+        "gone": "obsidian",
+        "accepted": True,
+    }
+    assert (_says(moved), accept.plan_gone(Context(moved), "obsidian")) == ([], None)
+    assert {check.source for check in overview_of(moved)().checks} == {None, name}
 
-    assert wiring.protected(moved) == (name,)
-    assert {check.source for check in found.checks} == {None, name}
-    assert found.unnamed == (VAULT,)
+
+def test_a_source_that_comes_back_and_goes_again_is_critical_again(settings: Settings) -> None:
+    backup(Context(settings), VAULT, Options(prove=False))
+    without = replace(settings, left_out=frozenset({"obsidian"}))
+    for _ in range(2):
+        assert [*wiring.gone(without)] == [VAULT]
+        wiring.identities(settings).accept(VAULT)
+        assert not wiring.gone(without)
+        backup(Context(settings), VAULT, Options(prove=False))
 
 
-@pytest.mark.parametrize(("moved", "ghost"), [(False, True), (True, False)])
-def test_a_vault_is_missed_if_it_was_at_the_default_path_and_not_if_its_setting_is_gone(
-    settings: Settings, tmp_path: Path, moved: bool, ghost: bool
+@pytest.mark.parametrize(
+    ("moved", "why"), [(False, "vault is not there any more"), (True, "is not there any more")]
+)
+def test_a_default_vault_that_disappeared_is_critical_and_not_run(
+    settings: Settings, tmp_path: Path, moved: bool, why: str
 ) -> None:
     backup(Context(settings), VAULT, Options(prove=False))
     (tmp_path / "vault").rename(tmp_path / "gone")
-    default = tmp_path / ("default" if moved else "vault")
+    now = replace(settings, vault_dir=tmp_path / ("default" if moved else "vault"), origins={})
 
-    found = wiring.configured(replace(settings, vault_dir=default, origins={}))
+    assert VAULT not in wiring.configured(now)
+    assert why in _says(now)[0]
+    assert "`refnet restore obsidian` brings it back" in _says(now)[0]
 
-    assert (VAULT in found) is ghost
+
+def test_a_named_folder_that_nothing_names_any_more_is_critical_by_the_journal_alone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    name, notes = (
+        SourceName("notes", Kind.FOLDER),
+        SourceSettings("notes", "folders", path=tmp_path / "vault"),
+    )
+    named = replace(settings, origins={}, sources={"notes": notes})
+    backup(Context(named), name, Options(prove=False))
+    (settings.home / "identities" / "notes.json").unlink()
+
+    assert [*wiring.gone(settings)] == [name]
+    assert "notes critical: nothing names it any more" in _says(settings)[0]
+    other = replace(settings, home=tmp_path / "home2")  # another machine with this backup folder
+    assert not wiring.gone(other)
+
+
+def test_a_cluster_answers_for_what_its_settings_leave_out(settings: Settings) -> None:
+    wiring.identities(settings).accept("main-old")
+    wiring.identities(settings).take_over(SourceName("main-old", Kind.FOLDER), SourceId("0" * 32))
+    cluster = SourceSettings("main", "clusters", url="postgresql://db/postgres")
+    assert [*wiring.gone(settings)] == ["main-old"]
+    assert not wiring.gone(replace(settings, clusters={"main": cluster}))
+
+
+def test_a_hint_names_what_is_true_of_the_source(settings: Settings) -> None:
+    cluster = SourceSettings("main", "clusters", url="postgresql://db/postgres")
+    with_cluster = replace(settings, clusters={"main": cluster})
+    hints = {
+        SourceName("main-wiki", Kind.DATABASE): "The cluster main had no such database",
+        SourceName("shop", Kind.DATABASE): "Add [databases.shop]",
+        SourceName.CONFIG: "Set REFNET_CONFIG_DIR.",
+        SourceName.DATABASE: "REFNET_DATABASE_URL=postgresql://",
+    }
+    for name, hint in hints.items():
+        assert hint in wiring.not_configured(with_cluster, name).hint
+    left_out = replace(settings, left_out=frozenset({"config"}))
+    assert wiring.not_configured(left_out, SourceName.CONFIG).hint == "config_dir is none: set it."
 
 
 def test_a_server_whose_databases_a_cluster_backs_up_is_not_asked_for_others() -> None:

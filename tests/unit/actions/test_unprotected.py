@@ -109,7 +109,7 @@ def test_a_database_that_another_source_names_is_protected(settings, monkeypatch
     assert found == Unprotected(Lacks.DATABASES, 1, ("wiki",))
 
     alone = replace(
-        named, database_url=None, config_dir=None, file=None
+        named, database_url=None, config_dir=None, file=None, vault_dir=Path("/nowhere")
     )  # a server that named sources are alone on
     assert unprotected.of_source(alone, SourceName("shop", Kind.DATABASE)) == found
     assert ["wiki" in line.says for line in unprotected.check(alone)] == [

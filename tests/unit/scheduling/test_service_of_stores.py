@@ -19,7 +19,11 @@ def _loaded(folder: Path, text: str) -> Settings:
 
 
 def test_a_service_may_write_in_the_folder_of_a_store_and_runs_without_it(tmp_path: Path) -> None:
-    found = service(_loaded(tmp_path, NAS + '[stores.x]\nurl = "rclone:x:y"\n'), user=None, vault=True)
+    found = service(
+        _loaded(tmp_path, NAS + '[stores.x]\nurl = "rclone:x:y"\n'),
+        user=None,
+        configured=("database", "obsidian"),
+    )
     text = files(Schedule.of(_loaded(tmp_path, NAS)), {"prune": ()}, found)[0].text
     assert (
         next(line for line in text.splitlines() if line.startswith("ReadWritePaths=")).count("-/mnt/nas") == 1
@@ -31,8 +35,11 @@ def test_a_service_has_the_variables_of_the_stores_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RCLONE_CONFIG", "/etc/rclone.conf")
-    assert "RCLONE_CONFIG" not in service(_loaded(tmp_path, ""), user=None, vault=True).environment
-    found = service(_loaded(tmp_path, NAS), user=None, vault=True)
+    assert (
+        "RCLONE_CONFIG"
+        not in service(_loaded(tmp_path, ""), user=None, configured=("database", "obsidian")).environment
+    )
+    found = service(_loaded(tmp_path, NAS), user=None, configured=("database", "obsidian"))
     assert found.environment["RCLONE_CONFIG"] == "/etc/rclone.conf"
 
 
@@ -40,6 +47,8 @@ def test_a_credential_that_no_timer_sees_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     cloud = '[stores.cloud]\nurl = "s3://bucket"\n'
     with pytest.raises(RefnetError, match="AWS_SECRET_ACCESS_KEY is set only in this environment") as error:
-        service(_loaded(tmp_path, cloud), user=None, vault=True)
+        service(_loaded(tmp_path, cloud), user=None, configured=("database", "obsidian"))
     assert "stores.cloud.credentials_file" in error.value.hint
-    assert service(_loaded(tmp_path, cloud + 'credentials_file = "/x"\n'), user=None, vault=True)
+    assert service(
+        _loaded(tmp_path, cloud + 'credentials_file = "/x"\n'), user=None, configured=("database", "obsidian")
+    )

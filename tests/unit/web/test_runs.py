@@ -34,6 +34,7 @@ WAITS = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.ex
 def test_a_configuration_that_the_dashboard_does_not_have_is_left_to_others(
     home: Path, monkeypatch: pytest.MonkeyPatch, source: str, named: list[str] | None
 ) -> None:
+    monkeypatch.setenv("REFNET_DATABASE_URL", "own")
     monkeypatch.setenv("REFNET_CONFIG_DIR", str(home / "clone"))
     (home / "vault").mkdir()
     monkeypatch.setenv("REFNET_VAULT_DIR", str(home / "vault"))

@@ -42,6 +42,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """Why a source of earlier backups is not backed up any more, and how it comes back; parts of a sentence."""
+
+    why: str
+    how: str
+
+
+@dataclass(frozen=True)
 class Limits:
     """The intervals of a source's schedule (None: off), and the smallest expected artifact."""
 

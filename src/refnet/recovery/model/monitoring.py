@@ -13,7 +13,7 @@ from refnet.core import formatting
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import GRACE, Check, Limits, Status
+from refnet.recovery.model.checks import GRACE, Check, Gone, Limits, Status
 from refnet.recovery.model.identity import Whose, labels
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.run import Ended, History, RunKind
@@ -123,12 +123,9 @@ def watch_previous(
     return (Check(name, what, Status.WARNING, says),)
 
 
-def watch_gone(name: SourceName) -> Check:
-    """Report a database of a cluster that its server no longer has."""
-    says = (
-        f"its server no longer has this database: `refnet restore {name}` brings it back, `refnet accept {name}`"
-        " if that is intended"
-    )
+def watch_gone(name: SourceName, found: Gone) -> Check:
+    """Report a source of earlier backups that is not backed up any more."""
+    says = f"{found.why}: {found.how}, `refnet accept {name}` if that is intended"
     return Check(name, "gone", Status.CRITICAL, says)
 
 

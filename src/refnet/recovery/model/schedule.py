@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
+from refnet.settings.sources import SHORT
 from refnet.settings.times import When
 
 ZONE_KEY = "schedule.timezone"
@@ -49,7 +50,11 @@ class Schedule:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Return the schedule of `settings`."""
-        found = {name.value: getattr(settings, f"schedule_{name}") for name in TaskName}
+        found = {
+            name.value: getattr(settings, f"schedule_{name}")
+            for name in TaskName
+            if name not in SHORT or name in settings.sources or settings.defaults_to(name)
+        }
         found |= {name: settings.of(name).schedule for name in (*settings.clusters, *settings.sources)}
         on = {name: when for name, when in found.items() if when}
         clusters = {name: one.cluster for name, one in settings.sources.items() if one.cluster}

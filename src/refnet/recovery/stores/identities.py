@@ -17,12 +17,13 @@ from typing import Annotated, Self
 
 from refnet.core import checked
 from refnet.core.errors import RefnetError
-from refnet.core.files import read_regular
-from refnet.core.records import Layout, Needed, Record
+from refnet.core.files import explained, read_regular
+from refnet.core.records import Layout, Needed, Rare, Record
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, MOST_NUMBERED
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
+from refnet.settings.sources import wrong_name
 
 #: The folder of handovers in a store.
 HANDOVERS = f"{HIDDEN_PREFIX}handovers"
@@ -40,6 +41,8 @@ class Known(Record):
     id: Needed[Annotated[str, checked.text(32, like="|[0-9a-f]{32}")]] = ""
     #: Of the last artifact that was made here; 0: none was.
     number: Needed[Annotated[int, checked.integer(0, MOST_NUMBERED)]] = 0
+    #: It is not backed up any more, and somebody accepted that; the next artifact ends it.
+    accepted: Rare[bool] = False
 
     @property
     def whose(self) -> SourceId | None:
@@ -58,7 +61,7 @@ class Identities:
         """Return the records of a REFNET_HOME, and the handovers in the backup folder `store`."""
         return cls(home / "identities", store / HANDOVERS)
 
-    def of(self, source: SourceName) -> Known:
+    def of(self, source: str) -> Known:
         """Return what is recorded of `source`; RefnetError if the record is damaged."""
         path = self.folder / f"{source}.json"
         try:
@@ -70,6 +73,23 @@ class Identities:
                 f"{path} is not the record of a source",
                 f"Remove it: the next restore takes over the identity of its artifact, the next backup of {source} makes a new one.",
             ) from error
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the sources that have a record; RefnetError if the folder cannot be read."""
+        with explained(self.folder):
+            found = os.listdir(self.folder) if self.folder.is_dir() else []  # noqa: PTH208  # names alone
+        names = (one.removesuffix(".json") for one in found if one.endswith(".json"))
+        return tuple(one for one in names if not wrong_name(one))
+
+    def is_accepted(self, source: str) -> bool:
+        """Return whether somebody accepted that `source` is not backed up any more."""
+        with suppress(RefnetError):  # `of` reports it where it is needed
+            return self.of(source).accepted
+        return False
+
+    def accept(self, source: str) -> None:
+        """Record that `source` is not backed up any more on purpose."""
+        self._write(self.folder / f"{source}.json", replace(self.of(source), accepted=True))
 
     def or_handed_over(self, source: SourceName) -> Known:
         """Return what is recorded of `source`, else what a recovery handed over to the next backup."""

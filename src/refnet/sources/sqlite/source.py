@@ -68,7 +68,7 @@ class Sqlite(Folder):
     @property
     def _path(self) -> Path:
         if (path := self.own.path) is None:
-            raise wiring.not_configured(self.name)
+            raise wiring.not_configured(self.settings, self.name)
         return path
 
     @property
