@@ -15,10 +15,10 @@ from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.core.files import explained
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.file_names import read_file_name
+from refnet.recovery.model.file_names import kind_of_file, read_file_name
 from refnet.recovery.model.identity import Identity, Whose, labels
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.store import AnyStore
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
@@ -323,5 +323,7 @@ def _at_path(store: AnyStore, path: Path, source: SourceName | None) -> OpenArti
 
 
 def _by_ending(name: str) -> SourceName:
-    """Return the source of a file with a foreign name: a tar archive is a vault, everything else a dump."""
+    """Return the source of a file with a foreign name: a tar archive is a vault, everything else but SQLite a dump."""
+    if kind_of_file(name) is Kind.SQLITE:
+        return SourceName("sqlite", Kind.SQLITE)
     return SourceName.OBSIDIAN if name.endswith((".tar.gz", ".tgz")) else SourceName.DATABASE

@@ -97,8 +97,8 @@ def test_gunzip_makes_it_a_database_that_the_systems_sqlite_reads_the_same(
     refnet: Command, live: Path, tmp_path: Path
 ) -> None:
     before = {one.name for one in live.parent.iterdir()}
-    made = refnet("backup", "app", "--json")
-    assert made.code == 0, made.err
+    made = refnet("backup", "app")
+    assert (made.code, "digested" in made.out) == (0, True), made.err
     assert {one.name for one in live.parent.iterdir()} == before
     assert tables_of(unpacked(refnet, tmp_path / "app.db")) == tables_of(live)
 
@@ -167,7 +167,8 @@ def test_a_database_in_a_rollback_journal_and_an_interrupted_one_are_read_as_sql
     half = "import sqlite3, os, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size = 1');"
     half += "c.execute('DELETE FROM orders'); c.execute('SELECT * FROM pairs').fetchall(); os._exit(0)"
     subprocess.run([sys.executable, "-c", half, str(live)], check=True)
-    assert refnet("backup", "app").code == 0
+    made = refnet("backup", "app")
+    assert (made.code, "counted" in made.out) == (0, True), "a writer would wait for digests"
     assert tables_of(unpacked(refnet, tmp_path / "app.db")) == text
 
 
@@ -201,5 +202,9 @@ def test_a_query_and_a_list_of_tables_read_the_artifact_and_nothing_live(refnet:
     shown = refnet("show", "app", "--tables", "--json")
     assert {one["name"]: one["rows"] for one in shown.json["tables"]}["orders"] == 500
     refnet("query", "app", "DELETE FROM orders").fails(1, "not authorized")
+    refnet("browse", "app").fails(2, "refnet query")
+    refnet("backup", "app", "--table", "orders").fails(2, "--table")
+    copied = shutil.copy(refnet.backups / "app" / refnet.names()[0], live.with_name("copied.sqlite.gz"))
+    assert "restored" in refnet("verify", copied).out
     assert "orders" in refnet("find", "app", "ord*").out
     assert json.loads(refnet("log", "app/orders", "--json").out)

@@ -15,7 +15,7 @@ class Kind(StrEnum):
     DATABASE = "database"
     FOLDER = "folder"
     #: A file of SQLite.
-    SQLITE = "sqlite"
+    SQLITE = "SQLite database"
     #: The roles and global objects of a server.
     GLOBALS = "globals"
     #: On the command line alone: all databases and the roles of a server.

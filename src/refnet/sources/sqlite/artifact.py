@@ -58,12 +58,12 @@ class SqliteMaker:
             contents = own.live(self.path, copy=True, digests=digests)
             with explained(own.database):
                 raw = _compress(own.database, out, progress)
-        details = {"raw_bytes": raw, "path": str(self.path), "mode": found.st_mode & 0o666}
+        details = {"raw_bytes": raw, "path": str(self.path), "mode": f"{found.st_mode & 0o666:04o}"}
         unread = [one.name for one in contents.tables if not one.sha256]
         return Made(
             created, contents.totals | details, contents.to_json().encode(),
             tuple(f"{name}: a row is too large to be compared" for name in unread),
-            compared=Compared.DIGESTED if digests and not unread else Compared.COUNTED,
+            compared=Compared.DIGESTED if contents.digested and not unread else Compared.COUNTED,
         )  # fmt: skip
 
 

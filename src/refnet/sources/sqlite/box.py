@@ -59,6 +59,8 @@ class Contents(Record):
 
     tables: Annotated[tuple[Table, ...], Most(1_000_000)]
     schema: Annotated[str, _DIGEST]
+    #: The source digested its rows; else it counted them, and the digests are those of the copy.
+    digested: bool = False
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -124,9 +126,8 @@ class Box:
     def contents(self, answer: dict[str, Any]) -> Contents:
         """Check what a child says of the tables."""
         try:
-            return Contents.from_values(
-                {"format": 1, "tables": answer.get("tables"), "schema": answer.get("schema")}
-            )
+            said = {key: answer.get(key, False) for key in ("tables", "schema", "digested")}
+            return Contents.from_values({"format": 1, **said})
         except ValueError as error:
             raise self._refused(f"its reader says {error}") from None
 

@@ -35,9 +35,13 @@ def live(job: dict[str, Any]) -> dict[str, Any]:
     copy = _opened(job | {"path": job["copy"], "inode": 0}, "rwc")
     copy.execute("PRAGMA synchronous = OFF")
     source.backup(copy, pages=-1)
-    found = _contents(source, digests=job["digests"])
-    source.close()  # before the copy is digested: a writer waits no longer
-    if not job["digests"]:
+    waits = source.execute("PRAGMA journal_mode").fetchone() != (
+        "wal",
+    )  # a writer, until this transaction ends
+    digested = job["digests"] and not waits
+    found = _contents(source, digests=digested) | {"digested": digested}
+    source.close()
+    if not digested:
         digests = {one["name"]: one["sha256"] for one in _contents(copy, digests=True)["tables"]}
         found["tables"] = [one | {"sha256": digests.get(one["name"], "")} for one in found["tables"]]
     copy.close()

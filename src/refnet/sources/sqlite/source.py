@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -99,9 +100,13 @@ class Sqlite(Folder):
         self,
         *,
         jobs: int | None = None,  # noqa: ARG002  # one file
-        tables: tuple[str, ...] = (),  # noqa: ARG002  # all of them
+        tables: tuple[str, ...] = (),
         into: LocalStore | None = None,  # noqa: ARG002
     ) -> SqliteMaker:
+        if tables:
+            raise RefnetError(
+                f"--table is for databases of a server, and {self.name} is a file", "Omit it.", Exit.USAGE
+            )
         return SqliteMaker(self.name, self._path, self._base)
 
     def checks(self) -> Iterator[Line]:
@@ -157,6 +162,10 @@ class Sqlite(Folder):
 
     def files(self, chosen: OpenArtifact, advice: str) -> NoReturn:  # noqa: ARG002
         raise self.without(chosen, "files", "Read its tables with `refnet query`.")
+
+    def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> NoReturn:  # noqa: ARG002
+        advice = "`refnet query` reads it; so does sqlite3, after gunzip."
+        raise RefnetError(f"psql cannot open {chosen.name}, a database of SQLite", advice, Exit.USAGE)
 
     def exactly(self, name: str) -> _Finder:
         return _Finder(self, TableGlob(name))
@@ -332,7 +341,7 @@ def _become_like(handle: int, live: Path, artifact: SqliteArtifact) -> None:
             attributes.copy(before, handle)
     except FileNotFoundError:
         folder, manifest = live.parent.stat(), artifact.stored.manifest
-        mode = manifest.details.get("mode") if manifest else None
+        mode = str(manifest.details.get("mode")) if manifest else ""
         if os.geteuid() == 0:
             os.fchown(handle, folder.st_uid, folder.st_gid)
-        os.fchmod(handle, mode & 0o666 if type(mode) is int else _MODE)
+        os.fchmod(handle, int(mode, 8) & 0o666 if re.fullmatch("[0-7]{4}", mode) else _MODE)
