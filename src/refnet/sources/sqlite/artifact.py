@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from isal import isal_zlib
+
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, forget_cached, open_file, opened, write_all
 from refnet.core.formatting import size as sized
@@ -32,7 +34,7 @@ from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.proof_run import ProofOptions, ProofRun
 from refnet.sources.sqlite.box import Box, Contents, box, database_file
 
-_MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 6, 64 << 20
+_MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 2, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,13 @@ class SqliteMaker:
 
 def _compress(database: Path, out: BinaryIO, progress: Progress) -> int:
     """Write the file, compressed; return its bytes."""
-    with (
-        open(open_file(database), "rb") as file,  # noqa: PTH123  # a handle
-        gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as stream,
-    ):
+    deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, 31)  # gzip
+    with open(open_file(database), "rb") as file:  # noqa: PTH123  # a handle
         total = os.fstat(file.fileno()).st_size
         while block := file.read(_BLOCK):
-            stream.write(block)
+            out.write(deflater.compress(block))
             progress("compress", file.tell(), total)
+        out.write(deflater.flush())
         return file.tell()
 
 
