@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -26,12 +29,16 @@ from pkgutil import walk_packages
 from typing import NoReturn
 
 _REQUEST_BYTES = 1 << 17
+#: What a request says: arguments, environment, folder, mask. One more, and the process has a session of its own.
+_RUN = 4
 #: A child of this process can be another user: its commands are started afresh.
 _OURS = os.getpid()
 #: What Python and libraries read as they start: commands that differ in one are forked from different parents.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TERM", "NO_COLOR", "FORCE_COLOR", "TYPER_", "_TYPER")
 #: The packages whose modules it loads; what they load themselves comes with them.
 _PACKAGES = ("actions", "cli", "core", "postgres", "recovery", "sources", "telemetry")
+#: Where the tests' own modules are found.
+_CLONE = Path(__file__).parents[1]
 
 
 def run(
@@ -67,6 +74,54 @@ def run(
     with os.fdopen(ended[0], "rb") as pipe:
         status = pipe.read()
     return subprocess.CompletedProcess([program, *arguments], int(status), *said)
+
+
+@dataclass
+class Started:
+    """A process that was forked, in a session of its own; it is asked for as one of subprocess is."""
+
+    pid: int
+    _ended: int
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            with os.fdopen(self._ended, "rb") as pipe:
+                self.returncode = int(pipe.read())
+        return self.returncode
+
+    def terminate(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+
+def start(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    streams: Sequence[int],
+    module: str = "",
+) -> Started:
+    """Start `refnet ARGUMENTS` with these stdin, stdout and stderr; its parent has loaded `module` too."""
+    assert os.getpid() == _OURS
+    os.umask(mask := os.umask(0o022))
+    request = json.dumps([["refnet", *arguments], dict(environment), str(folder), mask, True])
+    told, ended = os.pipe()
+    try:
+        socket.send_fds(_parent(_at_start(environment), module), [request.encode()], [*streams, ended])
+    finally:
+        os.close(ended)
+    pid = b""
+    while not pid.endswith(b"\n"):
+        pid += os.read(told, 1) or b"no process: its parent has ended\n"
+    return Started(int(pid), told)
 
 
 #: A program that has another process be `refnet`, with its own arguments, environment, folder, stdin, stdout and stderr.
@@ -138,13 +193,13 @@ def _read(said: list[bytes], number: int, end: int) -> None:
 
 
 @cache
-def _parent(at_start: frozenset[tuple[str, str]]) -> socket.socket:
+def _parent(at_start: frozenset[tuple[str, str]], module: str = "") -> socket.socket:
     """Start the process that forks, in this environment; it ends when this one does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         number = theirs.fileno()
         parent = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(number)], env=dict(at_start), cwd="/", pass_fds=[number],
+            [sys.executable, "-P", __file__, str(number), module], env=dict(at_start), cwd="/", pass_fds=[number],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -157,7 +212,7 @@ def _parent(at_start: frozenset[tuple[str, str]]) -> socket.socket:
     return ours
 
 
-def _serve(requests: socket.socket) -> None:
+def _serve(requests: socket.socket, module: str) -> None:
     import psycopg  # noqa: F401  # loaded before the first fork
 
     from refnet.cli import main
@@ -165,6 +220,9 @@ def _serve(requests: socket.socket) -> None:
     for package in _PACKAGES:
         for found in walk_packages(import_module(f"refnet.{package}").__path__, f"refnet.{package}."):
             import_module(found.name)
+    if module:
+        sys.path.insert(0, str(_CLONE))
+        import_module(module)
     gc.collect()
     gc.freeze()
     running: dict[
@@ -183,8 +241,13 @@ def _serve(requests: socket.socket) -> None:
                 return
             if (child := os.fork()) == 0:
                 requests.close()
+                run, started = main.run, json.loads(message)
+                if len(started) > _RUN:
+                    os.setsid()
+                    os.write(ends[3], f"{os.getpid()}\n".encode())
+                    run = _begun_anew
                 _become(ends[:3], (*ends, *running, *(told for _, told in running.values())))
-                _refnet(main.run, *json.loads(message))
+                _refnet(run, *started[:_RUN])
             for end in ends[:3]:
                 os.close(end)
             ready.register(ended := os.pidfd_open(child), select.POLLIN)
@@ -205,6 +268,21 @@ def _become(streams: Sequence[int], handles: Iterable[int]) -> None:
         os.dup2(end, number)
     for handle in handles:
         os.close(handle)
+
+
+def _begun_anew() -> None:
+    """What Python and `refnet` do first where the streams are not pipes, and then `refnet`."""
+    from refnet.__main__ import run
+
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            open(number, "wb", closefd=False), old.encoding, old.errors,  # noqa: SIM115
+            line_buffering=number == 2 or os.isatty(number), write_through=old.write_through,
+        )
+        for number, old in ((1, sys.stdout), (2, sys.stderr))
+    )  # fmt: skip
+    run()
 
 
 def _refnet(
@@ -235,4 +313,4 @@ def _refnet(
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        _serve(socket.socket(fileno=int(sys.argv[1])))
+        _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -78,15 +78,7 @@ class Machine:
     def talk(self, *answers: tuple[str, str | Callable[[int, int], None]], **environment: str) -> Result:
         """Run `refnet init` at a terminal; each of `answers` is (the question's beginning, the answer or an act)."""
         main, terminal = pty.openpty()
-        program = subprocess.Popen(
-            [REFNET, "init"],
-            cwd=self.here,
-            env=self.environment | environment,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-        )
+        program = forked.start(["init"], self.environment | environment, self.here, [terminal] * 3)
         os.close(terminal)
         shown, told = b"", list(answers)
         while piece := _piece(main):
@@ -117,22 +109,19 @@ def _piece(main: int) -> bytes:
 def answered(refnet: Command, *arguments: str, answer: str, **environment: str) -> Result:
     """Run `refnet` with stdin and stderr at a terminal, and type `answer`."""
     main, terminal = pty.openpty()
-    with subprocess.Popen(
-        [REFNET, *arguments],
-        env=refnet._environment(environment),
-        stdin=terminal,
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-        cwd=refnet.home.parent,
-        start_new_session=True,
-    ) as program:
-        os.close(terminal)
-        os.write(main, f"{answer}\n".encode())
-        out, shown = program.communicate()[0], b""
-        while piece := _piece(main):
-            shown += piece
+    printed, out = os.pipe()
+    program = forked.start(
+        arguments, refnet._environment(environment), refnet.home.parent, [terminal, out, terminal]
+    )
+    os.close(terminal)
+    os.close(out)
+    os.write(main, f"{answer}\n".encode())
+    with os.fdopen(printed, "rb") as pipe:
+        said, shown = pipe.read(), b""
+    while piece := _piece(main):
+        shown += piece
     os.close(main)
-    return Result(program.returncode, out.decode(), shown.decode())
+    return Result(program.wait(60), said.decode(), shown.decode())
 
 
 def on_a_terminal(refnet: Command, *arguments: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+from tests import forked
 from tests.command import Result
-from tests.integration.at_terminal import REFNET, Machine
+from tests.integration.at_terminal import Machine
 
 from refnet.recovery.sealing.age import PrivateKey
 
@@ -32,10 +32,7 @@ def machine(tmp_path: Path) -> Machine:
 def at_terminal(machine: Machine, *arguments: str, typed: str = "") -> Result:
     """Run refnet at a terminal; type a line when it asks for a recovery key."""
     main, terminal = pty.openpty()
-    program = subprocess.Popen(
-        [REFNET, *arguments], cwd=machine.here, env=machine.environment, stdin=terminal, stdout=terminal,
-        stderr=terminal, start_new_session=True,
-    )  # fmt: skip
+    program = forked.start(arguments, machine.environment, machine.here, [terminal] * 3)
     os.close(terminal)
     shown = b""
     while True:

@@ -30,8 +30,8 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.run_journal import Journal
 from refnet.scheduling import beat
 
-#: `refnet` as it is, but a failed task is tried again at once.
-_QUICK = "from refnet import tasks; tasks.Retried.default_retry_delay = 0.3; from refnet.cli.main import run; run()"
+#: What the processes have loaded: a failed task is tried again at once.
+_QUICK = "tests.integration.tasks.quick"
 
 
 def until(condition: Callable[[], Any], seconds: float = 200) -> Any:
@@ -47,7 +47,7 @@ def until(condition: Callable[[], Any], seconds: float = 200) -> Any:
 class Process:
     """A running `refnet`, in a session of its own."""
 
-    popen: subprocess.Popen[bytes]
+    popen: forked.Started
     log: Path
 
     @property
@@ -112,15 +112,9 @@ class Place:
         self, command: str, ready: str = "", options: tuple[str, ...] = (), **more: str
     ) -> Iterator[Process]:
         log = self.home / f"{command}-{time.monotonic_ns()}.log"
-        with log.open("wb") as said:
-            popen = subprocess.Popen(
-                [sys.executable, "-c", _QUICK, command, *options],
-                env=self.environment | more,
-                cwd=self.home,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
+        with log.open("wb") as said, Path(os.devnull).open() as nothing:
+            streams = [one.fileno() for one in (nothing, said, said)]
+            popen = forked.start([command, *options], self.environment | more, self.home, streams, _QUICK)
         process = Process(popen, log)
         try:
             if ready:
@@ -131,8 +125,11 @@ class Place:
             sys.stdout.write(process.said)  # pytest shows it where the test failed
 
     @contextmanager
-    def worker(self, *options: str, gently: bool = False, **more: str) -> Iterator[Process]:
+    def worker(
+        self, *options: str, gently: bool = False, proves: bool = False, **more: str
+    ) -> Iterator[Process]:
         """A worker; `gently`: it may be at work when the test is over, so it is asked to end, which takes a while."""
+        more |= {} if proves else {"TESTS_UNPROVEN": "yes"}
         with self.running("worker", "ready.", options, **more) as process:
             yield process
             if not gently and process.popen.poll() is None:

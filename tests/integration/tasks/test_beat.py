@@ -211,11 +211,15 @@ def test_any_number_of_processes_may_start_the_embedded_broker_at_once(place: Pl
 
 
 def test_reading_the_configuration_starts_no_broker_and_sending_a_task_does(place: Place):
-    code = "from refnet import tasks; tasks.app.conf.timezone; tasks.app.tasks"
-    subprocess.run([sys.executable, "-c", code], env=place.environment, check=True)
-    assert not embedded.status(place.home).running
-    code = "from refnet import tasks; tasks.backup_config.delay()"
-    subprocess.run([sys.executable, "-c", code], env=place.environment, check=True)
+    code = (
+        "from refnet import tasks; tasks.app.conf.timezone; tasks.app.tasks;"
+        f"import pathlib; from refnet.broker import embedded; home = pathlib.Path({str(place.home)!r});"
+        "print(embedded.status(home).running); tasks.backup_config.delay()"
+    )
+    read = subprocess.run(
+        [sys.executable, "-c", code], env=place.environment, check=True, stdout=subprocess.PIPE
+    )
+    assert read.stdout == b"False\n"
     assert _waiting(place) == 1
 
 

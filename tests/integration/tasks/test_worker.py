@@ -30,7 +30,7 @@ def children(pid: int) -> list[int]:
 
 def test_a_worker_makes_and_proves_a_backup_and_a_drill_of_it_and_two_sources_at_once(place: Place):
     embedded.start(place.home)
-    with place.worker():
+    with place.worker(proves=True):
         made = place.send("backup_database").get()
         assert (made["outcome"], made["level"]) == ("done", "proven")
         assert place.artifacts() == [made["artifact"]]
@@ -60,7 +60,7 @@ def test_a_monitor_that_finds_something_unprotected_is_a_failed_task(place: Plac
 def test_messages_that_gathered_in_an_outage_make_one_backup(place: Place):
     embedded.start(place.home)
     results = [place.send("backup_database") for _ in range(4)]
-    with place.worker():
+    with place.worker(proves=True):
         outcomes = sorted(result.get()["outcome"] for result in results)
     assert outcomes == ["done", "done before", "done before", "done before"]
     assert len(place.artifacts()) == 1
@@ -104,7 +104,7 @@ def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(pl
     assert service.titles == ["database backup fails"]
     assert "its process ended before the run did" in service.bodies[0]
     assert place.let_pass(tasks.LOST_AFTER + 1) == 1
-    with place.worker(**told):
+    with place.worker(proves=True, **told):
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1
     assert place.last_run().ended is Ended.DONE
@@ -157,7 +157,7 @@ def test_a_task_that_meets_another_run_waits_for_it_and_counts_no_failure(place:
 
 def test_nothing_is_lost_and_nothing_runs_twice_when_the_broker_goes_and_comes_back(place: Place):
     embedded.start(place.home)
-    with place.worker() as worker:
+    with place.worker(proves=True) as worker:
         with place.table_kept_locked() as waits:
             one, other = place.send("backup_database"), place.send("backup_database")
             until(waits)

@@ -1,0 +1,30 @@
+"""What `refnet worker` and `refnet beat` load; a failed task is tried again at once, and proofs can be left out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import celery.apps.beat
+import celery.apps.worker
+import celery.backends.redis
+import celery.bin.worker
+import celery.concurrency.prefork
+import celery.events.state
+import kombu.transport.redis  # noqa: F401
+
+from refnet import tasks
+from refnet.actions.backup import Options
+from refnet.broker import address, embedded, transport  # noqa: F401
+from refnet.cli import worker  # noqa: F401
+
+#: The variable without which backups are proven.
+UNPROVEN = "TESTS_UNPROVEN"
+
+
+def _options(**given: Any) -> Options:
+    return Options(prove=UNPROVEN not in os.environ, **given)
+
+
+tasks.Retried.default_retry_delay = 0.3
+tasks.Options = _options  # type: ignore[misc, assignment]
