@@ -5,12 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import celery.apps.beat
-import celery.apps.worker
-import celery.backends.redis
-import celery.bin.worker
-import celery.concurrency.prefork
-import celery.events.state
 import kombu.transport.redis  # noqa: F401
 
 from refnet import tasks
