@@ -173,7 +173,7 @@ def _same_databases(sources: Iterable[SourceSettings]) -> Iterator[tuple[str, st
     files: dict[str, str] = {}
     for one in (each for each in sources if each.table == "databases" and each.path):
         at, file = f"databases.{one.name}.path", os.path.realpath(one.path or "")
-        if one.url:
+        if one.url or one.restore_url:
             yield at, "a database has a url or a path", "Remove one of the two."
         elif (other := files.setdefault(file, at)) != at:
             yield at, f"the same file as {other}", "Remove one of the two."

@@ -136,6 +136,9 @@ def test_nothing_is_restored_into_a_file_that_a_program_has_open(
     done = refnet("restore", "app", "--force")
     assert done.code == 0, done.err
     assert {one.name for one in live.parent.iterdir() if not one.name.startswith(".")} == {"app.db"}
+    with closing(sqlite3.connect(live)) as used:
+        used.execute("SELECT count(*) FROM pairs").fetchone()
+        refnet("undo", "app", "--force").fails(1, "has", "open")
     refnet("undo", "app", "--force").succeeds()
     with closing(sqlite3.connect(live)) as left:
         assert left.execute("SELECT count(*) FROM pairs").fetchone() == rows
@@ -150,6 +153,37 @@ def test_a_violated_foreign_key_of_the_source_is_named_and_no_damage(refnet: Com
     assert refnet("list", "--json").json["artifacts"][0]["state"] == "proven"
     assert refnet("accept", refnet.names()[0]).code == 0
     assert refnet("backup", "app").code == 0
+
+
+def test_an_index_that_does_not_fit_its_table_is_damage(refnet: Command, live: Path) -> None:
+    with closing(sqlite3.connect(live)) as made:
+        made.execute("PRAGMA writable_schema = ON")
+        made.execute(
+            "UPDATE sqlite_master SET sql = 'CREATE INDEX by_note ON orders (id)' WHERE name = 'by_note'"
+        )
+        made.commit()
+    told = refnet("backup", "app")
+    assert (told.code, "integrity_check" in told.out + told.err) == (4, True), told
+    refnet("restore", "app", "--force").fails(1, "no complete artifact")
+
+
+def test_a_missing_required_table_is_damage(refnet: Command, live: Path) -> None:
+    assert refnet("backup", "app", REFNET_DATABASES_APP_REQUIRED_TABLES="orders").code == 0
+    told = refnet("backup", "app", REFNET_DATABASES_APP_REQUIRED_TABLES="orders,bills")
+    assert (told.code, "bills" in told.out + told.err) == (4, True), told
+
+
+def test_what_a_program_brings_along_is_not_verified_and_no_damage(refnet: Command, live: Path) -> None:
+    with closing(sqlite3.connect(live)) as made:
+        made.create_collation("own", lambda one, other: (one > other) - (one < other))
+        made.execute("CREATE TABLE titles (title TEXT COLLATE own)")
+        made.execute("CREATE INDEX by_title ON titles (title)")
+        made.execute("INSERT INTO titles VALUES ('b'), ('a')")
+        made.commit()
+    told = refnet("backup", "app")
+    assert told.code in {0, 3}, told
+    assert "no such collation" in told.out + told.err
+    assert refnet("list", "--json").json["artifacts"][0]["state"] == "proven"
 
 
 def test_a_link_is_not_followed(refnet: Command, live: Path) -> None:

@@ -31,6 +31,7 @@ from refnet.recovery.model.source import (
 )
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.proof_run import ProofOptions, ProofRun
 from refnet.sources.sqlite.box import Box, Contents, box, database_file
 
@@ -147,7 +148,7 @@ class SqliteArtifact(Artifact):
         try:
             if level.rank > Level.INTACT.rank:
                 with box(options.base, self.name) as own:
-                    self._prove(run, level, own)
+                    self._prove(run, level, own, options.required)
             else:
                 with run.phases.phase("every byte reads"):
                     for _ in self.blocks():
@@ -158,7 +159,7 @@ class SqliteArtifact(Artifact):
             run.add(stopped_by(next(reversed(run.phases.seconds), "a private folder"), error))
         return run.result(level)
 
-    def _prove(self, run: ProofRun, level: Level, own: Box) -> None:
+    def _prove(self, run: ProofRun, level: Level, own: Box, required: Required) -> None:
         run.missing_walls = own.way.walls.missing
         with run.phases.phase("unpack"):
             size = self.unpack(own.database)
@@ -172,6 +173,7 @@ class SqliteArtifact(Artifact):
         if run.failed:
             return
         contents, run.level = own.contents(answer), Level.RESTORED
+        run.add(*required.check({("main", one.name): () for one in contents.tables}, None))
         run.rows = tuple({"name": one.name, "rows": one.rows, "bytes": 0} for one in contents.tables)
         if level is Level.PROVEN:
             with run.phases.phase("compare"):

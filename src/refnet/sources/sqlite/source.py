@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,30 +13,24 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 from refnet import wiring
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
 from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
-from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, Finding, OpenArtifact
 from refnet.recovery.sources.database.artifact.index import Table as Listed
-from refnet.recovery.sources.files import attributes, rename, swapping
-from refnet.recovery.sources.files.changes import SHOWN, Changes
-from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.selection import LivePlace, Selection
-from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
-from refnet.recovery.sources.files.swapping import Work
-from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
+from refnet.recovery.sources.files.changes import SHOWN
+from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs.restore_files import FolderPlan, Restored
 from refnet.settings import user_path
 from refnet.sources import elsewhere
 from refnet.sources.check_result import Line, error_line, ok
 from refnet.sources.contents import LIVE, Changed, Difference, Version
 from refnet.sources.folder import Folder
 from refnet.sources.folder_restoring import FolderRestore, FolderUndo
-from refnet.sources.restoring import Done, Request
+from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import Contents, box, database_file
+from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
 
 if TYPE_CHECKING:
     from refnet.recovery.sources.database.query.answer import Asker
@@ -119,7 +109,14 @@ class Sqlite(Folder):
         return str(self._path) if self.own.path and self._path.exists() else ""
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
-        return SqliteRestore(self, chosen, request)
+        if request.only or request.merge:
+            hint = "Restore it with --to, and copy from there."
+            raise RefnetError("--only and --merge are for folders", hint, Exit.USAGE)
+        target = self._target(request.to)
+        return SqliteRestore(chosen, target, request, self.whose, partial(self._changes, chosen))
+
+    def _changes(self, chosen: OpenArtifact) -> Iterator[str]:
+        yield from (f"{name}: {why}" for name, _, why in self._live().differences(self._contents(chosen)))
 
     def undoing(self, context: Context, request: Request) -> FolderUndo:  # noqa: ARG002
         return SqliteUndo(partial(self._target, request.to))
@@ -189,90 +186,6 @@ class Sqlite(Folder):
         yield Answer(chosen, columns, objects if asked.as_json else texts, None, read)
 
 
-class SqliteRestore(FolderRestore):
-    """A restore of a database of SQLite."""
-
-    def __init__(self, source: Sqlite, chosen: OpenArtifact, request: Request) -> None:
-        super().__init__(chosen, source._target(request.to), request, source.whose)
-        self.source = source
-
-    def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
-        if self.request.only or self.request.merge:
-            raise RefnetError(
-                "--only and --merge are for folders", "Restore it with --to, and copy from there.", Exit.USAGE
-            )
-        chosen, target = self.chosen, self.target
-        path, manifest = target.folder, chosen.manifest
-        planned = FolderPlan(
-            artifact=chosen.name,
-            created=manifest.created if manifest else None,
-            target=target,
-            only=(),
-            files=FileList(()),
-            listed=True,
-            selection=Selection(FileList(()), (LivePlace((), path.name),)),
-            changes=Changes((), (path.name,), ()) if path.exists() else Changes((path.name,), (), ()),
-            entire=False,
-            replaces=path.exists(),
-        )
-        told = () if target.elsewhere else tuple(self._told(planned))
-        return replace(planned, problems=tuple(_in_use(target)), notes=told)
-
-    def _told(self, planned: FolderPlan) -> Iterator[str]:
-        """Say what changes in each table."""
-        if not planned.replaces:
-            return
-        try:
-            found = [
-                f"{name}: {why}"
-                for name, _, why in self.source._live().differences(self.source._contents(self.chosen))
-            ]
-            more = [f"and {len(found) - SHOWN:,} more tables"] if len(found) > SHOWN else []
-            yield from [*found[:SHOWN], *more] or ["every table is the same"]
-        except RefnetError as error:
-            yield f"what is live cannot be compared: {error.message}"
-
-    def _put(self, context: Context) -> Restored:
-        """Prove the artifact, unpack it beside what is live, read it back, and swap."""
-        chosen, planned, target, clock = self.chosen, self.planned, self.target, context.clock
-        artifact, options = (
-            SqliteArtifact(chosen),
-            wiring.proof_options(context.settings, target.source, context.progress),
-        )
-        planned.check()
-        proof = artifact.prove(Level.PROVEN, options)
-        if proof.outcome is Outcome.FAILED or proof.level in {None, Level.INTACT}:
-            raise RefnetError(
-                f"{chosen.name} is not restored: {'; '.join(proof.reasons)}",
-                "Nothing live was touched. Choose another artifact (`refnet list`).",
-                Exit.DAMAGED if proof.outcome is Outcome.FAILED else Exit.FAILED,
-            )
-        started = clock.monotonic()
-        with explain_os_errors(target.folder):
-            finished = finish_interrupted(target)
-            target.home.mkdir(parents=True, exist_ok=True)
-            with swapping.begin(target.site(), chosen.name, clock.now(), SwapReason.RESTORED) as work:
-                units = _unpacked(artifact, target, work)
-                for problem in _in_use(target):
-                    raise problem
-                done = swapping.carry_out(work, (), units)
-                with done.folder("kept") as kept:
-                    replaced = any(swapping.has_previous(kept, unit) for unit in units)
-                if not replaced:
-                    swapping.discard(done)
-        seconds = {**proof.seconds, "put in place": clock.monotonic() - started}
-        return Restored(planned, done if replaced else None, finished, seconds)
-
-
-class SqliteUndo(FolderUndo):
-    """An undo of the last restore of a database of SQLite."""
-
-    def run(self, context: Context) -> Done:
-        for problem in _in_use(self.planned.target):
-            raise problem
-        return super().run(context)
-
-
 @dataclass(frozen=True)
 class _Read:
     """How many rows were read, and why there are no more."""
@@ -295,53 +208,3 @@ class _Finder:
             for one in found
             if self.wanted.matches("main", one.name)
         )
-
-
-def _beside(path: Path) -> list[str]:
-    """Return the names of what SQLite may have beside a database: with that of another one it is not what it was."""
-    return [path.name + end for end in ("-journal", "-shm", "-wal")]
-
-
-def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: Work) -> tuple[Unit, ...]:
-    """Fill the folder `fresh`; return what is swapped: first what SQLite has beside the live file leaves."""
-    name = target.folder.name
-    with work.folder("fresh") as fresh:
-        artifact.unpack(name, fresh)
-        with opened(name, OPEN_FILE, fresh) as handle:
-            _become_like(handle, target.folder, artifact)
-            rename.sync_all(fresh)
-            artifact.check_written(handle)
-        return (*(Unit(one, None) for one in _beside(target.folder)), Unit(name, rename.inode((fresh, name))))
-
-
-def _in_use(target: FolderTarget) -> Iterator[RefnetError]:
-    """Yield why nothing is swapped: a program has the database open, as the kernel knows, which then gives no lease."""
-    path = target.folder
-    try:
-        with open(open_file(path), "rb") as file:  # noqa: PTH123  # a handle
-            for lease in (fcntl.F_WRLCK, fcntl.F_UNLCK):
-                fcntl.fcntl(file, fcntl.F_SETLEASE, lease)
-    except FileNotFoundError:
-        for other in (path.with_name(name) for name in _beside(path)):
-            if os.path.lexists(other):
-                yield RefnetError(f"{other} has no database beside it", "Move it away, then retry.")
-    except OSError as error:
-        if error.errno == errno.EAGAIN:
-            yield RefnetError(
-                f"a program has {path} open", "Stop it, then retry; or restore elsewhere with --to."
-            )
-        elif isinstance(error, NotRegularError) or error.errno == errno.EACCES:
-            yield explain(error, path)
-
-
-def _become_like(handle: int, live: Path, artifact: SqliteArtifact) -> None:
-    """Give the open new file the owner and the rights of the live one, else those that it had and the owner of its folder."""
-    try:
-        with opened(live, OPEN_FILE) as before:
-            attributes.copy(before, handle)
-    except FileNotFoundError:
-        folder, manifest = live.parent.stat(), artifact.stored.manifest
-        mode = str(manifest.details.get("mode")) if manifest else ""
-        if os.geteuid() == 0:
-            os.fchown(handle, folder.st_uid, folder.st_gid)
-        os.fchmod(handle, int(mode, 8) & 0o666 if re.fullmatch("[0-7]{4}", mode) else _MODE)

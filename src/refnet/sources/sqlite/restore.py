@@ -1,0 +1,156 @@
+"""The restore of a database of SQLite, and its undo: a swap beside the live file, as of a folder's entries."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from refnet import wiring
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.identity import Whose
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files import attributes, rename, swapping
+from refnet.recovery.sources.files.changes import SHOWN, Changes
+from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.selection import LivePlace, Selection
+from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
+from refnet.recovery.sources.files.swapping import Work
+from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
+from refnet.recovery.verbs.restore_files import FolderPlan, Restored
+from refnet.sources.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.restoring import Request
+from refnet.sources.sqlite.artifact import SqliteArtifact
+
+_MODE = 0o640
+
+
+class SqliteRestore(FolderRestore):
+    """A restore of a database of SQLite."""
+
+    def __init__(
+        self, chosen: OpenArtifact, target: FolderTarget, request: Request, whose: Callable[[], Whose | None],
+        changes: Callable[[], Iterable[str]],
+    ) -> None:  # fmt: skip
+        """`changes` returns what changes in each table of the live database."""
+        super().__init__(chosen, target, request, whose)
+        self._changes = changes
+
+    def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
+        chosen, target, path = self.chosen, self.target, self.target.folder
+        there, manifest = path.exists(), chosen.manifest
+        return FolderPlan(
+            artifact=chosen.name,
+            created=manifest.created if manifest else None,
+            target=target,
+            only=(),
+            files=FileList(()),
+            listed=True,
+            selection=Selection(FileList(()), (LivePlace((), path.name),)),
+            changes=Changes((), (path.name,), ()) if there else Changes((path.name,), (), ()),
+            entire=False,
+            replaces=there,
+            notes=tuple(self._told()) if there and not target.elsewhere else (),
+            problems=tuple(_in_use(target)),
+        )
+
+    def _told(self) -> Iterator[str]:
+        """Say what changes in each table."""
+        try:
+            found = list(self._changes())
+            more = [f"and {len(found) - SHOWN:,} more tables"] if len(found) > SHOWN else []
+            yield from [*found[:SHOWN], *more] or ["every table is the same"]
+        except RefnetError as error:
+            yield f"what is live cannot be compared: {error.message}"
+
+    def _put(self, context: Context) -> Restored:
+        """Prove the artifact, unpack it beside what is live, read it back, and swap."""
+        chosen, target, clock, artifact = self.chosen, self.target, context.clock, SqliteArtifact(self.chosen)
+        self.planned.check()
+        options = wiring.proof_options(context.settings, target.source, context.progress)
+        proof = artifact.prove(Level.PROVEN, options)
+        if proof.outcome is Outcome.FAILED or proof.level in {None, Level.INTACT}:
+            raise RefnetError(
+                f"{chosen.name} is not restored: {'; '.join(proof.reasons)}",
+                "Nothing live was touched. Choose another artifact (`refnet list`).",
+                Exit.DAMAGED if proof.outcome is Outcome.FAILED else Exit.FAILED,
+            )
+        started = clock.monotonic()
+        with explain_os_errors(target.folder):
+            finished = finish_interrupted(target)
+            target.home.mkdir(parents=True, exist_ok=True)
+            with swapping.begin(target.site(), chosen.name, clock.now(), SwapReason.RESTORED) as work:
+                units = _unpacked(artifact, target, work)
+                for problem in _in_use(target):
+                    raise problem
+                done = swapping.carry_out(work, (), units)
+                with done.folder("kept") as kept:
+                    replaced = any(swapping.has_previous(kept, unit) for unit in units)
+                if not replaced:
+                    swapping.discard(done)
+        seconds = {**proof.seconds, "put in place": clock.monotonic() - started}
+        return Restored(self.planned, done if replaced else None, finished, seconds)
+
+
+class SqliteUndo(FolderUndo):
+    """An undo of the last restore of a database of SQLite."""
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:  # type: ignore[override]
+        return tuple(_in_use(self.planned.target))
+
+
+def _beside(path: Path) -> list[str]:
+    """Return the names of what SQLite may have beside a database: with that of another one it is not what it was."""
+    return [path.name + end for end in ("-journal", "-shm", "-wal")]
+
+
+def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: Work) -> tuple[Unit, ...]:
+    """Fill the folder `fresh`; return what is swapped: first what SQLite has beside the live file leaves."""
+    name = target.folder.name
+    with work.folder("fresh") as fresh:
+        artifact.unpack(name, fresh)
+        with opened(name, OPEN_FILE, fresh) as handle:
+            _become_like(handle, target.folder, artifact)
+            rename.sync_all(fresh)
+            artifact.check_written(handle)
+        return (*(Unit(one, None) for one in _beside(target.folder)), Unit(name, rename.inode((fresh, name))))
+
+
+def _in_use(target: FolderTarget) -> Iterator[RefnetError]:
+    """Yield why nothing is swapped: a program has the database open, as the kernel knows, which then gives no lease."""
+    path = target.folder
+    try:
+        with open(open_file(path), "rb") as file:  # noqa: PTH123  # a handle
+            for lease in (fcntl.F_WRLCK, fcntl.F_UNLCK):
+                fcntl.fcntl(file, fcntl.F_SETLEASE, lease)
+    except FileNotFoundError:
+        for other in (path.with_name(name) for name in _beside(path)):
+            if os.path.lexists(other):
+                yield RefnetError(f"{other} has no database beside it", "Move it away, then retry.")
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            yield RefnetError(
+                f"a program has {path} open", "Stop it, then retry; or restore elsewhere with --to."
+            )
+        elif isinstance(error, NotRegularError) or error.errno == errno.EACCES:
+            yield explain(error, path)
+
+
+def _become_like(handle: int, live: Path, artifact: SqliteArtifact) -> None:
+    """Give the open new file the owner and the rights of the live one, else those that it had and the owner of its folder."""
+    try:
+        with opened(live, OPEN_FILE) as before:
+            attributes.copy(before, handle)
+    except FileNotFoundError:
+        folder, manifest = live.parent.stat(), artifact.stored.manifest
+        mode = str(manifest.details.get("mode")) if manifest else ""
+        if os.geteuid() == 0:
+            os.fchown(handle, folder.st_uid, folder.st_gid)
+        os.fchmod(handle, int(mode, 8) & 0o666 if re.fullmatch("[0-7]{4}", mode) else _MODE)
