@@ -22,6 +22,8 @@ class RowFault(Enum):
     SWAPPED = "swapped"
     #: Its last character is another one.
     CHANGED = "changed"
+    #: Neither it nor what follows it comes, until the proxy is closed.
+    HELD = "held"
 
 
 class RowProxy:
@@ -33,9 +35,11 @@ class RowProxy:
         self._listener.bind(str(folder / upstream.name))
         self._listener.listen(64)
         self.damaged = 0
+        self._closed = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -80,6 +84,8 @@ class RowProxy:
             del messages[at]
         elif self._fault is RowFault.DOUBLED:
             messages.insert(at, messages[at])
+        elif self._fault is RowFault.HELD:
+            self._closed.wait()
         elif self._fault is RowFault.CHANGED:
             messages[at] = (_COPY_DATA, body[:-2] + bytes([body[-2] ^ 1]) + body[-1:])
         elif before is not None:

@@ -80,10 +80,18 @@ def guarded(server: Cluster) -> Iterator[str]:
         admin.execute("SELECT pg_reload_conf()")
 
 
+@pytest.fixture(scope="session")
+def _portraits() -> list[oracle.Portrait]:
+    """That of the small database, once one was made."""
+    return []
+
+
 @pytest.fixture
-def unchanged(live: Live) -> Iterator[None]:
-    """The live database is at the end what it was at the beginning."""
-    before = live.portrait()
+def unchanged(live: Live, _portraits: list[oracle.Portrait]) -> Iterator[None]:
+    """The live database is at the end what each is at the beginning."""
+    if not _portraits:
+        _portraits.append(live.portrait())
+    (before,) = _portraits
     yield
     after = live.portrait()
     assert oracle.differences(before.inside, after.inside) == []

@@ -17,7 +17,7 @@ from tests.faults.conftest import Live
 
 from refnet.recovery.sources.database.dump.snapshot import open_snapshot
 
-_ROWS = 4000
+_ROWS = 1500
 _TABLES = f"""
 CREATE TABLE left_half (id int PRIMARY KEY, amount bigint, filler text) WITH (fillfactor = 50);
 CREATE TABLE right_half (id int PRIMARY KEY, amount bigint, filler text) WITH (fillfactor = 50);
@@ -97,7 +97,7 @@ def _all(*disturbances: Disturbance) -> Iterator[None]:
 
 def test_what_is_published_under_load_is_one_moment_and_whole(refnet: Command, live: Live) -> None:
     live.run(_TABLES)
-    writers = [Disturbance(live, _transfer(number)) for number in range(2)]
+    writers = [Disturbance(live, _transfer(number), 0.002) for number in range(2)]
     acknowledged: dict[str, list[int]] = {}
 
     def back_up() -> Result:
@@ -110,7 +110,7 @@ def test_what_is_published_under_load_is_one_moment_and_whole(refnet: Command, l
     with _all(*writers, Disturbance(live, _create_and_drop, 0.05)):
         for _ in range(3):
             back_up().succeeds()
-        with _all(Disturbance(live, _truncate), Disturbance(live, _rewrite, 0.1)):
+        with _all(Disturbance(live, _truncate, 0.01), Disturbance(live, _rewrite, 0.1)):
             for _ in range(2):
                 made = back_up()
                 if made.code != 0:  # their lock was queued before pg_dump's, in both tries
