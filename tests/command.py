@@ -67,7 +67,12 @@ class Command:
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def start(self, *arguments: str | Path, **environment: str) -> Run:
-        """Start it, in a process group of its own."""
+        """Start it, in a session of its own."""
+        variables = self._environment(environment)
+        return Run(forked.Heard([*map(str, arguments)], variables, self.home.parent))
+
+    def start_alone(self, *arguments: str | Path, **environment: str) -> Run:
+        """Start it, in a session of its own, and with no memory that it shares with another process."""
         process = subprocess.Popen(
             self._line(arguments),
             env=self._environment(environment),
@@ -122,15 +127,13 @@ class Command:
 class Run:
     """A run of `refnet` that goes on."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forked.Heard
 
     def until(self, condition: Callable[[], Any], what: str = "the moment") -> None:
         """Wait until `condition` holds; it is a failure if the run ends before."""
         end = time.monotonic() + SECONDS
         while not condition():
-            assert self.process.poll() is None, (
-                f"it ended before {what}: {self.process.stderr.read().decode()}"
-            )  # type: ignore[union-attr]
+            assert self.process.poll() is None, f"it ended before {what}: {self.end().err}"
             assert time.monotonic() < end, f"{what} never came"
             time.sleep(_POLL)
 
@@ -139,6 +142,7 @@ class Run:
 
     def end(self) -> Result:
         out, err = self.process.communicate(timeout=SECONDS)
+        assert self.process.returncode is not None
         return Result(self.process.returncode, out.decode(), err.decode())
 
 

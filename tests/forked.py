@@ -124,25 +124,93 @@ def start(
     return Started(int(pid), told)
 
 
+class Heard:
+    """`refnet ARGUMENTS` with nothing on stdin, in a session of its own; what it prints is read while it runs."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        out, err = os.pipe(), os.pipe()
+        theirs = (os.open(os.devnull, os.O_RDONLY), out[1], err[1])
+        try:
+            self._started = start(arguments, environment, folder, theirs)
+        finally:
+            for end in theirs:
+                os.close(end)
+        self._arguments, self._said = arguments, [b"", b""]
+        self._readers = [
+            threading.Thread(target=_read, args=(self._said, number, end[0]), daemon=True)
+            for number, end in enumerate((out, err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._started.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._started.returncode
+
+    def poll(self) -> int | None:
+        return self._started.poll()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+        """Wait for its end; return what it and its children printed."""
+        until = time.monotonic() + timeout
+        for reader in self._readers:
+            reader.join(max(0.0, until - time.monotonic()))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(str(self._arguments), timeout)
+        self._started.wait(max(0.0, until - time.monotonic()))
+        return self._said[0], self._said[1]
+
+
 #: A program that has another process be `refnet`, with its own arguments, environment, folder, stdin, stdout and stderr.
 _CLIENT = """#!{python} -IS
-import json, os, socket, sys
-given = json.dumps([["refnet", *sys.argv[1:]], dict(os.environ), os.getcwd(), os.umask(0o077)])
+import json, os, signal, socket, sys
+SIGNALS = {{signal.SIGHUP, signal.SIGINT, signal.SIGTERM}}
+signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+given = json.dumps([["refnet", *sys.argv[1:]], dict(os.environ), os.getcwd(), os.umask(0o077), True])
 status, ended = os.pipe()
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})
 socket.send_fds(server, [given.encode()], [0, 1, 2, ended])
 os.close(ended)
-code = int(os.read(status, 9))
+told = open(status)
+pid = int(told.readline())
+for number in SIGNALS:
+    signal.signal(number, lambda number, frame: os.kill(pid, number))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+code = int(told.read())
 sys.exit(code if code >= 0 else 128 - code)
 """
+
+
+#: Has each `python -m refnet` be that program instead, in the environment of `module`.
+_MODULE = """
+import os, sys
+if sys.orig_argv[1:3] == ["-m", "refnet"]:
+    os.execv({client!r}, ["refnet", *sys.orig_argv[3:]])
+"""
+
+
+@contextmanager
+def module(folder: Path) -> Iterator[dict[str, str]]:
+    """Have each `python -m refnet` start in a few milliseconds while the block runs, in an environment that this gives."""
+    with program(folder):
+        (folder / "sitecustomize.py").write_text(_MODULE.format(client=str(folder / "refnet")))
+        yield {"PYTHONPATH": str(folder)}
 
 
 @contextmanager
 def program(folder: Path) -> Iterator[None]:
     """Put a program `refnet` into `folder`, for shells, which starts in a few milliseconds while the block runs.
 
-    A signal to it does not reach the process that is `refnet`.
+    SIGHUP, SIGINT and SIGTERM to it reach the process that is `refnet`.
     """
     client = folder / "refnet"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
 CHAPTER = re.compile(r"^(\d)\. ", re.MULTILINE)
-PAPERS = 120
+PAPERS = 60
 _SECONDS = 300.0
 
 
@@ -25,10 +25,12 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | {"REFNET_HOME": str(folder / "h")}
 
 
-def start(folder: Path, place: Path, papers: int = PAPERS) -> subprocess.Popen[str]:
+def start(
+    folder: Path, place: Path, variables: Mapping[str, str], papers: int = PAPERS
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "refnet", "demo", "--papers", str(papers), "--folder", str(place)],
-        env=environment(folder),
+        env=environment(folder) | variables,
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -59,9 +61,9 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(short_folder: Path) -> tuple[Path, str]:
+def told(short_folder: Path, quick: dict[str, str]) -> tuple[Path, str]:
     """A demo that ran to its end: its folder, and what it said."""
-    demo = start(short_folder, short_folder / "demo")
+    demo = start(short_folder, short_folder / "demo", quick)
     out, err = demo.communicate(timeout=900)
     assert demo.returncode == 0, out + err
     assert err == ""
@@ -128,7 +130,9 @@ def test_the_page_is_self_contained_and_every_path_on_it_is_there(told: tuple[Pa
         assert (place / unquote(link)).exists(), link
 
 
-def test_the_commands_that_the_page_says_to_try_next_run(told: tuple[Path, str]) -> None:
+def test_the_commands_that_the_page_says_to_try_next_run(
+    told: tuple[Path, str], quick: dict[str, str]
+) -> None:
     place, _ = told
     page = (place / "story.html").read_text(encoding="utf-8")
     shown = re.search(r'<pre id="next">(.*?)</pre>', page, re.DOTALL)
@@ -136,10 +140,12 @@ def test_the_commands_that_the_page_says_to_try_next_run(told: tuple[Path, str])
     lines = [line for line in html.unescape(shown[1]).splitlines() if "refnet drill" not in line]
     assert len(lines) > 6
     try:
-        script = "\n".join(["set -e", *lines])
+        path, *rest = lines
+        assert path.startswith("export PATH=")
+        script = "\n".join(["set -e", path, f"PATH={quick['PYTHONPATH']}:$PATH", *rest])
         ran = subprocess.run(
             ["bash", "-c", script],
-            env=environment(place),
+            env=environment(place) | quick,
             capture_output=True,
             text=True,
             timeout=300,
@@ -154,10 +160,10 @@ def test_the_commands_that_the_page_says_to_try_next_run(told: tuple[Path, str])
 
 
 def test_a_demo_that_is_interrupted_twice_in_a_proof_leaves_nothing_running_and_runs_again(
-    short_folder: Path,
+    short_folder: Path, quick: dict[str, str]
 ) -> None:
     place = short_folder / "interrupted"
-    demo = start(short_folder, place, papers=30)
+    demo = start(short_folder, place, quick, papers=12)
     until(lambda: any("/scratch-" in command for command in running_in(place)) or demo.poll() is not None)
     demo.send_signal(signal.SIGINT)
     demo.send_signal(signal.SIGINT)
@@ -187,10 +193,10 @@ def remember_more(place: Path) -> None:
     ids=["a restore that fails", "something that did not come back"],
 )
 def test_a_demo_in_which_a_step_goes_wrong_says_so_and_fails(
-    short_folder: Path, chapter: str, harm: Callable[[Path], None], says: str
+    short_folder: Path, quick: dict[str, str], chapter: str, harm: Callable[[Path], None], says: str
 ) -> None:
     place = short_folder / f"harmed-{harm.__name__}"
-    with start(short_folder, place, papers=30) as demo:
+    with start(short_folder, place, quick, papers=12) as demo:
         assert demo.stdout
         assert demo.stderr
         for line in demo.stdout:
@@ -208,7 +214,7 @@ def test_demo_never_clears_a_folder_that_no_demo_made(short_folder: Path) -> Non
     precious = short_folder / "precious"
     precious.mkdir()
     (precious / "thesis.md").write_text("years of work")
-    demo = start(short_folder, precious)
+    demo = start(short_folder, precious, {})
     _, err = demo.communicate(timeout=_SECONDS)
     assert demo.returncode == 2
     assert (precious / "thesis.md").read_text() == "years of work"

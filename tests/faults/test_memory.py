@@ -57,7 +57,7 @@ def _memory(pid: int) -> int:
 
 
 def _peak(refnet: Command, *arguments: str) -> int:
-    run = refnet.start(*arguments)
+    run = refnet.start_alone(*arguments)
     peak = Peak(run)
     peak.start()
     ended = run.end()
