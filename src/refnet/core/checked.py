@@ -1,4 +1,4 @@
-"""Checks of values from untrusted JSON: each has one type and bounds, else ValueError.
+"""Checks of values from untrusted JSON: type and bounds; ValueError otherwise.
 
 A check takes a value and returns it. Its ValueError says what is wrong and does not quote the value.
 """
@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 Check = Callable[[Any], Any]
 
-#: The depth of a free value.
+#: The deepest nesting that `free` accepts.
 _DEEPEST = 8
-#: The bound of a free number: PostgreSQL's largest counters, and their negatives.
+#: The bound of integers in `free`, positive and negative: PostgreSQL's largest counters.
 _LARGEST = 1 << 64
 
 
@@ -50,7 +50,7 @@ def _no_number(_name: str) -> NoReturn:
 
 #: The white space around a document.
 _SPACE = " \t\r\n"
-#: json.loads would make one for each of ten thousand manifests.
+#: Made once: json.loads would make a decoder for each of ten thousand manifests.
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
@@ -107,7 +107,7 @@ def one_of(allowed: Collection[str]) -> Check:
 
 
 def or_none(check: Check) -> Check:
-    """Check for null, or for what `check` passes."""
+    """Check for null or a value that passes `check`."""
     return lambda value: None if value is None else check(value)
 
 
@@ -171,7 +171,7 @@ _FREE_TEXT = text(1 << 20, errors="strict")
 
 
 def mapping(key: Check, check: Check, most: int) -> Check:
-    """Check for an object of at most `most` entries whose keys and values pass."""
+    """Check for an object of at most `most` entries: keys pass `key`, values pass `check`."""
 
     def checked(value: Any) -> dict[Any, Any]:
         if type(value) is not dict:
@@ -216,9 +216,9 @@ def row(*checks: Check) -> Check:
 def record(
     required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, more: bool = False
 ) -> Check:
-    """Check for an object with the keys of `required`, and maybe those of `optional`.
+    """Check for an object with all keys of `required` and any of `optional`.
 
-    `more`: other keys, which a later RefNet may write, are dropped; else they are an error.
+    `more`: drop unknown keys, which a later RefNet may write, instead of refusing them.
     """
     checks = {**required, **(optional or {})}
 

@@ -1,4 +1,4 @@
-"""The clock of a run: the time, seconds, waiting, the zone of local times, the duration of phases."""
+"""The clock of a run: time of day, durations, waiting, the zone of local times, seconds per phase."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +16,9 @@ def utc_now() -> datetime:
 class Clock:
     """The clock of this machine; tests bring their own."""
 
-    #: Return the time (aware), for what is recorded.
+    #: The time of day with its time zone, for records.
     now: Callable[[], datetime] = utc_now
-    #: Return seconds since some moment, for durations.
+    #: Seconds of a monotonic clock, for durations.
     monotonic: Callable[[], float] = time.perf_counter
     #: Wait for some seconds.
     sleep: Callable[[float], None] = time.sleep

@@ -28,7 +28,7 @@ def worst(codes: Iterable[Exit]) -> Exit:
 
 
 def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return the one of `choices` that is most like `value`, or ""."""
+    """The choice most similar to `value`; "" if none is similar."""
     from difflib import get_close_matches  # costs time, and only here
 
     return next(iter(get_close_matches(value.strip().lower()[:100], list(choices), 1, cutoff)), "")
@@ -37,8 +37,8 @@ def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
 class RefnetError(Exception):
     """A failure that is reported to the user: what is wrong, what to do, and the exit code.
 
-    Neither line may contain a secret: no password, no URL with one. `transient`: the same run may succeed later (a
-    server that is down, a lock, a full disk).
+    Neither line may contain a password, not even in a URL. `transient`: the same run may succeed later (a server that
+    is down, a lock, a full disk).
     """
 
     def __init__(self, message: str, hint: str, code: Exit = Exit.FAILED, transient: bool = False) -> None:

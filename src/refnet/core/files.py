@@ -67,7 +67,7 @@ def explain(error: OSError, path: Path) -> RefnetError:
 
 
 def _file_above(path: Path) -> Path | None:
-    """Return `path`, or the folder above it, that is in fact a file; None if none is."""
+    """The first of `path` and its parents that exists and is not a folder; None if there is none."""
     return next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), None)
 
 
@@ -92,7 +92,7 @@ def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]
 
 @contextmanager
 def descended(folder: int, names: Iterable[str]) -> Iterator[int]:
-    """Open the folder that `names` lead to from the open `folder`, one by one without following links."""
+    """Open the folder at the path `names` below the open `folder`, without following links."""
     with ExitStack() as stack:
         for name in names:
             folder = stack.enter_context(opened(name, OPEN_FOLDER, folder))
@@ -105,7 +105,7 @@ def nearest(folder: Path) -> Path:
 
 
 def make_folders(names: Iterable[str], at: int) -> None:
-    """Create the folders `names`, each in the one before and the first in the open folder `at`, for this user alone."""
+    """Create the nested folders `names` below the open folder `at`, accessible only to this user."""
     with ExitStack() as stack:
         for name in names:
             with suppress(FileExistsError):
@@ -114,7 +114,7 @@ def make_folders(names: Iterable[str], at: int) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its missing parents, for this user alone."""
+    """Create `folder` and its missing parents, accessible only to this user."""
     with explained(folder):
         for missing in reversed([folder, *folder.parents]):
             if not missing.exists():
@@ -122,7 +122,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of `folder` to the disk: files created or removed there survive a crash as such."""
+    """Flush the entries of `folder` to the disk, so that creations and removals survive a crash."""
     with explained(folder):
         _flush_names(folder)
 
@@ -138,7 +138,7 @@ def names_in(folder: int) -> list[str]:
 
 
 def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at: int | None = None) -> None:
-    """Remove `folder` and its content, if it exists. Follow no link, and leave other file systems alone.
+    """Remove `folder` and its content, if it exists; follow no links, keep mounted file systems.
 
     Args:
         folder: a path, or a name in the open folder `at`.
@@ -189,7 +189,7 @@ def _empty(folder: int, top: int, device: int, depth: int) -> bool:
 
 
 def _give_owner_rights(name: str, folder: int) -> None:
-    """Give the owner all permissions on the folder `name`; another user's stays as it is."""
+    """Give the owner all permissions on the folder `name`; leave another user's folder unchanged."""
     with opened(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as handle:
         if os.fstat(handle).st_mode & 0o700 != 0o700:
             with suppress(PermissionError):
@@ -199,8 +199,8 @@ def _give_owner_rights(name: str, folder: int) -> None:
 def hand_over(folder: Path, owner: int, uid: int, gid: int) -> None:
     """Give the tree `folder` of the user `owner` to another user, by handles.
 
-    OSError if it contains anything but the owner's files and folders. A file with a second name could be any file of
-    this disk, and is refused too.
+    OSError if the tree contains anything but the owner's files and folders. A hard link could be any file of this
+    disk, and is refused too.
     """
     for _, folders, files, handle in os.fwalk(folder, topdown=False, follow_symlinks=False):
         for name in (*folders, *files):
@@ -221,7 +221,7 @@ def _give(handle: int, name: str, owner: int, uid: int, gid: int) -> None:
 def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = None, mode: int = 0o600) -> int:
     """Open the regular file `name`, relative to the open folder `at` if given, and return its handle.
 
-    A new file (O_CREAT in `flags`) gets `mode`. NotRegularError if it is a link or not a file.
+    A new file (O_CREAT in `flags`) gets `mode`. NotRegularError for a link or anything but a regular file.
     """
     return _opened_file(name, flags, at, mode)[0]
 
@@ -245,9 +245,9 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
 
     Args:
         at: the open folder that `name` is relative to.
-        owner: the user id that it must belong to; then no other user may be able to write to it.
+        owner: the required owner, a user id; then no other user may have write permission.
 
-    OSError if it is larger or another user's; NotRegularError if it is a link or not a file.
+    OSError if the file is larger or has another owner; NotRegularError if it is a link or not a regular file.
     """
     handle, found = _opened_file(name, os.O_RDONLY, at, 0o600)
     try:
@@ -275,7 +275,7 @@ def forget_cached(reader: IO[bytes]) -> None:
 
 
 def identity(reader: IO[bytes]) -> tuple[int, ...]:
-    """Return device, inode, size, mtime and ctime of the open file: equal ones mean that nothing wrote to it. () for other readers."""
+    """Device, inode, size, mtime, ctime of the open file, unchanged while nothing writes to it; () without a file."""
     with suppress(OSError):
         found = os.fstat(reader.fileno())
         return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
@@ -292,7 +292,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def replace_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
-    """Do what `replace_file` does with the file `name` in the open `folder`."""
+    """Like `replace_file`, for the file `name` in the open `folder`."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise NotRegularError(name)
@@ -353,7 +353,7 @@ def check_closed(folder: Path, what: str, advice: str) -> None:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of the user `uid`; `#UID` if it has none (as sudo writes it)."""
+    """Return the name of the user `uid`; `#UID`, as in sudo, if there is no such user."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -17,7 +17,7 @@ session_user some symmetric system_user table then to trailing true union unique
 with
 """
 _RESERVED = frozenset(_RESERVED_WORDS.split())
-#: The phases whose name in reports is another than in text.
+#: Name of a phase in reports → name in text, where they differ.
 _PHASES = {"exchange": "swap"}
 
 
@@ -51,7 +51,7 @@ def seconds(count: float) -> str:
 
 
 def age(span: timedelta) -> str:
-    """Format an age in its two largest units at most; a negative one is `ahead`."""
+    """Format an age in at most two units; a negative age ends with `ahead`."""
     if span < timedelta(0):
         return f"{age(-span)} ahead"
     minutes = int(span.total_seconds()) // 60
@@ -83,18 +83,18 @@ def plain(text: str) -> str:
 
 
 def utf8(text: str) -> str:
-    """Replace lone surrogates, from names in no encoding, by question marks, so that `text` can be written as UTF-8."""
+    """Replace lone surrogates (undecodable bytes of names) by question marks, so that `text` is valid UTF-8."""
     return text.encode("utf-8", "replace").decode()
 
 
 def sql_name(name: str) -> str:
-    """Quote the name of a role, database or tablespace for SQL, where it needs that."""
+    """Quote the name of a role, database or tablespace for SQL, if necessary."""
     plain_one = _PLAIN_NAME.fullmatch(name) and name not in _RESERVED
     return name if plain_one else '"' + name.replace('"', '""') + '"'
 
 
 def left_out(details: Mapping[str, Any]) -> str:
-    """Return what the rules of `exclude` left out of an artifact, by the details of its manifest; "" if nothing."""
+    """Format the number of files and folders that `exclude` left out, by a manifest's details; "" if none."""
     found = details.get("excluded") or {}
     files, folders = found.get("files", 0), found.get("folders", 0)
     counts = [f"{plural(files, 'file')} ({size(found['bytes'])})"] if files else []
@@ -103,7 +103,7 @@ def left_out(details: Mapping[str, Any]) -> str:
 
 
 def replaced(at: datetime, artifact: str, *, undone: bool) -> str:
-    """Return when a previous version was replaced, and by what: the restore of `artifact`, or an undo of that."""
+    """Format when a previous version was replaced, and by which restore or undo."""
     return f"{local(at)}, when {'an undo of ' if undone else ''}the restore of {artifact} replaced it"
 
 

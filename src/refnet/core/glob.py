@@ -1,7 +1,6 @@
 """Shell patterns for paths and tables: `*`, `?`, `[a-z]`, and `**` for any number of folders.
 
-A name is matched in at most the product of the lengths of pattern and name: no part of it is tried again for each way
-to match what comes before.
+Matching takes at most (length of pattern) × (length of name) steps: no exponential backtracking.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import Self
 
 from refnet.core.errors import Exit, RefnetError
 
-#: The most characters of a pattern.
+#: The longest pattern, in characters.
 LONGEST = 1000
 _SPECIAL = re.compile(r"[*?[]")
-#: Within one part of a path: what JSON does not escape, and no other letter composes to (as U+212A does to K).
+#: Characters that JSON does not escape and that no other character normalizes to (as U+212A does to K).
 _LITERAL = re.compile(r"[ !#-.0-:<-JL-\[\]-_a-~]+")
 _ANY = "**"
 
@@ -27,9 +26,9 @@ _Match = Callable[[str], object]
 class Glob:
     """A pattern for paths with `/`.
 
-    Without a `/` it matches the last part of a path, in any folder; with one the complete path, from the top, where `*`
-    and `?` match no `/` and `**` any number of folders, also none. Capitals count; composed and decomposed letters (が)
-    are the same.
+    Without a `/` it matches the last part of a path, in any folder. With a `/` it matches the complete path: `*` and
+    `?` match no `/`, `**` matches any number of folders, also none. Case matters; composed and decomposed letters (が)
+    are equal.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -79,7 +78,7 @@ class TableGlob:
 
     @classmethod
     def of(cls, pattern: str | None) -> Self:
-        """Return the pattern; None matches every table."""
+        """Compile `pattern`; None matches every table."""
         return cls("*" if pattern is None else pattern)
 
     def matches(self, schema: str, name: str) -> bool:
@@ -89,7 +88,7 @@ class TableGlob:
 
 
 def _matcher(part: str) -> _Match:
-    """Return the match of a pattern without `/`. Python's expression for it tries each `*` once (an atomic group)."""
+    """Compile a pattern without `/` to a match function. Python's translation tries each `*` once (an atomic group)."""
     return re.compile(translate(part)).match
 
 
@@ -99,9 +98,9 @@ def composed(text: str) -> str:
 
 
 def _matches(pattern: Sequence[_Match | None], parts: Sequence[str]) -> bool:
-    """Return whether `pattern` matches all `parts`; None in it matches any number of them.
+    """Return whether `pattern` matches all `parts`; None in a pattern matches any number of parts.
 
-    The shortest match for each None is enough: what a longer one leaves, a later None can take.
+    Only the last None needs to grow: the shortest match of an earlier None leaves the most parts for the rest.
     """
     at = now = 0
     again: tuple[int, int] | None = (

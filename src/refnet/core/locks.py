@@ -1,7 +1,7 @@
 """Locks that the kernel holds for a process (flock) and drops when it ends: a killed run blocks nobody.
 
 A probe takes the lock for a moment, as /proc/locks names no files and does not show other containers. An owner that
-finds it taken therefore tries again for `PROBE_SECONDS`.
+finds the lock taken therefore retries for `PROBE_SECONDS`.
 """
 
 import errno
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from refnet.core.files import explained, open_file
 
-#: Much longer than a probe has a lock.
+#: Much longer than a probe locks a file.
 PROBE_SECONDS = 0.5
 _POLL_SECONDS = 0.005
 _TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
@@ -25,7 +25,7 @@ def take(handle: int, *, shared: bool = False, seconds: float | None = 0.0) -> b
 
     Args:
         shared: any number of processes may lock it this way at once.
-        seconds: how long to wait for it; None: forever.
+        seconds: how long to wait for the lock; None: forever.
 
     OSError if the file system has no locks.
     """
@@ -49,7 +49,7 @@ def take(handle: int, *, shared: bool = False, seconds: float | None = 0.0) -> b
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False, seconds: float | None = None) -> Iterator[bool]:
-    """Lock `path`, made if it is missing, while the block runs; yield False if another process has it locked.
+    """Lock `path`, created if it is missing, while the block runs; yield False if another process has it locked.
 
     `shared` and `seconds` are those of `take`. RefnetError if `path` cannot be opened.
     """
@@ -64,9 +64,9 @@ def locked(path: Path, *, shared: bool = False, seconds: float | None = None) ->
 
 
 def is_locked(path: Path, *, shared: bool = False) -> bool:
-    """Return whether a living process has `path` locked; `shared`: its owners share the lock.
+    """Return whether a living process has `path` locked; `shared`: owners take shared locks.
 
-    RefnetError if `path` is there and cannot be opened.
+    RefnetError if `path` exists but cannot be opened.
     """
     with explained(path):
         try:

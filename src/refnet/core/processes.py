@@ -12,23 +12,23 @@ from typing import Any
 
 from refnet.core.errors import RefnetError
 
-#: For a program that only looks something up or sends a signal.
+#: Time limit of programs that only look something up or send a signal.
 QUICK_SECONDS = 30.0
 _POLL_SECONDS = 0.005
-#: The bytes of a program's messages that are read, from their end.
+#: How much of the end of stderr is read, in bytes.
 _MESSAGES = 4000
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a program: its code, and what it wrote."""
+    """How a program ended: exit code, output, messages."""
 
-    #: Its exit code; negative: the signal that ended it.
+    #: The exit code; negative: the signal that ended the program.
     code: int
     output: bytes
-    #: The output is longer than it may be; `output` is its beginning, and the program was killed.
+    #: The output exceeded the limit: `output` is its beginning, and the program was killed.
     cut: bool
-    #: The end of its messages.
+    #: The end of stderr.
     messages: str
 
 
@@ -37,7 +37,7 @@ def run(
 ) -> subprocess.CompletedProcess[Any]:
     """Run `command` as subprocess.run does with `options`, and return how it ended.
 
-    RefnetError if it has not ended within `seconds`; it is killed then.
+    A program that has not ended within `seconds` is killed, with a RefnetError.
     """
     try:
         return subprocess.run(command, timeout=seconds, check=False, **options)
@@ -57,7 +57,8 @@ def run_bounded(
 ) -> Ended:
     """Run `command` with `given` as its input, and read at most `most` bytes of its output.
 
-    It is killed after `seconds`. environment: variables besides those of this process. OSError if it cannot be run.
+    The program is killed after `seconds`. environment: variables in addition to those of this process. OSError if the
+    program cannot be started.
     """
     with TemporaryFile() as messages, open(os.memfd_create("input"), "r+b") as source:  # noqa: PTH123  # a handle
         source.write(given)
@@ -85,7 +86,7 @@ def run_bounded(
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `condition` is true; return False if it is not within `seconds`."""
+    """Wait until `condition` is true; False if that takes longer than `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

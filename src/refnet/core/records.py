@@ -61,7 +61,7 @@ class Most:
 
 @dataclass(frozen=True)
 class Named:
-    """The name of a field in JSON, if it is another one than in the class."""
+    """The name of a field in JSON, if it differs from the name in the class."""
 
     name: str
 
@@ -72,13 +72,13 @@ class Layout:
 
     #: Errors begin with `not WHAT: `.
     what: str = ""
-    #: In characters or bytes.
+    #: The size limit, in characters or bytes.
     longest: int = 4 << 20
     #: Drop unknown keys, which a later RefNet may write, instead of refusing them.
     more: bool = False
-    #: The newest format that is read, and written before the fields unless one of them has it; 0: no format.
+    #: The newest supported format, written before the fields unless it is one of them; 0: no format.
     format: int = 0
-    #: The formats that are read, in the error for a newer one; "": it is an error like any other.
+    #: The supported formats, for the error about a newer one; "": no such error.
     reads: str = ""
     indent: int | None = None
     ascii: bool = True
@@ -86,7 +86,7 @@ class Layout:
 
 
 class _Field(NamedTuple):
-    #: Its name in the class, and in JSON.
+    #: The names in the class and in JSON.
     own: str
     name: str
     check: Check
@@ -97,7 +97,7 @@ class _Field(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a class declares."""
+    """The fields, the format and the check that a class declares."""
 
     fields: tuple[_Field, ...]
     #: The format that is written before the fields; 0: none.
@@ -112,7 +112,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read a document; ValueError if it is malformed (cut short by a crash)."""
+        """Read a document; ValueError if it is malformed, for example cut short by a crash."""
         layout = cls.LAYOUT
         try:
             values = checked.document(text, layout.longest)
@@ -135,7 +135,7 @@ class Record:
 
     @classmethod
     def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Turn checked values into arguments, where one depends on another; ValueError if they do not agree."""
+        """Constructor arguments from checked values; ValueError if values contradict each other."""
         return values
 
     def to_json(self) -> str:
@@ -182,7 +182,7 @@ _PLANS: dict[type[Record], _Plan] = {}
 
 
 def _plan(kind: type[Record]) -> _Plan:
-    """The plan of `kind`, made once."""
+    """The plan of `kind`, cached."""
     found = _PLANS.get(kind)
     if found is None:
         found = _PLANS[kind] = _planned(kind)
@@ -204,7 +204,7 @@ def _planned(kind: type[Any]) -> _Plan:
 
 
 def _reader(found: list[_Field], constant: int, *, more: bool) -> Check:
-    """The check of a document; it returns the values by the names that they have in the class."""
+    """The check of a document; returns its values by field name."""
     flat = [(one.own, one.flat, _plan(one.flat).fields) for one in found if one.flat]
     every = [one for one in found if not one.flat] + [part for _, _, parts in flat for part in parts]
     required = {one.name: one.check for one in every if one.required}

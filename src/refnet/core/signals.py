@@ -28,8 +28,8 @@ _state = _State()
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt at the first SIGINT, SIGTERM or SIGHUP in the block; ignore later ones.
 
-    So no signal interrupts the cleanup. SIGINT counts also where it was ignored, as in a background job of a script;
-    nohup keeps its meaning. Call it in the main thread, once.
+    So no signal interrupts the cleanup. An inherited SIG_IGN is kept for SIGHUP (nohup), but not for SIGINT (background
+    jobs of a script). Call this once, in the main thread.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -45,7 +45,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def delayed() -> Iterator[None]:
-    """Delay the KeyboardInterrupt of `interruptible` to the end of the block. It comes to the main thread alone."""
+    """Delay the KeyboardInterrupt of `interruptible` to the end of the block. Other threads never get one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

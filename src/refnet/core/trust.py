@@ -1,5 +1,5 @@
-"""Reads files that this process may trust: they and every folder above them belong to root or to its user, and no
-other user can write them.
+"""Reads trusted files: they and every folder above them belong to root or to this process's user, and no other user can
+write to them.
 
 A path is walked handle by handle, links included, so that nothing can be replaced between the check and the read.
 """
@@ -23,15 +23,15 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 @dataclass(frozen=True)
 class TrustedFile:
-    """A file that was read."""
+    """The content and mode of a file."""
 
     content: bytes
-    #: Its permission bits.
+    #: The permission bits.
     mode: int
 
     @property
     def readable_by_others(self) -> bool:
-        """True if its mode lets others read it."""
+        """Whether the mode lets other users read the file."""
         return bool(self.mode & _OTHERS_READ)
 
 
@@ -41,11 +41,11 @@ def trusted_users() -> frozenset[int]:
 
 
 def read(path: Path, limit: int, users: Collection[int] | None = None) -> TrustedFile:
-    """Read the file at `path`; RefnetError (USAGE) names what another user could write.
+    """Read a trusted file; RefnetError (USAGE) names the file or folder that another user could write to.
 
     Args:
         limit: the largest size, in bytes.
-        users: the owners that it and the folders above may have; None: `trusted_users`.
+        users: allowed owners of the file and the folders above it; None: `trusted_users`.
 
     OSError if it does not exist or cannot be read.
     """
@@ -93,7 +93,7 @@ def open_folder(path: Path) -> int:
 
 
 def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetError | None:
-    """Return what is wrong with the owner or the mode of `path`; None if only `users` can change it."""
+    """The error for an untrusted owner or mode of `path`; None if only `users` can change it."""
     if status.st_uid not in users:
         owner = "root" if users == {0} else "root or this user"
         return RefnetError(
@@ -129,7 +129,7 @@ def _opened(path: Path, users: Collection[int]) -> Iterator[int]:
 
 
 class _Walk:
-    """A walk along a path: the folders from the root on, open; the last handle is the current one."""
+    """A walk along a path, with open handles from the root to the current component, the last one."""
 
     def __init__(self, users: Collection[int]) -> None:
         self._users = users
@@ -147,7 +147,7 @@ class _Walk:
             os.close(self._at.pop()[1])
 
     def _step(self, name: str) -> tuple[str, ...]:
-        """Go to `name`; return the path to go instead if it is a link."""
+        """Go to `name`; if it is a link, return the parts of its target instead."""
         if name == "/":
             self.close()
             self._take(name, os.open(name, os.O_PATH | os.O_DIRECTORY))
@@ -188,7 +188,7 @@ class _Walk:
 
 
 class _LinkOwners(_Walk):
-    """A walk that refuses nothing, and notes who made the links on the way."""
+    """A walk without checks that records the owners of the links on the way."""
 
     def __init__(self, users: Collection[int]) -> None:
         super().__init__(users)
