@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 def display(url: str) -> str:
-    """Return the address of a broker for messages, without its password."""
+    """Return the address of the broker at `url` for messages, without the password."""
     parts = urlsplit(url)
     return parts.path if _is_socket(url) else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
@@ -29,7 +29,7 @@ def client(url: str) -> redis.Redis:
 
 
 def check(url: str) -> None:
-    """Raise RefnetError unless the broker at `url` answers us."""
+    """Raise RefnetError unless the broker at `url` accepts the login and answers."""
     where = display(url)
     try:
         with client(url) as connection:

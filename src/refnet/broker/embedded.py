@@ -1,7 +1,7 @@
-"""The embedded broker: a Valkey server for a user without a broker. It is started when it is needed.
+"""The embedded broker: a Valkey server for users without a broker, started on demand.
 
-It is in REFNET_HOME/broker, runs as the user that starts it, listens on a socket and no port, and writes every message
-to its log before it answers, so that a queued task survives a crash. It runs until `refnet broker stop`.
+Its files are in REFNET_HOME/broker. It runs as the user that starts it until `refnet broker stop`, listens only on a
+socket, and flushes every message to its log before it answers, so that a queued task survives a crash.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from refnet.core.processes import run, until
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
-#: The longest address of a socket on every system, in bytes, its final NUL included.
+#: The longest path of a socket on every system, in bytes, without the final NUL.
 _MAX_SOCKET = 103
 _LOG = "valkey.log"
-#: No port, no eviction if memory is short, every message flushed to the disk.
+#: No TCP port, no eviction when memory is short, every message flushed to the disk.
 _CONFIGURATION = """\
 daemonize yes
 pidfile "{folder}/valkey.pid"
@@ -53,12 +53,12 @@ class Status:
     socket: Path
     pid: int | None = None
     version: str = ""
-    #: The queued tasks.
+    #: The number of queued tasks.
     waiting: int = 0
 
 
 def url(home: Path) -> str:
-    """Return the URL of the embedded broker of `home`, whether it runs or not; RefnetError if another user owns its folder."""
+    """The URL of the embedded broker of `home`, running or not; RefnetError if another user owns its folder."""
     _may_run(home)
     return f"redis+socket://{_socket(home)}"
 
@@ -149,7 +149,7 @@ def _program() -> Path:
 
 
 def _socket(home: Path) -> Path:
-    """Return REFNET_HOME/broker/valkey.sock, or a short path that is as private if that is too long for a socket."""
+    """Return REFNET_HOME/broker/valkey.sock, or a short private path if that is too long for a socket."""
     plain = home / "broker" / "valkey.sock"
     if len(os.fsencode(plain)) <= _MAX_SOCKET:
         return plain
@@ -158,9 +158,9 @@ def _socket(home: Path) -> Path:
 
 
 def _may_run(home: Path) -> bool:
-    """Return False if the folder of the socket does not exist; RefnetError if another user could write it.
+    """Whether the socket's folder exists; RefnetError if another user could write to it.
 
-    A folder of this user in the shared temporary folder cannot be replaced by others: that one is sticky, or refused.
+    Others cannot replace this user's folder in the temporary folder, which must be sticky.
     """
     folder = _socket(home).parent
     try:
@@ -173,7 +173,7 @@ def _may_run(home: Path) -> bool:
 
 
 def _make_private(folder: Path) -> Path:
-    """Create `folder` for this user alone, and return it; RefnetError if it is another user's."""
+    """Create `folder`, accessible only to this user, and return it; RefnetError if it is not private."""
     with explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_private(folder)

@@ -55,11 +55,11 @@ class Channel(redis.Channel):
 
     @property
     def is_gone(self) -> bool:
-        """True if the connection of this channel has ended; another one replaces it."""
+        """Whether the connection of this channel has ended; Kombu then opens a new one."""
         return self.connection is None or self.connection.client is None
 
     def _connparams(self, asynchronous: bool = False) -> Any:
-        """Return Kombu's parameters; raise the error that makes Kombu open another connection if this one has ended."""
+        """Kombu's connection parameters; if the connection has ended, the error that makes Kombu open a new one."""
         if self.is_gone:
             raise exceptions.ConnectionError("the connection to the broker has ended")
         return super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
@@ -76,18 +76,18 @@ class Transport(redis.Transport):
 
 
 class Dispatcher(EventDispatcher):
-    """Celery's dispatcher, but a heartbeat does not wait for a broker that is away.
+    """Celery's event dispatcher without retries: a heartbeat does not wait for an unreachable broker.
 
-    It would wait forever in the loop of the worker, which then neither connects again nor ends on SIGTERM.
+    A retry would block the worker's loop, which then neither reconnects nor ends on SIGTERM.
     """
 
     def send(self, *args: Any, **fields: Any) -> Any:
-        """Send an event, or keep it for later, also where Celery asks for `retry`."""
+        """Send an event or buffer it for later, even if Celery asks for `retry`."""
         return super().send(*args, **fields | {"retry": False})
 
 
 class WorkerEvents(Events):
-    """Celery's events, with that dispatcher."""
+    """Celery's events, sent by `Dispatcher`."""
 
     dispatcher_cls = Dispatcher
 
