@@ -30,7 +30,7 @@ class Account:
     name: str
     uid: int
     gid: int
-    #: It is not the user of this process, which is root.
+    #: Differs from the user of this process, which is root.
     other: bool
 
     @property
@@ -39,18 +39,18 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.other else {}
 
     def own(self, path: Path, mode: int = 0o700) -> None:
-        """Give `path`, which is ours, to this user, with `mode`."""
+        """Give this process's `path` to this user, with `mode`."""
         path.chmod(mode)
         if self.other:
             os.chown(path, self.uid, self.gid)
 
     def signal(self, pid: int, number: int) -> bool:
-        """Send a signal as this user, so that it reaches only its own processes; return whether it did."""
+        """Send a signal as this user, so that it can reach only this user's processes; return whether it did."""
         command = ["/bin/sh", "-c", 'kill -s "$1" "$2"', "sh", signal.Signals(number).name[3:], str(pid)]
         return run(command, cwd="/", capture_output=True, **self.become).returncode == 0
 
     def can_enter(self, folder: Path) -> bool:
-        """Return whether this user can enter `folder`; the kernel knows, ACLs included."""
+        """Return whether this user can enter `folder`; the kernel decides, ACLs included."""
         if not self.other:
             return os.access(folder, os.X_OK)
         command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
@@ -88,7 +88,7 @@ def _known(uid: int, *, other: bool) -> Account:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a server, without ours: code that a dump brings along can read it."""
+    """Return the environment of a server, without this process's secrets: code from a dump can read it."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"LC_ALL": "C"}
 
 
@@ -118,7 +118,7 @@ def cluster_folder(folder: Path, user: Account) -> Path:
 
 
 def make_enterable(folder: Path) -> None:
-    """Create what is missing of `folder`: others may pass through it, and not list it."""
+    """Create `folder` and its missing parents; for root, others may pass through them but not list them."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)

@@ -108,7 +108,7 @@ def find(
         major: None: for a new cluster, from the configured folder, else the newest of the machine, else the wheel.
         configured: the folder that a setting gives.
         server: initdb and postgres are needed too.
-        named: that setting, for errors.
+        named: the name of that setting, for errors.
 
     RefnetError names the majors that were found and what to install.
     """
@@ -224,7 +224,7 @@ def copied(binaries: Binaries, into: Path) -> Binaries:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Make it readable for everyone, whatever the umask."""
+    """Make the tree `folder` readable for everyone, whatever the umask."""
     for parent, _, files in os.walk(folder):
         Path(parent).chmod(0o755)
         for name in files:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the driver takes long to load, and the state of a server do
 
 #: initdb's options for templates in UTF-8 with the locale C.
 C_LOCALE = ("--encoding=UTF8", "--locale=C")
-#: initdb's options for a data folder that is not kept: fewer bytes to copy.
+#: initdb's options for a temporary data folder: fewer bytes to copy.
 NOT_KEPT = ("--no-sync", "--wal-segsize=4")
 _MAX_LOG_BYTES = 16 << 20
 _INITDB_SECONDS = 300.0
@@ -32,7 +32,7 @@ _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 
 
 def unicode_locale(major: int) -> Sequence[str]:
-    """Return initdb's options for UTF-8 in an order that no library update changes (builtin since 17, else C)."""
+    """Return initdb's options for UTF-8 with a sort order that no library update changes (builtin from 17, else C)."""
     builtin = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8") if major >= 17 else ()
     return (*C_LOCALE, *builtin)
 
@@ -46,7 +46,7 @@ class Cluster(Postmaster):
     superuser: str = "refnet"
     #: The superuser's password; "": everybody who reaches the socket may log in.
     password: str = field(default="", repr=False)
-    #: The isolation of its programs; None: they run as this process's children do.
+    #: The isolation of the programs; None: not isolated.
     enclosure: Enclosure | None = None
 
     @property
@@ -75,7 +75,7 @@ class Cluster(Postmaster):
         return Target(make_conninfo(**parameters), own=True)
 
     def create(self, locale: Sequence[str] = C_LOCALE, *, kept: bool = True) -> None:
-        """Run initdb in `data`, which must not exist yet; RefnetError with its reason if it fails."""
+        """Run initdb in `data`, which must be missing or empty; RefnetError with initdb's reason if it fails."""
         self.data.mkdir(exist_ok=True)
         self.account.own(self.data)
         command = [str(self.binaries.tool("initdb")), f"--pgdata={self.data}", f"--username={self.superuser}"]
@@ -91,7 +91,7 @@ class Cluster(Postmaster):
 
     @contextmanager
     def _authentication(self) -> Iterator[tuple[str, ...]]:
-        """Yield initdb's options for logins. The file that they name contains a verifier, no secret."""
+        """Yield initdb's options for authentication. The password file contains only a verifier."""
         if not self.password:
             yield ("--auth-local=trust",)
             return
@@ -121,9 +121,9 @@ class Cluster(Postmaster):
         self.wait(begin)
 
     def start_enclosed(self, settings: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Start the server of a fresh cluster in its enclosure, and return the process that leads it.
+        """Start the server of a fresh cluster in its enclosure; return the process that leads the server's processes.
 
-        It ends with the thread that calls this. The server may not accept sessions yet: see `wait`.
+        The server ends with the calling thread. It may not accept sessions yet: see `wait`.
         """
         with self._streams() as streams:
             return self._enclosure.start(self._command(settings), **streams)
@@ -137,7 +137,7 @@ class Cluster(Postmaster):
             raise self._down(last_error(self.log.read_bytes()[begin:].decode(errors="replace")))
 
     def _comes_up(self, lives: Callable[[], bool]) -> bool:
-        """Wait until the server is ready or does not live; return whether it is ready."""
+        """Wait until the server is ready or has ended; return whether it is ready."""
         until(lambda: self.is_ready() or not lives(), START_SECONDS)
         return self.is_ready()
 
@@ -195,7 +195,7 @@ class Cluster(Postmaster):
 
     @contextmanager
     def _streams(self) -> Iterator[dict[str, Any]]:
-        """Yield the arguments of subprocess for what a server inherits: its log, and the lock `alive`."""
+        """Yield the handles that a server inherits, as arguments of subprocess: its log, the lock `alive`."""
         with self._locked_alive() as alive, os.fdopen(os.open(self.log, _APPEND, 0o600), "ab") as log:
             yield {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "pass_fds": (alive,)}
 
@@ -211,7 +211,7 @@ class Cluster(Postmaster):
 
 
 def data_major(data: Path) -> int | None:
-    """Return the major version of a data folder; None if there is none."""
+    """Return the major version of a data folder; None if the folder does not exist."""
     try:
         return int((data / "PG_VERSION").read_text(encoding="ascii"))
     except (FileNotFoundError, NotADirectoryError):
@@ -229,7 +229,7 @@ def data_major(data: Path) -> int | None:
 
 
 def last_error(text: str) -> str:
-    """Return the line of a program's output that has the error, without its prefix."""
+    """Return the error in a program's output, without prefix."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # initdb cleans up after a failure, and says so last
     lines = [line for line in lines if not line.startswith("initdb: removing ")] or lines

@@ -13,9 +13,9 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import sql_name
 
 NO_SUCH_DATABASE = "3D000"
-#: Only a function has a context, and a login runs no other.
+#: Marks the error of a login trigger: only functions have a context, and a login runs no other function.
 LOGIN_TRIGGER = r"\nCONTEXT: "
-#: What gives a URL where nothing else is said.
+#: The default name of the setting with the URL.
 URL = "REFNET_DATABASE_URL"
 
 
@@ -148,7 +148,7 @@ _OWN_HINT = "RefNet itself started that server; if it has ended, retry."
 
 
 def restore_setting(named: str) -> str:
-    """Return the setting of the login that restores; `named`: that of the login that backs up, or an option."""
+    """Return the setting with the URL for restores; `named`: the setting or option with the URL for backups."""
     short = {URL: "REFNET_DATABASE_RESTORE_URL", "database_url": "database.restore_url"}
     return short.get(named, f"{named.removesuffix('.url')}.restore_url" if named.endswith(".url") else named)
 

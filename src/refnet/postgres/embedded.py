@@ -1,4 +1,4 @@
-"""The embedded cluster: the database of a user without a server. Created and started when it is needed.
+"""The embedded cluster: a database for users without a server, created and started on demand.
 
 It is in REFNET_HOME/postgres (or, as root, in its substitute, see account.cluster_folder): data, socket, the server's
 log, the locks, and a copy of the programs if the server's user needs one. It runs until `refnet postgres stop`.
@@ -43,7 +43,7 @@ class NoServerError(RefnetError):
 class Status:
     """The state of the embedded cluster."""
 
-    #: The folder of the cluster and all that belongs to it.
+    #: Contains the data folder, the log and the locks.
     folder: Path
     #: PostgreSQL's major version; None: there is no cluster.
     major: int | None = None
@@ -115,7 +115,7 @@ def _postmaster(folder: Path) -> Postmaster:
 
 
 def _create(cluster: Cluster) -> None:
-    """Create the cluster and the database refnet under another name, and rename it: it is complete or does not exist."""
+    """Create the cluster with the database refnet as `data.new`, then rename it: never half made after a crash."""
     draft = replace(cluster, data=cluster.data.with_name("data.new"))
     remove_tree(draft.data, {os.geteuid(), cluster.account.uid})
     draft.create(unicode_locale(cluster.binaries.major))
@@ -139,7 +139,7 @@ def _create(cluster: Cluster) -> None:
 
 
 def _socket_folder(folder: Path, user: Account) -> Path:
-    """Return `folder`/socket, or a short path that is as private if that is too long for a socket."""
+    """Return `folder`/socket, or a short private path if that is too long for a socket."""
     if len(os.fsencode(folder / "socket")) <= MAX_SOCKET_FOLDER:
         return folder / "socket"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -149,7 +149,7 @@ def _socket_folder(folder: Path, user: Account) -> Path:
 
 
 def _make_private(folder: Path, user: Account) -> None:
-    """Create `folder` for `user` alone; RefnetError if somebody else created it."""
+    """Create `folder`, accessible only to `user`; RefnetError if somebody else created it."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:

@@ -18,11 +18,11 @@ _SECONDS = 20.0
 def end(process: subprocess.Popen[str], enclosure: Enclosure, folder: Path) -> None:
     """End all processes of a scratch server.
 
-    The kernel ends all processes of a PID namespace with its first one. No pid that the server wrote down is read: it
-    is one of its own namespace, and code in the server can change it.
+    The kernel ends all processes of a PID namespace with its first one. The server's pid file is not read: its pid is
+    one of another namespace, and code in the server can change it.
 
     Args:
-        process: leads the server's processes.
+        process: the one that leads the server's processes.
         folder: the folder of the scratch server.
     """
     if enclosure.walls.processes:
@@ -35,7 +35,7 @@ def end(process: subprocess.Popen[str], enclosure: Enclosure, folder: Path) -> N
 
 
 def wait(folder: Path) -> None:
-    """Wait until the last process has ended: that of a server, or of an initdb that was killed."""
+    """Wait until the last process of a server or of a killed initdb has ended."""
     until(lambda: not is_locked(folder / "alive"), _SECONDS)
 
 
@@ -60,7 +60,7 @@ def end_leftover(folder: Path) -> None:
 
 
 def _end_strays(user: Account | None, folder: Path) -> None:
-    """Kill every process of `user`, a free user id; None: those of this user that run in `folder`."""
+    """Kill every process of `user`, a free user id; None: this user's processes that run in `folder`."""
     if user:
         kill = ["/bin/sh", "-c", "kill -s KILL -- -1"]  # the kernel spares the sender
 
@@ -79,7 +79,7 @@ def _end_strays(user: Account | None, folder: Path) -> None:
 
 
 def _running_in(folder: Path) -> list[int]:
-    """Return the processes whose working directory is in `folder`, like that of a server and of its children."""
+    """Return the pids of processes with a working directory in `folder`: a server and its children."""
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -90,7 +90,7 @@ def _running_in(folder: Path) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """Return the children of a process that has one thread."""
+    """Return the pids of the children of a single-threaded process."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

@@ -14,7 +14,7 @@ from refnet.postgres.binaries import Binaries
 _SUFFIX = ".control"
 _LONGEST = 64 << 10
 _VERSION = re.compile(rb"^[ \t]*default_version[ \t]*=[ \t]*'([^'\n]{1,100})'", re.MULTILINE)
-#: Debian's packages of extensions whose package has another name.
+#: Debian packages with names that `package` cannot derive from the extension.
 _PACKAGES = {
     "postgis": "postgresql-{major}-postgis-3",
     "vector": "postgresql-{major}-pgvector",
@@ -30,7 +30,7 @@ _PACKAGES = {
 
 
 def available(binaries: Binaries) -> Mapping[str, str] | None:
-    """Return each extension with its default version, "" if that is unknown; None if their folder is not found."""
+    """Extension → default version, "" if unknown; None if the folder of extensions is not found."""
     for folder in _folders(binaries):
         try:
             names = os.listdir(folder)  # noqa: PTH208  # names alone
@@ -42,7 +42,7 @@ def available(binaries: Binaries) -> Mapping[str, str] | None:
 
 
 def _folders(binaries: Binaries) -> Iterator[Path]:
-    """Yield where builds of PostgreSQL, and Debian, have the files of extensions."""
+    """Yield the possible folders of extension files: Debian's, then those of other builds."""
     above = binaries.folder.parent
     if above == Path("/usr/lib/postgresql", str(binaries.major)):
         yield Path("/usr/share/postgresql", str(binaries.major), "extension")

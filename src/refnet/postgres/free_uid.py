@@ -1,8 +1,7 @@
-"""A free user id for a scratch server that root starts: it owns nothing on this machine.
+"""A free user id for a scratch server that root starts: nothing on this machine belongs to it.
 
-It is from 61184 to 65519, the range that systemd and the distributions reserve for services whose user exists only
-while they run (DynamicUser=). The lock is systemd's own, a file in /run/systemd/dynamic-uid, so that neither it nor
-another proof takes an id that is in use.
+systemd and the distributions reserve 61184 to 65519 for services with temporary users (DynamicUser=). The lock is
+systemd's own, a file in /run/systemd/dynamic-uid, so that neither systemd nor another proof takes an id in use.
 """
 
 import grp
@@ -72,7 +71,7 @@ def _known(uid: int) -> bool:
 
 
 def has_processes(uid: int) -> bool:
-    """Return whether this user has processes."""
+    """Return whether the user `uid` has processes."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):

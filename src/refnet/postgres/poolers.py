@@ -1,7 +1,7 @@
-"""Poolers between RefNet and the server: those that give each transaction another session of the server are refused.
+"""Connection poolers between RefNet and the server: transaction and statement pooling are refused.
 
-Settings would reach other clients there, and pg_dump, which sets its own before it begins its transaction, would read
-without them. Nothing is set before this is known: the id of the server's process is the only mark.
+With these, a session's settings would reach other clients, and pg_dump would read without the settings that it makes
+before its transaction. So the check itself sets nothing: it compares the pids of the server's processes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from refnet.postgres.connecting import ConnectError
 
 Session = psycopg.Connection[tuple[Any, ...]]
 
-#: Sent at login; a pooler that drops what a client sends there drops this as well.
+#: A parameter that is sent at login; a pooler that drops startup parameters drops it too.
 MARK = "refnet.session"
 _SIGNS = f"SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('{MARK}', true)"
 _PROCESS = "SELECT pg_catalog.pg_backend_pid(), extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text"
 _DIRECT = """
 SELECT concat(coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), 'HOST'), ':', pg_catalog.current_setting('port'))
 """
-#: Logins one after the other: each may reach another process of a pooler that has several.
+#: The number of test logins: each may reach another process of a pooler with several.
 _ROUNDS = 24
-#: Seconds: for an answer while both sessions are open, and for which a result holds.
+#: In seconds: how long to wait for a second session, how long a result stays valid.
 _ANSWER, _HOLDS = 15.0, 300.0
 _HINT = "Set {named} to the server's own address ({direct}), or to a pool with pool_mode = session."
 
@@ -40,10 +40,10 @@ class PoolerError(ConnectError):
 
 
 class Poolers:
-    """The poolers of this process's connections: what is known of each."""
+    """Results of the checks for poolers, by connection string."""
 
     def __init__(self) -> None:
-        #: When the pooler behind a connection string was found to keep sessions apart.
+        #: Connection string → when its pooler passed the check, in monotonic seconds.
         self._accepted: dict[str, float] = {}
 
     def knows(self, conninfo: str) -> bool:
@@ -51,9 +51,9 @@ class Poolers:
         return conninfo in self._accepted
 
     def check(self, session: Session, conninfo: str, open_another: Callable[[], Session], named: str) -> None:
-        """Look whether `session`, in which nothing was set yet, is a pooler's; PoolerError for an unusable pooler.
+        """Raise PoolerError if `session`, in which nothing was set yet, belongs to an unusable pooler.
 
-        conninfo, open_another: of the same connection. named: what gave its URL, for the error.
+        conninfo, open_another: of the same connection. named: the setting with the URL, for the error.
         """
         row = session.execute(_SIGNS).fetchone()
         if row and row[0] == session.info.backend_pid and row[1]:
@@ -64,7 +64,7 @@ class Poolers:
 
 
 def _keeps_sessions_apart(session: Session, open_another: Callable[[], Session], named: str) -> None:
-    """Raise PoolerError where the server's process behind `session` changes, or serves another client beside it."""
+    """Raise PoolerError if the server process behind `session` changes, or serves another client too."""
     at = f"the connection pooler at {session.info.host}:{session.info.port}"
     mine = session.execute(_PROCESS).fetchone()
     for _ in range(_ROUNDS):
@@ -82,7 +82,7 @@ def _keeps_sessions_apart(session: Session, open_another: Callable[[], Session],
 
 @contextmanager
 def _another(open_another: Callable[[], Session], session: Session, at: str, named: str) -> Iterator[Session]:
-    """Open another session; PoolerError where the pooler does not serve both."""
+    """Open another session; PoolerError if the pooler does not serve both in time."""
     expired = threading.Event()
     with open_another() as other:
 

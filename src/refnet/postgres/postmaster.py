@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A server's data folder and the folder of its socket, which `account` alone can enter.
+    """A server's data folder and the folder of its socket, which only `account` can enter.
 
     The log `server.log` and the lock `alive` are beside `data`.
     """
@@ -62,7 +62,7 @@ class Postmaster:
         return int(lines[0]) if lines and _PID.fullmatch(lines[0].strip()) else None
 
     def socket_in_use(self) -> Path:
-        """Return the folder of the running server's socket, else of the one that it would create."""
+        """Return the folder of the running server's socket; if no server runs, `socket`."""
         lines = self._pid_file()
         return Path(lines[4].strip()) if len(lines) > 4 and lines[4].strip() else self.socket
 

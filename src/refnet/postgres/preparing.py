@@ -1,6 +1,6 @@
-"""Opens sessions with the settings that RefNet needs: set by SQL, and compared with what is in force.
+"""Opens sessions with RefNet's settings: set by SQL after the login, then compared with those in force.
 
-At login a session gets little: a pooler drops it, and the functions of login event triggers run under it.
+The login itself carries few settings: poolers drop them, and functions of login event triggers run under them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from refnet.core.errors import Exit
 from refnet.postgres.connecting import LOGIN_TRIGGER, ConnectError
 from refnet.postgres.poolers import MARK, Poolers, Session
 
-#: A function that a login runs may not find its tables, or not write, with these; they are set after it.
+#: Settings under which a login trigger may not find its tables or not write: never sent at login (None), or not with
+#: this value.
 _AFTER_LOGIN = {"search_path": None, "row_security": None, "default_transaction_read_only": "on"}
-#: Both since 17. Event triggers would write into what is compared, or refuse what is restored.
+#: Both since PostgreSQL 17. Event triggers could change compared data, or refuse a restore.
 _LIMIT = "transaction_timeout"
 _SILENT, _UNLIMITED = {"event_triggers": "off"}, {_LIMIT: "0"}
 
-#: Sets settings of a session: a list of names and one of values.
+#: Sets settings of a session; parameters: a list of names, a list of values.
 SET = """
 SELECT s.name, pg_catalog.set_config(s.name, s.value, false)
 FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS s(name, value)
@@ -36,28 +37,28 @@ Who = tuple[str, str]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The settings of a session, and whose it is."""
+    """The settings of a session, its server and role."""
 
     settings: Mapping[str, str]
     who: Who
-    #: It reads or restores for RefNet, not for the application.
+    #: The session backs up or restores, and is not the application's.
     reads: bool
 
 
 class Openings:
-    """The knowledge that this process gained from the sessions that it opened."""
+    """Facts about servers and poolers, learned from earlier sessions of this process."""
 
     def __init__(self) -> None:
         self.poolers = Poolers()
         #: Poolers that refuse options at login.
         self._without_options: set[Who] = set()
-        #: Whether each may turn event triggers off, as far as that is known.
+        #: Server and role → whether the role may turn event triggers off, if known.
         self._silencing: dict[Who, bool] = {}
-        #: On servers that know transaction_timeout.
+        #: Roles on servers that know transaction_timeout.
         self._unlimited: set[Who] = set()
 
     def at_login(self, wanted: Wanted) -> dict[str, str]:
-        """Return the settings that a session, or a program, can have from its login."""
+        """Return the settings that a login can carry."""
         if wanted.who in self._without_options:
             return {}
         kept = {
@@ -68,14 +69,14 @@ class Openings:
         return kept | self._newer(wanted)
 
     def _newer(self, wanted: Wanted) -> dict[str, str]:
-        """Return the settings of a session that reads, as far as its server is known to have them."""
+        """Return additional settings of newer servers, as far as the server is known to have them."""
         if not wanted.reads:
             return {}
         unlimited = _UNLIMITED if wanted.who in self._unlimited and _LIMIT not in wanted.settings else {}
         return {**unlimited, **(_SILENT if self._silencing.get(wanted.who) else {})}
 
     def open(self, login: Callable[[Mapping[str, str]], Session], wanted: Wanted) -> Session:
-        """Log in, without what a pooler refuses, and without a login event trigger that fails where that is allowed."""
+        """Log in; retry without options that a pooler refuses, or without a failing login trigger if allowed."""
         first: psycopg.OperationalError | None = None
         while True:
             try:
@@ -89,7 +90,7 @@ class Openings:
         return {} if who in self._without_options else {MARK: "on"}
 
     def _learns(self, said: str, wanted: Wanted, *, again: bool) -> bool:
-        """Return whether another login may succeed after the error `said`. again: it is not the first."""
+        """Learn from the login error `said`; return whether a retry may succeed. again: a login failed before."""
         who = wanted.who
         if "unsupported startup parameter" in said and who not in self._without_options:
             self._without_options.add(who)
@@ -105,7 +106,7 @@ class Openings:
         return True
 
     def prepare(self, session: Session, wanted: Wanted) -> None:
-        """Give `session` its settings and compare them with what is in force; psycopg.Error, ConnectError."""
+        """Set the settings of `session`; psycopg.Error, or ConnectError if one is not in force afterwards."""
         settings, who = dict(wanted.settings), wanted.who
         if wanted.reads and session.info.server_version // 10_000 >= _SINCE:
             self._unlimited.add(who)
@@ -119,17 +120,17 @@ class Openings:
 
 
 def statements(settings: Mapping[str, str]) -> bytes:
-    """Return the SQL by which a psql sets `settings`."""
+    """Return SQL for psql that sets `settings`."""
     return "".join(f"SET {name} = '{value}';\n" for name, value in settings.items()).encode()
 
 
 def question(settings: Iterable[str]) -> bytes:
-    """Return the query whose answer, one value a line, `not_in_force` takes."""
+    """Return the query for the values in force, one per line, as `not_in_force` expects."""
     return b"VALUES " + ", ".join(f"(pg_catalog.current_setting('{name}'))" for name in settings).encode()
 
 
 def not_in_force(settings: Mapping[str, str], answer: bytes) -> list[str]:
-    """Return the names of the `settings` that the session with this `answer` of psql does not have."""
+    """Return the names of `settings` that differ from psql's `answer` to `question`."""
     shown = dict(zip(settings, answer.decode(errors="replace").splitlines(), strict=False))
     # An empty search_path is shown quoted, and ISO with the order of days and months.
     return [
@@ -138,7 +139,7 @@ def not_in_force(settings: Mapping[str, str], answer: bytes) -> list[str]:
 
 
 def not_kept(where: str, names: Iterable[str]) -> ConnectError:
-    """Return the error of a session that lost settings."""
+    """Return the error for a session that lost settings."""
     return ConnectError(
         f"the session at {where} does not keep its settings: {', '.join(sorted(names))}",
         "A pooler takes them away: connect to the server's own address.",

@@ -1,7 +1,7 @@
-"""Scratch servers: a proof loads into one, and nothing of it remains.
+"""Scratch servers: temporary, isolated PostgreSQL servers that proofs load into.
 
-A killed run leaves its folder behind; the next run in the same base folder removes it. The folder's lock tells it
-from a run that is still alive.
+A killed run leaves its folder behind; the next run in the same base folder removes it. The folder's lock
+distinguishes a leftover from a running server.
 """
 
 import os
@@ -82,7 +82,7 @@ def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) ->
 
 
 def new_folder(base: Path, user: Account, stack: ExitStack) -> Path:
-    """Create a folder below `base`, with a folder `data` of `user`, which `stack` removes; remove leftovers of killed runs first."""
+    """Create a folder below `base` with a folder `data` of `user`; `stack` removes it. First remove leftovers."""
     place = _enterable(base, user)
     with locked(place / ".lock"):
         remove_leftovers(place, PREFIX, _OWNER, end=ending.end_leftover)
@@ -96,7 +96,7 @@ def new_folder(base: Path, user: Account, stack: ExitStack) -> Path:
 
 
 def _templates(place: Path) -> Path:
-    """Return the folder of the templates of data folders, for this user alone."""
+    """Return the folder for templates of data folders, accessible only to this user."""
     folder = (STATE / "refnet-scratch" if os.geteuid() == 0 else place) / "templates"
     make_folder(folder)
     check_own(folder, "the folder of templates", "remove it")
@@ -117,7 +117,7 @@ def _enterable(base: Path, user: Account) -> Path:
 
 
 def _create(cluster: Cluster) -> None:
-    """Run initdb. It needs a user with a name: without isolation, a named user runs it and hands the data over."""
+    """Run initdb, which needs a named user: without isolation, such a user runs it and hands the data over."""
     if cluster.walls.files or not cluster.account.other:
         cluster.create(kept=False)
         return

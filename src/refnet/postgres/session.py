@@ -51,7 +51,7 @@ _log = logging.getLogger("refnet.detail")
 #: libpq's connect_timeout, unless the user sets it.
 CONNECT_SECONDS = 30
 
-#: libpq reads them whatever parameters are given.
+#: Variables that libpq reads in spite of given parameters.
 STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _environment_lock = threading.Lock()
 _openings = Openings()
@@ -72,7 +72,7 @@ def options(settings: Mapping[str, str]) -> str:
 
 
 def own_parameters(**wanted: str) -> dict[str, str]:
-    """Return every parameter that a PG* variable could set: as given, else libpq's default. For our own servers."""
+    """For RefNet's own servers: every parameter that a PG* variable could set, as given or with libpq's default."""
     compiled = {
         option.keyword.decode(): (option.compiled or b"").decode()
         for option in Conninfo.get_defaults()
@@ -110,14 +110,14 @@ class Target:
     conninfo: str = field(repr=False)
     #: A server that RefNet itself started: inherited PG* variables are ignored.
     own: bool = False
-    #: What gave the connection string, for errors.
+    #: The setting or option with the connection string, for errors.
     named: str = field(default=URL, compare=False)
 
     @classmethod
     def from_url(cls, url: str, named: str = URL) -> Self:
-        """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is not one.
+        """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is invalid.
 
-        named: what gave the URI, for the error.
+        named: the setting or option with the URI, for the error.
         """
         try:
             target = cls(make_conninfo(url), named=named)
@@ -177,7 +177,7 @@ class Target:
     def parameters(self, settings: Mapping[str, str] | None = None, encoding: str | None = None) -> str:
         """Return libpq's connection string of a session with `settings`; it may contain a password.
 
-        What a session cannot have from its login is missing: see `connect`.
+        Settings that a login cannot carry are missing: see `connect`.
         """
         return self._parameters(_openings.at_login(self._wanted(settings, encoding)), encoding)
 
@@ -204,7 +204,7 @@ class Target:
         autocommit: bool = True,
         encoding: str | None = None,
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """Open a session with `settings`, which are set by SQL and compared with what is in force.
+        """Open a session with `settings`, which are set by SQL and compared with those in force.
 
         ConnectError if that fails: server down, wrong password, no such database, a pooler that shares sessions …
         idle_session_timeout is off: a session may wait for other work of the same run.
@@ -241,7 +241,7 @@ class Target:
         return connection
 
     def explained(self, error: psycopg.Error) -> ConnectError:
-        """Return why a session could not be opened, as two lines without a secret."""
+        """Return the ConnectError for a failed login, without a secret."""
         named = "" if self.own else self.named
         return explain(error, address=self.address, database=self.name, user=self.user, named=named)
 
@@ -267,7 +267,7 @@ class Target:
 
     @property
     def pooled(self) -> bool:
-        """True after a session of this process found a pooler here."""
+        """Whether an earlier session of this process found a pooler here."""
         return _openings.poolers.knows(self.conninfo)
 
     def _options(self, settings: Mapping[str, str]) -> str:
@@ -282,7 +282,7 @@ def server_version(connection: psycopg.Connection[Any]) -> int:
 def _is_well_escaped(url: str, port: str) -> bool:
     """Return False if libpq took a `/` or `@` of the password for the end of the login.
 
-    It would then show a part of the password as host, port or database.
+    An error would then show a part of the password as host, port or database.
     """
     head = url.split("://", 1)[-1].split("?", 1)[0]
     login = head[: head.rfind("@") + 1][:-1]

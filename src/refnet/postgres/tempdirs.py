@@ -17,13 +17,13 @@ from refnet.core.locks import locked
 
 _PREFIX = "refnet-private-"
 _LOCK = ".lock"
-#: A folder looks like a leftover until it is locked, which takes much less than this, in seconds.
+#: In seconds; a new folder looks like a leftover until it is locked, which takes much less.
 _YOUNG = 60.0
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Create a folder that this user alone can enter."""
+    """Create a folder that only this user can enter."""
     base = Path(tempfile.gettempdir())
     remove_leftovers(base, _PREFIX, _LOCK, young=_YOUNG)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
@@ -41,8 +41,8 @@ def remove_leftovers(
     """Remove the folders of killed runs in `base`; nothing in them is trusted and no link is followed.
 
     Args:
-        lock: the file in each that a living run has locked.
-        young: leave folders alone that are not as old as this, in seconds.
+        lock: the file in each folder that a running process has locked.
+        young: keep folders that are younger than this, in seconds.
         end: called with a folder before it is removed.
     """
     for folder in base.glob(f"{prefix}*"):

@@ -34,7 +34,7 @@ from refnet.postgres.cluster import C_LOCALE, NOT_KEPT, Cluster
 from refnet.postgres.scram import new_password, verifier
 
 _PREFIX, _NEW, _RECORD, _DATA = "template-", ".new-", "record.json", "data"
-#: A file of a fresh data folder has at most so many bytes, and its record.
+#: Size limits of a file in a fresh data folder and of the record, in bytes.
 _MOST, _MOST_RECORD = 64 << 20, 4096
 _SHA256 = "[0-9a-f]{64}"
 _FIELDS = checked.record(
@@ -63,7 +63,7 @@ def fill(cluster: Cluster, place: Path, make: Callable[[Cluster], None]) -> Clus
 
     Args:
         place: the folder of templates, which belongs to this user alone.
-        make: runs initdb; called where there is no template, or it is not what was recorded.
+        make: runs initdb; called if the template is missing or does not match its record.
     """
     made_by = _made_by(cluster)
     folder = place / f"{_PREFIX}{hashlib.sha256(os.fsencode(cluster.binaries.folder)).hexdigest()[:12]}"
@@ -100,7 +100,7 @@ def renamed(cluster: Cluster) -> Cluster:
 
 
 def _made_by(cluster: Cluster) -> str:
-    """Return what changes when other programs would make another data folder."""
+    """Return a hash over the version and files of PostgreSQL's programs and the options of initdb."""
     found = [cluster.binaries.tool(name).stat() for name in ("initdb", "postgres")]
     parts = (
         cluster.binaries.version,
@@ -112,7 +112,7 @@ def _made_by(cluster: Cluster) -> str:
 
 
 def _read(folder: Path) -> _Record | None:
-    """Return the record of the template `folder`; None if there is none, or it is damaged."""
+    """Return the record of the template `folder`; None if it is missing or damaged."""
     try:
         return _Record(
             **_FIELDS(checked.document(read_regular(folder / _RECORD, _MOST_RECORD, owner=os.geteuid())))
@@ -180,6 +180,6 @@ def _give(handle: int, user: Account | None) -> None:
 
 
 def _empty(cluster: Cluster) -> None:
-    """Remove what a copy that failed has left."""
+    """Remove what a failed copy left in the data folder."""
     with opened(cluster.data, OPEN_FOLDER) as folder:
         empty_tree(folder)

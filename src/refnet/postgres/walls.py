@@ -39,15 +39,15 @@ _TRIAL_SECONDS = 20
 class Walls:
     """The isolation layers that a server has."""
 
-    #: It sees the system's programs and its own folders, nothing else.
+    #: The server sees only the system's programs and its own folders.
     files: bool = False
-    #: It sees no processes but its own, and none of its own outlives it.
+    #: The server sees only its own processes, and none of them outlives it.
     processes: bool = False
-    #: It has no network.
+    #: The server has no network.
     network: bool = False
-    #: It shares no memory or semaphores with others.
+    #: The server shares no memory or semaphores with others.
     ipc: bool = False
-    #: Its user owns nothing else, or nothing that it could reach.
+    #: The server's user owns nothing else that the server could reach.
     user: bool = False
 
     @property
@@ -57,7 +57,7 @@ class Walls:
 
 
 def advice() -> str:
-    """Return what would bring the missing layers, as the beginning of a sentence."""
+    """Return the remedy for missing layers, as the beginning of a sentence."""
     if shutil.which("bwrap") is None:
         return "Install bubblewrap"
     return (
@@ -70,7 +70,7 @@ def advice() -> str:
 class ServerFolders:
     """The folders of a scratch server (absolute paths)."""
 
-    #: It contains all that the server leaves behind.
+    #: Contains all files that the server leaves behind.
     folder: Path
     #: The folder of the socket; not in `folder` if that path is too long.
     socket: Path
@@ -92,7 +92,7 @@ class Enclosure:
 
     walls: Walls
     account: Account
-    #: Precedes their command line.
+    #: Precedes each command line.
     prefix: tuple[str, ...] = ()
     #: The prefix begins as this process's user, and switches to `account` itself.
     drops: bool = False
@@ -112,9 +112,9 @@ class Enclosure:
         return process
 
     def run(self, command: Sequence[str], seconds: float, **streams: object) -> tuple[int, str, str]:
-        """Run `command` as `start` does; return its exit code and what it wrote to pipes.
+        """Run `command` as `start` does; return its exit code, stdout and stderr (as far as these are pipes).
 
-        subprocess.TimeoutExpired after `seconds`; it is killed then.
+        After `seconds` it is killed: subprocess.TimeoutExpired.
         """
         with ExitStack() as stack:
             with delayed():  # an interrupt while it starts would leave it to nobody
@@ -125,12 +125,12 @@ class Enclosure:
 
 
 def _has_zone() -> bool:
-    """Return whether /etc/localtime is there behind walls. Else UTC holds; with TZ, initdb does not read all zones."""
+    """Whether the walls show /etc/localtime. Otherwise TZ=UTC is set, so that initdb does not search all zones."""
     return Path("/etc/localtime") in _read()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """Kill a program that has not ended, with what it has started: at its beginning, nothing else ties them to it."""
+    """Kill a running program and its process group: while it starts, no namespace ties its children to it yet."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -195,7 +195,7 @@ def _links() -> Iterator[tuple[str, str]]:
 
 
 def _readable(programs: Binaries) -> Iterator[Path]:
-    """Yield what the server may read: the system's programs, those that it runs, a few files."""
+    """Yield the paths that the server may read: the system's programs, PostgreSQL's, a few files."""
     system = [Path("/usr"), *(Path("/") / name for name in _SYSTEM)]
     yield from (folder for folder in system if folder.is_dir() and not folder.is_symlink())
     yield from _read()
@@ -204,7 +204,7 @@ def _readable(programs: Binaries) -> Iterator[Path]:
 
 
 def _read() -> list[Path]:
-    """Return the files of _READ that are there; what a link leads to is not shown."""
+    """Return the files of _READ that exist, without links."""
     return [path for path in map(Path, _READ) if path.exists() and not path.is_symlink()]
 
 
