@@ -1,1 +1,1 @@
-"""Metrics, messages and logs. A backup needs none of them, and none of them fails a backup."""
+"""Metrics, messages and logs. Failures here never fail a backup."""

@@ -1,4 +1,4 @@
-"""The state of the backups at one moment, from which metrics and messages are made."""
+"""The state of the backups at one moment, the input of metrics and messages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -47,23 +47,23 @@ class Facts:
     limits: Mapping[SourceName, Limits]
     #: The identity of each source, if it is known.
     targets: Mapping[SourceName, Whose | None] = field(default_factory=dict)
-    #: Why the backup folder is not the store of earlier runs.
+    #: Set if the backup folder is not the store of earlier runs: the reason.
     trouble: RefnetError | None = None
-    #: Since when the recorded previous versions of each source are kept; None: that cannot be read.
+    #: When each recorded previous version of a source was replaced; None: unreadable.
     previous: Mapping[SourceName, tuple[datetime, ...] | None] = field(default_factory=dict)
-    #: How long one is kept.
+    #: How long a previous version is kept.
     keep_previous: timedelta = timedelta(days=7)
     #: The remote stores of the settings.
     stores: tuple[StoreState, ...] = ()
-    #: The last check of each remote store by its name: whether it refuses to delete; None: there is none.
+    #: Name of a remote store → its last check for refused deletions; None: never checked.
     store_checks: Mapping[str, StoreCheck | None] = field(default_factory=dict)
-    #: What is not encrypted, where the backup folder is to be; a name each.
+    #: Names of unencrypted files in a backup folder that should be encrypted.
     bare: tuple[str, ...] = ()
-    #: The copies that restores load, or that killed ones left.
+    #: Copies that running restores load, or that killed restores left.
     half_made: tuple[HalfMade, ...] = ()
-    #: The sources of earlier backups that are not backed up any more, unless somebody accepted that.
+    #: Sources with earlier backups that are no longer backed up, without those that `refnet accept` took.
     gone: Mapping[SourceName, Gone] = field(default_factory=dict)
-    #: What is wrong with the recovery pages, a sentence each.
+    #: Problems of the recovery pages, one sentence each.
     stale_pages: tuple[str, ...] = ()
 
     @cached_property
@@ -88,11 +88,11 @@ class Facts:
 
     @cached_property
     def sources(self) -> tuple[SourceName, ...]:
-        """The sources of the settings, and those that are gone, in their order."""
+        """The sources of the settings, then those that are gone."""
         return tuple(dict.fromkeys((*self.limits, *self.gone)))
 
     def checks(self, only: SourceName | None = None) -> tuple[Check, ...]:
-        """Return the monitor's checks of the sources that are configured (or `only`), then the store.
+        """Return the monitor's checks: of each configured source (or `only`), then of the store.
 
         Artifacts of other databases and machines are counted; their own monitors judge them.
         """
@@ -125,13 +125,13 @@ class Facts:
 
     @cached_property
     def watched(self) -> tuple[SourceName, ...]:
-        """The sources that are configured: what no setting names is no alarm, whatever artifacts it has."""
+        """The sources that the monitor judges: those configured and those gone. Others raise no alarm."""
         return tuple(one for one in self.sources if one in self.configured or one in self.gone)
 
     def drills(self, source: SourceName) -> list[Evidence]:
-        """Return the drills of `source` that ended, oldest first; the last line of one is its outcome.
+        """Return the finished drills of `source`, oldest first; the last line of a drill is its outcome.
 
-        Evidence is deleted with its artifact; the journal keeps the drill.
+        The journal keeps drills whose evidence was deleted with the artifact.
         """
         lines = [line for entry in self.own.of_source(source) for line in entry.evidence if line.drill]
         runs = (run for run in self.history.runs if run.kind is RunKind.DRILL and run.source == source)
@@ -139,7 +139,7 @@ class Facts:
         return sorted([*lines, *ended], key=lambda line: line.at)
 
     def last_proof(self, source: SourceName) -> Evidence | None:
-        """Return the last passed proof of an artifact of `source`, also before it was encrypted; a drill is one."""
+        """Return the last passed proof or drill of an artifact of `source`, also from before its encryption."""
         lines = (line for one in self.own.of_source(source) for line in (*one.earlier, *one.evidence))
         proofs = (line for line in (*lines, *self.drills(source)) if is_proof(line))
         return max(proofs, key=lambda line: (line.at, line.drill), default=None)

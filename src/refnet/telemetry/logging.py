@@ -1,7 +1,7 @@
 """The log: structlog with a run id in every line, text on a terminal and JSON elsewhere, without secrets.
 
-For each line the file is opened, appended to with one write, and closed: several processes share it, and logrotate
-may move it at any time. RefNet itself rotates a file that has grown.
+Each line opens the file, appends with one write, and closes it: several processes share the file, and logrotate may
+move it at any time. RefNet rotates a large file itself.
 """
 
 import errno
@@ -25,7 +25,7 @@ from refnet.settings import LOGS, Settings
 from refnet.telemetry.redact import redactor, secrets_of
 
 LEVELS = ("debug", "info", "warning", "error")
-#: A larger file is rotated to `.1`, in bytes.
+#: The size above which a file is rotated to `.1`, in bytes.
 _LARGEST = 10 * 1024 * 1024
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -56,7 +56,7 @@ class LogFile:
     def _rotate(self) -> None:
         """Rename a large file, under a lock and only if it is still at `path`: two processes must not rotate twice.
 
-        In a folder like /var/log the file may be this user's and the folder not: then logrotate does it.
+        In a folder of another user, such as /var/log, only logrotate can do that.
         """
         with suppress(FileNotFoundError, PermissionError):
             if self.path.lstat().st_size < _LARGEST:

@@ -147,7 +147,7 @@ def _newest(facts: Facts) -> Iterator[Metric]:
 
 
 def _left_out(facts: Facts) -> Iterator[Metric]:
-    """Metrics of what is in no artifact, as each source's newest complete one says."""
+    """Metrics of unprotected and excluded data, from each source's newest complete artifact."""
     newest = facts.own.set_at()
     counts: list[tuple[tuple[str, str], float]] = []
     sizes: list[tuple[tuple[str], float]] = []
@@ -166,7 +166,7 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
 
 
 def _looked_for(entry: Entry) -> Lacks | None:
-    """What the backup that made `entry` looked for beside its source: a server has other databases."""
+    """The kind of unprotected data that the backup of `entry` looked for; None: it did not look."""
     if entry.manifest.of_database:
         return Lacks.DATABASES
     return Lacks.FILES if entry.source == SourceName.CONFIG else None
@@ -247,7 +247,7 @@ def _bytes(facts: Facts) -> Iterator[Metric]:
 
 
 def kept_bytes(entries: Iterable[Entry]) -> int:
-    """Return the size of `entries` on the disk; artifacts of equal content share their bytes."""
+    """Return the size of `entries` on the disk, in bytes; artifacts of equal content share them."""
     return sum({entry.manifest.sha256: entry.manifest.size for entry in entries}.values())
 
 
@@ -270,7 +270,7 @@ def _due(facts: Facts) -> Iterator[Metric]:
 
 
 def _copies(facts: Facts) -> Iterator[Metric]:
-    """Metrics of each remote store, where the settings name one."""
+    """Metrics of each remote store."""
     if not facts.stores:
         return
     listed = [state for state in facts.own_stores if not state.trouble]

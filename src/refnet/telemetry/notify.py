@@ -1,7 +1,7 @@
-"""Messages: one when something starts to fail, one when it has recovered, none between.
+"""Messages: one when a problem begins, one when it has ended, none between.
 
-`decide` is pure. `REFNET_HOME/notify.json` records each reported problem after a service accepted the message; a
-message that was not accepted is sent again by the next run. Sending fails no backup, and delays it by `DEADLINE` at most.
+`decide` is pure. `REFNET_HOME/notify.json` records each reported problem after a service accepted the message; the
+next run retries messages that no service accepted. Sending fails no backup, and delays it by at most `DEADLINE`.
 """
 
 import json
@@ -30,7 +30,7 @@ from refnet.recovery.model.store_check import OF_STORE
 DEADLINE = 30.0
 #: Maximum size of notify.json, in bytes.
 _LARGEST = 4 << 20
-#: Check → the topic that it belongs to; other checks are not reported.
+#: Check → its topic; other checks are not reported.
 _TOPICS = {
     **{what: what for what in ("size", "proof", "shrunk", "damage", "drill", "free space")},
     "age": "backup",
@@ -61,9 +61,9 @@ class Message:
 
 
 def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]:
-    """Return, by `SOURCE topic`, what is wrong with each thing that was checked (None: nothing).
+    """Return `SOURCE topic` → the text of its problems; None: checked without problems.
 
-    The hint of the journal's last failure is added to what the check says.
+    The hint of the last failed backup is added to the text.
     """
     found: dict[str, str | None] = {}
     for check in checks:
@@ -96,9 +96,9 @@ def decide(
 
     Args:
         previous: the problems that were reported before.
-        found: see `findings`. If the store could not be read, no recovery is known.
-        now: aware.
-        host: the machine that reports.
+        found: see `findings`. While the store is unreadable, nothing counts as recovered.
+        now: with a time zone.
+        host: the name of this machine.
     """
     wrong = {key: says for key, says in found.items() if says}
     blind = "all store" in wrong
@@ -133,7 +133,7 @@ def report(
     now: Callable[[], datetime],
     host: str,
 ) -> list[str]:
-    """Look, decide, send and record what was sent, one process at a time; return a sentence for each failure.
+    """Look, decide, send, and record the sent messages, one process at a time; return a sentence for each failure.
 
     A message counts as sent unless `send` raises ConnectionError.
     """
@@ -171,7 +171,7 @@ def _write(path: Path, state: State) -> None:
 def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:
     """Send `message` to every service of `urls`; return a sentence without URL for each that did not accept it.
 
-    ConnectionError if none accepted it.
+    ConnectionError if no service accepted it.
     """
     try:
         import apprise
@@ -194,7 +194,7 @@ def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:
 
 
 def within(seconds: float, what: str, act: Callable[[], list[str]]) -> list[str]:
-    """Return what `act` returns; after `seconds` return a sentence instead and let it run on."""
+    """Return the result of `act`; after `seconds` return a sentence instead and let `act` run on."""
     result: list[list[str]] = []
     thread = threading.Thread(target=lambda: result.append(act()), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The overview: is everything protected, and what a loss of each source would cost now; from the facts alone."""
+"""The overview: the protection of each source and the cost of losing it now, computed only from `Facts`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.facts import Facts
 
-#: The most artifacts of a trend of sizes.
+#: The most artifacts in a trend of sizes.
 TREND = 60
 _ORDER = list(Status)
 #: The most problems in one sentence.
@@ -24,10 +24,10 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class SourceState:
-    """A source at one moment."""
+    """The state of a source at one moment."""
 
     source: SourceName
-    #: Whether the settings protect it; else it only has artifacts.
+    #: Whether the settings protect the source; otherwise it only has artifacts.
     configured: bool
     #: The worst of its checks.
     status: Status
@@ -35,40 +35,40 @@ class SourceState:
     problems: tuple[Check, ...] = ()
     #: The newest artifact, whatever its state.
     newest: Entry | None = None
-    #: The newest one that is neither partial nor damaged: a loss now costs what came after it.
+    #: The newest artifact that is neither partial nor damaged: a loss now costs all later changes.
     usable: Entry | None = None
-    #: By the schedule; None: it is off.
+    #: The next scheduled backup; None: not scheduled.
     next_run: datetime | None = None
-    #: The moment and the bytes of the last complete artifacts, oldest first.
+    #: Moment and size (bytes) of the last complete artifacts, oldest first.
     sizes: tuple[tuple[datetime, int], ...] = ()
     #: The last drill, whatever its outcome.
     drill: Evidence | None = None
     #: The last passed proof or drill: its duration is the measured recovery time.
     proof: Evidence | None = None
-    #: Since when a backup is at work; None: none is.
+    #: When the running backup began; None: no backup runs.
     at_work: datetime | None = None
 
     @property
     def protected(self) -> bool:
-        """It has an artifact to restore, and the monitor finds nothing wrong."""
+        """Whether there is an artifact to restore and the monitor finds no problem."""
         return self.usable is not None and self.status in {Status.OK, Status.NEW}
 
     @property
     def off(self) -> bool:
-        """It is configured, and no schedule backs it up."""
+        """Whether the source is configured but not scheduled."""
         return self.configured and self.next_run is None
 
     @property
     def reason(self) -> str:
-        """The first reason why it is not protected."""
+        """The first reason why the source is not protected."""
         return self.problems[0].says if self.problems else "no artifact yet"
 
     def rpo(self, now: datetime) -> timedelta | None:
-        """Return the age of the data of the newest usable artifact; None: everything would be lost."""
+        """Return the age of the newest usable artifact's data; None: everything would be lost."""
         return now - self.usable.created if self.usable else None
 
     def to_json(self, now: datetime) -> dict[str, Any]:
-        """Return this with times in UTC, and durations and ages in seconds."""
+        """Return the values for --json: times in UTC, durations and ages in seconds."""
         rpo = self.rpo(now)
         return {
             "source": self.source,
@@ -89,22 +89,22 @@ class SourceState:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything at `now`."""
+    """The state of all sources and of the store at `now`."""
 
     now: datetime
     #: The sources that are configured or have artifacts.
     sources: tuple[SourceState, ...] = ()
     #: Every check of the monitor.
     checks: tuple[Check, ...] = ()
-    #: Why nothing could be read, or the backup folder is not that of earlier runs.
+    #: Set if nothing could be read or the backup folder is not that of earlier runs: the reason.
     trouble: RefnetError | None = None
     #: Whether nothing was ever backed up here.
     new: bool = False
-    #: The database that did not answer: its artifacts are found by its name alone.
+    #: The database that did not answer, so that its artifacts are found only by name; "": none.
     silent: str = ""
-    #: The sources with artifacts that the settings do not name: nothing is said of them.
+    #: Sources with artifacts that the settings do not name; they are not judged.
     unnamed: tuple[SourceName, ...] = ()
-    #: What it was made from; None: that could not be read.
+    #: The input of this overview; None: unreadable.
     facts: Facts | None = field(default=None, repr=False)
 
     @property
@@ -113,7 +113,7 @@ class Overview:
 
     @property
     def problems(self) -> tuple[Check, ...]:
-        """The checks of the store, or of all sources, that are worse than `new`, the worst first."""
+        """The checks that belong to no single source and are worse than `new`, the worst first."""
         return () if self.trouble else _problems(one for one in self.checks if one.source is None)
 
     @property
@@ -139,7 +139,7 @@ class Overview:
 
     @property
     def says(self) -> str:
-        """The verdict with its first reasons, and the sources whose schedule is off, in one line."""
+        """One line: the verdict, its first reasons, and the unscheduled sources."""
         text, values = self.verdict
         found = [self.trouble.message] if self.trouble else []
         found += [f"{one.source}: {one.reason}" for one in self.sources if not (one.protected or self.new)]
@@ -153,7 +153,7 @@ class Overview:
 
 
 def overview(facts: Facts, only: SourceName | None = None) -> Overview:
-    """Return the overview of `facts`; `only`: of one source."""
+    """Return the overview of `facts`, or of the source `only`."""
     checks, watched = facts.checks(only), (only,) if only else facts.watched
     if facts.trouble:
         return Overview(facts.now, checks=checks, trouble=facts.trouble, facts=facts)
@@ -170,7 +170,7 @@ def overview(facts: Facts, only: SourceName | None = None) -> Overview:
 
 
 def unreadable(now: datetime, error: RefnetError) -> Overview:
-    """Return the overview where `error` hides the facts."""
+    """Return the overview without facts, which `error` made unreadable."""
     check = Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}")
     return Overview(now, checks=(check,), trouble=error)
 

@@ -1,4 +1,4 @@
-"""Removes secrets from messages and logs, whatever an error says."""
+"""Removes secrets from messages and logs, including the text of errors."""
 
 import os
 import re
@@ -18,13 +18,13 @@ _NAMED = re.compile(
 )
 #: The private key of age.
 _RECOVERY_KEY = re.compile(r"(?i)AGE-SECRET-KEY-[0-9A-Z-]+")
-#: Variables with the secrets of stores.
+#: Environment variables with the secrets of stores.
 _VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY")
-#: Keys of a credential that do not contain a secret.
+#: Fields of a credential that are not secret.
 _PUBLIC = {"account", "service_account"}
-#: Shorter secrets are not searched for: the same text occurs by chance.
+#: The shortest secret that is searched for; shorter text occurs by chance.
 _SHORTEST = 4
-#: A part of a notification URL of at least this length is a key, not a word.
+#: The length from which a part of a notification URL counts as a key.
 _KEY = 16
 
 
@@ -43,7 +43,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def secrets_of(settings: Settings) -> set[str]:
-    """Return every secret of the settings: the values, and the passwords and keys in them."""
+    """Return every secret of the settings: secret values, and the passwords and keys inside them."""
     found = {text for one in settings.sources.values() if one.url for text in (one.url, *_inside(one.url))}
     for each in fields(settings):
         value = getattr(settings, each.name)
@@ -55,7 +55,7 @@ def secrets_of(settings: Settings) -> set[str]:
 
 
 def _of_stores(settings: Settings) -> set[str]:
-    """Return the secrets of the stores' credentials that can be read; of another one no message can tell anything."""
+    """Return the secrets of the stores' readable credentials; unreadable ones cannot reach a message."""
     found = {os.environ.get(name, "") for name in _VARIABLES} if settings.stores else set()
     for store in settings.stores.values():
         for path in filter(None, (store.credentials_file, store.prune_credentials_file)):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from refnet.core.errors import Exit, RefnetError
 
-#: The most requests at once, and how long each may take in seconds.
+#: The most concurrent requests, and the time limit of each in seconds.
 REQUESTS, SECONDS = 16, 60.0
 #: Called with the Accept header; returns the body and its content type, or raises RefnetError.
 Answer = Callable[[str], tuple[bytes, str]]
@@ -56,7 +56,7 @@ class Server(ThreadingHTTPServer):
             ) from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own; close the connection where `REQUESTS` of them are at work, or no thread starts."""
+        """Answer in a new thread; close the connection if `REQUESTS` requests are running or no thread starts."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -97,7 +97,7 @@ def _end(request: socket.socket) -> None:
 def _is_own_name(header: str) -> bool:
     """Return whether Host names this machine: an address, its name, or a name without a dot.
 
-    A page of another site can make a browser ask this server only by a name of its own (DNS rebinding).
+    A page of another site can reach this server through a browser only under that site's name (DNS rebinding).
     """
     try:
         name = urlsplit(f"//{header}").hostname or ""

@@ -1,4 +1,4 @@
-"""Journal, log, pings and messages around a backup or a drill. None of them fails it."""
+"""Journal, log, pings and messages around a backup or a drill. Their failures never fail the run."""
 
 import urllib.error
 import urllib.request
@@ -18,7 +18,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.notify import within
 
-#: Seconds after which a step that is still at work is logged again.
+#: How often a running step is logged, in seconds.
 _LOG_EVERY = 60.0
 #: Timeout of a ping, in seconds.
 TIMEOUT = 5.0
@@ -26,7 +26,7 @@ TIMEOUT = 5.0
 
 @dataclass
 class AtWork:
-    """A run at work; the caller records its outcome here, unless it raises."""
+    """A running backup or drill; the caller records the outcome here, unless it raises."""
 
     run: Run
     #: Logs an event with values.
@@ -34,7 +34,7 @@ class AtWork:
     clock: Clock
 
     def logged(self, shown: Progress) -> Progress:
-        """Return `shown`, which also logs each step when it begins, and then each minute."""
+        """Wrap `shown`: also log each step when it begins, and then every minute."""
         last: dict[str, float] = {}
 
         def report(step: str, done: int, total: int | None) -> None:
@@ -61,20 +61,20 @@ class AtWork:
 
 @dataclass(frozen=True)
 class Watch:
-    """The surroundings of a run."""
+    """The journal, log, pings and messages of runs."""
 
     journal: Journal
     log: Any
-    #: The dead-man's-switch URL of each kind that has one.
+    #: Kind of run → dead-man's-switch URL, if set.
     pings: dict[RunKind, str]
     #: Sends messages about failures and recoveries; returns a sentence for each failure to send.
     notify: Callable[[], list[str]] | None
     #: Removes secrets from a text.
     redact: Callable[[str], str]
-    #: Called with a sentence for each record or message that failed.
+    #: Called with a sentence for each failed record or message.
     note: Callable[[str], None]
     clock: Clock
-    #: Returns the database or the folder of a source, and an artifact, as values of a log line.
+    #: (source, artifact) → values of a log line: database or folder, artifact.
     named: Callable[[SourceName, str], dict[str, str]]
 
     @contextmanager
@@ -83,7 +83,7 @@ class Watch:
     ) -> Iterator[AtWork]:
         """Watch one run.
 
-        artifact: the one that it checks. again: a transient failure is retried soon, so no message reports it yet.
+        artifact: the one that the run checks. again: a retry follows a transient failure, so no message reports it yet.
         """
         run = Run(uuid.uuid4().hex[:12], kind, source, self.clock.now(), artifact=artifact)
         log = self.log.bind(run=run.id, what=kind.value, source=source, **self.named(source, artifact))
