@@ -1,4 +1,4 @@
-"""Signs of life: files that workers and beat touch while they do their work, for health checks.
+"""Signs of life for health checks: files that workers and beat touch while they work.
 
 Celery's own `inspect ping` costs seconds of a core, and beat answers no ping.
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained
 
-#: Seconds after which a sign is too old. A connected worker gives one every 2 s, beat one every 30 s at most.
+#: The oldest valid sign, in seconds. A connected worker touches its file every 2 s, beat at least every 30 s.
 WORKER_SECONDS, BEAT_SECONDS = 30, 90
 
 
 def age(sign: Path) -> float | None:
-    """Return the seconds since `sign` was touched; None: never. Negative: by a clock that has been set back since."""
+    """Seconds since `sign` was touched; None: never; negative: the clock has been set back since."""
     with explained(sign):
         try:
             return time.time() - sign.lstat().st_mtime

@@ -31,7 +31,7 @@ ENTRIES = {
 }
 
 
-#: The task that backs up the sources, or the cluster, that it is given, and its priority for a cluster.
+#: The task that backs up given sources or a given cluster, and its priority for a cluster.
 BACKUP = "refnet.tasks.backup_source"
 _CLUSTERS = 9
 
@@ -39,7 +39,7 @@ _CLUSTERS = 9
 def beat_schedule(
     schedule: Schedule, configured: Mapping[SourceName, int] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Return `schedule` as Celery's beat_schedule; of the named sources, those that are `configured`: name → priority."""
+    """Return `schedule` as Celery's beat_schedule. configured: source → priority; other named sources are left out."""
     runs = schedule.runs(configured or {})
     priorities = {str(name): priority for name, priority in (configured or {}).items()}
     named = {
@@ -80,12 +80,12 @@ def zone_name(schedule: Schedule) -> str:
 
 class Entry(ScheduleEntry):
     def is_due(self) -> Any:
-        """As Celery's, but a last run that is dated in the future delays nothing."""
+        """Like Celery's, but a last run dated in the future delays nothing."""
         return self.schedule.is_due(min(self.last_run_at, self.default_now()))
 
 
 class _Shelves:
-    """Shelves that are written at each sync: what Python has by default differs, and Berkeley DB waits for the end."""
+    """A shelf that writes at each sync. Python's default format varies, and Berkeley DB writes only at the end."""
 
     @staticmethod
     def open(filename: str, writeback: bool) -> shelve.Shelf[Any]:  # as Celery calls it
@@ -94,11 +94,11 @@ class _Shelves:
 
 
 class Scheduler(PersistentScheduler):
-    """Celery's scheduler; it loses no task when the clock jumps back or the broker is away."""
+    """Celery's scheduler, but no task is lost when the clock jumps back or the broker is unreachable."""
 
     Entry = Entry
     persistence = _Shelves
-    #: Seconds between two ticks at most: each gives a sign of life.
+    #: The longest time between two ticks, in seconds; each tick gives a sign of life.
     max_interval = 30
     _last_tick = 0.0
 
@@ -117,7 +117,7 @@ class Scheduler(PersistentScheduler):
         return super().tick(*args, **options)
 
     def reserve(self, entry: Any) -> Any:
-        """As Celery's, but a task counts as sent only after sending: beat may stop while it waits for the broker."""
+        """Like Celery's, but a task counts as sent only after sending: beat may stop while it waits for the broker."""
         self._start_broker()
         return next(entry)
 

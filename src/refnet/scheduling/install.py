@@ -1,4 +1,4 @@
-"""Install or remove the units of a schedule: planned first, then done."""
+"""Install or remove the units of a schedule: plan first, then act."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -46,7 +46,7 @@ class InstallPlan:
 
     systemd: Systemd
     steps: tuple[Step, ...]
-    #: The timers that are active afterwards.
+    #: The names of the timers that are active afterwards.
     timers: tuple[str, ...]
 
     @property
@@ -76,7 +76,7 @@ class Done:
     plan: InstallPlan
     changed: tuple[Path, ...]
     enabled: tuple[str, ...]
-    #: Why the timers could not be enabled; None if they are.
+    #: Why the timers could not be enabled; None: they are enabled.
     unreachable: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Done:
 
 
 def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable[str] = ()) -> InstallPlan:
-    """Plan to install `files`, and to remove all other units of `instance` and those with the names `stale`."""
+    """Plan to install `files`, and to remove the units named `stale` and all others of `instance`."""
     wanted = {file.name: file for file in files}
     names = (name for task in TaskName for name in file_names(task, instance))
     steps = []

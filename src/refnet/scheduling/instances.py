@@ -1,7 +1,7 @@
-"""The installations of units on a machine: one with plain names, and any number of named instances.
+"""Installed units on a machine: one set with plain names, and any number of named instances.
 
-An installation belongs to a REFNET_HOME and a settings file. Both are read from its services, so an installation of
-other settings is known without their file, and is never overwritten.
+An installation belongs to a REFNET_HOME and a settings file. Both are read from its services, so that installations
+of other settings are recognized, even if their file is gone, and never overwritten.
 """
 
 import re
@@ -20,7 +20,7 @@ from refnet.settings.converters import INSTANCE
 _SERVICE = re.compile(
     rf"refnet-(?:backup(?:-[a-z][a-z0-9_-]*)?|prune|drill|monitor)(?:@({INSTANCE}))?\.service"
 )
-#: A unit of RefNet is much shorter.
+#: The longest unit that is read, in bytes; RefNet's are much shorter.
 _MOST_BYTES = 64 << 10
 
 
@@ -42,7 +42,7 @@ class Owner:
         return _exists(self.home) or _exists(self.file)
 
     def includes(self, other: "Owner | None") -> bool:
-        """Return whether units of `other` are this owner's: those of a settings file that is gone are."""
+        """Whether units of `other` count as this owner's: same home, and the same settings file or a missing one."""
         if other is None:
             return True
         return self.home == other.home and (self.file == other.file or not _exists(other.file))
@@ -54,11 +54,11 @@ class Installed:
 
     #: "": the plain names.
     instance: str
-    #: None: the units name none.
+    #: None: the units name no REFNET_HOME.
     owner: Owner | None
-    #: The names of their files.
+    #: The names of the unit files.
     units: frozenset[str]
-    #: The folders that its services write in.
+    #: The folders that the services may write in.
     writable: frozenset[Path]
 
     @property
@@ -68,7 +68,7 @@ class Installed:
 
 
 def installed(folder: Path) -> tuple[Installed, ...]:
-    """Return the installations whose services are in `folder`, a folder of units."""
+    """Return the installations with services in `folder`, a folder of units."""
     found: dict[tuple[str, Owner | None], tuple[set[str], set[Path]]] = {}
     for name in _names(folder):
         match = _SERVICE.fullmatch(name)
@@ -86,12 +86,12 @@ def installed(folder: Path) -> tuple[Installed, ...]:
 
 
 def own(found: Iterable[Installed], owner: Owner) -> tuple[Installed, ...]:
-    """Return those of `found` that belong to `owner`."""
+    """Return the installations that belong to `owner`."""
     return tuple(one for one in found if owner.includes(one.owner))
 
 
 def others(found: Iterable[Installed], owner: Owner) -> tuple[Installed, ...]:
-    """Return those of `found` that belong to other settings, which still exist."""
+    """Return the installations of other settings that still exist."""
     return tuple(one for one in found if one.owner and not owner.includes(one.owner) and one.owner.exists)
 
 

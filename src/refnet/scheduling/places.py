@@ -1,19 +1,19 @@
-"""The names of the queues, and the paths in which beat and the workers of a REFNET_HOME keep their state."""
+"""The names of the queues, and the paths of the state of beat and workers in a REFNET_HOME."""
 
 from pathlib import Path
 
-#: The queues of tasks, as `refnet worker --queue` names them.
+#: The queues of tasks, as in `refnet worker --queue`.
 QUEUES = ("backup", "crawl", "summarize", "generate")
 
 
 def queue_name(queue: str, instance: str | None = None) -> str:
-    """Return the name that `queue` has at the broker; that of backups is Celery's default."""
+    """Return the name of `queue` at the broker; for backups it is Celery's default."""
     name = "celery" if queue == "backup" else queue
     return f"{name}@{instance}" if instance else name
 
 
 def beat_folder(home: Path, instance: str | None = None) -> Path:
-    """Return the folder of beat's record of what it sent when."""
+    """Return the folder of beat's state: the last run of each task."""
     return home / (f"beat@{instance}" if instance else "beat")
 
 
@@ -23,12 +23,12 @@ def beat_lock(home: Path, instance: str | None = None) -> Path:
 
 
 def worker_lock(home: Path, instance: str | None = None) -> Path:
-    """Return the file that every running worker locks, shared."""
+    """Return the file on which every running worker has a shared lock."""
     return beat_folder(home, instance) / "worker.lock"
 
 
 def worker_sign(home: Path, host: str, instance: str | None = None) -> Path:
-    """Return the file that every worker on the machine, or in the container, `host` touches; see `alive`."""
+    """Return the file that every worker on `host`, a machine or container, touches; see `alive`."""
     return beat_folder(home, instance) / f"worker-{host}"
 
 

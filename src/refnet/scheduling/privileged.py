@@ -1,4 +1,4 @@
-"""Everything that units of root run must belong to root, or its owner becomes root."""
+"""Checks that only root can change what units of root run; otherwise another owner could become root."""
 
 import os
 import stat

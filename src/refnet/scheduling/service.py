@@ -1,4 +1,4 @@
-"""The service of an installation, from the settings, and a check that its user can do the work."""
+"""The service of an installation, made from the settings, and a check of its user's permissions."""
 
 import os
 import pwd
@@ -25,7 +25,7 @@ from refnet.settings import (
 )
 from refnet.settings.sources import SHORT
 
-#: Variables of the programs and libraries of stores that a timer needs too, and the one with a secret.
+#: Environment variables of stores that a timer needs too, and the one that is secret.
 _OF_STORES, _SECRET = (
     ("RCLONE_CONFIG", "AWS_REGION", "AWS_DEFAULT_REGION", "SSL_CERT_FILE"),
     "AWS_SECRET_ACCESS_KEY",
@@ -33,10 +33,10 @@ _OF_STORES, _SECRET = (
 
 
 def service(settings: Settings, *, user: str | None, configured: Collection[str]) -> Service:
-    """Return the service of `settings` for the system user `user`, or (None) for this user's own manager.
+    """Return the service of `settings` for the system user `user`; None: for this user's systemd manager.
 
-    configured: the sources that are protected. RefnetError if a secret setting is set only in this process's environment,
-    as a unit file must not contain it.
+    configured: the protected sources. RefnetError if a secret setting is set only in this process's environment, as a
+    unit file must not contain it.
     """
     standard = (name for name in SHORT if name in settings.sources or settings.defaults_to(name))
     protected = [settings.of(name).path for name in dict.fromkeys((*standard, *settings.sources))]
@@ -59,7 +59,7 @@ def service(settings: Settings, *, user: str | None, configured: Collection[str]
 
 
 def ordinary_user(settings: Settings, asked: str | None, environment: Mapping[str, str]) -> str:
-    """Return the user of system units: `asked`, else who used sudo, else the owner of the artifacts or REFNET_HOME."""
+    """Return the user of system units: `asked`, the user of sudo, the owner of the backup folder or of REFNET_HOME."""
     if asked is None:
         asked = environment.get("SUDO_USER") or _owner(settings.backup_dir) or _owner(settings.home) or "root"
     try:
@@ -98,7 +98,7 @@ def prepare(service: Service) -> None:
 
 
 def _make(folder: Path, user: pwd.struct_passwd | None) -> None:
-    """Create `folder` and give it to `user`, unless another folder replaces it meanwhile."""
+    """Create `folder` and give it to `user`, unless somebody replaces it meanwhile."""
     with explained(folder):
         folder.mkdir(mode=0o700, parents=True)
         with opened(folder, OPEN_FOLDER) as handle:

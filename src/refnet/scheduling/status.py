@@ -1,4 +1,4 @@
-"""Which scheduler is active, what runs next, and what is wrong with it. Read-only."""
+"""The active scheduler, the next runs, and warnings. Read-only."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Timers:
     installed: frozenset[str]
     #: The tasks whose timers are enabled and active.
     waiting: frozenset[str]
-    #: The timers whose text is not that of the settings.
+    #: The timers that differ from the settings.
     changed: tuple[str, ...]
     unreachable: str | None
 
@@ -50,9 +50,9 @@ class Next:
 
     task: str
     when: str
-    #: In UTC.
+    #: The time, in UTC.
     due: datetime
-    #: The scheduler that starts it; empty if none does.
+    #: The scheduler that starts the task; "": none.
     by: str
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Status:
 
     in_force: tuple[str, ...]
     tasks: tuple[Next, ...]
-    #: The tasks that are switched off.
+    #: The tasks without a schedule.
     off: tuple[str, ...]
     #: The installations of other settings on this machine.
     others: tuple[Installed, ...]
@@ -120,7 +120,7 @@ def _timers(
 
 
 def status(settings: Settings, configured: Collection[SourceName], now: datetime) -> Status:
-    """Combine the timers and the processes of Celery of `settings` into a report."""
+    """Report on the timers and the Celery processes of `settings`."""
     schedule, home, instance = Schedule.of(settings), settings.home, settings.instance
     present = [timers for timers in timers_of(settings, configured) if timers.installed]
     beat = is_locked(places.beat_lock(home, instance))

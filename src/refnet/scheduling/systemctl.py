@@ -1,4 +1,4 @@
-"""systemctl and its answers. Where no systemd runs (a container), that is an answer and no error."""
+"""systemctl and its answers. A missing systemd, as in a container, is an answer and no error."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ class Systemd:
 
     @property
     def has_user_bus(self) -> bool:
-        """Return True if the environment names a bus of the user; `su`, `sudo` and cron set none."""
+        """Whether the environment names a bus of the user; `su`, `sudo` and cron set none."""
         return any(os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"))
 
     def unreachable(self) -> str | None:
@@ -47,7 +47,7 @@ class Systemd:
         self._must("daemon-reload")
 
     def is_enabled(self, unit: str) -> bool:
-        """Return whether `unit` starts with the machine. Works without a running manager."""
+        """Return whether `unit` starts at boot; works without a running manager."""
         return self._says("is-enabled", unit) == "enabled"
 
     def is_active(self, unit: str) -> bool:
@@ -59,11 +59,11 @@ class Systemd:
         return self.is_enabled(timer) and self.is_active(timer)
 
     def enable(self, units: Iterable[str]) -> None:
-        """Start `units`, now and with the machine."""
+        """Start `units` now and at boot."""
         self._must("enable", "--now", *units)
 
     def disable(self, units: Iterable[str]) -> None:
-        """Stop `units`, now and for good."""
+        """Stop `units` now, and do not start them at boot."""
         self._must("disable", "--now", *units)
 
     def next_run(self, timer: str) -> datetime | None:

@@ -1,7 +1,7 @@
-"""The systemd units that `refnet schedule install` writes, as text, and which existing files it may replace.
+"""The text of the systemd units of `refnet schedule install`, and which existing files may be replaced.
 
-The first line of each file holds the SHA-256 of the rest. While it matches, the file is as RefNet wrote it and may
-be replaced; otherwise somebody edited it, and only --force replaces it.
+The first line of each file contains the SHA-256 of the rest. If it matches, the file is unedited and may be replaced;
+an edited file is replaced only with --force.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from refnet.recovery.model.source_name import SourceName
 
 #: The first line of each file, up to the digest.
 MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
-#: The longest time in which the tries of one run are counted: four tries of several hours.
+#: The longest period over which the tries of one run are counted: four tries may take several hours.
 _TRIES_WITHIN = timedelta(hours=12)
-#: The longest time in which a retry makes no other artifact.
+#: The greatest age of an artifact with which a retry makes no new one.
 _NEW_ENOUGH = timedelta(hours=1)
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # PrivateTmp= would hide paths below them
 
@@ -35,7 +35,7 @@ class _Unit:
     delay: int = 600
     #: Restart after a failure that may be transient.
     retried: bool = False
-    #: Exit codes beside 0 that do not count as a failure of the unit.
+    #: Exit codes other than 0 that do not count as a failure of the unit.
     good: tuple[int, ...] = ()
     #: Removes previous versions, so it writes beside the protected folders.
     prunes: bool = False
@@ -70,37 +70,37 @@ class Service:
     folder: Path
     #: The system user; None for units of a user's own manager.
     user: str | None
-    #: The folders that every run writes in.
+    #: The folders that every run writes to.
     writable: tuple[Path, ...]
     #: The folder of the log; a run succeeds without it.
     logs: Path | None
     #: The folders in which restores keep previous versions, which prune removes.
     beside: tuple[Path, ...]
-    #: Other paths that a run must see: the server's socket, the protected folders.
+    #: Other paths that a run reads: the server's socket, the protected folders.
     seen: tuple[Path, ...]
     #: Environment variables; none is secret.
     environment: Mapping[str, str]
     #: A run may start the embedded PostgreSQL, which must outlive it.
     own_server: bool
-    #: The folders of RefNet's own server and of a vault that do not exist yet: a backup is skipped until they do.
+    #: Folders of RefNet's own server and of a vault that do not exist yet; until then the backup is skipped.
     server_to_come: Path | None = None
     vault_to_come: Path | None = None
-    #: The instance that the units are; "": the one with plain names.
+    #: The name of the instance; "": plain names.
     instance: str = ""
-    #: The folders of remote stores, which a run writes in; the disk of one may be away.
+    #: The folders of remote stores, which a run writes to; a disk may be unmounted.
     stores: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class File:
-    """A unit file: its name and its complete text, the line with the digest included."""
+    """A unit file: name and complete text, with the line of the digest."""
 
     name: str
     text: str
 
 
 class Found(StrEnum):
-    """The state of the path of a unit file."""
+    """The state of a unit file on the disk."""
 
     NOTHING = "nothing"
     SAME = "the same"
@@ -109,7 +109,7 @@ class Found(StrEnum):
 
 
 def _unit(task: str, sources: tuple[str, ...] = ()) -> _Unit:
-    """Return the unit of a task, which backs up `sources`; empty: the source of its name, or none."""
+    """Return the unit of a task that backs up `sources`; (): the source named like the task, if any."""
     standard = {str(name): unit for name, unit in _UNITS.items()}
     if task in standard and sources in {(), (task,)}:
         return standard[task]
@@ -131,9 +131,9 @@ def file_names(task: str, instance: str = "") -> tuple[str, str]:
 
 
 def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> dict[str, tuple[str, ...]]:
-    """Return each task that gets a timer → the sources that it backs up, for a backup.
+    """Return each task that gets a timer → the sources that it backs up (empty if it is no backup).
 
-    These are the tasks that are on, and sources only if configured; RefNet's own server and a vault may come later.
+    Backups get one only if their source is configured, except of RefNet's own server and a vault, which may come later.
     """
     always = {*TaskName} - {TaskName.CONFIG}
     runs = schedule.runs(configured)
@@ -165,7 +165,7 @@ def timer_file(task: str, sources: tuple[str, ...], schedule: Schedule, instance
 
 
 def judge(text: str | None, wanted: File | None) -> Found:
-    """Compare `text`, found at the path of `wanted` (None: no file is there), with it."""
+    """Compare `text`, the existing file (None: no file), with `wanted`."""
     if text is None:
         return Found.NOTHING
     if wanted and text == wanted.text:
@@ -175,7 +175,7 @@ def judge(text: str | None, wanted: File | None) -> Found:
 
 
 def _file(name: str, **values: object) -> File:
-    """Fill in the template of the unit's kind and sign it."""
+    """Fill in the template of the unit's kind and add the line with the digest."""
     template = Path(__file__).with_name(f"{name.rpartition('.')[2]}.template").read_text(encoding="utf-8")
     text = Template(template).substitute(values)
     return File(name, f"{_first_line(text)}\n{text}")
@@ -186,7 +186,7 @@ def _first_line(rest: str) -> str:
 
 
 def _service_file(task: str, unit: _Unit, service: Service, interval: timedelta) -> File:
-    """Return the service of `task`. It may do only what a run needs; a proof needs user namespaces."""
+    """Return the service of `task`, restricted to what a run needs; a proof needs user namespaces."""
     paths = (*service.writable, *service.stores, *service.seen, service.folder)
     hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
     limited = service.user not in {None, "root"}
@@ -204,7 +204,7 @@ def _service_file(task: str, unit: _Unit, service: Service, interval: timedelta)
 
 
 def _if_older(unit: _Unit, interval: timedelta) -> tuple[str, ...]:
-    """Return the option with which a retry sends the copies that are missing, and makes no other artifact."""
+    """Return the option that lets a retry send missing copies without making another artifact."""
     minutes = min(_NEW_ENOUGH, interval / 2) // timedelta(minutes=1)
     return ("--if-older", f"{minutes}min") if unit.retried else ()
 
@@ -244,7 +244,7 @@ def _service_options(unit: _Unit, service: Service) -> list[str]:
 
 
 def _written(unit: _Unit, service: Service) -> tuple[str, ...]:
-    """Return the folders that a run of `unit` may write in; a `-` makes a missing one no error."""
+    """Return the folders that a run of `unit` may write to; a leading `-` allows a folder to be missing."""
     optional = (service.logs, *service.stores, *(service.beside if unit.prunes else ()))
     return (
         *map(str, service.writable),
