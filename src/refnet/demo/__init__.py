@@ -1,4 +1,4 @@
-"""The demo: the complete story on made-up data, in a separate folder, by the commands that a user types.
+"""The demo: the complete story on made-up data, in a separate folder, told with the commands of a user.
 
-The data too: made-up papers (`sample.py`, also `refnet network sample`), and the fake providers that serve them.
+Also the data: made-up papers (`sample.py`, also `refnet network sample`), and the fake providers that serve them.
 """

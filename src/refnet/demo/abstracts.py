@@ -21,7 +21,7 @@ _PIECE = re.compile(r"\[|\]|\||\{\w+\}|[^][|{}]+")
 _SMALL = frozenset(
     {"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
 )
-#: The roles of the sentences: those that every abstract has, what may follow, those of a long and of a dense one.
+#: Roles of sentences: in every abstract, optional, in a long abstract, in a dense abstract.
 _LEAD = (patterns.OPENING, patterns.PROBLEM, patterns.APPROACH)
 _REST = (
     patterns.EVIDENCE,
@@ -78,9 +78,9 @@ class Venue:
 def compose(
     random: Random, area: int, year: int = _USUAL, *, long: bool = False, dense: bool = False
 ) -> Piece:
-    """Return a paper of the area `area`, from 0 to AREAS - 1, and a year, with 4 to 7 sentences; long: with 14.
+    """Return a paper of the area `area` (0 to AREAS - 1) and a year, with 4 to 7 sentences; long: with 14.
 
-    dense: with more, and so many figures that it is as hard to compress as a real abstract.
+    dense: with more sentences, and so many figures that the abstract compresses like a real one.
     """
     about = words.AREAS[area]
     values = _values(about, random) | {"now": str(year)}
@@ -114,7 +114,7 @@ def fields(area: int) -> tuple[str, ...]:
 
 
 def _values(about: words.Area, random: Random) -> dict[str, str]:
-    """Return the words of a paper by the names of their slots."""
+    """Draw the words of a paper: slot → words."""
     values = {"name": _pick(words.NAME_BEGINNINGS, random) + _pick(words.NAME_ENDS, random)}
     values["topic"], values["other"] = _two(about.topics, random)
     values["method"], values["method2"] = _two(about.methods, random)
@@ -126,14 +126,14 @@ def _values(about: words.Area, random: Random) -> dict[str, str]:
 
 
 def _two(choices: Sequence[str], random: Random) -> tuple[str, str]:
-    """Return two different ones."""
+    """Draw two different choices."""
     count = len(choices)
     first = int(random.random() * count)
     return choices[first], choices[(first + 1 + int(random.random() * (count - 1))) % count]
 
 
 def _results(random: Random) -> list[tuple[str, ...]]:
-    """Return one to four of the roles that may follow, in their order; a result is among them."""
+    """Draw one to four of the optional roles, in order, with at least one result."""
     chosen = {_pick(_RESULTS, random), *random.sample(range(len(_REST)), int(random.random() * 4))}
     return [_REST[position] for position in sorted(chosen)]
 
@@ -143,7 +143,7 @@ def _who(random: Random) -> str:
     return (f"{first} et al.", f"{first} and {second}", first)[int(random.random() * 3)]
 
 
-#: Figures and words that are drawn each time, in a paper of a year.
+#: Slot → a figure or word for a paper of a year, drawn at each use.
 _DRAWN: Mapping[str, Callable[[Random, int], str]] = {
     "pct": lambda random, _: f"{random.random() ** 2 * 80 + 0.6:.1f}%",
     "score": lambda random, _: f"0.{300 + int(random.random() * 250)}",
@@ -164,7 +164,7 @@ _DRAWN: Mapping[str, Callable[[Random, int], str]] = {
 
 @cache
 def _parsed(pattern: str) -> tuple[_Part, ...]:
-    """Return the parts of a pattern."""
+    """Parse a pattern into parts."""
     pieces = _PIECE.findall(pattern)[::-1]
     parts = _parts(pieces)[0]
     if pieces:
@@ -210,7 +210,7 @@ def _sentence(pattern: str, values: Mapping[str, str], random: Random) -> str:
 
 
 def _capitalized(title: str, *, each: bool) -> str:
-    """Return a title with a capital at its beginning and after a colon; each: of every word but small ones."""
+    """Capitalize a title at its beginning and after a colon; each: every word except small ones."""
     made, first = [], True
     for word in title.split(" "):
         raised = first or (each and word not in _SMALL)

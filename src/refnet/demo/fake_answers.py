@@ -1,4 +1,4 @@
-"""The answers of a fake Semantic Scholar, from a made-up graph: paths, fields, pages and errors as it has them."""
+"""The answers of a fake Semantic Scholar, from a made-up graph, with its paths, fields, pages and errors."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Answer:
     """An answer to a request."""
 
     status: int
-    #: JSON; text is HTML.
+    #: A JSON value; a string is HTML.
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def endpoint(path: str) -> str:
-    """Return the kind of request that `path` is: batch, references, citations, works, work, or paper."""
+    """Return the kind of request for `path`: batch, references, citations, works, work, or paper."""
     last = path.rpartition("/")[2]
     if last in {"batch", "references", "citations", "works"}:
         return last
@@ -44,17 +44,17 @@ def endpoint(path: str) -> str:
 
 
 class _RefusedError(Exception):
-    """A request is answered by 400 with this text."""
+    """A request that is answered with status 400 and this text."""
 
 
 class Answers:
-    """The answers of a fake Semantic Scholar for `graph`, with the faults of the content."""
+    """The answers of a fake Semantic Scholar for `graph`, with the content faults of `faults`."""
 
     def __init__(self, graph: FakeGraph, faults: Faults) -> None:
         self.graph, self.faults = graph, faults
 
     def answer(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
-        """Answer a request of the decoded path `rest` below /graph/v1/paper/."""
+        """Answer a request for the decoded path `rest` below /graph/v1/paper/."""
         try:
             return self._scholar(method, rest, query, body)
         except _RefusedError as error:
@@ -102,7 +102,7 @@ class Answers:
     def _page(
         self, number: int, name: str, wanted: Sequence[str], offset: int, limit: int
     ) -> tuple[list[dict[str, Any]], int]:
-        """Return the items from `offset` on, and the number of all."""
+        """Return up to `limit` items from `offset` on, and the total number."""
         end = min(offset + limit, _LAST)
         if name == "references":
             references = self._references(number)
@@ -170,13 +170,13 @@ def _edge(reference: Reference, wanted: Iterable[str]) -> dict[str, Any]:
 
 
 def _bare(title: str, wanted: Iterable[str]) -> dict[str, Any]:
-    """Return a paper of which the provider knows the title alone."""
+    """Return a paper of which the provider knows only the title."""
     empty: dict[str, Any] = {"title": title, "authors": [], "venue": ""}
     return {"paperId": None} | {name: empty.get(name) for name in (one.partition(".")[0] for one in wanted)}
 
 
 def _fields(query: Query, known: frozenset[str]) -> list[str]:
-    """Return the fields that are asked for; _RefusedError if there is an unknown one."""
+    """Return the requested fields; _RefusedError if one is unknown."""
     wanted = [name.strip() for name in query.get("fields", "title").split(",") if name.strip()]
     unknown = [name for name in wanted if not _is_known(name, known)]
     if unknown:

@@ -1,9 +1,9 @@
 """Faults of the fake providers, on demand: at certain requests, and in certain papers.
 
-A specification is a list of rules: `429=2@3-5,batch:truncated@1,html%2,titles%10`. A fault of a request has the kind of an
-error and occurs at the requests FROM-TO, or at a percentage of them: of all, or of the endpoint that is named (references,
-citations, batch, paper; of OpenAlex work, works). A fault of the content concerns a percentage of the papers. The same
-ones each time.
+A specification is a list of rules: `429=2@3-5,batch:truncated@1,html%2,titles%10`. A request fault occurs at the
+requests FROM-TO, or at a percentage of them, counted over all requests or those of the named endpoint (references,
+citations, batch, paper; of OpenAlex work, works). A content fault occurs in a percentage of the papers. The selection
+is the same each time.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Status codes; a page, JSON that ends too early, an answer that comes late, and none. 429=2 says `Retry-After: 2`.
+#: Status codes; an HTML page, cut JSON, a late answer, no answer. 429=2 sends `Retry-After: 2`.
 REQUEST_FAULTS = ("403", "429", "500", "503", "504", "html", "truncated", "stall", "closed")
-#: Odd titles; wrong types; null instead of a value; twice in a page; a paper that cites itself; no references (OpenAlex has them).
+#: Odd titles; wrong types; nulls; duplicates in a page; a self-citation; no references (OpenAlex still has them).
 CONTENT_FAULTS = ("titles", "types", "nulls", "duplicates", "self", "withheld")
 _RULE = re.compile(
     r"(?:(?P<endpoint>[a-z]+):)?(?P<kind>[a-z0-9]+)(?:=(?P<value>\d{1,6}))?"
@@ -58,17 +58,17 @@ class Fault:
     """A rule of a specification."""
 
     kind: str
-    #: "": of any request.
+    #: The endpoint; "": any.
     endpoint: str = ""
-    #: Seconds: of Retry-After, of a stall.
+    #: Of Retry-After or of a stall, in seconds.
     value: int | None = None
-    #: The requests that it concerns, from 1; both 0: a percentage.
+    #: The range of requests, from 1; both 0: use `percent`.
     first: int = 0
     last: int = 0
     percent: int = 0
 
     def concerns(self, number: int) -> bool:
-        """Return whether the request (or the paper) of this number is concerned."""
+        """Return whether the fault occurs at this request or in this paper."""
         return _share(self.kind, number) < self.percent if self.percent else self.first <= number <= self.last
 
 
@@ -80,11 +80,11 @@ class Faults:
 
     @classmethod
     def read(cls, text: str) -> Faults:
-        """Read a specification; ValueError that names the rule which is wrong."""
+        """Read a specification; ValueError with the first invalid rule."""
         return cls(tuple(_rule(one.strip()) for one in text.split(",") if one.strip()))
 
     def of_request(self, endpoint: str, number: int, of_endpoint: int) -> Fault | None:
-        """Return the fault of the request: its number among all, and among those of its endpoint."""
+        """Return the fault of a request, by its number among all requests and among those of its endpoint."""
         for rule in self.rules:
             counted = of_endpoint if rule.endpoint else number
             if rule.kind in REQUEST_FAULTS and rule.endpoint in {"", endpoint} and rule.concerns(counted):
@@ -92,11 +92,11 @@ class Faults:
         return None
 
     def has(self, kind: str, paper: int) -> bool:
-        """Return whether the paper of this number has the fault `kind` in its content."""
+        """Return whether the paper number `paper` has the content fault `kind`."""
         return any(rule.kind == kind and rule.concerns(paper) for rule in self.rules)
 
     def spoilt(self, fields: Mapping[str, Any], paper: int) -> Mapping[str, Any]:
-        """Return the fields of a paper with the faults of its content."""
+        """Return the fields of a paper, with its content faults."""
         if not self.rules:
             return fields
         made = dict(fields)
@@ -127,5 +127,5 @@ def _rule(text: str) -> Fault:
 
 
 def _share(kind: str, number: int) -> int:
-    """Return a number from 0 to 99 that looks random."""
+    """Return a reproducible pseudorandom number from 0 to 99."""
     return zlib.crc32(f"{kind} {number}".encode()) % 100

@@ -1,7 +1,7 @@
-"""A made-up citation graph of any size, as a provider would describe it; the same for the same seed and size.
+"""A made-up citation graph of any size, as a provider describes it; determined by seed and size.
 
-Papers are numbered from 0, oldest first, and cite earlier ones, mostly of their own area; all of them are connected.
-Every venue says that it is a sample. Ids can be made and read without an index: each contains the paper's number.
+Papers are numbered from 0, oldest first, and cite earlier papers, mostly of their own area; all are connected. Every
+venue says that it is a sample. Each id contains the paper's number, so no index is needed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _INVERSE = pow(_MULTIPLIER, -1, _WORD)
 _CORPUS, _MAG, _PUBMED, _PMC, _OPENALEX = 270_000_000, 2_900_000_000, 38_000_000, 9_000_000, 4_390_000_000
 _FIRST_YEAR, _YEARS = 1985, 41
 _INTENTS = ("background", "background", "background", "methodology", "methodology", "result")
-#: Schemes whose value is a number: the prefix of the id, and that of paper 0.
+#: Prefix of ids with a numeric value → the value of paper 0.
 _NUMBERED = {"corpusid": _CORPUS, "mag": _MAG, "pmid": _PUBMED, "pmcid": _PMC}
-#: The share of references, in addition to the edges, that are known by their title alone.
+#: Additional references of which only the title is known, as a share of the edges.
 _UNRESOLVED = 0.1
 _DOI = re.compile(r"\.(\d{6,9})$", re.ASCII)
 _ARXIV = re.compile(r"\d{4}\.(\d{5})(?:v\d+)?", re.ASCII)
@@ -36,7 +36,7 @@ _ACL = re.compile(r"\d{4}\.sample-\d\.(\d{1,9})", re.ASCII)
 class Reference:
     """An entry in a paper's bibliography."""
 
-    #: The number of the cited paper; None: the provider knows its title alone.
+    #: The number of the cited paper; None: the provider knows only the title.
     paper: int | None
     title: str
     intent: str = ""
@@ -54,7 +54,7 @@ class FakeGraph:
 
     @cached_property
     def _cited(self) -> tuple[array[int], array[int]]:
-        """The papers that each paper cites in turn, and the end of each paper's part."""
+        """The papers cited by each paper, one paper after the other, and the end of each paper's part."""
         random = self._random("edges")
         shares = list(accumulate(random.random() * min(n, 40) for n in range(self.papers)))
         cited, until = array("L"), array("L", [0])
@@ -66,7 +66,7 @@ class FakeGraph:
 
     @cached_property
     def _citing(self) -> tuple[array[int], array[int]]:
-        """The papers that cite each paper in turn, newest first, and the end of each paper's part."""
+        """The papers citing each paper, newest first, one paper after the other, and the end of each paper's part."""
         cited, until = self._cited
         counts = [0] * self.papers
         for paper in cited:
@@ -90,7 +90,7 @@ class FakeGraph:
         return citing[ends[number] : ends[number + 1]]
 
     def references(self, number: int) -> list[Reference]:
-        """Return the bibliography of the paper `number`, with the entries known by their title alone."""
+        """Return the bibliography of the paper `number`, with entries of which only the title is known."""
         random = self._random(f"references {number}")
         found = [self.link(number, cited) for cited in self.cites(number)]
         wanted = int(len(found) * _UNRESOLVED + random.random())
@@ -117,13 +117,13 @@ class FakeGraph:
 
     @cached_property
     def seed_ids(self) -> list[str]:
-        """The DOIs of papers that make good starts: from the newest quarter, those with the most links first."""
+        """The DOIs of 20 good seeds: from the newest quarter, most links first."""
         new = range(self.papers * 3 // 4, self.papers)
         best = sorted(new, key=lambda n: (-min(len(self.cites(n)), 3 * len(self.cited_by(n))), n))
         return [f"DOI:{self.doi(number)}" for number in best[:20]]
 
     def paper_id(self, number: int) -> str:
-        """Return the 40 hexadecimal digits that identify the paper; they contain its number."""
+        """Return the id of the paper: 40 hexadecimal digits that contain its number."""
         mixed = f"{number * _MULTIPLIER % _WORD:08x}"
         return mixed + hashlib.sha256(f"{self.seed} {mixed}".encode()).hexdigest()[:32]
 
@@ -131,11 +131,11 @@ class FakeGraph:
         return f"W{_OPENALEX + number}"
 
     def doi(self, number: int) -> str:
-        """Return a DOI with the prefix that is reserved for examples."""
+        """Return the DOI of the paper, with the prefix that is reserved for examples."""
         return f"10.5555/sample.{self.seed}.{number:06d}"
 
     def external_ids(self, number: int) -> dict[str, str | int]:
-        """Return the ids of the paper by the provider's names of the schemes."""
+        """Return the ids of the paper: the provider's name of the scheme → id."""
         ids: dict[str, str | int] = {"MAG": str(_MAG + number), "DOI": self.doi(number)}
         if arxiv := self._arxiv(number):
             ids["ArXiv"] = arxiv
@@ -167,7 +167,7 @@ class FakeGraph:
         return [(str(20_000_000 + one), person(self._random(f"person {one}"))) for one in sorted(writers)]
 
     def find(self, identifier: str) -> int | None:
-        """Return the number of the paper with an id in any form but an address; None if unknown."""
+        """Return the number of the paper with this id, in any form except a URL; None if unknown."""
         found = self._read(identifier.strip())
         return found if found is not None and 0 <= found < self.papers else None
 
@@ -199,7 +199,7 @@ class FakeGraph:
         return Random(f"{self.seed} {what}")  # noqa: S311  # made up, not secret
 
     def paper(self, number: int) -> Mapping[str, Any]:
-        """Return every field of the paper as Semantic Scholar gives it, without citations and references."""
+        """Return every field of the paper as in Semantic Scholar, without citations and references."""
         return _paper(self, number)
 
 
@@ -209,7 +209,7 @@ def _text(seed: int, number: int, year: int) -> Piece:
 
 
 def _choose(paper: int, wanted: int, random: Random) -> set[int]:
-    """Return about `wanted` earlier papers, four of five from the area of `paper`; well-known ones more often."""
+    """Draw about `wanted` earlier papers, four of five from the area of `paper`, older ones more often."""
     chosen: set[int] = set()
     for _ in range(3 * wanted):
         if len(chosen) >= min(wanted, paper):

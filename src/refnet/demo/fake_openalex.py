@@ -27,7 +27,7 @@ class Works:
         return Answer(404, _NOT_FOUND) if number is None else Answer(200, self.work(number))
 
     def find(self, identifier: str) -> int | None:
-        """Return the number of the work with this id: one of OpenAlex's, or doi:, mag:, pmid:."""
+        """Return the number of the work with this id (OpenAlex's, or doi:, mag:, pmid:); None if unknown."""
         if identifier[:1] == "W" and identifier[1:].isascii() and identifier[1:].isdigit():
             number = int(identifier[1:12]) - int(self.graph.openalex_id(0)[1:])
             return number if 0 <= number < self.graph.papers else None

@@ -47,14 +47,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs."""
+    """A running fake server: its addresses and the requests so far."""
 
     #: The base addresses: http://127.0.0.1:PORT/graph/v1, and /openalex.
     url: str
     openalex_url: str
-    #: In the order of arrival.
+    #: All requests, in the order of arrival.
     requests: list[Request] = field(default_factory=list)
-    #: How many of each kind: batch, references, citations, paper, work, works.
+    #: Number of requests by kind: batch, references, citations, paper, work, works.
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -70,7 +70,7 @@ class _Server(ThreadingHTTPServer):
         self.ended, self._lock = threading.Event(), threading.Lock()
 
     def arrive(self, request: Request, kind: str) -> tuple[int, int]:
-        """Note a request; return its number among all, and among those of its kind."""
+        """Record a request; return its number among all requests, and among those of its kind."""
         with self._lock:
             self.running.requests.append(request)
             self.running.counts[kind] += 1
@@ -82,7 +82,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
-        """Answer a request, without a fault."""
+        """Return the answer to a request, without faults."""
         if path.startswith(_SCHOLAR):
             return self.scholar.answer(method, path.removeprefix(_SCHOLAR), query, body)
         if path.startswith(_OPENALEX) and method == "GET":
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def _send(self, answer: Answer, *, cut: bool = False) -> None:
-        """Send an answer; cut: half of the text, as if it were all."""
+        """Send an answer; cut: only the first half of the body, with a matching Content-Length."""
         text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body) + "\n"
         body = text.encode()
         body = body[: len(body) // 2] if cut else body
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _from(least: int) -> Callable[[str], int]:
-    """Return a reader of a number that is at least `least`."""
+    """Return an argparse type for integers of at least `least`."""
 
     def number(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= least):

@@ -1,10 +1,10 @@
-"""The content of the demo's database and folders as psql and sha256sum see it, without RefNet's own code."""
+"""The content of the demo's database and folders, read by psql and sha256sum instead of RefNet's own code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-#: For every table: name, number of rows, and an MD5 over all of them in a fixed order.
+#: For every table: name, number of rows, MD5 over all rows in a fixed order.
 SQL = r"""-- The content of the database: psql -XAt -f check.sql
 SELECT format('SELECT %L, count(*), md5(string_agg(md5(t::text), %L ORDER BY md5(t::text))) FROM %I.%I t',
               tablename, '', schemaname, tablename)
@@ -29,12 +29,12 @@ class Contents:
         return sum(rows for rows, _ in self.tables.values())
 
     def below(self, folder: str) -> dict[str, str]:
-        """Return the files of one folder."""
+        """Return path → SHA-256 of the files below `folder`."""
         return {path: digest for path, digest in self.files.items() if path.startswith(f"{folder}/")}
 
     @property
     def notes(self) -> list[str]:
-        """The notes of the vault."""
+        """The paths of the vault's notes."""
         return [path for path in self.below("vault") if path.endswith(".md")]
 
     def differences(self, other: Self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The story of `refnet demo --many`: of several sources, one thing comes back, or is looked at, and the rest stays."""
+"""The story of `refnet demo --many`: parts of several sources are restored or read, and the rest stays unchanged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from refnet.demo.shop_and_notes import DATABASES, FOLDERS
 from refnet.demo.stage import Chapter, Stage, Step, catalog, proven, same
 
 _QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
-#: What belongs to the tables of a database besides their rows, one line for each constraint, trigger, index, comment.
+#: Lists the constraints, triggers, indexes and comments of a database's tables, one per line.
 _BELONGS = """\
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid > 16383
 UNION ALL SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
@@ -26,10 +26,10 @@ ORDER BY 1, 2, 3;
 
 @dataclass(frozen=True)
 class Answer:
-    """A result, and what other programs found equal."""
+    """A result of a command, compared by other programs."""
 
     what: str
-    #: The command, and its duration (s).
+    #: The command, its duration (s), and the content that was found equal.
     typed: str
     seconds: float
     equal: str
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Many:
-    """The complete story, when it is over."""
+    """The finished story."""
 
     folder: Path
     chapters: list[Chapter]

@@ -22,7 +22,7 @@ def write(story: Story | Many, now: datetime, zone: tzinfo | None = None) -> Pat
 
 
 def page(story: Story | Many, now: datetime, zone: tzinfo | None = None) -> str:
-    """Return the page, written at `now`."""
+    """Return the page as HTML; `now`: its date."""
     where = f"{platform.node()}, RefNet {version('refnet')}"
     inside = story.cluster.is_relative_to(story.folder)
     return render(

@@ -1,6 +1,6 @@
 """Patterns of titles and sentences, for papers that do not exist.
 
-In a pattern, `[a|b]` is one of the alternatives and `{topic}` a word of the paper, or a figure that is drawn each time.
+In a pattern, `[a|b]` stands for one alternative, `{topic}` for a word of the paper or a figure that is drawn anew.
 """
 
 
@@ -141,7 +141,7 @@ OPEN = _lines("""
     [We release|We publish|We share] {name}, [its documentation|its test suite|annotations for {big} records] and [the raw measurements|all {small} configurations] (archive {code})
 """)
 
-#: With which another paper cites one.
+#: Sentences of another paper that cites this one.
 CONTEXTS = _lines("""
     [Earlier work|Previous research|A study] on {topic} [reached|came to] [a similar|the opposite|a more cautious] conclusion
     [We follow|We adopt|Our protocol follows] the [approach|protocol|definition] of {who}, who used {method} for {topic}

@@ -1,8 +1,8 @@
-"""The texts of made-up papers in bulk: cheap to cut into titles, abstracts and sentences of any length.
+"""The texts of made-up papers in bulk, quickly cut into titles, abstracts and sentences of any length.
 
-Dense texts are as compressible as real abstracts, for benchmarks: figures, names and checksums make up for the
-phrases that recur. gzip -6 makes 2.87 to 1 of 785 titles and abstracts of Semantic Scholar's, 3.0 to 1 of dense
-sample papers, and 4.2 to 1 of those that are written for readers.
+Dense texts, for benchmarks, compress like real abstracts: figures, names and checksums compensate recurring phrases.
+Ratios of gzip -6: 2.87 for 785 titles and abstracts of Semantic Scholar, 3.0 for dense sample papers, 4.2 for
+readable ones.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from refnet.demo.abstracts import AREAS, compose
 
 
 class Prose:
-    """A long text of the abstracts of many papers; the same for the same seed and size.
+    """A long text of the abstracts of many papers, determined by seed and size.
 
     Args:
         seed: seed of the random numbers.
-        size: the minimum length in characters, which limits the pieces too.
+        size: the minimum length in characters; pieces cannot be longer either.
         dense: as compressible as real abstracts, not written for readers.
     """
 
     def __init__(self, seed: int, size: int = 8_000_000, *, dense: bool = False) -> None:
         random = Random(f"prose {seed}")  # noqa: S311  # made up, not secret
         self.titles: list[str] = []
-        #: The sentence with which each paper begins, and the end of the last one.
+        #: The index of each paper's first sentence, and the number of sentences.
         self._papers = [0]
         sentences: list[str] = []
         written = 0
@@ -40,11 +40,11 @@ class Prose:
         self._starts = list(accumulate((len(one) + 1 for one in sentences), initial=0))
 
     def __len__(self) -> int:
-        """Return the number of papers; that of the number n is of the area n % AREAS."""
+        """Return the number of papers; paper n belongs to the area n % AREAS."""
         return len(self.titles)
 
     def abstract(self, paper: int, length: int) -> str:
-        """Return the beginning of an abstract, of complete sentences and about `length` characters, at most all."""
+        """Return complete sentences from the beginning of an abstract, about `length` characters."""
         first, end = self._papers[paper : paper + 2]
         return self._cut(first, length, end)
 

@@ -1,7 +1,7 @@
 """Makes up a sample network of any size and loads it into a database by COPY.
 
-Every row is marked as made up: its provenance is `sample`, and its venue says so. The same seed and shape give the
-same rows, byte for byte.
+Every row is marked as made up by the provenance `sample` and by its venue. The same seed and shape give the same rows,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COLUMNS = {
     "summaries": "id, paper_id, kind, model, content, created_at",
     "jobs": "id, kind, paper_id, state, priority, run_after, created_at, finished_at",
 }
-#: The tables whose ids come from a sequence, and the statement that advances it past the rows.
+#: The tables with ids from a sequence, and the statement that advances the sequence past the rows.
 _NUMBERED = ("papers", "authors", "summaries", "jobs")
 _ADVANCE = "SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING count(*) > 0"
 _INDEXES = """
@@ -68,13 +68,13 @@ class Shape:
     abstract: int = 1150
     #: The share of citations with a context.
     context_share: float = 0.35
-    #: Texts that are as compressible as real ones, for benchmarks, instead of readable ones.
+    #: Texts that compress like real ones, for benchmarks, instead of readable texts.
     dense: bool = False
 
 
 @dataclass(frozen=True)
 class Made:
-    """The rows and the bytes of COPY text of each table."""
+    """Rows and bytes (of COPY text) of each table."""
 
     rows: dict[str, int]
     sizes: dict[str, int]
@@ -83,7 +83,7 @@ class Made:
 def make(target: Target, shape: Shape, progress: Progress = silent) -> Made:
     """Fill the migrated, empty database of `target` with a network of `shape`, in one transaction.
 
-    RefnetError if it contains papers already: made-up papers are never mixed with others.
+    RefnetError if it already contains papers: made-up papers are never mixed with others.
     """
     with server_errors(target, "rejects the rows", "Nothing was imported. Fix the cause and retry."):
         with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
@@ -99,7 +99,7 @@ def make(target: Target, shape: Shape, progress: Progress = silent) -> Made:
 
 @contextmanager
 def _without_indexes(cursor: psycopg.Cursor[Any], tables: Sequence[str]) -> Iterator[None]:
-    """Drop the foreign keys of `tables`, and indexes that no constraint needs, for the block; inside a transaction.
+    """Drop foreign keys of `tables`, and indexes that no constraint needs, during the block; inside a transaction.
 
     A COPY of millions of rows is several times faster this way; if it fails, the transaction rolls everything back.
     """
@@ -160,7 +160,7 @@ def _blocks(rows: Iterable[str]) -> Iterator[bytes]:
 
 
 def _moment(number: int) -> str:
-    """Return when the paper of this number was fetched: about one every three seconds, from a fixed day on."""
+    """Return the made-up time at which the paper `number` was fetched: about one every three seconds."""
     return (_BEGIN + timedelta(seconds=number * 3.1372)).isoformat()
 
 
@@ -201,7 +201,7 @@ class _Network:
         return Random(f"{what} {self.shape.seed}")  # noqa: S311  # made up, not secret
 
     def _references(self) -> tuple[array[int], array[int]]:
-        """Return the papers that each paper cites in turn, and the end of each paper's part; old ones are cited more."""
+        """Draw the papers cited by each paper, old ones more often, and the end of each paper's part."""
         random = self._random("references").random
         cited, until = array("L"), array("L", [0])
         for paper in range(1, self.shape.papers + 1):

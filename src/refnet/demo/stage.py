@@ -1,4 +1,4 @@
-"""The demo's folder, in which its commands run and are shown; no process is left running at the end."""
+"""The demo's folder: runs and prints its commands, and leaves no process running."""
 
 import os
 import shlex
@@ -24,12 +24,12 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.settings import load
 
 MARK = ".made-by-refnet-demo"
-#: Prints a line; True: as a title.
+#: Prints a line; the second argument is True for a title.
 Print = Callable[[str, bool], None]
 _REFNET = (sys.executable, "-m", "refnet")
-#: The most folders above the one of a demo, and it.
+#: The maximum depth of the demo's folder, in folders.
 _DEEPEST = 100
-#: Time for a command to end after an interrupt; then it is killed.
+#: Time limit for a command to end after SIGTERM, in seconds; then it is killed.
 _CLEAN_SECONDS = 60.0
 
 
@@ -68,7 +68,7 @@ class Chapter:
 
 
 class Stage:
-    """The place of the story. `inherited` is the user's environment."""
+    """Folder, environment and chapters of a story. `inherited`: the user's environment."""
 
     def __init__(self, folder: Path, inherited: Mapping[str, str], print_line: Print) -> None:
         self.folder = folder
@@ -85,9 +85,9 @@ class Stage:
         self._print(f"   {says}", False)
 
     def refnet(self, *arguments: str, quiet: bool = False, inside: bool = False, **settings: str) -> Step:
-        """Run a refnet command: in the configuration's folder, or beside it with `settings` alone.
+        """Run a refnet command in the configuration's folder; with `settings` (variables), in the demo's folder.
 
-        quiet: do not show its output; inside: in the configuration's folder, with `settings` in addition.
+        quiet: do not print the output; inside: in the configuration's folder in spite of `settings`.
         """
         typed = shlex.join(["refnet", *arguments])
         if settings:
@@ -96,7 +96,7 @@ class Stage:
         return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings, quiet=quiet)
 
     def program(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:
-        """Run a program other than refnet in the demo's folder. `quiet`: do not show its output."""
+        """Run a program other than refnet in the demo's folder. `quiet`: do not print the output."""
         environment, typed = self._environment, typed or shlex.join(command)
         if command[0] == "psql":
             environment = environment | connection(self.socket())
@@ -160,9 +160,9 @@ class Stage:
 
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> _Ran:
-    """Run `command` in `folder` to its end, in a process group of its own.
+    """Run `command` in `folder` to its end, in a separate process group.
 
-    So Ctrl-C reaches only the demo, which ends the command by one SIGTERM and waits for its cleanup.
+    So Ctrl-C reaches only the demo, which sends the command one SIGTERM and waits for its cleanup.
     """
     began = perf_counter()
     child: subprocess.Popen[str] | None = None
@@ -195,12 +195,12 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def catalog(stage: Stage) -> Catalog:
-    """Return the artifacts that the demo has made."""
+    """Return the catalog of the demo's backup folder."""
     return Catalog.of(wiring.store(load({}, stage.config, root=False, cores=1)).entries())
 
 
 def proven(stage: Stage, sources: Iterable[str]) -> Mapping[SourceName, Entry]:
-    """Return the newest artifact of each source; RefnetError if that of one of `sources` is not proven."""
+    """Return the newest artifact of each source; RefnetError if one of `sources` has none that is proven."""
     entries = catalog(stage).set_at()
     there = {str(source) for source, entry in entries.items() if entry.proven}
     if unproven := [source for source in sources if source not in there]:
@@ -217,7 +217,7 @@ def connection(socket: Path) -> dict[str, str]:
 
 
 def same(before: object, after: object, what: str) -> None:
-    """RefnetError if `before` and `after` differ; `what` names them."""
+    """RefnetError, with the name `what`, if `before` and `after` differ."""
     if before != after:
         raise RefnetError(
             f"the demo failed: {what} has changed",
@@ -229,7 +229,7 @@ def same(before: object, after: object, what: str) -> None:
 def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iterator[Stage]:
     """Make a fresh stage in `folder` and stop its server at the end of the block, also after an error.
 
-    RefnetError if the folder contains files of anything but a demo, or if another demo runs in it.
+    RefnetError if the folder contains other files than a demo's, or if another demo runs in it.
     """
     with explained(folder):
         made = Stage(_usable(folder), inherited, print_line)
@@ -247,7 +247,7 @@ def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iter
 
 
 def _usable(folder: Path) -> Path:
-    """Create `folder` if it is missing; RefnetError unless it is empty or a demo's."""
+    """Create `folder` if it is missing, and return it; RefnetError unless it is empty or a demo's."""
     if not str(folder).isprintable():  # it is written into refnet.toml, and shown
         raise RefnetError(
             "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
@@ -264,7 +264,7 @@ def _usable(folder: Path) -> Path:
 
 
 def _is_marked(folder: Path) -> bool:
-    """Return whether this user's demo made `folder`: its mark is a file that this user owns."""
+    """Return whether a demo of this user made `folder`: this user owns its mark, a regular file."""
     try:
         found = (folder / MARK).lstat()
     except FileNotFoundError:

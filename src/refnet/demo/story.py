@@ -1,4 +1,4 @@
-"""The story: a network is collected; it, its vault and its configuration are backed up, lost in four ways, restored."""
+"""The story: network, vault and configuration are made, backed up, lost in four ways, and restored."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Story:
-    """The complete story, when it is over."""
+    """The finished story."""
 
     folder: Path
     chapters: tuple[Chapter, ...]
@@ -113,7 +113,7 @@ def _network(stage: Stage, papers: int) -> None:
 
 
 def _depth(papers: int) -> int:
-    """Return how far to crawl for so many papers."""
+    """Return the depth of a crawl that reaches so many papers."""
     return 3 + sum(papers > bound for bound in (500, 1000, 3000, 10_000, 30_000))
 
 
@@ -185,7 +185,7 @@ def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
 
 
 def _destroy(stage: Stage, *names: str) -> None:
-    """Remove the folders `names`, and that of the server's data."""
+    """Remove the folders `names` and the server's data folder."""
     place = stage.status().folder
     beside = [] if place.is_relative_to(stage.home) else [str(place)]
     stage.program(["rm", "-rf", "--", *names, *beside])
@@ -241,7 +241,7 @@ def _from_paper(stage: Stage, before: Contents) -> Loss:
 
 
 def _write_paper(folder: Path, made: Mapping[str, str]) -> None:
-    """Write the recovery key and the signer, as the recovery page has them, into `folder`."""
+    """Write the recovery key and the signer into `folder`, as on the recovery page."""
     folder.mkdir(mode=0o700)
     path = folder / "key"
     path.touch(mode=0o600)
@@ -257,7 +257,7 @@ def _compared(stage: Stage, before: Contents) -> None:
 
 
 def _no_difference(stage: Stage, before: Contents, name: str) -> Contents:
-    """Record the content in the file `name`; RefnetError if it is not that of before."""
+    """Record the content in the file `name`; RefnetError if it differs from `before`."""
     after = _look(stage, name)
     stage.program(["diff", "before.txt", name])
     if different := before.differences(after):

@@ -1,4 +1,4 @@
-"""Words of the field, for papers that do not exist; patterns.py makes titles and sentences of them."""
+"""Words of the field for made-up papers; the patterns of patterns.py take their words from here."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 
 class Area(NamedTuple):
-    """A part of the field. Every list is of phrases that fit into the patterns."""
+    """A part of the field: lists of phrases that fit into the patterns."""
 
     fields: tuple[str, ...]
-    #: After "of", "for" and "in".
+    #: Fit after "of", "for" and "in".
     topics: tuple[str, ...]
-    #: After "with" and "using".
+    #: Fit after "with" and "using".
     methods: tuple[str, ...]
-    #: After "on" and "from".
+    #: Fit after "on" and "from".
     data: tuple[str, ...]
-    #: Sentences without a full stop: what makes it hard, and what was found.
+    #: Sentences without a full stop: difficulties, and results.
     problems: tuple[str, ...]
     findings: tuple[str, ...]
-    #: Those of quality, from 0 to 1, and those of cost.
+    #: Measures of quality, from 0 to 1, and of cost.
     measures: tuple[str, ...]
     costs: tuple[str, ...]
     people: tuple[str, ...]
@@ -294,7 +294,7 @@ _PEOPLE = Area(
 
 AREAS = (_CITATIONS, _RETRIEVAL, _DATABASES, _LEARNING, _SCIENCE, _PEOPLE)
 
-#: Disciplines, as examples; also rare ones.
+#: Examples of disciplines, also rare ones.
 DISCIPLINES = _all("""
     acoustics; agronomy; anthropology; archaeology; astronomy; biochemistry; bioethics; biogeography; botany; cardiology; cartography;
     climatology; comparative law; crystallography; demography; dentistry; dermatology; developmental biology; ecology; econometrics;
