@@ -12,23 +12,23 @@ from refnet.postgres.session import Target
 #: another program's database is never taken for RefNet's.
 VERSION_TABLE = "refnet_migrations"
 
-#: The revisions of the schema, the newest last; a test compares them with migrations/.
+#: The revisions of the schema, oldest first; a test compares them with migrations/.
 REVISIONS = ("0001", "0002", "0003")
 
 #: Session settings: unqualified names mean `public`, whatever the role or the database sets.
-#: A statement sees what others committed before it: writers wait for each other, and then read.
+#: Read committed: a writer that waited for another one sees what that one committed.
 SESSION = {
     "search_path": "public",
     "client_min_messages": "warning",
     "default_transaction_isolation": "read committed",
 }
 
-#: Whether the paper `p` is known only as an end of a citation.
+#: SQL: whether the paper `p` is known only as an end of a citation.
 STUB = "(p.details_fetched_at IS NULL AND p.provenance <> 'cora')"
 
 
 def known(target: Target) -> Target:
-    """Return `target`; RefnetError if a newer RefNet has migrated it. A database without a network is known."""
+    """Return `target`; RefnetError if a newer RefNet has migrated its schema. A database without a network passes."""
     with target.connect(SESSION) as connection:
         if connection.execute("SELECT to_regclass(%s)", [VERSION_TABLE]).fetchone() != (None,):
             row = connection.execute(f"SELECT max(version_num) FROM {VERSION_TABLE}").fetchone()  # noqa: S608
@@ -47,7 +47,7 @@ def refuse_newer(target: Target, revision: str | None) -> None:
 
 @contextmanager
 def server_errors(target: Target, what: str, hint: str) -> Iterator[None]:
-    """Raise an error of the server within the block (no tables, permissions, a full disk) as a RefnetError."""
+    """Raise the server's errors in the block (no tables, permissions, a full disk) as RefnetErrors."""
     try:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):

@@ -1,4 +1,4 @@
-"""Writes the authors of papers: one row for each id of a provider, and for each name without one on a paper."""
+"""Writes the authors of papers: one row for each provider's id, and for each name without id on a paper."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import psycopg
 from refnet.network.merging import Row
 from refnet.network.papers import FoundAuthor
 
-#: What identifies an author: scheme and value, or the paper's id and the name.
+#: The identity of an author: scheme and value, or the paper's id and the name.
 _Key = tuple[str | int, str]
 
 
@@ -23,7 +23,7 @@ def numbers(cursor: psycopg.Cursor[Any], table: str, count: int) -> list[int]:
 
 
 def write_authors(cursor: psycopg.Cursor[Any], rows: Mapping[int, Row]) -> None:
-    """Make `values["authors"]` of each row its authors; the keys are the papers' ids. Within the lock of the writer."""
+    """Replace the authors of papers by `values["authors"]` of `rows` (paper's id → row); needs the writer's lock."""
     named = {paper: [(_key(paper, one), one) for one in row.values["authors"]] for paper, row in rows.items()}
     found = {key: (one, _origin(rows[paper])) for paper, several in named.items() for key, one in several}
     ids = _known(cursor, list(found), list(rows))

@@ -1,7 +1,7 @@
-"""Summaries by an API like OpenAI's: one request a paper, and an answer that is checked before it is kept.
+"""Summaries by an API like OpenAI's: one request per paper; the answer is checked before it is stored.
 
-The title and the abstract are foreign text, which may ask the model for something else. So the prompt says that they
-are data, and the answer counts as foreign text too.
+Title and abstract are foreign text, which may contain instructions for the model (prompt injection). So the prompt
+declares them as data, and the answer counts as foreign text too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ PROMPT = (
     " in two or three sentences of plain text, in the language of the abstract, and with nothing else: no heading, no"
     " list, no link, no markup, no remark about this task."
 )
-#: What identifies the prompt beside a summary: a changed prompt makes new summaries.
+#: The version of the prompt, stored with each summary: a changed prompt makes new summaries.
 PROMPT_VERSION = sha256(PROMPT.encode()).hexdigest()[:16]
-#: The characters of an abstract that are sent, and of an answer that is read at all.
+#: Limits in characters: of the abstract that is sent, of the answer that is read.
 _SENT, _READ = 20_000, 50_000
-#: Characters of the shortest summary, and the share of letters in it.
+#: The minimum length of a summary in characters, and its minimum share of letters.
 _SHORTEST, _LETTERS = 20, 0.5
-#: The words that a summary shares with its paper, where that has many.
+#: The minimum number of words shared with a paper that has at least _MANY words.
 _SHARED, _MANY = 2, 10
-#: Seconds in which a model may write without sending anything.
+#: How long a model may be silent, in seconds.
 _SILENCE = 120.0
 
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -55,7 +55,7 @@ class AnswerError(ValueError):
 @dataclass(frozen=True)
 class Summary:
     text: str
-    #: As the server counts; None: it does not say.
+    #: As counted by the server; None: unknown.
     input_tokens: int | None = None
     output_tokens: int | None = None
 
@@ -122,7 +122,7 @@ def read(answer: Any, paper: str) -> Summary:
 def cleaned(text: str, paper: str) -> str:
     """Return the answer `text` as one line of plain text; AnswerError if it is not a summary of `paper`.
 
-    Markup goes, so that the text neither ends RefNet's block of a note nor loads anything from elsewhere.
+    Markup is removed, so that the text can neither end RefNet's block of a note nor load anything.
     """
     if len(text) > _READ:
         raise AnswerError(f"the answer has {len(text):,} characters")

@@ -11,18 +11,18 @@ with needed("network"):
     import numpy as np
     import rustworkx
 
-#: The closest papers that are kept of each paper; of those that share one paper only, and only where none shares more.
+#: The most close papers kept of each paper; and if none shares more than one other paper with it.
 CLOSEST, WEAKEST = 10, 3
-#: A paper with more references than this does not count for co-citation, one with more citations not for coupling:
-#: a list of that length says little of any two papers on it, and has as many pairs as its square.
+#: Papers with more references do not count for co-citation, papers with more citations not for coupling: two entries
+#: of a long list have little in common, and the number of pairs grows with the square of its length.
 MOST = 200
-#: The pairs that are counted at once: they bound the memory, at about 60 bytes a pair.
+#: The number of pairs counted at once; bounds the memory, at about 60 bytes per pair.
 _BLOCK = 1 << 21
 _DAMPING = 0.85
-#: The sum of the errors of all ranks.
+#: The tolerated sum of the errors of all ranks.
 _PRECISION = 1e-10
 _ROUNDS = 1000
-#: Digits of a rank that do not depend on the order of additions.
+#: Significant digits of a rank that do not depend on the order of additions.
 _DIGITS = 8
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -30,16 +30,16 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Lists:
-    """One list of papers for each paper, one after the other."""
+    """One list of papers per paper, concatenated."""
 
-    #: The other papers, of all lists.
+    #: The entries of all lists.
     others: Numbers
-    #: Where each paper's list begins, and the end of the last one.
+    #: The begin of each paper's list, and the end of the last list.
     begins: Numbers
 
     @classmethod
     def of(cls, papers: Numbers, others: Numbers, count: int) -> Lists:
-        """Return the list of `others` of each of `count` papers."""
+        """Group the pairs (`papers`, `others`) into one list per paper; count: the number of papers."""
         order = np.argsort(papers, kind="stable")
         lengths = np.bincount(papers, minlength=count)
         return cls(others[order], np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
@@ -60,7 +60,7 @@ class Graph:
 
     @classmethod
     def of(cls, citing: Numbers, cited: Numbers, count: int) -> Graph:
-        """Return the graph of `count` papers; each pair of citing and cited comes once."""
+        """Return the graph of `count` papers; each pair (citing, cited) occurs once."""
         return cls(Lists.of(citing, cited, count), Lists.of(cited, citing, count))
 
     @property
@@ -69,7 +69,7 @@ class Graph:
         return len(self.cites.begins) - 1
 
     def pageranks(self) -> list[float]:
-        """Return the PageRank of each paper, of a sum of 1, in as many digits as every run computes."""
+        """Return the PageRank of each paper (their sum is 1), rounded to the digits that are reproducible."""
         graph = rustworkx.PyDiGraph(multigraph=False)
         graph.add_nodes_from(range(self.count))
         citing = np.repeat(np.arange(self.count), self.cites.lengths)
@@ -83,32 +83,32 @@ class Graph:
         return [float(f"{found[number]:.{_DIGITS}g}") for number in range(self.count)]
 
     def co_cited(self) -> Iterator[Closest]:
-        """Yield the papers that are most often cited together with each paper."""
+        """Yield, for each paper, the papers most often cited together with it (co-citation)."""
         return _closest(self.cited_by, self.cites)
 
     def coupled(self) -> Iterator[Closest]:
-        """Yield the papers that have most references in common with each paper."""
+        """Yield, for each paper, the papers with the most common references (bibliographic coupling)."""
         return _closest(self.cites, self.cited_by)
 
 
 @dataclass(frozen=True)
 class Closest:
-    """The closest papers of some papers, as three columns: by paper, then the closest first, then by number."""
+    """The closest papers of some papers, as three columns, sorted by paper, then closest first, then number."""
 
     papers: Numbers
     others: Numbers
     strengths: Numbers
-    #: The papers that have been counted so far.
+    #: The number of papers counted so far.
     done: int
 
 
 def too_long(lists: Lists) -> int:
-    """Return how many of `lists` are longer than MOST, so that they do not count."""
+    """Return the number of lists that are longer than MOST and do not count."""
     return int(np.count_nonzero(lists.lengths > MOST))
 
 
 def _closest(through: Lists, ends: Lists) -> Iterator[Closest]:
-    """Yield what shares most of `through` with each paper, where `ends` lead from there to the papers that share it."""
+    """Yield the closest papers by the entries of `through` that they share; `ends` is the inverse of `through`."""
     lengths = np.where(ends.lengths > MOST, 0, ends.lengths)
     pairs = np.concatenate(([0], np.cumsum(lengths[through.others])))[through.begins]
     count, begin = len(through.begins) - 1, 0
@@ -127,14 +127,14 @@ def _closest(through: Lists, ends: Lists) -> Iterator[Closest]:
 
 
 def _ranges(begins: Numbers, lengths: Numbers) -> Numbers:
-    """Return the numbers from each of `begins` on, as many as `lengths` says, one range after the other."""
+    """Concatenate the ranges that start at `begins` and have the given `lengths`."""
     before = np.cumsum(lengths) - lengths
     found: Numbers = np.arange(int(lengths.sum())) + np.repeat(begins - before, lengths)
     return found
 
 
 def _strongest(papers: Numbers, others: Numbers, count: int, done: int) -> Closest:
-    """Count the equal pairs of two different papers, and keep the most frequent of each paper."""
+    """Count equal pairs of different papers, and keep the most frequent pairs of each paper."""
     pairs, strengths = np.unique((papers * count + others)[papers != others], return_counts=True)
     papers, others = np.divmod(pairs, count)
     order = np.lexsort((-strengths, papers))  # stable: equal ones stay in the order of their numbers

@@ -12,10 +12,10 @@ from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Progress, silent
 
-#: Far above any id; it bounds the memory that a file without line ends takes.
+#: The longest line, in bytes, far above any id; bounds the memory for a file without line ends.
 _LINE_LIMIT = 4096
 _PROGRESS_LINES = 10_000
-#: One import at a time: the key of the advisory lock, "cora" in ASCII.
+#: The key of the advisory lock that allows one import at a time: "cora" in ASCII.
 _LOCK = 0x636F7261
 
 
@@ -23,7 +23,7 @@ _LOCK = 0x636F7261
 class Imported:
     """The counts of an import."""
 
-    #: Lines of the file.
+    #: The number of lines in the file.
     citations: int
     new_papers: int
     new_citations: int
@@ -32,7 +32,7 @@ class Imported:
 def import_cora(target: Target, file: Path, progress: Progress = silent) -> Imported:
     """Import `file` into the migrated database of `target`; existing rows stay unchanged.
 
-    All or nothing: RefnetError names the first malformed line, and nothing is imported.
+    All or nothing: a malformed line is a RefnetError with its number, and nothing is imported.
     """
     try:
         with (
@@ -62,7 +62,7 @@ def _load(target: Target, cites: Iterable[tuple[str, str]]) -> Imported:
 def pairs(
     lines: BinaryIO, name: str, progress: Callable[[int], None] = lambda _done: None
 ) -> Iterator[tuple[str, str]]:
-    """Yield each line's (cited, citing); RefnetError names a malformed line. `progress` gets the bytes read so far."""
+    """Yield (cited, citing) of each line; RefnetError at a malformed one. `progress` gets the bytes read so far."""
     number = 0
     while line := lines.readline(_LINE_LIMIT):
         number += 1

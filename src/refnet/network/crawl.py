@@ -1,7 +1,7 @@
-"""Runs a crawl: takes its jobs one after another until none is left; any number of processes at once.
+"""Runs a crawl: does its jobs one after another until none is left; several processes may share a crawl.
 
-Everything that a crawl knows is in the database. So a run that is killed, or whose database restarts, is continued by
-the next one, and what was written stays.
+The state of a crawl is in the database. So the next run continues after a kill or a restart of the database, and
+written data stays.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from refnet.settings import Settings
 
 _HINT = "What was collected is stored. Fix the cause, and continue with `refnet crawl`."
 _log = logging.getLogger("refnet")
-#: Seconds between two looks for a job, between two reports, and between two renewals in a long wait.
+#: Seconds between two queries for a job, two reports, and two renewals of a claim during a long wait.
 _IDLE, _REPORT, _RENEW = 0.2, 0.5, 60.0
-#: Seconds before a failed job is tried again, and the failures in a row that stop a run.
+#: The delay before a retry of a job, in seconds, and the consecutive failures that stop a run.
 _AGAIN, _FAILURES = 10.0, 3
-#: Attempts to reach a lost database again, and the longest wait between two, in seconds.
+#: The attempts to reconnect to the database, and the longest wait between two of them, in seconds.
 _RECONNECTS, _LONGEST_BACK_OFF = 12, 15.0
 
 
 @dataclass(frozen=True)
 class Reports:
-    """Functions that a run calls while it works."""
+    """Callbacks of a run, and its pace."""
 
-    #: With the state of the crawl, at most twice a second; it costs a query.
+    #: Called with the state of the crawl, at most twice a second; each call costs a query.
     standing: Callable[[Standing], None] | None = None
-    #: With a sentence about a wait, or a problem that does not stop the run.
+    #: Called with a sentence about a wait, or about a problem that does not stop the run.
     say: Callable[[str], None] = _log.warning
-    #: What waits between retries are multiplied with.
+    #: The factor for waits between retries.
     pace: float = 1.0
 
 
@@ -57,13 +57,13 @@ _NO_REPORTS = Reports()
 
 
 def start(target: Target, order: CrawlOrder) -> int:
-    """Store a crawl in the migrated database, and return its id; an unfinished one of the same order is continued."""
+    """Store a crawl in the migrated database and return its id, or the id of an unfinished crawl of the same order."""
     with _session(target) as connection:
         return levels.begin(connection, order)
 
 
 def unfinished(target: Target) -> list[int]:
-    """Return the crawls that have not ended, the oldest first."""
+    """Return the ids of the unfinished crawls, oldest first."""
     with _session(target) as connection:
         rows = connection.execute("SELECT id FROM crawls WHERE state = 'running' ORDER BY id").fetchall()
         return [number for (number,) in rows]
@@ -72,8 +72,7 @@ def unfinished(target: Target) -> list[int]:
 def run(target: Target, settings: Settings, crawl: int, reports: Reports = _NO_REPORTS) -> CrawlResult:
     """Work on `crawl` until no job is left.
 
-    RefnetError if the provider does not answer any more, refuses the key, or the database is lost; the crawl can be
-    continued then.
+    RefnetError if the provider stops answering or refuses the key, or the database is lost; the crawl can be continued.
     """
     running = _CrawlRun(target, settings, crawl, reports)
     with server_errors(target, "fails", _HINT):
@@ -98,16 +97,16 @@ class _CrawlRun:
     requests: int = 0
     #: Sentences for the result, each once.
     notes: dict[str, None] = field(default_factory=dict)
-    #: The jobs that failed in a row, as the provider does not answer as it should.
+    #: The ids of consecutive jobs that failed because of the provider.
     _failures: list[int] = field(default_factory=list)
     _next_report: float = 0.0
     _job: Job | None = None
     _apis: list[Api] = field(default_factory=list)
-    #: Jobs that were done.
+    #: The number of finished jobs.
     _done: int = 0
 
     def resume(self) -> None:
-        """Work until the crawl has ended; connect again where the database is lost meanwhile."""
+        """Work until the crawl has ended; reconnect if the database is lost."""
         lost, done = 0, 0
         while True:
             try:
@@ -148,7 +147,7 @@ class _CrawlRun:
 
     def _api(self, stack: ExitStack, worker: Worker, name: str, server: Server) -> Api:
         def sleep(seconds: float) -> None:
-            """Sleep, and keep the claim of the job meanwhile."""
+            """Sleep, and renew the claim of the job meanwhile."""
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:
                 time.sleep(min(left, _RENEW))
@@ -187,7 +186,7 @@ class _CrawlRun:
             self._job = None
 
     def _stopped(self, worker: Worker, job: Job, error: RefnetError) -> RefnetError:
-        """Give back the job and those that failed before it: it is not their fault. Return the error of the run."""
+        """Requeue `job` and the failures before it, without counting the attempts; return the run's error."""
         worker.give_back(job)
         worker.forgive(self._failures)
         self._failures.clear()
@@ -218,7 +217,7 @@ class _CrawlRun:
 
 
 def _is_lost(error: psycopg.OperationalError | ConnectError) -> bool:
-    """Return whether the session or the server is lost, rather than a statement refused."""
+    """Return whether the session or the server is lost, in contrast to a refused statement."""
     if isinstance(error, ConnectError):
         return error.transient
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))

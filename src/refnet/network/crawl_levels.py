@@ -1,7 +1,7 @@
-"""The levels of a crawl: what is chosen for the next one when all jobs of a level have ended.
+"""The levels of a crawl: the choice of the next level's papers when all jobs of a level have ended.
 
-The choice depends on the citations that are stored and on the ids of the providers, not on the order of work. So a crawl
-that was killed, or that several workers share, collects the same graph.
+The choice depends only on stored citations and the providers' ids, not on the order of work. So a crawl collects the
+same graph after a kill, or with several workers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Step(Enum):
 
 
 def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
-    """Store a crawl and its first jobs, and return its id; an unfinished one of the same order is continued."""
+    """Store a crawl with its first jobs and return its id, or the id of an unfinished crawl of the same order."""
     seeds = sorted(order.seeds)
     values = (seeds, order.direction.value, order.depth, order.limit)
     with connection.transaction(), connection.cursor() as cursor:
@@ -51,7 +51,7 @@ def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
 
 
 def add_seeds(cursor: _Cursor, crawl: int, papers: list[int]) -> None:
-    """Choose the seeds, whose details are stored already."""
+    """Add `papers`, with stored details, as the seeds of `crawl`, and jobs for their citations."""
     row = cursor.execute("SELECT direction, depth FROM crawls WHERE id = %s", [crawl]).fetchone()
     chosen = cursor.execute(_CHOOSE_SEEDS, {"crawl": crawl, "papers": papers}).fetchall()
     if row and row[1] > 0:
@@ -59,7 +59,7 @@ def add_seeds(cursor: _Cursor, crawl: int, papers: list[int]) -> None:
 
 
 def advance(connection: psycopg.Connection[Any], crawl: int) -> Step:
-    """Choose the next level if all jobs have ended, in one transaction; one worker at a time."""
+    """Choose the next level if all jobs have ended; one transaction, one worker at a time."""
     with connection.transaction(), connection.cursor() as cursor:
         if cursor.execute(_LOCKED, [crawl]).fetchone() is None:
             return Step.ENDED
@@ -90,7 +90,7 @@ def advance(connection: psycopg.Connection[Any], crawl: int) -> Step:
 
 
 def _choose(cursor: _Cursor, crawl: int, direction: Direction, limit: int) -> list[tuple[int, str]]:
-    """Return the papers of the next level, and the id of each by which it is asked for."""
+    """Return the papers of the next level: row id, and the external id for requests."""
     values = {
         "crawl": crawl,
         "cited": "references" in direction.each,
@@ -109,7 +109,7 @@ def _ask_edges(cursor: _Cursor, crawl: int, direction: Direction, papers: list[t
 
 
 def _ask_details(cursor: _Cursor, crawl: int, *, is_last: bool) -> int:
-    """Add jobs for the papers whose details nobody has asked for: full batches, and the rest with the last level."""
+    """Add jobs for papers without requested details: full batches, and the rest with the last level."""
     names = [
         name for (name,) in cursor.execute(_WITHOUT_DETAILS, {"crawl": crawl, "kind": DETAILS}).fetchall()
     ]
@@ -139,7 +139,7 @@ SELECT level, depth, direction, paper_limit, EXISTS (
 FROM crawls WHERE id = %s
 """
 
-#: The id by which a paper is asked for, in the form that Semantic Scholar accepts; OpenAlex's own where there is none.
+#: SQL: a paper's id for requests, in a form of Semantic Scholar; OpenAlex's id if there is no other.
 _NAME = """(
     SELECT CASE scheme
         WHEN 'semantic_scholar' THEN value

@@ -1,4 +1,4 @@
-"""The order of a crawl: its seeds, in a form that Semantic Scholar accepts, and its bounds; pure."""
+"""The order of a crawl: seeds in a form that Semantic Scholar accepts, and bounds; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.network.papers import normalized
 
 _FORMS = ("CorpusId", "DOI", "ARXIV", "MAG", "ACL", "PMID", "PMCID", "URL")
-#: The schemes whose ids are recognized without a prefix, and the prefix that the API expects.
+#: Scheme with ids that are recognized without a prefix → the prefix that the API expects.
 _BARE = {"semantic_scholar": "", "doi": "DOI:", "arxiv": "ARXIV:"}
 _LONGEST = 1000
 MOST_SEEDS = 10_000
@@ -32,14 +32,14 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class CrawlOrder:
-    """The order of a crawl."""
+    """The seeds and the bounds of a crawl."""
 
     #: Ids in the form that the API accepts, each once.
     seeds: tuple[str, ...]
     direction: Direction = Direction.REFERENCES
-    #: The greatest level: the distance from the seeds.
+    #: The greatest level (distance from the seeds).
     depth: int = 1
-    #: The most papers whose details are collected, seeds included.
+    #: The most papers to collect with details, seeds included.
     limit: int = 1000
 
     def to_json(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class CrawlOrder:
 
 
 def order(seeds: list[str], direction: Direction, depth: int, limit: int) -> CrawlOrder:
-    """Return the order of a crawl; RefnetError (USAGE) for an id that no provider knows, or too many."""
+    """Return the order of a crawl; RefnetError (USAGE) for an invalid id or too many seeds."""
     found = tuple(dict.fromkeys(map(seed_id, seeds)))
     if not 1 <= len(found) <= min(limit, MOST_SEEDS):
         raise RefnetError(
@@ -59,7 +59,7 @@ def order(seeds: list[str], direction: Direction, depth: int, limit: int) -> Cra
 
 
 def seed_id(text: str) -> str:
-    """Return the id of a paper as the API accepts it; RefnetError (USAGE) for what is not one."""
+    """Return a paper's id in the form that the API accepts; RefnetError (USAGE) if `text` is not an id."""
     text = text.strip()
     for scheme, prefix in _BARE.items():
         if value := normalized(scheme, text):

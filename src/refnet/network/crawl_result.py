@@ -1,4 +1,4 @@
-"""The state of a crawl at work, and its result."""
+"""The state of a running crawl, and its result."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from psycopg.rows import class_row
 
 from refnet.core.formatting import plural
 
-#: The seeds, the failed jobs and the incomplete lists of citations that the text names.
+#: The most seeds, failed jobs and incomplete lists of citations named in the text.
 _NAMED = 10
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A crawl at work."""
+    """The state of a running crawl."""
 
     level: int
-    #: Papers that were chosen, seeds included.
+    #: The number of chosen papers, seeds included.
     papers: int
-    #: Citations that were new.
+    #: The number of new citations.
     edges: int
-    #: Jobs of this level that wait or run.
+    #: The number of queued or running jobs.
     queue: int
-    #: Jobs that were done, of all levels.
+    #: The number of finished jobs of all levels.
     done: int
     #: Requests of this process, and seconds since its start.
     requests: int
@@ -34,7 +34,7 @@ class Standing:
 
     @property
     def rate(self) -> float:
-        """Requests a second of this process."""
+        """This process's requests per second."""
         return self.requests / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -44,14 +44,14 @@ class Seed:
 
     paper_id: int
     title: str | None
-    #: Its references that have an id, and all that the provider counts.
+    #: The number of references with an id, and of all references that the provider counts.
     resolved: int
     references: int
 
 
 @dataclass(frozen=True)
 class FailedJob:
-    """A job that failed for good."""
+    """A job that failed finally."""
 
     id: int
     kind: str
@@ -66,22 +66,22 @@ class CrawlResult:
     state: str
     #: references, citations or both.
     direction: str
-    #: Papers by level, the seeds first; and the papers that are known only as an end of a citation.
+    #: The number of papers by level, seeds first; and of stubs (known only as an end of a citation).
     papers: list[int]
     stubs: int
-    #: Citations that were received, and those of them that were new.
+    #: The number of received citations, and of new ones among them.
     citations: int
     new_citations: int
-    #: Requests of this run, and its seconds.
+    #: The number of requests of this run, and its duration in seconds.
     requests: int
     seconds: float
     seeds: list[Seed]
-    #: Seeds that the provider does not know, as they were asked for.
+    #: Seeds that the provider does not know, as given.
     unknown: list[str]
-    #: Chosen papers without details: no provider knows them.
+    #: The number of chosen papers without details, which no provider knows.
     without_details: int
     failed: list[FailedJob]
-    #: Titles of papers whose citations (or references) were not collected to the end: the provider lists 10,000.
+    #: Titles of papers with incomplete citations or references: the provider lists at most 10,000.
     cut: list[str]
     notes: list[str]
 
@@ -125,7 +125,7 @@ class CrawlResult:
 
 
 def standing(connection: psycopg.Connection[Any], crawl: int, requests: int, seconds: float) -> Standing:
-    """Return the state of a crawl; some milliseconds for thousands of jobs."""
+    """Return the state of a crawl; takes some milliseconds for thousands of jobs."""
     row = connection.execute(_STANDING, {"crawl": crawl}).fetchone() or (0, 0, 0, 0, 0)
     level, papers, edges, queue, done = map(int, row)
     return Standing(level, papers, edges, queue, done, requests, seconds)
@@ -134,7 +134,7 @@ def standing(connection: psycopg.Connection[Any], crawl: int, requests: int, sec
 def result(
     connection: psycopg.Connection[Any], crawl: int, requests: int, seconds: float, notes: list[str]
 ) -> CrawlResult:
-    """Return what `crawl` has collected."""
+    """Return the result of `crawl` so far."""
     values = {"crawl": crawl}
     with connection.transaction():
         row: tuple[Any, ...] = connection.execute(_CRAWL, values).fetchone() or ("", "", [], [])

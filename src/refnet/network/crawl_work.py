@@ -1,4 +1,4 @@
-"""The jobs of a crawl: each asks a provider and writes what it answers in one transaction a page."""
+"""The jobs of a crawl: each asks a provider and writes the answers, one transaction per page."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from refnet.network.providers import LAST_ENTRY, MOST_IDS, OpenAlex, Scholar
 from refnet.network.scholar_answers import Page
 from refnet.network.writing import lock, retried, write_edges, write_papers
 
-#: Names of papers that OpenAlex alone knows.
+#: The prefix of ids of papers that only OpenAlex knows.
 _OPENALEX = "openalex:"
-#: Of one paper: a server that always names a next page is not followed forever.
+#: Limits per paper, against a server that always names a next page.
 _LAST_REFERENCE, _MOST_PAGES = 100_000, 1000
 _Cursor = psycopg.Cursor[tuple[Any, ...]]
 _NAME, _COUNT = checked.text(1100, shortest=1), checked.integer(0, 2**31 - 1)
 _NAMES = checked.each(_NAME, MOST_IDS)
-#: The payload of each kind of job: a database may come from elsewhere.
+#: Kind of job → check of its payload, as a database may come from elsewhere.
 _PAYLOADS = {
     SEEDS: checked.record({"seeds": _NAMES}, more=True),
     DETAILS: checked.record({"ids": _NAMES}, more=True),
@@ -43,11 +43,11 @@ class Crawler:
     worker: Worker
     scholar: Scholar
     openalex: OpenAlex
-    #: The reason why OpenAlex is not asked any more.
+    #: Why OpenAlex is no longer asked; "": it is asked.
     without_openalex: str = field(default="", init=False)
 
     def do(self, job: Job) -> None:
-        """Do a job, and mark it as done; the errors of Api, AnswerError, LostClaimError, psycopg.Error."""
+        """Do a job, and mark it as done. Raises the errors of Api, AnswerError, LostClaimError, psycopg.Error."""
         try:
             job = replace(job, payload=_PAYLOADS[job.kind](job.payload))
             if job.kind == EDGES and job.paper_id is None:
@@ -59,7 +59,7 @@ class Crawler:
         do[job.kind](job)
 
     def _refuse(self, job: Job, error: str) -> None:
-        """Fail a job for good whose payload is not RefNet's, without the payload: reports add up what is in them."""
+        """Fail a job with an invalid payload finally, and drop the payload: reports add up payloads."""
         with self.worker.connection.transaction(), self.worker.connection.cursor() as cursor:
             self.worker.keep(cursor, job, {})
             self.worker.failed(cursor, job, f"RefNet has not made this job: {error}")
@@ -105,7 +105,7 @@ class Crawler:
             self._write_page(job, state, page, provenance, is_last=is_last)
 
     def _page(self, job: Job, state: Mapping[str, Any]) -> tuple[Page, str]:
-        """Return the next page and who provides it: OpenAlex where Semantic Scholar has nothing, or is down."""
+        """Return the next page and its provider: OpenAlex if Semantic Scholar has no data or is down."""
         name, offset = state["id"], state["offset"]
         is_fallback = state["direction"] == "references" and offset == 0
         page: Page | None = None
@@ -124,13 +124,13 @@ class Crawler:
         return page or Page((), None), "semantic_scholar"
 
     def _references(self, job: Job) -> Page | None:
-        """Return the references of a paper as OpenAlex knows them, on one page; None: none."""
+        """Return a paper's references by OpenAlex, on one page; None if OpenAlex has none."""
         rows = self.worker.connection.execute(_IDS, [job.paper_id]).fetchall()
         work = self._work(dict(rows))
         return Page(tuple(work[1]), None) if work and work[1] else None
 
     def _work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
-        """Ask OpenAlex; None: unknown there, or OpenAlex itself is not available, which stops no crawl."""
+        """Ask OpenAlex for a paper; None if it is unknown there, or OpenAlex is unavailable, which stops no crawl."""
         if self.without_openalex:
             return None
         try:
@@ -172,7 +172,7 @@ def _crawl(job: Job) -> int:
 
 
 def _with_asked(name: str, paper: FoundPaper) -> Sequence[FoundPaper]:
-    """Return `paper`, and the id that was asked for where the provider has merged that paper into another one."""
+    """Return `paper`; also a paper with the requested id if the provider has merged the two."""
     asked = _ids_of(name)
     scholar, corpus = paper.ids.get("semantic_scholar"), paper.ids.get("corpus_id")
     if scholar and corpus and asked.get("semantic_scholar", scholar) != scholar:
@@ -181,7 +181,7 @@ def _with_asked(name: str, paper: FoundPaper) -> Sequence[FoundPaper]:
 
 
 def _ids_of(name: str) -> dict[str, str]:
-    """Return scheme → value of an id in the form that is asked for; {}: of no scheme."""
+    """Return {scheme: value} of an id in the form of requests."""
     prefix, colon, value = name.partition(":")
     if not colon:
         return {"semantic_scholar": name}

@@ -1,7 +1,7 @@
-"""The papers and citations of the network in the formats of other programs, written row by row.
+"""Exports the papers and citations of the network to formats of other programs, row by row.
 
-GraphML, CSV and JSON contain every paper and every citation; BibTeX contains the papers with details, as an entry
-without authors and venue cites nothing.
+GraphML, CSV and JSON contain all papers and citations; BibTeX contains only papers with details, as an entry without
+authors and venue is useless.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _CITATIONS = """
 SELECT citing_id AS citing, cited_id AS cited, is_influential AS influential, intents, provenance
 FROM citations ORDER BY citing_id, cited_id
 """
-#: The columns of a paper in GraphML and CSV, and their types in GraphML.
+#: Column of a paper in GraphML and CSV → its type in GraphML.
 _COLUMNS = {
     "title": "string", "authors": "string", "year": "int", "venue": "string", "types": "string", "doi": "string",
     "arxiv": "string", "url": "string", "reference_count": "int", "citation_count": "int", "rank": "int",
     "pagerank": "double", "cited_by": "int", "detailed": "boolean", "provenance": "string",
 }  # fmt: skip
 _EDGE_COLUMNS = {"influential": "boolean", "intents": "string", "provenance": "string"}
-#: What XML 1.0 cannot contain.
+#: Characters that XML 1.0 cannot contain.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: A spreadsheet takes text that begins so as a formula.
+#: Beginnings of text that a spreadsheet takes for a formula.
 _FORMULA = (*"=+-@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
-#: The first type that a paper has gives its kind of entry, and the field of its venue.
+#: Type of publication, BibTeX entry, field of the venue; the first type that a paper has counts.
 _ENTRIES = (
     ("Book", "book", "publisher"),
     ("BookSection", "incollection", "booktitle"),
@@ -74,7 +74,7 @@ Texts = Iterator[str]
 
 
 class Rows:
-    """The rows of one moment: papers, then citations; each is read once."""
+    """The rows of one snapshot: papers, then citations; each can be read once."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -95,7 +95,7 @@ class Rows:
 def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> None:
     """Write the network of `target` in the format `name`, a key of FORMATS.
 
-    write: gets the name of each file and its text in parts. RefnetError if the database cannot be read.
+    write: called with each file's name and text, in parts. RefnetError if the database cannot be read.
     """
     with (
         server_errors(target, "cannot be read", "Fix the cause and retry."),
@@ -110,7 +110,7 @@ def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> No
 
 
 def write_file(path: Path, texts: Texts) -> None:
-    """Write `texts` into `path`, which is replaced if it exists. RefnetError if that fails; `path` is then as before."""
+    """Write or replace the file `path`; RefnetError if that fails, and `path` is unchanged."""
     part = path.with_name(f".refnet-{secrets.token_hex(8)}.part")
     with explained(path):
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
@@ -186,7 +186,7 @@ def _json(rows: Rows) -> dict[str, Texts]:
 
 
 def _json_texts(rows: Rows) -> Texts:
-    """One document; each paper and each citation is a line of it."""
+    """Yield one JSON document with a line for each paper and each citation."""
     yield "{"
     for before, key, found in (("", "papers", rows.papers()), (",", "citations", rows.citations())):
         yield f'{before}\n"{key}": ['
@@ -223,7 +223,7 @@ def _entry(row: Row) -> str:
 
 
 def _key(row: Row) -> str:
-    """Return `Lovelace1843-7`: the id makes it unique, and a new paper changes no other key."""
+    """Return a key such as `Lovelace1843-7`: unique by the row id, so new papers change no other key."""
     words = (row["authors"] or [""])[0].split() or [""]
     plain = unicodedata.normalize("NFKD", words[-1]).encode("ascii", "ignore").decode()
     return f"{re.sub('[^A-Za-z]', '', plain) or 'paper'}{row['year'] or ''}-{row['id']}"
@@ -235,19 +235,19 @@ def _latex(text: str) -> str:
 
 
 def _protected(title: str) -> str:
-    """Return a title whose words with capitals inside keep them: a style may write titles in lower case."""
+    """Protect words with inner capitals in a title, as a style may write titles in lower case."""
     return " ".join(
         f"{{{_latex(word)}}}" if re.search(r"\w[A-Z]", word) else _latex(word) for word in title.split()
     )
 
 
 def _author(name: str) -> str:
-    """Return a name, in braces where BibTeX would take it for several."""
+    """Return a name, in braces if BibTeX would take it for several names."""
     escaped = _latex(name)
     return f"{{{escaped}}}" if re.search(r",|\b(?:and|others)\b", name, re.IGNORECASE) else escaped
 
 
-#: The files of each format, each with its text in parts; they are read in this order.
+#: Format → function that returns file name → text, in parts; consume them in order.
 FORMATS: Mapping[str, Callable[[Rows], dict[str, Texts]]] = {
     "graphml": _graphml,
     "csv": _csv,

@@ -1,7 +1,7 @@
-"""A summary of an abstract's own sentences, by TextRank: central are those that share many words with others.
+"""Extractive summaries by TextRank: the sentences of an abstract that share most words with the others.
 
-The method is that of Mihalcea and Tarau (2004), "TextRank: Bringing Order into Texts". The packages that have it load
-models or word lists from the network when they run, so rustworkx computes the PageRank of the sentences here.
+Method: Mihalcea and Tarau (2004), "TextRank: Bringing Order into Texts". Existing packages load models or word lists
+from the network at run time, so rustworkx computes the PageRank of the sentences here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ with needed("network"):
     import rustworkx
 
 MODEL = "refnet-extract"
-#: A change of the method gets a new one.
+#: Increased when the method changes.
 VERSION = "1"
-#: The most sentences of a summary, and its most characters.
+#: The longest summary, in sentences and in characters.
 _SENTENCES, LONGEST = 3, 1000
-#: The characters and sentences of an abstract that are read; the pairs of sentences grow with the square.
+#: How much of an abstract is read, in characters and sentences; the pairs of sentences grow with the square.
 _READ, _MOST = 20_000, 80
 
 _END = re.compile(r"""(?<=[.!?])["')\]]*\s+(?=["'(\[]*[A-Z0-9])|(?<=[。！？])""")
@@ -32,12 +32,12 @@ _MANY = (
     " shows some such than that the their them then there these they this those through under use used using very was"
     " were what when where which while who will with within without would you your"
 )
-#: Words that say little of a sentence.
+#: Stop words.
 _COMMON = frozenset(_MANY.split())
 
 
 def extract(abstract: str) -> str:
-    """Return at most three sentences of `abstract` in their order, at most LONGEST characters."""
+    """Return a summary: at most three sentences of `abstract`, in order, at most LONGEST characters."""
     sentences = split(abstract[:_READ])[:_MOST]
     if len(sentences) <= _SENTENCES:
         return shortened(" ".join(sentences))
@@ -62,12 +62,12 @@ def split(text: str) -> list[str]:
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the words of at least three letters that say something, in lower case."""
+    """Return the words of at least three letters, in lower case, without stop words."""
     return frozenset(_WORD.findall(text.casefold())) - _COMMON
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """Return `text`, or its first sentences, or its first words, in at most `longest` characters."""
+    """Shorten `text` to at most `longest` characters: to its first sentences, else to its first words."""
     if len(text) <= longest:
         return text
     ends = [found.start() for found in _END.finditer(text[: 2 * longest]) if found.start() <= longest]
@@ -76,7 +76,7 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 
 def _scores(sentences: list[str]) -> list[float]:
-    """Return the PageRank of each sentence; an edge weighs the words that two share, for their lengths."""
+    """Return the PageRank of each sentence; edge weights are the shared words, normalized by length."""
     found = [words(one) for one in sentences]
     graph = rustworkx.PyDiGraph()
     graph.add_nodes_from(range(len(found)))

@@ -1,7 +1,7 @@
-"""The parts of a note that RefNet owns: some keys of its frontmatter, and one block. Values in, text out.
+"""RefNet's parts of a note: some keys of the frontmatter, and one block. Values in, text out.
 
-RefNet owns the block between its two comments and the keys that it names; every other byte is its reader's and stays:
-other keys, their order and comments, text above and below the block, line ends.
+RefNet owns the block between its two comments and its own keys. Every other byte is the user's and stays: other keys,
+their order and comments, text above and below the block, line ends.
 """
 
 import re
@@ -16,20 +16,20 @@ with needed("network"):
 BEGIN = "%%refnet: this block is written by RefNet; write above or below it%%"
 END = "%%/refnet%%"
 
-#: Their entries are joined with the reader's.
+#: Keys with entries of both RefNet and the user.
 _SHARED_LISTS = frozenset({"aliases", "tags"})
 _FRONTMATTER = re.compile(r"\A---[ \t]*\r?\n(?P<yaml>.*?)^---[ \t]*\r?$\n?", re.DOTALL | re.MULTILINE)
-#: Text that every reader of YAML takes as text without quotes, unless it is one of the words.
+#: Text that needs no quotes in YAML, unless it is one of _WORDS.
 _PLAIN = re.compile(r"[A-Za-z](?:[A-Za-z0-9 ,.()/&+;'_-]*[A-Za-z0-9.)])?")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 class NotOursError(ValueError):
-    """A note that RefNet must not touch, as its content has no safe place for RefNet's part."""
+    """A note without a safe place for RefNet's part, which must not be changed."""
 
 
 def dumped(values: Mapping[str, Any]) -> str:
-    """Return `values` as YAML: texts, whole numbers, and lists of texts; one property after the other."""
+    """Format `values` (texts, integers, lists of texts) as YAML, one property after the other."""
     lines = []
     for key, value in values.items():
         if not isinstance(value, list):
@@ -57,7 +57,7 @@ def _flow(value: Any) -> str:
 
 
 def loaded(text: str) -> Any:
-    """Return the value of YAML, with safe types only; ValueError says why it is not valid."""
+    """Parse YAML, with safe types only; ValueError with the reason if it is invalid."""
     try:
         return yaml.load(text, Loader=yaml.CSafeLoader)  # a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
@@ -68,12 +68,12 @@ def loaded(text: str) -> Any:
 
 
 def renewed(before: str, own: Mapping[str, Any], owned: Collection[str], block: str) -> str:
-    """Return the note `before` with RefNet's part renewed. NotOursError if it has no safe place for that.
+    """Return the note `before` with RefNet's part renewed; NotOursError if there is no safe place for the part.
 
     Args:
         own: RefNet's keys and their values.
-        owned: every key that RefNet may write; those that are not in `own` are removed.
-        block: what stands between the comments, with them.
+        owned: every key that RefNet may write; keys that are not in `own` are removed.
+        block: the new block, with its two comments.
     """
     found = _FRONTMATTER.match(before)
     if not found:
@@ -89,7 +89,7 @@ def renewed(before: str, own: Mapping[str, Any], owned: Collection[str], block: 
 
 
 def _merged(matter: str, own: Mapping[str, Any], owned: Collection[str], line_end: str) -> str:
-    """Return the frontmatter with RefNet's keys renewed where they stand; what has not changed stays as it is."""
+    """Return the frontmatter with RefNet's keys renewed in place; unchanged keys keep their bytes."""
 
     def written(values: Mapping[str, Any]) -> str:
         return dumped(values).replace("\n", line_end)
@@ -122,7 +122,7 @@ def _merged(matter: str, own: Mapping[str, Any], owned: Collection[str], line_en
 def _completed(
     kept: Mapping[object, list[str]], wanted: Mapping[str, Any], written: Callable[[Mapping[str, Any]], str]
 ) -> list[list[str]]:
-    """Return the parts of `kept` with what it lacks of `wanted`, each after the key that precedes it in a new note."""
+    """Insert the keys of `wanted` that `kept` lacks, at their usual position."""
     names = [*kept]
     for before, name in zip([None, *wanted], wanted, strict=False):
         if name not in kept:
@@ -147,7 +147,7 @@ def _same(new: Any, found: Any) -> bool:
 
 
 def _joined(ours: Sequence[str], theirs: object, title: object) -> list[Any]:
-    """Return RefNet's entries of a list and the reader's, in the reader's order; the former `title` is RefNet's.
+    """Join RefNet's entries of a list with the user's, in the user's order; the former `title` counts as RefNet's.
 
     A single text counts as a list of one.
     """
@@ -158,7 +158,7 @@ def _joined(ours: Sequence[str], theirs: object, title: object) -> list[Any]:
 
 
 def _with_block(rest: str, block: str, line_end: str) -> str:
-    """Return `rest` with RefNet's block replaced, or put first if there is none."""
+    """Return `rest` with RefNet's block replaced, or with the block first if it had none."""
     begins, ends = rest.count(BEGIN), rest.count(END)
     if (begins, ends) == (0, 0):
         return f"{line_end}{block}{line_end}{rest}"

@@ -1,6 +1,6 @@
-"""Requests to a web API that answers JSON: in turn, with retries, and with bounds for all that the server decides.
+"""Requests to a web API that answers JSON: rate-limited, with retries, and with bounds on every answer.
 
-The server may be hostile or broken: an answer is read as a stream, counted after decompression, and ends at a time limit.
+The server may be hostile or broken: an answer is streamed, measured after decompression, and has a time limit.
 """
 
 from __future__ import annotations
@@ -31,55 +31,55 @@ with needed("network"):
     import tenacity
 
 _log = logging.getLogger("refnet")
-#: It logs the URL of each request, and OpenAlex expects its key there.
+#: httpx logs the URL of each request, which contains OpenAlex's key.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
-#: The longest answer in bytes, after decompression, and the longest error.
+#: The longest answer and the longest error, in bytes after decompression.
 LONGEST_ANSWER = 64 << 20
 _LONGEST_ERROR = 64 << 10
-#: The values of an answer, by its commas: each takes more memory than its bytes.
+#: The most values of an answer, counted by commas, as each takes more memory than its bytes.
 _MOST_VALUES = 2_000_000
-#: Seconds for a complete answer.
+#: Time limit of a complete answer, in seconds.
 _PATIENCE = 120.0
-#: Seconds for a connection.
+#: Time limit of connecting, in seconds.
 _CONNECT = 10.0
 _TRIES = 5
 _REDIRECTS = 3
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
-#: A wait that is announced, in seconds.
+#: The shortest wait that is announced, in seconds.
 _LONG = 5.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server, and what messages call it."""
+    """A server: address, credentials, and names for messages."""
 
-    #: "Semantic Scholar"
+    #: For messages, such as "Semantic Scholar".
     name: str
-    #: With the beginning of each path, without a slash at its end.
+    #: The URL with the prefix of all paths, without a final slash.
     url: str
-    #: The setting with its key.
+    #: The name of the setting with the API key.
     key_setting: str
-    #: Headers and parameters of each request, the key among them.
+    #: Headers and parameters of each request, including the API key.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     has_key: bool = False
-    #: Seconds that it may send nothing.
+    #: How long the server may be silent, in seconds.
     silence: float = 30.0
-    #: What to do after "too many requests" with a key.
+    #: The hint for "too many requests" in spite of a key.
     when_limited: str = "Set crawl.requests_per_second to less, or wait."
 
     @property
     def shown(self) -> str:
-        """Its name and its address, without a login."""
+        """Name and address for messages, without credentials."""
         parts = urlsplit(self.url)
         port = f":{parts.port}" if parts.port else ""
         return f"{self.name} ({parts.hostname}{port})"
 
 
 class UnavailableError(RefnetError):
-    """The server does not answer as it should, after all retries. `limited`: it answered "too many requests"."""
+    """The server gave no valid answer after all retries. `limited`: it answered "too many requests"."""
 
     def __init__(self, server: Server, reason: str, limited: bool = False) -> None:
         if limited and not server.has_key:
@@ -95,33 +95,33 @@ class UnavailableError(RefnetError):
 
 
 class RefusedError(RefnetError):
-    """The server refuses the request with `status`; 0: RefNet does."""
+    """The request is refused: by the server with `status`, or by RefNet (0)."""
 
     def __init__(self, message: str, hint: str, status: int = 0) -> None:
         super().__init__(message, hint)
         self.status = status
-        #: Every other request is refused too.
+        #: Every other request will be refused too.
         self.is_final = status in {0, 401, 403}
 
 
 class _RetryError(Exception):
-    """An answer that a later request may improve."""
+    """A failure that a retry may overcome."""
 
     def __init__(self, reason: str, after: float = 0.0, limited: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        #: Seconds that the server asks to wait.
+        #: The wait that the server asks for, in seconds.
         self.after = after
         self.limited = limited
 
 
 class Api:
-    """A client of one server, for one thread; a context manager.
+    """A client of one server, for use in one thread; a context manager.
 
     Args:
         say: called with a sentence before a long wait.
         sleep: sleeps for some seconds.
-        pace: what the waits between retries are multiplied with.
+        pace: the factor for waits between retries.
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class Api:
         pace: float = 1.0,
     ) -> None:
         self.server = server
-        #: The requests that were sent.
+        #: The number of sent requests.
         self.requests = 0
         self._limiter = limiter
         self._say = say
         self._sleep = sleep
         self._pace = pace
-        #: Of the connection, which is kept between requests.
+        #: The stream of the connection, which is kept between requests.
         self._stream: Any = None
         self._client = httpx.Client(
             headers={
@@ -164,11 +164,11 @@ class Api:
         self._client.close()
 
     def get(self, path: str, params: Mapping[str, str]) -> Any:
-        """Return the JSON at `path` (escaped, with a slash before it); None: 404. UnavailableError, RefusedError."""
+        """Return the JSON at `path` (escaped, with a leading slash); None for 404. UnavailableError, RefusedError."""
         return self._retried(lambda: self._redirected(f"{self.server.url}{path}", params))
 
     def post(self, path: str, params: Mapping[str, str], content: object) -> Any:
-        """Return the JSON that `path` answers to the JSON `content`, like `get`; the request changes nothing there."""
+        """Post the JSON `content` to `path` and return the JSON answer, like `get`; retries must be harmless."""
         return self._retried(lambda: self._asked("POST", f"{self.server.url}{path}", params, content)[1])
 
     def _retried(self, ask: Callable[[], Any]) -> Any:
@@ -186,7 +186,7 @@ class Api:
             raise UnavailableError(self.server, error.reason, error.limited) from None
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
-        """Return the seconds before the next try: what the server asks for, else exponential, with jitter."""
+        """Return the wait before the next try, in seconds: as the server asks, else exponential; with jitter."""
         error = _error_of(state)
         if error.after:
             self._limiter.push(error.after)
@@ -203,7 +203,7 @@ class Api:
             )
 
     def _redirected(self, url: str, params: Mapping[str, str]) -> Any:
-        """Ask for `url`, and where it moved to on the same server."""
+        """Request `url`, and follow redirects on the same server."""
         for _ in range(_REDIRECTS + 1):
             moved, found = self._asked("GET", url, params)
             if moved is None:
@@ -220,7 +220,7 @@ class Api:
     def _asked(
         self, method: str, url: str, params: Mapping[str, str], content: object = None
     ) -> tuple[str | None, Any]:
-        """Send one request; return where the answer redirects to, or None and its JSON."""
+        """Send one request; return the redirect's target and None, or None and the JSON."""
         self._limiter.wait()
         self.requests += 1
         self._client.cookies.clear()  # nothing that a server sends stays
@@ -249,7 +249,7 @@ class Api:
 
     @contextmanager
     def _bounded(self) -> Iterator[threading.Event]:
-        """End the connection if the block runs too long: httpx bounds each silence, not a head that drips on and on."""
+        """Close the connection if the block takes too long: httpx limits each silence, but no slow drip of headers."""
         is_late = threading.Event()
 
         def end() -> None:
@@ -323,7 +323,7 @@ def read_body(headers: Mapping[str, str], chunks: Iterable[bytes], longest: int 
 
 
 def retry_after(value: str | None, now: datetime) -> float:
-    """Return the seconds of a header `Retry-After`, which are seconds or a date, at most LONGEST; 0: none."""
+    """Return the wait of a header `Retry-After` (seconds or a date), in seconds, at most LONGEST; 0: none."""
     if value is None or not value.isascii():
         return 0.0
     if value.strip().isdecimal():
@@ -337,7 +337,7 @@ def retry_after(value: str | None, now: datetime) -> float:
 
 
 def _inflated(inflate: Any, data: bytes, most: int) -> tuple[bytes, bytes]:
-    """Return at most `most` bytes of decompressed data, and the input that is left."""
+    """Return at most `most` bytes of decompressed data, and the remaining input."""
     try:
         part = inflate.decompress(data, most)
     except zlib.error:
@@ -360,7 +360,7 @@ def _parsed(headers: Mapping[str, str], body: bytes) -> Any:
 
 
 def _said(response: httpx.Response) -> str:
-    """Return what the server says about its refusal, with a colon before it; "": nothing that is safe to show."""
+    """Return the server's reason for its refusal, after a colon; "" if there is none that is safe to show."""
     try:
         values = checked.document(read_body(response.headers, response.iter_raw(), _LONGEST_ERROR))
     except (ValueError, _RetryError, httpx.TransportError):
@@ -391,7 +391,7 @@ def _error_of(state: tenacity.RetryCallState) -> _RetryError:
 
 
 def _same_server(url: str, location: str) -> str | None:
-    """Return where `url` moved to if that is on the same server, else None."""
+    """Return the target of a redirect if it is on the same server, else None."""
     try:
         there = urljoin(url, location)
         mine, its = ((one.scheme, one.hostname, one.port) for one in (urlsplit(url), urlsplit(there)))

@@ -16,7 +16,7 @@ from refnet.network.writing import lock, retried, write_edges, write_papers
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Counted, Progress, silent
 
-#: Bytes; a paper with 10,000 citations and all their metadata is about half of it.
+#: In bytes; a paper with 10,000 citations and all their metadata takes about half.
 _LARGEST = 64 << 20
 
 
@@ -24,20 +24,20 @@ _LARGEST = 64 << 20
 class Imported:
     """The counts of an import."""
 
-    #: Papers of the file, without those that are only references or citations of one.
+    #: The number of papers in the file, without those that are only references or citations.
     papers: int
-    #: References and citations of the file.
+    #: The number of references and citations in the file.
     citations: int
     new_papers: int
     new_citations: int
-    #: Values of a wrong type, which were left out.
+    #: The number of values of a wrong type, which were left out.
     dropped: int
 
 
 def read(file: Path) -> list[Linked]:
-    """Read the papers of `file`; entries that are null, for unknown ids, are left out.
+    """Read the papers of `file`; null entries, for unknown ids, are left out.
 
-    RefnetError if it is not such a file, or larger than 64 MiB.
+    RefnetError if the file has another content or is larger than 64 MiB.
     """
     try:
         with file.open("rb") as opened:
@@ -66,7 +66,7 @@ def _refused(what: str) -> RefnetError:
 
 
 def import_scholar(target: Target, papers: list[Linked], progress: Progress = silent) -> Imported:
-    """Import `papers` into the migrated database of `target`, all or nothing; what is there already is renewed."""
+    """Import `papers` into the migrated database of `target`, all or nothing; existing papers are updated."""
 
     def work(cursor: psycopg.Cursor[Any]) -> Imported:
         lock(cursor)

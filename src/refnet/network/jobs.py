@@ -1,8 +1,7 @@
-"""Work that is kept in the table `jobs`: added, claimed by one worker at a time, done, failed, tried again.
+"""The job queue in the table `jobs`: add, claim (one worker at a time), finish, fail, retry.
 
-A worker holds a session advisory lock with a number of its own. So the claim of a worker that was killed is known to be
-lost as soon as its session ends, and the next worker takes the job. A claim also ends at `claimed_until`, for a worker
-that hangs.
+Each worker has a session advisory lock with a unique number. So a killed worker loses its claim as soon as its session
+ends, and the next worker takes the job. A claim also ends at `claimed_until`, for a worker that hangs.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from refnet.postgres.session import Target
 
 #: The first key of the advisory locks of workers: "jobs" in ASCII. The second is the number of the worker.
 _LOCK = 0x6A6F6273
-#: A commit does not wait for the disk: a job whose end a crash of the server undoes, with its results, is done again.
+#: Commits do not wait for the disk: if a crash of the server undoes a job with its results, the job is done again.
 _RELAXED = {"synchronous_commit": "off"}
-#: Minutes that a claim is valid; a worker that works longer on one job renews it.
+#: How long a claim is valid, in minutes; a worker renews the claim of a long job.
 _MINUTES = 15
-#: The most characters of an error that are kept.
+#: The longest stored error, in characters.
 _ERROR = 1000
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 _Row = tuple[Any, ...]
 
 
 class LostClaimError(Exception):
-    """The claim ended: another worker may have the job. The transaction must be rolled back."""
+    """The claim has ended, and another worker may have the job: the transaction must be rolled back."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class NewJob:
     kind: str
     paper_id: int | None = None
     crawl_id: int | None = None
-    #: What the worker needs to know; a JSON object.
+    #: The worker's input, a JSON object.
     payload: Mapping[str, Any] = field(default_factory=dict)
-    #: At most one queued or running job has it; None: any number.
+    #: Unique among queued and running jobs; None: not unique.
     dedupe_key: str | None = None
-    #: The highest comes first.
+    #: The highest priority comes first.
     priority: int = 0
 
 
@@ -65,14 +64,14 @@ class Job:
     paper_id: int | None
     crawl_id: int | None
     payload: dict[str, Any]
-    #: Counts this one.
+    #: Including this attempt.
     attempts: int
     max_attempts: int
 
 
 @dataclass(frozen=True)
 class ListedJob:
-    """A job as a list shows it."""
+    """A row of the list of jobs."""
 
     id: int
     kind: str
@@ -114,7 +113,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give back what is claimed, and close the session."""
+        """Return claimed jobs to the queue, and close the session."""
         with suppress(psycopg.Error):  # a session that is broken has given everything back already
             if not self.connection.closed:
                 self.connection.rollback()
@@ -122,7 +121,7 @@ class Worker:
         self.connection.close()
 
     def claim(self, *kinds: str) -> Job | None:
-        """Claim the next job of `kinds` (of all that this worker takes, if none is named), or return None."""
+        """Claim the next job of `kinds` (default: all of this worker's kinds); None if there is no job."""
         wanted = [*kinds] or self._kinds
         values = {"kinds": wanted, "crawl": self._crawl, "name": self._name, "minutes": _MINUTES}
         with self.connection.cursor(row_factory=class_row(Job)) as cursor:
@@ -132,14 +131,14 @@ class Worker:
         return job
 
     def renew(self, job: Job) -> None:
-        """Extend the claim of a job that takes long; LostClaimError."""
+        """Extend the claim of a long job; LostClaimError."""
         with self.connection.cursor() as cursor:
             self._change(
                 cursor, job, "claimed_until = clock_timestamp() + make_interval(mins => %s)", [_MINUTES]
             )
 
     def keep(self, cursor: psycopg.Cursor[_Row], job: Job, payload: Mapping[str, Any]) -> None:
-        """Store `payload` with a job that is not finished, in the transaction of `cursor`, and renew; LostClaimError."""
+        """Store `payload` with an open job in the transaction of `cursor`, and renew the claim; LostClaimError."""
         self._change(
             cursor,
             job,
@@ -155,9 +154,9 @@ class Worker:
     def failed(
         self, cursor: psycopg.Cursor[_Row], job: Job, error: str, again_in: float | None = None
     ) -> bool:
-        """Record a failed attempt; return whether the job is tried again.
+        """Record a failed attempt; return whether the job will be retried.
 
-        again_in: seconds until then; None: this job fails for good. So it does at its last attempt.
+        again_in: delay of the retry, in seconds; None: fail finally, as after the last attempt.
         """
         text = printable(error)
         if again_in is None or job.attempts >= job.max_attempts:
@@ -179,18 +178,18 @@ class Worker:
         )
 
     def forgive(self, ids: Sequence[int]) -> None:
-        """Return jobs that failed to the queue, without the attempt that failed."""
+        """Return failed jobs to the queue, without counting the failed attempt."""
         self.connection.execute(_FORGIVE, [[*ids]])
 
     def _change(self, cursor: psycopg.Cursor[_Row], job: Job, change: str, values: list[Any]) -> None:
-        """Change a job whose claim still holds."""
+        """Change a claimed job; LostClaimError if the claim has ended."""
         query = f"UPDATE jobs SET {change} WHERE id = %s AND state = 'running' AND claimed_by = %s"  # noqa: S608
         if cursor.execute(query, [*values, job.id, self._name]).rowcount == 0:
             raise LostClaimError
 
 
 def add(cursor: psycopg.Cursor[Any], jobs: Iterable[NewJob]) -> int:
-    """Add `jobs`, but those whose dedupe_key waits or runs already; return how many were added."""
+    """Add `jobs`, except those with the dedupe_key of a queued or running job; return the number added."""
     rows = [*jobs]
     columns = (
         [one.kind for one in rows],
@@ -212,7 +211,7 @@ def list_jobs(
     before: int | None = None,
     limit: int = 100,
 ) -> list[ListedJob]:
-    """Return the newest `limit` jobs, before the id `before`, of `states` and `kinds` (empty: all)."""
+    """Return the newest `limit` jobs with ids below `before`, of `states` and `kinds` (empty: all)."""
     with connection.cursor(row_factory=class_row(ListedJob)) as cursor:
         values = {"states": [*states], "kinds": [*kinds], "crawl": crawl, "before": before, "limit": limit}
         return cursor.execute(_LIST, values).fetchall()
@@ -229,9 +228,9 @@ def counts(connection: psycopg.Connection[Any], crawl: int | None = None) -> dic
 def retry_jobs(
     connection: psycopg.Connection[Any], ids: Sequence[int] = (), *, plan: bool = False
 ) -> list[int]:
-    """Queue jobs that failed again (empty: all of them), with new attempts; return their ids.
+    """Requeue failed jobs (empty: all of them) with new attempts; return their ids.
 
-    Their crawls become unfinished. A job whose dedupe_key waits or runs already stays as it is.
+    Their crawls become unfinished. A job with the dedupe_key of a queued or running job stays failed.
     """
     with connection.transaction(), connection.cursor() as cursor:
         found = [number for (number,) in cursor.execute(_FAILED, {"ids": [*ids]}).fetchall()]
@@ -258,7 +257,7 @@ def _take_number(connection: psycopg.Connection[Any]) -> str:
 
 
 def _free_lost(connection: psycopg.Connection[Any]) -> int:
-    """Return the jobs of lost claims to the queue. An attempt that was killed does not count."""
+    """Return jobs with lost claims to the queue, without counting the attempt; return their number."""
     return connection.execute(_GIVE_BACK.format(which=_LOST), ["0"]).rowcount
 
 
@@ -309,7 +308,7 @@ SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::jsonb[], %s::te
 ON CONFLICT (dedupe_key) WHERE state IN ('queued', 'running') DO NOTHING
 """
 
-#: The calendars of PostgreSQL and of Python differ: PostgreSQL has infinity, and years before 1.
+#: Limits a time to Python's calendar: PostgreSQL's also has infinity, and years before 1.
 _WHEN = "least(greatest({0}, '0002-01-01'), '9998-12-31')"
 _LIST = f"""
 SELECT id, kind, state, paper_id, crawl_id, payload, attempts, max_attempts, error, claimed_by,

@@ -1,6 +1,6 @@
-"""Decides what a paper's row takes from a new answer, and merges rows that turn out to be one paper.
+"""Fills a paper's row from new answers, and merges rows of the same paper.
 
-A published version wins over a preprint; else what the first provider says stays, and its later answers renew it.
+A published version wins over a preprint. Else the first provider's values stay, until its later answers renew them.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ import psycopg
 
 from refnet.network.papers import FoundPaper
 
-#: The columns of `papers` that a provider fills: a field of FoundPaper each.
+#: The columns of `papers` that a provider fills, named like the fields of FoundPaper.
 COLUMNS = tuple(
     one.name
     for one in fields(FoundPaper)
     if one.name not in {"provenance", "ids", "authors", "tldr", "detailed"}
 )
 FILLED = (*COLUMNS, "authors")
-#: Of these, those that are lists: empty where others are null.
+#: The list columns among these: empty instead of null.
 LISTS = ("publication_types", "fields_of_study")
-#: arXiv's own DOIs belong to preprints.
+#: The prefix of arXiv's DOIs, which belong to preprints.
 _PREPRINT = "10.48550/arxiv."
 
 
@@ -29,22 +29,22 @@ class Row:
     """A paper's row while it is filled from new answers."""
 
     id: int
-    #: Of a new row: that of the first answer.
+    #: The provider of the first answer.
     provenance: str = ""
-    #: `field_provenance`: column → provider.
+    #: Column → provider (`field_provenance`).
     origins: dict[str, str] = field(default_factory=dict)
-    #: The columns that have a value, and `authors`.
+    #: The columns with a value; also `authors`.
     filled: set[str] = field(default_factory=set)
-    #: It has a DOI and a venue that are not arXiv's.
+    #: Whether it has a DOI and a venue that are not arXiv's.
     published: bool = False
-    #: What the answers change: column → value, and `authors`.
+    #: The changes by the answers: column → value; also `authors`.
     values: dict[str, Any] = field(default_factory=dict)
-    #: One of the answers has the paper's metadata.
+    #: Whether an answer has the paper's metadata.
     detailed: bool = False
     new: bool = True
 
     def fill(self, found: FoundPaper) -> None:
-        """Take from `found` what is better than what the row has."""
+        """Take the values of `found` that are better than the row's."""
         self.provenance = self.provenance or found.provenance
         published = is_published(found)
         wins, loses = published and not self.published, self.published and not published
@@ -73,7 +73,7 @@ def is_published(found: FoundPaper) -> bool:
 
 
 def _filled(table: str, column: str) -> str:
-    """Return the SQL of the column's name, null where it is empty."""
+    """Return SQL for the column's name, or null if the column is empty."""
     if column == "authors":
         full = f"EXISTS (SELECT FROM paper_authors AS own WHERE own.paper_id = {table}.id)"
     else:
@@ -88,14 +88,14 @@ def _published(table: str) -> str:
     )) IS TRUE"""
 
 
-#: The columns of a Row up to `published`, from `papers AS paper`.
+#: SQL: the values of a Row up to `published`, from `papers AS paper`.
 ROW = f"""paper.id, paper.provenance, paper.field_provenance,
     array_remove(ARRAY[{", ".join(_filled("paper", column) for column in FILLED)}], NULL),
     {_published("paper")}"""
 
 
 def merge(cursor: psycopg.Cursor[Any], same: Sequence[Sequence[int]]) -> None:
-    """Merge rows of `papers`: of each group of ids, in rising order, the first stays.
+    """Merge rows of `papers`: of each group of ascending ids, the first stays.
 
     Citations, ids, authors, summaries, jobs and crawls move to it.
     """
@@ -109,7 +109,7 @@ def merge(cursor: psycopg.Cursor[Any], same: Sequence[Sequence[int]]) -> None:
 
 
 def _better(column: str) -> str:
-    """Return the SQL of one column of the kept row; a published version wins."""
+    """Return SQL for a column of the kept row; a published version wins."""
     if column in LISTS:
         merged, kept = f"nullif(merged.{column}, '{{}}')", f"nullif(kept.{column}, '{{}}')"
         return f"coalesce(CASE WHEN pair.wins THEN {merged} END, {kept}, {merged}, '{{}}')"
@@ -117,7 +117,7 @@ def _better(column: str) -> str:
 
 
 def _origin(column: str) -> str:
-    """Return the SQL of the provider of one column of the kept row, null where `provenance` names it."""
+    """Return SQL for the provider of a column of the kept row; null if it equals `provenance`."""
     merged = f"nullif(coalesce(merged.field_provenance ->> '{column}', merged.provenance), kept.provenance)"
     taken = f"pair.wins OR {_filled('kept', column)} IS NULL"
     return f"""'{column}', CASE WHEN {_filled("merged", column)} IS NOT NULL AND ({taken}) THEN {merged}

@@ -1,4 +1,4 @@
-"""Migrates a database to this RefNet's schema, by Alembic, which comes with the extra `network`."""
+"""Migrates a database to this RefNet's schema with Alembic (extra `network`)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ with needed("network"):
     from alembic.config import Config
     from alembic.migration import MigrationContext
 
-#: Two runs at once wait for each other: the key of the advisory lock, "refnet" in ASCII.
+#: The key of the advisory lock that serializes migrations: "refnet" in ASCII.
 _LOCK = 0x7265666E6574
 
 
@@ -31,7 +31,7 @@ class Migrated:
 def migrate(target: Target) -> Migrated:
     """Migrate the database of `target` to the newest revision in one transaction.
 
-    RefnetError if the database rejects it, has no Unicode, or was migrated by a newer RefNet.
+    RefnetError if the database rejects the migration, is not in UTF-8, or was migrated by a newer RefNet.
     """
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",

@@ -1,4 +1,4 @@
-"""A paper as a note of an Obsidian vault: its name, its frontmatter, its text and links. Values in, text out."""
+"""A paper as a note of an Obsidian vault: file name, frontmatter, text and links. Values in, text out."""
 
 import re
 import unicodedata
@@ -15,19 +15,19 @@ TAG = "paper"
 _MAX_NAME = 255
 _TITLE_CHARS = 80
 _MOST_AUTHORS = 12
-#: The most lines of a list that need not be complete: citing papers, papers without a note.
+#: The most lines of a list that may be incomplete: citing papers, papers without a note.
 _MOST_LINES = 100
 _BREAKS_LINKS = re.compile(r'[#|^:%\[\]/\\<>"?*`\x00-\x1f\x7f]+')
-#: In the path of a note that its reader moved.
+#: Characters in a note's path that break links; users may move notes.
 _BREAKS_PATH = re.compile(r"[#|^\[\]\x00-\x1f]|%%|::|\\")
-#: The characters of Markdown's and Obsidian's links, tags and formulas; those that matter where two stand together.
+#: The characters of Markdown's and Obsidian's links, tags and formulas; then those that count in pairs.
 _SPECIAL = re.compile(r"[\\\[\]#<*_`~$]")
 _PAIRS = re.compile(r"([%=:])(?=\1)|<(?=%)")
 _NOT_IN_TEXT = str.maketrans(dict.fromkeys("[]|%`", " "))
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
 _FIELD = re.compile(r":(?=:)")
 _WEB = re.compile(r"https?://[!-;=?-~]+")
-#: In a URL: what Obsidian takes as a link, as code or as a comment before it looks for a URL.
+#: Characters in a URL that Obsidian first takes for a link, code or a comment.
 _NOT_IN_WEB = re.compile(r"[\[\]`|\\^{}$]|%(?![0-9A-Fa-f]{2})|:(?=:)")
 _OF_DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -43,27 +43,27 @@ class Paper:
     venue: str | None = None
     abstract: str | None = None
     summary: str | None = None
-    #: As the provider counts.
+    #: As counted by the provider.
     citation_count: int | None = None
     provenance: str = ""
     #: Scheme → value.
     ids: Mapping[str, str] = field(default_factory=dict)
-    #: Ids of the papers that it cites, and of those that cite it.
+    #: Row ids of the papers that this paper cites, and of those that cite it.
     references: tuple[int, ...] = ()
     cited_by: tuple[int, ...] = ()
     #: The model that wrote the summary.
     model: str = ""
-    #: Its position among all papers, from 1.
+    #: The position among all papers by PageRank, from 1.
     rank: int | None = None
     open_access_url: str | None = None
-    #: Id, kind and strength of each related paper, the closest first.
+    #: Row id, kind and strength of each related paper, closest first.
     related: tuple[tuple[int, str, int], ...] = ()
-    #: Its other ids, of the same schemes.
+    #: Further ids, of the same schemes as `ids`.
     more_ids: tuple[Id, ...] = ()
 
     @property
     def names(self) -> list[str] | None:
-        """The ids by which its note is found again; None: it has neither ids nor a title."""
+        """The ids by which the note is found again; None if there are neither ids nor a title."""
         return ids_of(self.ids, self.more_ids, self.title) or None
 
     @cached_property
@@ -80,18 +80,18 @@ class Paper:
 
 @dataclass(frozen=True)
 class PaperLink:
-    """The names of a paper in other notes."""
+    """A paper as other notes refer to it."""
 
-    #: The path of its note in the vault, without `.md`; "": it has none.
+    #: The path of the note in the vault, without `.md`; "": no note.
     path: str
     text: str
     year: int | None = None
-    #: As `Paper.rank`.
+    #: See `Paper.rank`.
     rank: int | None = None
 
     @cached_property
     def line(self) -> str:
-        """The link to the note; the title where there is no note, or where its path would break a link."""
+        """The link to the note; only the title if there is no note or its path would break a link."""
         year = f" ({self.year})" if self.year else ""
         if not self.path or _BREAKS_PATH.search(self.path):
             return f"{plain(self.text)}{year}"
@@ -99,15 +99,15 @@ class PaperLink:
 
     @cached_property
     def order(self) -> tuple[bool, int, str]:
-        """The key to sort by: papers with a note first, new ones before old ones."""
+        """Sort key: papers with a note first, then newest first."""
         return not self.path, -(self.year or 0), self.text
 
 
 def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
     """Return `Author2020 Short title (id)`: at most 255 bytes with `ending`, safe on every system and in a link.
 
-    The id makes it unique even where a file system folds case or Unicode forms; no note is found by it. `before` comes
-    first.
+    The row id makes the name unique even if a file system folds case or Unicode forms; notes are never found by their
+    names. `before` is a prefix.
     """
     family = paper.authors[0].split()[-1] if paper.authors and paper.authors[0].split() else ""
     lead = f"{before}{family}{paper.year or ''}"
@@ -118,11 +118,11 @@ def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
 
 
 def render(paper: Paper, places: Mapping[int, PaperLink], before: str | None = None) -> str:
-    """Return the note of `paper`: a new one, or `before` with RefNet's part renewed.
+    """Return the text of the note of `paper`: new, or `before` with RefNet's part renewed.
 
     Args:
-        places: how links name each paper.
-        before: the existing note. NotOursError if it has no safe place for RefNet's part.
+        places: row id → the paper as links name it.
+        before: the existing note; NotOursError if it has no safe place for RefNet's part.
     """
     own, block = _own(paper), _block(paper, places)
     if before is None:  # `read` is its reader's from now on
@@ -165,7 +165,7 @@ def _own(paper: Paper) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-#: Every key that RefNet may write and its reader does not share.
+#: Every key that RefNet may write and does not share with the user.
 _OWNED = frozenset(
     {
         *(IDS_KEY, OLD_ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv"),
@@ -195,7 +195,7 @@ def _block(paper: Paper, places: Mapping[int, PaperLink]) -> str:
 def section(
     title: str, found: Collection[PaperLink], most: int = _MOST_LINES, more: Collection[PaperLink] = ()
 ) -> list[str]:
-    """Return a heading and a list of links to `found`, at most `most`, then of `more`; nothing if both are empty."""
+    """Return a heading and a list of links: at most `most` of `found`, then `more`; [] if both are empty."""
     lines = [one.line for one in sorted(found, key=lambda place: place.order)[:most]]
     lines += [one.line for one in sorted(more, key=lambda place: place.order)[:_MOST_LINES]]
     if left := len(found) + len(more) - len(lines):
@@ -250,10 +250,10 @@ def _related(paper: Paper, places: Mapping[int, PaperLink]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line, with the characters of Markdown's and Obsidian's links, tags and comments escaped.
+    """Escape the characters of Markdown's and Obsidian's links, tags and comments in `text`; one line.
 
-    Nothing in it is code: neither for Dataview, which needs a code span or block, nor for Templater, which runs `<% %>`
-    wherever it stands in a new note. Nor is it a property: Dataview takes `name:: value` as one.
+    The result contains no code, neither for Dataview (which needs a code span or block) nor for Templater (which runs
+    `<% %>` anywhere in a new note), and no property (Dataview's `name:: value`).
     """
     text = " ".join(text.split())
     if _SPECIAL.search(text):

@@ -1,8 +1,8 @@
-"""The marks by which RefNet knows a note of its own and the paper of that note. Values in, values out.
+"""The marks by which RefNet recognizes its notes and their papers. Values in, values out.
 
-A paper is known by what the world calls it: a list of external ids, each `scheme:value`; `title:` and the normalized title
-where nobody has given it an id. Older notes have the number of a row (`refnet_id`), which another database gives to
-another paper: it counts only together with the title.
+A paper is identified by its external ids, each `scheme:value`, or by `title:` and the normalized title if it has none.
+Older notes have a row id (`refnet_id`), which another database gives to another paper: it counts only together with
+the title.
 """
 
 import json
@@ -18,11 +18,11 @@ IDS_KEY, INDEX_KEY = "refnet_ids", "refnet_index_of"
 #: The keys of older notes.
 OLD_ID_KEY, OLD_INDEX_KEY = "refnet_id", "refnet_index"
 INDEX_TITLE = "Index of "
-#: The scheme of a paper that has a title and no id.
+#: The scheme for a paper with a title but no id.
 TITLE = "title"
-#: The most ids that are written, and that are read.
+#: The most ids that are written, and the most that are read.
 _MOST_WRITTEN, _MOST_READ = 50, 200
-#: The most bytes of an id, as in the database.
+#: The longest id, in bytes, as in the database.
 _LONGEST = 1024
 
 _BEGIN = re.compile(r"---[ \t]*\r?\n")
@@ -31,7 +31,7 @@ _KEY = re.compile(
     r"^(refnet_ids|refnet_index_of|refnet_id|refnet_index|doi|arxiv|title|year):(.*(?:\n(?:[ \t]+\S|-[ \t]).*)*)",
     re.MULTILINE,
 )
-#: A list as RefNet writes it.
+#: A list in the form that RefNet writes.
 _SIMPLE = re.compile(r'(?:\n[ \t]*- ("?)[^"\'\\#&*!|>%@`{}\[\]\n]+\1)+')
 _ENTRY = re.compile(r'\n[ \t]*- "?([^"\n]+)')
 _ID = re.compile(r"([a-z][a-z0-9_]{0,63}):(.+)")
@@ -45,17 +45,17 @@ Id = tuple[str, str]
 class Mark:
     """The ids of a paper in its note."""
 
-    #: It is the index note of the paper.
+    #: Whether the note is the paper's index note.
     index: bool
     ids: tuple[Id, ...]
-    #: In an older note without ids: the number of a row, the title and the year.
+    #: Only in an older note without ids: row id, title and year.
     number: int = 0
     title: str = ""
     year: int = 0
 
 
 def ids_of(ids: Mapping[str, str], more: tuple[Id, ...], title: str | None) -> list[str]:
-    """Return how a note names its paper: `ids` and `more` (of the same schemes), else the title; [] if it has none."""
+    """Return the ids for a note: `ids` and `more` (of the same schemes), else the title; [] if there is neither."""
     found = _checked(sorted({*ids.items(), *more})) or [
         (TITLE, key) for key in [title_key(title or "")] if key
     ]
@@ -63,7 +63,7 @@ def ids_of(ids: Mapping[str, str], more: tuple[Id, ...], title: str | None) -> l
 
 
 def mark_in(text: str) -> Mark | None:
-    """Return the mark of a note that begins with `text`; None: it is not RefNet's."""
+    """Return the mark of a note that begins with `text`; None if the note is not RefNet's."""
     if not (begin := _BEGIN.match(text)):
         return None
     end = text.find("\n---", begin.end() - 1)
@@ -92,7 +92,7 @@ def mark_in(text: str) -> Mark | None:
 
 
 def _checked(ids: list[Id]) -> tuple[Id, ...]:
-    """Return those of `ids` that can be ids, as the database has them."""
+    """Normalize `ids` as in the database, without invalid ones."""
     known = (
         (scheme, value if scheme == TITLE else normalized(scheme, value) or value)
         for scheme, value in ids[:_MOST_READ]
@@ -114,7 +114,7 @@ def _listed(lines: str) -> list[Id]:
 
 
 def _value(text: str) -> Any:
-    """Return the value of a property; "" if it is not valid."""
+    """Return the value of a property; "" if it is invalid."""
     try:
         return loaded(f"key:{text}\n")["key"]
     except (ValueError, LookupError, TypeError):
@@ -122,7 +122,7 @@ def _value(text: str) -> Any:
 
 
 def canvas_ids(text: str) -> tuple[tuple[Id, ...], str]:
-    """Return the ids of the seed of a canvas, and the path of the seed's note; () and "" where it does not say."""
+    """Return the ids of a canvas's seed, and the path of the seed's note; () and "" if missing."""
     try:
         found = json.loads(text)
         ids = found.get(IDS_KEY, [])

@@ -16,19 +16,19 @@ from refnet.network.scholar_answers import COUNT, YEAR, Fields, authors, day, li
 
 PROVIDER = "openalex"
 
-#: `ids` → `external_ids.scheme`.
+#: Key of OpenAlex's `ids` → scheme of `external_ids`.
 _SCHEMES = {"openalex": "openalex", "doi": "doi", "mag": "mag", "pmid": "pubmed", "pmcid": "pmc"}
 _MOST_REFERENCES = 10_000
-#: The API gives 200 at most.
+#: The API answers at most 200.
 _MOST_WORKS = 1000
 _MOST_WORDS = 20_000
 _ARXIV_DOI = "10.48550/arxiv."
 
 
 def work(answer: object) -> FoundPaper | None:
-    """Return the paper of a single work; None for one without id and title.
+    """Return the paper of a single work; None if it has neither id nor title.
 
-    AnswerError if it is not a work.
+    AnswerError if `answer` is not a work.
     """
     fields = Fields(answer)
     if "id" not in fields.values:
@@ -60,7 +60,7 @@ def work(answer: object) -> FoundPaper | None:
 def works(answer: object) -> list[FoundPaper]:
     """Return the papers of a list of works.
 
-    AnswerError if it is not such a list.
+    AnswerError if `answer` is not such a list.
     """
     results = Fields(answer).values.get("results")
     if type(results) is not list or len(results) > _MOST_WORKS:
@@ -70,7 +70,7 @@ def works(answer: object) -> list[FoundPaper]:
 
 
 def references(answer: object) -> tuple[str, ...]:
-    """Return the OpenAlex ids of the works that a work refers to, each once, without itself.
+    """Return the OpenAlex ids of a work's references, each once, without the work itself.
 
     AnswerError if `referenced_works` is not a list.
     """
@@ -113,7 +113,7 @@ def _author(entry: Fields) -> FoundAuthor | None:
 
 
 def _abstract(value: Any) -> str | None:
-    """Return the text of an index: word → its positions."""
+    """Return the text of an inverted index (word → positions)."""
     if type(value) is not dict or len(value) > _MOST_WORDS:
         raise ValueError("not an index of words")
     places: dict[int, str] = {}

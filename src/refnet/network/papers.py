@@ -1,4 +1,4 @@
-"""The values that the answers of a provider are read into: papers, authors, citations; pure."""
+"""Papers, authors and citations as read from a provider's answers; pure."""
 
 import re
 import unicodedata
@@ -11,20 +11,20 @@ from typing import Any
 TITLE_LIMIT = 4000
 ABSTRACT_LIMIT = 50_000
 NAME_LIMIT = 500
-#: Of any other text: a venue, a URL, a type.
+#: The limit of any other text: a venue, a URL, a type.
 TEXT_LIMIT = 2000
 _ID_LIMIT = 1024
-#: A longer key ends with a hash of the rest, so that it fits into an index.
+#: In bytes; a longer key is cut and ends with a hash, so that it fits into an index.
 _KEY_LIMIT = 900
 
 
 class AnswerError(ValueError):
-    """The answer of a provider is not the structure that its documentation describes."""
+    """The structure of a provider's answer differs from its documentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundAuthor:
-    """An author, in the order of the paper."""
+    """An author of a paper."""
 
     name: str
     #: Semantic Scholar's authorId.
@@ -43,11 +43,11 @@ class Tldr:
 
 @dataclass(frozen=True, slots=True)
 class FoundPaper:
-    """A paper as one answer describes it; None or () where the answer says nothing."""
+    """A paper as one answer describes it; None or () for missing values."""
 
     #: The provider: semantic_scholar, openalex.
     provenance: str
-    #: Scheme of `external_ids` → normalized value; empty where only the title is known.
+    #: Scheme of `external_ids` → normalized value; empty if only the title is known.
     ids: Mapping[str, str] = field(default_factory=dict)
     title: str | None = None
     abstract: str | None = None
@@ -61,19 +61,19 @@ class FoundPaper:
     publication_types: tuple[str, ...] = ()
     fields_of_study: tuple[str, ...] = ()
     open_access_url: str | None = None
-    #: As the provider counts, like the two below.
+    #: As counted by the provider, like the next two.
     reference_count: int | None = None
     citation_count: int | None = None
     influential_citation_count: int | None = None
     authors: tuple[FoundAuthor, ...] = ()
     tldr: Tldr | None = None
-    #: The answer is the paper's metadata, not only its mention at the end of a citation.
+    #: Whether the answer has the paper's metadata, instead of only mentioning it in a citation.
     detailed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEdge:
-    """One citation, seen from the paper that was asked about."""
+    """One citation, as seen from the requested paper."""
 
     #: The other end.
     paper: FoundPaper
@@ -83,7 +83,7 @@ class FoundEdge:
     contexts: tuple[Mapping[str, Any], ...] = ()
 
 
-#: Controls, lone surrogates, and the marks that turn the direction of what follows them.
+#: Control characters, lone surrogates, and marks that change the direction of text.
 _UNWANTED = re.compile(
     "[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff\uffff]"
 )
@@ -102,9 +102,9 @@ def clean(text: str, limit: int, *, lines: bool = False) -> str:
 
 
 def title_key(title: str) -> str | None:
-    """Return what identifies a paper of which only the title is known; None where the title says nothing.
+    """Return the key of a paper of which only the title is known; None if the title is empty.
 
-    Case, accents' encoding, punctuation and white space do not count; at most 1,024 bytes.
+    Ignores case, Unicode forms, punctuation and white space; at most 1,024 bytes.
     """
     folded = unicodedata.normalize("NFKC", clean(title, TITLE_LIMIT)).casefold()
     words = re.findall(r"\w+", folded.replace("_", " "))
@@ -116,10 +116,10 @@ def title_key(title: str) -> str | None:
 
 
 def normalized(scheme: str, value: object) -> str | None:
-    """Return the id `value` as `external_ids` has it; None if it is not an id of `scheme`.
+    """Return the id `value` in the form of `external_ids`; None if it is not an id of `scheme`.
 
-    A DOI in lower case without its URL, an arXiv id without its version, a CorpusId as digits. A number 0 is the id of
-    nothing: it would make one paper of many.
+    A DOI is in lower case without its URL, an arXiv id without version, a CorpusId in digits. The number 0 is no id: it
+    would merge unrelated papers.
     """
     if type(value) is int and 0 <= value < 1 << 63:
         value = str(value)

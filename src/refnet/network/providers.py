@@ -1,4 +1,4 @@
-"""The providers of papers: Semantic Scholar, and OpenAlex for what that does not know."""
+"""The providers of papers: Semantic Scholar, and OpenAlex for papers that are unknown there."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from refnet.settings import Settings
 #: The most ids of a batch, and the most entries of a page.
 MOST_IDS = 500
 _MOST_ENTRIES = 1000
-#: Semantic Scholar gives no entry from here on.
+#: Semantic Scholar gives no entries from this offset on.
 LAST_ENTRY = 9999
 _ENDS: Mapping[str, Literal["citedPaper", "citingPaper"]] = {
     "references": "citedPaper",
     "citations": "citingPaper",
 }
-#: The schemes of ids by which OpenAlex finds a work, the best one first, and how it writes them.
+#: Scheme of an id by which OpenAlex finds a work → its prefix there; best scheme first.
 _WORKS = {"openalex": "", "doi": "doi:", "pubmed": "pmid:", "mag": "mag:"}
 _SELECTED = 50
 
@@ -43,7 +43,7 @@ def openalex_server(settings: Settings) -> Server:
 
 
 class Scholar:
-    """Semantic Scholar; its errors are those of Api, and AnswerError."""
+    """Queries to Semantic Scholar; raises the errors of Api, and AnswerError."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -62,7 +62,7 @@ class Scholar:
         return scholar_answers.papers(answer, len(ids))
 
     def edges(self, paper: str, direction: str, offset: int) -> Page | None:
-        """Return a page of the references or citations of a paper from `offset` on; None: an unknown id."""
+        """Return a page of a paper's references or citations from `offset` on; None for an unknown id."""
         limit = min(_MOST_ENTRIES, LAST_ENTRY - offset)
         params = {"fields": EDGE_FIELDS, "offset": str(offset), "limit": str(limit)}
         answer = self._api.get(f"/paper/{quote(paper, safe=':/')}/{direction}", params)
@@ -75,13 +75,13 @@ class Scholar:
 
 
 class OpenAlex:
-    """OpenAlex; its errors are those of Api, and AnswerError. Without a key only single works are asked for."""
+    """Queries to OpenAlex; raises the errors of Api, and AnswerError. Without a key it asks only for single works."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
-        """Return the details and the references of the paper with `ids`; None if OpenAlex does not know it."""
+        """Return the details and the references of the paper with `ids`; None if it is unknown."""
         scheme = next((one for one in _WORKS if one in ids), None)
         if scheme is None:
             return None
@@ -92,7 +92,7 @@ class OpenAlex:
         return found, [FoundEdge(one) for one in self._named(openalex_answers.references(answer))]
 
     def _named(self, works: Sequence[str]) -> list[FoundPaper]:
-        """Return the papers of OpenAlex's ids: with a key also their titles and other ids."""
+        """Return papers for OpenAlex's ids; with an API key also their titles and other ids."""
         bare = {one: FoundPaper(openalex_answers.PROVIDER, {"openalex": one}) for one in works}
         if not self._api.server.has_key:
             return [*bare.values()]

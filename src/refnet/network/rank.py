@@ -1,4 +1,4 @@
-"""Ranks the papers of the network by their citations, finds the closest papers of each, and stores both."""
+"""Computes and stores the PageRank and the closest papers of each paper of the network."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from refnet.recovery.model.source import Counted, Progress, silent
 with needed("network"):
     import numpy as np
 
-#: The key of the session's advisory lock, "rank" in ASCII: two runs would compute the same.
+#: The key of the session's advisory lock, "rank" in ASCII; a second run would compute the same.
 _LOCK = 0x72616E6B
-#: What fails if the server does, and what to do.
+#: The message and the hint for errors of the server.
 _FAILED = ("cannot be ranked", "The ranks are as before. Fix the cause and retry.")
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The size of the graph that was ranked, and the papers that did not count."""
+    """The size of the ranked graph, the stored pairs, and the papers that did not count."""
 
     papers: int
-    #: Papers with details, or from a file. The others are stubs.
+    #: The number of papers with details or from a file; the others are stubs.
     with_details: int
     citations: int
-    #: Pairs of papers that are stored as close.
+    #: The number of stored pairs of close papers.
     co_citation: int = 0
     coupling: int = 0
-    #: Papers with more than `closeness.MOST` references, which do not count for co-citation.
+    #: The number of papers with more than `closeness.MOST` references, which do not count for co-citation.
     too_many_references: int = 0
-    #: Papers with more than `closeness.MOST` citations, which do not count for coupling.
+    #: The number of papers with more than `closeness.MOST` citations, which do not count for coupling.
     too_many_citations: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -55,8 +55,8 @@ CREATE TEMPORARY TABLE found_ranks (paper_id bigint, position integer, pagerank 
     cited_by integer, cites integer) ON COMMIT DROP;
 CREATE TEMPORARY TABLE found_related (paper_id bigint, kind text, other_id bigint, strength integer) ON COMMIT DROP
 """
-#: A paper that was deleted since the graph was read gets no rank; one with a rank cannot be deleted until the end.
-#: What has not changed is not written.
+#: Papers deleted since the graph was read get no rank; ranked ones are locked against deletion until the end.
+#: Unchanged pairs are not written.
 _WRITE = (
     "ANALYZE found_ranks, found_related",
     """INSERT INTO ranks (paper_id, position, pagerank, cited_by, cites)
@@ -78,7 +78,7 @@ _WRITE = (
 
 
 def plan(target: Target) -> Ranked:
-    """Return what there is to rank; RefnetError if the database has no network."""
+    """Return the size of the graph that a run would rank; RefnetError if the database has no network."""
     with server_errors(target, *_FAILED), target.connect(SESSION) as connection:
         return Ranked(*_counts(connection))
 
@@ -120,7 +120,7 @@ def _counts(connection: psycopg.Connection[Any]) -> tuple[int, int, int]:
 
 
 def _read(connection: psycopg.Connection[Any]) -> tuple[tuple[int, int, int], Numbers, Numbers, Numbers]:
-    """Return the counts, the ids of the papers in their order, and those of citing and cited, of one moment."""
+    """Read one snapshot: the counts, the sorted ids of papers, the ids of citing and of cited papers."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         counts = _counts(connection)
@@ -130,7 +130,7 @@ def _read(connection: psycopg.Connection[Any]) -> tuple[tuple[int, int, int], Nu
 
 
 def _numbers(connection: psycopg.Connection[Any], query: str) -> Numbers:
-    """Return the numbers of all rows, one row after the other."""
+    """Return the integers of all rows of `query`, row by row, in one array."""
     text = io.BytesIO()
     with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
         for block in copy:
@@ -164,7 +164,7 @@ def _blocks(found: Iterator[Closest], kind: str, papers: Numbers, progress: Prog
 
 
 def _write(connection: psycopg.Connection[Any], found: dict[str, list[str]]) -> None:
-    """Write the rows of `found`, table → COPY text, and remove what is not among them."""
+    """Replace the stored ranks and pairs by `found` (table → COPY text)."""
 
     def write(cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(_FOUND)

@@ -1,4 +1,4 @@
-"""The stored ranks as a table: the first papers, the closest pairs, and the stubs that the library cites most."""
+"""The stored ranks as a table: the top papers, the closest pairs, the most cited stubs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from psycopg.rows import class_row
 from refnet.network import SESSION, STUB, server_errors
 from refnet.postgres.session import Target
 
-#: The closest pairs that are shown of each kind.
+#: The number of closest pairs shown of each kind.
 _PAIRS = 5
 
 
 @dataclass(frozen=True)
 class RankedPaper:
-    """A paper, by its PageRank."""
+    """A paper with its rank."""
 
     position: int
     pagerank: float
-    #: Citations and references that are stored.
+    #: The number of stored citations and references.
     cited_by: int
     cites: int
     id: int
     year: int | None
-    #: The title, or an id where there is none.
+    #: The title, or an id if there is no title.
     title: str
     #: The closest papers: [{"id": …, "title": …, "strength": …}], the closest first.
     co_citation: list[dict[str, Any]]
@@ -34,10 +34,10 @@ class RankedPaper:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two papers that are close."""
+    """Two close papers."""
 
     kind: str
-    #: Papers that cite both (co_citation), or references of both (coupling).
+    #: The number of papers that cite both (co_citation), or of common references (coupling).
     strength: int
     one: str
     other: str
@@ -45,14 +45,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class MissingPaper:
-    """A stub that papers of the library cite."""
+    """A stub that papers with details cite."""
 
-    #: How many of them.
+    #: The number of these papers.
     cited_by: int
     id: int
     year: int | None
     title: str
-    #: What `refnet crawl` takes; None: no provider's id is known.
+    #: The id for `refnet crawl`; None: no provider's id is known.
     crawl_id: str | None
 
 
@@ -60,7 +60,7 @@ class MissingPaper:
 class Table:
     papers: list[RankedPaper]
     pairs: list[Pair]
-    #: None: was not asked for.
+    #: None: not requested.
     missing: list[MissingPaper] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ FROM (SELECT DISTINCT kind, strength, least(paper_id, other_id) AS one, greatest
 JOIN papers AS a ON a.id = pair.one JOIN papers AS b ON b.id = pair.other
 ORDER BY pair.strength DESC, pair.one, pair.other
 """  # noqa: S608
-#: Scheme of external_ids → what `refnet crawl` expects before the value; the first that a paper has is shown.
+#: Scheme of external_ids → its prefix for `refnet crawl`; the first scheme that a paper has is shown.
 _CRAWLED = {
     "doi": "DOI:",
     "arxiv": "ARXIV:",

@@ -1,4 +1,4 @@
-"""The rate at which all workers together ask a server: the time of the next request is a row of `rate_limits`."""
+"""A common rate limit of all workers for a server: the time of the next request is in the table `rate_limits`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import psycopg
 
-#: Seconds of the longest wait; a row further in the future is wrong (a restored backup, a clock that was set).
+#: The longest wait, in seconds; a later time in a row is wrong (a restored backup, a changed clock).
 LONGEST = 3600.0
 
 
 class Limiter:
-    """The turns of all workers that ask one server.
+    """The rate limit of one server, shared by all workers.
 
     Args:
         connection: a session in autocommit mode.
         name: the row of `rate_limits`.
-        rate: requests a second; 0: no limit.
+        rate: requests per second; 0: no limit.
         sleep: sleeps for some seconds.
     """
 
@@ -44,7 +44,7 @@ class Limiter:
             self._sleep(float(row[0]))
 
     def push(self, seconds: float) -> None:
-        """Let no worker ask for `seconds` from now, at most LONGEST."""
+        """Delay the next request of all workers by `seconds`, at most LONGEST."""
         if self._step:
             values = {"name": self._name, "seconds": min(seconds, LONGEST)}
             self._connection.execute(_PUSH, values)

@@ -1,6 +1,6 @@
 """Reads the answers of Semantic Scholar's Graph API v1; pure.
 
-Strict in structure: AnswerError. Lenient by field: a field of a wrong type is dropped and counted, and the rest counts.
+Strict in structure: AnswerError. Lenient by field: a field of a wrong type is dropped and counted, the rest is used.
 """
 
 import re
@@ -31,7 +31,7 @@ PAPER_FIELDS = (
 )
 EDGE_FIELDS = "contextsWithIntent,intents,isInfluential,paperId,externalIds,title,year,citationCount"
 
-#: externalIds → `external_ids.scheme`; others (Medline) are dropped.
+#: Key of `externalIds` → scheme of `external_ids`; others (Medline) are dropped.
 _SCHEMES = {
     "CorpusId": "corpus_id",
     "DOI": "doi",
@@ -42,9 +42,9 @@ _SCHEMES = {
     "PubMedCentral": "pmc",
     "DBLP": "dblp",
 }
-#: The API gives 1,000 at most.
+#: The API answers at most 1,000.
 _MOST_ENTRIES = 10_000
-#: A paper of a large experiment has 3,000.
+#: The most authors that are read; a paper of a large experiment has 3,000.
 _MOST_AUTHORS = 10_000
 _MOST_TEXTS = 100
 COUNT = checked.integer(0, 2**31 - 1)
@@ -68,12 +68,12 @@ class Linked:
     paper: FoundPaper
     references: tuple[FoundEdge, ...]
     citations: tuple[FoundEdge, ...]
-    #: Entries and fields that were of a wrong type.
+    #: The number of dropped entries and fields (of a wrong type).
     dropped: int
 
 
 class Fields:
-    """The fields of a JSON object of a provider; what has a wrong type is dropped and counted."""
+    """The fields of a provider's JSON object; fields of a wrong type are dropped and counted."""
 
     def __init__(self, values: object) -> None:
         """Read `values`; AnswerError if it is not an object."""
@@ -83,7 +83,7 @@ class Fields:
         self.dropped = 0
 
     def get(self, name: str, check: Callable[[Any], Any]) -> Any:
-        """Return the field as `check` returns it; None if it is missing, null or not what `check` accepts."""
+        """Return the checked field; None if it is missing, null or rejected by `check`."""
         value = self.values.get(name)
         if value is None:
             return None
@@ -95,7 +95,7 @@ class Fields:
 
 
 def line(limit: int = TEXT_LIMIT, *, lines: bool = False) -> Callable[[Any], str | None]:
-    """Check for text, and return it cleaned; None if nothing is left of it."""
+    """Check for text, and return it cleaned; None if it is then empty."""
 
     def check(value: Any) -> str | None:
         if type(value) is not str:
@@ -128,9 +128,9 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def paper(answer: object) -> FoundPaper | None:
-    """Return the paper of an answer with PAPER_FIELDS; None for null, and for one without id and title.
+    """Return the paper of an answer with PAPER_FIELDS; None for null, or without id and title.
 
-    AnswerError if it is not null and no paper.
+    AnswerError if `answer` is neither null nor a paper.
     """
     return None if answer is None else read_paper(_paper_fields(answer), detailed=True)
 
@@ -138,7 +138,7 @@ def paper(answer: object) -> FoundPaper | None:
 def papers(answer: object, asked: int) -> list[FoundPaper | None]:
     """Return the papers of a batch in the order of the `asked` ids; None for an unknown id.
 
-    AnswerError if it is not a list with an entry for each id.
+    AnswerError if `answer` is not a list with an entry for each id.
     """
     if type(answer) is not list or len(answer) != asked:
         raise AnswerError(f"not a list of {asked} papers")
@@ -148,7 +148,7 @@ def papers(answer: object, asked: int) -> list[FoundPaper | None]:
 def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
     """Return a page of /references (`citedPaper`) or /citations (`citingPaper`).
 
-    AnswerError if it is not a page, or if its next one does not come after it. Entries without id and title are left out.
+    AnswerError if `answer` is not a page, or if `next` does not follow it. Entries without id and title are left out.
     """
     page = Fields(answer)
     entries = page.values.get("data", ())
@@ -163,9 +163,9 @@ def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
 
 
 def linked(answer: object) -> Linked | None:
-    """Return a paper with the `references` and `citations` within it; None for null.
+    """Return a paper with its embedded `references` and `citations`; None for null.
 
-    AnswerError if it is not such a paper. A paper within it counts as detailed if it has an id and its authors.
+    AnswerError if `answer` is not such a paper. An embedded paper counts as detailed if it has an id and authors.
     """
     if answer is None:
         return None
@@ -220,7 +220,7 @@ def _edge(entry: Fields, end: str) -> FoundEdge | None:
 
 
 def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
-    """Return the paper of `fields`; None if neither an id nor a title is left."""
+    """Return the paper of `fields`; None if it has neither a valid id nor a title."""
     get = fields.get
     found = FoundPaper(
         PROVIDER,
@@ -267,7 +267,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _some(value: Any, names: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any] | None:
-    """Check for an object, and return its fields of `names`, without the empty ones."""
+    """Check for an object, and return its nonempty fields among `names`."""
     fields = Fields(_object(value))
     return {name: found for name, check in names.items() if (found := fields.get(name, check))} or None
 
@@ -288,7 +288,7 @@ def _pdf(value: Any) -> str | None:
 
 
 def authors(read: Callable[[Fields], FoundAuthor | None]) -> Callable[[Any], tuple[FoundAuthor, ...]]:
-    """Check for a list, and return the first 10,000 of its objects that `read` takes as authors."""
+    """Check for a list, and return the authors that `read` finds in its first 10,000 objects."""
 
     def check(value: Any) -> tuple[FoundAuthor, ...]:
         if type(value) is not list:

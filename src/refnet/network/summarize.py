@@ -1,4 +1,4 @@
-"""Summaries of papers: each a job, so that runs share the work, and a failure is the state of one job."""
+"""Summaries of papers, one job each: runs share the work, and a failure concerns only one job."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from refnet.recovery.model.source import Counted, Progress, silent
 from refnet.settings import Settings
 
 KIND = "summarize"
-#: What fails if the server does, and what to do.
+#: The message and the hint for errors of the server.
 _FAILED = ("fails", "What was written stays. Fix the cause and retry.")
-#: A run ends after this many failures in a row: then it is the server, and not a paper.
+#: The consecutive failures that end a run: more likely caused by the server than by papers.
 _MOST_FAILURES = 5
-#: Seconds until a job is tried again that a server could not do.
+#: The delay before a retry after a failure of the server, in seconds.
 _LATER = 60.0
-#: Jobs that are queued at once: a claim looks at all that wait.
+#: The number of jobs queued at once, as a claim reads all queued jobs.
 _CHUNK = 500
 
 
@@ -35,19 +35,19 @@ _CHUNK = 500
 class Summarized:
     """The result of a run."""
 
-    #: What wrote the summaries.
+    #: The model that wrote the summaries.
     model: str
-    #: Summaries that were written.
+    #: The number of written summaries.
     made: int
-    #: Papers that had a summary before, the provider's own included.
+    #: The number of papers with an earlier summary, including the provider's own.
     before: int
-    #: Papers with details, and without an abstract and a summary.
+    #: The number of papers with details, but without abstract and summary.
     without_abstract: int
-    #: Jobs that failed for good in this run.
+    #: The number of jobs that failed finally in this run.
     failed: int
-    #: Jobs that still wait.
+    #: The number of unfinished jobs.
     waiting: int
-    #: Why the run ended before its end.
+    #: The error that ended the run early.
     stopped: RefnetError | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -71,8 +71,8 @@ class _Extractor:
         return Summary(extract.extract(abstract))
 
 
-#: Papers that need a summary and have no job. A model that is asked for by the settings writes its own summary of each;
-#: an extract is for papers without any. A paper whose job failed waits for `refnet jobs --retry`, or `--again`.
+#: SQL: papers that need a summary and have no job. A model of the settings summarizes every paper; extracts are only
+#: for papers without a summary. A paper with a failed job waits for `refnet jobs --retry`, or `--again`.
 _WANTED = """
 FROM papers AS p LEFT JOIN ranks AS r ON r.paper_id = p.id
 WHERE p.abstract ~ '\\S' AND NOT EXISTS (
@@ -86,7 +86,7 @@ WHERE p.abstract ~ '\\S' AND NOT EXISTS (
         AND j.finished_at >= %(since)s AND j.payload ->> 'model' = %(model)s
 )
 """
-#: The best papers come first.
+#: Best ranked papers first.
 _QUEUE = f"""
 INSERT INTO jobs (kind, paper_id, payload, dedupe_key)
 SELECT 'summarize', id, %(payload)s, 'summarize:' || id FROM (
@@ -107,7 +107,7 @@ SELECT coalesce(p.title, ''), coalesce(p.abstract, ''), EXISTS (
 )
 FROM papers AS p WHERE p.id = %s
 """
-#: A paper that was merged into another one meanwhile gets none.
+#: A paper that was merged into another one meanwhile gets no summary.
 _STORE = """
 INSERT INTO summaries (paper_id, kind, model, prompt_version, content, input_tokens, output_tokens)
 SELECT id, 'abstract', %s, %s, %s, %s, %s FROM papers WHERE id = %s FOR KEY SHARE
@@ -119,7 +119,7 @@ ON CONFLICT (paper_id, kind, language, model, prompt_version) DO UPDATE SET cont
 def plan(
     target: Target, settings: Settings, limit: int | None = None, again: bool = False
 ) -> tuple[int, str]:
-    """Return how many papers a run would summarize, and by which model."""
+    """Return the number of papers that a run would summarize, and the model."""
     with (
         server_errors(target, *_FAILED),
         target.connect(SESSION) as connection,
@@ -136,12 +136,12 @@ def summarize(
     progress: Progress = silent,
     pace: float = 1.0,
 ) -> Summarized:
-    """Summarize the papers that have an abstract and no summary, the best first; continue what another run has left.
+    """Summarize papers with an abstract and no summary, best ranked first; also finish the jobs of earlier runs.
 
     Args:
         limit: the most papers of this run; None: all.
-        again: also the papers that have a summary, and those whose job failed.
-        pace: what the waits between retries are multiplied with.
+        again: also papers with a summary, and papers with a failed job.
+        pace: the factor for waits between retries.
     """
     with (
         server_errors(target, *_FAILED),
@@ -164,11 +164,11 @@ class _SummaryRun:
         self.made = self.failed = 0
         self._worker, self._writer, self._values, self._total = worker, writer, values, total
         self._ended = self._in_a_row = 0
-        #: Summaries and failures when jobs were last queued: jobs without either are not queued without end.
+        #: The summaries and failures when jobs were last queued; without progress since, no more are queued.
         self._before = -1
 
     def work(self, progress: Progress) -> RefnetError | None:
-        """Do jobs until none is left, or as many as there are in total; return what ended the run before that."""
+        """Do jobs until none is left or the total is reached; return the error that ended the run early."""
         while self._ended < self._total:
             job = self._worker.claim() or (self._queue() and self._worker.claim())
             if not job:
@@ -209,7 +209,7 @@ class _SummaryRun:
             self._store(job, summary)
 
     def _written(self, job: Job) -> Summary | None:
-        """Return the summary of the job's paper; None if it has one already, or no abstract, or is gone."""
+        """Write the summary of the job's paper; None if there is one already, no abstract, or no such paper."""
         values = [self._writer.model, self._writer.version, job.paper_id]
         rows = self._worker.connection.execute(_PAPER, values).fetchall()
         for title, abstract, exists in rows:
@@ -242,14 +242,14 @@ class _SummaryRun:
             )
 
     def _give_back(self, job: Job, error: RefnetError) -> None:
-        """Return the job to the queue, and end the run: no other job would be done."""
+        """Return the job to the queue, and raise `error` to end the run: other jobs would fail too."""
         self._worker.give_back(job)
         raise error
 
 
 @contextmanager
 def _writer(settings: Settings, connection: psycopg.Connection[Any], pace: float = 1.0) -> Iterator[Writer]:
-    """Yield the model of the settings, or what extracts sentences if they name none."""
+    """Yield the model of the settings, or the extractor of sentences if no model is set."""
     if not settings.summarize_url:
         yield _Extractor()
         return
@@ -258,7 +258,7 @@ def _writer(settings: Settings, connection: psycopg.Connection[Any], pace: float
 
 
 def _count(connection: psycopg.Connection[Any], values: dict[str, Any], limit: int | None) -> int:
-    """Return how many jobs a run does."""
+    """Return the number of jobs of a run."""
     [(waiting,)] = connection.execute(_WAITING).fetchall()
     [(wanted,)] = connection.execute(f"SELECT count(*) {_WANTED}", values).fetchall()
     found = int(waiting + wanted)
@@ -266,7 +266,7 @@ def _count(connection: psycopg.Connection[Any], values: dict[str, Any], limit: i
 
 
 def _values(connection: psycopg.Connection[Any], writer: Writer, *, again: bool) -> dict[str, Any]:
-    """Return the values of `_WANTED`; what is older than `since` does not count."""
+    """Return the parameters of `_WANTED`; summaries and failures before `since` do not count."""
     [(now,)] = connection.execute("SELECT clock_timestamp()::text").fetchall()
     model = writer.model
     return {

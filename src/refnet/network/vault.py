@@ -1,7 +1,7 @@
-"""Writes the network into an Obsidian vault: one note per paper, an index note and a canvas per seed, a base of all.
+"""Writes the network into an Obsidian vault: a note per paper, an index note and a canvas per seed, one base.
 
-An existing note is found by the external ids in its frontmatter, wherever its reader moved it, and is never renamed; its
-reader's text stays. What has not changed is not written. A note that was deleted comes back.
+An existing note is found by the external ids in its frontmatter, wherever the user moved it, and is never renamed; the
+user's text stays. Unchanged notes are not written. A deleted note is written again.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from refnet.recovery.model.source import Counted, Progress, silent
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
 BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"
-#: How many papers serve as seeds without a crawl, and how many each list of an index note has.
+#: The number of seeds if there was no crawl, and the lengths of an index note's lists.
 _SEEDS, _BEST, _MISSING = 10, 15, 15
 
 
 @dataclass
 class Written:
-    """Counts of the notes of papers."""
+    """The result of a run: counts of the notes of papers, and other files."""
 
     new: int = 0
     changed: int = 0
     unchanged: int = 0
-    #: The other files that are new or changed: index notes, canvases, the base, the colours of the graph.
+    #: The other new or changed files: index notes, canvases, the base, the colours of the graph.
     views: list[str] = field(default_factory=list)
-    #: The files that were not touched, and why.
+    #: The files that were skipped, with the reason.
     skipped: list[str] = field(default_factory=list)
-    #: The notes whose papers are not in the database; they stay.
+    #: The notes of papers that are not in the database; they stay.
     gone: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Vault:
     folder: Path
-    #: The open folder; None: it is missing, and nothing is written.
+    #: The open folder; None: missing, and nothing is written.
     handle: int | None
     plan: bool
     cache: Cache
-    #: Existing notes by paper, and existing index notes by seed.
+    #: Row id of a paper → existing note, existing index note.
     notes: dict[int, Note] = field(default_factory=dict)
     indexes: dict[int, Note] = field(default_factory=dict)
-    #: The seeds of existing canvases, by name.
+    #: Name of an existing canvas → its seed.
     canvases: dict[str, int] = field(default_factory=dict)
-    #: Every paper of the database.
+    #: Row id of each paper of the database → the paper as links name it.
     places: dict[int, PaperLink] = field(default_factory=dict)
     done: Written = field(default_factory=Written)
 
     def ranked(self) -> list[int]:
-        """Return the papers that have a note and a rank, the best first."""
+        """Return the papers with a note and a rank, best first."""
         found = [(place.rank, number) for number, place in self.places.items() if place.rank and place.path]
         return [number for _, number in sorted(found)]
 
@@ -79,12 +79,12 @@ def write_vault(
     stubs: bool = False,
     cache: Path | None = None,
 ) -> Written:
-    """Write or renew the notes of the papers of `target`; new ones go into the folder `papers` of the vault `folder`.
+    """Write or renew the notes of the papers of `target`; new notes go into `papers` in the vault `folder`.
 
     Args:
-        plan: count and write nothing.
-        stubs: papers without details get a note too.
-        cache: the folder for what makes the next run fast.
+        plan: only count, write nothing.
+        stubs: also write notes of papers without details.
+        cache: the folder of the digests that make the next run faster.
 
     RefnetError if the database or the vault cannot be used, LOCKED if another run writes into the vault.
     """
@@ -102,7 +102,7 @@ def write_vault(
 
 
 def _find(vault: _Vault, connection: psycopg.Connection) -> None:
-    """Find the existing notes and canvases, and their papers. Of two, the shorter name counts: a copy has a longer one."""
+    """Find the existing notes and canvases, and their papers; of duplicates the shorter path counts."""
     if vault.handle is None:
         return
     notes = sorted(vault_files.find_notes(vault.handle), key=lambda note: len(note.path))
@@ -164,14 +164,14 @@ def _place(vault: _Vault, paper: Paper, *, noted: bool) -> PaperLink:
 
 
 def _seeds(vault: _Vault, crawled: Iterable[int]) -> set[int]:
-    """Return the seeds of crawls and of existing index notes; where there are none, the best ranked papers."""
+    """Return the seeds of crawls and of existing index notes; if there are none, the best ranked papers."""
     return {*crawled, *(vault.indexes.keys() & vault.places.keys())} or {*vault.ranked()[:_SEEDS]}
 
 
 def _write_notes(
     vault: _Vault, rows: Iterable[tuple[Any, ...]], seeds: set[int], progress: Progress
 ) -> list[Paper]:
-    """Write the note of each paper; return the papers that are seeds."""
+    """Write the notes of papers; return the seeds among them."""
     kept, total = [], sum(bool(place.path) for place in vault.places.values())
     for count, row in enumerate(rows, 1):
         number, known = row[0], vault.cache.row(row)
@@ -201,7 +201,7 @@ def _write_note(vault: _Vault, paper: Paper, note: Note | None, known: str) -> N
 def _renew(
     vault: _Vault, path: str, note: Note | None, make: Callable[[str | None], str]
 ) -> tuple[bool, str] | None:
-    """Renew a note as `vault_files.renew` does; if it must not be touched, return None and say why."""
+    """Renew a note as `vault_files.renew` does; None if it is skipped, and the reason is recorded."""
     if vault.handle is None:
         return True, ""
     try:
@@ -215,7 +215,7 @@ def _renew(
 
 
 def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tuple[int, int]]) -> None:
-    """Write the index note and the canvas of a seed; each is found where its name has changed."""
+    """Write the index note and the canvas of a seed, also if they were renamed."""
     note = vault.indexes.get(seed.id)
     name = f"{name_of(seed, '.canvas')}.canvas"
     name = next((one for one, number in vault.canvases.items() if number == seed.id), name)
@@ -231,7 +231,7 @@ def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tupl
 
 
 def _write_view(vault: _Vault, path: str, text: str, *, once: bool = False) -> None:
-    """Write a base or a canvas, unless somebody has edited it; `once`: unless there is one."""
+    """Write a base or a canvas, unless it was edited; `once`: unless it exists."""
     if vault.handle is None:
         vault.done.views.append(path)
         return

@@ -1,7 +1,7 @@
-"""The digests of the rows and the notes that the last run left, so that the next renders only what has changed.
+"""Digests of rows and notes at the end of a run, so that the next run renders only changes.
 
-The cache only saves time: a note is left alone where both its row and its bytes are as they were. If the file is
-missing, damaged, or of another version of RefNet, every note is rendered and compared.
+The cache only saves time: a note is skipped if both its row and its bytes are unchanged. If the file is missing,
+damaged, or of another version of RefNet, every note is rendered and compared.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def digest(data: bytes) -> str:
 
 
 class Cache:
-    """The digests of one vault, in a file under REFNET_HOME; None: nothing is kept."""
+    """The digests of one vault, in a file below `folder`; None: nothing is stored."""
 
     def __init__(self, folder: Path | None, vault: Path) -> None:
         self._file = folder / f"notes-{digest(bytes(vault.absolute()))}.json" if folder else None
@@ -32,24 +32,24 @@ class Cache:
         self._links = ""
 
     def begin(self, places: Iterable[tuple[int, PaperLink]]) -> None:
-        """Take in what links depend on: the place of every paper."""
+        """Include the input of all links in the digests: the place of every paper."""
         code = [Path(module.__file__ or "").read_bytes() for module in (note, note_marks, frontmatter)]
         shown = [(number, place.path, place.text, place.year) for number, place in places]
         self._links = digest(repr((code, shown)).encode(errors="surrogatepass"))
 
     def row(self, row: tuple[object, ...]) -> str:
-        """Return the digest of a row, with the places of all papers."""
+        """Return the digest of a row, including the places of all papers."""
         return digest(f"{self._links}{row!r}".encode(errors="surrogatepass"))
 
     def has(self, number: int, row: str, content: str | None) -> bool:
-        """Return whether the last run left the note of the paper `number` with this row and content."""
+        """Return whether the last run wrote or found the note of the paper `number` with this row and content."""
         return content is not None and self._found.get(str(number)) == [row, content]
 
     def add(self, number: int, row: str, content: str) -> None:
         self._seen[str(number)] = [row, content]
 
     def save(self) -> None:
-        """Write what was added, if that differs from what is there; without space, the next run is slower."""
+        """Write the digests if they changed; an error only makes the next run slower."""
         if self._file and self._seen != self._found:
             with suppress(OSError, RefnetError):
                 make_folder(self._file.parent)

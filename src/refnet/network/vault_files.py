@@ -1,7 +1,7 @@
-"""The files of a vault: found by what is in them, renewed one by one, each in one step.
+"""The files of a vault: found by their content, each renewed atomically.
 
-Everything goes by handles from the open folder of the vault on: another user who can write in the vault may put a link in
-the place of a folder or a file at any time. No symbolic link is followed, and none is replaced.
+All access is by handles, from the open folder of the vault on: another user who can write in the vault could replace a
+folder or a file by a link at any time. Symbolic links are neither followed nor replaced.
 """
 
 import errno
@@ -34,30 +34,30 @@ from refnet.network.vault_cache import digest
 from refnet.recovery.sources.files import attributes
 
 _TEMPORARY = ".refnet-"
-#: The frontmatter is in this many bytes; most notes are shorter.
+#: How much of a note is read to find its frontmatter, in bytes; most notes are shorter.
 _HEAD = 1 << 16
-#: A longer note is not RefNet's to read into memory.
+#: The longest note that is read, in bytes.
 _LONGEST = 16 << 20
-#: How often a note is read again that somebody edits while it is renewed.
+#: The tries for a note that is edited while it is renewed.
 _TRIES = 3
-#: What opening a folder says where a link or a file is.
+#: The errors of opening a link or a file as a folder.
 _NO_FOLDER = {errno.ELOOP, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """An existing note that RefNet knows by its mark."""
+    """An existing note of RefNet, recognized by its mark."""
 
     mark: Mark
-    #: Its path in the vault.
+    #: The path in the vault.
     path: str
-    #: The digest of its bytes; None: it is too long to tell.
+    #: The digest of the content; None: too long to compute.
     content: str | None
 
 
 @contextmanager
 def vault_folder(folder: Path, *, make: bool) -> Iterator[int | None]:
-    """Open the vault while the block runs, with `make` created if it is missing; None: it is missing."""
+    """Open the vault while the block runs; if it is missing, create it with `make`, else yield None."""
     with ExitStack() as stack:
         there = nearest(folder)
         missing = folder.relative_to(there).parts
@@ -101,13 +101,13 @@ def _make_folder(at: int, name: str) -> None:
 
 
 def _give(handle: int, owner: os.stat_result) -> None:
-    """As root, give what was created to the user that has `owner`: its reader can edit it."""
+    """As root, give a created file or folder to the user of `owner`, so that this user can edit it."""
     if os.geteuid() == 0 and owner.st_uid:
         os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def find_notes(vault: int) -> Iterator[Note]:
-    """Yield the notes that RefNet knows, in the order of their paths, hidden folders and symbolic links left out."""
+    """Yield RefNet's notes, sorted by path, without hidden folders and symbolic links."""
     folders: list[str] = [""]
     while folders:
         path = folders.pop()
@@ -169,7 +169,7 @@ def exists(vault: int, path: str) -> bool:
 
 @contextmanager
 def _beside(vault: int, path: str) -> Iterator[tuple[int, str]]:
-    """Open the folder of `path` while the block runs; yield it and the name. NotOursError if a link is on the way."""
+    """Open the folder of `path` while the block runs; yield handle and name. NotOursError at a link on the path."""
     *folders, name = path.split("/")
     with ExitStack() as stack:
         try:
@@ -184,16 +184,16 @@ def _beside(vault: int, path: str) -> Iterator[tuple[int, str]]:
 def renew(
     vault: int, path: str, note: Note | None, make: Callable[[str | None], str], *, plan: bool
 ) -> tuple[bool, str]:
-    """Write what `make` makes of the note at `path`, if that differs from what is there.
+    """Renew the note at `path` with the text of `make`, if it differs.
 
-    Return whether it differs, and the digest of what is there afterwards.
+    Return whether it differs, and the digest of the new content.
 
     Args:
-        note: the existing note; None: it is new.
-        make: gets the text of the existing note, or None.
+        note: the existing note; None: a new note.
+        make: called with the text of the existing note, or None; returns the new text.
         plan: write nothing.
 
-    NotOursError if RefNet must not touch the file; OSError.
+    NotOursError if the file must not be changed; OSError.
     """
     if note and note.content == digest(make(None).encode()):
         return False, note.content
@@ -206,7 +206,7 @@ def renew(
 
 
 def read(vault: int, path: str) -> tuple[str | None, os.stat_result | None]:
-    """Return the text of the file and its state; (None, None) if there is none. NotOursError if it cannot be text."""
+    """Return text and state of the file; (None, None) if it is missing. NotOursError if it is not a text file."""
     try:
         with _beside(vault, path) as (folder, name), os.fdopen(open_file(name, at=folder), "rb") as file:
             data, state = file.read(_LONGEST + 1), os.fstat(file.fileno())
@@ -222,9 +222,9 @@ def read(vault: int, path: str) -> tuple[str | None, os.stat_result | None]:
 
 
 def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> bool:
-    """Write `text` atomically; keep mode, ACL and owner. Return False if the file is not as it was read with `state`.
+    """Write `text` atomically; keep mode, ACL and owner. False if the file has changed since it was read with `state`.
 
-    state: None: there was no file. NotOursError if one is there nevertheless.
+    state: None: a new file; NotOursError if it exists.
     """
     part = f"{_TEMPORARY}{secrets.token_hex(8)}.part"
     with _beside(vault, path) as (folder, name):
@@ -243,7 +243,7 @@ def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> b
 
 
 def _write(folder: int, part: str, text: str, name: str | None) -> None:
-    """Write the new file `part`; where it replaces the file `name`, like that."""
+    """Write the new file `part`, with the attributes of the file `name` that it replaces, if any."""
     handle = os.open(part, NEW_FILE, 0o600 if name else 0o666, dir_fd=folder)
     try:
         if name:

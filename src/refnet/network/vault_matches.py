@@ -1,4 +1,4 @@
-"""Finds the paper of each note of a vault in the database: by external ids, for older notes by number and title."""
+"""Finds the paper of each note of a vault in the database: by external ids; for older notes by row id and title."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -19,16 +19,16 @@ _TITLES = "SELECT id, title, year FROM papers WHERE id = ANY (%s) OR title = ANY
 
 @dataclass
 class Matches:
-    """The papers that marks name."""
+    """The papers of the database that marks may refer to."""
 
     by_id: dict[Id, int]
-    #: Papers by their normalized title, each with its year.
+    #: Normalized title → row ids of papers, each with its year.
     titled: dict[str, dict[int, int | None]] = field(default_factory=lambda: defaultdict(dict))
-    #: The titles of the papers whose numbers older notes have.
+    #: Row id in an older note → title of that paper in the database.
     titles: dict[int, str | None] = field(default_factory=dict)
 
     def paper(self, mark: Mark) -> int | str | None:
-        """Return the number of the paper that `mark` names, None if none is in the database, or a contradiction."""
+        """The row id of the paper of `mark`; None if it is not in the database; a sentence if it is ambiguous."""
         if not mark.number:
             return self._of_ids(mark.ids)
         same = self.titled.get(title_key(mark.title) or "", {})
@@ -60,7 +60,7 @@ class Matches:
 
 
 def matches(connection: psycopg.Connection, marks: Sequence[Mark]) -> Matches:
-    """Return what the database says of `marks`, in few queries."""
+    """Look up all `marks` in the database, in few queries."""
     old = [mark for mark in marks if mark.number]
     ids = {one for mark in marks for one in mark.ids} | {
         named for mark in old if (named := _named(mark.title))[1]
@@ -82,6 +82,6 @@ def matches(connection: psycopg.Connection, marks: Sequence[Mark]) -> Matches:
 
 
 def _named(title: str) -> Id:
-    """Return the id that stands in the place of a title, `cora 35`."""
+    """Return the id in a heading without title, such as `cora 35`."""
     scheme, _, value = title.partition(" ")
     return (scheme, value if title.isprintable() and scheme != TITLE else "")

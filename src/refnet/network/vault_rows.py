@@ -1,4 +1,4 @@
-"""The content of the notes of a vault, read from the database: in few queries, whatever the number of papers."""
+"""The content of a vault's notes, read from the database, in few queries for any number of papers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from refnet.network.note import Paper
 
 _ROWS = 500
 _NAMES_ROWS = 5000
-#: A paper with a note, of those in `p`. Others are known only as the end of a citation: stubs.
+#: SQL: whether the paper `p` has a note. Others are stubs, known only as an end of a citation.
 _NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('cora', 'sample')
     OR p.id = ANY (%(kept)s))"""
 
-#: A cursor of the server would otherwise be planned for its first rows alone.
+#: Otherwise a server-side cursor is planned for its first rows only.
 _ALL_ROWS = "SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off"
 
 _SEEDS = (
@@ -71,21 +71,21 @@ WHERE r.cited_by > 1 AND NOT NOTED ORDER BY r.cited_by DESC, r.position LIMIT %(
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which papers have notes, besides those with details."""
+    """The papers that get notes, in addition to those with details."""
 
-    #: All others too.
+    #: All stubs.
     stubs: bool
-    #: Ids of papers that have a note already, or are seeds.
+    #: Row ids of papers that already have a note, or are seeds.
     kept: Sequence[int]
 
 
 def seeds(connection: psycopg.Connection) -> dict[int, int]:
-    """Return each seed and the last crawl that started from it."""
+    """Return row id of each seed → id of the last crawl that started from it."""
     return dict(connection.execute(_SEEDS).fetchall())
 
 
 def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Paper, bool]]:
-    """Yield every paper with what its name and links need, and whether it has a note."""
+    """Yield every paper with the fields for its name and links, and whether it has a note."""
     connection.execute(_ALL_ROWS)
     with connection.cursor("names") as cursor:
         cursor.itersize = _NAMES_ROWS
@@ -95,14 +95,14 @@ def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Pape
 
 
 def rows(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
-    """Yield a row for each paper that has a note, its id first; `paper` reads it."""
+    """Yield a row for each paper with a note, the row id first; `paper` converts it."""
     with connection.cursor("papers") as cursor:
         cursor.itersize = _ROWS
         yield from cursor.execute(_PAPERS, vars(wanted))
 
 
 def paper(row: tuple[Any, ...]) -> Paper:
-    """Return the content of a note."""
+    """Convert a row of `rows` to the content of a note."""
     number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
     schemes, values, references, citing, rank, url, others, kinds, strengths = row[10:]
     ids = tuple(zip(schemes or (), values or (), strict=True))
@@ -114,10 +114,10 @@ def paper(row: tuple[Any, ...]) -> Paper:
 
 
 def best(connection: psycopg.Connection, crawls: Sequence[int], most: int) -> dict[int, list[int]]:
-    """Return the best papers of each of `crawls`: by rank, else by the citations that the provider counts."""
+    """Return crawl → its best papers: by rank, else by the provider's count of citations."""
     return dict(connection.execute(_BEST, [list(crawls), most]).fetchall())
 
 
 def missing(connection: psycopg.Connection, wanted: Wanted, most: int) -> list[tuple[int, int]]:
-    """Return the papers without a note that are cited most here, and how often."""
+    """Return the most cited papers without a note: (row id, number of stored citations)."""
     return connection.execute(_MISSING, vars(wanted) | {"most": most}).fetchall()

@@ -1,7 +1,7 @@
-"""The parts of a vault besides the notes of papers: index notes, canvases, a base, colours. Values in, text out.
+"""The files of a vault other than papers' notes: index notes, canvases, a base, colours. Values in, text out.
 
-RefNet owns the block of an index note, as that of a paper's note. A base or a canvas contains the SHA-256 of itself:
-as long as it fits, nobody else has edited the file, and RefNet may renew it.
+RefNet owns the block of an index note, as in a paper's note. A base or a canvas contains its own SHA-256: as long as
+it matches, the file is unedited and may be renewed.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ _OWNED = frozenset({INDEX_KEY, OLD_INDEX_KEY, "title"})
 _ZEROS = "0" * 64
 _SEAL = re.compile(r"(refnet_sha256\W{2,4})([0-9a-f]{64})\b")
 
-#: The sizes of a canvas, in its pixels.
+#: The sizes of cards and gaps of a canvas, in pixels.
 _CARD, _SEED, _GAP, _AISLE, _PAD = (380, 150), (520, 460), 50, 180, 30
-#: The cards on one side of a canvas: columns of so many.
+#: The columns on one side of a canvas, and the cards in a column.
 _COLUMNS, _ROWS = 3, 6
 _OTHER = {"left": "right", "right": "left"}
 
@@ -60,7 +60,7 @@ _VIEWS = (
     ("Unread", "read != true", "rank", "ASC"),
     ("Read", "read == true", "year", "DESC"),
 )
-#: The first that fits colours a note of Obsidian's graph.
+#: Query and colour for notes in Obsidian's graph; the first match counts.
 _COLOURS = (("path:index/", 0xE8590C), ('["read":true]', 0x2F9E44), ("path:papers/", 0x4C6EF5))
 GRAPH = json.dumps(
     {
@@ -76,15 +76,15 @@ class Index:
     """The content of an index note."""
 
     seed: Paper
-    #: The path of its canvas in the vault.
+    #: The path of the canvas in the vault.
     canvas: str
-    #: The best ranked papers of its crawl, and the papers without a note that are cited most: their ids, how often.
+    #: Row ids of the best papers of the crawl; row ids and citations of the most cited papers without a note.
     best: Sequence[int] = ()
     missing: Sequence[tuple[int, int]] = ()
 
 
 def index_note(index: Index, places: Mapping[int, PaperLink], before: str | None = None) -> str:
-    """Return the index note of a seed paper: a new one, or `before` with RefNet's part renewed, as `note.render`."""
+    """Return the text of a seed's index note: new, or `before` with RefNet's part renewed (see `note.render`)."""
     seed = index.seed
     own = {INDEX_KEY: seed.names or [], "title": f"{INDEX_TITLE}{seed.heading}", "tags": ["index"]}
     known = [places[one] for one in {*seed.references} if one in places]
@@ -122,10 +122,10 @@ def base() -> str:
 
 
 def canvas(seed: Paper, places: Mapping[int, PaperLink]) -> str:
-    """Return the canvas of a seed paper: it in the middle, its references on the left, papers that cite it on the right.
+    """Return the canvas of a seed paper: references on the left, the seed in the middle, citing papers on the right.
 
-    Each side has columns of years, those near its own in the middle. Of many papers the best are shown: those with a
-    note first, then by rank.
+    Each side has columns of years, those near the seed's year in the middle. Only the best papers are shown: first
+    those with a note, then by rank.
     """
     here = places[seed.id]
     width, height = _SEED
@@ -153,7 +153,7 @@ def canvas(seed: Paper, places: Mapping[int, PaperLink]) -> str:
 
 
 def _columns(found: Sequence[PaperLink], side: str) -> list[list[PaperLink]]:
-    """Return the cards of a side in columns, the one beside the seed first; years run from left to right."""
+    """Return the columns of a side, the column beside the seed first; years run from left to right."""
     ranked = sorted(found, key=lambda place: (not place.path, place.rank or 1 << 40, place.order))
     shown = sorted(ranked[: _COLUMNS * _ROWS], key=lambda place: (place.year or 0, place.text))
     if side == "left":
@@ -191,6 +191,6 @@ def _digest(text: str) -> str:
 
 
 def is_as_written(text: str) -> bool:
-    """Return whether nobody but RefNet has written `text`, a base or a canvas."""
+    """Return whether `text`, a base or a canvas, is unedited since RefNet wrote it."""
     found = _SEAL.findall(text)
     return len(found) == 1 and _digest(_SEAL.sub(rf"\g<1>{_ZEROS}", text)) == found[0][1]

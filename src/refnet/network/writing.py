@@ -1,7 +1,7 @@
 """Writes papers and citations into the database, within the caller's transaction.
 
-One writer at a time: each call takes an advisory lock until the transaction ends. So writers neither meet in a deadlock
-nor make one paper twice, and a transaction must be short: no request to a provider within it.
+One writer at a time: each call takes an advisory lock until the transaction ends. So writers neither deadlock nor
+create a paper twice, and transactions must be short: no requests to a provider inside.
 """
 
 import json
@@ -31,7 +31,7 @@ _TITLE = "title_key"
 
 
 def retried(connection: psycopg.Connection[Any], work: Callable[[psycopg.Cursor[Any]], _Value]) -> _Value:
-    """Run `work` in a transaction of its own, again where the server broke a deadlock with something else."""
+    """Run `work` in a transaction and return its result; retry after a deadlock or serialization failure."""
     for pause in range(_TRIES):
         try:
             with connection.transaction(), connection.cursor() as cursor:
@@ -43,18 +43,18 @@ def retried(connection: psycopg.Connection[Any], work: Callable[[psycopg.Cursor[
 
 
 def lock(cursor: psycopg.Cursor[Any]) -> None:
-    """Wait until no other transaction writes papers; then ids of papers stay as they are until this one ends.
+    """Wait until no other transaction writes papers; ids of papers stay valid until this transaction ends.
 
-    For a caller that reads a paper's id and writes about it: a merge may delete the row of an id that was read before.
+    For callers that read a paper's id and then use it in a write: without the lock, a merge may delete its row.
     """
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
 def write_papers(cursor: psycopg.Cursor[Any], papers: Sequence[FoundPaper]) -> list[int]:
-    """Write `papers`, each with an id or a title, and return the id of each one's row in their order.
+    """Write `papers`, each with an id or a title; return their row ids, in order.
 
-    A paper with ids is the row that has one of them; one without is the row with its title_key. Rows that turn out to
-    be one paper are merged: the lowest id stays, and the others are deleted.
+    A paper with ids is matched to the row with one of them, a paper without ids to the row with its title_key. Rows of
+    the same paper are merged: the lowest row id stays, the others are deleted.
     """
     return _write(cursor, papers).ids
 
@@ -66,10 +66,10 @@ def write_edges(
     edges: Sequence[FoundEdge],
     provenance: str,
 ) -> int:
-    """Write the references or citations of a paper and a row for each other end; return the number of new citations.
+    """Write a paper's references or citations, with the papers at the other ends; return the number of new citations.
 
-    Self-citations are dropped. A citation that is there stays, and takes what it had not. `paper_id` is to be read
-    after `lock`, in the same transaction.
+    Self-citations are dropped. An existing citation stays, and missing fields are filled in. Read `paper_id` after
+    `lock`, in the same transaction.
     """
     written = _write(cursor, [edge.paper for edge in edges])
     paper_id = written.merged.get(paper_id, paper_id)
@@ -91,9 +91,9 @@ def write_edges(
 
 @dataclass(frozen=True)
 class _Written:
-    #: The row of each paper, in their order.
+    #: The row id of each paper, in order.
     ids: list[int]
-    #: Rows that were deleted → the row that they were merged into.
+    #: Id of a deleted row → id of the row that it was merged into.
     merged: dict[int, int]
 
 
@@ -129,7 +129,7 @@ def _keys(paper: FoundPaper) -> list[_Key]:
 
 
 def _read(cursor: psycopg.Cursor[Any], keys: Sequence[Sequence[_Key]]) -> dict[_Key, Row]:
-    """Return the row of each key that the database has; a row that has several keys is one object."""
+    """Return key → row, for the keys in the database; keys of the same row share one object."""
     asked = {key for one in keys for key in one}
     ids = [key for key in asked if key[0] != _TITLE]
     titles = [key for scheme, key in asked if scheme == _TITLE]
@@ -150,7 +150,7 @@ def _by_row(known: dict[_Key, Row]) -> Iterable[list[_Key]]:
 
 
 def _grouped(keys: Iterable[Sequence[_Key]]) -> dict[_Key, _Key]:
-    """Return for each key the one that stands for its group: the keys of one paper, directly or through others."""
+    """Map each key to its group's representative; a group contains the keys of one paper."""
     leader: dict[_Key, _Key] = {}
 
     def find(key: _Key) -> _Key:
@@ -167,7 +167,7 @@ def _grouped(keys: Iterable[Sequence[_Key]]) -> dict[_Key, _Key]:
 
 
 def _same(known: dict[_Key, Row], groups: dict[_Key, _Key]) -> list[list[int]]:
-    """Return the ids of rows that are one paper, in rising order."""
+    """Return groups of row ids of the same paper, ascending."""
     ids = defaultdict(set)
     for key, row in known.items():
         ids[groups[key]].add(row.id)

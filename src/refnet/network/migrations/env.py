@@ -1,6 +1,6 @@
 """Alembic's entry: runs the migrations on the connection that `refnet.network.migrate` hands over.
 
-No alembic.ini is read and no URL is needed; Alembic's own command line has nothing to connect to here.
+No alembic.ini is read and no URL is needed; so Alembic's own command line cannot connect.
 """
 
 from __future__ import annotations

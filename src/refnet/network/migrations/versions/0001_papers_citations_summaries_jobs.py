@@ -1,6 +1,6 @@
-"""Papers, citations, summaries, jobs, and what they need: authors and external ids.
+"""Tables of papers, authors, external ids, citations, summaries and jobs.
 
-Plain SQL, for PostgreSQL 14 and newer, without extensions. What a provider may leave out is nullable.
+Plain SQL, for PostgreSQL 14 and newer, without extensions. Values that a provider may leave out are nullable.
 """
 
 from __future__ import annotations
@@ -166,11 +166,11 @@ CREATE INDEX jobs_finished_idx ON jobs (finished_at) WHERE finished_at IS NOT NU
 
 
 def upgrade() -> None:
-    """Make the tables; those that are referred to come first."""
+    """Create the tables; referenced tables come first."""
     for part in (PAPERS, EXTERNAL_IDS, AUTHORS, CITATIONS, SUMMARIES, JOBS):
         op.get_bind().exec_driver_sql(part)
 
 
 def downgrade() -> None:
-    """Refused: it would drop the research memory. A restore brings an older state back."""
+    """Refused, as it would drop collected data. A restore brings an older state back."""
     raise NotImplementedError("restore an artifact instead")

@@ -1,4 +1,4 @@
-"""Crawls, what they choose and how fast they may ask; ranks; the origin of each field of a paper."""
+"""Tables of crawls, their papers, rate limits, ranks and related papers; the provider of each field."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refused: it would drop what was collected. A restore brings an older state back."""
+    """Refused, as it would drop collected data. A restore brings an older state back."""
     raise NotImplementedError("restore an artifact instead")

@@ -1,4 +1,4 @@
-"""Indexes for lists of papers, the most cited first: of all, of a venue, and of those with a common word."""
+"""Indexes for lists of papers, most cited first: all papers, a venue, a common word."""
 
 from __future__ import annotations
 
