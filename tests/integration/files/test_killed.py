@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from tests.integration.files.conftest import World, contents, spoil
@@ -56,7 +58,7 @@ def kill_in_exchange(world: World, held: OpenArtifact) -> None:
         if any(work.swap.state is State.SWAPPING for work in world.place.unfinished()):
             return
         finish_interrupted(world.place)
-    pytest.fail("no swap was begun")
+    raise AssertionError("no swap was begun")
 
 
 def every_step(world: World, function: Callable[[], object]) -> Iterator[int]:
@@ -76,10 +78,28 @@ def every_step(world: World, function: Callable[[], object]) -> Iterator[int]:
 
 
 @pytest.fixture(params=["exchange", "two renames"])
-def renames(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "two renames":
-        monkeypatch.setattr("refnet.recovery.sources.files.rename._renameat2", lambda *_: False)
-    return request.param
+def renames(request: pytest.FixtureRequest) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        rename_by(request.param, patch)
+        yield request.param
+
+
+def rename_by(way: str, patch: pytest.MonkeyPatch) -> None:
+    if way == "two renames":
+        patch.setattr("refnet.recovery.sources.files.rename._renameat2", lambda *_: False)
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Callable[..., None]]:
+    """Calls a function in a small process: to fork the large one of all tests a thousand times would take long."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, world, way: pool.submit(_renaming, function, world, way).result()
+
+
+def _renaming(function: Callable[[World, str], None], world: World, way: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        rename_by(way, patch)
+        function(world, way)
 
 
 @pytest.fixture
@@ -91,7 +111,19 @@ def roomy(world: World) -> World:
     return World(world.source, parent / world.folder.name, world.root)
 
 
-def test_a_restore_that_is_killed_anywhere_is_settled_by_the_next_run(roomy, renames):
+def test_a_restore_that_is_killed_anywhere_is_settled_by_the_next_run(roomy, renames, small):
+    small(_restore_killed_anywhere, roomy, renames)
+
+
+def test_an_undo_that_is_killed_anywhere_is_settled_by_the_next_run(world, renames, small):
+    small(_undo_killed_anywhere, world, renames)
+
+
+def test_a_settling_that_is_killed_too_is_settled_by_the_one_after(roomy, renames, small):
+    small(_settling_killed_anywhere, roomy, renames)
+
+
+def _restore_killed_anywhere(roomy: World, renames: str) -> None:
     held = roomy.backup()
     spoil(roomy)
     old = contents(roomy.folder)
@@ -117,7 +149,7 @@ def test_a_restore_that_is_killed_anywhere_is_settled_by_the_next_run(roomy, ren
     assert new != old
 
 
-def test_an_undo_that_is_killed_anywhere_is_settled_by_the_next_run(world, renames):
+def _undo_killed_anywhere(world: World, renames: str) -> None:
     held = world.backup()
     spoil(world)
     old = contents(world.folder)
@@ -141,7 +173,7 @@ def test_an_undo_that_is_killed_anywhere_is_settled_by_the_next_run(world, renam
     assert step > 10
 
 
-def test_a_settling_that_is_killed_too_is_settled_by_the_one_after(roomy, renames):
+def _settling_killed_anywhere(roomy: World, renames: str) -> None:
     held = roomy.backup()
     spoil(roomy)
     old = contents(roomy.folder)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import kombu.transport.redis  # noqa: F401
+from celery.apps import beat, worker  # noqa: F401
+from celery.backends import redis as results  # noqa: F401
+from celery.concurrency import prefork  # noqa: F401
+from celery.worker import consumer, strategy  # noqa: F401
+from kombu.transport import redis  # noqa: F401
 
 from refnet import tasks
 from refnet.actions.backup import Options
 from refnet.broker import address, embedded, transport  # noqa: F401
-from refnet.cli import worker  # noqa: F401
+from refnet.cli import worker as commands  # noqa: F401
 
 #: The variable without which backups are proven.
 UNPROVEN = "TESTS_UNPROVEN"
