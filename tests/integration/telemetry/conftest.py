@@ -32,11 +32,11 @@ def refnet(home: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
+def serving(home: Path, **variables: str) -> Iterator[str]:
     """`refnet metrics --serve` on a free port of this machine: its URL. It ends as a service ends, by SIGTERM."""
     process = subprocess.Popen(
         [REFNET, "metrics", "--serve", "127.0.0.1:0"],
-        env=environment(home),
+        env=environment(home, **variables),
         cwd=home,
         stdout=subprocess.PIPE,
         text=True,

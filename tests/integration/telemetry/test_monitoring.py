@@ -32,7 +32,8 @@ from refnet.telemetry.metrics import exposition
 
 MONITORING = Path(__file__).parents[3] / "monitoring"
 
-#: Alert → the unit test in rules.test.yml that lets it fire.
+_UNIT_TESTS = ("rules.test.yml", "rules.days.test.yml")
+#: Alert → the unit test that lets it fire.
 FIRED_BY = {
     "RefnetMetricsMissing": "nothing is told",
     "RefnetMetricsStale": "a textfile that nobody writes any more",
@@ -135,7 +136,9 @@ def test_an_expression_of_a_metric_that_is_not_emitted_would_be_noticed(
 
 
 def test_every_alert_is_fired_by_a_unit_test_and_says_what_to_do() -> None:
-    tests = yaml.safe_load((MONITORING / "rules.test.yml").read_text())["tests"]
+    tests = [
+        test for name in _UNIT_TESTS for test in yaml.safe_load((MONITORING / name).read_text())["tests"]
+    ]
     alerts = {rule["alert"]: rule for rule in _rules() if "alert" in rule}
     assert alerts.keys() == FIRED_BY.keys()
     for alert, by in FIRED_BY.items():
@@ -190,7 +193,7 @@ def _tool(name: str) -> str:
 
 def test_promtool_finds_no_fault_and_its_unit_tests_of_the_rules_pass() -> None:
     promtool = _tool("promtool")
-    for arguments in (["check", "config", "prometheus.yml"], ["test", "rules", "rules.test.yml"]):
+    for arguments in (["check", "config", "prometheus.yml"], ["test", "rules", *_UNIT_TESTS]):
         said = subprocess.run(
             [promtool, *arguments], cwd=MONITORING, capture_output=True, text=True, check=False
         )
@@ -205,7 +208,8 @@ def prometheus(tmp_path: Path, home: World) -> Iterator[str]:
     for entry in home.store.entries():
         home.store.delete(entry)
     home.artifact(ago=timedelta(days=5))
-    with serving(home.home) as url, socket.create_server(("127.0.0.1", 0)) as free:
+    named = {"REFNET_DATABASE_URL": "postgresql://refnet@127.0.0.1:1/none"}
+    with serving(home.home, **named) as url, socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
         free.close()
         folder = tmp_path / "prometheus"
