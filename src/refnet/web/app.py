@@ -1,4 +1,4 @@
-"""The application: its routes, its guard, and the page that describes it."""
+"""The application: routes, guard, and the page that describes the API."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 
 
 def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
-    """Return the application for `settings`. It starts without the database, and then says so.
+    """Return the application for `settings`. It also starts without the database; then requests report that.
 
     user_of: see Guard.
     """
@@ -86,13 +86,13 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
 def _docs(app: FastAPI) -> Any:
     @cache
     def page() -> tuple[str, str]:
-        """Return the page, and the hash of its style."""
+        """Return the page, and the SHA-256 of its style in base64."""
         found = render("api.html.j2", None, api=app.openapi())
         style = found.partition("<style>")[2].partition("</style>")[0]
         return found, base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
     async def docs(_request: Request) -> Response:
-        """Describe every path, without a script and without another host."""
+        """Describe every path of the API, without scripts and other hosts."""
         found, digest = page()
         policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
         return Response(found, media_type="text/html", headers={"Content-Security-Policy": policy})
@@ -101,7 +101,7 @@ def _docs(app: FastAPI) -> Any:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Make every error of `app` an answer of two lines."""
+    """Turn every error of `app` into an answer of two lines."""
     app.add_exception_handler(RefnetError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -109,7 +109,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _answer(request: Request, status: int, error: str, hint: str) -> Response:
-    """Return an error as a page for a browser that asks for one, as JSON otherwise."""
+    """Return an error: as a page if a browser asks for HTML, else as JSON."""
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return failed(status, error, hint)
     said = RefnetError(error[:MOST_LINE], hint[:MOST_LINE])

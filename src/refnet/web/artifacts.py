@@ -1,4 +1,4 @@
-"""The artifacts of this machine and their copies, as the pages show them: from one reading of the facts."""
+"""The artifacts of this machine and their copies for the pages, from one set of facts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from refnet.settings.stores import LOCAL
 from refnet.telemetry.facts import Facts
 from refnet.telemetry.overview import Overview
 
-#: Source, name and SHA-256 of an artifact: its copies have the same.
+#: Source, name and SHA-256 of an artifact, the same for its copies.
 Key = tuple[str, str, str]
 
 
@@ -29,9 +29,9 @@ Key = tuple[str, str, str]
 class CopyPlace:
     """An artifact in one store."""
 
-    #: The state of the copy; or `missing` (the newest one must be there), `none`, `unknown` (not listed).
+    #: The state of the copy; or `missing` (a required copy), `none`, `unknown` (the store cannot be listed).
     state: str
-    #: Nobody can delete it before, if the store does what it was asked; None: no lock was asked for, or it is over.
+    #: The end of the lock against deletion that the store was asked for; None: no lock, or it has ended.
     locked: datetime | None = None
     copy: Copy | None = None
 
@@ -51,19 +51,19 @@ class Artifacts:
 
     @cached_property
     def here(self) -> Mapping[Key, Entry]:
-        """The artifacts in the backup folder."""
+        """The artifacts in the backup folder, by key."""
         return {_key(one): one for one in self.facts.catalog.entries}
 
     @cached_property
     def copies(self) -> Mapping[str, Mapping[Key, Copy]]:
-        """The copies in each store; of two copies of one artifact, the better one."""
+        """Store → key → copy; of several copies of an artifact, the best one."""
         return {
             name: {_key(one): one for one in reversed(state.copies)} for name, state in self.stores.items()
         }
 
     @cached_property
     def all(self) -> tuple[Entry, ...]:
-        """Every artifact that is anywhere, newest first: as it is here, else as a store has it."""
+        """Every artifact anywhere, newest first: from the backup folder, else from a store."""
         found: dict[Key, Entry] = {}
         for copies in self.copies.values():
             found |= copies
@@ -72,7 +72,7 @@ class Artifacts:
 
     @cached_property
     def sources(self) -> tuple[SourceName, ...]:
-        """The sources with artifacts anywhere, and the configured ones, in the order of the settings."""
+        """The configured sources and all others with artifacts anywhere, in the order of the settings."""
         there = {one.source: one.source for one in self.all}
         own = [one for one in self.facts.sources if one in there or one in self.facts.configured]
         return (*own, *sorted(one for one in there if one not in own))
@@ -84,7 +84,7 @@ class Artifacts:
         return tuple(one for one in self.copies[store].values() if one.source == source)
 
     def find(self, source: str, name: str) -> tuple[Entry, str]:
-        """Return an artifact, and the store that it was found in ("": the backup folder); RefnetError if there is none."""
+        """Return an artifact and its store ("": the backup folder); RefnetError if it is not found."""
         for store in ("", *self.stores):
             there = self.here if not store else self.copies[store]
             found = [one for key, one in there.items() if key[:2] == (source, name)]
@@ -99,7 +99,7 @@ class Artifacts:
         raise RefnetError(f"{source}: there is no artifact {name[:100]}", hint, Exit.USAGE)
 
     def places(self, entry: Entry) -> dict[str, CopyPlace]:
-        """Return where `entry` is: each remote store by name."""
+        """Return remote store → the copy of `entry` there."""
         return {name: self._place(entry, name, state) for name, state in self.stores.items()}
 
     def _place(self, entry: Entry, name: str, state: StoreState) -> CopyPlace:
@@ -121,13 +121,13 @@ class Artifacts:
         return self._calendars[key]
 
     def expected(self, source: SourceName, store: str) -> Expected:
-        """Return what the schedule makes of `source`, and what is kept of it in the backup folder or in `store`."""
+        """Return the schedule of `source`, and its retention in the backup folder or in `store`."""
         schedule = self.facts.schedule
         when = schedule.times.get(source) or schedule.times.get(schedule.clusters.get(source, ""))
         return Expected(when, schedule.zone, self.retention(source, store))
 
     def retention(self, source: SourceName, store: str) -> Retention | None:
-        """Return how long artifacts of `source` are kept there; None: the settings do not name the source."""
+        """Return the retention of `source` in the backup folder or in `store`; None if the settings name none."""
         own = self.settings.stores[store].retention.of(source) if store else None
         if own or source not in self.facts.sources:
             return own
@@ -139,21 +139,21 @@ def _key(entry: Entry) -> Key:
 
 
 class LastArtifacts:
-    """The artifacts of one server, of the facts of its last overview."""
+    """Cache of the artifacts of the last overview."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._last: Artifacts | None = None
 
     def of(self, facts: Facts) -> Artifacts:
-        """Return the artifacts of `facts`, made once."""
+        """Return the artifacts of `facts`, cached."""
         if self._last is None or self._last.facts is not facts:
             self._last = Artifacts(self._settings, facts)
         return self._last
 
 
 async def artifacts(request: Request) -> Artifacts:
-    """Return all artifacts and copies, as the overview has seen them last; RefnetError if they cannot be read."""
+    """Return all artifacts and copies of the last overview; RefnetError if they cannot be read."""
     seen: Overview = (await request.app.state.overviews.latest()).overview
     if seen.facts is None:
         raise seen.trouble or RefnetError("the backup folder cannot be read", "Retry.")

@@ -1,4 +1,4 @@
-"""`/api/backups` and `/metrics`: what `refnet list --json` and `refnet metrics` print. Nothing is written."""
+"""`/api/backups` and `/metrics`: the output of `refnet list --json` and `refnet metrics`. Read-only."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from refnet.web.answers import json_text
 from refnet.web.waiting import SECONDS, threaded, within
 
 router = APIRouter()
-#: The most artifacts, and the most lines of evidence of each.
+#: The most artifacts, and the most lines of evidence per artifact.
 MOST, LINES = 1000, 20
 
 
 class Reports:
-    """The reports of the backup folder, made in threads: they read files, and the metrics ask the server."""
+    """Reports on the backup folder, made in threads, as they read files and query the database."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,7 +41,7 @@ class Reports:
         )
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type for the header Accept."""
+        """Return the metrics in a format of the header Accept, and their content type."""
         work = threaded(lambda: self._metrics(accept), self._threads)
         return await within(SECONDS, "the backup folder or the database", work)
 
@@ -72,12 +72,12 @@ class Reports:
 
 @router.get("/api/backups", tags=["backups"])
 async def backups(request: Request, limit: Annotated[int, Query(ge=1, le=MOST)] = 200) -> Response:
-    """List the artifacts as `refnet list --json` does, the oldest first, each with its last lines of evidence."""
+    """List the newest artifacts, oldest first, as `refnet list --json`; each with its last lines of evidence."""
     return json_text(await request.app.state.reports.backups(limit))
 
 
 @router.get("/metrics", tags=["health"])
 async def metrics(request: Request) -> Response:
-    """Return the metrics for Prometheus, as `refnet metrics` prints them."""
+    """Return the metrics for Prometheus, as `refnet metrics` does."""
     text, kind = await request.app.state.reports.metrics(request.headers.get("accept", ""))
     return Response(text, media_type=kind)

@@ -1,4 +1,4 @@
-"""The files of a child in `REFNET_HOME/web`: what was started, its last step, its end. Each is checked when it is read."""
+"""The files of a child in `REFNET_HOME/web`: its start, last step and end. Each is checked when read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from refnet.core import checked
 from refnet.core.formatting import plain, utf8
 from refnet.core.records import Layout, Most, Record
 
-#: The endings of the names of a child's files: what was started, its lock, its result, its messages, its last step, its
-#: end, and the wish to stop it.
+#: The suffixes of a child's files: start, lock, result, messages, last step, end, request to stop.
 STARTED, LOCK, RESULT, MESSAGES, STEP, END, STOP = ".json", ".lock", ".out", ".err", ".step", ".end", ".stop"
-#: The most bytes of the small files, of a result, and of the messages that are kept.
+#: Size limits of small files, results and kept messages, in bytes.
 SMALL, LONGEST_RESULT, LONGEST_MESSAGES = 64 << 10, 1 << 20, 512 << 10
-#: An id: the moment of the start in UTC, so that names sort by it, and a random part.
+#: An id: the start in UTC, so that names sort by time, and a random part.
 ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}", re.ASCII)
-#: The characters of a line of an error at most.
+#: The longest line of an error, in characters.
 _LINE = 2000
 _ERROR = re.compile(r"^refnet: (?!note: |warning: )(.+)\n {8}(.+)$", re.MULTILINE)
 _Count = Annotated[int, checked.integer(0, 1 << 63)]
@@ -28,20 +27,20 @@ _Text = Annotated[str, checked.text(300, errors="strict")]
 
 @dataclass(frozen=True)
 class Started(Record):
-    """What was started."""
+    """The record of a child's start."""
 
     LAYOUT = Layout(longest=SMALL)
 
     #: The command: backup, verify, drill, restore, undo, …
     kind: Annotated[str, checked.text(20, like="[a-z]+")]
-    #: The source that it is about; "": all.
+    #: The source of the run; "": all.
     source: Annotated[str, checked.text(200, errors="strict")]
     title: _Text
     #: The command line after `refnet`.
     words: Annotated[tuple[Annotated[str, checked.text(4096, errors="strict")], ...], Most(100)]
-    #: Aware.
+    #: With a time zone.
     started: datetime
-    #: The key that two running children never share; "": none.
+    #: A key that no two running children share; "": none.
     exclusive: _Text
 
 
@@ -52,14 +51,14 @@ class Reported(Record):
     LAYOUT = Layout(longest=SMALL)
 
     step: Annotated[str, checked.text(1000, errors="strict")]
-    #: Bytes or things that are done, and in all (None: unknown).
+    #: Bytes or items: done so far, total (None: unknown).
     done: _Count
     total: _Count | None
 
 
 @dataclass(frozen=True)
 class Step(Record):
-    """The last step that a child reported, and when (aware)."""
+    """The last step that a child reported, and its time (with a time zone)."""
 
     LAYOUT = Layout(longest=SMALL)
 
@@ -73,14 +72,14 @@ class End(Record):
 
     LAYOUT = Layout(longest=SMALL)
 
-    #: The exit code; negative: the signal that ended it.
+    #: The exit code; negative: the signal that ended the child.
     code: Annotated[int, checked.integer(-64, 255)]
-    #: Its duration.
+    #: The duration, in seconds.
     seconds: Annotated[float, checked.seconds]
 
 
 def last_error(messages: str) -> tuple[str, str] | None:
-    """Return the two lines of the last error that `refnet` printed on stderr; None: it printed none."""
+    """Return the two lines of the last error that `refnet` printed on stderr; None if there is none."""
     if found := _ERROR.findall(messages):
         reason, advice = found[-1]
         return plain(reason)[:_LINE], plain(advice)[:_LINE]
@@ -88,9 +87,9 @@ def last_error(messages: str) -> tuple[str, str] | None:
 
 
 def result(text: str | bytes) -> dict[str, Any]:
-    """Read the document that a command printed; ValueError if it is malformed.
+    """Parse the JSON document that a command printed; ValueError if it is malformed.
 
-    What is not UTF-8 in names becomes question marks, as pages are UTF-8.
+    Undecodable bytes of names become question marks, as pages are in UTF-8.
     """
     try:
         return checked.document(utf8(json.dumps(checked.document(text), ensure_ascii=False)))

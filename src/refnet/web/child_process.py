@@ -1,7 +1,7 @@
 """The process around a child: `python -m refnet.web.child_process FOLDER ID LOCK WORDS…` runs `refnet WORDS`.
 
-It keeps a bounded part of the child's output, its last step and its exit code, so no server needs to wait for a child.
-Both inherit the lock. A wish to stop is a file, and not a signal to a process id that may be another process by then.
+It stores a bounded part of the output, the last step and the exit code, so no server has to wait for a child. Both
+inherit the lock. A request to stop is a file, not a signal: the process id may meanwhile belong to another process.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from refnet.core.files import NEW_FILE, explained, open_file, opened, replace_fi
 from refnet.web import child_files
 from refnet.web.child_files import End, Reported, Step
 
-#: Seconds between looks for the wish to stop, and between two steps that are written.
+#: The interval of checks for a request to stop, and between two written steps, in seconds.
 _TICK = 0.25
-#: Seconds for the rest of the output after the end, which a program that the child left behind may hold open.
+#: How long to read output after the child's end, in seconds: programs left behind may have the pipe open.
 _REST = 2.0
-#: A longer line is cut, in bytes; the last lines, with the reason of a failure, are always kept.
+#: The longest line, in bytes, and the number of last lines that are always kept: they name the reason of a failure.
 _LINE, _LAST_LINES = 8 << 10, 20
 
 
 class _Result:
-    """The result, which is kept entire or not at all: half of a JSON document is none."""
+    """The result, stored completely or not at all: half of a JSON document is useless."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._size = path, 0
@@ -51,7 +51,7 @@ class _Result:
 
 
 class _Messages:
-    """The messages: the first ones in the file, the last ones added at the end; steps go to a file of their own."""
+    """The messages: the first ones are written at once, the last ones at the end; steps go to a separate file."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._handle = open_file(
@@ -112,7 +112,7 @@ class _Messages:
 
 
 def supervise(folder: Path, name: str, lock: int, words: Sequence[str]) -> None:
-    """Run `refnet WORDS` as the child `name`, and write how it ended. `lock`: the handle that it inherits."""
+    """Run `refnet WORDS` as the child `name`, and write how it ended. `lock`: a handle for the child to inherit."""
     began = time.monotonic()
     result, messages = _Result(folder / (name + child_files.RESULT)), _Messages(folder, name)
     with subprocess.Popen(
@@ -139,12 +139,12 @@ def command(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def around(folder: Path, name: str, lock: int) -> tuple[str, ...]:
-    """Return the command line of this module for the child `name`; the words of the child follow."""
+    """Return the command line of this module for the child `name`; append the child's words."""
     return (sys.executable, "-P", "-m", "refnet.web.child_process", str(folder), name, str(lock))
 
 
 def _drain(process: subprocess.Popen[bytes], result: _Result, messages: _Messages, stop: Path) -> None:
-    """Keep the output until it ends; send the child SIGINT once `stop` exists."""
+    """Store the output until it ends; send the child SIGINT once the file `stop` exists."""
     ends_at, stopped = math.inf, False
     with selectors.DefaultSelector() as selector:
         for pipe, into in ((process.stdout, result), (process.stderr, messages)):

@@ -1,7 +1,7 @@
-"""The runs that the dashboard starts: child processes of the command line, with files in `REFNET_HOME/web`.
+"""The runs that the dashboard starts: child processes that run `refnet`, with files in `REFNET_HOME/web`.
 
-So a hostile artifact meets the same isolation as in a terminal, a crash harms no page, and a child survives the browser
-and the server: the next server finds its result. A child inherits a lock for as long as it lives.
+So hostile artifacts are isolated as in a terminal, a crash harms no page, and a child survives browser and server: the
+next server finds its result. A child inherits a lock that shows whether it lives.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from refnet.web.child_files import End, Reported, Started, Step
 from refnet.web.child_process import around, command
 from refnet.web.waiting import threaded
 
-#: Children that are kept, the newest ones; a running one is always kept.
+#: The number of newest children whose files are kept; running children are always kept.
 KEPT = 200
-#: Characters of a shown line, bytes of messages that one answer shows, bytes of a short command's output.
+#: Limits: characters of a line, bytes of messages in one answer, bytes of a short command's output.
 _LINE, _MESSAGES, _OUTPUT = 2000, 64 << 10, 4 << 20
 _ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
 
 
 class BusyError(RefnetError):
-    """A child that excludes the new one still runs."""
+    """A running child excludes the new one."""
 
     def __init__(self, child: Child) -> None:
         super().__init__(
@@ -51,49 +51,49 @@ class BusyError(RefnetError):
 
 @dataclass(frozen=True)
 class Output:
-    """The end of a short command: its exit code, and what it wrote."""
+    """How a short command ended: exit code and output."""
 
     code: int
     stdout: str
-    #: The end of its messages.
+    #: The end of stderr.
     stderr: str
 
 
 @dataclass(frozen=True)
 class Child:
-    """A run that a dashboard started, as it was when it was read."""
+    """A run that a dashboard started; a snapshot."""
 
-    #: Its id, of the pattern `child_files.ID`.
+    #: The id, see `child_files.ID`.
     id: str
     #: The command: backup, verify, drill, restore, undo, …
     kind: str
-    #: The source that it is about; "": all.
+    #: The source of the run; "": all.
     source: str
     title: str
     #: The command line after `refnet`.
     words: tuple[str, ...]
-    #: Aware.
+    #: With a time zone.
     started: datetime
-    #: The key that two running children never share; "": none.
+    #: A key that no two running children share; "": none.
     exclusive: str
     running: bool
-    #: The exit code; None: it runs, or its process was lost.
+    #: The exit code; None: running, or the process was lost.
     code: int | None
-    #: Its duration; None: as for `code`.
+    #: The duration, in seconds; None: as for `code`.
     seconds: float | None
-    #: The last step that it reported.
+    #: The last reported step.
     progress: Reported | None
     _folder: Path
 
     @property
     def said(self) -> tuple[str, str] | None:
-        """The two lines of the last error that it printed; None: it printed none."""
+        """The two lines of the last printed error; None if there is none."""
         text = _read(self._folder, self.id + child_files.MESSAGES, 2 * child_files.LONGEST_MESSAGES)
         return child_files.last_error((text or b"").decode(errors="replace"))
 
     @property
     def error(self) -> tuple[str, str] | None:
-        """The reason of a failure and the advice; None: it runs, or it succeeded."""
+        """The reason of a failure and a hint; None: running or successful."""
         if self.running or self.code == Exit.DONE:
             return None
         if self.code is None:
@@ -104,7 +104,7 @@ class Child:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The JSON document that it printed; None: it printed none, or one that is too long."""
+        """The printed JSON document; None if there is none, or it is too long."""
         text = _read(self._folder, self.id + child_files.RESULT, child_files.LONGEST_RESULT)
         if not text or self.running:
             return None
@@ -113,7 +113,7 @@ class Child:
         return None
 
     def log(self, after: int = 0) -> tuple[tuple[str, ...], int]:
-        """Return complete lines of its messages from byte `after` on, and the `after` of the next ones."""
+        """Return complete lines of messages from byte `after` on, and `after` for the next call."""
         try:
             handle = open_file(self._folder / (self.id + child_files.MESSAGES))
         except OSError:
@@ -128,7 +128,7 @@ class Child:
 
 
 class Children:
-    """The children of one REFNET_HOME, those of earlier servers too."""
+    """The children of one REFNET_HOME, including those of earlier servers."""
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.home / "web"
@@ -137,12 +137,12 @@ class Children:
     def start(
         self, words: Sequence[str], *, kind: str, source: str, title: str, exclusive: str = ""
     ) -> Child:
-        """Start `refnet WORDS --json` in a session of its own.
+        """Start `refnet WORDS --json` in a new process session.
 
         Args:
             kind: the command, one lower-case word.
-            source: the source that it is about; "": all.
-            title: names the run in pages and errors.
+            source: the source of the run; "": all.
+            title: the name of the run in pages and errors.
             exclusive: BusyError (LOCKED) while a child with the same key runs.
         """
         now = datetime.now(UTC)
@@ -163,7 +163,7 @@ class Children:
         return self.one(name)
 
     async def output(self, words: Sequence[str], *, seconds: float = 60) -> Output:
-        """Run a short command that changes nothing to its end; RefnetError if it takes longer, or prints over 4 MiB."""
+        """Run a short read-only command; RefnetError if it takes longer than `seconds` or prints over 4 MiB."""
         work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=_ENVIRONMENT)
         ended = await threaded(work, self._threads)
         shown = f"`refnet {' '.join(words[:2])}`"
@@ -176,11 +176,11 @@ class Children:
         return Output(ended.code, ended.output.decode(errors="replace"), ended.messages)
 
     def all(self) -> list[Child]:
-        """Return the newest `KEPT` children, the newest first; files that are malformed are skipped."""
+        """Return the `KEPT` newest children, newest first; malformed files are skipped."""
         return [child for name in heapq.nlargest(KEPT, self._names()) if (child := self._read(name))]
 
     def one(self, name: str) -> Child:
-        """Return the child with the id `name`; RefnetError if there is none."""
+        """Return the child with the id `name`; RefnetError if it does not exist."""
         child = self._read(name) if child_files.ID.fullmatch(name) else None
         if not child:
             raise RefnetError(
@@ -258,7 +258,7 @@ class Children:
         return False
 
     def _remove_old(self) -> None:
-        """Remove the files of all but the newest children and those that run."""
+        """Remove the files of all children except the newest and the running ones."""
         kept = {*heapq.nlargest(KEPT, self._names())}
         for file in self._folder.iterdir():
             name = file.name.partition(".")[0]
@@ -269,7 +269,7 @@ class Children:
 
 
 def _read(folder: Path, name: str, longest: int) -> bytes | None:
-    """Read a file of this user alone; None if there is none, or it is too long."""
+    """Read a file that only this user can write to; None if it is missing, too long or not such a file."""
     with suppress(OSError):
         return read_regular(folder / name, longest, owner=os.geteuid())
     return None

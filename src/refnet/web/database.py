@@ -1,4 +1,4 @@
-"""The pool of sessions that the API reads with: bounded in number, and each query in time."""
+"""The API's pool of read-only sessions, with bounds on their number and on the time of each query."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from refnet.postgres.session import STUBBORN_VARIABLES, Target
 from refnet.settings import Settings
 from refnet.web.waiting import seen, threaded, within
 
-#: The most sessions, and the most requests that wait for one.
+#: The most sessions, and the most requests waiting for a session.
 SESSIONS, WAITING = 8, 128
-#: Seconds: to wait for a session, for a query by the server's clock, and for all of a request by this process's.
+#: Time limits in seconds: waiting for a session, a query (kept by the server), a complete request.
 WAIT, QUERY, ALL = 3, 4, 10
-#: Seconds for which the rows of a search are kept, and the number of searches: a common word costs milliseconds.
+#: How long the rows of a search are cached, in seconds, and the number of cached searches.
 RECENT, KEPT = 30, 512
-#: No compilation of plans: it takes longer than these queries.
+#: Settings of a session. No JIT compilation: it takes longer than these queries.
 READER = {
     **SESSION,
     "statement_timeout": f"{QUERY}s",
@@ -42,11 +42,11 @@ _Row = tuple[Any, ...]
 
 
 class NoTablesError(RefnetError):
-    """The database has no network, or one of an older RefNet."""
+    """The database has no tables of the network, or those of an older RefNet."""
 
 
 class Database:
-    """The network's database. Nothing is connected before the first query, so the server starts without it."""
+    """The network's database. It connects at the first query, so the server also starts without it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -54,15 +54,15 @@ class Database:
         self._pool: AsyncConnectionPool | None = None
         self._opening = asyncio.Lock()
         self._recent: dict[object, tuple[float, asyncio.Task[list[_Row]]]] = {}
-        #: Threads for what blocks; a hanging server holds no more than these.
+        #: Threads for blocking work; a hanging server cannot block more of them.
         self.threads = CapacityLimiter(SESSIONS)
 
     async def rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
-        """Return the rows of `query`; RefnetError where the database does not answer, or not in time."""
+        """Return the rows of `query`; RefnetError if the database does not answer in time."""
         return await within(ALL, f"the database {await self.name()}", self._rows(query, values))
 
     async def recent_rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
-        """Return the same as `rows`, at most `RECENT` seconds old; requests for the same at once share one query."""
+        """Return the rows of `query`, at most `RECENT` seconds old; concurrent equal requests share one query."""
         key, now = (query, tuple(sorted(values.items()))), time.monotonic()
         until, found = self._recent.get(key, (0.0, None))
         if found is None or until < now or (found.done() and found.exception()):
@@ -88,7 +88,7 @@ class Database:
         return await self._rows(query, values, again=False)
 
     async def threaded(self, work: Callable[[Target], _Result]) -> _Result:
-        """Return the result of `work`, which blocks; RefnetError where the database does not answer, or not in time."""
+        """Run the blocking `work` and return its result; RefnetError if the database does not answer in time."""
 
         def run(target: Target) -> _Result:
             try:
@@ -102,7 +102,7 @@ class Database:
         return await within(ALL, f"the database {await self.name()}", wait())
 
     async def reading(self, work: Callable[[psycopg.Connection[Any]], _Result]) -> _Result:
-        """Return the result of `work`, which blocks, in a session that only reads; RefnetError as `threaded`."""
+        """Run the blocking `work` with a read-only session and return its result; RefnetError as for `threaded`."""
 
         def run(target: Target) -> _Result:
             with target.connect(READER) as session:
@@ -163,12 +163,12 @@ class Database:
 
 
 async def _configure(session: psycopg.AsyncConnection[Any]) -> None:
-    """Set by SQL what no login has."""
+    """Set by SQL the settings that a login cannot carry."""
     await session.execute(SET, (list(READER), list(READER.values())))
 
 
 def failure(error: psycopg.Error, target: Target) -> RefnetError:
-    """Return the error of a query as two lines, without a secret."""
+    """Return the RefnetError for a failed query, without secrets."""
     name = f"the database {target.name}"
     if isinstance(error, PoolTimeout | TooManyRequests):
         return RefnetError(

@@ -1,4 +1,4 @@
-"""The download of an artifact: the bytes that its manifest names, or an answer that visibly does not end."""
+"""The download of an artifact: exactly the bytes of its manifest, or an answer that is visibly cut off."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Manifest
 from refnet.recovery.model.source import OpenArtifact
 
-#: Downloads at once; seconds for which a client may take nothing; bytes that are read at once.
+#: The most concurrent downloads; how long a client may take nothing, in seconds; the size of a block, in bytes.
 MOST, STALLED, BLOCK = 4, 60.0, 1 << 20
 _running: set[Download] = set()
 
 
 def open_checked(artifact: OpenArtifact, manifest: Manifest) -> BinaryIO:
-    """Open the file of `artifact`; RefnetError (DAMAGED) if it has another size than its manifest says."""
+    """Open the file of `artifact`; RefnetError (DAMAGED) if its size differs from the manifest."""
     file = artifact.open()
     size = os.fstat(file.fileno()).st_size
     if size == manifest.size:
@@ -36,7 +36,7 @@ def open_checked(artifact: OpenArtifact, manifest: Manifest) -> BinaryIO:
 
 
 class Download(Response):
-    """The bytes of `file`, which is closed at the end. The last block is sent only if the SHA-256 is the recorded one."""
+    """An answer with the bytes of `file`, which it closes. The last block is sent only if the SHA-256 matches."""
 
     def __init__(self, file: BinaryIO, manifest: Manifest) -> None:
         super().__init__(media_type="application/octet-stream")
@@ -67,7 +67,7 @@ class Download(Response):
             await asyncio.wait_for(send(body), STALLED)
 
     async def _blocks(self) -> AsyncIterator[tuple[bytes, bool]]:
-        """Yield each block, and whether it is the last; not the last one of a damaged artifact."""
+        """Yield each block, and whether it is the last; omit the last block of a damaged artifact."""
         digest, left = hashlib.sha256(), self._manifest.size
 
         def read() -> bytes:
@@ -89,7 +89,7 @@ class Download(Response):
 
 
 async def _gone(receive: Receive) -> None:
-    """Return when the client has gone."""
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -1,4 +1,4 @@
-"""The picture of a paper's neighbours: where each node and each line is. Pure: values in, numbers out."""
+"""The picture of a paper's neighbours: the positions of nodes and lines. Pure: values in, numbers out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: The most neighbours, the most lines among them, and the columns of a label (a Japanese character takes two).
+#: The most neighbours, the most lines among them, the width of a label in columns (two per Japanese character).
 MOST, LINES, COLUMNS = 40, 300, 40
-#: Units of the picture: its width, the height of a row, the ring's half width, the frame above and below.
+#: In units of the picture: width, height of a row, half width of the ring, margin above and below.
 WIDTH, ROW, RADIUS, FRAME = 1100, 26, 170, 40
 
 
@@ -19,40 +19,40 @@ class Node:
     """One paper of the picture."""
 
     id: int
-    #: Its title as a whole, and cut to `COLUMNS`.
+    #: The complete title, and the title cut to `COLUMNS`.
     title: str
     label: str
     year: int | None
-    #: As the provider counts; None: unknown.
+    #: As counted by the provider; None: unknown.
     citations: int | None
-    #: seed, reference (the seed cites it), citing (it cites the seed), or both.
+    #: seed, reference (cited by the seed), citing (cites the seed), or both.
     kind: str
-    #: The middle and the radius of its circle.
+    #: The centre and the radius of the circle.
     x: float
     y: float
     radius: float
 
     @property
     def side(self) -> int:
-        """Return where its label is: -1 on the left, 1 on the right, 0 in the middle."""
+        """The position of the label: -1 on the left, 1 on the right, 0 in the middle."""
         return (self.x > WIDTH / 2) - (self.x < WIDTH / 2)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The seed in the centre, its references on the left of a ring, the papers that cite it on the right."""
+    """The seed in the centre, references on the left of a ring, citing papers on the right."""
 
     height: int
-    #: The seed first, then each side from the oldest to the newest.
+    #: The seed first, then each side, oldest first.
     nodes: Sequence[Node]
-    #: The path of each citation, as `d` of an SVG path, and whether the seed is one of its ends.
+    #: For each citation: `d` of an SVG path, and whether the seed is an end.
     lines: Sequence[tuple[str, bool]]
 
 
 def neighbours(paper: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the references and the citing papers that the picture shows, the most cited of each side.
+    """Return the references and the citing papers to show, the most cited of each.
 
-    One that is both is with the references. A side with few leaves its places to the other.
+    A paper that is both counts as a reference. A side leaves unused places to the other side.
     """
     references = paper["references"]["papers"]
     known = {one["id"] for one in references}
@@ -62,9 +62,9 @@ def neighbours(paper: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dic
 
 
 def picture(paper: Mapping[str, Any], citations: Iterable[tuple[int, int]]) -> Picture:
-    """Return the picture of `paper`, as the API shows it.
+    """Return the picture of `paper`, an answer of the API.
 
-    citations: of the papers in it, as ids: citing, cited.
+    citations: among the shown papers: ids of citing and cited paper.
     """
     left, right = neighbours(paper)
     back = {one["id"] for one in paper["citations"]["papers"]}
@@ -103,7 +103,7 @@ def _path(one: Node, other: Node, height: float) -> str:
 
 
 def shortened(text: str, columns: int = COLUMNS) -> str:
-    """Return the beginning of `text` that fits into `columns`."""
+    """Cut `text` to `columns`, with an ellipsis."""
     used = 0
     for place, one in enumerate(text):
         used += 2 if unicodedata.east_asian_width(one) in "WF" else 1

@@ -1,4 +1,4 @@
-"""Refusals before a route is reached: by token or session, by name of the server, by origin and form; headers for browsers."""
+"""Refuses requests before a route is reached: by token, session, host name, origin and form; adds security headers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from refnet.web.answers import failed
 from refnet.web.session import COOKIE, Sessions, cookie, is_id, new_id
 
-#: What needs no token: whether this works, what the API is, and what a browser needs to sign in.
+#: Paths without a token: the health check, the description of the API, the sign-in.
 OPEN = frozenset({"/health", "/docs", "/openapi.json", "/sign-in", "/preferences"})
 STATIC = "/static/"
-#: The most bytes of a request's body, and fields of a form.
+#: The longest body of a request, in bytes, and the most fields of a form.
 BODY, FIELDS = 64 << 10, 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
@@ -38,7 +38,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether only this machine reaches the IP `address`."""
+    """Return whether the IP `address` is reachable only from this machine."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -48,7 +48,7 @@ def is_loopback(address: str) -> bool:
 
 
 def is_page(path: str) -> bool:
-    """Return whether `path` is for browsers, and not of the API or a file."""
+    """Return whether `path` is a page for browsers, in contrast to the API and files."""
     return not path.startswith(("/api/", STATIC)) and path not in {
         "/health",
         "/metrics",
@@ -58,11 +58,11 @@ def is_page(path: str) -> bool:
 
 
 class Guard:
-    """Answers a request that `app` must not see.
+    """Middleware that answers requests which must not reach `app`.
 
-    For a page it sets in `request.state`: `session`, the id of the browser's cookie, and for a POST `form`, its fields.
-    local: only this machine is answered, without a token. user_of: returns the user id of a client of this machine; a
-    page is then for this process's user and root alone.
+    For pages, `request.state` gets `session`, the id in the browser's cookie, and `form`, the fields of a POST. local:
+    answer only this machine, without a token. user_of: returns the user id of a local client; pages are then only for
+    this process's user and root.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Guard:
         return None
 
     async def _unasked(self, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
-        """Refuse a change by a browser that no page of this server sent; read the form of one that is not refused."""
+        """Refuse a browser's change request that no page of this server sent (CSRF); read the form otherwise."""
         session, path = scope["state"]["session"], scope["path"]
         if scope["method"] in _READING:
             return None
@@ -162,34 +162,34 @@ class Guard:
         return reads and self._sessions.reads_metrics(_bearer(headers))
 
     def _is_of_another_user(self, scope: Scope) -> bool:
-        """Return whether a page is asked by another user of this machine: pages download backups and start restores."""
+        """Return whether another local user requests a page; pages download backups and start restores."""
         if self._user_of is None or not is_page(scope["path"]):
             return False
         return self._user_of(scope["client"], scope["server"]) not in {0, os.geteuid()}
 
     def may_see(self, headers: Headers, session: str) -> bool:
-        """Return whether a request may see everything: it has the token or a session, or none is needed."""
+        """Return whether a request may see everything: it has the token or a session, or no token is set."""
         return self._sessions.has_signed_in(session) or self._has_token(headers)
 
 
 def is_open(path: str) -> bool:
-    """Return whether `path` is for everybody."""
+    """Return whether `path` needs no token."""
     return path in OPEN or path.startswith(STATIC)
 
 
 def is_of_another_site(headers: Headers) -> bool:
-    """Return whether a browser says that a page of another site, or of another port of this machine, asks."""
+    """Return whether, by the browser's header, a page of another site or port sent the request."""
     return headers.get("sec-fetch-site", "") in {"cross-site", "same-site"}
 
 
 def _is_navigation(scope: Scope, headers: Headers) -> bool:
-    """Return whether a browser opens the page in a tab, where no page of another site reads it."""
+    """Return whether a browser opens the page in a tab, where pages of other sites cannot read it."""
     kind = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
     return scope["method"] == "GET" and is_page(scope["path"]) and kind == ("navigate", "document")
 
 
 def address_of(scope: Scope, headers: Headers, proxies: Sequence[str]) -> str:
-    """Return the address of the client: what the last of the trusted `proxies` says, else the other end's."""
+    """Return the client's address: as given by the last of the trusted `proxies`, else the peer's."""
     client: str = (scope.get("client") or ("", 0))[0]
     named = ",".join(headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
     try:
@@ -205,7 +205,7 @@ def _bearer(headers: Headers) -> str:
 
 
 def is_secure(headers: Headers, scope: Scope) -> bool:
-    """Return whether the browser uses HTTPS, as a proxy says. A wrong answer changes one flag of the cookie."""
+    """Return whether the browser uses HTTPS, if need be by a proxy's header; it only decides a flag of the cookie."""
     return scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "") == "https"
 
 
@@ -230,7 +230,7 @@ def _sign_in_first(scope: Scope, headers: Headers) -> Response:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Return `receive` for a body of at most BODY bytes; of a longer one it raises HTTPException (413)."""
+    """Limit the body to BODY bytes: the returned function raises HTTPException (413) for a longer one."""
     left = BODY
 
     async def limited() -> Message:
@@ -245,7 +245,7 @@ def _limited(receive: Receive) -> Receive:
 
 
 async def _form(headers: Headers, receive: Receive) -> dict[str, str]:
-    """Return the fields of a form; ValueError where it is none."""
+    """Return the fields of a form; ValueError if the body is no form."""
     if headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise ValueError("it is not application/x-www-form-urlencoded")
     body, more = b"", True
@@ -267,7 +267,7 @@ async def _form(headers: Headers, receive: Receive) -> dict[str, str]:
 
 
 def _cookie(headers: Headers) -> str:
-    """Return the id in the cookie of the request; "" if there is none."""
+    """Return the id in the request's cookie; "" if there is none."""
     try:
         found = SimpleCookie(headers.get("cookie", "")[:8192]).get(COOKIE)
     except CookieError:
@@ -284,7 +284,7 @@ def _host(header: str) -> str:
 
 
 def _path(referer: str) -> str:
-    """Return the path of the page that sent a request, "/" where none is named."""
+    """Return path and query of a Referer header; "/" if there is none."""
     try:
         found = urlsplit(referer)
     except ValueError:

@@ -24,20 +24,20 @@ from refnet.web.database import Database
 from refnet.web.waiting import threaded, within
 
 router = APIRouter(tags=["health"])
-#: Seconds that each may take, and that an answer counts: many clients ask no more than one.
+#: The time limit of each check, and how long an answer is cached for all clients, in seconds.
 SECONDS, FRESH = 3.0, 1.0
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the state; only `failed` makes the answer a 503."""
+    """The result of one check; only `failed` makes the answer a 503."""
 
     state: str
     reason: str = ""
 
 
 class Health:
-    """The state of what the API needs, asked at most once a second."""
+    """The state of database, broker and disk, checked at most once a second."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
@@ -49,7 +49,7 @@ class Health:
         self._at = float("-inf")
 
     async def parts(self) -> dict[str, Part]:
-        """Return each part by its name."""
+        """Return name → result of each check."""
         async with self._asking:
             if time.monotonic() - self._at >= FRESH:
                 checks = {
@@ -73,7 +73,7 @@ class Health:
 
 
 def _broker(settings: Settings) -> Part:
-    """Ask the broker of the settings. RefNet's own is started where it is needed, so it may be stopped."""
+    """Check the broker. RefNet's own broker starts on demand, so it may be stopped."""
     if settings.broker_url is None and not (settings.home / "broker").exists():
         return Part("unused", "no broker is configured, and RefNet's own was never started")
     if not find_spec("redis"):

@@ -1,4 +1,4 @@
-"""A restore or an undo that somebody orders: its words on the command line, its plan, and what confirms it."""
+"""A requested restore or undo: its command line, its plan, and its confirmation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.sources import kind_of
 from refnet.web import child_files
 
-#: The values of a plan that change while the live database or folder is in use: they do not make it another plan.
+#: Values of a plan that change while the live database or folder is in use, and do not count as a change.
 _VOLATILE = frozenset(
     (
         *("bytes_needed", "bytes_free", "live_bytes", "connections", "tables", "written_since"),
@@ -50,18 +50,18 @@ _RESULT = checked.record(
 
 
 class Verb(StrEnum):
-    """The kind of an order, as a word of the command line."""
+    """The kind of an order, as the command's name."""
 
     RESTORE = "restore"
     UNDO = "undo"
 
 
 class Refusal(StrEnum):
-    """The reason why the form of an order starts nothing."""
+    """Why the form of an order was refused."""
 
-    #: The typed name is not that of the target.
+    #: The typed name differs from the target's.
     NAME = "name"
-    #: The plan is not the one that was shown.
+    #: The plan differs from the one that was shown.
     CHANGED = "changed"
     #: The plan has problems.
     PROBLEMS = "problems"
@@ -69,15 +69,15 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True)
 class Order:
-    """A restore or an undo of one source; RefnetError (USAGE) for a name that the command line could read as an option."""
+    """A restore or an undo of one source; RefnetError (USAGE) for a name that could be read as an option."""
 
     verb: Verb
     source: SourceName
-    #: The artifact in the catalog that is restored, or the previous version that comes back; "": the last one.
+    #: The artifact to restore, or the previous version to bring back; "": the last one.
     name: str = ""
-    #: The new database that is made beside the live one; "": the live one is replaced.
+    #: The name of a new database beside the live one; "": replace the live one.
     beside: str = ""
-    #: The newest artifact at or before this ISO date-time is restored; "": the named one.
+    #: An ISO date-time: restore the newest artifact at or before it; "": the named artifact.
     at: str = ""
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Order:
 
     @property
     def exclusive(self) -> str:
-        """One order with this key runs at a time."""
+        """The key of orders that exclude each other."""
         return f"restore:{self.source}"
 
 
@@ -116,30 +116,30 @@ class OrderPlan:
     """The plan of an order, as the command line prints it."""
 
     order: Order
-    #: Of `--plan --json`.
+    #: The document of `--plan --json`.
     values: Mapping[str, Any]
-    #: SHA-256 of the artifact, by its manifest; "": an undo.
+    #: The artifact's SHA-256 in its manifest; "" for an undo.
     sha256: str = ""
 
     @property
     def name_to_type(self) -> str:
-        """The name of the database that is written; of a folder or of roles the name of the source."""
+        """The name to type: of the database that is written; for other kinds, of the source."""
         return str(self.values["database"]) if kind_of(self.order.source).by_name else self.order.source
 
     @property
     def problems(self) -> list[dict[str, str]]:
-        """Each problem that stops it, as {message, hint}."""
+        """The problems that prevent the order, as {message, hint}."""
         return list(self.values.get("problems", ()))
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the order and of all that its plan decides; counts of what is live are left out."""
+        """SHA-256 of the order and its plan, without the volatile values of the live side."""
         decided = {key: value for key, value in self.values.items() if key not in _VOLATILE}
         known = json.dumps([self.order.words, self.sha256, decided], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()
 
     def refusal(self, form: Mapping[str, str]) -> Refusal | None:
-        """Return why the fields `fingerprint` and `typed` of a form do not start it."""
+        """Return why a form with the fields `fingerprint` and `typed` is refused; None: accepted."""
         if self.problems:
             return Refusal.PROBLEMS
         if form.get("fingerprint", "") != self.fingerprint:
@@ -149,7 +149,7 @@ class OrderPlan:
 
 
 def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "") -> OrderPlan:
-    """Return the plan that `--plan --json` printed; RefnetError with the two lines of stderr where it printed none."""
+    """Parse the plan that `--plan --json` printed; RefnetError with the error on stderr if there is none."""
     try:
         values = child_files.result(stdout)
         known = _PLAN(values)
@@ -161,7 +161,7 @@ def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "
 
 
 def read_result(values: object) -> dict[str, Any]:
-    """Return what a page shows of the result of a restore or an undo; nothing of one that is malformed."""
+    """Return the values of a restore's or undo's result that a page shows; {} if it is malformed."""
     try:
         found: dict[str, Any] = _RESULT(values)
     except ValueError:
@@ -170,7 +170,7 @@ def read_result(values: object) -> dict[str, Any]:
 
 
 def failure(order: Order, code: int, stderr: str) -> RefnetError:
-    """Return the error that a command ended with: the last one of its stderr."""
+    """Return the last error on a command's stderr."""
     said = child_files.last_error(stderr)
     documented = code in {one.value for one in Exit} and code != Exit.DONE
     if not said or not documented:

@@ -1,6 +1,6 @@
-"""`/api/papers`: the list, the full-text search, and one paper with what is linked to it.
+"""`/api/papers`: the list, the full-text search, and one paper with its links.
 
-PostgreSQL makes the JSON, so a page of 200 papers costs this process no more than one.
+PostgreSQL formats the JSON, so a page of 200 papers costs this process no more than one paper.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from refnet.web.answers import json_text, read_text
 from refnet.web.database import Database
 
 router = APIRouter(prefix="/api/papers", tags=["papers"])
-#: The most papers in a page; of a common word, the papers that are looked at, with many citations and with fewer.
+#: The most papers on a page; the most matches of a search that are read: papers with many citations, others.
 MOST, MATCHES, OTHERS = 200, 1000, 300
 #: The highest id: PostgreSQL's bigint.
 HIGHEST = 2**63 - 1
 Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(read_text)]
 
-#: The same expression as of papers_search_idx.
+#: The expression of papers_search_idx.
 _DOCUMENT = "to_tsvector('pg_catalog.english', coalesce(p.title, '') || ' ' || coalesce(p.abstract, ''))"
 # A subquery, so that the planner does not know how common the words are: it then always takes the index and not a
 # scan that parses each abstract. Words without operators: to find a phrase, PostgreSQL parses every match again.
@@ -39,7 +39,7 @@ _FILTERS = {
     "provenance": "p.provenance = %(provenance)s",
     "has_summary": "EXISTS (SELECT FROM summaries s WHERE s.paper_id = p.id) = %(has_summary)s",
 }
-#: The papers of papers_search_top_idx: they come before all others, so a common word needs no others.
+#: The condition of papers_search_top_idx: its papers come first, so common words need no others.
 _TOP = "p.citation_count >= 50"
 _AFTER = "(coalesce(p.citation_count, -1), p.id) < (%(citations)s, %(id)s)"
 _NAMES = """(SELECT coalesce(json_agg(a.name ORDER BY w.position), '[]') FROM (
@@ -63,14 +63,14 @@ class Listed(BaseModel):
     provenance: Annotated[str | None, Field(pattern="^[a-z][a-z0-9_]{0,99}$")] = None
     has_summary: bool | None = None
     limit: Annotated[int, Field(ge=1, le=MOST)] = 50
-    #: The citations of a page's last row, -1 if unknown, and its id.
+    #: Citations (-1: unknown) and id of the last row of the page before.
     cursor: Annotated[
         str | None, Field(pattern=r"^(-1|[0-9]{1,10})\.[0-9]{1,18}$", description="`next` of the last page.")
     ] = None
 
     @property
     def filters(self) -> dict[str, Any]:
-        """Return the filters that are set."""
+        """The filters that are set."""
         return self.model_dump(exclude_none=True, exclude={"limit", "cursor"})
 
 
@@ -92,16 +92,16 @@ async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Respons
 class Found:
     """One page of the list."""
 
-    #: Each as JSON.
+    #: The papers, each as JSON.
     papers: list[str]
-    #: The cursor of the page after it; None on the last one.
+    #: The cursor of the next page; None on the last page.
     next: str | None
-    #: False: more papers match than a search looks at.
+    #: False: more papers match than a search reads.
     complete: bool
 
 
 async def listed(database: Database, asked: Listed) -> Found:
-    """Return a page of the list; RefnetError where the database does not answer."""
+    """Return a page of the list; RefnetError if the database does not answer."""
     filters = asked.filters
     values = filters | {"limit": asked.limit + 1}
     if asked.cursor:
@@ -115,7 +115,7 @@ async def listed(database: Database, asked: Listed) -> Found:
 
 
 def _list(filters: dict[str, Any], *, after: bool) -> str:
-    """Return the query for one page: rows of citations, id, JSON, and whether more papers match than were looked at."""
+    """Return the query for a page: rows of citations, id, JSON, and whether more papers match than were read."""
     where = " AND ".join([*(_FILTERS[name] for name in filters), *([_AFTER] if after else ())])
     if "q" not in filters:
         return f"SELECT {_ROW}, false FROM papers p {'WHERE ' * bool(where)}{where} ORDER BY {_ORDER} LIMIT %(limit)s"
@@ -131,7 +131,7 @@ def _list(filters: dict[str, Any], *, after: bool) -> str:
 
 
 def _links(own: str, other: str) -> str:
-    """Return the JSON of the citations whose column `own` is the paper: their number, and the most cited of 1,000."""
+    """Return SQL for the JSON of a paper's links (column `own`): their number, and the most cited of 1,000."""
     return f"""json_build_object('count', (SELECT count(*) FROM citations WHERE {own} = p.id), 'papers', (
         SELECT coalesce(json_agg(row.one), '[]') FROM (
             SELECT json_build_object('id', o.id, 'title', o.title, 'year', o.year, 'citation_count', o.citation_count,
@@ -180,12 +180,12 @@ _ONE = f"""SELECT (to_jsonb(row) || jsonb_build_object({", ".join(f"'{name}', {p
     WHERE p.id = %(id)s"""
 _AMONG = """SELECT citing_id, cited_id FROM citations WHERE citing_id = ANY (%(ids)s) AND cited_id = ANY (%(ids)s)
     ORDER BY citing_id, cited_id"""
-#: A table with more rows is not counted; the estimate is that of its last ANALYZE.
+#: For tables with more rows, the estimate of the last ANALYZE is used instead of a count.
 COUNTED = 200_000
 
 
 def _count(table: str, index: str = "", where: str = "true") -> str:
-    """Return the number of rows of `table`, or of those in its partial `index`, whose condition `where` follows."""
+    """Return SQL for the number of rows of `table`, or of its partial `index` with the condition `where`."""
     estimate = f"(SELECT reltuples FROM pg_class WHERE oid = '{index or table}'::regclass)"
     large = f"(SELECT reltuples > {COUNTED} FROM pg_class WHERE oid = '{table}'::regclass)"
     return (
@@ -215,7 +215,7 @@ async def paper(
 
 
 async def one(database: Database, number: int, links: int) -> str:
-    """Return a paper as JSON, with at most `links` references and citing papers; HTTPException if there is none."""
+    """Return a paper as JSON, with at most `links` references and citing papers; HTTPException (404)."""
     rows = await database.rows(_ONE, {"id": number, "links": links})
     if not rows:
         raise HTTPException(404, f"there is no paper {number}")
@@ -223,7 +223,7 @@ async def one(database: Database, number: int, links: int) -> str:
 
 
 async def among(database: Database, ids: list[int]) -> list[tuple[int, int]]:
-    """Return the citations among the papers `ids`: citing, cited."""
+    """Return the citations among the papers `ids`, as pairs (citing, cited)."""
     rows = await database.rows(_AMONG, {"ids": ids})
     return [(citing, cited) for citing, cited in rows]
 
@@ -233,17 +233,17 @@ class Figures:
     """The size of the network, at most `database.RECENT` seconds old."""
 
     papers: int
-    #: Papers that are known only as an end of a citation.
+    #: The papers known only as an end of a citation.
     stubs: int
     citations: int
     summaries: int
     #: When the ranks were computed; None: never.
     ranked_at: datetime | None
-    #: Whether a number is PostgreSQL's estimate: counting takes too long.
+    #: Whether a number is PostgreSQL's estimate, because counting takes too long.
     estimated: bool
 
 
 async def figures(database: Database) -> Figures:
-    """Return the size of the network; RefnetError where the database does not answer."""
+    """Return the size of the network; RefnetError if the database does not answer."""
     (row,) = await database.recent_rows(_FIGURES, {})
     return Figures(*row)

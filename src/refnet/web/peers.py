@@ -1,7 +1,7 @@
-"""Which user of this machine is at the other end of a connection, as the kernel says.
+"""Finds the user at the other end of a local connection, by asking the kernel.
 
-It is asked about one connection by netlink (sock_diag(7)): microseconds, where its tables of all sockets cost every
-request milliseconds. The tables remain for a machine that refuses netlink.
+A netlink query for one connection (sock_diag(7)) takes microseconds, reading the tables of all sockets milliseconds.
+The tables are the fallback where netlink is refused.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-#: The positions of a line's fields: addresses of both ends, state, user; the state of an open connection.
+#: The columns of /proc/net/tcp: addresses of both ends, state, user; the state of an open connection.
 _LOCAL, _REMOTE, _STATE, _USER, _OPEN = 1, 2, 3, 7, "01"
-#: Of netlink: the protocol, the kind of a request, "no such connection"; the state of an open connection.
+#: Netlink constants: protocol, kind of request, error "no such connection", state of an open connection.
 _SOCK_DIAG, _BY_FAMILY, _NONE, _ESTABLISHED = 4, 20, -2, 1
 _HEADER, _REQUEST, _ENDS = struct.Struct("=IHHII"), struct.Struct("=BBBxI"), struct.Struct("!HH16s16s")
-#: The answer after its header: the state, both ports, the user.
+#: The answer, after its header: state, both ports, user.
 _ANSWER = struct.Struct("=xB2x 4s 32x 12x 12x I")
 
 
 def user_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
-    """Return the user id whose socket connects `client` to `server` on this machine; None if it is not found.
+    """Return the user id that owns the local socket from `client` to `server`; None if it is not found.
 
     client, server: address and port of each end.
     """
@@ -35,7 +35,7 @@ def user_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
 
 
 def _asked(client: tuple[str, int], server: tuple[str, int]) -> int | None:
-    """Return the same from netlink; OSError where that is refused."""
+    """Return the same as `user_of`, by netlink; OSError if netlink is refused."""
     here, there = ipaddress.ip_address(client[0]), ipaddress.ip_address(server[0])
     family = socket.AF_INET if here.version == 4 else socket.AF_INET6
     ends = _ENDS.pack(client[1], server[1], here.packed, there.packed)
@@ -58,7 +58,7 @@ def _asked(client: tuple[str, int], server: tuple[str, int]) -> int | None:
 def by_tables(
     client: tuple[str, int], server: tuple[str, int], tables: Sequence[Path] = _TABLES
 ) -> int | None:
-    """Return the same as `user_of` from the tables of all sockets: files as /proc/net/tcp of Linux."""
+    """Return the same as `user_of`, from tables of all sockets in the format of /proc/net/tcp."""
     ends = {(here, there) for here, there in zip(_written(client), _written(server), strict=True)}
     for table in tables:
         try:
@@ -72,7 +72,7 @@ def by_tables(
 
 
 def _written(end: tuple[str, int]) -> list[str]:
-    """Return an address and a port as the tables write them: hexadecimal words of 4 bytes; IPv4 also within IPv6."""
+    """Format an address and a port as in the tables, in hexadecimal; IPv4 also as mapped IPv6."""
     address = ipaddress.ip_address(end[0])
     forms = [address, *([ipaddress.IPv6Address(f"::ffff:{address}")] if address.version == 4 else [address])]
     return [f"{''.join(_words(one.packed))}:{end[1]:04X}" for one in forms]

@@ -1,4 +1,4 @@
-"""The lines of one run in the log of backups and drills, which is read as if anybody had written it."""
+"""The lines of one run in the log of backups and drills; the log is not trusted."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from refnet.core.errors import RefnetError
 from refnet.core.files import explained, open_file
 from refnet.core.formatting import plain
 
-#: The most lines of a run, the characters of one, and the bytes at the end of a file that are searched.
+#: Limits: lines of a run, characters of a line, bytes searched at the end of a file.
 MOST, LONGEST, SEARCHED = 500, 2000, 16 << 20
-#: The values that a line does not repeat: a page about the run shows them.
+#: The values that the page shows elsewhere and that lines do not repeat.
 _KNOWN = {"run", "what", "source", "event", "level", "timestamp"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line, of text that can be printed."""
+    """One line of printable text."""
 
-    #: As the log has it, in UTC; "": none.
+    #: The time as in the log, in UTC; "": none.
     time: str
     level: str
     #: The event and its values.
@@ -32,9 +32,9 @@ class Line:
 
 
 def lines_of(folder: Path | None, run: str) -> tuple[Line, ...]:
-    """Return the last lines of the run with the id `run`, also of the file that was rotated last.
+    """Return the last lines of the run with the id `run`, including the last rotated file.
 
-    folder: log.folder; RefnetError if it is not set, or a file cannot be read.
+    folder: log.folder. RefnetError if it is not set, or a file cannot be read.
     """
     if not folder:
         raise RefnetError("no log is written", "Set log.folder.")

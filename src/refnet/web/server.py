@@ -1,4 +1,4 @@
-"""The server: the socket that it listens on, and its graceful stop."""
+"""The HTTP server: its socket, its limits, its graceful stop."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from refnet.web.app import create
 from refnet.web.guard import is_loopback
 from refnet.web.peers import user_of
 
-#: The most connections, the bytes of a request's head, and seconds: an idle connection, running requests at the stop, the
-#: arrival of a request, and an answer of which the client takes nothing.
+#: Limits: connections; bytes of a request's head; seconds of an idle connection, of running requests at the stop, of
+#: the arrival of a request, of a stalled answer.
 CONNECTIONS, HEAD, IDLE, STOP, ARRIVAL, TAKING = 256, 16 << 10, 15, 10, 30, 120
-#: The most connections of one user of this machine, or of one address, whose request has not arrived.
+#: The most connections without a complete request, per local user or address.
 WAITING = 32
 
 
 def listen(host: str, port: int, *, local: bool) -> socket.socket:
-    """Return a socket that listens on the first address of `host`; RefnetError where that cannot be.
+    """Return a socket that listens on the first address of `host`; RefnetError if that is impossible.
 
     Args:
-        port: 0: any free one.
-        local: refuse an address that another machine may reach.
+        port: 0: any free port.
+        local: refuse addresses that are reachable from other machines.
     """
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -66,15 +66,15 @@ def _unusable(host: str, port: int, error: Exception) -> RefnetError:
 
 
 def url_of(listening: socket.socket) -> str:
-    """Return the URL of the server that listens there."""
+    """Return the URL of the server on a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def serve(settings: Settings, listening: socket.socket, started: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; then answer what was asked, for `STOP` seconds at most.
+    """Serve until SIGINT or SIGTERM; then finish running requests for at most `STOP` seconds.
 
-    started: called when requests are answered.
+    started: called when the server is ready.
     """
     _Server(
         uvicorn.Config(
@@ -98,21 +98,21 @@ def serve(settings: Settings, listening: socket.socket, started: Callable[[], No
 
 
 def _peer(client: tuple[str, int] | None, server: tuple[str, int | None] | None) -> object:
-    """Return who is at the other end of a connection: a user of this machine by its id, else the address."""
+    """Return the peer of a connection: the user id of a local user, else the address."""
     if client and server and server[1] and is_loopback(client[0]):
         return user_of(client, (server[0], server[1]))
     return client[0] if client else None
 
 
 class Connection(H11Protocol):
-    """A connection that ends where a request does not arrive in time, or where one client has too many of these.
+    """A connection that is closed if no request arrives in time, or if one client has too many such connections.
 
-    256 slow connections would keep all others out.
+    Otherwise 256 slow connections would block all other clients.
     """
 
     _timer: asyncio.TimerHandle | None = None
 
-    #: The user of this machine, or the address, at the other end.
+    #: The local user id, or the address, of the peer.
     peer: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in H11Protocol
@@ -137,11 +137,11 @@ class Connection(H11Protocol):
 
     @property
     def is_due(self) -> bool:
-        """True while the client has not sent all of a request."""
+        """Whether the client has not yet sent a complete request."""
         return self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
 
     def _watch(self) -> None:
-        """Limit the time in which the client sends: from the last answer, or the connect, to the end of its request."""
+        """Limit the time from the connect or the last answer to the end of the next request."""
         if self.is_due and not self._timer:
             self._timer = self.loop.call_later(ARRIVAL, self.transport.abort)
         elif self._timer and not self.is_due:
@@ -164,7 +164,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that ended the server is not raised once more: a stop counts as success."""
+        """Like uvicorn's, but the signal is not raised again at the end: a stop counts as success."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:

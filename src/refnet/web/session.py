@@ -1,4 +1,4 @@
-"""Sign-in sessions of browsers, the tokens of their forms, and the limit of attempts to sign in."""
+"""Sign-in sessions of browsers, the CSRF tokens of their forms, and the limit of sign-in attempts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from collections.abc import Callable
 from refnet.core.errors import Exit, RefnetError
 
 COOKIE = "refnet_session"
-#: Seconds of a session; the most sessions at once.
+#: The duration of a session, in seconds; the most sessions.
 LASTS, MOST = 12 * 3600, 1000
-#: Wrong tokens of one address within so many seconds; the most addresses that are remembered.
+#: The most wrong tokens per address, within how many seconds; the most remembered addresses.
 ATTEMPTS, WITHIN, ADDRESSES = 10, 60, 10_000
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class TooManyAttemptsError(RefnetError):
-    """An address must wait before it may sign in. `seconds`: how long."""
+    """Too many wrong tokens from one address. `seconds`: how long to wait."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(
@@ -36,9 +36,9 @@ class Sessions:
     """The sessions of one server, in memory: a restart signs everybody out.
 
     Args:
-        token: web.token; None: nobody has to sign in.
+        token: web.token; None: no sign-in is needed.
         metrics: web.metrics_token; None: /metrics needs web.token.
-        now: seconds, increasing.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Sessions:
         self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
 
     def sign_in(self, given: str, address: str) -> str:
-        """Return the id of a new session for the token `given`.
+        """Check the token `given`, and return the id of a new session.
 
-        RefnetError (USAGE) where it is wrong, TooManyAttemptsError after many wrong ones of `address`. The right token is
-        always accepted: several clients may share an address, and web.token is too long to be guessed.
+        RefnetError (USAGE) for a wrong token, TooManyAttemptsError after many from `address`. The right token is always
+        accepted: several clients may share an address, and web.token is too long to be guessed.
         """
         if not self.is_token(given):
             self._count(address)
@@ -73,25 +73,25 @@ class Sessions:
         self._ends.pop(session, None)
 
     def is_token(self, given: str) -> bool:
-        """Return whether `given` is the token, in constant time."""
+        """Return whether `given` is web.token, compared in constant time."""
         return self._token is not None and hmac.compare_digest(given.encode(), self._token)
 
     def reads_metrics(self, given: str) -> bool:
-        """Return whether `given` is the token for /metrics, in constant time."""
+        """Return whether `given` is web.metrics_token, compared in constant time."""
         return self._metrics is not None and hmac.compare_digest(given.encode(), self._metrics)
 
     def has_signed_in(self, session: str) -> bool:
-        """Return whether the session may see everything: it signed in and is not over, or nobody has to."""
+        """Return whether the session is signed in and has not expired, or no sign-in is needed."""
         if self._token is None:
             return True
         return self._ends.get(session, 0.0) > self._now()
 
     def form_token(self, session: str) -> str:
-        """Return what each form of the session must send."""
+        """Return the CSRF token that each form of the session must send."""
         return hmac.new(self._key, session.encode(), "sha256").hexdigest()
 
     def is_form_token(self, session: str, given: str) -> bool:
-        """Return whether `given` came with a page that this server gave to the session."""
+        """Return whether `given` is the CSRF token of the session."""
         return hmac.compare_digest(self.form_token(session).encode(), given.encode())
 
     def _count(self, address: str) -> None:
@@ -117,7 +117,7 @@ def is_id(text: str) -> bool:
 
 
 def cookie(session: str, *, secure: bool) -> str:
-    """Return the value of Set-Cookie for `session`; "": the cookie is deleted."""
+    """Return the value of Set-Cookie for `session`; "" deletes the cookie."""
     words = [
         f"{COOKIE}={session}",
         "Path=/",

@@ -1,4 +1,4 @@
-"""Server-sent events: parts of a page, sent when they change. A bounded number, which the stop of the server ends."""
+"""Server-sent events: parts of a page, sent when they change; a limited number, ended by the stop of the server."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from refnet.core.errors import RefnetError
 
-#: The most streams, seconds between two looks, and looks without a change after which an empty line is sent: only
-#: sending shows that a browser has left.
+#: The most streams, the interval of checks in seconds, and the unchanged checks after which an empty comment is sent:
+#: only sending shows that a browser has left.
 MOST, EVERY, IDLE = 32, 0.5, 30
 
 
@@ -25,11 +25,11 @@ class Streams:
         return self._open >= MOST
 
     def end(self) -> None:
-        """End all streams, also those that begin later."""
+        """End all streams, also later ones."""
         self._ending.set()
 
     async def follow(self, look: Callable[[], Awaitable[tuple[str, bool]]]) -> AsyncIterator[str]:
-        """Yield the HTML that `look` returns whenever it changes; after the last one (True) the event `done`."""
+        """Yield events with the HTML of `look` whenever it changes; after the last one (True) the event `done`."""
         if self.are_full:
             return
         self._open += 1

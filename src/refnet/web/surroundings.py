@@ -1,4 +1,4 @@
-"""Read what the overview depends on beside the backups: the scheduler, and changes of the settings file."""
+"""The other inputs of the overview page: the scheduler, and changes of the settings file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Surroundings:
 
     #: The warnings of `refnet schedule show`.
     warnings: tuple[str, ...] = ()
-    #: Whether a scheduler was found that starts the runs.
+    #: Whether an active scheduler was found.
     scheduled: bool = True
-    #: The first problem of the settings as they are now: no command starts with one.
+    #: The first problem of the current settings; with a problem no command starts.
     problem: Problem | None = None
-    #: The settings whose value is another one than the server was started with.
+    #: The settings that have changed since the server was started.
     changed: tuple[str, ...] = ()
 
 
 def surroundings(running: Settings, now: datetime) -> Surroundings:
-    """Return what is around a server that was started with the settings `running`."""
+    """Return scheduler and settings around a server that was started with the settings `running`."""
     found, schedule = examine_settings(), status(running, wiring.configured(running), now)
     return Surroundings(
         schedule.warnings,
@@ -39,7 +39,7 @@ def surroundings(running: Settings, now: datetime) -> Surroundings:
 
 
 def changed(running: Settings, found: Examined) -> list[str]:
-    """Return the keys whose value is another one than in `running`, and the sources that are; none that is wrong."""
+    """Return the keys and sources that differ from `running`, without invalid ones."""
     wrong = {problem.key for problem in found.problems}
     names = {key: each.name for key, each in keys().items() if key not in wrong} | {"stores": "stores"}
     now = found.settings
@@ -53,7 +53,7 @@ def changed(running: Settings, found: Examined) -> list[str]:
 
 
 def _sources(settings: Settings) -> set[str]:
-    """Return the sources that the settings name, such as databases.shop, or the key that does."""
+    """Return the keys of the sources and clusters in the settings, such as databases.shop."""
     own = {
         SHORT.get(name, f"{one.table}.{name}") for name, one in settings.sources.items() if not one.cluster
     }

@@ -1,4 +1,4 @@
-"""Bounded waits: each ends in time, and what blocks runs in a bounded number of threads."""
+"""Waits with a time limit, and blocking work in a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from anyio import CapacityLimiter, to_thread
 
 from refnet.core.errors import RefnetError
 
-#: Seconds for what reads the backup folder or other files.
+#: The time limit of work that reads the backup folder or other files, in seconds.
 SECONDS = 30.0
 _Result = TypeVar("_Result")
 
 
 async def within(seconds: float, what: str, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return the result of `work`; RefnetError if it takes longer, even where it cannot be cancelled.
+    """Await `work` and return its result; RefnetError after `seconds`, even if it cannot be cancelled.
 
-    what: who did not answer.
+    what: the subject of that error.
     """
     task = asyncio.ensure_future(work)
     task.add_done_callback(seen)
@@ -34,11 +34,11 @@ async def within(seconds: float, what: str, work: Coroutine[Any, Any, _Result]) 
 
 
 async def threaded(work: Callable[[], _Result], threads: CapacityLimiter) -> _Result:
-    """Return the result of `work`, which blocks, from one of `threads`; one that hangs keeps its place there."""
+    """Run the blocking `work` in one of `threads` and return its result; hanging work keeps its thread."""
     return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
 
 
 def seen(task: asyncio.Task[Any]) -> None:
-    """Take the error of `task`, for which nobody may ask later."""
+    """Mark the error of `task` as retrieved, as nobody may await it."""
     if not task.cancelled():
         task.exception()

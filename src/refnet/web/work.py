@@ -1,4 +1,4 @@
-"""`/api/jobs` and `/api/crawls`: the work of the network, and the one path that changes something."""
+"""`/api/jobs` and `/api/crawls`: jobs and crawls, and the only path of the API that changes something."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def jobs(
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     before: Annotated[Number | None, Query(description="`next` of the last page.")] = None,
 ) -> Response:
-    """List jobs, the newest first. One that failed for good stays; `refnet jobs --retry` queues it."""
+    """List jobs, newest first. Failed jobs stay; `refnet jobs --retry` requeues them."""
     database: Database = request.app.state.database
     states, kinds = [state] if state else [], [kind] if kind else []
     asked = partial(list_jobs, states=states, kinds=kinds, crawl=crawl, before=before, limit=limit + 1)
@@ -70,7 +70,7 @@ async def crawls(
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     before: Annotated[Number, Query(description="`next` of the last page.")] = HIGHEST,
 ) -> Response:
-    """List crawls, the newest first, each with its papers, its jobs by state, and its first 10 seeds."""
+    """List crawls, newest first, each with the number of papers, jobs by state, and the first 10 seeds."""
     found, following = await listed_crawls(request.app.state.database, limit, before)
     return json_text(f'{{"crawls": [{", ".join(found)}], "next": {following or "null"}}}\n')
 
@@ -78,14 +78,14 @@ async def crawls(
 async def listed_crawls(
     database: Database, limit: int, before: int = HIGHEST
 ) -> tuple[list[str], int | None]:
-    """Return the newest crawls before the id `before`, each as JSON, and the `before` of the next page."""
+    """Return the newest crawls with ids below `before`, each as JSON, and `before` for the next page."""
     rows = await database.rows(_LISTED, {"before": before, "limit": limit + 1})
     return [row[1] for row in rows[:limit]], rows[limit - 1][0] if len(rows) > limit else None
 
 
 @router.get("/crawls/{id}", tags=["work"])
 async def crawl(request: Request, number: Annotated[int, Path(alias="id", ge=1, le=HIGHEST)]) -> Response:
-    """Show one crawl with all of its seeds."""
+    """Show one crawl with all seeds."""
     rows = await request.app.state.database.rows(_ONE, {"id": number, "limit": 1})
     if not rows:
         raise HTTPException(404, f"there is no crawl {number}")
@@ -94,9 +94,9 @@ async def crawl(request: Request, number: Annotated[int, Path(alias="id", ge=1, 
 
 @router.post("/crawls", tags=["work"], status_code=202)
 async def start_crawl(request: Request, wanted: NewCrawl) -> Response:
-    """Store a crawl and send it to the workers; an unfinished one of the same order is continued.
+    """Store a crawl and send it to the workers, or continue an unfinished crawl of the same order.
 
-    Without a broker the crawl waits: `sent` is false, and `refnet crawl` works on it.
+    Without a broker the crawl stays queued: `sent` is false, and `refnet crawl` runs it.
     """
     asked, number, problem = await start(request.app.state.database, wanted)
     hint = {"hint": f"{problem} `refnet crawl` works on it without a worker."} if problem else {}
@@ -104,7 +104,7 @@ async def start_crawl(request: Request, wanted: NewCrawl) -> Response:
 
 
 async def start(database: Database, wanted: NewCrawl) -> tuple[CrawlOrder, int, str]:
-    """Store a crawl and send it; return its order, its id, and why it was not sent ("": it was)."""
+    """Store and send a crawl; return its order, its id, and why it was not sent ("": it was sent)."""
     asked = order(wanted.seeds, wanted.direction, wanted.depth, wanted.limit)
 
     def stored(target: Target) -> tuple[int, str]:
@@ -117,9 +117,9 @@ async def start(database: Database, wanted: NewCrawl) -> tuple[CrawlOrder, int, 
 
 
 async def retry(database: Database, ids: list[int]) -> tuple[int, str]:
-    """Queue failed jobs again (empty: all), as `refnet jobs --retry`, and send their crawls.
+    """Requeue failed jobs (empty: all) like `refnet jobs --retry`, and send their crawls.
 
-    Return how many, and why their crawls were not sent ("": they were).
+    Return the number of jobs, and why the crawls were not sent ("": they were sent).
     """
 
     def queued(target: Target) -> tuple[int, str]:
@@ -132,7 +132,7 @@ async def retry(database: Database, ids: list[int]) -> tuple[int, str]:
 
 
 def _send(numbers: list[int]) -> str:
-    """Send the tasks of crawls to the workers; return why they were not sent ("": they were)."""
+    """Send tasks for crawls to the workers; return why they were not sent ("": they were sent)."""
     try:
         with needed("celery"):
             from refnet.tasks import send_crawl

@@ -1,1 +1,1 @@
-"""The pages of the dashboard, one file each. They read through the same actions as the commands."""
+"""The pages of the dashboard, one file each. They call the same actions as the commands."""

@@ -1,4 +1,4 @@
-"""`/artifacts/{source}/{name}`: one artifact, its content, its evidence, its copies, and its download."""
+"""`/artifacts/{source}/{name}`: one artifact with content, evidence, copies and download."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _PATH = "/artifacts/{source}/{name}"
 
 @dataclass(frozen=True)
 class Contents:
-    """The tables or files of an artifact, or why they cannot be shown."""
+    """The tables or files of an artifact, or the reason why they cannot be shown."""
 
     #: `tables` or `files`.
     what: str
-    #: As `refnet show` prints them: at most CONTENTS.
+    #: As printed by `refnet show`, at most CONTENTS.
     first: list[dict[str, Any]] = field(default_factory=list)
-    #: How many there are.
+    #: The number of all tables or files.
     total: int = 0
     trouble: RefnetError | None = None
 
@@ -80,7 +80,7 @@ async def artifact_download(request: Request, source: str, name: str) -> Respons
 
 
 def lists(found: Artifacts, entry: Entry, store: str) -> str:
-    """Return which list the content of `entry` has that needs no recovery key, or ""."""
+    """Return the kind of list (tables, files) of `entry` that is readable without the recovery key; "": none."""
     return "" if store or found.settings.encryption_local else kind_of(entry.source).contains
 
 
@@ -101,7 +101,7 @@ async def _contents(request: Request, entry: Entry) -> Contents:
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield what the manifest says beside name, source, times and size; its details may be anything."""
+    """Yield label and text of the manifest's other facts; its details may contain anything."""
     yield "SHA-256", manifest.sha256
     if manifest.compared:
         yield "compared with the source", manifest.compared

@@ -1,4 +1,4 @@
-"""The parts of the server that several pages use: its settings, the sources, the runs that it starts."""
+"""Functions that several pages use: settings, sources, and runs of the server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from refnet.web.children import Child, Children, Output
 from refnet.web.guard import is_of_another_site
 from refnet.web.pages.layout import reading
 
-#: Who did not answer where the files of the runs cannot be read in time.
+#: For messages about a timeout of reading the files of the runs.
 RUNS = "the folder of the runs"
-#: The id of a run in a path; it is checked where the run is looked for.
+#: The id of a run in a path, checked when the run is looked up.
 RunId = Annotated[str, Path(alias="id")]
 
 
@@ -36,7 +36,7 @@ def children_of(request: Request) -> Children:
 
 
 def source_of(settings: Settings, name: str) -> SourceName:
-    """Return the protected source that is called `name`; RefnetError (USAGE) if there is none."""
+    """Return the protected source named `name`; RefnetError (USAGE) if there is none."""
     there = wiring.protected(settings)
     for one in there:
         if one == name:
@@ -46,7 +46,7 @@ def source_of(settings: Settings, name: str) -> SourceName:
 
 
 async def short(request: Request, words: Sequence[str], *, seconds: float = 60) -> Output:
-    """Run `refnet WORDS`, which changes nothing, to its end; RefnetError (USAGE) where a page of another site leads here."""
+    """Run the read-only command `refnet WORDS`; RefnetError (USAGE) for a request from another site."""
     if is_of_another_site(request.headers):
         raise RefnetError(
             "this page starts a process, and a page of another site leads to it",
@@ -57,5 +57,5 @@ async def short(request: Request, words: Sequence[str], *, seconds: float = 60) 
 
 
 async def begin(request: Request, words: Sequence[str], **about: str) -> Child:
-    """Start `refnet WORDS`. about: as `Children.start` takes it, and with its errors."""
+    """Start `refnet WORDS` as a child. about: the other arguments of `Children.start`, with its errors."""
     return await reading(request, RUNS, partial(children_of(request).start, words, **about))

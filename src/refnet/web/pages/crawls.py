@@ -1,4 +1,4 @@
-"""`/network/crawls`: the crawls and their progress, the jobs by state, those that failed, and a new crawl."""
+"""`/network/crawls`: crawls and their progress, jobs by state, failed jobs, and a form for a new crawl."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from refnet.web.papers import HIGHEST
 from refnet.web.work import Number
 
 router = APIRouter(prefix="/network/crawls", include_in_schema=False)
-#: The most crawls, and the most failed jobs, of a page.
+#: The most crawls, and the most failed jobs, on a page.
 MOST = 20
 Before = Annotated[Number, Query()]
 Count = Annotated[int | None, Query(ge=0, le=HIGHEST)]
@@ -31,12 +31,12 @@ _EMPTY = {"seeds": "", "direction": "references", "depth": "1", "limit": "1000"}
 
 @dataclass(frozen=True)
 class _Shown:
-    """The answers of a page to what its reader did."""
+    """The results of the user's last action."""
 
-    #: The id of the crawl that was started, and the number of jobs that were queued again.
+    #: The id of the started crawl, and the number of requeued jobs.
     started: int | None = None
     retried: int | None = None
-    #: Why that was not done, or only in part.
+    #: Why the action failed or is incomplete.
     problem: RefnetError | None = None
     #: The fields of the form.
     wanted: dict[str, str] = field(default_factory=lambda: _EMPTY)
@@ -50,7 +50,7 @@ async def crawls(
     started: Count = None,
     retried: Count = None,
 ) -> Response:
-    """Show the work of the network."""
+    """Show crawls and jobs."""
     seeds = request.query_params.get("seeds", "")[:1000]
     shown = _Shown(started=started, retried=retried, wanted=_EMPTY | {"seeds": seeds})
     return await _page(request, shown, before, failed_before)
@@ -58,13 +58,13 @@ async def crawls(
 
 @router.get("/part")
 async def part(request: Request, before: Before = HIGHEST) -> Response:
-    """Return the part that changes while a crawl runs."""
+    """Return the part of the page that changes while a crawl runs."""
     return fragment(request, "crawls_part.html.j2", **await _standing(request, before))
 
 
 @router.post("")
 async def start(request: Request) -> Response:
-    """Start the crawl of the form; what is wrong with it is shown beside it."""
+    """Start the crawl of the form; its errors are shown beside the form."""
     wanted = _EMPTY | await form(request)
     try:
         order = _order(wanted)
@@ -80,7 +80,7 @@ async def start(request: Request) -> Response:
 
 @router.post("/retry")
 async def retry(request: Request) -> Response:
-    """Queue one failed job again, or all of them."""
+    """Requeue one failed job, or all."""
     given = (await form(request)).get("job", "")
     if given and not (given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= HIGHEST):
         raise RefnetError("job: not the id of a job", "Choose a job of the page.", Exit.USAGE)
@@ -95,7 +95,7 @@ def _unsent(problem: str) -> RefnetError:
 
 
 def _order(wanted: dict[str, str]) -> work.NewCrawl:
-    """Return the order of the form; RefnetError (USAGE) where a field is wrong."""
+    """Parse the form of a crawl; RefnetError (USAGE) for an invalid field."""
     given = {name: wanted[name] for name in ("direction", "depth", "limit")}
     try:
         return work.NewCrawl.model_validate({"seeds": wanted["seeds"].split(), **given})
@@ -122,7 +122,7 @@ async def _page(
 
 
 async def _standing(request: Request, before: int) -> dict[str, Any]:
-    """Return the values of the part: crawls, jobs by kind and state, the newest first."""
+    """Return the values of the changing part: crawls, newest first; jobs by kind and state."""
     database: Database = request.app.state.database
     jobs = await database.reading(counts)
     listed, older = await work.listed_crawls(database, MOST, before)

@@ -1,4 +1,4 @@
-"""Answers of pages: complete ones, parts for htmx, and errors; each in the language and theme of the browser."""
+"""Answers with HTML: pages, and parts for htmx, in the browser's language and theme."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from refnet.settings import Settings
 from refnet.web.waiting import SECONDS, threaded, within
 from refnet.web.words import duration, preferred, translated
 
-#: Title and path of each page.
+#: Title of a page → path.
 PAGES = {
     "Overview": "/",
     "Timeline": "/timeline",
@@ -37,54 +37,54 @@ _Result = TypeVar("_Result")
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """Return the page of `template` (in templates/), which extends base.html.j2, for `values`."""
+    """Render the page `template` (in templates/, extends base.html.j2) with `values`."""
     return Response(_render(request, template, values), status, media_type="text/html")
 
 
 def fragment(request: Request, template: str, **values: Any) -> Response:
-    """Return a part of a page, for htmx."""
+    """Render a part of a page, for htmx."""
     return Response(_render(request, template, values), media_type="text/html")
 
 
 def text(request: Request, template: str, **values: Any) -> str:
-    """Return the HTML of a part of a page."""
+    """Render a part of a page to a string."""
     return _render(request, template, values)
 
 
 async def form(request: Request) -> dict[str, str]:
-    """Return the fields of the form of a POST, which the guard has read and checked."""
+    """Return the form fields of a POST, as read and checked by the guard."""
     found: dict[str, str] = request.state.form
     return found
 
 
 async def reading(request: Request, what: str, work: Callable[[], _Result]) -> _Result:
-    """Return the result of `work`, which blocks; RefnetError where it takes longer than 30 s.
+    """Run the blocking `work` in a thread and return its result; RefnetError after 30 s.
 
-    what: who did not answer then.
+    what: the subject of that error.
     """
     return await within(SECONDS, what, threaded(work, request.app.state.readers))
 
 
 def language_of(request: Request) -> str:
-    """Return the language of the browser: en or ja."""
+    """Return the browser's language: en or ja."""
     return preferred(request.headers.get("accept-language", ""), request.cookies.get("refnet_language", ""))
 
 
 def inside(path: str) -> str:
-    """Return `path` if it is a path of this server, "/" otherwise: nobody is sent to another site."""
+    """Return `path` if it is a path of this server, else "/", against redirects to other sites."""
     inner = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if inner and len(path) < 2000 else "/"
 
 
 @cache
 def asset(name: str) -> str:
-    """Return the path of a file in static/; it changes with the content, so browsers may keep the file."""
+    """Return the URL path of a file in static/; it changes with the content, so browsers may cache the file."""
     return f"/static/{name}?v={hashlib.sha256(assets()[name]).hexdigest()[:12]}"
 
 
 @cache
 def assets() -> dict[str, bytes]:
-    """Return the content of each file in static/."""
+    """Return name → content of the files in static/."""
     return {one.name: one.read_bytes() for one in files("refnet.web").joinpath("static").iterdir()}
 
 
@@ -108,7 +108,7 @@ def _render(request: Request, template: str, values: dict[str, Any]) -> str:
 
 
 def _about(settings: Settings) -> dict[str, str]:
-    """Return what every page names: the machine, the settings file, the version."""
+    """Return the facts on every page: machine, settings file, version, time zone."""
     return {
         "machine": settings.instance or socket.gethostname(),
         "file": str(settings.file or "no settings file"),
@@ -147,7 +147,7 @@ def _environment(zone: Any, language: str) -> Environment:
 
 
 def _time(when: datetime | str, zone: Any, shown: Callable[[datetime], str]) -> str:
-    """Return a time in `zone`; a text that is none in every calendar as it is: PostgreSQL also has `infinity`."""
+    """Format a time in `zone`; return other text unchanged, such as PostgreSQL's `infinity`."""
     try:
         moment = datetime.fromisoformat(when) if isinstance(when, str) else when
         return shown(in_calendars(moment).astimezone(zone))

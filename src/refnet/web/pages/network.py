@@ -1,4 +1,4 @@
-"""`/network`: the size of the network, the list of its papers, and one paper with its neighbours."""
+"""`/network`: the size of the network, the list of papers, and one paper with its neighbours."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from refnet.web.database import Database, NoTablesError
 from refnet.web.pages.layout import page
 
 router = APIRouter(include_in_schema=False)
-#: The most references, and the most citing papers, of a page.
+#: The most references, and the most citing papers, on a page.
 LINKS = 50
-#: Scheme of an external id → where it leads. Other schemes and malformed ids get no link.
+#: Scheme of an external id → prefix of its link. Other schemes and malformed ids get no link.
 _SITES = {
     "doi": "https://doi.org/",
     "arxiv": "https://arxiv.org/abs/",
@@ -29,13 +29,13 @@ _SITES = {
     "pubmed": "https://pubmed.ncbi.nlm.nih.gov/",
     "pmc": "https://www.ncbi.nlm.nih.gov/pmc/articles/PMC",
 }
-#: What `refnet crawl` accepts as a seed, the best first, and its prefix.
+#: Scheme that `refnet crawl` accepts → prefix of a seed; the best scheme first.
 _SEEDS = {"semantic_scholar": "", "doi": "DOI:", "arxiv": "ARXIV:"}
 
 
 @router.get("/network")
 async def network(request: Request) -> Response:
-    """Show the size of the network, and the papers that match, the most cited first."""
+    """Show the size of the network, and the matching papers, most cited first."""
     given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
     asked = _asked(given)
     database: Database = request.app.state.database
@@ -56,7 +56,7 @@ async def network(request: Request) -> Response:
 async def paper(
     request: Request, number: Annotated[int, Path(alias="id", ge=1, le=papers.HIGHEST)]
 ) -> Response:
-    """Show one paper: what it is, what it says, and the papers around it."""
+    """Show one paper with its metadata, texts and neighbours."""
     database: Database = request.app.state.database
     found = json.loads(await papers.one(database, number, LINKS))
     shown = [found, *(one for side in graph.neighbours(found) for one in side)]
@@ -68,7 +68,7 @@ async def paper(
 
 
 def without_database(request: Request, error: RefnetError) -> Response:
-    """Return the page that says why there is no network to show: without a network the server works."""
+    """Return a page with the reason why no network can be shown; the rest of the server works without one."""
     nothing_yet = isinstance(error, NoTablesError) or error.code is Exit.USAGE
     status = 200 if nothing_yet else 503
     return page(request, "network_problem.html.j2", status, problem=error)
@@ -82,13 +82,13 @@ def link_of(scheme: str, value: str) -> str | None:
 
 
 def _seed(ids: list[dict[str, Any]]) -> str | None:
-    """Return the external id by which a crawl finds the paper, or None."""
+    """Return the paper's id for `refnet crawl`; None if there is none."""
     usable = {one["scheme"]: one["value"] for one in ids if one["link"]}
     return next((prefix + usable[scheme] for scheme, prefix in _SEEDS.items() if scheme in usable), None)
 
 
 def _asked(given: Mapping[str, str]) -> papers.Listed:
-    """Return the parameters of the list, as the API checks them."""
+    """Check the parameters of the list, like the API; RequestValidationError if one is invalid."""
     try:
         return papers.Listed.model_validate(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""`/`: whether everything is protected, at one look. Made in a thread, and shared by all requests."""
+"""`/`: whether everything is protected. Computed in a thread, and shared by all requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from refnet.web.surroundings import Surroundings, surroundings
 from refnet.web.waiting import SECONDS, threaded, within
 
 router = APIRouter(include_in_schema=False)
-#: Seconds from one overview to the next, at least; the last one is shown for STALE more while the next is made.
+#: The shortest time between two overviews, and how much longer the last one is shown meanwhile, in seconds.
 PAUSE, STALE = 2.0, 3.0
-#: Seconds from one look at the scheduler and the settings to the next: systemd may be asked for each timer.
+#: The time between two checks of scheduler and settings, in seconds: systemd is asked for each timer.
 AROUND = 20.0
-#: The part of one processor that overviews take at most: Python runs one thread at a time, and pages wait for it.
+#: The greatest share of one processor for overviews: Python runs one thread at a time, and pages wait for it.
 SHARE = 0.05
-#: The size of the drawing of a trend, in its own units.
+#: The size of the drawing of a trend, in SVG units.
 WIDE, HIGH = 600, 60
 #: Status → symbol and CSS class of the verdict.
 _SIGNS = {
@@ -43,7 +43,7 @@ _SIGNS = {
 
 @dataclass
 class Seen:
-    """An overview, and its HTML by language once it was asked for."""
+    """An overview, and its rendered HTML by language."""
 
     overview: Overview
     around: Surroundings = Surroundings()
@@ -51,7 +51,7 @@ class Seen:
 
 
 class Overviews:
-    """The overview of one server: one thread makes it, while every request gets the last one."""
+    """The overview of one server: computed by one thread, while requests get the last one."""
 
     def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self._look, self._now = overview_of(settings, now), now
@@ -62,7 +62,7 @@ class Overviews:
         self._settings, self._around, self._around_until = settings, Surroundings(), 0.0
 
     async def latest(self) -> Seen:
-        """Return an overview that is some seconds old at most; RefnetError where it takes longer than 30 s to make one."""
+        """Return an overview that is at most some seconds old; RefnetError if computing it takes longer than 30 s."""
         now = time.monotonic()
         if self._making is None and now >= self._due:
             self._making = asyncio.create_task(self._make())
@@ -88,7 +88,7 @@ class Overviews:
             self._until = self._due + STALE
 
     def _timed(self) -> tuple[Overview, float]:
-        """Return the overview, and the seconds of a processor that it took."""
+        """Return the overview, and the processor time that it took, in seconds."""
         begun = time.thread_time()
         try:
             found = self._look()
@@ -108,7 +108,7 @@ async def overview(request: Request) -> Response:
 
 @router.get("/overview/part")
 async def part(request: Request) -> Response:
-    """Return what changes of the page."""
+    """Return the part of the page that changes."""
     return Response(await _part(request), media_type="text/html")
 
 
@@ -126,7 +126,7 @@ async def _part(request: Request) -> Markup:
 
 
 def sign(seen: Overview) -> tuple[str, str]:
-    """Return the symbol and the CSS class of the verdict: green only where every source is protected."""
+    """Return symbol and CSS class of the verdict: green only if every source is protected."""
     if seen.new:
         return _SIGNS[Status.WARNING]
     if all(one.protected for one in seen.sources) or seen.status not in {Status.OK, Status.NEW}:
@@ -135,7 +135,7 @@ def sign(seen: Overview) -> tuple[str, str]:
 
 
 def trend(sizes: Sequence[tuple[datetime, int]]) -> str:
-    """Return the points of a line of `sizes` over time, from 0 up, for SVG; "" for less than two."""
+    """Return the points of an SVG line of `sizes` over time, with 0 at the bottom; "" for less than two."""
     if len(sizes) < 2:
         return ""
     first, last = sizes[0][0], sizes[-1][0]

@@ -1,4 +1,4 @@
-"""`/restore`: choose a source and a moment, see the plan, type a name, watch the restore; the same for an undo."""
+"""`/restore`: choose source and moment, check the plan, confirm, watch the restore; the same for an undo."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of,
 from refnet.web.pages.layout import form, fragment, page, reading
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
-#: The days, and the artifacts of one day, on one page; the last runs; seconds for a plan.
+#: Limits: days on a page, artifacts of one day, last runs; seconds for a plan.
 DAYS, OF_DAY, LAST, SECONDS = 31, 500, 5, 120.0
 _STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
 
 
 @dataclass(frozen=True)
 class Moments:
-    """The artifacts of one day that are listed."""
+    """The listed artifacts of one day."""
 
     day: date
-    #: The newest first.
+    #: Newest first.
     entries: tuple[Entry, ...]
-    #: How many more the day has.
+    #: The number of further artifacts of that day.
     more: int
 
 
 def days_of(
     entries: Iterable[Entry], zone: tzinfo | None, *, day: date | None = None, before: date | None = None
 ) -> tuple[list[Moments], date | None]:
-    """Return the newest usable artifact of each day, or all of `day`; and the day that an older page begins before.
+    """Return the newest usable artifact of each day, or all of `day`; and `before` for the next, older page.
 
-    zone: that of the days; None: this machine's.
+    zone: the time zone of the days; None: this machine's.
     """
     found = {one: there[::-1] for one, there in reversed(by_day(entries, zone).items())}
     if day:
@@ -69,7 +69,7 @@ def days_of(
 async def choose(
     request: Request, source: str = "", day: date | None = None, before: date | None = None
 ) -> Response:
-    """Show the sources and the last restores; of one source its moments."""
+    """Show the sources and the last restores; or the artifacts of `source` by day."""
     settings = settings_of(request)
     if not source:
         return page(
@@ -90,7 +90,7 @@ async def choose(
 
 
 def _all(request: Request) -> dict[str, Any]:
-    """Return the sources with what is live of each, and the last runs."""
+    """Return the sources, each with its live database or folder, and the last runs."""
     settings = settings_of(request)
     shown = [(one, sources.source_of(settings, one).what()) for one in wiring.protected(settings)]
     return {"sources": shown, "runs": [runs.shown(one) for one in _runs(children_of(request))[:LAST]]}
@@ -100,7 +100,7 @@ def _all(request: Request) -> dict[str, Any]:
 async def plan(
     request: Request, source: str = "", artifact: str = "", at: str = "", beside: str = ""
 ) -> Response:
-    """Show what a restore would do, exactly as the command line prints it."""
+    """Show the plan of a restore, as the command line prints it."""
     settings, chosen = settings_of(request), await _source(request, source)
     order = Order(Verb.RESTORE, chosen, artifact, beside)
     if at and not artifact:
@@ -119,7 +119,7 @@ async def start(request: Request) -> Response:
 
 @router.get("/undo")
 async def plan_undo(request: Request, source: str = "", name: str = "") -> Response:
-    """Show what an undo would do."""
+    """Show the plan of an undo."""
     return await _shown(request, Order(Verb.UNDO, await _source(request, source), name))
 
 
@@ -149,12 +149,12 @@ async def run(request: Request, name: RunId) -> Response:
 
 @router.get("/runs/{id}/part")
 async def part(request: Request, name: RunId) -> Response:
-    """The part of that page that changes."""
+    """Return the part of that page that changes."""
     return fragment(request, "restore_run_part.html.j2", **await _run(request, name))
 
 
 def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
-    """Return the order that brings back each previous version: a database by its name, the last one of a folder."""
+    """Return previous version → order that brings it back: databases by name, of a folder only the last version."""
     found: dict[PreviousVersion, Order] = {}
     last = {one.source: one for one in kept.versions if not one.half_made and one.what.startswith("folder ")}
     for one in kept.versions:
@@ -202,7 +202,7 @@ def _page(request: Request, order: Order, status: int = 200, **values: Any) -> R
 
 
 async def _plan(request: Request, order: Order) -> OrderPlan:
-    """Return the plan; RefnetError where the artifact is not one of the source in the catalog."""
+    """Return the plan; RefnetError if the catalog has no such artifact of the source."""
     sha256 = ""
     if order.verb is Verb.RESTORE:
         entry = Catalog.of(await _entries(request, order.source)).named(order.name)
@@ -250,7 +250,7 @@ async def _run(request: Request, name: str) -> Mapping[str, Any]:
 
 
 def _runs(children: Children) -> list[Child]:
-    """Return the restores and undos of this dashboard, those that run first, then the newest first."""
+    """Return the restores and undos of this dashboard, running ones first, then newest first."""
     return sorted((one for one in children.all() if one.kind in set(Verb)), key=lambda one: not one.running)
 
 

@@ -1,4 +1,4 @@
-"""`/runs`: what runs, what ran and why it failed; start and stop a backup, a verification or a drill."""
+"""`/runs`: current and past runs, and reasons of failures; start and stop backups, verifications and drills."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of,
 from refnet.web.pages.layout import form, fragment, page, reading, text
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
-#: What this page starts and stops, and how a title begins.
+#: Command that this page starts and stops → beginning of the run's title.
 ACTIONS = {"backup": "Backup of", "verify": "Verification of", "drill": "Drill of"}
-#: Rows of a table, lines of a log, rows of a result, characters of a text.
+#: Limits: rows of a table, lines of a log, rows of a result, characters of a text.
 ROWS, LINES, RESULTS, LONGEST = 100, 200, 100, 500
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
 _STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
@@ -37,19 +37,19 @@ _STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify
 
 @dataclass(frozen=True)
 class Row:
-    """The report of a child on one source or artifact."""
+    """A child's result for one source or artifact."""
 
     source: str
     artifact: str
     outcome: str
     level: str
-    #: What did not pass, and why.
+    #: The checks that did not pass, and why.
     reason: str
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A child with what its page says of it."""
+    """A child, prepared for its page."""
 
     child: Child
     #: running, done, failed, damaged, could not verify, lost.
@@ -59,7 +59,7 @@ class Shown:
 
 
 def shown(child: Child) -> Shown:
-    """Return `child` with its state, its problem in two lines, and the results that it printed."""
+    """Return `child` with its state, its error and its printed results."""
     if child.running:
         return Shown(child, "running", None, ())
     results, error = rows_of(child.result or {}), child.error
@@ -70,7 +70,7 @@ def shown(child: Child) -> Shown:
 
 
 def rows_of(result: Mapping[str, Any]) -> tuple[Row, ...]:
-    """Return the rows of what `backup`, `verify` or `drill` printed; whatever else it is, it makes none."""
+    """Return the rows in the result of `backup`, `verify` or `drill`; () for any other document."""
     found = result.get("results") or result.get("sources")
     return (
         tuple(_row(one) for one in found[:RESULTS] if isinstance(one, dict))
@@ -106,7 +106,7 @@ def _text(value: object) -> str:
 
 @router.get("")
 async def runs(request: Request, source: str = "", kind: str = "", outcome: str = "") -> Response:
-    """List what is at work, what was started here, and the backups and drills of the journal."""
+    """List running and recently started runs, and the backups and drills of the journal."""
     found = await _at_work(request)
     wanted = {"source": source, "kind": kind, "ended": outcome}
     ended = [
@@ -133,7 +133,7 @@ async def part(request: Request) -> Response:
 
 @router.post("")
 async def start(request: Request) -> Response:
-    """Start what the form names, and show its page."""
+    """Start the run of the form, and redirect to its page."""
     fields = await form(request)
     action, source, artifact = (fields.get(name, "") for name in ("action", "source", "artifact"))
     if action not in ACTIONS or (artifact and action == "backup"):
@@ -170,7 +170,7 @@ async def run(request: Request, name: RunId) -> Response:
 
 @router.get("/{id}/events")
 async def events(request: Request, name: RunId) -> Response:
-    """Send the progress of a child whenever it changes, its result, and the event `done`."""
+    """Stream a child's progress whenever it changes, then its result and the event `done`."""
     look = Look(request, name)
     await reading(request, RUNS, look.child)
     if request.app.state.streams.are_full:
@@ -187,7 +187,7 @@ async def events(request: Request, name: RunId) -> Response:
 
 @router.post("/{id}/stop")
 async def stop(request: Request, name: RunId) -> Response:
-    """Interrupt a backup, a verification or a drill, as Ctrl-C does."""
+    """Interrupt a backup, a verification or a drill, like Ctrl-C."""
     child = await reading(request, RUNS, Look(request, name).child)
     if child.kind not in ACTIONS:
         raise RefnetError(f"{child.title} is not stopped here", "Wait for its end, and undo it.", Exit.USAGE)
@@ -197,7 +197,7 @@ async def stop(request: Request, name: RunId) -> Response:
 
 
 class Look:
-    """Reads one child again and again, and of its messages only the new ones. HTTPException (404) if there is none."""
+    """Reads one child repeatedly, and only new messages each time. HTTPException (404) if it does not exist."""
 
     def __init__(self, request: Request, name: str) -> None:
         self._children, self._name = children_of(request), name
@@ -235,7 +235,7 @@ def _makes(child: Child, run: Run) -> bool:
 
 
 def _check(settings: Settings, source: str, artifact: str) -> None:
-    """Raise RefnetError unless `source` is one of the settings ("": all), and `artifact` one of its artifacts ("": none)."""
+    """Raise RefnetError if `source` ("": all) or its `artifact` ("": none) does not exist."""
     name = source_of(settings, source) if source else None
     there = Context(settings).catalog.entries(name) if name and artifact else ()
     if artifact and artifact not in {one.name for one in there}:
@@ -245,10 +245,10 @@ def _check(settings: Settings, source: str, artifact: str) -> None:
 
 
 def _backed_up(settings: Settings, source: str) -> list[str]:
-    """Return the sources to name in a backup of `source` ("": all, which [] names too).
+    """Return the arguments of a backup of `source` ("": all); []: all sources.
 
-    Without the folder of the configuration they are the others: the container of the stack's API does not mount it, as it
-    contains every secret. RefnetError (USAGE) where nothing is left.
+    If the folder of the configuration is missing, they name all other sources: the container of the stack's API does
+    not mount it, as it contains every secret. RefnetError (USAGE) if no source remains.
     """
     folder, config = settings.config_dir, SourceName.CONFIG
     # os.path: Path's own raises where this user may not look
@@ -265,7 +265,7 @@ def _backed_up(settings: Settings, source: str) -> list[str]:
 
 
 def _run(settings: Settings, name: str) -> dict[str, Any]:
-    """Return the run of the journal, its log, and why there is no log; HTTPException (404) if there is no such run."""
+    """Return a run of the journal and its log, or the reason for a missing log; HTTPException (404)."""
     history = wiring.journal(settings).history()
     found: Run | None = next((run for run in (*history.runs, *history.at_work) if run.id == name), None)
     if not found or not _RUN.fullmatch(name):

@@ -1,4 +1,4 @@
-"""`/settings`: what `refnet settings` prints, with the default and the description of each setting."""
+"""`/settings`: the output of `refnet settings`, with default and description of each setting."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/settings")
 async def settings(request: Request, q: str = "", changed: str = "") -> Response:
-    """Show every setting that contains `q`; with `changed` only those that do not have their default.
+    """Show the settings that contain the words of `q`; with `changed` only settings that differ from their default.
 
-    The settings are read again, so that a problem is seen before the next start.
+    The settings are read again, so that problems show up before the next start.
     """
     found, every = await reading(request, "the settings file", _read)
     words = q[:200].casefold().split()
@@ -34,7 +34,7 @@ def _read() -> tuple[Examined, list[ShownSetting]]:
 
 
 def _matches(one: ShownSetting, words: list[str]) -> bool:
-    """Return whether everything that is shown of a setting contains all of `words`."""
+    """Return whether the shown text of a setting contains all of `words`."""
     text = f"{one.key} {one.variable} {text_of(one.value)} {one.origin} {one.description}".casefold()
     return all(word in text for word in words)
 

@@ -1,4 +1,4 @@
-"""Sign in, sign out, the language and the theme; and the files of static/."""
+"""Sign-in, sign-out, language and theme; and the files of static/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _YEAR = 365 * 24 * 3600
 
 @router.get("/static/{name}")
 async def static(name: str) -> Response:
-    """Return a file of the pages."""
+    """Return a file of static/."""
     if name not in assets():
         raise HTTPException(404, "there is no such file")
     kind = guess_type(name)[0] or "application/octet-stream"
@@ -29,7 +29,7 @@ async def static(name: str) -> Response:
 
 @router.get("/sign-in")
 async def asked(request: Request) -> Response:
-    """Ask for the token; continue where nobody has to sign in, or who has."""
+    """Ask for the token; redirect if no sign-in is needed any more."""
     following = inside(request.query_params.get("next", "/"))
     if request.app.state.sessions.has_signed_in(request.state.session):
         return RedirectResponse(following, 303)
@@ -40,7 +40,7 @@ async def asked(request: Request) -> Response:
 
 @router.post("/sign-in")
 async def sign_in(request: Request) -> Response:
-    """Begin a session with a new cookie."""
+    """Check the token, and begin a session with a new cookie."""
     given, sessions = await form(request), request.app.state.sessions
     following = inside(given.get("next", "/"))
     address = address_of(request.scope, request.headers, request.app.state.settings.web_proxies)
@@ -68,7 +68,7 @@ async def sign_out(request: Request) -> Response:
 
 @router.post("/preferences")
 async def preferences(request: Request) -> Response:
-    """Keep a language or a theme in a cookie of this browser."""
+    """Store a language or a theme in a cookie of this browser."""
     given = await form(request)
     answer = RedirectResponse(inside(given.get("next", "/")), 303)
     for name, values in {"language": LANGUAGES, "theme": THEMES}.items():

@@ -1,4 +1,4 @@
-"""`/stores`: the backup folder and each remote store, and where each artifact is."""
+"""`/stores`: the backup folder, each remote store, and the places of each artifact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refnet.web.artifacts import Artifacts, CopyPlace, artifacts
 from refnet.web.pages.layout import page, reading
 
 router = APIRouter(include_in_schema=False)
-#: Artifacts on a page; lines of one kind that a store shows; the highest number of a page.
+#: Limits: artifacts on a page, lines of one kind per store, the number of a page.
 ROWS, LINES, HIGHEST = 50, 10, 1_000_000
 
 
@@ -29,14 +29,14 @@ class Card:
 
     state: StoreState
     settings: StoreSettings
-    #: None: it was never checked whether it refuses to delete.
+    #: The last check for refused deletions; None: never checked.
     check: StoreCheck | None
-    #: Source → how long its copies are kept there.
+    #: Source → retention of its copies, as text.
     kept: Mapping[SourceName, str]
 
     @property
     def bytes(self) -> int:
-        """Of all objects that the copies name."""
+        """The size of all copies, in bytes."""
         return sum(copy.document.size for copy in self.state.copies)
 
     @property
@@ -46,16 +46,16 @@ class Card:
 
     @property
     def can_prune(self) -> bool:
-        """True if this machine may delete there."""
+        """Whether this machine may delete in the store."""
         return can_prune(self.settings)
 
 
 @dataclass(frozen=True)
 class Row:
-    """An artifact, and where it is."""
+    """An artifact, and its places."""
 
     entry: Entry
-    #: Its state in the backup folder, or `none`.
+    #: The state in the backup folder, or `none`.
     here: str
     places: Mapping[str, CopyPlace]
 
@@ -68,12 +68,12 @@ class Stores:
     rows: tuple[Row, ...]
     #: The number of artifacts on all pages.
     total: int
-    #: The page of the rows, from 1.
+    #: The number of the page, from 1.
     number: int
 
 
 def stores(found: Artifacts, source: str, number: int) -> Stores:
-    """Return the stores, and page `number` of the artifacts of `source` ("": of all)."""
+    """Return the stores, and page `number` of the artifacts of `source` ("": all)."""
     wanted = [one for one in found.all if source in {"", one.source}]
     here = {id(entry) for entry in found.here.values()}
     rows = tuple(
@@ -97,7 +97,7 @@ def _card(found: Artifacts, name: str, state: StoreState) -> Card:
 async def stores_page(
     request: Request, source: str = "", number: Annotated[int, Query(alias="page", ge=1, le=HIGHEST)] = 1
 ) -> Response:
-    """Show every store, and a page of the artifacts."""
+    """Show every store, and one page of artifacts."""
     found = await artifacts(request)
     shown = await reading(request, "the backup folder", lambda: stores(found, source, number))
 

@@ -1,4 +1,4 @@
-"""`/timeline`: the artifacts of one source in one store on a calendar, the days that were missed, a chart of sizes."""
+"""`/timeline`: a calendar of one source's artifacts in one store, missed days, a chart of sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from refnet.web.pages.layout import language_of, page, reading
 from refnet.web.words import translated
 
 router = APIRouter(include_in_schema=False)
-#: Months that can be shown at once; the most artifacts of a list, and of a chart.
+#: The possible numbers of months; the most artifacts of a list, and of a chart.
 COUNTS, LISTED, CHARTED = (1, 3, 6, 12), 200, 1000
 _FIRST, _LAST = date(1901, 1, 1), date(8999, 12, 31)
 
@@ -33,19 +33,19 @@ _FIRST, _LAST = date(1901, 1, 1), date(8999, 12, 31)
 class Asked:
     """The parameters of a request."""
 
-    #: "": the first one with artifacts.
+    #: "": the first source with artifacts.
     source: str = ""
     #: "": the backup folder.
     store: str = ""
-    #: The newest month that is shown; None: this one.
+    #: The newest shown month; None: the current one.
     month: date | None = None
-    #: The day whose artifacts are listed; None: the newest one with artifacts.
+    #: The day to list; None: the newest day with artifacts.
     day: date | None = None
     count: int = 3
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
-        """Read the parameters of a request; RefnetError (USAGE) where one is malformed."""
+        """Parse the parameters of a request; RefnetError (USAGE) if one is malformed."""
         count = query.get("months", "") or "3"
         if count not in map(str, COUNTS):
             raise _wrong("months", count, f"Give one of {', '.join(map(str, COUNTS))}.")
@@ -76,7 +76,7 @@ class Timeline:
 
 
 def timeline(found: Artifacts, asked: Asked) -> Timeline:
-    """Return what the page shows; RefnetError (USAGE) where the source or the store does not exist."""
+    """Return the content of the page; RefnetError (USAGE) if source or store does not exist."""
     if asked.store and asked.store not in found.stores:
         raise _wrong("store", asked.store, f"The stores are: {', '.join(found.stores) or 'none'}.")
     source = _source(found, asked.source)
@@ -127,7 +127,7 @@ def _source(found: Artifacts, name: str) -> SourceName | None:
 
 
 def chart(request: Request, entries: Sequence[Entry]) -> str:
-    """Return the data of the chart of `entries`, as JSON; "" for fewer than two."""
+    """Return the chart data of `entries` as JSON; "" for fewer than two."""
     say = partial(translated, language=language_of(request))
     series = (
         ("Size", "bytes", [one.manifest.size for one in entries]),
@@ -139,7 +139,7 @@ def chart(request: Request, entries: Sequence[Entry]) -> str:
 
 
 def named(zone: ZoneInfo | None) -> str:
-    """Return the name by which a browser knows `zone`, None is the machine's; "" if it has no name there."""
+    """Return the browsers' name of `zone` (None: the machine's); "" if there is none."""
     if zone:
         return zone.key
     hours = (datetime.now().astimezone().utcoffset() or timedelta()) / timedelta(hours=1)
@@ -147,7 +147,7 @@ def named(zone: ZoneInfo | None) -> str:
 
 
 def moved(first: date, count: int) -> date:
-    """Return the first day of the month `count` months later, within what can be computed."""
+    """Return the first day of the month `count` months later, within the supported range."""
     number = first.year * 12 + first.month - 1 + count
     return min(max(date(number // 12, number % 12 + 1, 1), _FIRST), _LAST)
 

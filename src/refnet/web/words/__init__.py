@@ -15,12 +15,12 @@ _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
 
 @cache
 def japanese() -> Mapping[str, str]:
-    """Return each English text of the pages and its translation."""
+    """Return English text → Japanese text of the pages."""
     return {english: text for words in by_file().values() for english, text in words.items()}
 
 
 def by_file() -> dict[str, dict[str, str]]:
-    """Return the name of each file and its texts."""
+    """Return file name → its texts."""
     found = [one for one in files(__name__).iterdir() if one.name.endswith(".ja.toml")]
     return {
         one.name: tomllib.loads(one.read_text(encoding="utf-8"))
@@ -29,13 +29,13 @@ def by_file() -> dict[str, dict[str, str]]:
 
 
 def translated(text: str, language: str, **values: object) -> str:
-    """Return `text` in `language`, English where no translation is there, with each {name} replaced by its value."""
+    """Translate `text` (English if there is no translation), and replace each {name} by its value."""
     said = japanese().get(text, text) if language == "ja" else text
     return said.format(**values) if values else said
 
 
 def duration(text: str, language: str) -> str:
-    """Return a duration such as `1 h 5 min`, or `under 1 min`, in `language`."""
+    """Translate a duration such as `1 h 5 min` or `under 1 min`."""
     if language != "ja":
         return text
     units = _UNIT.sub(lambda one: _UNITS[one[0]], text.removeprefix("under ").removesuffix(" ahead"))
@@ -43,7 +43,7 @@ def duration(text: str, language: str) -> str:
 
 
 def preferred(accepted: str, chosen: str = "") -> str:
-    """Return the language of a browser: what was `chosen`, else the first of Accept-Language that there is."""
+    """Return the language of a browser: `chosen`, else the first supported one of Accept-Language."""
     if chosen in LANGUAGES:
         return chosen
     weighed = [part.strip().partition(";q=") for part in accepted[:500].split(",")]
