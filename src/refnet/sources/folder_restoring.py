@@ -30,6 +30,8 @@ class FolderRestore(Work):
     """A restore of a folder: all of it, or some paths of it."""
 
     title = "restore"
+    #: What is compared one by one.
+    unit = "file"
     planned: FolderPlan
     #: Commands out of the backup that the user has seen.
     _permitted: tuple[str, ...] = ()
@@ -140,7 +142,7 @@ class FolderRestore(Work):
             yield Said(f"{self._written} {same} {plan.artifact}: nothing was done.")
             return
         compared = (
-            "compared file by file"
+            f"compared {self.unit} by {self.unit}"
             if plan.listed
             else "compared with the archive; could not verify: the archive"
         )

@@ -50,11 +50,11 @@ def make(path: Path) -> None:
         made.executescript(SCHEMA)
 
 
-def tables_of(path: Path) -> str:
+def tables_of(path: Path) -> bytes:
     """The text of all that the system's sqlite3 reads."""
     if shutil.which("sqlite3") is None:
         pytest.skip("this machine has no sqlite3")
-    done = subprocess.run(["sqlite3", "-readonly", path, ".dump"], capture_output=True, text=True, check=True)
+    done = subprocess.run(["sqlite3", "-readonly", path, ".dump"], capture_output=True, check=True)
     return done.stdout
 
 
@@ -224,6 +224,19 @@ def test_root_leaves_no_file_of_its_own_beside_that_of_another_user(
     live.unlink()
     assert refnet("restore", "app").code == 0
     assert (live.stat().st_uid, live.stat().st_mode & 0o777) == (ordinary.uid, 0o640)
+
+
+def test_a_golden_artifact_is_proven_and_restored_as_it_was_made(short_home: Path, refnet: Command) -> None:
+    golden = Path(__file__).parents[2] / "golden" / "sqlite"
+    shutil.copytree(golden / "backups", refnet.backups)
+    verified = refnet("verify", "app", "--json").json["results"][0]
+    assert (verified["level"], verified["compared"]) == ("proven", "digested"), verified
+    assert refnet("restore", "app", "--to", short_home / "back.db").code == 0
+    made = short_home / "made.db"
+    subprocess.run(
+        ["sqlite3", made], input=(golden / "app.sql").read_bytes(), check=True, capture_output=True
+    )
+    assert tables_of(short_home / "back.db") == tables_of(made)
 
 
 def test_a_query_and_a_list_of_tables_read_the_artifact_and_nothing_live(refnet: Command, live: Path) -> None:

@@ -155,7 +155,9 @@ def _foreign_keys(connection: sqlite3.Connection) -> list[str]:
         found = Counter(f"foreign key {child} → {parent}" for child, _row, parent, _key in violated)
     except sqlite3.OperationalError as error:  # what one refers to is not unique, or does not exist
         return [f"foreign keys: {error}"]
-    return [f"{key}: {count} rows without their parent" for key, count in found.items()][:_SHOWN]
+    return [
+        f"{key}: {count} {'row' if count == 1 else 'rows'} without parent" for key, count in found.items()
+    ][:_SHOWN]
 
 
 def _main() -> None:

@@ -34,6 +34,8 @@ _MODE = 0o640
 class SqliteRestore(FolderRestore):
     """A restore of a database of SQLite."""
 
+    unit = "table"
+
     def __init__(
         self, chosen: OpenArtifact, target: FolderTarget, request: Request, whose: Callable[[], Whose | None],
         changes: Callable[[], Iterable[str]],

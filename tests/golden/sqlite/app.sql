@@ -1,0 +1,14 @@
+PRAGMA page_size = 512;
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 7;
+CREATE TABLE values_ (id INTEGER PRIMARY KEY AUTOINCREMENT, any, text TEXT, real REAL, blob BLOB, twice AS (id * 2), kept AS (id * 3) STORED);
+CREATE TABLE "odd ""name"" 📚" ("first column", "SELECT", PRIMARY KEY ("SELECT", "first column")) WITHOUT ROWID;
+CREATE TABLE child (id INTEGER PRIMARY KEY, parent REFERENCES values_);
+CREATE INDEX lower_text ON values_ (lower(text)) WHERE text IS NOT NULL;
+CREATE VIEW seen AS SELECT id, text FROM values_;
+CREATE TRIGGER gone AFTER DELETE ON values_ BEGIN DELETE FROM child WHERE parent = old.id; END;
+CREATE VIRTUAL TABLE words USING fts5(word);
+INSERT INTO values_ (any, text, real, blob) VALUES (1, '論文 📚', 0.1, x'00ff10'), ('1', 'it''s', -0.0, x''), (NULL, NULL, NULL, NULL), (9223372036854775807, char(0) || 'after nul', 9e999, zeroblob(1500)), (1.5, CAST(x'fffe41' AS TEXT), 5e-324, 'text in a blob column');
+INSERT INTO "odd ""name"" 📚" VALUES (1, 'b'), (2, 'a'), ('1', 'b');
+INSERT INTO child VALUES (1, 1), (2, 99);
+INSERT INTO words VALUES ('one'), ('two');
