@@ -1,1 +1,1 @@
-"""What everything else is built on: errors, files, locks, processes, clocks and text."""
+"""Basics without knowledge of backups: errors, files, locks, processes, clocks and text."""

@@ -1,4 +1,4 @@
-"""The extras of the package: a missing one is reported with the command that installs it."""
+"""Optional dependencies (extras): a missing one is reported with the command that installs it."""
 
 import shlex
 import sys

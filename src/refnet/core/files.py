@@ -256,7 +256,7 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
         data = os.read(handle, found.st_size + 1)  # read() allocates the requested size
-        while len(data) != found.st_size and len(data) <= limit:  # it has another size by now
+        while len(data) != found.st_size and len(data) <= limit:  # the size has changed meanwhile
             if not (more := os.read(handle, limit + 1 - len(data))):
                 break
             data += more
@@ -328,7 +328,7 @@ def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | No
     try:
         uid = folder.stat().st_uid
     except OSError:
-        return  # its use fails with the reason
+        return  # using the folder fails with the reason
     if uid not in ((os.geteuid(),) if owners is None else owners):
         owner = user_name(uid)
         raise RefnetError(

@@ -51,7 +51,7 @@ def take(handle: int, *, shared: bool = False, seconds: float | None = 0.0) -> b
 def locked(path: Path, *, shared: bool = False, seconds: float | None = None) -> Iterator[bool]:
     """Lock `path`, created if it is missing, while the block runs; yield False if another process has it locked.
 
-    `shared` and `seconds` are those of `take`. RefnetError if `path` cannot be opened.
+    `shared` and `seconds` as for `take`. RefnetError if `path` cannot be opened.
     """
     with explained(path):
         handle = open_file(path, os.O_RDWR | os.O_CREAT)
@@ -74,7 +74,7 @@ def is_locked(path: Path, *, shared: bool = False) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
     try:
-        if shared:  # only an exclusive lock collides with theirs, and for a moment with that of another probe
+        if shared:  # only an exclusive lock conflicts with shared ones, and briefly with another probe
             return not take(handle, seconds=PROBE_SECONDS / 10)
         return not take(handle, shared=True)
     finally:

@@ -122,7 +122,7 @@ class Record:
 
     @classmethod
     def from_values(cls, values: Any) -> Self:
-        """Check parsed JSON; ValueError if it is not such a record."""
+        """Check parsed JSON; ValueError if `values` is not a record of this class."""
         layout = cls.LAYOUT
         if layout.reads and type(values) is dict:
             number = values.get("format")
@@ -170,7 +170,7 @@ def _written(value: object) -> Any:
     if isinstance(value, datetime):
         return utc(value)
     if isinstance(value, StrEnum):
-        return value.value  # the reader takes text alone, also where the document is still in memory
+        return value.value  # readers accept only str, also for documents in memory
     if isinstance(value, Record):
         return value.values()
     if isinstance(value, tuple):

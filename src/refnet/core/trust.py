@@ -36,7 +36,7 @@ class TrustedFile:
 
 
 def trusted_users() -> frozenset[int]:
-    """Return the ids of the users whose files this process trusts: root, and its own."""
+    """Return the user ids with trusted files: root's, and this process's."""
     return frozenset({0, os.geteuid()})
 
 
@@ -156,7 +156,7 @@ class _Walk:
                 os.close(self._at.pop()[1])
         elif stat.S_ISLNK((seen := os.stat(name, dir_fd=self._folder, follow_symlinks=False)).st_mode):
             return self._link(name)
-        elif stat.S_ISREG(seen.st_mode):  # opened so that it can be read, and checked again by its handle
+        elif stat.S_ISREG(seen.st_mode):  # opened for reading, and checked again by its handle
             self._take(name, os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder))
         else:
             self._take(name, os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder))
