@@ -1,7 +1,7 @@
-"""The system user that our servers run as, and folders that it can enter.
+"""The system user of RefNet's own servers, and folders that this user can enter.
 
-PostgreSQL refuses to run as root. As root our servers run as `postgres` if the machine has that user, else as `nobody`;
-no permission outside our own folders is changed.
+PostgreSQL refuses to run as root. If RefNet runs as root, its servers run as `postgres` if that user exists, else as
+`nobody`; no permissions outside RefNet's own folders are changed.
 """
 
 import hashlib

@@ -73,7 +73,7 @@ class Binaries:
 
     @property
     def parts(self) -> tuple[Path, ...]:
-        """The folders that the programs need: their own, and those of the installation beside it."""
+        """The folders that the programs need: their own, and `lib` and `share` of the installation."""
         prefix = self.folder.parent
         beside = [prefix / name for name in ("lib", "lib64", "share")]
         wheel = [prefix.parent.parent / f"{_WHEEL}.libs"] if prefix.parent.name == _WHEEL else []

@@ -19,7 +19,7 @@ from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster
 from refnet.postgres.scram import verifier
 from refnet.postgres.walls import Enclosure, Walls
 
-if TYPE_CHECKING:  # the driver takes long to load, and the state of a server does without it
+if TYPE_CHECKING:  # the driver takes long to load, and is not needed for a server's state
     from refnet.postgres.session import Target
 
 #: initdb's options for templates in UTF-8 with the locale C.
@@ -174,7 +174,7 @@ class Cluster(Postmaster):
             )
 
     def _log_begin(self) -> int:
-        """Return the size of the log, in bytes; a large one is renamed first."""
+        """Return the size of the log, in bytes; rename a large log first."""
         size = self.log.stat().st_size if self.log.exists() else 0
         if size > _MAX_LOG_BYTES:
             self.log.rename(self.log.with_name("server.log.1"))

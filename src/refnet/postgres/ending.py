@@ -18,15 +18,15 @@ _SECONDS = 20.0
 def end(process: subprocess.Popen[str], enclosure: Enclosure, folder: Path) -> None:
     """End all processes of a scratch server.
 
-    The kernel ends all processes of a PID namespace with its first one. The server's pid file is not read: its pid is
-    one of another namespace, and code in the server can change it.
+    The kernel ends all processes of a PID namespace with its first one. The server's pid file is not read: the pid
+    belongs to another namespace, and code in the server can change the file.
 
     Args:
         process: the one that leads the server's processes.
         folder: the folder of the scratch server.
     """
     if enclosure.walls.processes:
-        until(lambda: _led_to_its_end(process), _SECONDS)  # it may not have started the first one yet
+        until(lambda: _led_to_its_end(process), _SECONDS)  # the first process may not have started yet
     process.kill()
     process.wait()  # a zombie would count as a running process
     if not enclosure.walls.processes:

@@ -50,7 +50,7 @@ def locked_uid(uid: int) -> Iterator[bool]:
     handle = os.open(path, flags, 0o600)
     ours = False
     try:
-        ours = take(handle) and os.fstat(handle).st_nlink > 0  # its owner may have removed it meanwhile
+        ours = take(handle) and os.fstat(handle).st_nlink > 0  # its owner may have removed the file
         if ours:
             os.write(handle, b"refnet\n")
         yield ours

@@ -74,7 +74,7 @@ def _keeps_sessions_apart(session: Session, open_another: Callable[[], Session],
                 serving = other.execute(_PROCESS).fetchone()
             except psycopg.errors.ProtocolViolation:
                 raise _shares(session, at, "statement", named) from None
-            # Last, as it waits where the pool has one session for both.
+            # Last, as this query waits if the pool has one session for both.
             if serving == mine or session.execute(_PROCESS).fetchone() != mine:
                 other.rollback()
                 raise _shares(session, at, "transaction", named)
@@ -110,7 +110,7 @@ def _another(open_another: Callable[[], Session], session: Session, at: str, nam
             ) from None
         finally:
             timer.cancel()
-            timer.join()  # it uses both sessions
+            timer.join()  # the timer uses both sessions
 
 
 def _shares(session: Session, at: str, mode: str, named: str) -> PoolerError:

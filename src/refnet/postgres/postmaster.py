@@ -1,7 +1,7 @@
-"""A data folder, and whether a server runs in it.
+"""A data folder, and a check whether a server runs in it.
 
-A kernel lock tells: the postmaster inherits it, and it lasts as long as one of its processes lives. A pid alone does
-not tell: after a kill or a reboot another process can have it.
+The check uses a kernel lock: the postmaster inherits it, and it lasts as long as one of the server's processes lives.
+A pid is not enough: after a kill or a reboot another process can have it.
 """
 
 import os

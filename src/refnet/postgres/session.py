@@ -131,7 +131,7 @@ class Target:
                 "in a password, write %40 for @, %2F for /, %3A for : and %25 for %.",
                 Exit.USAGE,
             )
-        if not target._in_force("dbname"):  # its own class
+        if not target._in_force("dbname"):  # a private member of the same class
             raise RefnetError(
                 f"{named} names no database on the server at {target.address}",
                 "Write postgresql://USER@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER).",
@@ -230,7 +230,7 @@ class Target:
                 raise
         except psycopg.Error as error:
             raise self.explained(error) from None
-        except (LookupError, TypeError, ValueError) as error:  # rows that were not asked for
+        except (LookupError, TypeError, ValueError) as error:  # unexpected rows
             raise ConnectError(
                 f"what answers at {self.address} does not answer as a PostgreSQL server does",
                 f"Set {self.named} to the address of the server.",
@@ -257,7 +257,7 @@ class Target:
         given = {names[k]: str(v) for k, v in self.parts.items() if k in names and not (self.own and v == "")}
         if settings:
             given["PGOPTIONS"] = self._options(_openings.at_login(self._wanted(settings)))
-            # A pooler that drops options knows these.
+            # Poolers that drop options keep these.
             given |= {
                 variable: settings[name] for variable, name in _KNOWN_TO_POOLERS.items() if name in settings
             }

@@ -1,6 +1,6 @@
 """A fresh data folder, made once for each PostgreSQL and copied for each scratch server: initdb takes longer than a copy.
 
-Its superuser has a name and a password of its own, which `renamed` replaces before anything is loaded.
+Each template has a superuser with a name and a password that `renamed` replaces before anything is loaded.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ def fill(cluster: Cluster, place: Path, make: Callable[[Cluster], None]) -> Clus
     """Fill the empty data folder of `cluster`; return it with the superuser that the server knows.
 
     Args:
-        place: the folder of templates, which belongs to this user alone.
+        place: the folder of templates, accessible only to this user.
         make: runs initdb; called if the template is missing or does not match its record.
     """
     made_by = _made_by(cluster)
@@ -164,7 +164,7 @@ def _copy_folder(source: int, target: int, user: Account | None, seen: Any) -> N
             size = os.fstat(handle).st_size
             if not stat.S_ISREG(os.fstat(handle).st_mode) or size > _MOST:
                 raise OSError(f"{name} is no file of a fresh data folder")
-            content = os.read(handle, size + 1)  # one more: what grows meanwhile has another digest
+            content = os.read(handle, size + 1)  # one more: a growing file gets another digest
         seen.update(len(content).to_bytes(8, "big") + content)
         made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600, dir_fd=target)
         try:

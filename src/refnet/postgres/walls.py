@@ -1,8 +1,8 @@
-"""The isolation layers of a scratch server: what code that a dump brings along can reach.
+"""The isolation layers of a scratch server, which limit the reach of code in a dump.
 
-The server and initdb run in namespaces of their own: they see /usr, the programs and their own folders, no other
-process, no network. Bubblewrap builds that if it is installed, else util-linux's unshare and mount. The first way
-that works on this machine is taken; `Walls` names its layers.
+The server and initdb run in separate namespaces: they see /usr, PostgreSQL's programs and their own folders, no other
+processes, no network. Bubblewrap builds these if it is installed, else util-linux's unshare and mount. The first way
+that works on this machine is used; `Walls` names its layers.
 """
 
 import os
@@ -117,7 +117,7 @@ class Enclosure:
         After `seconds` it is killed: subprocess.TimeoutExpired.
         """
         with ExitStack() as stack:
-            with delayed():  # an interrupt while it starts would leave it to nobody
+            with delayed():  # after an interrupt during the start, nobody would end the process
                 process = stack.enter_context(self.start(command, stdin=subprocess.DEVNULL, **streams))
                 stack.callback(_kill, process)
             out, errors = process.communicate(timeout=seconds)
