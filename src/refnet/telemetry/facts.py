@@ -47,7 +47,7 @@ class Facts:
     limits: Mapping[SourceName, Limits]
     #: The identity of each source, if it is known.
     targets: Mapping[SourceName, Whose | None] = field(default_factory=dict)
-    #: Set if the backup folder is not the store of earlier runs: the reason.
+    #: Why the backup folder is not the store of earlier runs; None: it is.
     trouble: RefnetError | None = None
     #: When each recorded previous version of a source was replaced; None: unreadable.
     previous: Mapping[SourceName, tuple[datetime, ...] | None] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Facts:
     bare: tuple[str, ...] = ()
     #: Copies that running restores load, or that killed restores left.
     half_made: tuple[HalfMade, ...] = ()
-    #: Sources with earlier backups that are no longer backed up, without those that `refnet accept` took.
+    #: Sources with earlier backups that are no longer backed up, and not accepted by `refnet accept`.
     gone: Mapping[SourceName, Gone] = field(default_factory=dict)
     #: Problems of the recovery pages, one sentence each.
     stale_pages: tuple[str, ...] = ()

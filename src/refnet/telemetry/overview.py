@@ -96,7 +96,7 @@ class Overview:
     sources: tuple[SourceState, ...] = ()
     #: Every check of the monitor.
     checks: tuple[Check, ...] = ()
-    #: Set if nothing could be read or the backup folder is not that of earlier runs: the reason.
+    #: Why nothing could be read, or why the backup folder is not that of earlier runs; None: no trouble.
     trouble: RefnetError | None = None
     #: Whether nothing was ever backed up here.
     new: bool = False
