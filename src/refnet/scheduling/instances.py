@@ -116,7 +116,7 @@ def _owner(text: str) -> Owner | None:
 def _words(text: str, key: str) -> list[str]:
     """Return the words of all lines `key` of a unit, unquoted."""
     lines = [line.removeprefix(key) for line in text.splitlines() if line.startswith(key)]
-    if key == "WorkingDirectory=":  # the rest of the line, as it is
+    if key == "WorkingDirectory=":  # the rest of the line, literally
         return [line.replace("%%", "%") for line in lines]
     pattern = r'"((?:[^"\\]|\\.)*)"|(\S+)'
     found = [quoted or plain for line in lines for quoted, plain in re.findall(pattern, line)]

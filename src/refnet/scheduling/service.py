@@ -73,9 +73,9 @@ def ordinary_user(settings: Settings, asked: str | None, environment: Mapping[st
 
 
 def prepare(service: Service) -> None:
-    """Create the missing folders; RefnetError if the user of `service` cannot do its work.
+    """Create the writable folders; RefnetError if the user of `service` lacks permissions.
 
-    systemd refuses a unit whose writable folders do not exist.
+    systemd refuses a unit if its writable folders do not exist.
     """
     user = pwd.getpwnam(service.user) if service.user else None
     for folder in service.writable:

@@ -28,7 +28,7 @@ class Timers:
     #: "": the plain names.
     instance: str
     installed: frozenset[str]
-    #: The tasks whose timers are enabled and active.
+    #: The tasks with enabled and active timers.
     waiting: frozenset[str]
     #: The timers that differ from the settings.
     changed: tuple[str, ...]

@@ -235,9 +235,9 @@ def _service_options(unit: _Unit, service: Service) -> list[str]:
         lines += ["KillMode=process"]
     if unit.good:
         lines += [f"SuccessExitStatus={' '.join(map(str, unit.good))}"]
-    if unit.retried:  # but not after an exit code that a retry cannot change: settings, damage, a question
+    if unit.retried:  # not after exit codes that a retry cannot change: settings, damage, confirmation
         lines += ["Restart=on-failure", "RestartSec=300", "RestartPreventExitStatus=2 3 4 6"]
-        # systemd counts every start as a try, also a successful one by hand: after four it refuses tonight's
+        # systemd counts every start as a try, also successful manual ones: after four it would refuse tonight's
         manager = "+systemctl" if service.user else "systemctl --user"
         lines += [f"ExecStartPost=-{manager} reset-failed %n"]
     return lines
@@ -265,5 +265,5 @@ def _quoted(text: str) -> str:
 
 
 def _path(path: Path) -> str:
-    """Escape a path where a unit file takes the rest of the line as it is."""
+    """Escape a path for a key of a unit file that takes the rest of the line literally."""
     return str(path).replace("%", "%%")
