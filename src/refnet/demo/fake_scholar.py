@@ -1,7 +1,7 @@
 """A fake Semantic Scholar on a loopback port, with a made-up graph: for tests, benchmarks and the demo.
 
-It answers as the Graph API does (/graph/v1) and, for the same papers, as OpenAlex (/openalex). It listens on
-127.0.0.1 alone and ends with the process that started it.
+It answers like the Graph API (/graph/v1) and, for the same papers, like OpenAlex (/openalex). It listens only on
+127.0.0.1 and ends with the process that started it.
 
     python -m refnet.demo.fake_scholar --papers 5000 --edges 50000 --seed 1
 """
@@ -90,7 +90,7 @@ class _Server(ThreadingHTTPServer):
         return Answer(404, {"error": "Not found"})
 
     def service_actions(self) -> None:
-        if self._parent and os.getppid() != self._parent:  # the process that needs it has ended
+        if self._parent and os.getppid() != self._parent:  # the parent process has ended
             raise SystemExit
 
 

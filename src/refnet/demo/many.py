@@ -42,7 +42,7 @@ class Many:
     folder: Path
     chapters: list[Chapter]
     answers: tuple[Answer, ...]
-    #: The content before the losses and at the end, by psql and sha256sum.
+    #: The content before the losses and at the end, as read by psql and sha256sum.
     before: Contents
     after: Contents
     #: The folder of the server's data.

@@ -176,7 +176,7 @@ class _Network:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        # a text of its own for each paper, up to some thousands
+        # a different text for each paper, up to some thousands
         self.prose = Prose(shape.seed, min(shape.papers * _LONGEST, _PROSE), dense=shape.dense)
         self.author_count = shape.papers // 3 + 1
         self.cited, self.until = self._references()

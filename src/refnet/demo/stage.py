@@ -248,7 +248,7 @@ def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iter
 
 def _usable(folder: Path) -> Path:
     """Create `folder` if it is missing, and return it; RefnetError unless it is empty or a demo's."""
-    if not str(folder).isprintable():  # it is written into refnet.toml, and shown
+    if not str(folder).isprintable():  # the path is written into refnet.toml and printed
         raise RefnetError(
             "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
         )
