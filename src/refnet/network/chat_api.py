@@ -108,7 +108,7 @@ class Chat:
 
 
 def read(answer: Any, paper: str) -> Summary:
-    """Return the summary in an answer about `paper`, its title and abstract; AnswerError if there is none."""
+    """Return the summary in an answer. paper: title and abstract. AnswerError if there is no valid summary."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None

@@ -37,7 +37,7 @@ def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
     seeds = sorted(order.seeds)
     values = (seeds, order.direction.value, order.depth, order.limit)
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])  # two commands at once start one crawl
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])  # two concurrent commands start one crawl
         if row := cursor.execute(_SAME, values).fetchone():
             return int(row[0])
         row = cursor.execute(_BEGIN, values).fetchone()
@@ -65,7 +65,7 @@ def advance(connection: psycopg.Connection[Any], crawl: int) -> Step:
             return Step.ENDED
         row = cursor.execute(
             _LEVEL, [crawl]
-        ).fetchone()  # a statement of its own: it sees what the lock waited for
+        ).fetchone()  # a separate statement: it sees commits that the lock waited for
         assert row is not None  # noqa: S101  # it is locked
         level, depth, direction, limit, is_open = row
         if is_open:

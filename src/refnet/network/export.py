@@ -69,7 +69,7 @@ _ENTRIES = (
 )
 
 Row = Mapping[str, Any]
-#: Texts to write, one after the other.
+#: Parts of a text, in order.
 Texts = Iterator[str]
 
 
@@ -103,7 +103,7 @@ def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> No
     ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off")
-        # Before the first byte: what is printed already cannot be taken back.
+        # Before the first byte: printed output cannot be taken back.
         connection.execute(f"SELECT FROM ({_PAPERS}) papers, ({_CITATIONS}) citations LIMIT 0")
         for file, texts in FORMATS[name](Rows(connection)).items():
             write(file, texts)

@@ -44,7 +44,7 @@ def extract(abstract: str) -> str:
     scores = _scores(sentences)
     best = sorted(range(len(sentences)), key=lambda one: (-scores[one], one))[:_SENTENCES]
     kept: list[int] = []
-    for one in best:  # the best is in, whatever its length
+    for one in best:  # the best sentence is kept, whatever its length
         if not kept or sum(len(sentences[each]) + 1 for each in (*kept, one)) <= LONGEST:
             kept.append(one)
     return shortened(" ".join(sentences[one] for one in sorted(kept)))

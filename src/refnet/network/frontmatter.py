@@ -40,7 +40,7 @@ def dumped(values: Mapping[str, Any]) -> str:
 
 
 def _scalar(value: Any) -> str:
-    if not isinstance(value, str):  # an entry of the reader's may have any type
+    if not isinstance(value, str):  # a user's entry may have any type
         return str(value) if type(value) is int else _flow(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
@@ -105,7 +105,7 @@ def _merged(matter: str, own: Mapping[str, Any], owned: Collection[str], line_en
     }
     lines = matter.splitlines(keepends=True)
     begins = [key.start_mark.line for key, _ in root.value]
-    #: Each key's lines; RefNet's keys by name.
+    #: Key (RefNet's by name, others by node) → its lines.
     kept: dict[object, list[str]] = {None: lines[: begins[0]]}
     for (key, _), begin, end in zip(root.value, begins, [*begins[1:], len(lines)], strict=True):
         found, name = lines[begin:end], key.value
@@ -113,7 +113,7 @@ def _merged(matter: str, own: Mapping[str, Any], owned: Collection[str], line_en
             kept[key] = found
         elif name not in kept and name in wanted and _same(wanted[name], values.get(name)):
             kept[name] = found
-        else:  # changed, not RefNet's to say any more, or there twice
+        else:  # changed, no longer written by RefNet, or duplicate
             new = [written({name: wanted[name]})] if name in wanted and name not in kept else []
             kept[name if new else key] = new + [line for line in found[1:] if line.startswith("#")]
     return "".join(line for part in _completed(kept, wanted, written) for line in part)
@@ -152,7 +152,7 @@ def _joined(ours: Sequence[str], theirs: object, title: object) -> list[Any]:
     A single text counts as a list of one.
     """
     found = theirs if isinstance(theirs, list) else [theirs] if theirs is not None else []
-    former = title if isinstance(title, str) else None  # to compare other values may take for ever
+    former = title if isinstance(title, str) else None  # comparing other values may take very long
     kept = [one for one in found if one in ours or one != former]
     return [*(one for one in ours if one not in kept), *kept]
 

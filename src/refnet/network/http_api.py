@@ -223,7 +223,7 @@ class Api:
         """Send one request; return the redirect's target and None, or None and the JSON."""
         self._limiter.wait()
         self.requests += 1
-        self._client.cookies.clear()  # nothing that a server sends stays
+        self._client.cookies.clear()  # store nothing that a server sends
         with self._bounded() as is_late:
             try:
                 full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
@@ -254,7 +254,7 @@ class Api:
 
         def end() -> None:
             is_late.set()
-            with suppress(OSError, AttributeError):  # it is closed already, or was never open
+            with suppress(OSError, AttributeError):  # the connection is closed already, or was never open
                 self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
         timer = threading.Timer(_PATIENCE + self.server.silence, end)
@@ -270,7 +270,7 @@ class Api:
         if status == 200:
             body = read_body(headers, response.iter_raw())
             return None, _parsed(headers, body)
-        said = _said(response)  # a body that is not read would end the connection
+        said = _said(response)  # an unread body would end the connection
         if status == 404:
             return None, None
         if status in {301, 302, 307, 308} and "location" in headers:
@@ -395,6 +395,6 @@ def _same_server(url: str, location: str) -> str | None:
     try:
         there = urljoin(url, location)
         mine, its = ((one.scheme, one.hostname, one.port) for one in (urlsplit(url), urlsplit(there)))
-    except ValueError:  # a host or port that is not one
+    except ValueError:  # an invalid host or port
         return None
     return there if mine == its else None

@@ -75,7 +75,7 @@ def import_scholar(target: Target, papers: list[Linked], progress: Progress = si
         for number, one in enumerate(papers, 1):
             (paper,) = write_papers(cursor, [one.paper])
             new += write_edges(cursor, paper, "references", one.references, PROVIDER)
-            (paper,) = write_papers(cursor, [one.paper])  # the references may have merged it into another row
+            (paper,) = write_papers(cursor, [one.paper])  # a reference may have merged the paper
             new += write_edges(cursor, paper, "citations", one.citations, PROVIDER)
             progress(Counted("papers", "papers"), number, len(papers))
         ((made,),) = cursor.execute("SELECT count(*) FROM papers WHERE id > %s", last).fetchall()

@@ -114,7 +114,7 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Return claimed jobs to the queue, and close the session."""
-        with suppress(psycopg.Error):  # a session that is broken has given everything back already
+        with suppress(psycopg.Error):  # the claims of a broken session have ended already
             if not self.connection.closed:
                 self.connection.rollback()
                 self.connection.execute(_GIVE_BACK.format(which="claimed_by = %s"), ["0", self._name])
@@ -276,7 +276,7 @@ _LOST = f"""(
     ) OR claimed_by !~ '[0-9]$'
 )"""  # noqa: S608
 
-# The first of each kind is read from jobs_claim_idx; several kinds at once would sort all that is queued.
+# The first job of each kind is read from jobs_claim_idx; one query for several kinds would sort all queued jobs.
 _CLAIM = """
 WITH free AS (
     SELECT first.id FROM unnest(%(kinds)s::text[]) AS wanted (kind) CROSS JOIN LATERAL (

@@ -77,7 +77,7 @@ def mark_in(text: str) -> Mark | None:
     index = INDEX_KEY in found or OLD_INDEX_KEY in found
     ids = _listed(found.get(INDEX_KEY if index else IDS_KEY, ""))
     if not index:
-        # its letters: YAML takes 2001.10000 as a number
+        # as text: YAML takes 2001.10000 for a number
         ids += [
             (scheme, found[scheme].strip().strip("\"'")) for scheme in ("doi", "arxiv") if scheme in found
         ]

@@ -50,7 +50,7 @@ class Limiter:
             self._connection.execute(_PUSH, values)
 
 
-# The time is that of the server: workers on several machines need no common clock.
+# The server's clock counts: workers on several machines need no common clock.
 _TAKE = """
 INSERT INTO rate_limits AS mine (name, next_at)
 VALUES (%(name)s, clock_timestamp() + make_interval(secs => %(step)s))

@@ -193,7 +193,7 @@ def _inlined(fields: Fields, name: str) -> tuple[FoundEdge, ...]:
 
 
 def _has_details(values: Mapping[str, Any]) -> bool:
-    # What has no id is a line of the bibliography, often not even a paper.
+    # An entry without id is a line of the bibliography, often not even a paper.
     return values.get("paperId") is not None and "authors" in values
 
 

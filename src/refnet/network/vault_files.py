@@ -118,7 +118,7 @@ def find_notes(vault: int) -> Iterator[Note]:
                 for name in found:
                     yield from _known(f"{path}{name}", folder, name)
         except OSError as error:
-            if error.errno not in _NO_FOLDER | {errno.ENOENT}:  # else its reader moved it
+            if error.errno not in _NO_FOLDER | {errno.ENOENT}:  # else the user moved it
                 raise
 
 
@@ -137,7 +137,7 @@ def _known(path: str, folder: int, name: str) -> Iterator[Note]:
         with opened(name, OPEN_FILE, folder) as handle:
             data = os.read(handle, _HEAD)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP}:  # its reader is at work
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # the user is at work
             return
         raise
     if mark := mark_in(data.decode(errors="replace")):
@@ -263,7 +263,7 @@ def _copy_attributes(name: str, folder: int, handle: int) -> None:
         if error.errno not in {
             errno.ENOENT,
             errno.ELOOP,
-        }:  # else its reader is at work, and nothing is replaced
+        }:  # else the user is at work, and nothing is replaced
             raise
 
 

@@ -111,7 +111,7 @@ COMMENT ON COLUMN citations.contexts IS
 CREATE INDEX citations_cited_idx ON citations (cited_id, citing_id);
 """
 
-# A summary cost time and money: a paper that has one is not deleted as a side effect.
+# A summary cost time and money: papers with summaries are not deleted as a side effect.
 SUMMARIES = """
 CREATE TABLE summaries (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
