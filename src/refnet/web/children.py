@@ -153,7 +153,7 @@ class Children:
             raise RefnetError(f"{title[:100]}: {error}", "Choose other values.", Exit.USAGE) from None
         make_folder(self._folder)
         name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
-        with locked(self._folder / "lock"):  # of all servers, for milliseconds
+        with locked(self._folder / "lock"):  # shared by all servers, for milliseconds
             for one in self.all():
                 if exclusive and one.running and one.exclusive == exclusive:
                     raise BusyError(one)
@@ -207,7 +207,7 @@ class Children:
                 (*around(self._folder, name, lock), *started.words, "--json"),
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
-                stderr=messages,  # of an error in it alone
+                stderr=messages,  # only for an error of that process
                 env={**os.environ, **_ENVIRONMENT, PROGRESS: "json"},
                 start_new_session=True,
                 pass_fds=(lock,),
@@ -218,7 +218,7 @@ class Children:
         finally:
             os.close(messages)
             os.close(lock)
-        threading.Thread(target=process.wait, daemon=True).start()  # or a zombie is left
+        threading.Thread(target=process.wait, daemon=True).start()  # otherwise a zombie remains
 
     def _names(self) -> set[str]:
         with explained(self._folder):
@@ -229,7 +229,7 @@ class Children:
         return {name for name in found if child_files.ID.fullmatch(name)}
 
     def _read(self, name: str) -> Child | None:
-        alive = self._is_locked(name)  # before its end is looked for
+        alive = self._is_locked(name)  # before reading its end
         text, ended, step = (
             _read(self._folder, name + kind, child_files.SMALL)
             for kind in (child_files.STARTED, child_files.END, child_files.STEP)
@@ -253,7 +253,7 @@ class Children:
         )
 
     def _is_locked(self, name: str) -> bool:
-        with suppress(RefnetError):  # a file that nothing here has made
+        with suppress(RefnetError):  # a file that RefNet did not create
             return is_locked(self._folder / (name + child_files.LOCK))
         return False
 

@@ -78,7 +78,7 @@ class Database:
         pool, connection = await self._opened(), None
         try:
             async with pool.connection() as connection:
-                # RefNet's own text: the values are apart from it.
+                # RefNet's own text: values are passed separately.
                 found = await connection.execute(query.encode(), values)
                 return await found.fetchall()
         except psycopg.Error as error:
@@ -115,7 +115,7 @@ class Database:
         if self._target is None:
             self._target = await threaded(partial(servers.existing_server, self.settings), self.threads)
             if self._target.own:
-                for name in STUBBORN_VARIABLES:  # libpq would read them whatever the parameters say
+                for name in STUBBORN_VARIABLES:  # libpq reads them in spite of parameters
                     os.environ.pop(name, None)
         return self._target
 
@@ -137,14 +137,14 @@ class Database:
     async def close(self) -> None:
         """Close every session."""
         if self._pool:
-            with suppress(RefnetError):  # a server that hangs keeps nobody from stopping
+            with suppress(RefnetError):  # a hanging server does not prevent the stop
                 await within(WAIT, "the pool", self._pool.close(timeout=WAIT))
 
     async def _opened(self) -> AsyncConnectionPool:
         target = await self.target()
         async with self._opening:
             if self._pool is None:
-                # It refuses a pooler that shares sessions.
+                # This refuses a pooler that shares sessions.
                 await threaded(lambda: target.connect(READER).close(), self.threads)
                 pool = AsyncConnectionPool(
                     target.parameters(READER),

@@ -51,7 +51,7 @@ class Download(Response):
             _running.add(self)
             gone = asyncio.ensure_future(_gone(receive))
             try:
-                with suppress(TimeoutError, OSError):  # the client has gone, or takes nothing
+                with suppress(TimeoutError, OSError):  # the client has disconnected or stalls
                     await self._send(send, gone)
             finally:
                 gone.cancel()

@@ -74,7 +74,7 @@ def picture(paper: Mapping[str, Any], citations: Iterable[tuple[int, int]]) -> P
         ordered = sorted(ones, key=lambda one: (one["year"] or 0, one["id"]))
         for row, one in enumerate(ordered):
             y = height / 2 + (row - (len(ordered) - 1) / 2) * ROW
-            # on an ellipse, with rows of one height: so no label covers another
+            # on an ellipse, with rows of equal height, so that no label covers another
             part = (y - height / 2) / (height / 2)
             x = WIDTH / 2 + side * RADIUS * (0.25 + 0.75 * math.sqrt(1 - part * part))
             nodes.append(_node(one, "both" if side < 0 and one["id"] in back else kind, x, y))

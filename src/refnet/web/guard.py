@@ -43,7 +43,7 @@ def is_loopback(address: str) -> bool:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
-    # Since Python 3.13 ::ffff:127.0.0.1 is one too; it needs no exception to the rule of --host.
+    # Since Python 3.13 ::ffff:127.0.0.1 counts as loopback too; the rule of --host needs no exception for it.
     return found.is_loopback and getattr(found, "ipv4_mapped", None) is None
 
 
@@ -218,7 +218,7 @@ def _sign_in_first(scope: Scope, headers: Headers) -> Response:
         target += f"?next={quote(asked)}" if asked != "/" else ""
     elif scope["method"] == "POST":
         target += f"?ended=yes&next={quote(_path(headers.get('referer', '')))}"
-    if "hx-request" in headers:  # the page stays, with what was typed, and says that it is not current
+    if "hx-request" in headers:  # the page keeps its typed text, and shows that it is not current
         return Response(status_code=401)
     if is_page(scope["path"]) and "text/html" in headers.get("accept", ""):
         return RedirectResponse(target, 303)

@@ -41,7 +41,7 @@ class Health:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
-        self._store = wiring.store(settings)  # it reads again only what has changed
+        self._store = wiring.store(settings)  # it rereads only changes
         self._catalog = wiring.catalog(settings) if settings.encryption_local else self._store
         self._asking = asyncio.Lock()
         self._threads = CapacityLimiter(4)

@@ -78,8 +78,8 @@ class Listed(BaseModel):
 async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Response:
     """List papers, the most cited first. `next` is the cursor of the next page, null on the last one.
 
-    A search looks at 1,000 matching papers with 50 citations or more; if these are too few for a page, at 300 others. If
-    more could come next, `complete` is false.
+    A search reads up to 1,000 matches with 50 or more citations; if these do not fill the page, up to 300 others.
+    `complete` is false if more papers match.
     """
     found = await listed(request.app.state.database, asked)
     following = f'"{found.next}"' if found.next else "null"

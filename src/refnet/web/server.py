@@ -48,7 +48,7 @@ def listen(host: str, port: int, *, local: bool) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKING * 1000
-        )  # its connections too
+        )  # inherited by its connections
         listening.bind(address)
         listening.listen(CONNECTIONS)
     except OSError as error:

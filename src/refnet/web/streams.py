@@ -38,7 +38,7 @@ class Streams:
             while not self._ending.is_set():
                 try:
                     html, last = await look()
-                except RefnetError:  # the page, loaded again, reports it
+                except RefnetError:  # the reloaded page reports it
                     return
                 same = same + 1 if html == shown else 0
                 if html != shown:

@@ -22,7 +22,7 @@ from refnet.web.pages.asked import short
 from refnet.web.pages.layout import fragment, page, reading
 
 router = APIRouter(include_in_schema=False)
-#: The most tables or files, lines of evidence, and other lines that a page shows.
+#: Limits of a page: tables or files, lines of evidence, other lines.
 CONTENTS, LINES, SENTENCES = 500, 100, 50
 _PATH = "/artifacts/{source}/{name}"
 

@@ -160,7 +160,7 @@ def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
     for one in kept.versions:
         name = one.what.removeprefix("database ")
         if name != one.what:
-            with suppress(RefnetError):  # a name for the command line alone
+            with suppress(RefnetError):  # a name that only the command line accepts
                 found[one] = Order(Verb.UNDO, one.source, name)
         elif last.get(one.source) is one and not one.blocked:
             found[one] = Order(Verb.UNDO, one.source)
@@ -192,7 +192,7 @@ async def _shown(request: Request, order: Order) -> Response:
         return _page(request, order, running=running)
     if order.verb is Verb.RESTORE and settings_of(request).encryption_local:
         return _page(request, order)  # the plan needs the recovery key, and no page asks for it
-    planned = await _plan(request, order)  # not at once: each would name the other's session in its plan
+    planned = await _plan(request, order)  # not concurrently: each plan would list the other's session
     return _page(request, order, plan=planned, text=await _text(request, order))
 
 

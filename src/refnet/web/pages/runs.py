@@ -174,7 +174,7 @@ async def events(request: Request, name: RunId) -> Response:
     look = Look(request, name)
     await reading(request, RUNS, look.child)
     if request.app.state.streams.are_full:
-        return Response(status_code=204)  # a client of events does not retry then
+        return Response(status_code=204)  # then EventSource does not retry
 
     async def next_part() -> tuple[str, bool]:
         if not request.app.state.may_see(request):
@@ -251,7 +251,7 @@ def _backed_up(settings: Settings, source: str) -> list[str]:
     not mount it, as it contains every secret. RefnetError (USAGE) if no source remains.
     """
     folder, config = settings.config_dir, SourceName.CONFIG
-    # os.path: Path's own raises where this user may not look
+    # Path.exists raises PermissionError, os.path.exists returns False
     if folder is None or os.path.exists(folder) or source not in {"", config}:  # noqa: PTH110
         return [source] if source else []
     others = [str(one) for one in wiring.protected(settings) if one != config]
