@@ -40,6 +40,7 @@ def environment(tmp_path: Path, folder: Path) -> Iterator[dict[str, str]]:
             "TERM": "xterm",
             "REFNET_HOME": str(tmp_path / "home"),
             "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
+            "REFNET_DATABASE_URL": "own",
             "REFNET_CONFIG_DIR": str(tmp_path / "config"),
             "REFNET_VAULT_DIR": str(tmp_path / "vault"),
             "REFNET_CONFIG_ENTRIES": ".env",

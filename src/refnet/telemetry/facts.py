@@ -17,6 +17,7 @@ from refnet.recovery.model.monitoring import (
     watch_bare,
     watch_gone,
     watch_half_made,
+    watch_nothing,
     watch_others,
     watch_pages,
     watch_previous,
@@ -115,6 +116,7 @@ class Facts:
                 ()
                 if only
                 else (
+                    *(() if self.watched else [watch_nothing()]),
                     *watch_checks(self.store_checks, self.now),
                     *watch_bare(self.bare),
                     *watch_pages(self.stale_pages),

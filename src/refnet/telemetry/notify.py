@@ -32,7 +32,9 @@ DEADLINE = 30.0
 _LARGEST = 4 << 20
 #: Check → its topic; other checks are not reported.
 _TOPICS = {
-    **{what: what for what in ("size", "proof", "shrunk", "damage", "drill", "free space")},
+    **{
+        what: what for what in ("size", "proof", "shrunk", "damage", "drill", "free space", "gone", "sources")
+    },
     "age": "backup",
     "last run": "backup",
     "the store": "store",

@@ -102,7 +102,7 @@ class Overview:
     new: bool = False
     #: The database that did not answer, so that its artifacts are found only by name; "": none.
     silent: str = ""
-    #: Sources with artifacts that the settings do not name; they are not judged.
+    #: Sources with artifacts that are not protected: of earlier backups here (see Facts.gone), or of other machines.
     unnamed: tuple[SourceName, ...] = ()
     #: The input of this overview; None: unreadable.
     facts: Facts | None = field(default=None, repr=False)

@@ -22,6 +22,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     return inherited | {
         "REFNET_HOME": str(home),
         "REFNET_BACKUP_DIR": str(home / "backups"),
+        "REFNET_DATABASE_URL": "own",
         "REFNET_LOG_FOLDER": "none",
         **variables,
     }

@@ -24,10 +24,11 @@ from tests.remote_copies import LOCAL, document, signed
 from tests.unit.telemetry.conftest import World
 
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.checks import Gone
 from refnet.recovery.model.copies import StoreState
 from refnet.recovery.model.remote import Copy
 from refnet.recovery.model.run import Reason, RunKind
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.telemetry.metrics import exposition
 
 MONITORING = Path(__file__).parents[3] / "monitoring"
@@ -48,6 +49,7 @@ FIRED_BY = {
     "RefnetDrillFails": "what is wrong at once",
     "RefnetDrillOverdue": "what is wrong at once",
     "RefnetSpaceLow": "what is wrong at once",
+    "RefnetSourceGone": "what is wrong at once",
     "RefnetClockJumped": "what is wrong at once",
     "RefnetBackupUnproven": "what is wrong only if it stays",
     "RefnetLeftovers": "what is wrong only if it stays",
@@ -96,6 +98,7 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set
     copy = Copy(LOCAL, signed=signed(document()))
     cloud = StoreState("cloud", frozenset([SourceName.DATABASE]), (copy,))
     facts = partial(replace, world.facts(), previous={SourceName.DATABASE: (world.now,)}, stores=(cloud,))
+    facts = partial(facts, gone={SourceName("shop", Kind.DATABASE): Gone("nothing names it", "name it")})
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(facts)[0].decode()):
         for sample in family.samples:

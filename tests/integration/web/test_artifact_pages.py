@@ -258,7 +258,7 @@ def test_a_machine_without_a_store_is_told_that_nothing_leaves_it(tmp_path: Path
     )
     with dashboard.browser(given) as empty:
         assert "nothing leaves this machine" in text(empty, "/stores")
-        assert "No artifact." in text(empty, "/timeline")
+        assert "No source is configured, and there is no artifact." in text(empty, "/timeline")
 
 
 def _overviews(browser: TestClient) -> Overviews:

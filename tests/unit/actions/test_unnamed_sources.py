@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from refnet import wiring
-from refnet.actions import accept, unprotected
+from refnet.actions import accept, init, unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
 from refnet.actions.overview import overview_of
 from refnet.context import Context
 from refnet.core.errors import Exit
+from refnet.recovery.model.checks import Status
 from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.telemetry.notify import findings
 
 VAULT = SourceName.OBSIDIAN
 
@@ -133,6 +135,40 @@ def test_a_named_folder_that_nothing_names_any_more_is_critical_by_the_journal_a
     assert "notes critical: nothing names it any more" in _says(settings)[0]
     other = replace(settings, home=tmp_path / "home2")  # another machine with this backup folder
     assert not wiring.gone(other)
+
+
+def test_a_source_that_is_gone_is_a_message_and_a_machine_without_sources_is_a_warning(
+    settings: Settings,
+) -> None:
+    backup(Context(settings), VAULT, Options(prove=False))
+    without = replace(settings, left_out=frozenset({"obsidian"}))
+    checks = overview_of(without)().checks
+    found = findings(checks, wiring.journal(settings).history())
+    assert "nothing names it any more" in (found["obsidian gone"] or "")
+    wiring.identities(settings).accept(VAULT)
+    told = {one.what: one for one in overview_of(without)().checks}
+    assert "gone" not in told
+    assert (told["sources"].status, "nothing is backed up" in told["sources"].says) == (Status.WARNING, True)
+    assert "sources" not in {one.what for one in overview_of(settings)().checks}
+
+
+@pytest.mark.parametrize("answer", ["none", "own"])
+def test_an_answer_of_init_holds_for_the_server_that_refnet_makes_itself(
+    short_home: Path, answer: str
+) -> None:
+    draft = init.start(
+        {"REFNET_HOME": str(short_home / "home"), "REFNET_CONFIG": str(short_home / "a.toml")}, short_home
+    )
+    question = replace(init.QUESTIONS[0], check=lambda _: ())
+    draft, _ = draft.answered(question, answer)
+    (short_home / "home" / "postgres" / "data").mkdir(parents=True)
+    (short_home / "home" / "postgres" / "data" / "PG_VERSION").write_text("17\n")
+    assert (SourceName.DATABASE in wiring.configured(draft.settings)) is (answer == "own")
+    added = replace(
+        draft, table={**draft.table, "folders.notes.path": "/srv/notes"}
+    )  # a table ends the defaults
+    assert (SourceName.DATABASE in wiring.configured(added.settings)) is (answer == "own")
+    assert "none" not in added.text()
 
 
 def test_a_cluster_answers_for_what_its_settings_leave_out(settings: Settings) -> None:

@@ -129,6 +129,12 @@ def watch_gone(name: SourceName, found: Gone) -> Check:
     return Check(name, "gone", Status.CRITICAL, says)
 
 
+def watch_nothing() -> Check:
+    """Warn that no source is protected."""
+    says = "nothing is backed up: no setting names a source, and no default is there; `refnet backup` says what to set"
+    return Check(None, "sources", Status.WARNING, says)
+
+
 def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]:
     """Name each copy of a restore that did not end, once no restore can still be loading it."""
     for one in there:
