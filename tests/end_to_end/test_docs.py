@@ -49,7 +49,7 @@ ELSEWHERE = re.compile(
 )
 
 #: What a document takes for granted: a library with a vault, backed up.
-_LIBRARY = ["refnet network sample --papers 60", "refnet network vault", "refnet backup"]
+_LIBRARY = ["refnet network sample --papers 30", "refnet network vault", "refnet backup"]
 GRANTED = {"runbook.md": _LIBRARY, "guide.md": _LIBRARY}
 #: What happens on the reader's machine before a command: everything but the backup folder is lost.
 LOSSES = {"refnet recover": 'refnet postgres stop && rm -rf "$REFNET_HOME"/* "$REFNET_CONFIG_DIR"'}

@@ -64,7 +64,7 @@ def script(short_folder: Path) -> Iterator[Run]:
         return ran
 
     with forked.program(folder / "bin"):
-        run("refnet", "network", "sample", "--papers", "30")
+        run("refnet", "network", "sample", "--papers", "15")
         yield run
         run("refnet", "postgres", "stop")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,6 +103,36 @@ def unchanged(live: Live, _portraits: list[oracle.Portrait]) -> Iterator[None]:
 def refnet(live: Live, tmp_path: Path, short_home: Path) -> Command:
     """The command on the live database, with a home and a backup folder of its own."""
     return Command(short_home, tmp_path / "backups", url_of(live.target))
+
+
+@pytest.fixture(scope="session")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the backups of the small database are, once they were made."""
+    return tmp_path_factory.mktemp("kept")
+
+
+def _backed_up(refnet: Command, kept: Path, *options: str) -> Path:
+    """Make a backup of the small database, or a copy of the one that was made in `kept`; return the artifact."""
+    if not kept.exists():
+        refnet("backup", "database", *options).succeeds()
+        shutil.copytree(refnet.backups, kept / "backups")
+        shutil.copytree(refnet.home, kept / "home")
+        return refnet.artifact()
+    shutil.copytree(kept / "backups", refnet.backups)
+    shutil.copytree(kept / "home", refnet.home, dirs_exist_ok=True)
+    return refnet.artifact()
+
+
+@pytest.fixture
+def written(refnet: Command, _kept: Path) -> Path:
+    """The artifact of a backup of the small database, without a proof."""
+    return _backed_up(refnet, _kept / "written", "--no-prove")
+
+
+@pytest.fixture
+def proven(refnet: Command, _kept: Path) -> Path:
+    """The artifact of a backup of the small database, proven."""
+    return _backed_up(refnet, _kept / "proven")
 
 
 @pytest.fixture

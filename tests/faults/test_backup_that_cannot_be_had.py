@@ -125,13 +125,13 @@ def test_a_folder_that_is_read_only(refnet: Command, small_disk: Path) -> None:
 
 def test_a_full_disk_leaves_no_half_written_file(refnet: Command, small_disk: Path) -> None:
     full = replace(refnet, backups=small_disk / "backups")
-    full("backup", "database", "--table", "summaries").succeeds()
+    full("backup", "database", "--table", "summaries", "--no-prove").succeeds()
     before = full.files()
     (small_disk / "filler").write_bytes(b"x" * (900 << 10))
     full("backup", "database").fails(1, "no space")
     assert full.files() == before
     (small_disk / "filler").unlink()
-    full("backup", "database").succeeds()
+    full("backup", "database", "--no-prove").succeeds()
 
 
 def test_a_full_disk_for_temporary_files(refnet: Command, small_disk: Path) -> None:

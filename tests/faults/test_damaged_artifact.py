@@ -77,8 +77,9 @@ def test_one_flipped_bit_anywhere_is_damage(judge: Context, tiny: bytes) -> None
     reader = _reader(tiny)
     edges = [at for member in reader.index.members for at in range(member.offset, member.offset + 12)]
     footer = range(len(tiny) - FOOTER_LENGTH, len(tiny))
-    places = [(at, bit) for at in (*footer, *edges[:200]) for bit in range(8)]
-    places += [(chance.randrange(len(tiny)), chance.randrange(8)) for _ in range(2000)]
+    places = [(at, bit) for at in footer for bit in range(8)]
+    places += [(at, bit) for at in edges[:200] for bit in chance.sample(range(8), 2)]
+    places += [(chance.randrange(len(tiny)), chance.randrange(8)) for _ in range(800)]
     missed = [(at, bit) for at, bit in places if not _is_damage(judge, tiny, at, bit)]
     assert missed == []
 
@@ -129,10 +130,9 @@ def test_two_artifacts_in_one_file_are_damage(judge: Context, tiny: bytes) -> No
 
 
 @pytest.fixture
-def made(refnet: Command) -> Path:
+def made(written: Path) -> Path:
     """The artifact of a backup that was not proven yet."""
-    refnet("backup", "database", "--no-prove").succeeds()
-    return refnet.artifact()
+    return written
 
 
 def _flip(path: Path, at: int) -> None:

@@ -48,13 +48,12 @@ def _adopted(refnet: Command, path: Path, harm: Callable[[Path], None], told_by:
 
 @HARMS
 def test_the_manifest_of_a_database_is_made_again_from_its_own_index(
-    refnet: Command, live: Live, harm: Callable[[Path], None]
+    refnet: Command, live: Live, proven: Path, harm: Callable[[Path], None]
 ) -> None:
-    refnet("backup", "database").succeeds()
     (before,) = refnet("list", "--json").json["artifacts"]
     shown = refnet("show", before["name"], "--json").json["manifest"]
     del shown["details"]["unprotected"]  # the artifact cannot say what else was on the server
-    _adopted(refnet, refnet.artifact(), harm, "its own index")
+    _adopted(refnet, proven, harm, "its own index")
 
     again = refnet("show", before["name"], "--json").json["manifest"]
     kept = ("created", "size", "sha256", "details", "partial")
@@ -82,10 +81,8 @@ def test_the_manifest_of_a_vault_is_made_again_from_its_list_of_files(
     assert (vault / "papers" / "note.md").read_text() == "# A note\n"
 
 
-def test_what_a_damaged_manifest_held_is_kept_beside(refnet: Command, live: Live) -> None:
-    live.run("SELECT 1")
-    refnet("backup", "database", "--no-prove").succeeds()
-    path = refnet.artifact()
+def test_what_a_damaged_manifest_held_is_kept_beside(refnet: Command, written: Path) -> None:
+    path = written
     manifest = path.with_name(f"{path.name}.json")
     _one_wrong_byte(manifest)
     damaged = manifest.read_bytes()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from tests.command import Command, Run
 from tests.faults.conftest import Live
 
-_LIMIT = 250 << 20
+_LIMIT = 160 << 20
 _ROWS = """
 CREATE TABLE wide (id int, b bytea);
 ALTER TABLE wide ALTER b SET STORAGE EXTERNAL;
-INSERT INTO wide SELECT i, decode(repeat(md5(i::text), 1 << 20), 'hex') FROM generate_series(1, 6) i;
+INSERT INTO wide SELECT i, decode(repeat(md5(i::text), 1 << 20), 'hex') FROM generate_series(1, 3) i;
 """
 
 
@@ -26,7 +27,7 @@ class Peak(threading.Thread):
         self.bytes = 0
 
     def run(self) -> None:
-        while not self._over.wait(0.01):
+        while not self._over.wait(0.05):
             self.bytes = max(self.bytes, sum(map(_memory, _family(self._pid))))
 
     def stop(self) -> int:
@@ -35,17 +36,15 @@ class Peak(threading.Thread):
         return self.bytes
 
 
-def _family(pid: int) -> set[int]:
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError):
-            name, rest = (folder / "stat").read_text().rsplit(")", 1)
-            if "(postgres" not in name:
-                parents[int(folder.name)] = int(rest.split()[1])
-    family = {pid}
-    while grown := {child for child, parent in parents.items() if parent in family} - family:
-        family |= grown
-    return family
+def _family(pid: int) -> Iterator[int]:
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/comm").read_text() == "postgres\n":
+            return
+        yield pid
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                for child in (thread / "children").read_text().split():
+                    yield from _family(int(child))
 
 
 def _memory(pid: int) -> int:

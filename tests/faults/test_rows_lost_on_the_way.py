@@ -47,7 +47,7 @@ def test_a_backup_with_other_row_counts_than_the_server_is_made_once_more_and_ne
     made.fails(4, table, f"{rows:,} rows on the server", f"{rows + sign * 4:,} in the backup")
     assert proxy.damaged == 2 * 4
     assert refnet.files() == []
-    refnet("backup", "database").succeeds()
+    refnet("backup", "database", "--no-prove").succeeds()
 
 
 def test_a_reader_that_skips_pages_publishes_nothing(

@@ -68,9 +68,9 @@ def age(artifact: Path, days: int) -> None:
 
 
 def test_a_restore_without_an_artifact_takes_the_newest_of_its_own_database(
-    refnet: Command, wiki: Target, live: Live
+    refnet: Command, wiki: Target, live: Live, written: Path
 ) -> None:
-    refnet("backup", "database", "--no-prove").succeeds()
+    assert written.exists()
     on(refnet, wiki)("backup", "database", "--no-prove").succeeds()
 
     plan = refnet("restore", "database", "--plan", "--json").json
@@ -113,24 +113,23 @@ def test_an_artifact_of_another_database_goes_where_it_was_named_to(
     assert "live on " in undone.out
 
 
-def test_prune_keeps_the_last_proven_artifact_of_each_database(refnet: Command, wiki: Target) -> None:
-    refnet("backup", "database").succeeds()
-    own = refnet.artifact()
-    age(own, 30)
+def test_prune_keeps_the_last_proven_artifact_of_each_database(
+    refnet: Command, wiki: Target, proven: Path
+) -> None:
+    age(proven, 30)
     on(refnet, wiki)("backup", "database").succeeds()
 
     listed = refnet("list")
     assert "live" in listed.out
     assert "wiki" in listed.out
     on(refnet, wiki)("prune", "database").succeeds()
-    assert own.exists()
+    assert proven.exists()
 
 
 def test_the_monitor_judges_the_configured_database_and_names_the_others(
-    refnet: Command, wiki: Target
+    refnet: Command, wiki: Target, proven: Path
 ) -> None:
-    refnet("backup", "database").succeeds()
-    age(refnet.artifact(), 30)
+    age(proven, 30)
     on(refnet, wiki)("backup", "database").succeeds()
 
     checks = {one["check"]: one for one in refnet("monitor", "database", "--json").json["checks"]}
@@ -139,21 +138,21 @@ def test_the_monitor_judges_the_configured_database_and_names_the_others(
     assert on(refnet, wiki)("monitor", "database").code == 0
 
 
-def test_a_server_that_is_down_is_judged_by_its_name(refnet: Command, wiki: Target) -> None:
-    refnet("backup", "database").succeeds()
+def test_a_server_that_is_down_is_judged_by_its_name(refnet: Command, wiki: Target, proven: Path) -> None:
     on(refnet, wiki)("backup", "database").succeeds()
     down = replace(refnet, url="postgresql://nobody@127.0.0.1:9/live")
 
     checks = {one["check"]: one for one in down("monitor", "database", "--json").json["checks"]}
     assert (checks["age"]["status"], checks["others"]["says"][:16]) == ("ok", "wiki: 1 artifact")
-    assert down("verify").out.startswith(min(refnet.names()))
+    assert min(refnet.names()) == proven.name
+    assert down("verify").out.startswith(proven.name)
 
 
 def test_on_a_new_server_the_newest_of_its_name_comes_back_without_a_word_more(
-    refnet: Command, elsewhere: Target
+    refnet: Command, elsewhere: Target, written: Path
 ) -> None:
-    refnet("backup", "database", "--no-prove").succeeds()
     new = on(refnet, elsewhere)
+    assert new.names() == [written.name]
 
     plan = new("restore", "database", "--plan")
     plan.succeeds()
@@ -164,13 +163,12 @@ def test_on_a_new_server_the_newest_of_its_name_comes_back_without_a_word_more(
 
 
 def test_a_database_that_came_from_another_server_goes_on_with_its_artifacts(
-    refnet: Command, elsewhere: Target
+    refnet: Command, elsewhere: Target, written: Path
 ) -> None:
-    refnet("backup", "database", "--no-prove").succeeds()
     new = on(refnet, elsewhere)
     new("restore", "database", "--force").succeeds()
 
-    again = new("restore", "database", refnet.artifact().name, "--force")
+    again = new("restore", "database", written.name, "--force")
     again.succeeds()
     assert "another server" in again.out
     new("restore", "database", "--table", "papers", "--mode", "missing").succeeds()
@@ -180,10 +178,9 @@ def test_a_database_that_came_from_another_server_goes_on_with_its_artifacts(
 
 
 def test_a_database_of_the_same_name_on_another_server_is_not_replaced_unasked(
-    refnet: Command, elsewhere: Target
+    refnet: Command, elsewhere: Target, written: Path
 ) -> None:
-    refnet("backup", "database", "--no-prove").succeeds()
-    artifact = refnet.artifact().name
+    artifact = written.name
     new = on(refnet, elsewhere)
     with elsewhere.connect() as session:
         session.execute("CREATE TABLE papers (id int PRIMARY KEY, title text NOT NULL)")
