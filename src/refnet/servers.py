@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from refnet.compose import compose_file
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.lineage import Lineage
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
 
@@ -37,25 +35,6 @@ def _url_key(settings: Settings, source: str) -> str:
     key = settings.of(source).key_of("url")
     in_file = settings.file and settings.origins.get(key) == str(settings.file)
     return key if in_file or source not in SHORT else variable(key)
-
-
-def identity(settings: Settings, source: SourceName = SourceName.DATABASE) -> Identity | None:
-    """Return the database of `source`, with its server if that answers; None if the settings name none.
-
-    An embedded server is asked if it runs, and never started for this.
-    """
-    from refnet.postgres import embedded
-    from refnet.recovery.sources.database.database_identity import identity_of
-
-    if source not in (SourceName.DATABASE, *settings.sources):
-        return None
-    if not settings.of(source).url:
-        there = embedded.status(settings.home)
-        if there.pid is None:
-            return None if there.major is None else Identity(embedded.DATABASE)
-    found = identity_of(server(settings, source))
-    places = (Lineage.at(settings.home), Lineage.in_store(settings.backup_dir))
-    return replace(found, before=frozenset(one for place in places for one in place.before(found)))
 
 
 def database_name(settings: Settings, source: str) -> str:

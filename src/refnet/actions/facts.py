@@ -14,7 +14,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.checks import GRACE
 from refnet.recovery.model.copies import StoreState
-from refnet.recovery.model.identity import Identity, Whose
+from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.stores import settings_copies
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from refnet.recovery.stores.sealed import SealedStore
 
 
-def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:
+def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:
     """Return a function that reads the facts for a database; it reads again only what has changed."""
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), Schedule.of(settings)
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
@@ -35,7 +35,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Ident
     databases = [one for one in known if one not in STANDARD and kind_of(one).by_name]
     named: dict[SourceName, Whose | None] = {one: servers.named_by(settings, one) for one in databases}
 
-    def read(target: Identity | None) -> Facts:
+    def read(target: Whose | None) -> Facts:
         trouble, moment = artifacts.trouble(), now()
         entries, leftovers, unlisted = artifacts.contents()
         here, bare = tuple[StoreState, ...](), tuple[str, ...]()

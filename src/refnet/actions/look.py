@@ -17,10 +17,10 @@ from refnet.core.formatting import plural, size
 from refnet.core.glob import Glob, TableGlob
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.database.artifact.index import Table
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
 from refnet.sources import source_of
+from refnet.sources.contents import ListedTable
 from refnet.sources.folder_contents import archive_errors
 
 #: A file up to this size is checked in memory, a larger one on the disk.
@@ -37,7 +37,7 @@ class Contents:
     #: How many there are in the artifact.
     total: int
     files: tuple[Listed, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ListedTable, ...] = ()
     #: The files were read from the archive, which has no list of them.
     unlisted: bool = False
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.actions.facts import facts_of
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources import source_of
 from refnet.telemetry.facts import Facts
 from refnet.telemetry.overview import Overview, overview, unreadable
 
@@ -26,11 +27,11 @@ def overview_of(
     is `unknown`, never ok; a folder that is not the store that was there is critical. RefnetError: a wrong setting.
     """
     asked = only in {None, SourceName.DATABASE} and SourceName.DATABASE in wiring.configured(settings)
-    read: Callable[[Identity | None], Facts] | None = None
+    read: Callable[[Whose | None], Facts] | None = None
 
     def look() -> Overview:
         nonlocal read
-        target = servers.identity(settings) if asked else None
+        target = source_of(settings, SourceName.DATABASE).whose() if asked else None
         Schedule.of(settings)  # a wrong setting is an error of the command
         try:
             read = read or facts_of(settings, now)

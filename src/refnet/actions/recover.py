@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.live import Live
@@ -28,7 +28,7 @@ from refnet.recovery.model import recovery_plan
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.backup_order import in_groups
 from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.identity import Identity, Whose
 from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.sources.files.member_names import show
@@ -307,7 +307,7 @@ class Recovery:
         groups = in_groups(wiring.known(settings), settings.backup_order)
         return tuple(one for group in groups for one in group)
 
-    def _database(self, everything: Catalog, moment: datetime | None) -> Identity | None:
+    def _database(self, everything: Catalog, moment: datetime | None) -> Whose | None:
         """Return the database that the settings in force name, else those in the backup.
 
         Those give its name alone: no server is contacted because a backup names it.
@@ -319,7 +319,7 @@ class Recovery:
                 found = recovery_settings.setup(self._start, entries, planned=True)
                 if url := found.settings.database_url:
                     return Identity(Target.from_url(url).name)
-        return servers.identity(self._before)
+        return source_of(self._before, SourceName.DATABASE).whose()
 
     def _interrupted(self, entries: Mapping[SourceName, Entry]) -> Journal | None:
         """Return the journal of an interrupted recovery, without the sources that it restored and are gone again."""

@@ -8,14 +8,15 @@ from typing import Annotated
 
 import typer
 
-from refnet import servers
 from refnet.cli.context import current_settings, note
 from refnet.cli.output import say
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
 from refnet.core.files import explained, replace_file
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import user_path
+from refnet.sources import source_of
 from refnet.telemetry.serve import Answer, Server, parse_address
 
 
@@ -47,7 +48,7 @@ def _answer() -> Answer:
 
     settings = current_settings()
     read = facts_of(settings, utc_now)
-    return lambda accept: exposition(lambda: read(servers.identity(settings)), accept)
+    return lambda accept: exposition(lambda: read(source_of(settings, SourceName.DATABASE).whose()), accept)
 
 
 def _write(path: Path, answer: Answer) -> None:

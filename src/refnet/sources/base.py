@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -24,12 +24,8 @@ from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import Line
 
 if TYPE_CHECKING:
-    from refnet.recovery.sources.database.artifact.index import Table
-    from refnet.recovery.sources.database.query.copies import Copy
-    from refnet.recovery.sources.files.files_artifact import FilesArtifact
-    from refnet.recovery.sources.files.listing import FileList
-    from refnet.sources.contents import Difference, Finder
-    from refnet.sources.database_query import Answer, Asked
+    from refnet.recovery.model.answer import Answer, Asked
+    from refnet.sources.contents import Difference, Finder, ListedTable
     from refnet.sources.restoring import Request, Work
 
 
@@ -164,11 +160,11 @@ class Source(ABC):
             f"{chosen.name} is an artifact of {chosen.source}, which has no {what}", advice, Exit.USAGE
         )
 
-    def files(self, chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:
+    def files(self, chosen: OpenArtifact, advice: str) -> tuple[Any, Any, bool]:
         """`chosen`, its list of files, and whether the list is its own; RefnetError with `advice` if it has no files."""
         raise self.without(chosen, "files", advice)
 
-    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
+    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[ListedTable, ...]:
         """The tables of `chosen`; RefnetError with `advice` if it has none."""
         raise self.without(chosen, "tables", advice)
 
@@ -187,7 +183,7 @@ class Source(ABC):
         chosen: OpenArtifact,
         *,
         trust: bool,  # noqa: ARG002
-    ) -> AbstractContextManager[Copy]:
+    ) -> AbstractContextManager[Any]:
         """Load all of `chosen` into a scratch server, which ends with the block. `trust`: see `database_query.Asked`."""
         raise self._without_tables(chosen)
 

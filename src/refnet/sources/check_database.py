@@ -29,7 +29,7 @@ from refnet.recovery.sources.database.restore.server_facts import facts
 from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
-from refnet.sources import database_restore
+from refnet.sources import database_restore, source_of
 from refnet.sources.check_result import Line, State, error_line, ok, warning
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.
@@ -148,7 +148,7 @@ def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check that this login could restore the newest artifact, else that it could create a database."""
     context, target = Context(settings), servers.restoring(settings, source, existing=True)
     store = wiring.store(settings)
-    here = servers.identity(settings, source)
+    here = source_of(settings, source).whose()
     newest = Catalog.of(store.entries(source), context.clock.now()).about(here, source)
     entry = newest.newest_complete(source)
     if entry:

@@ -42,6 +42,27 @@ class Version:
         )
 
 
+class ListedTable(Protocol):
+    """A table in a list of what an artifact contains."""
+
+    @property
+    def schema(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def qualified(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def raw(self) -> int:
+        """Bytes of its text; 0: not known."""
+        ...
+
+
 class Finder(Protocol):
     """Finds files or tables in the artifacts of one source."""
 

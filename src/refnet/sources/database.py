@@ -30,9 +30,9 @@ from refnet.sources.replaced_tables import previous_tables
 from refnet.sources.restoring import Request, Work
 
 if TYPE_CHECKING:
+    from refnet.recovery.model.answer import Answer, Asked
     from refnet.recovery.sources.database.artifact.index import Table
     from refnet.recovery.sources.database.query.copies import Copy
-    from refnet.sources.database_query import Answer, Asked
     from refnet.sources.database_restore import DatabaseRestore
 
 
@@ -69,7 +69,18 @@ class Database(OnServer):
     is_snapshot: ClassVar[bool] = True
 
     def whose(self) -> Identity | None:
-        return servers.identity(self.settings, self.name)
+        settings, name = self.settings, self.name
+        if name not in (SourceName.DATABASE, *settings.sources):
+            return None
+        if not settings.of(name).url:
+            there = embedded.status(settings.home)
+            if there.pid is None:
+                return None if there.major is None else Identity(embedded.DATABASE)
+        from refnet.recovery.sources.database.database_identity import identity_of
+
+        found = identity_of(servers.server(settings, name))
+        before = (one for place in wiring.lineages(settings) for one in place.before(found))
+        return replace(found, before=frozenset(before))
 
     @staticmethod
     def opened(stored: OpenArtifact) -> Artifact:

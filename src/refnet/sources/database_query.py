@@ -4,71 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from refnet import wiring
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.postgres.walls import advice
-from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.answer import Answer, Asked
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.query import copies
-from refnet.recovery.sources.database.query.answer import Asker, Limits, Rows
+from refnet.recovery.sources.database.query.answer import Asker, Rows
 from refnet.recovery.sources.database.query.copies import Copy
 from refnet.recovery.sources.database.query.part import Part
 from refnet.recovery.sources.opening import open_database
 
 #: The most characters of a query; an argument of a command line is shorter in any case.
 LONGEST = 100_000
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A query and how it is answered."""
-
-    query: str
-    limits: Limits = Limits()
-    #: The newest artifact of a source at or before this time.
-    at: str | None = None
-    #: Load every table.
-    everything: bool = False
-    #: Load a foreign dump even where this machine cannot build every isolation layer.
-    trust: bool = False
-    #: Each row is one JSON object.
-    as_json: bool = False
-
-
-@dataclass
-class Answer:
-    """An answer that is being read."""
-
-    artifact: OpenArtifact
-    columns: tuple[str, ...]
-    #: Read it once; `cut` and `notes` are complete afterwards.
-    rows: Iterator[tuple[str | None, ...]]
-    #: The loaded tables, sorted; None: all, of a foreign dump.
-    loaded: tuple[str, ...] | None
-    asker: Asker
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def cut(self) -> RefnetError | None:
-        """The reason that the answer is not complete; None: it is."""
-        return self.asker.cut
-
-    def head(self) -> dict[str, Any]:
-        """Return the report without its rows."""
-        manifest = self.artifact.manifest
-        return {
-            "artifact": self.artifact.name,
-            "created": utc(manifest.created) if manifest else None,
-            "columns": list(self.columns),
-            "tables_loaded": None if self.loaded is None else list(self.loaded),
-        }
 
 
 @contextmanager
@@ -99,13 +52,12 @@ def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answ
             raise _repeated(columns)
         loaded = tuple(sorted(".".join(key) for key in part.loaded)) if part else None
         answer = Answer(chosen, columns, iter(()), loaded, asker, notes)
-        with closing(_rows(answer, part, text, as_json=asked.as_json)) as answer.rows:
+        with closing(_rows(answer, asker, part, text, as_json=asked.as_json)) as answer.rows:
             yield answer
 
 
-def _rows(answer: Answer, part: Part | None, text: bytes, *, as_json: bool) -> Rows:
+def _rows(answer: Answer, asker: Asker, part: Part | None, text: bytes, *, as_json: bool) -> Rows:
     """Yield the rows; RefnetError after the last one if a table was read that is not loaded."""
-    asker = answer.asker
     with asker.in_time():
         asker.session.execute("BEGIN READ ONLY")
     yield from asker.rows(text, as_json=as_json)

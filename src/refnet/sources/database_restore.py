@@ -9,13 +9,14 @@ from functools import partial
 
 from refnet import servers, wiring
 from refnet.context import Context
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.catalog import continued
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import Permission
-from refnet.recovery.model.restore_place import Where
+from refnet.recovery.model.restore_place import Where, check_name
 from refnet.recovery.model.restore_plan import DatabasePlan
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
@@ -30,9 +31,11 @@ from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Res
 from refnet.recovery.verbs.restore_table import Staged, staged
 from refnet.recovery.verbs.undo_database import Undone, UndoPlan
 from refnet.settings import Settings
-from refnet.sources import hooks, replaced_tables
-from refnet.sources.elsewhere import database_at
+from refnet.sources import hooks, replaced_tables, source_of
 from refnet.sources.hooks import Action
+
+#: Parts of a URL that are secrets.
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,19 @@ def _left_out(stored: OpenArtifact) -> Iterator[str]:
         yield f"{what}: no server accepts it as it is, so it is left out; the result says how to complete it by hand"
 
 
+def database_at(url: str) -> Target:
+    """Return the database that `--to` names. RefnetError (USAGE) if the URL is not one, or contains a password."""
+    target = Target.from_url(url, "--to")
+    if any(target.parts.get(name) for name in _SECRETS):
+        raise RefnetError(
+            f"--to {target.display}: the URL contains a password, which every user of this machine can read",
+            "Leave it out: put the password into ~/.pgpass, or into the variable PGPASSWORD.",
+            Exit.USAGE,
+        )
+    check_name(target.name, "--to")
+    return target
+
+
 def restore_of(
     context: Context,
     source: SourceName,
@@ -131,8 +147,12 @@ def restore_of(
         target, before = database_at(to), frozenset[str]()
     else:
         target = servers.restoring(settings, source, existing=in_place)
-        here = servers.identity(settings, source)
-        before = continued(here, context.store.entries(source)).before if here else frozenset()
+        here = source_of(settings, source).whose()
+        before = (
+            continued(here, context.store.entries(source)).before
+            if isinstance(here, Identity)
+            else frozenset()
+        )
     permission = Permission(from_database, before)
     options = replace(options, permission=permission, keep_days=settings.retention_previous, source=source)
     return DatabaseRestore(context, source, dump, target, options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -10,26 +12,30 @@ from typing import ClassVar
 
 from refnet import wiring
 from refnet.context import Context
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.files import entries, previous_folders
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.member_names import shown_path
 from refnet.recovery.sources.files.scope import Scope
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings, user_path
 from refnet.sources import check_files, folder_contents
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line, ok
 from refnet.sources.contents import Difference, Finder
-from refnet.sources.elsewhere import folder_at
+from refnet.sources.elsewhere import of_others
 from refnet.sources.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.restoring import Request
 
@@ -186,3 +192,30 @@ class Folder(Source):
     def _swaps(self) -> Path:
         """The folder with the journals of restores."""
         return self.settings.home / "swaps"
+
+
+def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool) -> FolderTarget:
+    """Return the folder that `--to` names. RefnetError (USAGE) if nothing may be restored there.
+
+    merge: it may have content.
+    """
+    named = user_path(asked)
+    if "://" in asked:
+        raise _refused(named, f"is a URL, and {source} is a folder", "Name a new or empty folder.")
+    with explained(named):
+        if named.is_symlink():
+            raise _refused(named, "is a link", "Name the folder that it leads to.")
+        folder = Path(os.path.realpath(named))
+        above = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+        if not above.is_dir():
+            raise _refused(above, "is not a folder", "Name a new or empty folder.")
+        if why := of_others(settings, folder):
+            raise _refused(folder, why, "Name a folder of its own.")
+        if not merge and folder.is_dir() and any(folder.iterdir()):
+            raise _refused(folder, "is not empty", "Name a new or empty folder, or add to it with --merge.")
+    target = target_of(source, folder, None, settings.home / "swaps")
+    return replace(target, elsewhere=True)
+
+
+def _refused(folder: Path, why: str, hint: str) -> RefnetError:
+    return RefnetError(f"--to: {shown_path(folder)} {why}", hint, Exit.USAGE)

@@ -10,13 +10,14 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Request, Response
 
-from refnet import servers
 from refnet.actions.catalog import listing
 from refnet.actions.facts import facts_of
 from refnet.context import Context
 from refnet.core.clock import utc_now
 from refnet.core.extras import needed
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.sources import source_of
 from refnet.web.answers import json_text
 from refnet.web.waiting import SECONDS, threaded, within
 
@@ -65,7 +66,7 @@ class Reports:
             if self._exposition is None:
                 read = facts_of(self._settings, utc_now)
                 self._exposition = lambda accept: exposition(
-                    lambda: read(servers.identity(self._settings)), accept
+                    lambda: read(source_of(self._settings, SourceName.DATABASE).whose()), accept
                 )
             return self._exposition(accept)
 

@@ -33,9 +33,9 @@ from refnet.sources.sqlite.box import Contents, box, database_file
 from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
 
 if TYPE_CHECKING:
+    from refnet.recovery.model.answer import Answer
+    from refnet.recovery.model.answer import Asked as Query
     from refnet.recovery.sources.database.query.answer import Asker
-    from refnet.sources.database_query import Answer
-    from refnet.sources.database_query import Asked as Query
 
 _MODE = 0o640
 
@@ -172,7 +172,7 @@ class Sqlite(Folder):
 
     @contextmanager
     def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[Answer]:  # noqa: ARG002
-        from refnet.sources.database_query import Answer  # psycopg takes longer to load than the answer
+        from refnet.recovery.model.answer import Answer  # psycopg takes longer to load than the answer
 
         artifact, limits = SqliteArtifact(chosen), asked.limits
         with box(self._base, chosen.name) as own:

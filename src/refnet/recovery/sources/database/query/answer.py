@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
@@ -18,6 +17,7 @@ from psycopg.types.composite import RecordLoader
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, seconds, size
 from refnet.postgres.session import Target
+from refnet.recovery.model.answer import Limits
 from refnet.recovery.sources.database.admin_session import Session
 
 #: The largest row that is read, in bytes of text: a query, or what a hostile backup made of it, could give gigabytes.
@@ -46,17 +46,6 @@ _HINTS = {
 #: The rows of an answer, to be closed before its session.
 Rows = Generator[tuple[str | None, ...], None, None]
 _Stream = Generator[tuple[Any, ...], None, None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of an answer."""
-
-    #: For each statement.
-    seconds: float = 60.0
-    rows: int = 100_000
-    #: Of the rows as text.
-    bytes: int = 64 << 20
 
 
 class Asker:

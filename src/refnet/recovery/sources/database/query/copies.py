@@ -17,11 +17,12 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
+from refnet.recovery.model.answer import Limits
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.recovery.sources.database.query.answer import Asker, Limits
+from refnet.recovery.sources.database.query.answer import Asker
 from refnet.recovery.sources.database.query.needs import Key, Needs, needs, touched
 from refnet.recovery.sources.database.query.part import Part
 from refnet.recovery.sources.database.restore.foreign_proof import ForeignProver, untrusted
