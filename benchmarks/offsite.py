@@ -29,8 +29,8 @@ from refnet.postgres import binaries
 from refnet.recovery.model.remote import PIECE_BYTES, lengths
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.recovery.sealing.keys import MachineKeys, read_keys
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.stores.local import LocalStore
+from refnet.sources.database.artifact.sqlgz import Reader
 
 TITLE = "Off-site"
 #: Of the common shape: 500 MB on disk.

@@ -19,13 +19,13 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
 from refnet.recovery.model.checks import Gone, Limits
 from refnet.recovery.model.remote import MANIFESTS
+from refnet.recovery.model.required_tables import Required
 from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import Progress
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.sources.database.artifact.required_tables import Required
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.identities import Identities
 from refnet.recovery.stores.lineage import Lineage

@@ -18,7 +18,7 @@ from tests.command import Command, Result, url_of
 from refnet.core.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump import snapshot
+from refnet.sources.database.dump import snapshot
 
 ROLE = "refnet_backup"
 READER = "refnet_reader"

@@ -15,7 +15,7 @@ from tests import oracle
 from tests.command import Command, Result
 from tests.faults.conftest import Live
 
-from refnet.recovery.sources.database.dump.snapshot import open_snapshot
+from refnet.sources.database.dump.snapshot import open_snapshot
 
 _ROWS = 1500
 _TABLES = f"""

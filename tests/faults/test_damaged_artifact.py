@@ -21,11 +21,11 @@ from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.index_values import MemberKind
-from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
-from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.sources.database.workers import Workers
 from refnet.settings import Settings
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.workers import Workers
 
 _TINY = """
 CREATE TABLE big (v text) WITH (fillfactor = 10);
@@ -45,7 +45,7 @@ def tiny(server: Cluster) -> bytes:
         session.execute(_TINY)
     out = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.recovery.sources.database.dump.copy_members.BLOCK", 100_000)
+        patch.setattr("refnet.sources.database.dump.copy_members.BLOCK", 100_000)
         dump(server.target("tiny"), out, Workers(server.binaries, 2))
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE tiny")

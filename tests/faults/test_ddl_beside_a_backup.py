@@ -12,7 +12,7 @@ from tests.command import Command
 from tests.faults.conftest import Live
 
 from refnet.recovery.model.source import TransientError
-from refnet.recovery.sources.database import server_errors
+from refnet.sources.database import server_errors
 
 
 @contextmanager

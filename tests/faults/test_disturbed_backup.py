@@ -19,7 +19,7 @@ from tests.faults.conftest import Live
 from tests.row_proxy import RowFault, row_proxy
 
 from refnet.core.errors import RefnetError
-from refnet.recovery.sources.database.dump import snapshot
+from refnet.sources.database.dump import snapshot
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 

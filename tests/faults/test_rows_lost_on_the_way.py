@@ -15,11 +15,11 @@ from tests.row_proxy import RowFault, row_proxy
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
-from refnet.recovery.sources.database.dump import parallel_dump
-from refnet.recovery.sources.database.dump.source_rows import Options
-from refnet.recovery.sources.database.rows import source_digest
-from refnet.recovery.sources.database.rows.page_ranges import page_ranges
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.dump import parallel_dump
+from refnet.sources.database.dump.source_rows import Options
+from refnet.sources.database.rows import source_digest
+from refnet.sources.database.rows.page_ranges import page_ranges
+from refnet.sources.database.workers import Workers
 
 #: In each row of `papers`, which workers copy, and of `summaries`, which pg_dump copies.
 _MARKERS = {"public.papers": (b" of a paper", 20_000, 5000), "public.summaries": (b"summary ", 100, 25)}

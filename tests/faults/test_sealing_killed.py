@@ -19,7 +19,7 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.sources.folder import Folder
+from refnet.sources.folder.source import Folder
 
 NOTES = SourceName("notes", Kind.FOLDER)
 NOTE = random.Random(1).randbytes(8000)

@@ -9,9 +9,9 @@ from tests.command import Command
 from tests.faults.conftest import Live
 
 from refnet.core.errors import RefnetError
-from refnet.recovery.sources.database.dump import largest_values, parallel_dump
-from refnet.recovery.sources.database.dump.snapshot import open_snapshot
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.dump import largest_values, parallel_dump
+from refnet.sources.database.dump.snapshot import open_snapshot
+from refnet.sources.database.workers import Workers
 
 
 def test_a_bytea_that_is_too_large_is_named_with_its_table_and_column(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from tests.faults.conftest import Live
 
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.database_maker import DatabaseMaker
+from refnet.sources.database.database_maker import DatabaseMaker
 
 
 def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from tests.fuzz.strategies import damaged
 
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact import schema_toc
-from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump, Format
 from refnet.recovery.stores.open_artifacts import folder_at
+from refnet.sources.database.artifact import schema_toc
+from refnet.sources.database.artifact.foreign_dump import ForeignDump, Format
 
 PLAIN = b"""--
 -- PostgreSQL database dump

@@ -18,17 +18,17 @@ from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.actions.history import log
 from refnet.context import Context
+from refnet.core import attributes
 from refnet.core.glob import Glob
+from refnet.core.member_names import ArchiveError, checked, leads_inside, show
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.sources.files import attributes
-from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member, matching
-from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
-from refnet.recovery.sources.files.tar_headers import END, header
-from refnet.recovery.sources.files.tar_members import TarReader
 from refnet.settings import Settings
+from refnet.sources.folder.contents import Limits, NullSink, read_archive
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.listing import FileKind, FileList, Listed, Member, matching
+from refnet.sources.folder.tar_headers import END, header
+from refnet.sources.folder.tar_members import TarReader
 
 _TIME = 1_764_090_001_250_000_000
 _SUM = sha256(b"note").hexdigest()

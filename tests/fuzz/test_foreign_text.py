@@ -9,7 +9,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
 from refnet.core.errors import RefnetError
-from refnet.recovery.sources.database.artifact.foreign_text import one_database
+from refnet.sources.database.artifact.foreign_text import one_database
 
 _PART = (
     "\\connect {}\n\\restrict x\nCREATE TABLE t ();\nCOPY t FROM stdin;\n1\n\\.\n"

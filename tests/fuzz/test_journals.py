@@ -15,8 +15,8 @@ from tests.fuzz.strategies import documents, lines
 from refnet.recovery.model import previous, recovery_plan
 from refnet.recovery.model.run import Ended, Reason, Run, RunKind, Totals
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files import swap_journal
 from refnet.recovery.stores.run_journal import Journal
+from refnet.sources.folder import swap_journal
 from refnet.telemetry import notify
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)

@@ -15,6 +15,7 @@ from tests.fuzz.strategies import damaged, documents, lines
 from tests.fuzz.test_files import TEXT
 from tests.fuzz.test_manifest import LINE, MANIFEST
 
+from refnet.core.member_names import ArchiveError
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -27,12 +28,11 @@ from refnet.recovery.model.artifact import (
 from refnet.recovery.model.marks import Marks, is_tag
 from refnet.recovery.model.retention import decide
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.stores import identified
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import Retention
+from refnet.sources.folder.listing import FileList
 
 NAME = "refnet_20261125_170001.sql.gz"
 DATA = b"SELECT 1"

@@ -11,8 +11,8 @@ from psycopg import sql
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.workers import Workers
 
 #: Tables of every kind of member, a sequence, a materialized view, a large object.
 _SMALL = """

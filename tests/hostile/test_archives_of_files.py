@@ -14,11 +14,11 @@ import pytest
 from isal import igzip
 from tests.hostile.bounded import bounded
 
+from refnet.core.member_names import ArchiveError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member
-from refnet.recovery.sources.files.member_names import ArchiveError
-from refnet.recovery.sources.files.tar_headers import END, header
+from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
+from refnet.sources.folder.tar_headers import END, header
 
 SECONDS, MEBIBYTES = 5, 600
 _PROVE = """
@@ -27,8 +27,8 @@ from pathlib import Path
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.recovery.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
 try:
     options = ProofOptions(Path(sys.argv[3]), None, 1)
@@ -39,7 +39,7 @@ except RefnetError as error:
 """
 
 #: A sixteenth of the real limit, in a sixteenth of the time.
-_FEWER_ACLS = "from refnet.recovery.sources.files import unpack; unpack._MOST_ACLS >>= 4"
+_FEWER_ACLS = "from refnet.sources.folder import unpack; unpack._MOST_ACLS >>= 4"
 
 
 def _blocks(body: bytes, kind: bytes) -> bytes:

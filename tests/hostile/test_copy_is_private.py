@@ -21,9 +21,9 @@ from tests.integration.database.library import (
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.admin_session import admin_session
-from refnet.recovery.sources.database.restore.server_facts import live_state
-from refnet.recovery.verbs import undo_database
+from refnet.sources.database import undo_database
+from refnet.sources.database.admin_session import admin_session
+from refnet.sources.database.restore.server_facts import live_state
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import io
 from tests.hostile import forge
 
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.sources.database.artifact import intact
-from refnet.recovery.sources.database.artifact.required_tables import NOTHING
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.model.required_tables import NOTHING
+from refnet.sources.database.artifact import intact
+from refnet.sources.database.artifact.sqlgz import Reader
 
 
 def _passes(artifact: bytes) -> bool:

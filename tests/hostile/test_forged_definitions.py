@@ -16,8 +16,8 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.table_plan import TableSelection
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.verbs.restore_table import Staged, staged
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.restore_table import Staged, staged
 
 
 @pytest.fixture

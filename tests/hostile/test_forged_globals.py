@@ -17,13 +17,12 @@ from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
-from refnet.recovery.verbs import restore_globals
 from refnet.settings import Settings
-from refnet.sources import roles_restore
 from refnet.sources.base import Permits
-from refnet.sources.roles import Roles
-from refnet.sources.roles_restore import GlobalsRestore
+from refnet.sources.roles import restore_globals, roles_restore
+from refnet.sources.roles.globals_artifact import GlobalsArtifact
+from refnet.sources.roles.roles_restore import GlobalsRestore
+from refnet.sources.roles.source import Roles
 
 MAIN = SourceName("main-globals", Kind.GLOBALS)
 

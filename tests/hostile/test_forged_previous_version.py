@@ -24,10 +24,10 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, MarkState
-from refnet.recovery.sources.database.admin_session import admin_session
-from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.previous_records import PreviousVersions
-from refnet.recovery.verbs import undo_database
+from refnet.sources.database import undo_database
+from refnet.sources.database.admin_session import admin_session
+from refnet.sources.database.restore import previous_databases
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_comment_that_cannot_be_read_stops_nothing(library: Target, previous: 
 def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed(
     library: Target, previous: str
 ) -> None:
-    from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
+    from refnet.sources.database.restore.swap_databases import Rename, swap
 
     with (
         admin_session(library) as admin,

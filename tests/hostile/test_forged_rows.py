@@ -17,11 +17,11 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.restore.load import load
-from refnet.recovery.sources.database.rows import staged_rows
-from refnet.recovery.sources.database.sql_names import Codec
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.restore.load import load
+from refnet.sources.database.rows import staged_rows
+from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.workers import Workers
 
 _NAME = "refnet_20261125_020000.sql.gz"
 

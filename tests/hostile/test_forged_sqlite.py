@@ -17,7 +17,7 @@ from refnet.core.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 from refnet.sources.sqlite.artifact import SqliteArtifact
 from refnet.sources.sqlite.box import box
 

@@ -15,9 +15,9 @@ import pytest
 from tests.hostile import forge
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.index_values import MemberKind
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import Reader
 
 _NAME = "refnet_20261125_020000.sql.gz"
 
@@ -191,7 +191,7 @@ def test_an_index_that_inflates_without_end_is_damage_in_bounded_time_and_memory
     path.write_bytes(forge.with_packed(genuine, _packed(head, unit)))
     code = (
         "import resource, sys; from pathlib import Path; from refnet.core.errors import RefnetError;"
-        "from refnet.recovery.sources.database.artifact.sqlgz import Reader;\n"
+        "from refnet.sources.database.artifact.sqlgz import Reader;\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: Reader('x', lambda: Path(sys.argv[1]).open('rb'))\n"
         "except RefnetError as error: print(int(error.code), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

@@ -18,14 +18,14 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding
-from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
-from refnet.recovery.sources.database.restore import create_database
-from refnet.recovery.sources.database.rows import live_catalog
-from refnet.recovery.sources.database.rows.compare import compare
-from refnet.recovery.sources.database.rows.row_digests import digested
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
+from refnet.sources.database.restore import create_database
+from refnet.sources.database.rows import live_catalog
+from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.rows.row_digests import digested
+from refnet.sources.database.workers import Workers
 
 
 def _index(artifact: bytes) -> Index:

@@ -17,10 +17,10 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.sources.database.workers import Workers
-from refnet.recovery.sources.opening import open_database
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.opening import open_database
+from refnet.sources.database.workers import Workers
 
 #: Fails the proof where it runs as a superuser, or with a superuser's login.
 _TRAP = """

@@ -12,7 +12,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode, TableSelection
-from refnet.recovery.sources.database.dump import server_clock
-from refnet.recovery.verbs import restore_database, undo_database
-from refnet.recovery.verbs.restore_database import Options
-from refnet.recovery.verbs.restore_table import staged
 from refnet.settings import load
+from refnet.sources.database import restore_database, undo_database
+from refnet.sources.database.dump import server_clock
+from refnet.sources.database.restore_database import Options
+from refnet.sources.database.restore_table import staged
 
 #: What stands in `evil` counts who uses it. The functions cannot be told apart from the catalog's by their call.
 _COUNTED = """

@@ -14,9 +14,9 @@ from tests.integration.files.conftest import World, contents, spoil, vault
 from tests.integration.files.test_killed import kill_in_exchange
 
 from refnet.core.errors import RefnetError
-from refnet.recovery.sources.files import swapping
-from refnet.recovery.sources.files.swap_journal import Journal, State
-from refnet.recovery.sources.files.target import finish_interrupted
+from refnet.sources.folder import swapping
+from refnet.sources.folder.swap_journal import Journal, State
+from refnet.sources.folder.target import finish_interrupted
 
 assert vault  # the fixture
 

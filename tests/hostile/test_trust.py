@@ -17,8 +17,8 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.opening import open_database
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.database.opening import open_database
 
 
 @pytest.fixture

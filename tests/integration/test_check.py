@@ -16,9 +16,10 @@ from tests.command import Command, url_of
 from refnet.actions.check import check
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.other_databases import other_databases
-from refnet.sources import check_database, check_result
+from refnet.sources import check_result
 from refnet.sources.check_result import Line, State, bounded, ok
+from refnet.sources.database import check_database
+from refnet.sources.database.other_databases import other_databases
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.command import Command, url_of
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.previous import Mark, MarkState
-from refnet.recovery.sources.database.restore import previous_databases
+from refnet.sources.database.restore import previous_databases
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from refnet.recovery.model.artifact import Level, Manifest, Outcome
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
-from refnet.recovery.sources.globals.globals_maker import GlobalsMaker
-from refnet.recovery.sources.proof_run import ProofOptions
-from refnet.recovery.verbs import restore_globals
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.roles import restore_globals
+from refnet.sources.roles.globals_artifact import GlobalsArtifact
+from refnet.sources.roles.globals_maker import GlobalsMaker
 
 #: A refusal that names the settings, and the SQL that helps.
 _LOST = "drops settings of pg_dump"

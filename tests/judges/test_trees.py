@@ -22,11 +22,11 @@ from tests.memory import in_memory
 from refnet import wiring
 from refnet.actions import backup
 from refnet.context import Context
+from refnet.core.member_names import show
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.member_names import show
 from refnet.settings import Settings
-from refnet.sources.folder import Folder
+from refnet.sources.folder.source import Folder
 from refnet.sources.restoring import Request
 
 FUZZ = os.environ.get("FUZZ_PROFILE") == "fuzz"

@@ -6,8 +6,8 @@ import gzip
 
 import pytest
 
-from refnet.recovery.sources.database.dump.copy_members import Packed, Section
-from refnet.recovery.sources.database.sql_names import Codec
+from refnet.sources.database.dump.copy_members import Packed, Section
+from refnet.sources.database.sql_names import Codec
 
 KEY = b"k3y"
 DATA = b"""\

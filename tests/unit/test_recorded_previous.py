@@ -11,7 +11,7 @@ from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
-from refnet.sources.database import Database
+from refnet.sources.database.source import Database
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 

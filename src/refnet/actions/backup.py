@@ -24,7 +24,8 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
-from refnet.sources import hooks, replaced_tables, source_of
+from refnet.sources import hooks, source_of
+from refnet.sources.database import replaced_tables
 from refnet.sources.hooks import Action
 from refnet.sources.identify import identified
 

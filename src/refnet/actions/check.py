@@ -34,7 +34,6 @@ from refnet.recovery.model.cluster import globals_name
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services.program import working_program
-from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
 from refnet.settings import Settings
@@ -52,6 +51,7 @@ from refnet.sources.check_result import (
     warning,
     writable,
 )
+from refnet.sources.folder import entries
 
 _STATES = {
     Status.OK: State.OK,

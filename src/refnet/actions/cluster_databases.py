@@ -16,13 +16,13 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.cluster import MOST, Seen, member_name
 from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 from refnet.sources import kind_of
+from refnet.sources.database import server_errors
+from refnet.sources.database.restore import previous_databases
 
 #: Without the templates.
 _DATABASES = """

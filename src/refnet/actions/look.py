@@ -15,13 +15,13 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
 from refnet.core.glob import Glob, TableGlob
+from refnet.core.member_names import ArchiveError, checked, show, some, spelled
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
-from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
 from refnet.sources import source_of
 from refnet.sources.contents import ListedTable
-from refnet.sources.folder_contents import archive_errors
+from refnet.sources.folder.folder_contents import archive_errors
+from refnet.sources.folder.listing import FileKind, FileList, Listed
 
 #: A file up to this size is checked in memory, a larger one on the disk.
 _IN_MEMORY = 64 << 20

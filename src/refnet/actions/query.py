@@ -9,9 +9,9 @@ from refnet.actions.choose import choose_to_read
 from refnet.context import Context
 from refnet.recovery.model.answer import Answer, Asked
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.database.query.copies import Copy
 from refnet.sources import source_of
-from refnet.sources.database_query import checked
+from refnet.sources.database.database_query import checked
+from refnet.sources.database.query.copies import Copy
 
 
 @contextmanager

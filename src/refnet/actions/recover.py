@@ -21,6 +21,7 @@ from refnet.context import own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder
+from refnet.core.member_names import show
 from refnet.postgres.account import make_enterable
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
@@ -31,7 +32,6 @@ from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity, Whose
 from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage
 from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import lock, settings_copies
 from refnet.settings import Settings, variable
 from refnet.sources import kind_of, source_of

@@ -18,14 +18,13 @@ from refnet import wiring
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.member_names import ArchiveError, show
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.services import program
 from refnet.recovery.services.local import POSTGRES
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.stores import settings_copies
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import (
@@ -40,6 +39,7 @@ from refnet.settings import (
 )
 from refnet.sources import hooks, kind_of
 from refnet.sources.elsewhere import is_of_programs, is_of_system
+from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.restored_code import is_in, runs
 
 #: The settings that name a folder of programs → their fields.

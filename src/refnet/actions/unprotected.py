@@ -17,7 +17,6 @@ from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
-from refnet.recovery.sources.files import entries
 from refnet.recovery.stores import remote_settings, settings_copies
 from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
@@ -25,7 +24,8 @@ from refnet.settings.sources import server_of
 from refnet.settings.stores import LOCAL
 from refnet.sources import kind_of
 from refnet.sources.check_result import Line, error_line, ok, warning
-from refnet.sources.folder import Folder
+from refnet.sources.folder import entries
+from refnet.sources.folder.source import Folder
 
 _HINTS = {
     Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",
@@ -84,7 +84,7 @@ def _asked(settings: Settings) -> tuple[str, ...]:
 
 def _databases(settings: Settings, source: str) -> Iterable[str]:
     """Return the databases of the server that no source names; an embedded server that is stopped has no others."""
-    from refnet.recovery.sources.database.other_databases import other_databases
+    from refnet.sources.database.other_databases import other_databases
 
     url = settings.of(source).url
     if not url and embedded.status(settings.home).pid is None:

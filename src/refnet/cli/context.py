@@ -257,7 +257,7 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
             Exit.CONFIRM,
         )
     # with the other imports it slows every command
-    from refnet.recovery.sources.files.member_names import show
+    from refnet.core.member_names import show
 
     print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
     for when, line in commands:

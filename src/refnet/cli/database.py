@@ -7,8 +7,8 @@ from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
 from refnet.core import formatting
-from refnet.recovery.sources.database.rows.sizes import sizes
 from refnet.sources.acting import ActsOn
+from refnet.sources.database.rows.sizes import sizes
 
 app = Commands("Inspect the database.")
 

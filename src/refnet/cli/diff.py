@@ -12,7 +12,7 @@ from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.core.errors import Exit
-from refnet.recovery.sources.files.member_names import MAX_PATH, show
+from refnet.core.member_names import MAX_PATH, show
 from refnet.sources.acting import ActsOn
 from refnet.sources.contents import LIVE, Difference
 

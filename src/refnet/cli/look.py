@@ -19,7 +19,7 @@ from refnet.cli.context import context, context_with_key, note, print_json, with
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
-from refnet.recovery.sources.files.member_names import MAX_PATH, show
+from refnet.core.member_names import MAX_PATH, show
 from refnet.sources import kind_of
 from refnet.sources.contents import Version
 

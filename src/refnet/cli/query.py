@@ -26,9 +26,9 @@ from refnet.core.checked import parsed
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural
 from refnet.recovery.model.answer import Answer, Asked, Limits
-from refnet.recovery.sources.database.query.answer import LARGEST_ROW, SETTINGS
-from refnet.recovery.sources.database.query.copies import Copy
-from refnet.sources.database_query import doubts
+from refnet.sources.database.database_query import doubts
+from refnet.sources.database.query.answer import LARGEST_ROW, SETTINGS
+from refnet.sources.database.query.copies import Copy
 
 #: The widths of columns come from so many rows, or characters, which are in memory; none is wider than the last.
 _MEASURED, _MEASURED_CHARACTERS, _WIDEST = 1000, 4 << 20, 60

@@ -32,9 +32,9 @@ from refnet.cli.output import say
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
+from refnet.core.member_names import show
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.stores import settings_copies
 from refnet.settings import FILE_NAME, user_path
 from refnet.settings.stores import LOCAL

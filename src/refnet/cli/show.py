@@ -14,9 +14,9 @@ from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json, print_json_list, with_progress
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, size
-from refnet.recovery.sources.files.listing import FileKind, Listed
-from refnet.recovery.sources.files.member_names import MAX_PATH
-from refnet.recovery.sources.files.member_names import show as shown
+from refnet.core.member_names import MAX_PATH
+from refnet.core.member_names import show as shown
+from refnet.sources.folder.listing import FileKind, Listed
 
 
 @spread

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from refnet.core import attributes
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import (
     NEW_FILE,
@@ -31,7 +32,6 @@ from refnet.core.trust import open_folder
 from refnet.network.frontmatter import NotOursError
 from refnet.network.note_marks import Mark, mark_in
 from refnet.network.vault_cache import digest
-from refnet.recovery.sources.files import attributes
 
 _TEMPORARY = ".refnet-"
 #: How much of a note is read to find its frontmatter, in bytes; most notes are shorter.

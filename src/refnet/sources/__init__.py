@@ -21,7 +21,7 @@ def kind_of(name: SourceName) -> type[Source]:
     Each kind is imported here: PostgreSQL's driver takes longer to load than a vault to be read.
     """
     if name.kind is Kind.FOLDER:
-        from refnet.sources.folder import Folder
+        from refnet.sources.folder.source import Folder
 
         return Folder
     if name.kind is Kind.SQLITE:
@@ -29,10 +29,10 @@ def kind_of(name: SourceName) -> type[Source]:
 
         return Sqlite
     if name.kind is Kind.GLOBALS:
-        from refnet.sources.roles import Roles
+        from refnet.sources.roles.source import Roles
 
         return Roles
-    from refnet.sources.database import Database
+    from refnet.sources.database.source import Database
 
     return Database
 

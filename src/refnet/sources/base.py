@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.recovery.artifact import Artifact
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.previous import HalfMade
 from refnet.recovery.model.retention import Listing
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings

@@ -21,14 +21,14 @@ from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.admin_session import admin_session
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.recovery.sources.database.dump import parallel_dump as dumping
-from refnet.recovery.sources.database.restore import previous_databases
-from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.stores.previous_records import PreviousVersions
-from refnet.recovery.verbs import restore_database
-from refnet.recovery.verbs.restore_database import Options, Resources, Restored
+from refnet.sources.database import restore_database
+from refnet.sources.database.admin_session import admin_session
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.dump import parallel_dump as dumping
+from refnet.sources.database.restore import previous_databases
+from refnet.sources.database.restore_database import Options, Resources, Restored
+from refnet.sources.database.workers import Workers
 
 #: What the restores of this process record.
 PREVIOUS = PreviousVersions(Path(tempfile.mkdtemp(prefix="refnet-previous-")))

@@ -17,15 +17,15 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.sources.database.restore.foreign_views import refresh
-from refnet.recovery.sources.database.restore.load import load
-from refnet.recovery.sources.database.rows import row_digests
-from refnet.recovery.sources.database.rows.compare import compare
-from refnet.recovery.sources.database.workers import Workers
-from refnet.recovery.sources.opening import open_database
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.opening import open_database
+from refnet.sources.database.restore.foreign_views import refresh
+from refnet.sources.database.restore.load import load
+from refnet.sources.database.rows import row_digests
+from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.workers import Workers
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import pytest
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump import parallel_dump
-from refnet.recovery.sources.database.dump.pgdump import PgDump
-from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.dump import parallel_dump
+from refnet.sources.database.dump.pgdump import PgDump
+from refnet.sources.database.dump.psql_copy import PsqlCopy
+from refnet.sources.database.workers import Workers
 
 #: The largest comes first in the queue.
 _TABLES = "".join(

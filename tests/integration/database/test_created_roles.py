@@ -76,7 +76,7 @@ def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Cluster, s
         pytest.skip("needs a server before 16 and one since")
     roles = held(artifact_of(library.target("library"), library.binaries)).roles
     with throwaway(older, base=short_folder / f"roles-{os.urandom(4).hex()}") as empty:
-        from refnet.recovery.sources.database.restore.create_database import create_roles
+        from refnet.sources.database.restore.create_database import create_roles
 
         with empty.target().connect() as admin:
             notes = create_roles(admin, roles, [role["name"] for role in roles if role["name"] != "refnet"])

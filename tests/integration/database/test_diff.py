@@ -14,9 +14,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.database.workers import Workers
-from refnet.sources import database_contents
 from refnet.sources.contents import Changed
+from refnet.sources.database import database_contents
+from refnet.sources.database.workers import Workers
 
 #: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.
 _KINDS = '''

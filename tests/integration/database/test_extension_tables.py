@@ -13,7 +13,7 @@ from tests.everything import Everything, drop
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump.snapshot import open_snapshot
+from refnet.sources.database.dump.snapshot import open_snapshot
 
 _CONTROL = "default_version = '1.0'\nrelocatable = false\nschema = ours\n"
 _SCRIPT = """

@@ -13,10 +13,10 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
-from refnet.recovery.verbs import restore_database
-from refnet.recovery.verbs.restore_database import Options
+from refnet.sources.database import restore_database
+from refnet.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.sources.database.restore_database import Options
 
 GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2);\n"
 
@@ -193,7 +193,7 @@ def test_the_line_that_ends_a_restriction_is_found_wherever_the_text_is_cut(
 ) -> None:
     path = pg_dump(library, wheel, tmp_path / "plain.sql")
     for piece in (997, 4096):
-        monkeypatch.setattr("refnet.recovery.sources.database.artifact.foreign_dump._PIECE", piece)
+        monkeypatch.setattr("refnet.sources.database.artifact.foreign_dump._PIECE", piece)
         text = b"".join(foreign(path, wheel)._text(18, lambda *_: None))
         assert b"restrict" not in text
         assert text.rstrip().endswith(b"-- PostgreSQL database dump complete\n--")

@@ -14,10 +14,10 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.dump import parallel_dump as dumping
-from refnet.recovery.sources.database.restore.load import load
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump import parallel_dump as dumping
+from refnet.sources.database.restore.load import load
+from refnet.sources.database.workers import Workers
 
 SCHEMA = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,

@@ -11,7 +11,7 @@ from tests.integration.database.library import LIBRARY, artifact_of, held, resto
 
 from refnet.postgres.binaries import Binaries, installed
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 
 OWNED = """
 CREATE TABLE owned (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int CHECK (n > 0), d int DEFAULT 4);

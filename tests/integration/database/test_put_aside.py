@@ -19,12 +19,12 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
-from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, load
-from refnet.sources.database import Database
+from refnet.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
+from refnet.sources.database.rows import row_counts
+from refnet.sources.database.source import Database
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 

@@ -22,15 +22,15 @@ from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.answer import Answer, Limits
 from refnet.recovery.model.answer import Asked as Asking
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.recovery.sources.database.query import answer, copies
-from refnet.recovery.sources.database.query.answer import Asker
-from refnet.recovery.sources.database.query.copies import Copy
-from refnet.recovery.sources.database.query.part import Part
-from refnet.recovery.sources.opening import open_database
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import Settings
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.opening import open_database
+from refnet.sources.database.query import answer, copies
+from refnet.sources.database.query.answer import Asker
+from refnet.sources.database.query.copies import Copy
+from refnet.sources.database.query.part import Part
 
 USUAL = Limits()
 _SCRIPT = r"""

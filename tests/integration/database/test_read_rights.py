@@ -18,9 +18,9 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.sources.database.dump.snapshot import open_snapshot
-from refnet.recovery.sources.database.workers import Workers
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.dump.snapshot import open_snapshot
+from refnet.sources.database.workers import Workers
 
 SERVERS = {each.major: each for each in installed(None) if each.has_server}
 

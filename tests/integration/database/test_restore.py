@@ -29,12 +29,12 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import MarkState
-from refnet.recovery.sources.database.admin_session import admin_session
-from refnet.recovery.sources.database.restore import previous_databases, swap_databases
-from refnet.recovery.sources.database.restore.server_facts import live_state
-from refnet.recovery.verbs import restore_database, undo_database
-from refnet.recovery.verbs.restore_database import Options
-from refnet.sources.database_restoring import row
+from refnet.sources.database import restore_database, undo_database
+from refnet.sources.database.admin_session import admin_session
+from refnet.sources.database.database_restoring import row
+from refnet.sources.database.restore import previous_databases, swap_databases
+from refnet.sources.database.restore.server_facts import live_state
+from refnet.sources.database.restore_database import Options
 
 
 def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Target, wheel: Binaries) -> None:

@@ -21,7 +21,7 @@ from tests.integration.database.library import artifact_of, everything, of_datab
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import MarkState
-from refnet.recovery.sources.database.admin_session import admin_session
+from refnet.sources.database.admin_session import admin_session
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
 SLOW = """
@@ -34,7 +34,7 @@ AT_THE_EXCHANGE = """
 import os, signal
 from psycopg import sql
 from refnet.cli.main import run
-from refnet.recovery.verbs import restore_database as verb
+from refnet.sources.database import restore_database as verb
 
 swap, when = verb.swap, os.environ["DIES"]
 

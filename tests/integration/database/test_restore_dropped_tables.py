@@ -15,7 +15,7 @@ from tests.integration.database.orders import VIEWS, Shop
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import installed
 from refnet.recovery.model.table_plan import Mode, TableSelection
-from refnet.recovery.verbs.restore_table import staged
+from refnet.sources.database.restore_table import staged
 
 #: The rest is the same on each server.
 on_wheel = pytest.mark.parametrize("built", [18], indirect=True)
@@ -171,7 +171,7 @@ def test_rows_that_are_not_those_of_the_proof_are_damage_and_nothing_changes(sho
 
 @on_wheel
 def test_a_lock_is_waited_for_and_the_session_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refnet.recovery.sources.database.rows.merge.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("refnet.sources.database.rows.merge.LOCK_TIMEOUT", "100ms")
     shop.run("DROP TABLE orders CASCADE")
     with shop.target.connect() as session, session.transaction():
         session.execute("SET application_name = 'till'; LOCK TABLE customers IN ROW EXCLUSIVE MODE")

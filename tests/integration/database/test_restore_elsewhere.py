@@ -26,11 +26,11 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.restore_place import Where
-from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.recovery.sources.database.restore.previous_databases import previous_databases
-from refnet.recovery.verbs import restore_database, undo_database
-from refnet.recovery.verbs.restore_database import Options
+from refnet.sources.database import restore_database, undo_database
+from refnet.sources.database.admin_session import admin_session, restore_lock
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.restore.previous_databases import previous_databases
+from refnet.sources.database.restore_database import Options
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,11 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
-from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.recovery.sources.database.artifact.sqlgz import Writer
-from refnet.recovery.verbs import restore_database
+from refnet.sources.database import restore_database
+from refnet.sources.database.admin_session import admin_session, restore_lock
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.artifact.sqlgz import Writer
 
 
 def test_a_failed_load_leaves_the_live_database_and_no_copy(

@@ -15,9 +15,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.table_plan import Difference, Mode, TableSelection
-from refnet.recovery.sources.database.artifact.index_values import MemberKind
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.verbs.restore_table import staged
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.restore_table import staged
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.artifact.sqlgz import Reader
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.sources.database.restore.server_facts import live_state
-from refnet.recovery.verbs import restore_database, undo_database
-from refnet.recovery.verbs.restore_database import Options
+from refnet.sources.database import restore_database, undo_database
+from refnet.sources.database.restore.server_facts import live_state
+from refnet.sources.database.restore_database import Options
 
 SERVERS = {each.major: each for each in installed(None) if each.has_server}
 

@@ -17,17 +17,17 @@ from refnet.postgres.session import READER_SETTINGS
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.index_values import MemberKind
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.sources.database.restore.foreign_views import refresh
-from refnet.recovery.sources.database.restore.load import load
-from refnet.recovery.sources.database.rows import row_digests
-from refnet.recovery.sources.database.rows.compare import compare
-from refnet.recovery.sources.database.workers import Workers
-from refnet.recovery.sources.opening import open_database
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.opening import open_database
+from refnet.sources.database.restore.foreign_views import refresh
+from refnet.sources.database.restore.load import load
+from refnet.sources.database.rows import row_digests
+from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     path = folder / "refnet_20261125_020000.sql.gz"
     # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.RANGE", 300_000)
-        patch.setattr("refnet.recovery.sources.database.dump.copy_members.BLOCK", 50_000)
+        patch.setattr("refnet.sources.database.dump.parallel_dump.RANGE", 300_000)
+        patch.setattr("refnet.sources.database.dump.copy_members.BLOCK", 50_000)
         dump(everything.target, out, Workers(everything.cluster.binaries, 2))
     return Backed(everything, path)
 
@@ -90,7 +90,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     load(each.reader, copy, Workers(everything.cluster.binaries, 2))
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
-    monkeypatch.setattr("refnet.recovery.sources.database.rows.compare._SHARE", 100_000)
+    monkeypatch.setattr("refnet.sources.database.rows.compare._SHARE", 100_000)
     index = row_digests.digested(each.reader, "", 2)
     compared = compare(copy, index, Workers(everything.cluster.binaries, 2))
     drop(everything.cluster, copy.name)

@@ -17,8 +17,8 @@ from tests.integration.database.test_restore_commands import environment, enviro
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.rows import row_digests
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.rows import row_digests
 
 __all__ = ["environment"]
 

@@ -10,7 +10,7 @@ from tests.judges import routes
 
 from refnet.postgres.binaries import Binaries
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 
 SHOP = """
 CREATE TABLE kept AS SELECT i AS id FROM generate_series(1, 100) i;

@@ -16,14 +16,13 @@ from refnet.core.clock import Clock
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files import entries
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.files_maker import FilesMaker
-from refnet.recovery.sources.files.scope import EVERYTHING, Scope
-from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs import restore_files, undo_files
 from refnet.settings import Settings
+from refnet.sources.folder import entries, restore_files, undo_files
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.files_maker import FilesMaker
+from refnet.sources.folder.scope import EVERYTHING, Scope
+from refnet.sources.folder.target import FolderTarget, target_of
 
 ENTRIES = ("compose.yaml", ".env", "docs/?", "scripts/?")
 

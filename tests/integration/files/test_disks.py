@@ -18,12 +18,10 @@ from refnet.actions.previous import previous
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files import rename, swapping
-from refnet.recovery.sources.files.previous_folders import discard
-from refnet.recovery.verbs import restore_files
 from refnet.settings import Retention, Settings
-from refnet.sources import folder_contents
-from refnet.sources.folder import Folder
+from refnet.sources.folder import folder_contents, rename, restore_files, swapping
+from refnet.sources.folder.previous_folders import discard
+from refnet.sources.folder.source import Folder
 
 
 def test_a_vault_that_is_a_mount_point_has_its_entries_exchanged(vault, mounted):

@@ -9,8 +9,8 @@ import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.core.errors import RefnetError
-from refnet.recovery.sources.files.scope import Scope
-from refnet.sources import folder_contents
+from refnet.sources.folder import folder_contents
+from refnet.sources.folder.scope import Scope
 
 RULES = Scope(exclude=("**/.trash/**", "*.tmp"))
 

@@ -15,9 +15,9 @@ from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files.previous_folders import discard
-from refnet.recovery.sources.files.swap_journal import State
-from refnet.recovery.sources.files.target import finish_interrupted
+from refnet.sources.folder.previous_folders import discard
+from refnet.sources.folder.swap_journal import State
+from refnet.sources.folder.target import finish_interrupted
 
 #: What changes something on the disk, or calls the C library's renameat2.
 _STEPS = {
@@ -86,7 +86,7 @@ def renames(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def rename_by(way: str, patch: pytest.MonkeyPatch) -> None:
     if way == "two renames":
-        patch.setattr("refnet.recovery.sources.files.rename._renameat2", lambda *_: False)
+        patch.setattr("refnet.sources.folder.rename._renameat2", lambda *_: False)
 
 
 @pytest.fixture(scope="module")
@@ -233,8 +233,8 @@ def test_a_plan_after_a_killed_restore_says_so_and_changes_nothing(config):
 def test_a_rename_that_fails_takes_back_what_was_exchanged_before(config, mounted, monkeypatch, renames):
     held = config.backup()
     spoil(config)
-    monkeypatch.setattr("refnet.recovery.sources.files.rename.is_mount_point", lambda _: False)
-    monkeypatch.setattr("refnet.recovery.sources.files.rename.mounts_below", lambda _: [])
+    monkeypatch.setattr("refnet.sources.folder.rename.is_mount_point", lambda _: False)
+    monkeypatch.setattr("refnet.sources.folder.rename.mounts_below", lambda _: [])
     disk = mounted(config.folder / "docs", "size=1m,mode=755")
     (disk / "on another disk.md").write_text("x")
     before = contents(config.folder)

@@ -15,10 +15,9 @@ from tests.integration.files.test_killed import every_step
 
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files import swapping
-from refnet.recovery.sources.files.merging import Action
-from refnet.recovery.sources.files.target import finish_interrupted
-from refnet.recovery.verbs import restore_files
+from refnet.sources.folder import restore_files, swapping
+from refnet.sources.folder.merging import Action
+from refnet.sources.folder.target import finish_interrupted
 
 PAST, LONG_AGO = 1_700_000_000, 1_600_000_000
 

@@ -15,10 +15,10 @@ from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files.kept import Unheld
-from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.stores.open_artifacts import artifact_at
-from refnet.recovery.verbs import restore_files
+from refnet.sources.folder import restore_files
+from refnet.sources.folder.kept import Unheld
+from refnet.sources.folder.swapping import Work
 
 
 def test_what_was_backed_up_is_live_again_and_what_was_live_is_kept(world):

@@ -15,14 +15,13 @@ from tests.integration.files.test_killed import killed_at
 from refnet.actions import check
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.sources.files import swapping
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.previous_folders import half_made
-from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, target_of
-from refnet.recovery.verbs import restore_files, undo_files
 from refnet.settings import Settings
 from refnet.sources.check_result import State
-from refnet.sources.folder import Folder
+from refnet.sources.folder import restore_files, swapping, undo_files
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.previous_folders import half_made
+from refnet.sources.folder.source import Folder
+from refnet.sources.folder.target import FolderTarget, finish_interrupted, target_of
 
 
 def place(world: World, folder: Path) -> FolderTarget:

@@ -17,12 +17,12 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, opened
 from refnet.recovery.model.artifact import Compared, Level
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files import archive_writer, files_maker, fingerprint, walk
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.walk import Found
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 from refnet.settings import Settings
+from refnet.sources.folder import archive_writer, files_maker, fingerprint, walk
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.listing import FileList
+from refnet.sources.folder.walk import Found
 
 
 def listed(held: OpenArtifact) -> FileList:

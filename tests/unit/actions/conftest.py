@@ -17,16 +17,16 @@ from tests.memory_store import MemoryStore
 
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
+from refnet.recovery.artifact import Artifact
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, Turn, at_once, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
-from refnet.recovery.sources.artifact import Artifact
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
-from refnet.sources.database import Database
-from refnet.sources.folder import Folder
+from refnet.sources.database.source import Database
+from refnet.sources.folder.source import Folder
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 

@@ -12,10 +12,10 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.index_values import MemberKind
-from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.settings import Settings
-from refnet.sources.database_restore import restore_of
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.database_restore import restore_of
 
 
 def test_a_file_that_is_not_a_dump_starts_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

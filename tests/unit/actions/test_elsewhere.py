@@ -10,8 +10,8 @@ import pytest
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
-from refnet.sources.database_restore import database_at
-from refnet.sources.folder import folder_at
+from refnet.sources.database.database_restore import database_at
+from refnet.sources.folder.source import folder_at
 
 
 @pytest.fixture

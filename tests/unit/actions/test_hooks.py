@@ -20,8 +20,8 @@ from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load
-from refnet.sources.folder import Folder
-from refnet.sources.folder_restoring import FolderRestore
+from refnet.sources.folder.folder_restoring import FolderRestore
+from refnet.sources.folder.source import Folder
 from refnet.sources.hooks import Action, listed
 from refnet.sources.restoring import Request
 

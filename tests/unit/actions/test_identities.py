@@ -25,7 +25,7 @@ from refnet.recovery.model.identity import SourceId
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention, Settings
 from refnet.sources import source_of
-from refnet.sources.folder import Folder
+from refnet.sources.folder.source import Folder
 from refnet.sources.restoring import Request
 
 VAULT = SourceName.OBSIDIAN

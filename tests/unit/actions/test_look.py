@@ -26,10 +26,9 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files import listing
-from refnet.recovery.sources.files.files_maker import FilesMaker
 from refnet.settings import Settings
-from refnet.sources import folder_contents
+from refnet.sources.folder import folder_contents, listing
+from refnet.sources.folder.files_maker import FilesMaker
 
 DECOMPOSED = "memo/か\u3099く.md"
 

@@ -14,12 +14,12 @@ from refnet.context import Context
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
-from refnet.recovery.sources.database import other_databases
 from refnet.recovery.stores import settings_copies
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import State
-from refnet.sources.folder import Folder
+from refnet.sources.database import other_databases
+from refnet.sources.folder.source import Folder
 
 NO_PROOF = Options(prove=False)
 

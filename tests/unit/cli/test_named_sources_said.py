@@ -17,7 +17,7 @@ from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import OF_MACHINE, ok
-from refnet.sources.database import Database
+from refnet.sources.database.source import Database
 
 Ran = Callable[..., tuple[int, str, str]]
 

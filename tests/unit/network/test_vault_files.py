@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from refnet.core.attributes import ACCESS, DEFAULT
 from refnet.core.files import OPEN_FOLDER, opened
 from refnet.network import vault_files
-from refnet.recovery.sources.files.attributes import ACCESS, DEFAULT
 
 _NOBODY = (1 << 32) - 1
 #: user::rw-, user:4711:rw-, group::---, mask::rw-, other::---

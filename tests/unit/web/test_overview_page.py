@@ -317,7 +317,7 @@ def test_a_wrong_setting_is_shown_and_the_server_goes_on(
     def refuse(_settings: object) -> Identity | None:
         raise RefnetError("REFNET_DATABASE_URL is not a URL", "Set it to postgresql://…")
 
-    monkeypatch.setattr("refnet.sources.database.Database.whose", refuse)
+    monkeypatch.setattr("refnet.sources.database.source.Database.whose", refuse)
     with browser(settings_of(tmp_path, REFNET_DATABASE_URL="own")) as found:
         said = found.get("/")
     assert (said.status_code, "REFNET_DATABASE_URL is not a URL" in said.text) == (200, True)

@@ -11,20 +11,21 @@ from pathlib import Path
 
 from refnet import wiring
 from refnet.context import Context
+from refnet.core import attributes
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files import attributes, rename, swapping
-from refnet.recovery.sources.files.changes import SHOWN, Changes
-from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.selection import LivePlace, Selection
-from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
-from refnet.recovery.sources.files.swapping import Work
-from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
-from refnet.recovery.verbs.restore_files import FolderPlan, Restored
-from refnet.sources.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.folder import rename, swapping
+from refnet.sources.folder.changes import SHOWN, Changes
+from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.folder.listing import FileList
+from refnet.sources.folder.restore_files import FolderPlan, Restored
+from refnet.sources.folder.selection import LivePlace, Selection
+from refnet.sources.folder.swap_journal import SwapReason, Unit
+from refnet.sources.folder.swapping import Work
+from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact
 

@@ -17,16 +17,16 @@ from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, Finding, OpenArtifact
-from refnet.recovery.sources.database.artifact.index import Table as Listed
-from refnet.recovery.sources.files.changes import SHOWN
-from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import user_path
 from refnet.sources import elsewhere
 from refnet.sources.check_result import Line, error_line, ok
 from refnet.sources.contents import LIVE, Changed, Difference, Version
-from refnet.sources.folder import Folder
-from refnet.sources.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.database.artifact.index import Table as Listed
+from refnet.sources.folder.changes import SHOWN
+from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.folder.source import Folder
+from refnet.sources.folder.target import FolderTarget
 from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import Contents, box, database_file
@@ -35,7 +35,7 @@ from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
 if TYPE_CHECKING:
     from refnet.recovery.model.answer import Answer
     from refnet.recovery.model.answer import Asked as Query
-    from refnet.recovery.sources.database.query.answer import Asker
+    from refnet.sources.database.query.answer import Asker
 
 _MODE = 0o640
 

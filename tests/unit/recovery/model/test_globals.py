@@ -6,7 +6,7 @@ import pytest
 
 from refnet.recovery.model.global_statements import NotGlobalsError, Statement, StatementKind, counted, read
 from refnet.recovery.model.globals_plan import decide
-from refnet.recovery.sources.globals.globals_maker import without_weak_passwords
+from refnet.sources.roles.globals_maker import without_weak_passwords
 
 TEXT = r"""--
 -- PostgreSQL database cluster dump

@@ -13,8 +13,8 @@ import pytest
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import FILES_SUFFIX, Manifest
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.stores.open_artifacts import artifact_in, listed_beside
+from refnet.sources.folder.listing import FileKind, FileList, Listed
 
 NAME = "vault_20261125.tar.gz"
 #: Longer than what is inflated at once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.recovery.sources.database.dump.server_clock import disagreement
+from refnet.sources.database.dump.server_clock import disagreement
 
 
 @pytest.mark.parametrize("server", [1000.0, 1003.0, 940.0, 1063.0])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from refnet.recovery.model.previous import MarkState
-from refnet.recovery.sources.database.restore.previous_databases import _previous
+from refnet.sources.database.restore.previous_databases import _previous
 
 
 @pytest.mark.parametrize(

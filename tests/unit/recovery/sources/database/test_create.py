@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from refnet.recovery.sources.database.artifact import index_values
-from refnet.recovery.sources.database.restore import create_database
+from refnet.sources.database.artifact import index_values
+from refnet.sources.database.restore import create_database
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from refnet.recovery.sources.database.artifact.index import Index, Member, Table
-from refnet.recovery.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.index import Index, Member, Table
+from refnet.sources.database.artifact.index_values import MemberKind
 
 COUNT = 20_000
 

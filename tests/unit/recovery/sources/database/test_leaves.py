@@ -10,8 +10,8 @@ import pytest
 
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
-from refnet.recovery.sources.database.artifact.schema_toc import Item, parse
-from refnet.recovery.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.artifact.schema_toc import Item, parse
+from refnet.sources.database.restore.schema_archive import Archive
 
 ITEMS = parse(
     "10; 2606 11 FK CONSTRAINT public child child_fk root\n"

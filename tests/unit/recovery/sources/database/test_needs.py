@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from refnet.recovery.sources.database.restore.superuser_needs import needs
+from refnet.sources.database.restore.superuser_needs import needs
 
 
 def entry(kind: str, name: str, statement: str, owner: str = "app") -> str:

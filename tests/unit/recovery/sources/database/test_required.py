@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.sources.database.artifact.required_tables import MIGRATIONS, NETWORK, Required, Tables
+from refnet.recovery.model.required_tables import MIGRATIONS, NETWORK, Required, Tables
 
 SHOP: Tables = {("public", "orders"): ("id",), ("app", "users"): ("id",)}
 OWN: Tables = {("public", name): ("id", *columns) for name, columns in NETWORK.items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from refnet.recovery.sources.database.artifact import schema_toc
-from refnet.recovery.sources.database.artifact.index import Table
+from refnet.sources.database.artifact import schema_toc
+from refnet.sources.database.artifact.index import Table
 
 LISTING = """;
 ; Archive created at 2026-11-25 10:37:04 UTC

@@ -15,11 +15,11 @@ import pytest
 from refnet.recovery.model.artifact import Level, Manifest
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.entries import ConfigEntry
-from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.files_maker import FilesMaker
-from refnet.recovery.sources.files.scope import EVERYTHING, Scope
-from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.folder.entries import ConfigEntry
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.files_maker import FilesMaker
+from refnet.sources.folder.scope import EVERYTHING, Scope
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary
 
+from refnet.core import attributes
+from refnet.core.attributes import NONE, Attributes, acl_text, from_records, records
 from refnet.core.files import OPEN_FOLDER, opened
-from refnet.recovery.sources.files import attributes
-from refnet.recovery.sources.files.attributes import NONE, Attributes, acl_text, from_records, records
-from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.core.member_names import ArchiveError
 
 _NOBODY = (1 << 32) - 1
 

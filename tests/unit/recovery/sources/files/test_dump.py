@@ -14,12 +14,12 @@ import pytest
 
 from refnet.core.errors import RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.files import archive_writer as dump_module
-from refnet.recovery.sources.files.entries import parse_entries
-from refnet.recovery.sources.files.files_maker import FilesMaker
-from refnet.recovery.sources.files.kept import unkept
-from refnet.recovery.sources.files.listing import FileKind, FileList
-from refnet.recovery.sources.files.scope import Scope
+from refnet.sources.folder import archive_writer as dump_module
+from refnet.sources.folder.entries import parse_entries
+from refnet.sources.folder.files_maker import FilesMaker
+from refnet.sources.folder.kept import unkept
+from refnet.sources.folder.listing import FileKind, FileList
+from refnet.sources.folder.scope import Scope
 
 
 def facts(folder: Path) -> dict[str, tuple[object, ...]]:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, MemberWriter, inflated_from
+from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter, inflated_from
 
 NOISE = random.Random(1).randbytes(MEMBER_BYTES)  # made up, not secret
 TEXT = (b"%08d a line of a note\n" * 40_000) % tuple(range(40_000))

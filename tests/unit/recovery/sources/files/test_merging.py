@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
-from refnet.recovery.sources.files.merging import Action, merge
-from refnet.recovery.sources.files.tree import Tree
+from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.sources.folder.merging import Action, merge
+from refnet.sources.folder.tree import Tree
 
 
 def one(

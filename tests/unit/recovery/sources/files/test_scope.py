@@ -11,9 +11,9 @@ import pytest
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.files.entries import ConfigEntry
-from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.scope import Scope
+from refnet.sources.folder.entries import ConfigEntry
+from refnet.sources.folder.listing import FileList
+from refnet.sources.folder.scope import Scope
 
 
 def paths_of(source, folder: Path, *rules: str) -> set[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.tree import differences
+from refnet.sources.folder.listing import FileList
+from refnet.sources.folder.tree import differences
 
 
 def found(folder: Path, wanted: FileList) -> list[str]:

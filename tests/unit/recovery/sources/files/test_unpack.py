@@ -15,11 +15,11 @@ import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, member
 from tests.users import Ordinary
 
-from refnet.recovery.sources.files.contents import Limits, NoSpaceError, NullSink, limits, read_archive
-from refnet.recovery.sources.files.kept import Unheld
-from refnet.recovery.sources.files.member_names import ArchiveError
-from refnet.recovery.sources.files.tree import differences
-from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, scratch_folder, unpack
+from refnet.core.member_names import ArchiveError
+from refnet.sources.folder.contents import Limits, NoSpaceError, NullSink, limits, read_archive
+from refnet.sources.folder.kept import Unheld
+from refnet.sources.folder.tree import differences
+from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, scratch_folder, unpack
 
 
 @contextmanager

@@ -1,1 +1,0 @@
-"""The sources: the database, the configuration, the vault."""

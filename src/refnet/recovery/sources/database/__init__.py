@@ -1,1 +1,0 @@
-"""The database as a source: one plain .sql.gz, parallel both ways."""

@@ -1,1 +1,0 @@
-"""The sources `config` and `obsidian`: folders as plain tar.gz archives, each with its list of files."""

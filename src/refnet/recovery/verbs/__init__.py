@@ -1,1 +1,0 @@
-"""Restores and undos, one per file, given sources, stores and values."""

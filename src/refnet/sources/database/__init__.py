@@ -1,0 +1,1 @@
+"""Databases of PostgreSQL: their artifacts, dump, restore and comparison."""

@@ -1,0 +1,239 @@
+"""The index of a database artifact: its contents, as SQL comments, and its strict parser.
+
+The index may be forged: the parser accepts only the types, ranges and words that a backup writes. Its facts about
+the database are compared with the database's own catalog, never trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from refnet.core.checked import Check, inside
+from refnet.sources.database.artifact import index_values
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.json_pieces import JsonPieces
+
+_PREFIX = b"-- refnet-index "
+_WIDTH = 8000
+#: Limit of a list's entry, and of any value but the archive, in characters: enough for 1600 long names.
+_LONGEST = 4 << 20
+#: Limit of the archive in base64: the definitions of about a million tables.
+_LONGEST_ARCHIVE = 512 << 20
+
+
+#: Digits of a content digest.
+DIGEST = 32
+
+
+@dataclass(frozen=True)
+class Member:
+    """A gzip member. Lengths are in bytes."""
+
+    #: Offset and length in the file.
+    offset: int
+    length: int
+    #: Inflated length.
+    raw: int
+    kind: MemberKind
+    #: The position of its table in Index.tables.
+    table: int | None = None
+    rows: int = 0
+    #: XXH3 of its text, 32 hex digits; "": not recorded.
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose rows the artifact contains. Oids are the source's, as in the archive's table of contents."""
+
+    schema: str
+    name: str
+    #: In the order of the digest.
+    columns: tuple[str, ...]
+    #: Copied by RefNet in blocks; else its rows are in pg_dump's data section.
+    blocks: bool = False
+    #: Read through a partitioned table rather than ONLY.
+    root: bool = False
+    rows: int = 0
+    #: Bytes of its COPY text.
+    raw: int = 0
+    #: Content digest, 32 hex digits; "": a dump does not compute it any more, see `row_digests`.
+    digest: str = ""
+    oid: int = 0
+    #: Its indexes, and its primary, unique and exclusion constraints.
+    keys: tuple[int, ...] = ()
+    #: Oid of each → oid of the table that it refers to.
+    foreign_keys: dict[str, int] = field(default_factory=dict)
+    #: The digests of its rows, and of its stored generated columns, by the source; "": it did not digest them.
+    source: str = ""
+    generated: str = ""
+
+    @property
+    def qualified(self) -> str:
+        """`schema.name`, for people."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Index:
+    """Everything that a restore or a proof needs to know before it reads the data."""
+
+    #: Encoding, locale, owner, settings, privileges, comment, as `metadata.database` returns them.
+    database: dict[str, Any]
+    #: As `metadata.server` returns it, and the version of pg_dump.
+    server: dict[str, Any]
+    #: The moment of the snapshot, ISO 8601.
+    snapshot: str
+    encoding: str
+    #: The key of the `\\restrict` pair in the schema's text.
+    restrict_key: str
+    #: The schema in pg_dump's custom format.
+    archive: bytes
+    members: tuple[Member, ...] = ()
+    tables: tuple[Table, ...] = ()
+    #: Quoted name, last_value, is_called.
+    sequences: tuple[tuple[str, int, bool], ...] = ()
+    #: Oid, bytes, digest.
+    large_objects: tuple[tuple[int, int, str], ...] = ()
+    #: Dependencies of the database.
+    roles: tuple[dict[str, Any], ...] = ()
+    tablespaces: tuple[str, ...] = ()
+    extensions: tuple[dict[str, Any], ...] = ()
+    #: Oid and name of the materialized views whose REFRESH reads foreign tables.
+    foreign_views: tuple[tuple[int, str], ...] = ()
+    #: Schema, name, rows and digest of the materialized views, as the source had them: a restore refreshes them.
+    views: tuple[tuple[str, str, int, str], ...] = ()
+    #: Only some tables were backed up.
+    partial: bool = False
+    #: A sentence for each thing that the artifact does not contain.
+    unchecked: tuple[str, ...] = ()
+
+    def to_text(self) -> bytes:
+        """Return the index as SQL comments, ASCII."""
+        values = {**asdict(self), "archive": base64.b64encode(self.archive).decode()}
+        if not self.views:
+            del values["views"]
+        for table in values["tables"]:
+            for rare in ("source", "generated"):
+                if not table[rare]:
+                    del table[rare]
+        text = json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+        lines = (text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
+        return b"".join(_PREFIX + line + b"\n" for line in lines)
+
+    @classmethod
+    def from_pieces(cls, pieces: Iterable[bytes]) -> Index:
+        """Return the index in such comments, which come in pieces; ValueError says what is wrong with it."""
+        index = cls(**_values(JsonPieces(_unwrapped(pieces))))
+        _agree(index)
+        return index
+
+    @property
+    def digests(self) -> str:
+        """The content digests of all tables, in their order; "" if one is unknown."""
+        digests = [table.digest for table in self.tables]
+        return "".join(digests) if all(digests) else ""
+
+    def with_digests(self, digests: str) -> Index:
+        """Return this index with such digests."""
+        each = (digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST))
+        tables = (replace(table, digest=one) for table, one in zip(self.tables, each, strict=True))
+        return replace(self, tables=tuple(tables))
+
+    def blocks_of(self, number: int) -> tuple[Member, ...]:
+        """Return the blocks of table `number`."""
+        return tuple(self._blocks.get(number, ()))
+
+    @cached_property
+    def _blocks(self) -> dict[int, list[Member]]:
+        found: dict[int, list[Member]] = {}
+        for member in self.members:
+            if member.kind is MemberKind.BLOCK and member.table is not None:
+                found.setdefault(member.table, []).append(member)
+        return found
+
+    def members_of(self, kind: MemberKind) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.kind is kind)
+
+    def programs_major(self, server: int) -> int:
+        """Return the major of the programs that a server of major `server` and the archive of the schema both need."""
+        return max(server, int(str(self.server["pg_dump"]).split(".")[0]))
+
+
+#: The parts of an index that are lists of any length: the parser of an entry, and the key that identifies it.
+_LISTS: dict[str, tuple[Check, Callable[[Any], Any]]] = {
+    "members": (lambda value: Member(**index_values.member(value)), lambda member: member.offset),
+    "tables": (lambda value: Table(**index_values.table(value)), lambda table: (table.schema, table.name)),
+    **index_values.ENTRIES,
+}
+#: Artifacts of older versions do not have them.
+_OPTIONAL = frozenset({"foreign_views", "views"})
+
+
+def _unwrapped(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Yield the JSON in the comments, in pieces."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > _WIDTH + len(_PREFIX) or not all(line.startswith(_PREFIX) for line in lines):
+            raise ValueError("a line does not belong to it")
+        yield b"".join(line[len(_PREFIX) :] for line in lines).decode("ascii")
+    if rest:
+        raise ValueError("its last line has no end")
+
+
+def _values(text: JsonPieces) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key in text.keys():  # noqa: SIM118  # not a dict: it reads on
+        if key in _LISTS:
+            values[key] = tuple(_entries(key, text.items(_LONGEST)))
+        elif key in index_values.ONES:
+            longest = _LONGEST_ARCHIVE if key == "archive" else _LONGEST
+            values[key] = inside(key, index_values.ONES[key], text.value(longest))
+        else:
+            raise ValueError("an unknown key")
+    text.end()
+    known = _LISTS.keys() | index_values.ONES.keys()
+    if missing := sorted(known - _OPTIONAL - values.keys()):
+        raise ValueError(f"{missing[0]} is missing")
+    return values
+
+
+def _entries(key: str, values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the entries of a list. Each must differ: else a small file could contain enough to fill the memory."""
+    check, identity = _LISTS[key]
+    seen: set[Any] = set()
+    for value in values:
+        entry = inside(key, check, value)
+        if identity(entry) in seen:
+            raise ValueError(f"{key}: an entry repeats")
+        seen.add(identity(entry))
+        yield entry
+
+
+def _agree(index: Index) -> None:
+    """Raise ValueError if the parts of the index contradict each other."""
+    if index.encoding != index.database["encoding"]:
+        raise ValueError("two encodings")
+    at = 0
+    for member in index.members:
+        if member.offset != at:
+            raise ValueError(f"members: there is a gap at byte {at}")
+        at += member.length
+        _check_table_of(member, index.tables)
+
+
+def _check_table_of(member: Member, tables: tuple[Table, ...]) -> None:
+    """Raise ValueError unless a block belongs to a table in blocks, and text of the schema to none."""
+    if member.table is None:
+        fits = member.kind is not MemberKind.BLOCK and member.rows == 0
+    else:
+        fits = member.table < len(tables) and member.kind in {MemberKind.BLOCK, MemberKind.DATA}
+        fits = fits and (member.kind is MemberKind.DATA or tables[member.table].blocks)
+    if not fits:
+        raise ValueError(f"members: the one at byte {member.offset} has the wrong table")

@@ -1,0 +1,165 @@
+"""RefNet's own artifact of a database: its content, its proof, its load, its comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.artifact import Artifact
+from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.evidence import Fault
+from refnet.recovery.model.required_tables import NOTHING
+from refnet.recovery.model.restore_facts import Wanted
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
+from refnet.recovery.proof_run import ProofOptions
+from refnet.sources.database.artifact.index import DIGEST, Index
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
+from refnet.sources.database.dump.pgdump import refuses_lz4
+from refnet.sources.database.restore import after_swap, foreign_views, server_facts
+from refnet.sources.database.restore.late_extensions import LateExtensions
+from refnet.sources.database.restore.load import How, load
+from refnet.sources.database.restore.proof import Prover, rows_of
+from refnet.sources.database.restore.superuser_needs import Needs, needs
+from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.rows.row_digests import digested
+from refnet.sources.database.workers import Workers
+
+#: Heads the contents of the first large object.
+_FIRST_CONTENT = b"; Type: BLOBS; "
+
+
+class DatabaseArtifact(Artifact):
+    """An artifact of RefNet."""
+
+    def __init__(self, stored: OpenArtifact) -> None:
+        """Read footer and index. NotAnArtifact: a foreign file; RefnetError: RefNet's, but damaged."""
+        super().__init__(stored)
+        self.reader = Reader(stored.name, stored.open)
+        self.index = self.reader.index
+        #: What its load leaves for `after_swap`.
+        self._late = LateExtensions()
+
+    def describe(self, _created: datetime, /) -> Made:
+        return made(self.index)
+
+    def tables(self) -> tuple[dict[str, Any], ...]:
+        return rows_of(self.index)
+
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        major = self.index.programs_major(int(self.index.server["version_num"]) // 10_000)
+        binaries = options.binaries(major, server=level.rank > Level.INTACT.rank)
+        if self.index.partial:
+            options = replace(options, required=NOTHING)
+        proof = Prover(self.reader, binaries, options).prove(level)
+        return proof if self.stored.manifest and self.stored.manifest.compared else _uncounted(proof)
+
+    def wanted(self) -> Wanted:
+        return server_facts.wanted(self.name, self.index, self._needs)
+
+    @cached_property
+    def _needs(self) -> Needs:
+        texts = (self.reader.text(MemberKind.PRE), self.reader.text(MemberKind.POST), self._large_objects())
+        return needs(*(text.decode("utf-8", "replace") for text in texts))
+
+    def _large_objects(self) -> bytes:
+        """Return the SQL that creates the large objects, which pg_dump 17 and newer write before the rows."""
+        found = bytearray()
+        members = self.index.members_of(MemberKind.DATA) if self.index.large_objects else ()
+        for piece in (piece for one in members if one.table is None for piece in self.reader.raw(one)):
+            begin = max(0, len(found) - len(_FIRST_CONTENT))
+            found += piece
+            if _FIRST_CONTENT in found[begin:] or len(found) > LONGEST_SCHEMA:
+                break
+        return bytes(found)
+
+    @property
+    def roles(self) -> tuple[dict[str, Any], ...]:
+        return self.index.roles
+
+    def tools_major(self, server: int) -> int:
+        """Return the major of the programs that a server of major `server` and the stored schema both need."""
+        return self.index.programs_major(server)
+
+    def check(self) -> None:
+        """Raise RefnetError (DAMAGED) if the file's bytes changed since they were written."""
+        before_footer, complete = self.reader.digests()
+        if before_footer != self.reader.sha256:
+            raise damaged(self.name, "its bytes do not match its footer")
+        if self.stored.manifest and complete.hex() != self.stored.manifest.sha256:
+            raise damaged(self.name, "its bytes do not match its manifest")
+
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:  # noqa: ARG002  # a foreign dump's
+        """Return the state of the database itself. Its comment is sent as UTF-8."""
+        comment = self.index.database["comment"]
+        sent = comment and comment.encode("utf-8", "replace").decode()
+        return {**self.index.database, "comment": sent}
+
+    def load(self, target: Target, workers: Workers, again: Callable[[], None]) -> tuple[str, ...]:
+        """Load it into the empty database `target`; return notes. `again` makes that empty once more."""
+        left_out = load(self.reader, target, workers, How(late=self._late), again)
+        workers.progress("views over foreign tables", 0, None)
+        notes = (*self._notes(target), *foreign_views.refresh(target, self.index))
+        return (*map(str, left_out), *notes)
+
+    def _notes(self, target: Target) -> Iterator[str]:
+        with target.connect(READER_SETTINGS) as session:
+            if refuses_lz4(session, self.reader.text(MemberKind.PRE)):
+                yield "this server was built without lz4: it compresses those columns by its default"
+
+    def with_digests(self) -> Reader:
+        """Return the reader; its index has the content digests that a proof recorded, if there are any."""
+        reader, recorded = copy(self.reader), self.stored.row_digests
+        if not self.index.digests and len(recorded) == len(self.index.tables) * DIGEST:
+            reader.index = self.index.with_digests(recorded)
+        return reader
+
+    def digested(self, jobs: int, progress: Progress) -> Index:
+        """Return the index with the content digest of every table."""
+        return digested(self.reader, self.stored.row_digests, jobs, progress)
+
+    def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
+        index = self.digested(workers.jobs, workers.progress) if content else self.index
+        return compare(target, self._late.part(index, late=False), workers, content=content)
+
+    def after_swap(self, target: Target, workers: Workers) -> tuple[str, ...]:
+        """Create in `target` the extensions that only a database of its name can have; return notes."""
+        if not self._late.names:
+            return ()
+        index = self.digested(workers.jobs, workers.progress)
+        return after_swap.create(self.reader, target, workers, self._late, index)
+
+
+def _uncounted(proof: Proof) -> Proof:
+    """Return `proof` of an artifact whose rows the source never counted: a lost row, too, breaks a foreign key."""
+    if not any(what.startswith("foreign key ") for what in proof.faulty):
+        return proof
+    findings = (
+        replace(one, fault=Fault.ENVIRONMENT, reason=f"{one.reason}; its rows were not counted in the source")
+        if one.what in proof.faulty
+        else one
+        for one in proof.findings
+    )
+    return replace(proof, level=Level.RESTORED, findings=tuple(findings), row_digests="")
+
+
+def made(index: Index) -> Made:
+    """Return the content of the manifest for an artifact with `index`."""
+    return Made(
+        created=datetime.fromisoformat(index.snapshot),
+        details={
+            "database": index.database["name"],
+            "server_version": index.server["version"],
+            "system_identifier": index.server["system_identifier"],
+            "tables": len(index.tables),
+            "rows": sum(table.rows for table in index.tables),
+            "raw_bytes": sum(member.raw for member in index.members),
+        },
+        unchecked=index.unchecked,
+        partial=index.partial,
+    )

@@ -1,0 +1,107 @@
+"""What artifacts of databases contain: the differences between two, and the versions of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
+from refnet.sources.contents import LIVE, Changed, Difference, Version
+from refnet.sources.database.artifact.index import DIGEST, Index, Table
+from refnet.sources.database.opening import open_own
+from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.workers import Workers
+
+
+def differences(
+    before: OpenArtifact, after: OpenArtifact, jobs: int = 1, progress: Progress = silent
+) -> Difference:
+    """What differs between two artifacts of one database. RefnetError where one cannot be read."""
+    return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
+
+
+def live_differences(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
+    """What differs between an artifact and the live database, table by table, by content."""
+    added, changed, removed, notes = [], [], [], []
+    index = _index(before, workers.jobs, workers.progress)
+    for finding in compare(target, index, workers):
+        name = finding.what.removeprefix("table ")
+        if finding.outcome is Outcome.UNVERIFIED:
+            notes.append(f"could not verify: {finding.what}: {finding.reason}")
+        elif finding.deviation is Deviation.MISSING:
+            removed.append(name)
+        elif finding.deviation is Deviation.EXTRA:
+            added.append(name)
+        elif finding.outcome is Outcome.FAILED:
+            changed.append(Changed(name, finding.reason))
+    return Difference(
+        before.source, before.name, LIVE, tuple(added), tuple(changed), tuple(removed), tuple(notes)
+    )
+
+
+def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index]) -> Difference:
+    (_, old), (_, new) = before, after
+    tables, now = _by_name(old), _by_name(new)
+    changed = [
+        Changed(name, why)
+        for name, table in now.items()
+        if name in tables and (why := _table_why(tables[name], table))
+    ]
+    return Difference(
+        before[0].source,
+        before[0].name,
+        after[0].name,
+        tuple(name for name in now if name not in tables),
+        (*changed, *_others(old, new)),
+        tuple(name for name in tables if name not in now),
+        tuple(
+            f"{artifact.name} has only some tables" for artifact, index in (before, after) if index.partial
+        ),
+    )
+
+
+def _index(artifact: OpenArtifact, jobs: int, progress: Progress) -> Index:
+    """Return the index with the content digest of every table."""
+    advice = "`refnet restore` restores it; a backup afterwards can be compared."
+    return open_own(artifact, "so its tables cannot be compared", advice).digested(jobs, progress)
+
+
+def _by_name(index: Index) -> dict[str, Table]:
+    return {table.qualified: table for table in index.tables}
+
+
+def _table_why(old: Table, new: Table) -> str:
+    if old.columns != new.columns:
+        return f"its columns: {', '.join(old.columns)}; then {', '.join(new.columns)}"
+    if old.rows != new.rows:
+        return f"{old.rows:,} rows, then {new.rows:,}"
+    return "" if old.digest == new.digest else f"other content in its {old.rows:,} rows"
+
+
+def _others(old: Index, new: Index) -> Iterator[Changed]:
+    if sorted(old.large_objects) != sorted(new.large_objects):
+        yield Changed(
+            "large objects", f"{len(old.large_objects)}, then {len(new.large_objects)}, or other content"
+        )
+    if sorted(old.sequences) != sorted(new.sequences):
+        yield Changed("sequences", "other values")
+
+
+@dataclass(frozen=True)
+class TableFinder:
+    """Finds tables in the artifacts of a database, by schema and name."""
+
+    wanted: Callable[[str, str], bool]
+
+    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+        found = open_own(artifact, "which records no tables", "")
+        return tuple(self._matching(found.index, artifact.row_digests))
+
+    def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
+        known = len(recorded) == len(index.tables) * DIGEST
+        for number, table in enumerate(index.tables):
+            if self.wanted(table.schema, table.name):
+                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
+                yield Version(table.qualified, "table", table.raw, digest, table.rows, table.columns)

@@ -1,0 +1,213 @@
+"""Compress SQL text into gzip members: a table's rows are cut into COPY statements of about 8 MB."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from isal import isal_zlib
+from xxhash import xxh3_128
+
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import LEVEL
+from refnet.sources.database.rows.digest import complete_lines
+from refnet.sources.database.sql_names import COPY, Codec
+
+#: A member ends at the first line end after so many bytes of text.
+BLOCK = 8 << 20
+TableKey = tuple[str, str]
+_END_OF_ROWS = b"\\.\n"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished gzip member."""
+
+    kind: MemberKind
+    data: bytes
+    #: Inflated length in bytes.
+    raw: int
+    #: XXH3 of the text, 32 hex digits.
+    text: str
+    #: Schema and name of the table whose rows it contains.
+    table: TableKey | None
+    rows: int
+    #: Bytes of the rows.
+    row_bytes: int
+
+
+class Cutter:
+    """Compresses text and emits each member when it is full."""
+
+    def __init__(self, kind: MemberKind, emit: Callable[[Packed], None]) -> None:
+        self._kind = kind
+        self._emit = emit
+        self._begin()
+
+    def _begin(self) -> None:
+        self._deflater = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
+        self._parts: list[bytes] = []
+        self._hash = xxh3_128()
+        self._raw = self._rows = self._row_bytes = 0
+        self._table: TableKey | None = None
+
+    def _put(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._parts.append(self._deflater.compress(data))
+        self._raw += len(data)
+
+    def text(self, data: bytes) -> None:
+        """Add SQL between the rows."""
+        self._put(data)
+
+    def rows(self, table: TableKey, head: bytes, pieces: Iterable[bytes], *, even_none: bool = True) -> None:
+        """Add one table's rows, in pieces of any length; each member begins with the COPY statement `head`.
+
+        `even_none`: write the statement for a table without rows too. ValueError where the last row has no newline.
+        """
+        ends = True
+        for piece in pieces:
+            while piece:
+                full = self._raw + len(piece) >= BLOCK
+                at = piece.rfind(b"\n") + 1 if full else 0
+                data, piece = (piece[:at], piece[at:]) if at else (piece, b"")  # noqa: PLW2901
+                if self._table is None:
+                    self._put(head)
+                    self._table, even_none = table, False
+                self._put(data)
+                self._rows += data.count(b"\n")
+                self._row_bytes += len(data)
+                ends = data.endswith(b"\n")
+                if at:
+                    self._put(_END_OF_ROWS)
+                    self.flush()
+        if not ends:
+            raise ValueError("the last row has no end")
+        if self._table or even_none:
+            self._put(_END_OF_ROWS if self._table else head + _END_OF_ROWS)
+            self._table = table
+            self.flush()
+
+    def flush(self) -> None:
+        """Emit the member, unless it is empty."""
+        if self._raw:
+            self._parts.append(self._deflater.flush())
+            packed, text = b"".join(self._parts), self._hash.hexdigest()
+            self._emit(Packed(self._kind, packed, self._raw, text, self._table, self._rows, self._row_bytes))
+        self._begin()
+
+
+#: Where a quoted text or name begins or ends, or a comment begins.
+_QUOTE = re.compile(rb"['\"]|--")
+_COMMENT = b"--"
+_SETVAL = re.compile(
+    rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d{1,19}), (?P<called>true|false)\);\n"
+)
+_LOWRITE = b"SELECT pg_catalog.lowrite("
+#: Limit of a statement, in bytes.
+_LONGEST_STATEMENT = 64 << 20
+
+
+class Section:
+    """Cuts pg_dump's data section into members at the tables' boundaries; it knows pg_dump's quoting."""
+
+    def __init__(
+        self,
+        emit: Callable[[Packed], None],
+        codec: Codec,
+        restrict: bytes,
+        left_out: Collection[bytes] = (),
+    ) -> None:
+        r"""Leave out the `\restrict` pair of the key `restrict`, and the statements `left_out`."""
+        self._cutter = Cutter(MemberKind.DATA, emit)
+        self._codec = codec
+        self._left_out = {b"\\restrict " + restrict + b"\n", b"\\unrestrict " + restrict + b"\n", *left_out}
+        self.columns: dict[TableKey, tuple[str, ...]] = {}
+        self.sequences: list[tuple[str, int, bool]] = []
+
+    def read(self, chunks: Iterable[bytes]) -> None:
+        """Read the complete stream."""
+        lines = Lines(complete_lines(chunks))
+        text_since_member = 0
+        for statement in lines.statements():
+            if statement in self._left_out:
+                continue
+            copy = COPY.fullmatch(statement)
+            if copy:
+                key = (self._codec.unquoted(copy["schema"]), self._codec.unquoted(copy["name"]))
+                self.columns[key] = self._codec.columns(copy["columns"])
+                self._cutter.rows(key, statement, (rows for rows, _ in lines.rows()))
+                text_since_member = 0
+                continue
+            self._note(statement)
+            self._cutter.text(statement)
+            text_since_member += len(statement)
+            if text_since_member >= BLOCK:
+                self._cutter.flush()
+                text_since_member = 0
+        self._cutter.flush()
+
+    def _note(self, statement: bytes) -> None:
+        found = _SETVAL.fullmatch(statement)
+        if found:
+            name = self._codec.decode(found["name"].replace(b"''", b"'"))
+            self.sequences.append((name, int(found["value"]), found["called"] == b"true"))
+
+
+def _quote_after(part: bytes, quote: bytes) -> bytes:
+    """Return the quote that is open after `part` of a statement, if `quote` is open before it; b"" if none is."""
+    for found in _QUOTE.finditer(part):
+        if not quote:
+            quote = found[0]
+        elif found[0] == quote != _COMMENT:
+            quote = b""
+    return b"" if quote == _COMMENT and part.endswith(b"\n") else quote
+
+
+class Lines:
+    """A cursor over lines that can be read as statements or as rows."""
+
+    def __init__(self, pieces: Iterable[tuple[bytes, bool]]) -> None:
+        self._pieces = iter(pieces)
+        self._data = b""
+        self._ends = True
+        self._at = 0
+
+    def _more(self) -> bool:
+        self._data, self._ends = next(self._pieces, (b"", True))
+        self._at = 0
+        return bool(self._data)
+
+    def statements(self) -> Iterable[bytes]:
+        """Yield lines, joined if a quoted name or text contains a newline; ValueError if that is too long."""
+        parts: list[bytes] = []
+        size, quote = 0, b""
+        while self._at < len(self._data) or self._more():
+            end = self._data.find(b"\n", self._at) + 1 or len(self._data)
+            part = self._data[self._at : end]
+            self._at = end
+            parts.append(part)
+            size += len(part)
+            if size > _LONGEST_STATEMENT:
+                raise ValueError("a statement is too long")
+            if not parts[0].startswith(_LOWRITE):
+                quote = _quote_after(part, quote)
+            if part.endswith(b"\n") and not quote:
+                yield b"".join(parts)
+                parts, size = [], 0
+        if parts:
+            yield b"".join(parts)
+
+    def rows(self) -> Iterable[tuple[bytes, bool]]:
+        r"""Yield the rows up to the line `\.`, and skip it."""
+        begins = True  # a line begins at `_at`
+        while self._at < len(self._data) or self._more():
+            if begins and self._data.startswith(_END_OF_ROWS, self._at):
+                self._at += len(_END_OF_ROWS)
+                return
+            at = self._data.find(b"\n" + _END_OF_ROWS, self._at)
+            end = at + 1 if at >= 0 else len(self._data)
+            yield self._data[self._at : end], self._ends
+            self._at, begins = end, self._ends
+        raise ValueError("pg_dump's output ends within the rows of a table")

@@ -1,0 +1,245 @@
+"""The facts about a database that pg_dump does not write: its own settings, its roles, its extensions.
+
+Also the sizes and digests of its large objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import psycopg
+from xxhash import xxh3_128
+
+from refnet.core.formatting import some
+from refnet.sources.database.artifact.index_values import POWERS
+from refnet.sources.database.dump.snapshot import OpenSnapshot
+
+_LO_PIECE = 4 << 20
+
+_DATABASE = """
+SELECT d.datname::text, pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text,
+       d.datcollate::text, d.datctype::text, t.spcname::text, d.datconnlimit,
+       shobj_description(d.oid, 'pg_database'),
+       coalesce(d.datacl @> acldefault('d', d.datdba) AND d.datacl <@ acldefault('d', d.datdba), true), {provider}, {locale}, {rules}
+FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()
+"""
+_ACL = """
+SELECT pg_get_userbyid(a.grantor)::text,
+       CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type::text, a.is_grantable
+FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database() ORDER BY 1, 2, 3
+"""
+_SETTINGS = """
+SELECT CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole)::text END, c::text
+FROM pg_db_role_setting s, unnest(s.setconfig) c
+WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1 NULLS FIRST, 2
+"""
+_ROLES = """
+WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_database WHERE datname = current_database()),
+needed AS (
+    SELECT refobjid AS oid FROM pg_shdepend, here
+    WHERE refclassid = 'pg_authid'::regclass
+      AND (dbid = here.oid OR (dbid = 0 AND classid = 'pg_database'::regclass AND objid = here.oid))
+    UNION SELECT datdba FROM here
+    UNION SELECT setrole FROM pg_db_role_setting s, here WHERE s.setdatabase = here.oid AND setrole <> 0
+    UNION SELECT 10 WHERE %s)
+SELECT r.oid::int8, r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
+       r.rolreplication, r.rolbypassrls, r.rolconnlimit,
+       r.rolvaliduntil::text, shobj_description(r.oid, 'pg_authid'),
+       (SELECT coalesce(array_agg(c ORDER BY c), '{}') FROM unnest(r.rolconfig) c)
+FROM pg_roles r JOIN needed USING (oid) WHERE r.rolname !~ '^pg_' ORDER BY r.rolname
+"""
+_MEMBERSHIPS = """
+SELECT member::int8, pg_get_userbyid(roleid)::text, bool_or(admin_option){} FROM pg_auth_members
+WHERE member = ANY (%s::oid[]) GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_MEMBERSHIP = ("role", "admin", "inherit", "set")
+_PARAMETER = ("name", "privilege", "grantable")
+#: Since 16.
+_OPTIONS = ", bool_or(inherit_option), bool_or(set_option)"
+#: Since 15.
+_PARAMETERS = """
+SELECT a.grantee::int8, p.parname::text, a.privilege_type::text, bool_or(a.is_grantable)
+FROM pg_parameter_acl p, aclexplode(p.paracl) a WHERE a.grantee = ANY (%s::oid[]) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+_LABELS = """
+SELECT DISTINCT pg_get_userbyid(objoid)::text FROM pg_shseclabel
+WHERE classoid = 'pg_authid'::regclass AND objoid = ANY (%s::oid[]) ORDER BY 1
+"""
+_TABLESPACES = """
+SELECT DISTINCT t.spcname::text FROM pg_tablespace t
+WHERE t.oid IN (SELECT reltablespace FROM pg_class) AND t.spcname <> 'pg_global'
+   OR t.oid = (SELECT dattablespace FROM pg_database WHERE datname = current_database()) AND t.spcname <> 'pg_default'
+ORDER BY 1
+"""
+_EXTENSIONS = """
+SELECT extname::text, extversion::text, nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+WHERE extname <> 'plpgsql' ORDER BY 1
+"""
+
+
+class Catalog(Protocol):
+    """A database that answers catalog queries, in an open snapshot or not."""
+
+    @property
+    def major(self) -> int: ...
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]: ...
+
+
+#: The materialized views that read foreign tables, also through views, materialized views and partitioned tables.
+_FOREIGN_VIEWS = """
+WITH RECURSIVE above(below, oid) AS (
+    SELECT d.refobjid, r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+    WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+    UNION SELECT inhrelid, inhparent FROM pg_inherits
+), foreign_reading AS (
+    SELECT oid FROM pg_class WHERE relkind = 'f'
+    UNION SELECT a.oid FROM above a JOIN foreign_reading f ON f.oid = a.below)
+SELECT c.oid::int8, n.nspname::text, c.relname::text FROM foreign_reading
+JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 2, 3
+"""
+
+
+def database(catalog: Catalog) -> dict[str, Any]:
+    """Return the state of the database itself: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
+    provider = "datlocprovider::text" if catalog.major >= 15 else "'c'"
+    locale = (
+        "datlocale::text"
+        if catalog.major >= 17
+        else "daticulocale::text"
+        if catalog.major >= 15
+        else "NULL::text"
+    )
+    rules = "daticurules::text" if catalog.major >= 16 else "NULL::text"
+    query = _DATABASE.format(provider=provider, locale=locale, rules=rules)
+    name, owner, encoding, collate, ctype, tablespace, limit, comment, default_acl, *icu = catalog.rows(
+        query
+    )[0]
+    acl = [
+        dict(zip(("grantor", "grantee", "privilege", "grantable"), row, strict=True))
+        for row in catalog.rows(_ACL)
+    ]
+    return {
+        "name": name,
+        "owner": owner,
+        "encoding": encoding,
+        "provider": icu[0],
+        "collate": collate,
+        "ctype": ctype,
+        "locale": icu[1],
+        "icu_rules": icu[2],
+        "tablespace": tablespace,
+        "connection_limit": limit,
+        "comment": comment,
+        "acl": None if default_acl else acl,
+        "settings": [{"role": role, "setting": setting} for role, setting in catalog.rows(_SETTINGS)],
+    }
+
+
+def roles(snapshot: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], ...]:
+    """Return the roles that the database depends on, without passwords.
+
+    `bootstrap`: include the cluster's first superuser; the server records no dependency on it.
+    """
+    fields = (*POWERS, "connection_limit", "valid_until", "comment", "settings")
+    rows = snapshot.rows(_ROLES, bootstrap)
+    oids = [row[0] for row in rows]
+    member_of: dict[int, list[dict[str, Any]]] = {}
+    for member, *one in snapshot.rows(_MEMBERSHIPS.format(_OPTIONS if snapshot.major >= 16 else ""), oids):
+        member_of.setdefault(member, []).append(dict(zip(_MEMBERSHIP, one, strict=False)))
+    parameters: dict[int, list[dict[str, Any]]] = {}
+    for grantee, *one in snapshot.rows(_PARAMETERS, oids) if snapshot.major >= 15 else ():
+        parameters.setdefault(grantee, []).append(dict(zip(_PARAMETER, one, strict=True)))
+    return tuple(
+        {
+            "name": name,
+            **dict(zip(fields, values, strict=True)),
+            "member_of": member_of.get(oid, []),
+            "parameters": parameters.get(oid, []),
+        }
+        for oid, name, *values in rows
+    )
+
+
+def bootstrap_superuser(snapshot: OpenSnapshot) -> str:
+    """Return the name of the cluster's first superuser."""
+    return str(snapshot.rows("SELECT rolname::text FROM pg_roles WHERE oid = 10")[0][0])
+
+
+def tablespaces(snapshot: OpenSnapshot) -> tuple[str, ...]:
+    return tuple(row[0] for row in snapshot.rows(_TABLESPACES))
+
+
+def foreign_views(snapshot: OpenSnapshot) -> tuple[tuple[int, str], ...]:
+    """Return the materialized views whose REFRESH reads foreign tables: oid, name."""
+    return tuple((oid, f"{schema}.{name}") for oid, schema, name in snapshot.rows(_FOREIGN_VIEWS))
+
+
+def extensions(snapshot: OpenSnapshot) -> tuple[dict[str, Any], ...]:
+    return tuple({"name": n, "version": v, "schema": s} for n, v, s in snapshot.rows(_EXTENSIONS))
+
+
+def server(snapshot: OpenSnapshot) -> dict[str, Any]:
+    """Return version_num, version, system_identifier (None if this user may not see it) and snapshot of the server.
+
+    Rows that are written later on the same server can be counted by the snapshot's text.
+    """
+    number, text, moment = snapshot.rows(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+        " pg_current_snapshot()::text"
+    )[0]
+    may = snapshot.rows("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")[0][0]
+    identifier = (
+        snapshot.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0] if may else None
+    )
+    return {"version_num": number, "version": text, "system_identifier": identifier, "snapshot": moment}
+
+
+def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[tuple[int, int, str], ...]:
+    """Return each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
+    rows = connection.execute("SELECT oid::int8 FROM pg_largeobject_metadata ORDER BY oid").fetchall()
+    return tuple(_large_object(connection, oid) for (oid,) in rows)
+
+
+def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> tuple[int, int, str]:
+    digest, size = xxh3_128(), 0
+    while True:
+        row = connection.execute(
+            "SELECT lo_get(%s::oid, %s, %s)", (oid, size, _LO_PIECE), binary=True
+        ).fetchone()
+        if not row or not row[0]:
+            return oid, size, digest.hexdigest()
+        digest.update(row[0])
+        size += len(row[0])
+
+
+#: pg_dump leaves them out unless it is a superuser's.
+_SUBSCRIPTIONS = """
+SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
+WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY 1
+"""
+#: pg_dump leaves out what they contain.
+_UNLOGGED = """
+SELECT oid::regclass::text FROM pg_class
+WHERE relpersistence = 'u' AND relkind IN ('r', 'S') AND oid >= 16384 AND pg_is_in_recovery() ORDER BY 1
+"""
+
+
+def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
+    """Return a sentence for each thing that the database refers to and an artifact does not contain."""
+    (foreign,) = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0]
+    roles = [row[0] for row in snapshot.rows(_ROLES, False)]
+    left_out = {
+        "the content of unlogged tables and sequences is not in the backup, as a standby has none": snapshot.rows(
+            _UNLOGGED
+        ),
+        "subscriptions are not in the backup, as only a superuser may read them": snapshot.rows(
+            _SUBSCRIPTIONS
+        ),
+        "the security labels of roles are not kept": snapshot.rows(_LABELS, roles),
+    }
+    return (
+        *(f"{what}: {some([name for (name,) in rows])}" for what, rows in left_out.items() if rows),
+        *([f"the rows of {foreign} foreign tables live on other servers"] if foreign else []),
+    )

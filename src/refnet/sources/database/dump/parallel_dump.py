@@ -1,0 +1,391 @@
+"""Write one artifact of a database: workers copy the large tables in ranges, pg_dump the rest, one thread writes.
+
+The order in the file is: schema, rows in the order in which they come, indexes and constraints, index, footer.
+So nothing in the file refers to rows that come later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Protocol
+
+from refnet.core.errors import RefnetError
+from refnet.postgres.session import Target
+from refnet.postgres.tempdirs import private_folder
+from refnet.recovery.model.artifact import utc
+from refnet.sources.database.artifact.index import Index, Table
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
+from refnet.sources.database.dump import largest_values, metadata
+from refnet.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
+from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump
+from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
+from refnet.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
+from refnet.sources.database.dump.source_rows import DEFAULT, Digested, Options, SourceRows
+from refnet.sources.database.rows.digest import gathered
+from refnet.sources.database.rows.page_ranges import page_ranges
+from refnet.sources.database.task_graph import Stopped
+from refnet.sources.database.workers import Workers
+
+#: pg_dump copies the tables that are smaller than this (bytes, TOAST included).
+LARGE = 1 << 20
+#: About how much of a table one worker copies at a time (bytes on disk).
+RANGE = 32 << 20
+_WAITING_MEMBERS = 8
+_LARGE_OBJECTS = "SELECT pg_table_size('pg_largeobject')"
+#: Characters of a dump for each byte of a large object.
+_HEXADECIMAL = 2
+_POLL = 0.2  # seconds after which a waiting producer checks for a stop
+
+_HEADER = b"""\
+-- Restore it with RefNet, or with stock tools into an empty database: zcat FILE | psql -v ON_ERROR_STOP=1
+-- Its roles must be there: the index at the end of this file names them.
+"""
+_READERS = b"""\
+SET datestyle = 'ISO';
+SET intervalstyle = 'postgres';
+SET lc_monetary = 'C';
+"""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A part of a table: the rows that meet `where`, a condition on ctid."""
+
+    relation: Relation
+    where: bytes
+    #: About how many bytes of the table it is.
+    size: int
+
+
+def ranges(relation: Relation) -> list[Range]:
+    """Cut `relation` by pages into ranges of about RANGE bytes."""
+    count = max(1, min(relation.pages, round(relation.size / RANGE)))
+    size = relation.size // count
+    return [Range(relation, where, size) for where in page_ranges(relation.pages, count)]
+
+
+def dump(
+    target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = (), options: Options = DEFAULT
+) -> Index:
+    """Write the artifact of the database `target` to `out` and return its index.
+
+    Args:
+        target: the database.
+        out: receives the artifact; append only.
+        workers: copy the large tables; their progress receives the bytes of tables and large objects, on the server's disk, that are
+            copied.
+        tables: `table` or `schema.table`; empty: everything.
+        options: of the comparison with the source, and of its beginning.
+
+    SourceDiffersError where the server counts other rows.
+    """
+    with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
+        options.turn()
+        pgdump = PgDump(workers.binaries, snapshot, folder, snapshot.chosen(tables))
+        if target.pooled:
+            pgdump.check_settings()
+        index = _DumpRun(pgdump, Writer(out), workers, options).go()
+        snapshot.check_alive()
+        return index
+
+
+class _Child(Protocol):
+    def kill(self) -> None: ...
+
+
+class _DumpRun:
+    """The threads of one dump and what they share."""
+
+    def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers, options: Options) -> None:
+        self._pgdump, self._writer, self._workers = pgdump, writer, workers
+        self._snapshot = snapshot = pgdump.snapshot
+        self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
+        self._tables = _Tables(snapshot, self._large)
+        self._source = SourceRows(snapshot, pgdump.only, options)
+        left_out = [TIMEOUT_17] if snapshot.major < 17 else []
+        self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
+        self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
+        #: Ranges of tables that another session waits to change.
+        self._blocked: list[Range] = []
+        #: What the producers made; None: one of them has ended.
+        self._made: queue.Queue[Packed | None] = queue.Queue(_WAITING_MEMBERS)
+        #: Bytes of tables and large objects on the server's disk.
+        self._done, self._total = 0, self._bytes_to_copy()
+        self._counting = threading.Lock()
+        self._producers: list[threading.Thread] = []
+        self._children: set[_Child] = set()
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+
+    def go(self) -> Index:
+        for relation in sorted(self._large, key=lambda r: -r.size):
+            for part in ranges(relation):
+                self._todo.put(part)
+        try:
+            for _ in range(min(self._workers.jobs, self._todo.qsize())):
+                self._start(self._copy_ranges)
+            self._pgdump.dump_schema()
+            self._add_text(MemberKind.PRE, self._begin())
+            self._start(self._copy_rest)
+            self._start(self._count_source)
+            post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
+            self._write()
+            self._source.compare(self._tables.rows)
+            self._advance(self._total)
+            self._add_text(MemberKind.POST, post)
+            index = self._index()
+        finally:
+            self._halt()
+            for producer in self._producers:
+                producer.join()
+        self._writer.finish(index)
+        return index
+
+    def _halt(self) -> None:
+        """End the child processes; a producer that puts another member gets Stopped."""
+        self._stop.set()
+        for child in list(self._children):
+            child.kill()
+
+    # The thread that writes.
+
+    def _begin(self) -> bytes:
+        pre = self._pgdump.text("pre-data")
+        return FIRST_LINE + _HEADER + self._restrict(b"\\restrict") + pre + _READERS
+
+    def _restrict(self, command: bytes) -> bytes:
+        return b"%b %b\n" % (command, self._pgdump.restrict_key.encode())
+
+    def _add_text(self, kind: MemberKind, text: bytes) -> None:
+        if len(text) > LONGEST_SCHEMA:
+            raise RefnetError(
+                f"the {kind} of this database is {len(text):,} bytes, more than the {LONGEST_SCHEMA:,} that RefNet reads",
+                "Drop tables that are not needed, or back up some tables at a time (`refnet backup SOURCE --table`).",
+            )
+        self._writer.add(*compress([text]), kind)
+
+    def _write(self) -> None:
+        """Write what the producers make until all have ended, then copy the blocked ranges; raise the first failure."""
+        running = len(self._producers)
+        while running:
+            packed = self._made.get()
+            if self._failure:
+                raise self._failure
+            if packed:
+                self._add(packed)
+            else:
+                running -= 1
+        for part in self._blocked:
+            with self._snapshot.control.cursor() as cursor, cursor.copy(self._statement(part)) as rows:
+                self._cut(part, gathered(rows), self._add)
+            self._advance(part.size)
+
+    def _add(self, packed: Packed) -> None:
+        self._advance(self._tables.size_if_new(packed))
+        table = self._tables.count(packed)
+        self._writer.add(
+            packed.data, packed.raw, packed.kind, table=table, rows=packed.rows, text=packed.text
+        )
+        if table is None and packed.kind is MemberKind.DATA:
+            self._advance(packed.raw // _HEXADECIMAL)
+
+    def _bytes_to_copy(self) -> int:
+        tables = sum(relation.size for relation in self._pgdump.only or self._snapshot.relations)
+        large_objects = 0 if self._pgdump.only else self._snapshot.rows(_LARGE_OBJECTS)[0][0]
+        return int(tables + large_objects)
+
+    def _advance(self, count: int) -> None:
+        with self._counting:
+            self._done = min(self._done + count, self._total)
+            self._workers.progress("copying rows", self._done, self._total)
+
+    def _index(self) -> Index:
+        snapshot, section, pgdump = self._snapshot, self._section, self._pgdump
+        bootstrap = f" {metadata.bootstrap_superuser(snapshot)}\n" in pgdump.entries()
+        return Index(
+            database=metadata.database(snapshot),
+            server={**metadata.server(snapshot), "pg_dump": pgdump.binaries.version},
+            snapshot=utc(snapshot.moment),
+            encoding=snapshot.encoding,
+            restrict_key=pgdump.restrict_key,
+            archive=pgdump.archive.read_bytes(),
+            members=tuple(self._writer.members),
+            tables=self._tables.finished(section.columns, self._source.digested),
+            sequences=tuple(section.sequences),
+            large_objects=() if pgdump.only else metadata.large_objects(snapshot.control),
+            roles=metadata.roles(snapshot, bootstrap=bootstrap),
+            tablespaces=metadata.tablespaces(snapshot),
+            extensions=metadata.extensions(snapshot),
+            foreign_views=metadata.foreign_views(snapshot),
+            views=tuple(self._source.views),
+            partial=bool(pgdump.only),
+            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs(), *self._source.unchecked()),
+        )
+
+    def _newer_programs(self) -> Iterator[str]:
+        binaries, major = self._workers.binaries, self._snapshot.major
+        if binaries.major != major:
+            yield (
+                f"dumped by pg_dump {binaries.version}, because pg_dump {major} is not installed:"
+                f" a server {major} may refuse some of its settings"
+            )
+
+    # The threads that make members.
+
+    def _start(self, make: Callable[[], None]) -> None:
+        producer = threading.Thread(target=self._produce, args=(make,))
+        producer.start()
+        self._producers.append(producer)
+
+    def _produce(self, make: Callable[[], None]) -> None:
+        """Run `make`; if it fails, stop the other producers and the thread that writes at once."""
+        try:
+            make()
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001  # raised again by the thread that writes
+            self._failure = self._failure or error
+            self._halt()
+            with contextlib.suppress(queue.Full):
+                self._made.put_nowait(None)  # wakes it
+
+    def _put(self, packed: Packed | None) -> None:
+        while not self._stop.is_set():
+            try:
+                return self._made.put(packed, timeout=_POLL)
+            except queue.Full:
+                continue
+        raise Stopped
+
+    @contextlib.contextmanager
+    def _running(self, child: _Child) -> Iterator[None]:
+        """Register `child`, to be killed when the run stops."""
+        self._children.add(child)
+        try:
+            if self._stop.is_set():
+                raise Stopped
+            yield
+        finally:
+            self._children.discard(child)
+
+    def _copy_rest(self) -> None:
+        with self._pgdump.data(self._large) as (child, output), self._running(child):
+            self._section.read(output)
+
+    def _count_source(self) -> None:
+        with self._running(self._source):
+            self._source.count()
+
+    def _copy_ranges(self) -> None:
+        """Copy ranges until none is left, except those of tables that another session waits to change."""
+        while not self._todo.empty():
+            with self._psql() as psql, self._running(psql):
+                try:
+                    while True:
+                        part = self._todo.get_nowait()
+                        lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
+                        self._cut(part, psql.copy(self._statement(part), lock=lock), self._put)
+                        self._advance(part.size)
+                except queue.Empty:
+                    return
+                except PsqlError as error:
+                    if error.sqlstate != LOCK_NOT_AVAILABLE:
+                        self._explain(error, part)
+                        raise
+                    self._blocked.append(part)
+
+    def _explain(self, error: PsqlError, part: Range) -> None:
+        """Raise the reason of `error` if a value of the table is too large."""
+        if explained := largest_values.explained(error.message, self._snapshot, part.relation):
+            raise explained from error
+
+    def _psql(self) -> PsqlCopy:
+        snapshot = self._snapshot
+        return PsqlCopy(
+            self._workers.binaries,
+            snapshot.target,
+            snapshot.reader_settings,
+            encoding=snapshot.encoding,
+            snapshot=snapshot.id,
+        )
+
+    def _name(self, part: Range) -> bytes:
+        return self._snapshot.codec.quoted(part.relation.schema, part.relation.name)
+
+    def _columns(self, part: Range) -> bytes:
+        return self._snapshot.codec.listed(self._tables.columns[part.relation.oid])
+
+    def _statement(self, part: Range) -> bytes:
+        parts = (self._columns(part), self._name(part), part.where)
+        return b"COPY (SELECT %b FROM ONLY %b WHERE %b) TO STDOUT" % parts
+
+    def _cut(self, part: Range, chunks: Iterable[bytes], emit: Callable[[Packed], None]) -> None:
+        head = b"COPY %b (%b) FROM stdin;\n" % (self._name(part), self._columns(part))
+        key = (part.relation.schema, part.relation.name)
+        Cutter(MemberKind.BLOCK, emit).rows(key, head, chunks, even_none=False)
+
+
+class _Tables:
+    """The tables of an artifact in the order in which their members come, and their sizes."""
+
+    def __init__(self, snapshot: OpenSnapshot, large: tuple[Relation, ...]) -> None:
+        self.columns = snapshot.columns(large)
+        self._keys, self._foreign_keys = snapshot.keys(large)
+        self._of_blocks = {(r.schema, r.name): r for r in large}
+        self._by_name = {(r.schema, r.name): r for r in snapshot.relations}
+        #: Rows, and bytes of them.
+        self._sizes: dict[TableKey, tuple[int, int]] = dict.fromkeys(self._of_blocks, (0, 0))
+        self._numbers = {key: number for number, key in enumerate(self._sizes)}
+
+    def size_if_new(self, packed: Packed) -> int:
+        """Return the bytes of a small table of which `packed` is the first member; else 0."""
+        key = packed.table
+        small = self._by_name.get(key) if key and key not in self._sizes else None
+        return small.size if small else 0
+
+    def count(self, packed: Packed) -> int | None:
+        """Add a member's rows to its table; return the table's number, or None if the member has no rows."""
+        if packed.table is None:
+            return None
+        rows, size = self._sizes.get(packed.table, (0, 0))
+        self._sizes[packed.table] = (rows + packed.rows, size + packed.row_bytes)
+        return self._numbers.setdefault(packed.table, len(self._numbers))
+
+    @property
+    def rows(self) -> dict[TableKey, int]:
+        """The rows of each table in the artifact."""
+        return {key: rows for key, (rows, _) in self._sizes.items()}
+
+    def finished(
+        self, columns: dict[TableKey, tuple[str, ...]], digested: Callable[[int], Digested]
+    ) -> tuple[Table, ...]:
+        """Return every table. `columns`: of the tables that pg_dump copied. `digested`: by oid, on the server."""
+        tables = (self._finished(key, *sizes, columns) for key, sizes in self._sizes.items())
+        return tuple(
+            replace(one, source=found.rows, generated=found.generated)
+            for one, found in ((each, digested(each.oid)) for each in tables)
+        )
+
+    def _finished(
+        self, key: TableKey, rows: int, size: int, columns: dict[TableKey, tuple[str, ...]]
+    ) -> Table:
+        schema, name = key
+        own = self._of_blocks.get(key)
+        relation = self._by_name.get(key)
+        oid = relation.oid if relation else 0
+        return Table(
+            schema,
+            name,
+            self.columns[oid] if own else columns[key],
+            blocks=own is not None,
+            root=relation is not None and relation.kind == "p",
+            rows=rows,
+            raw=size,
+            oid=oid,
+            keys=self._keys.get(oid, ()),
+            foreign_keys=self._foreign_keys.get(oid, {}),
+        )

@@ -1,0 +1,283 @@
+"""A consistent snapshot of a database: lock every table first, then take and export the snapshot.
+
+A snapshot taken before the locks can see a table that TRUNCATE or a rewriting ALTER emptied meanwhile as
+empty, without an error. LOCK as the first statement of a transaction takes no snapshot, so the order is: list,
+lock, snapshot, list again under it, and retry if the two lists differ. A table that was rewritten before it was
+locked needs no retry: the snapshot is younger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from refnet.core.errors import Exit, RefnetError
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
+from refnet.sources.database import server_errors
+from refnet.sources.database.catalog_queries import DUMPED, OF_EXTENSION, user_relations
+from refnet.sources.database.dump import read_rights
+from refnet.sources.database.sql_names import Codec
+
+_TRIES = 10
+_LOCKS_AT_ONCE = 500
+#: Timeout of a lock, in seconds.
+LOCK_SECONDS = 60
+
+#: Every table whose rows pg_dump writes.
+_TABLES = user_relations(
+    f"""
+    c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+    c.relkind = 'r' AND NOT {OF_EXTENSION} AND EXISTS (SELECT FROM pg_am am WHERE am.oid = c.relam AND amname = 'heap'),
+    CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
+    CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END""",
+    "rp",
+    f"AND {DUMPED} ORDER BY n.nspname, c.relname",
+)
+
+#: Everything below a table partitioned by a hash on an enum: COPY of such a leaf into another database fails.
+_BELOW_ENUM_HASH = """
+WITH RECURSIVE below AS (
+    SELECT p.partrelid AS oid FROM pg_partitioned_table p
+    WHERE p.partstrat = 'h' AND EXISTS (
+        SELECT FROM pg_opclass o JOIN pg_am a ON a.oid = o.opcmethod
+        WHERE o.opcname = 'enum_ops' AND a.amname = 'hash' AND o.oid = ANY (p.partclass))
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid)
+SELECT oid::int8 FROM below
+"""
+
+#: Each partition and its parent.
+PARENTS = """
+SELECT i.inhrelid::int8, i.inhparent::int8 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
+"""
+_COLUMNS = """
+SELECT attrelid::int8, attname::text FROM pg_attribute
+WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attrelid, attnum
+"""
+_KEYS = """
+SELECT indrelid::int8, coalesce(k.oid, i.indexrelid)::int8 FROM pg_index i
+LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = i.indrelid
+WHERE indrelid = ANY (%s::oid[])
+"""
+_FOREIGN_KEYS = """
+SELECT conrelid::int8, oid::int8, confrelid::int8 FROM pg_constraint
+WHERE contype = 'f' AND conparentid = 0 AND conrelid = ANY (%s::oid[])
+"""
+
+#: An exclusive lock on a table, and the session that holds it or waits for it.
+_EXCLUSIVE_LOCK = """
+SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation >= 16384
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY l.granted DESC LIMIT 1
+"""
+
+#: The listed tables changed before they were locked, or another session and this one waited for each other.
+_CHANGED_MEANWHILE = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.WrongObjectType,
+    psycopg.errors.DeadlockDetected,
+)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table at the snapshot."""
+
+    oid: int
+    schema: str
+    name: str
+    #: As in pg_class: relkind and relpersistence.
+    kind: str
+    persistence: str
+    #: An ordinary heap that belongs to no extension.
+    plain_heap: bool
+    #: Bytes, TOAST included.
+    size: int
+    #: Of the main fork.
+    pages: int
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        return (self.oid, self.schema, self.name, self.kind)
+
+
+@dataclass(frozen=True)
+class OpenSnapshot:
+    """An exported snapshot, valid as long as the control connection lives."""
+
+    control: psycopg.Connection[tuple[Any, ...]]
+    target: Target
+    #: The name by which other sessions import it.
+    id: str
+    #: When it was taken, by the server's clock.
+    moment: Any
+    #: The server's major version.
+    major: int
+    encoding: str
+    codec: Codec
+    relations: tuple[Relation, ...]
+
+    @property
+    def reader_settings(self) -> Mapping[str, str]:
+        return reader_settings(self.major)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a catalog query in the snapshot, every text decoded."""
+        return self.codec.rows(self.control, query, values or None)
+
+    def heaps(self, at_least: int) -> tuple[Relation, ...]:
+        """Return the tables of `at_least` bytes that can be copied in ranges of ctid."""
+        below_enum = {row[0] for row in self.rows(_BELOW_ENUM_HASH)}
+        with_columns = {row[0] for row in self.rows(_COLUMNS, [r.oid for r in self.relations])}
+        return tuple(
+            r
+            for r in self.relations
+            if r.plain_heap and r.persistence == "p" and r.size >= at_least
+            if r.oid not in below_enum and r.oid in with_columns
+        )
+
+    def columns(self, relations: tuple[Relation, ...]) -> dict[int, tuple[str, ...]]:
+        """Return each relation's columns that are not generated, in order."""
+        found: dict[int, list[str]] = {}
+        for oid, name in self.rows(_COLUMNS, [r.oid for r in relations]):
+            found.setdefault(oid, []).append(name)
+        return {oid: tuple(names) for oid, names in found.items()}
+
+    def keys(
+        self, relations: tuple[Relation, ...]
+    ) -> tuple[dict[int, tuple[int, ...]], dict[int, dict[str, int]]]:
+        """Return each relation's indexes and key constraints, and its foreign keys, by oid."""
+        oids = [r.oid for r in relations]
+        keys: dict[int, tuple[int, ...]] = {}
+        for table, key in self.rows(_KEYS, oids):
+            keys[table] = (*keys.get(table, ()), key)
+        foreign: dict[int, dict[str, int]] = {}
+        for table, key, referred in self.rows(_FOREIGN_KEYS, oids):
+            foreign.setdefault(table, {})[str(key)] = referred
+        return keys, foreign
+
+    def chosen(self, names: tuple[str, ...]) -> tuple[Relation, ...]:
+        """Return the tables that `names` (`table` or `schema.table`) mean, partitions included.
+
+        RefnetError (USAGE) if a name means no table or several.
+        """
+        picked = {relation.oid: relation for relation in map(self._named, names)}
+        parents = dict(self.rows(PARENTS)) if names else {}
+        while below := {
+            r.oid: r for r in self.relations if r.oid not in picked and parents.get(r.oid) in picked
+        }:
+            picked |= below
+        return tuple(r for r in self.relations if r.oid in picked)
+
+    def _named(self, name: str) -> Relation:
+        found = [r for r in self.relations if name in (r.name, f"{r.schema}.{r.name}")]
+        if len(found) > 1:
+            found = [r for r in found if r.schema == "public"] or found
+        if len(found) != 1:
+            what = "is not there" if not found else "is in more than one schema"
+            raise RefnetError(
+                f"the table '{name}' {what}",
+                "`refnet database sizes` lists the tables; name it schema.table.",
+                Exit.USAGE,
+            )
+        return found[0]
+
+    def check_alive(self) -> None:
+        """Raise RefnetError if the control session, and with it the snapshot and the locks, is gone."""
+        try:
+            self.control.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise RefnetError(
+                "the server ended the session of the snapshot",
+                "Nothing was published. Check the server's log for the reason, then retry.",
+                transient=True,
+            ) from error
+
+
+@contextlib.contextmanager
+def open_snapshot(target: Target, *, entire: bool = True) -> Iterator[OpenSnapshot]:
+    """Lock every table of the database `target`, then take a snapshot; both last until the end of the block.
+
+    RefnetError if the role may not read the tables or, with `entire`, anything else that a dump reads.
+    """
+    settings = {**READER_SETTINGS, "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"}
+    with _explained(), target.connect(settings, autocommit=True) as control:
+        major = server_version(control)
+        if major < 14:
+            raise RefnetError(
+                f"the server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
+            )
+        codec, encoding = Codec.of_server(control)
+        read_rights.check(control, target, codec, entire=entire)
+        for _ in range(_TRIES):
+            try:
+                taken = _try(control, codec)
+            except psycopg.errors.LockNotAvailable as error:
+                control.rollback()
+                raise _lock_timeout(control, codec) from error
+            if taken:
+                snapshot, moment, relations = taken
+                yield OpenSnapshot(control, target, snapshot, moment, major, encoding, codec, relations)
+                return
+        raise RefnetError(
+            f"tables were created, dropped or rewritten during each of {_TRIES} attempts to take a snapshot",
+            "Retry when fewer schema changes are made.",
+            transient=True,
+        )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what the server says to the control session as a RefnetError."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, "reading the database") from error
+
+
+def _try(
+    control: psycopg.Connection[tuple[Any, ...]], codec: Codec
+) -> tuple[str, Any, tuple[Relation, ...]] | None:
+    """Return the name of the snapshot, its moment and its tables; None if tables changed meanwhile."""
+    before = _relations(control, codec)
+    control.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        for at in range(0, len(before), _LOCKS_AT_ONCE):
+            some = before[at : at + _LOCKS_AT_ONCE]
+            names = b", ".join(b"ONLY " + codec.quoted(r.schema, r.name) for r in some)
+            control.execute(b"LOCK TABLE " + names + b" IN ACCESS SHARE MODE")
+    except _CHANGED_MEANWHILE:
+        control.execute("ROLLBACK")
+        return None
+    except psycopg.errors.OutOfMemory as error:
+        raise RefnetError(
+            f"the server cannot lock {len(before)} tables at once",
+            "Raise max_locks_per_transaction and restart it.",
+        ) from error
+    ((snapshot, moment),) = codec.rows(control, "SELECT pg_export_snapshot(), statement_timestamp()")
+    after = _relations(control, codec)
+    if [r.identity for r in before] != [r.identity for r in after]:
+        control.execute("ROLLBACK")
+        return None
+    return snapshot, moment, after
+
+
+def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
+    """Return the error that names a session with an exclusive lock, or one that waits for it and blocks others."""
+    table, pid, query = next(iter(codec.rows(control, _EXCLUSIVE_LOCK)), ("A table", None, ""))
+    who = f"process {pid} has or waits for an exclusive lock ({query})"
+    return RefnetError(
+        f"{table} could not be locked within {LOCK_SECONDS} s: "
+        + (who if pid else "another session or a prepared transaction has locked it"),
+        "Wait for it to end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and retry.",
+    )
+
+
+def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[Relation, ...]:
+    return tuple(Relation(*row) for row in codec.rows(control, _TABLES))

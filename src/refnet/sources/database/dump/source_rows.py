@@ -1,0 +1,272 @@
+"""Counts the rows of each table on the server, in the snapshot of a dump and on a road that no copied row takes.
+
+A dump compares these numbers with the rows that it wrote: neither the end of a COPY nor anything that was received says
+how many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psycopg
+
+from refnet.core.errors import Exit
+from refnet.core.formatting import plural
+from refnet.recovery.model.source import TransientError, Turn, at_once
+from refnet.sources.database import server_errors
+from refnet.sources.database.admin_session import Session
+from refnet.sources.database.dump.copy_members import TableKey
+from refnet.sources.database.dump.snapshot import PARENTS, OpenSnapshot, Relation
+from refnet.sources.database.rows import source_digest
+from refnet.sources.database.rows.source_digest import SCANS, Method, as_text, expression, written
+
+#: Small tables that are counted by one statement.
+_AT_ONCE = 100
+_SMALL = 1 << 20
+#: The tables of extensions of which a dump contains only the rows that meet a condition.
+_CONDITIONS = """
+SELECT config::int8, condition FROM pg_extension, unnest(extconfig, extcondition) AS c(config, condition)
+WHERE condition <> ''
+"""
+_GENERATED = """
+SELECT attrelid::int8, attname::text FROM pg_attribute
+WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = 's' ORDER BY attrelid, attnum
+"""
+#: A refresh locks a materialized view exclusively.
+_SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
+#: A row is too long as one text (which of the two depends on where it becomes too long), or a type has no hash.
+_NOT_DIGESTED = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.InternalError_,
+    psycopg.errors.UndefinedFunction,
+)
+_NAMED = 3
+
+
+class SourceDiffersError(TransientError):
+    """The artifact has not the rows of the database. It is not published, and made once more."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a dump."""
+
+    #: Called when the snapshot is open.
+    turn: Turn = at_once
+    #: The server digests the rows of at most so many bytes of tables, on its disk; else it only counts them.
+    digest_up_to: int = 0
+    #: The digests must compare with those of another major version.
+    portable: bool = False
+
+    def method(self, relations: Sequence[Relation]) -> Method | None:
+        """Return how the rows of `relations` are digested; None: they are not."""
+        if not self.digest_up_to or sum(relation.size for relation in relations) > self.digest_up_to:
+            return None
+        return Method.MD5 if self.portable else Method.RECORD
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Digested:
+    """What the server digested of a table, see `source_digest`."""
+
+    rows: str = ""
+    #: Of the stored generated columns, which no artifact contains.
+    generated: str = ""
+
+
+class SourceRows:
+    """The numbers and digests of rows on the server, by a session of its own.
+
+    Tables that another session waits to change come last.
+    """
+
+    def __init__(self, snapshot: OpenSnapshot, only: Sequence[Relation], options: Options) -> None:
+        """`only`: the tables that the artifact contains; none: everything."""
+        self._snapshot, self._entire = snapshot, not only
+        relations = only or snapshot.relations
+        method = options.method(relations)
+        unlogged = "p" if snapshot.rows("SELECT pg_is_in_recovery()")[0][0] else "pu"
+        self._tables = [r for r in relations if r.kind == "r" and r.persistence in unlogged]
+        self._conditions: dict[int, str] = dict(snapshot.rows(_CONDITIONS))
+        self._digests = self._aggregates(method) if method else {}
+        self._text = Method.MD5 if method is Method.MD5 else Method.TEXT
+        self._with_generated = {oid for oid, _ in snapshot.rows(_GENERATED, [r.oid for r in self._tables])}
+        #: The materialized views, as the index has them, and why others could not be read.
+        self.views: list[tuple[str, str, int, str]] = []
+        self._unread: list[str] = []
+        self._counts: dict[int, int] = {}
+        self._digested: dict[int, Digested] = {}
+        #: Tables that another session waits to change.
+        self._blocked: list[Relation] = []
+        self._session: Session | None = None
+        self._stopped = False
+
+    def _aggregates(self, method: Method) -> dict[int, tuple[Method, Method, bytes, bytes]]:
+        """Return for each table how its rows and its stored generated columns are digested, and the aggregates."""
+        snapshot, own = self._snapshot, tuple(r for r in self._tables if r.oid not in self._conditions)
+        oids = [relation.oid for relation in own]
+        texts = as_text(snapshot.rows, oids)
+        generated: dict[int, list[str]] = {}
+        for oid, name in snapshot.rows(_GENERATED, oids):
+            generated.setdefault(oid, []).append(name)
+        listed = snapshot.codec.listed
+        found: dict[int, tuple[Method, Method, bytes, bytes]] = {}
+        for oid, columns in snapshot.columns(own).items():
+            hashed = Method.TEXT if method is Method.RECORD and oid in texts else method
+            text = Method.TEXT if method is Method.RECORD else method
+            of_generated = expression(text, listed(generated[oid])) if oid in generated else b"NULL"
+            found[oid] = (hashed, text, expression(hashed, listed(columns)), of_generated)
+        return found
+
+    def kill(self) -> None:
+        """End the counting from another thread."""
+        self._stopped = True
+        if session := self._session:
+            with suppress(psycopg.Error):
+                session.cancel()
+
+    def count(self) -> None:
+        """Count in a session of its own; ServerError where the server refuses."""
+        with self._open() as session:
+            self._count_tables(session)
+            for schema, name, columns in source_digest.views(self._snapshot.rows) if self._entire else ():
+                if not self._stopped:
+                    self._read_view(session, schema, name, columns)
+
+    def _count_tables(self, session: Session) -> None:
+        for group in _groups(self._tables):
+            if self._stopped:
+                return
+            try:
+                with session.transaction():
+                    names = (b"ONLY " + self._name(relation) for relation in group)
+                    session.execute(b"LOCK TABLE %b IN ACCESS SHARE MODE NOWAIT" % b", ".join(names))
+                    self._count(session, group)
+            except psycopg.errors.LockNotAvailable:
+                self._blocked += group
+
+    def _read_view(self, session: Session, schema: str, name: str, columns: list[str]) -> None:
+        """Count the rows of a materialized view. No lock is held on it, and no dump needs the right to read it."""
+        codec = self._snapshot.codec
+        digest = expression(self._text, codec.listed(columns)) if self._digests and columns else b"NULL"
+        try:
+            with session.transaction():
+                session.execute(_SHORT_WAIT)
+                query = b"SELECT count(*), %b FROM %b" % (digest, codec.quoted(schema, name))
+                rows, total = session.execute(query).fetchone() or (0, None)
+        except psycopg.Error as error:
+            if self._stopped or session.closed:
+                raise
+            self._unread.append(f"{schema}.{name} ({error.diag.message_primary})")
+            return
+        self.views.append((schema, name, rows, "" if total is None else written(self._text, total)))
+
+    @contextmanager
+    def _open(self) -> Iterator[Session]:
+        snapshot = self._snapshot
+        settings = {**snapshot.reader_settings, **SCANS, "default_transaction_read_only": "on"}
+        try:
+            with snapshot.target.connect(settings, encoding=snapshot.encoding) as session:
+                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                session.execute(f"SET TRANSACTION SNAPSHOT '{snapshot.id}'".encode())
+                self._session = session
+                yield session
+        except psycopg.Error as error:
+            raise server_errors.of_server(error, "counting the rows on the server") from error
+        finally:
+            self._session = None
+
+    def _count(self, session: Session, group: Sequence[Relation]) -> None:
+        """Count, and digest what can be digested: a row may be too long as one text."""
+        try:
+            with session.transaction():
+                self._ask(session, group)
+        except _NOT_DIGESTED:
+            for relation in group:
+                self._digests.pop(relation.oid, None)
+            self._ask(session, group)
+
+    def _ask(self, session: Session, group: Sequence[Relation]) -> None:
+        statement = b" UNION ALL ".join(map(self._select, group))
+        for oid, rows, digest, generated in session.execute(statement).fetchall():
+            self._counts[oid] = rows
+            if digest is not None:
+                hashed, text, *_ = self._digests[oid]
+                of_generated = "" if generated is None else written(text, generated)
+                self._digested[oid] = Digested(written(hashed, digest), of_generated)
+
+    def _select(self, relation: Relation) -> bytes:
+        *_, rows, generated = self._digests.get(relation.oid, (b"NULL", b"NULL"))
+        parts = (relation.oid, rows, generated, self._rows(relation))
+        return b"SELECT %d::int8, count(*), (%b)::numeric, (%b)::numeric FROM %b" % parts
+
+    def _name(self, relation: Relation) -> bytes:
+        return self._snapshot.codec.quoted(relation.schema, relation.name)
+
+    def _rows(self, relation: Relation) -> bytes:
+        """Return what pg_dump and the workers read of `relation`, for FROM."""
+        condition = self._conditions.get(relation.oid, "")
+        if condition:
+            return self._name(relation) + b" " + self._snapshot.codec.encode(condition)
+        return b"ONLY " + self._name(relation)
+
+    def compare(self, copied: Mapping[TableKey, int]) -> None:
+        """Raise SourceDiffersError unless the artifact's rows, by table, are those on the server.
+
+        Call it in the thread of the snapshot's session, which has the locks: it counts what was blocked.
+        """
+        for group in _groups(self._blocked):
+            self._count(self._snapshot.control, group)
+        counted = dict.fromkeys(copied, 0)
+        parents: dict[int, int] = dict(self._snapshot.rows(PARENTS))
+        keys = {r.oid: (r.schema, r.name) for r in self._snapshot.relations}
+        for oid, rows in self._counts.items():
+            above: int | None = oid
+            # The leaves of a table that is written as one.
+            while above is not None and keys.get(above) not in copied:
+                above = parents.get(above)
+            key = keys[oid if above is None else above]
+            counted[key] = counted.get(key, 0) + rows
+        wrong = [(key, n, copied.get(key, 0)) for key, n in counted.items() if n != copied.get(key, 0)]
+        if wrong:
+            raise _differs(wrong)
+
+    def digested(self, oid: int) -> Digested:
+        """Return the digests of a table that was copied on its own."""
+        return self._digested.get(oid, Digested())
+
+    def unchecked(self) -> Iterator[str]:
+        """Yield a sentence for what could not be digested, if anything was to be."""
+        left = [r for r in self._tables if r.oid not in self._digested] if self._digested else []
+        if left:
+            first = f"{left[0].schema}.{left[0].name}"
+            yield f"the server counted, and did not digest, the rows of {plural(len(left), 'table')}, the first is {first}"
+        if generated := self._with_generated - self._digested.keys():
+            of = plural(len(generated), "table")
+            yield f"the stored generated columns of {of} are not compared, as nothing was digested"
+        yield from (f"a materialized view is not compared: {one}" for one in self._unread)
+
+
+def _groups(relations: Sequence[Relation]) -> Iterator[list[Relation]]:
+    """Cut `relations` into what one statement counts, the large ones first."""
+    yield from ([relation] for relation in relations if relation.size >= _SMALL)
+    small = [relation for relation in relations if relation.size < _SMALL]
+    yield from (small[at : at + _AT_ONCE] for at in range(0, len(small), _AT_ONCE))
+
+
+def _differs(wrong: Sequence[tuple[TableKey, int, int]]) -> SourceDiffersError:
+    said: Iterable[str] = (
+        f"{'.'.join(key)} has {there:,} rows on the server and {here:,} in the backup"
+        for key, there, here in wrong[:_NAMED]
+    )
+    more = f", and {len(wrong) - _NAMED} more tables differ" if len(wrong) > _NAMED else ""
+    return SourceDiffersError(
+        f"the backup is not what the database contains: {'; '.join(said)}{more}",
+        "Nothing was published. Check the network and its proxies, this machine's memory, and the server's log; then retry.",
+        Exit.DAMAGED,
+    )

@@ -1,0 +1,387 @@
+"""Loads an artifact into an empty database, in parallel and without waiting between phases.
+
+Several sessions load a table that was copied in blocks. After its last block its keys and indexes are built, while
+other tables are still loading; a foreign key follows when both its tables are complete. pg_restore does the rest of
+post-data (small tables' keys, triggers, materialized views …).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import psycopg
+
+from refnet.postgres.preparing import statements
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
+from refnet.postgres.tempdirs import private_folder
+from refnet.sources.database import server_errors
+from refnet.sources.database.admin_session import Session
+from refnet.sources.database.artifact import schema_toc
+from refnet.sources.database.artifact.index import Index, Member, Table
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.copy_members import Lines
+from refnet.sources.database.dump.pgdump import refuses_lz4
+from refnet.sources.database.restore.as_member import OwnSchema
+from refnet.sources.database.restore.guarded_schema import GuardedSchema
+from refnet.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
+from refnet.sources.database.restore.late_extensions import LateExtensions
+from refnet.sources.database.restore.leaves import Leaves
+from refnet.sources.database.restore.left_out import LeftOut
+from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.restore.scratch_logins import Logins
+from refnet.sources.database.rows.copy_body import copy_body
+from refnet.sources.database.rows.digest import Digest, complete_lines
+from refnet.sources.database.rows.row_digests import MemberRows, cut_short
+from refnet.sources.database.server_errors import ServerError
+from refnet.sources.database.sql_names import COPY, Codec
+from refnet.sources.database.subprocesses import Programs, restricted
+from refnet.sources.database.task_graph import Stopped, Task, run_all
+from refnet.sources.database.workers import Workers
+
+#: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
+#: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
+LOADER_SETTINGS: Mapping[str, str] = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "synchronous_commit": "off",
+    "maintenance_work_mem": "64MB",
+    "check_function_bodies": "off",
+    "xmloption": "content",
+    "client_min_messages": "warning",
+}
+
+_FEW_JOBS = 2
+#: The last index of a table with more than this share of the work is built while the other core is idle.
+_MOST = 0.7
+#: About what loading and indexing one more row costs, as bytes of COPY text.
+_ROW = 200
+
+_OWNERS = """
+SELECT n.nspname::text, c.relname::text, c.relowner::int8 FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
+"""
+
+
+def loader_settings(major: int) -> dict[str, str]:
+    """Return the settings of every loading session on a server of `major`, the readers' settings included."""
+    return {**reader_settings(major), **LOADER_SETTINGS}
+
+
+@dataclass(frozen=True)
+class How:
+    """How an artifact is loaded."""
+
+    #: Of the scratch server that it is loaded into. Nothing then goes into a tablespace, and each table's rows are
+    #: loaded by a session of its owner. None: the login of the target does everything.
+    logins: Logins | None = None
+    #: Gets the digest of all rows that are sent to a scratch server, unless the index has them.
+    rows: MemberRows | None = None
+    #: The checks of tables and domains come after the rows.
+    checks_last: bool = False
+    #: Gets the extensions that are created later. None: each is created now.
+    late: LateExtensions | None = None
+
+    def after(self, error: ServerError, index: Index) -> How | None:
+        """Return how to load again after `error`; None if it is final."""
+        if error.sqlstate in REFUSED_ROWS and not self.checks_last:
+            return replace(self, checks_last=True)
+        return self if self.late and self.late.refused(error, index) else None
+
+
+def load(
+    reader: Reader,
+    target: Target,
+    workers: Workers,
+    how: How | None = None,
+    again: Callable[[], None] | None = None,
+) -> tuple[LeftOut, ...]:
+    """Load the artifact of `reader` into the empty database `target`; return what no server accepts of it.
+
+    Materialized views over foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
+
+    again: makes `target` an empty database once more; without it, a check that the rows break ends the load.
+
+    Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
+    """
+    how, refused = how or How(), list[ServerError]()
+    while True:
+        try:
+            return _load(reader, target, workers, how)
+        except ServerError as error:
+            other = again and how.after(error, reader.index)
+            if again is None or other is None:
+                if refused:
+                    raise refused[0] from error
+                raise
+            refused += [error] if other is how else []  # an extension, which others may need
+            how = other
+        again()
+
+
+def _load(reader: Reader, target: Target, workers: Workers, how: How) -> tuple[LeftOut, ...]:
+    with (
+        private_folder() as folder,
+        Loader(reader, target, workers, folder, how.logins) as loader,
+    ):
+        if how.rows and not reader.index.digests:
+            how.rows.clear()
+            loader.rows = how.rows
+        if how.checks_last:
+            loader.late = LateChecks()
+        if how.late:
+            loader.extensions = how.late
+        loader.load()
+        return tuple(loader.leaves.left_out)
+
+
+class Loader(AbstractContextManager["Loader"]):
+    """One load, with its sessions and child processes; `folder` is private."""
+
+    #: Gets the digests of the rows.
+    rows: MemberRows | None = None
+    #: Has the checks that are added after the rows.
+    late: LateChecks | None = None
+    #: Has the extensions that are created later.
+    extensions: LateExtensions | None = None
+
+    def __init__(
+        self,
+        reader: Reader,
+        target: Target,
+        workers: Workers,
+        folder: Path,
+        logins: Logins | None,
+    ) -> None:
+        self._reader = reader
+        self._index = reader.index
+        self._target = target
+        self._workers = workers
+        self._logins = logins
+        self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
+        self._done = 0
+        self._total = sum(m.raw for m in self._index.members if m.kind in {MemberKind.BLOCK, MemberKind.DATA})
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._own = threading.local()
+        self._sessions: list[Session] = []
+        with target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
+            server = server_version(control)
+            self._codec = Codec.of(control, self._index.encoding)
+            without_lz4 = refuses_lz4(control, reader.text(MemberKind.PRE))
+        self._settings = {**loader_settings(server), **_build_settings(workers.jobs, self._index.tables)}
+        self._programs = self._programs_of(target)
+        self._builder = self._programs_of(logins.as_builder(target.name)) if logins else self._programs
+        path = folder / "schema.dump"
+        self._archive = Archive(
+            path, workers.binaries, target.name, server, without_lz4, tablespaces=not logins
+        )
+        builder = logins.as_builder(target.name) if logins else target
+        connect = partial(builder.connect, self._settings, encoding=self._index.encoding)
+        self.leaves = Leaves(self._archive, connect, self._codec)
+        self._owners: dict[tuple[str, str], str] = {}
+
+    def _programs_of(self, target: Target) -> Programs:
+        return Programs(target.environment(self._settings, encoding=self._index.encoding))
+
+    def __enter__(self) -> Self:
+        self._archive.path.write_bytes(self._index.archive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def load(self) -> None:
+        with self._schema() as schema:
+            self._workers.progress("schema", 0, None)
+            schema.create()
+            if self.late:
+                with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+                    self.late.drop(session, self._codec)
+            if self._logins:
+                self._owners = self._owners_of_tables(self._logins.names())
+            entries = self._archive.entries(self._programs, "post-data")
+            items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
+            shares = schema_toc.share(items, self._index.tables)
+            run_all(self._tasks(shares), self._workers.jobs, self._stop)
+            self._workers.progress("data", self._total, self._total)  # with the lines around the rows
+            self._workers.progress("the rest of the schema", 0, None)
+            if self.late:
+                self._add_checks(self.late)
+            schema.finish(shares.rest, self._workers.jobs, self.leaves)
+
+    def _add_checks(self, late: LateChecks) -> None:
+        login = self._logins.as_builder(self._target.name) if self._logins else self._target
+        with login.connect(self._settings, encoding=self._index.encoding) as session:
+            self.leaves.left_out += late.add(session, self._codec)
+
+    def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
+        if self._logins:
+            return GuardedSchema(self._archive, self._logins, self._programs, self._builder)
+        roles = self._index.roles
+        own = OwnSchema(self._archive, self._programs, self._target, self._settings, roles)
+        own.late = self.extensions or own.late
+        return nullcontext(own)
+
+    def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
+        """Return the owner of each table of the copy, extensions' tables included. `names`: of roles, by oid."""
+        with self._target.connect(encoding=self._index.encoding) as session:
+            rows = self._codec.rows(session, _OWNERS)
+        return {(schema, name): names[owner] for schema, name, owner in rows}
+
+    def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
+        """Yield what can run in parallel; the weight of a table's tasks is that of its complete work."""
+        if self._index.members_of(MemberKind.DATA):
+            yield Task(sum(m.raw for m in self._index.members_of(MemberKind.DATA)), self._load_data)
+        by_table: dict[int, tuple[Task, ...]] = {}
+        weights = {table.oid: _weight(table) for table in self._index.tables}
+        for number, table in enumerate(self._index.tables):
+            if table.blocks and not (self.extensions and self.extensions.has(table)):
+                blocks = self._blocks(number, table)
+                built = self._builds(table, blocks, shares)
+                yield from blocks
+                yield from built
+                by_table[table.oid] = (*blocks, *built)
+        for own, other, item in shares.foreign:
+            yield Task(
+                weights[own],
+                partial(self._restore_items, "adding foreign keys", [item]),
+                after=tuple({*by_table[own], *by_table[other]}),
+                alone=frozenset({own, other}),
+            )
+
+    def _blocks(self, number: int, table: Table) -> tuple[Task, ...]:
+        return tuple(
+            Task(_weight(table), partial(self._load_block, table, member))
+            for member in self._index.blocks_of(number)
+        )
+
+    def _builds(self, table: Table, blocks: tuple[Task, ...], shares: schema_toc.Shares) -> tuple[Task, ...]:
+        """Return the tasks for keys, which lock their table against everything, and for indexes, against keys only."""
+        run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
+        one = frozenset({table.oid})
+        weight = _weight(table)
+        keys = (Task(weight + 1, run([i]), blocks, alone=one) for i in shares.keys.get(table.oid, ()))
+        indexes = (Task(weight, run([i]), blocks, beside=one) for i in shares.indexes.get(table.oid, ()))
+        return (*keys, *indexes)
+
+    def _load_block(self, table: Table, member: Member) -> None:
+        """Load one member's rows by one COPY in this thread's session."""
+        statement, pieces = copy_body(self._reader, member, self._codec, table)
+        if self.rows is None:
+            self._copy(statement, self._counted(pieces))
+            return
+        with self._digested(member) as digest:
+            self._copy(statement, self._counted(digest.through(complete_lines(pieces))))
+
+    @contextmanager
+    def _digested(self, member: Member) -> Iterator[Digest]:
+        """Yield the digest that gets the rows of `member`; RefnetError (DAMAGED) if they are not what was written."""
+        digest = Digest()
+        try:
+            yield digest
+        except ValueError as error:
+            raise cut_short(self._reader, member) from error
+        if self.rows:
+            self.rows.add(member, digest)
+
+    def _load_data(self) -> None:
+        """Run pg_dump's own data section by psql, which runs no psql command from it."""
+        self._programs.run(self._archive.psql(), "loading the data", restricted(self._data_text()))
+
+    def _data_text(self) -> Iterator[bytes]:
+        """Yield that section; in a scratch server without the rows, which sessions of their owners load meanwhile."""
+        yield statements(self._settings)
+        for member in self._index.members_of(MemberKind.DATA):
+            pieces = self._counted(self._reader.raw(member))
+            if self._logins:
+                yield from self._without_rows(member, pieces)
+            elif self.extensions and self.extensions.schemas:
+                yield from self.extensions.text(pieces, self._codec)
+            else:
+                yield from pieces
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._stopped.is_set():
+                raise Stopped
+            yield piece
+            self._advance(len(piece))
+
+    def _without_rows(self, member: Member, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        lines = Lines(complete_lines(pieces))
+        with self._digested(member) as digest:
+            for statement in lines.statements():
+                if copy := COPY.fullmatch(statement):
+                    self._copy(copy, digest.through(lines.rows()))
+                else:
+                    yield statement
+
+    def _copy(self, statement: re.Match[bytes], rows: Iterator[bytes]) -> None:
+        """Run one COPY in a session of its table's owner."""
+        table = (self._codec.unquoted(statement["schema"]), self._codec.unquoted(statement["name"]))
+        try:
+            with self._session(table).cursor() as cursor, cursor.copy(statement[0].rstrip(b";\n")) as copy:
+                for piece in rows:
+                    copy.write(piece)
+        except psycopg.Error as error:
+            if self._stopped.is_set():
+                raise Stopped from error
+            raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
+
+    def _restore_items(self, doing: str, items: Sequence[schema_toc.Item]) -> None:
+        self.leaves.restore(self._builder, doing, items)
+
+    def _session(self, table: tuple[str, str]) -> Session:
+        """Return this thread's session, opened at its first use; in a scratch server one of the table's owner."""
+        target, owner = self._target, ""
+        if self._logins:
+            owner = self._owners.get(table, self._logins.builder)
+            target = self._logins.as_owner(target.name, owner)
+        if getattr(self._own, "owner", None) != owner:
+            if hasattr(self._own, "owner"):
+                self._own.session.close()
+            session = target.connect(self._settings, encoding=self._index.encoding)
+            with self._lock:
+                self._sessions.append(session)
+            self._own.session, self._own.owner = session, owner
+        return self._own.session  # type: ignore[no-any-return]
+
+    def _advance(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._workers.progress("data", self._done, self._total)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        for programs in {self._programs, self._builder}:
+            programs.stop()
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            with suppress(psycopg.Error):
+                session.cancel()
+
+
+def _weight(table: Table) -> int:
+    return table.raw + _ROW * table.rows
+
+
+def _build_settings(jobs: int, tables: Sequence[Table]) -> dict[str, str]:
+    """Turn off parallel workers and reading ahead where jobs are few: each core already builds an index."""
+    if jobs > _FEW_JOBS:
+        return {}
+    weights = [_weight(table) for table in tables] or [0]
+    workers = 1 if max(weights) > _MOST * sum(weights) else 0
+    reads_ahead = dict.fromkeys(("effective_io_concurrency", "maintenance_io_concurrency"), "0")
+    return {"max_parallel_maintenance_workers": str(workers), **reads_ahead}

@@ -1,0 +1,303 @@
+"""Proves an artifact: loads it as a restore does, into a server that nothing else uses, and compares."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.processes import run
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import scratch
+from refnet.postgres.session import Target, server_version
+from refnet.postgres.tempdirs import private_folder
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.evidence import Fault
+from refnet.recovery.model.source import Finding, Proof, stopped_by
+from refnet.recovery.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.sources.database.admin_session import Session
+from refnet.sources.database.artifact import intact
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
+from refnet.sources.database.restore import create_database
+from refnet.sources.database.restore.guarded_schema import GuardedSchema
+from refnet.sources.database.restore.leaves import Leaves
+from refnet.sources.database.restore.left_out import LeftOut, align
+from refnet.sources.database.restore.load import How, load
+from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.restore.scratch_logins import Logins, create_logins
+from refnet.sources.database.rows import source_digest
+from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.rows.row_digests import MemberRows
+from refnet.sources.database.server_errors import Cause, ServerError
+from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.subprocesses import Programs
+from refnet.sources.database.workers import Workers
+
+_DATABASE = "proof"
+_REFERENCE = "reference"
+#: Errors of a generated column; those of checks are left out of a load.
+_OF_CODE = frozenset({"P0001", "22012"})
+_REPAIR = "A generated column fails for these rows: repair its function in the source, and back up again."
+#: Every index of a large database is read.
+_AMCHECK_SECONDS = 24 * 3600.0
+
+
+def rows_of(index: Index) -> tuple[dict[str, Any], ...]:
+    """Return the tables of an artifact for display."""
+    return tuple({"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in index.tables)
+
+
+class Prover:
+    """Checks one artifact up to a level; connects to no server but the one that it creates."""
+
+    def __init__(self, reader: Reader, binaries: Binaries, options: ProofOptions) -> None:
+        """`binaries`: with a server, of the artifact's major or newer."""
+        self._reader, self._binaries, self._options = reader, binaries, options
+        self._workers = Workers(binaries, options.jobs, options.progress)
+        self._run = ProofRun(rows=rows_of(reader.index), progress=options.progress)
+        self._rows = MemberRows(reader)
+        self._left_out: tuple[LeftOut, ...] = ()
+
+    def prove(self, level: Level) -> Proof:
+        run, options = self._run, self._options
+        with run.phases.phase("read every member"):
+            found = intact.check(self._reader, options.jobs, options.required, options.progress)
+            run.add(*found)
+        if all(finding.outcome is Outcome.PASSED for finding in found):
+            run.level = Level.INTACT
+            if level.rank > Level.INTACT.rank and self._is_complete():
+                with self._scratch_failures():
+                    self._in_scratch(level)
+        return run.result(level)
+
+    @contextlib.contextmanager
+    def _scratch_failures(self) -> Iterator[None]:
+        """End the proof where the scratch server fails (its disk is full): that says nothing of the artifact."""
+        try:
+            yield
+        except (RefnetError, psycopg.Error, subprocess.CalledProcessError) as error:
+            if isinstance(error, RefnetError) and error.code is Exit.DAMAGED:
+                raise
+            said = getattr(error, "stderr", b"") or str(error).encode()
+            first = said.decode(errors="replace").strip().split("\n")[0]
+            self._run.add(Finding("the scratch server", Outcome.UNVERIFIED, first))
+        except UnicodeEncodeError:
+            why = "the name of a role or a setting is not valid UTF-8"
+            self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
+
+    def _is_complete(self) -> bool:
+        if self._reader.index.partial:
+            why = "the artifact is partial: tables that it refers to are not in it"
+            self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
+        return not self._reader.index.partial
+
+    def _in_scratch(self, level: Level) -> None:
+        run, options, phase = self._run, self._options, self._run.phases.phase
+        with contextlib.ExitStack() as stack:
+            with phase("start a scratch server"):
+                cluster = stack.enter_context(scratch(self._binaries, base=options.base))
+                run.missing_walls = cluster.walls.missing
+                run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
+                logins = self._prepare(cluster)
+            if logins is None:
+                return
+            target = cluster.target(_DATABASE)
+            with phase("load"):
+                if not self._load(target, logins):
+                    return
+            run.level = Level.RESTORED
+            if level is not Level.PROVEN:
+                return
+            with phase("compare"):
+                reader = logins.as_reader(_DATABASE)
+                index = self._rows.index()
+                run.add(*compare(reader, index, self._workers))
+            with phase("compare with the source"):
+                major = self._binaries.major
+                run.add(*source_digest.compare(reader, index, major, options.progress))
+            with phase("compare the schema"):
+                run.add(*self._schema(logins, target))
+            with phase("check the structure"):
+                run.add(self._structure(target))
+            lacks = any(one.fault is Fault.ENVIRONMENT for one in self._left_out)
+            if not run.failed and not lacks:
+                run.level, run.row_digests = Level.PROVEN, index.digests
+
+    def _prepare(self, cluster: Cluster) -> Logins | None:
+        """Create the empty database and its roles; None where an extension is not available."""
+        index = self._reader.index
+        with cluster.target().connect() as admin:
+            if missing := missing_extensions(admin, index):
+                why = f"extensions that are not available on this server: {', '.join(missing)}"
+                self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
+                return None
+            logins = create_logins(admin, cluster, index)
+            if note := create_empty(admin, _DATABASE, index):
+                self._run.add(Finding("locale", Outcome.UNVERIFIED, note))
+        return logins
+
+    def _load(self, target: Target, logins: Logins) -> bool:
+        again = partial(renew, logins, _DATABASE, self._reader.index)
+        try:
+            self._left_out = load(self._reader, target, self._workers, How(logins, self._rows), again)
+        except RefnetError as error:
+            self._run.add(self._refused(error))
+            return False
+        self._run.add(Finding(LOADED, Outcome.PASSED), *(one.finding for one in self._left_out))
+        why = "it reads foreign tables, and a proof connects to no other server"
+        for _, name in self._reader.index.foreign_views:
+            self._run.add(Finding(f"materialized view {name}", Outcome.UNVERIFIED, why))
+        return True
+
+    def _refused(self, error: RefnetError) -> Finding:
+        """Return the finding of a load that failed: damage unless the scratch server, or this machine, is to blame."""
+        found = stopped_by(LOADED, error)
+        if not isinstance(error, ServerError):
+            return found
+        if error.entry:
+            found = replace(found, reason=f"{error.entry}: {error.message}")
+        if found.whose is not Fault.ENVIRONMENT or error.lacks or not self._same_major:
+            return found
+        if error.sqlstate in _OF_CODE:
+            return replace(found, reason=f"{error.message}. {_REPAIR}", fault=Fault.SOURCE)
+        if error.cause is Cause.ROWS:
+            return replace(found, reason=f"{error.message}. {error.hint}", fault=Fault.SOURCE)
+        return replace(found, outcome=Outcome.FAILED, fault=Fault.DAMAGE)
+
+    @property
+    def _same_major(self) -> bool:
+        return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
+
+    def _schema(self, logins: Logins, target: Target) -> Iterator[Finding]:
+        """Compare the schema: the members' plain text with the archive's, the copy's with pg_restore's."""
+        reader, index = self._reader, self._reader.index
+        with private_folder() as folder:
+            archive = folder / "schema.dump"
+            archive.write_bytes(index.archive)
+            if self._same_major:
+                yield _plain_text(self._binaries, reader, archive)
+            with logins.as_superuser("postgres").connect() as admin:
+                create_empty(admin, _REFERENCE, index)
+            unread = {oid for oid, _ in index.foreign_views}
+            _reference_restore(self._binaries, logins, archive, unread)
+            empty = logins.as_superuser(_REFERENCE)
+            with target.connect(encoding=index.encoding) as copy, empty.connect() as plain:
+                codec, _ = Codec.of_server(plain)
+                align(copy, plain, self._left_out, codec)
+            reference = _schema_of(self._binaries, empty)
+            same = reference == _schema_of(self._binaries, target)
+        outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
+        why = "" if same else "it differs from what pg_restore makes of the same archive"
+        yield Finding("schema", outcome, why)
+
+    def _structure(self, target: Target) -> Finding:
+        """Run amcheck on every heap and B-tree that the artifact brings; the catalogs are the scratch server's own."""
+        what = "structure of tables and indexes (amcheck)"
+        try:
+            tool = self._binaries.tool("pg_amcheck")
+        except RefnetError:
+            return Finding(what, Outcome.UNVERIFIED, "pg_amcheck is not installed")
+        with target.connect() as connection:
+            # Before 17 event triggers fire for a superuser as well.
+            connection.execute("UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'")
+            known = connection.execute(
+                "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
+            ).fetchone()
+            if known is None:
+                return Finding(what, Outcome.UNVERIFIED, "the server has no extension amcheck")
+            connection.execute("CREATE SCHEMA refnet_amcheck")
+            connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
+        command = [str(tool), f"--jobs={self._options.jobs}", "--no-password", f"--database={target.name}"]
+        command.append("--exclude-schema=pg_catalog")
+        ran = run(command, _AMCHECK_SECONDS, env=target.environment(), capture_output=True)
+        outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(ran.returncode, Outcome.UNVERIFIED)
+        said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
+        why = said[0] if said else "pg_amcheck failed without a message"
+        return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
+
+
+def missing_extensions(admin: Session, index: Index) -> list[str]:
+    available = {row[0] for row in admin.execute("SELECT name::text FROM pg_available_extensions").fetchall()}
+    return [one["name"] for one in index.extensions if one["name"] not in available]
+
+
+def create_empty(admin: Session, name: str, index: Index) -> str:
+    """Create an empty database with the artifact's encoding and locale; return why its locale is another, or ""."""
+    state = {**index.database, "owner": None, "tablespace": None}
+    note = ""
+    try:
+        create_database.create_database(admin, name, state)
+    except RefnetError as error:
+        note = f"the locale C is used instead: {error.message}"
+        create_database.create_database(admin, name, {**state, "provider": "c", "collate": "C", "ctype": "C"})
+    admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+    return note
+
+
+def renew(logins: Logins, name: str, index: Index) -> None:
+    """Replace a database that a load has filled by an empty one."""
+    with logins.as_superuser("postgres").connect() as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        create_empty(admin, name, index)
+
+
+def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
+    """Compare the members of schema text with what pg_restore makes of the archive: `zcat | psql` restores it too."""
+    what = "schema text of the file"
+    key = reader.index.restrict_key
+    for kind, section in ((MemberKind.PRE, "pre-data"), (MemberKind.POST, "post-data")):
+        text = reader.text(kind)
+        if _without_versions(schema_text(binaries, archive, section, key)) not in _without_versions(text):
+            return Finding(what, Outcome.FAILED, f"its {section} differs from what the archive gives")
+    return Finding(what, Outcome.PASSED)
+
+
+def _without_versions(text: bytes) -> bytes:
+    return b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"-- Dumped "))
+
+
+def _reference_restore(binaries: Binaries, logins: Logins, path: Path, unread: set[int]) -> None:
+    """Restore the schema by pg_restore alone, without rows; an error (of a view, perhaps) shows as a difference.
+
+    `unread`: materialized views that stay empty, by oid.
+    """
+    target = logins.as_superuser(_REFERENCE)
+    with target.connect() as session:
+        server = server_version(session)
+        text = schema_text(binaries, path, "pre-data", "refnet")
+        archive = Archive(path, binaries, _REFERENCE, server, refuses_lz4(session, text), tablespaces=False)
+    programs, builder = Programs(target.environment()), Programs(logins.as_builder(_REFERENCE).environment())
+    with GuardedSchema(archive, logins, programs, builder) as guarded:
+        try:
+            guarded.create()
+            entries = archive.entries(programs, "post-data")
+            items = [item for item in entries if not (item.is_refresh and item.oid in unread)]
+            guarded.finish(items, 1, Leaves(archive, logins.as_builder(_REFERENCE).connect, Codec()))
+        except RefnetError as error:
+            if error.transient:
+                raise
+
+
+def _schema_of(binaries: Binaries, target: Target) -> bytes:
+    command = [
+        str(binaries.tool("pg_dump")),
+        "--schema-only",
+        "--no-tablespaces",
+        "--restrict-key=refnet",
+        target.name,
+    ]
+    ran = run(command, SCHEMA_SECONDS, env=target.environment(), capture_output=True)
+    ran.check_returncode()
+    return bytes(ran.stdout)

@@ -1,0 +1,148 @@
+"""The archive of a schema (pg_dump's custom format), restored into one database by sections or by entries."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+
+from refnet.postgres.binaries import Binaries
+from refnet.sources.database import server_errors
+from refnet.sources.database.artifact import schema_toc
+from refnet.sources.database.dump.pgdump import for_server, without_lz4
+from refnet.sources.database.subprocesses import Programs
+
+_FAILED = re.compile(rb"^pg_restore: from TOC entry ([0-9]{1,10});", re.MULTILINE)
+_ERROR = re.compile(rb"^pg_restore: error: ", re.MULTILINE)
+_ENDED = re.compile(rb"^pg_restore: warning: errors ignored on restore: [0-9]{1,10}\n*\Z", re.MULTILINE)
+#: An error comes with its SQLSTATE.
+_PSQL = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive and the database that it is restored into. The programs of each call decide its login."""
+
+    path: Path
+    binaries: Binaries
+    #: Of the database.
+    name: str
+    #: The server's major.
+    server: int
+    #: The server was built without lz4.
+    without_lz4: bool
+    #: Objects go into their tablespaces.
+    tablespaces: bool = True
+
+    def entries(self, programs: Programs, section: str) -> tuple[schema_toc.Item, ...]:
+        """Return the table of contents of a section, in its order."""
+        command = [*self.tool("pg_restore"), "-l", f"--section={section}", str(self.path)]
+        listing = programs.run(command, "reading the schema's table of contents")
+        return schema_toc.parse(listing.decode("utf-8", "surrogateescape"))
+
+    def restore(
+        self,
+        programs: Programs,
+        doing: str,
+        items: Sequence[schema_toc.Item],
+        *,
+        jobs: int = 1,
+        owners: bool = True,
+    ) -> None:
+        """Restore exactly `items`. Without --section, which would leave out entries that belong to no section."""
+        with self._only(items, jobs, owners=owners) as options:
+            if self._needs_text:
+                self._restore_as_text(programs, doing, options)
+            else:
+                programs.run(self._command(["--exit-on-error", *options]), doing)
+
+    def restore_leaves(
+        self,
+        programs: Programs,
+        doing: str,
+        items: Sequence[schema_toc.Item],
+        *,
+        jobs: int = 1,
+        owners: bool = True,
+    ) -> tuple[schema_toc.Item, ...]:
+        """Restore `items` like `restore`; return the leaves, and their comments, that the server refused."""
+        if self._needs_text:
+            return self._restore_apart(programs, doing, items, owners=owners)
+        with self._only(items, jobs, owners=owners) as options:
+            stderr = programs.attempt(self._command(options), doing)
+        numbers = {int(number) for number in _FAILED.findall(stderr)}
+        failed = tuple(item for item in items if item.dump_id in numbers)
+        # The text of a forged entry may contain such lines: then the numbers differ, and the restore fails.
+        known = len(_ERROR.findall(stderr)) == len(failed) and _ENDED.search(stderr)
+        if stderr and not (known and all(one.is_leaf or one.what.startswith("COMMENT ") for one in failed)):
+            raise server_errors.of_program("pg_restore", stderr, doing)
+        return failed
+
+    def _restore_apart(
+        self, programs: Programs, doing: str, items: Sequence[schema_toc.Item], *, owners: bool
+    ) -> tuple[schema_toc.Item, ...]:
+        failed = []
+        for is_leaf, group in groupby(items, lambda item: item.is_leaf or item.what.startswith("COMMENT ")):
+            for some in [[item] for item in group] if is_leaf else [list(group)]:
+                try:
+                    self.restore(programs, doing, some, owners=owners)
+                except server_errors.ServerError:
+                    if not is_leaf:
+                        raise
+                    failed += some
+        return tuple(failed)
+
+    def text(self, programs: Programs, items: Sequence[schema_toc.Item]) -> bytes:
+        """Return the SQL of `items`."""
+        with self._listing(items) as listing:
+            command = [*self.tool("pg_restore"), "--file=-", "-L", listing, str(self.path)]
+            return programs.run(command, "reading the schema")
+
+    def psql(self) -> tuple[str, ...]:
+        """Return the psql command of every load."""
+        return (*self.tool("psql"), "-X", "-q", *_PSQL, "-o", "/dev/null")
+
+    def tool(self, name: str) -> tuple[str, ...]:
+        return (str(self.binaries.tool(name)), "--no-password")
+
+    @contextmanager
+    def _only(self, items: Sequence[schema_toc.Item], jobs: int, *, owners: bool) -> Iterator[list[str]]:
+        """Yield the options of pg_restore for exactly `items`."""
+        with self._listing(items) as listing:
+            parallel = [f"--jobs={jobs}"] if jobs > 1 else []
+            yield [*parallel, *([] if owners else ["--no-owner"]), "-L", listing]
+
+    def _command(self, options: Sequence[str]) -> list[str]:
+        """Return the command of a restore; it names the entry of an error because it is verbose."""
+        into = ["-d", make_conninfo(dbname=self.name)]
+        return [*self.tool("pg_restore"), "--verbose", *self._options, *into, *options, str(self.path)]
+
+    @contextmanager
+    def _listing(self, items: Sequence[schema_toc.Item]) -> Iterator[str]:
+        """Write `items` to a file for pg_restore -L; yield its path."""
+        with tempfile.NamedTemporaryFile("w", dir=self.path.parent, errors="surrogateescape") as listing:
+            listing.writelines(f"{item.line}\n" for item in items)
+            listing.flush()
+            yield listing.name
+
+    @property
+    def _options(self) -> list[str]:
+        return [] if self.tablespaces else ["--no-tablespaces"]
+
+    @property
+    def _needs_text(self) -> bool:
+        """The server is older than what pg_restore writes."""
+        return self.without_lz4 or self.server < 17 <= self.binaries.major
+
+    def _restore_as_text(self, programs: Programs, doing: str, options: Sequence[str]) -> None:
+        """Restore by psql, without what this older server refuses; in one session, as text has one order."""
+        chosen = [option for option in options if not option.startswith("--jobs")]
+        command = [str(self.binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
+        text = for_server(self.server, programs.run([*command, str(self.path)], doing))
+        programs.run(self.psql(), doing, [without_lz4(text) if self.without_lz4 else text])

@@ -1,0 +1,193 @@
+"""Reads what a restore must know of the server before it begins, and what an artifact requires of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from refnet.postgres.connecting import ConnectError, restore_setting
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
+from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
+from refnet.sources.database.admin_session import Session
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.catalog_queries import user_relations
+from refnet.sources.database.dump import metadata
+from refnet.sources.database.restore.create_database import powers
+from refnet.sources.database.restore.superuser_needs import Needs
+from refnet.sources.database.rows import row_counts
+
+_USER = """
+SELECT current_setting('server_version_num')::int, current_user::text, rolsuper, rolcreatedb, pg_is_in_recovery()
+FROM pg_roles WHERE rolname = current_user
+"""
+#: Roles whose rights the login has and that it can give objects to. Before 16 every member can do the second.
+_OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'USAGE') AND pg_has_role(oid, %s)"
+#: Extensions that only a superuser can install, in every version.
+_RESTRICTED = """
+SELECT name::text FROM pg_available_extension_versions GROUP BY name HAVING bool_and(superuser AND NOT trusted)
+"""
+_CLOSED_TABLESPACES = (
+    "SELECT spcname::text FROM pg_tablespace WHERE NOT has_tablespace_privilege(oid, 'CREATE')"
+)
+_EXTENSIONS = "SELECT name::text, array_agg(version::text) FROM pg_available_extension_versions GROUP BY name"
+_LIVE = """
+SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END,
+       pg_get_userbyid(datdba)::text, pg_has_role(datdba, 'USAGE'), oid::int8
+FROM pg_database WHERE datname = %s
+"""
+#: Only superusers terminate a superuser's session, members of its role or of pg_signal_backend any other.
+_SESSIONS = """
+SELECT coalesce(a.application_name, ''), coalesce(a.usename::text, ''), count(*)::int,
+       bool_and(me.rolsuper OR (NOT coalesce(r.rolsuper, true)
+                AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))
+FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid, pg_roles me
+WHERE a.datname = %s AND a.backend_type IN ('client backend', 'walsender') AND a.pid <> pg_backend_pid()
+  AND me.rolname = current_user
+GROUP BY 1, 2 ORDER BY 3 DESC
+"""
+_ANY_TABLE = user_relations("1", "rp", "LIMIT 1")
+_PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY prepared"
+_SLOTS = "SELECT slot_name::text FROM pg_replication_slots WHERE database = %s ORDER BY 1"
+_SUBSCRIPTIONS = """
+SELECT subname::text FROM pg_subscription
+WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = %s) ORDER BY 1
+"""
+
+
+def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
+    """Read the facts from the server of `target`. `rows`: of the live database's tables, where they were counted."""
+    version, user, superuser, createdb, standby = _one(admin, _USER)
+    return Facts(
+        database=target.name,
+        version=version,
+        user=user,
+        superuser=superuser,
+        createdb=createdb,
+        standby=standby,
+        owners=frozenset(_column(admin, _OWNERS, "SET" if version >= 160_000 else "MEMBER")),
+        roles=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles")),
+        extensions={name: frozenset(versions) for name, versions in admin.execute(_EXTENSIONS).fetchall()},
+        restricted=frozenset(_column(admin, _RESTRICTED)),
+        tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
+        superusers=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles WHERE rolsuper")),
+        closed_tablespaces=frozenset(_column(admin, _CLOSED_TABLESPACES)),
+        free=free_bytes(admin, target),
+        live=_live(admin, target, rows),
+        server=target.address,
+        system=row_counts.system_identifier(admin),
+        named=restore_setting(target.named),
+    )
+
+
+def _live(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Live | None:
+    name = target.name
+    found = admin.execute(_LIVE, (name,)).fetchone()
+    if found is None:
+        return None
+    size, owner, owned, oid = found
+    return Live(
+        size=size,
+        owner=owner,
+        owned=owned,
+        oid=oid,
+        sessions=sessions(admin, name),
+        prepared=_column(admin, _PREPARED, name),
+        slots=_column(admin, _SLOTS, name),
+        subscriptions=_column(admin, _SUBSCRIPTIONS, name),
+        occupied=_occupied(target),
+        tables=rows,
+    )
+
+
+def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
+    """Return the sessions in the database `name`, most first."""
+    return tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
+
+
+def _occupied(target: Target) -> bool:
+    """Return True where the database contains a table, or where no session with it is possible."""
+    try:
+        return holds_tables(target)
+    except (ConnectError, psycopg.Error):
+        return True
+
+
+def holds_tables(target: Target) -> bool:
+    """Return True where the database `target` contains a table; ConnectError where no session is possible."""
+    with target.connect() as session:
+        return session.execute(_ANY_TABLE).fetchone() is not None
+
+
+def free_bytes(admin: Session, target: Target) -> int | None:
+    """Return the free bytes where the server keeps its data; None on another machine or without the right to see it."""
+    host = str(admin.info.host or "")
+    if not (target.own or host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}):
+        return None
+    row = admin.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'").fetchone()
+    if not row or not row[0]:
+        return None
+    try:
+        # The data folder of a container does not exist here, or is not a cluster that this user can enter.
+        folder = Path(row[0])
+        if not (target.own or (folder / "PG_VERSION").exists()):
+            return None
+        disk = os.statvfs(folder)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
+
+
+def wanted(name: str, index: Index, needs: Needs) -> Wanted:
+    """Return what the artifact `name` with that index requires. `needs`: what its schema requires of the role."""
+    roles = tuple(dict.fromkeys(role["name"] for role in index.roles))
+    return Wanted(
+        name=name,
+        version=int(index.server["version_num"]),
+        moment=datetime.fromisoformat(index.snapshot),
+        owner=index.database["owner"],
+        bytes=sum(table.raw for table in index.tables),
+        tables={table.qualified: table.rows for table in index.tables},
+        roles=roles,
+        owners=tuple(role for role in needs.owners if role in roles),
+        superuser=needs.superuser,
+        powers={role["name"]: powers(role) for role in index.roles},
+        member_of={role["name"]: tuple(one["role"] for one in role["member_of"]) for role in index.roles},
+        extensions=tuple((one["name"], one["version"]) for one in index.extensions),
+        tablespaces=tuple(index.tablespaces),
+        snapshot=index.server.get("snapshot"),
+        system=index.server["system_identifier"],
+        partial=index.partial,
+        database=index.database["name"],
+    )
+
+
+class _Open:
+    """A database whose catalogs are read in their present state."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.major = server_version(session)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._session.execute(query, values or None).fetchall()
+
+
+def live_state(target: Target) -> dict[str, Any]:
+    """Return the database-level state of the live database."""
+    with target.connect(READER_SETTINGS, encoding="UTF8") as session:
+        return metadata.database(_Open(session))
+
+
+def _one(admin: Session, query: str) -> tuple[Any, ...]:
+    row = admin.execute(query).fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
+    return row
+
+
+def _column(admin: Session, query: str, *values: str) -> tuple[str, ...]:
+    return tuple(str(row[0]) for row in admin.execute(query, values or None).fetchall())

@@ -1,0 +1,264 @@
+"""Compares a database with what an artifact recorded: every table, every large object, every sequence.
+
+Each statement is made of names from the database's own catalog. The index may be forged, so its names are compared
+with those and never put into a statement.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import psycopg
+
+from refnet.core.errors import Exit, RefnetError
+from refnet.postgres.session import Target, reader_settings, server_version
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.source import Deviation, Finding
+from refnet.sources.database.admin_session import Session
+from refnet.sources.database.artifact.index import Index, Table
+from refnet.sources.database.artifact.index_values import schema_and_name
+from refnet.sources.database.dump import metadata
+from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
+from refnet.sources.database.rows import live_catalog
+from refnet.sources.database.rows.digest import Digest, complete_lines
+from refnet.sources.database.rows.live_catalog import Relation, Relations
+from refnet.sources.database.rows.page_ranges import page_ranges
+from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.task_graph import Stopped, Task, run_all
+from refnet.sources.database.workers import Workers
+
+#: About how much of a table one task reads, in bytes of COPY text.
+_SHARE = 64 << 20
+#: Of one table at most, whatever the index says of its size.
+_MOST_SHARES = 4096
+
+
+def compare(target: Target, index: Index, workers: Workers, *, content: bool = True) -> tuple[Finding, ...]:
+    """Return a finding for each table of `index`, one for all large objects and one for all sequences.
+
+    One finding alone where the encodings differ, as the same rows then have other bytes.
+
+    Args:
+        target: the database, in which nothing else writes. Its login need not be a superuser's.
+        index: what was recorded; columns are compared by name, as a correct restore may change their order.
+        content: compare digests, else row counts alone.
+    """
+    with live_catalog.reading(target) as (session, encoding, codec):
+        if encoding != index.encoding:
+            why = f"{encoding} where {index.encoding} was recorded"
+            return (Finding("encoding", Outcome.FAILED, why, Deviation.CHANGED),)
+        found = live_catalog.read(session, codec)
+        settings = reader_settings(server_version(session))
+        comparison = _Comparison(target, index, found, codec, settings, workers, content)
+        return (
+            *comparison.tables(),
+            *(() if index.partial else _extra_tables(index, found)),
+            *([_large_objects(session, index)] if index.large_objects else []),
+            *([_sequences(session, codec, index, found)] if index.sequences else []),
+        )
+
+
+@dataclass
+class _Comparison:
+    """One comparison of tables, by workers that share it; each has a psql of its own."""
+
+    target: Target
+    index: Index
+    found: Relations
+    codec: Codec
+    settings: Mapping[str, str]
+    workers: Workers
+    content: bool
+    #: Of the index's tables, in its order.
+    digests: list[Digest] = field(init=False)
+    #: Number of a table → why it could not be read.
+    failed: dict[int, str] = field(default_factory=dict)
+    #: Bytes of COPY text that were read.
+    done: int = 0
+    stopped: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    sessions: dict[threading.Thread, PsqlCopy] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.digests = [Digest() for _ in self.index.tables]
+        self._total = sum(table.raw for table in self.index.tables)
+
+    def tables(self) -> list[Finding]:
+        findings: dict[int, Finding] = {}
+        tasks: list[Task] = []
+        for number, table in enumerate(self.index.tables):
+            relation = self.found.tables.get((table.schema, table.name))
+            if relation is None:
+                findings[number] = _differs(table, Deviation.MISSING, "it does not exist")
+            elif reason := _other_columns(table, relation):
+                findings[number] = _differs(table, Deviation.CHANGED, reason)
+            else:
+                tasks += (
+                    Task(table.raw, partial(self._read, number, statement))
+                    for statement in self._statements(table, relation)
+                )
+        try:
+            run_all(tasks, self.workers.jobs, self._stop)
+        finally:
+            for psql in self.sessions.values():
+                psql.close()
+        return [findings.get(n) or self._finding(n, table) for n, table in enumerate(self.index.tables)]
+
+    def _statements(self, table: Table, relation: Relation) -> Iterator[bytes]:
+        """Yield the COPY statements that read the table, each a range of its pages."""
+        quoted = self.codec.quoted
+        # The recorded order of the catalog's own columns: `_other_columns` found none that is not one of them.
+        columns = self.codec.listed(column for column in table.columns if column in relation.columns)
+        what = columns if self.content else b"pg_catalog.count(*)"
+        name = quoted(relation.schema, relation.name)
+        rows = b"ONLY " + name if relation.kind == "r" else name + self._without_leaves(relation)
+        select = b"SELECT %b FROM %b" % (what, rows)
+        count = max(1, min(relation.pages, table.raw // _SHARE, _MOST_SHARES)) if self.content else 1
+        if count == 1:
+            yield b"COPY (%b) TO STDOUT" % select
+            return
+        for where in page_ranges(relation.pages, count):
+            yield b"COPY (%b WHERE %b) TO STDOUT" % (select, where)
+
+    def _without_leaves(self, top: Relation) -> bytes:
+        """Return the condition that leaves out the leaves of a partitioned table that are recorded on their own."""
+        recorded = (
+            self.found.tables.get((one.schema, one.name)) for one in self.index.tables if not one.root
+        )
+        own = [str(leaf.oid) for leaf in recorded if leaf and leaf.root == top.oid]
+        return b" WHERE tableoid <> ALL ('{%b}'::oid[])" % ",".join(own).encode() if own else b""
+
+    def _read(self, number: int, statement: bytes) -> None:
+        """Add the rows of one statement to the digest of the table `number`."""
+        digest, psql = Digest(), self._psql()
+        try:
+            pieces = psql.copy(statement)
+            if self.content:
+                for data, ends in complete_lines(pieces):
+                    digest.feed(data, ends=ends)
+            else:
+                digest.rows = int(b"".join(pieces))
+        except PsqlError as error:
+            if self.stopped:
+                raise Stopped from error
+            if error.transient:
+                raise
+            with self.lock:
+                self.failed[number] = error.message
+                del self.sessions[threading.current_thread()]
+            psql.close()
+            return
+        with self.lock:
+            self.digests[number].add(digest)
+            self.done += digest.raw
+            self.workers.progress("comparing rows", self.done, self._total)
+
+    def _psql(self) -> PsqlCopy:
+        """Return this thread's psql, started at its first use and after an error."""
+        with self.lock:
+            if self.stopped:
+                raise Stopped
+            thread = threading.current_thread()
+            if thread not in self.sessions:
+                self.sessions[thread] = PsqlCopy(
+                    self.workers.binaries, self.target, self.settings, encoding=self.index.encoding
+                )
+            return self.sessions[thread]
+
+    def _stop(self) -> None:
+        with self.lock:
+            self.stopped = True
+            for psql in self.sessions.values():
+                psql.kill()
+
+    def _finding(self, number: int, table: Table) -> Finding:
+        found = self.digests[number]
+        if number in self.failed:
+            return _differs(table, Deviation.CHANGED, self.failed[number])
+        if found.rows != table.rows:
+            why = f"{found.rows} rows where {table.rows} were recorded"
+            return _differs(table, Deviation.CHANGED, why)
+        if self.content and found.hex != table.digest:
+            why = f"the content of its {table.rows} rows differs from what was recorded"
+            return _differs(table, Deviation.CHANGED, why)
+        return Finding(f"table {table.qualified}", Outcome.PASSED)
+
+
+def _differs(table: Table | Relation, deviation: Deviation, why: str) -> Finding:
+    return Finding(f"table {table.qualified}", Outcome.FAILED, why, deviation)
+
+
+def _other_columns(table: Table, relation: Relation) -> str:
+    """Return why the rows of `table` cannot be those of `relation`, or ""."""
+    missing = sorted(set(table.columns) - set(relation.columns))
+    extra = sorted(set(relation.columns) - set(table.columns))
+    reasons = [f"columns are missing: {', '.join(missing)}"] if missing else []
+    reasons += [f"columns were not recorded: {', '.join(extra)}"] if extra else []
+    return "; ".join(reasons)
+
+
+def _extra_tables(index: Index, found: Relations) -> Iterator[Finding]:
+    """Yield a finding for each table with rows of its own that was not recorded, nor the top of its partitions.
+
+    A backup from a standby records no unlogged table, as a standby has no rows of them: an empty one is none.
+    """
+    recorded = {(table.schema, table.name) for table in index.tables}
+    through = {found.tables[name].oid for name in recorded if name in found.tables}
+    for name, relation in sorted(found.tables.items()):
+        if relation.unlogged and not relation.pages:
+            continue
+        if relation.kind == "r" and not relation.owned and not (name in recorded or relation.root in through):
+            yield _differs(relation, Deviation.EXTRA, "it was not recorded")
+
+
+def _large_objects(session: Session, index: Index) -> Finding:
+    what = f"{len(index.large_objects)} large objects"
+    try:
+        found = {oid: (size, digest) for oid, size, digest in metadata.large_objects(session)}
+    except psycopg.Error as error:
+        return Finding(what, Outcome.UNVERIFIED, f"cannot be read: {error.diag.message_primary}")
+    wrong = [oid for oid, size, digest in index.large_objects if found.pop(oid, None) != (size, digest)]
+    return _compared(what, [*wrong, *found])
+
+
+def _sequences(session: Session, codec: Codec, index: Index, relations: Relations) -> Finding:
+    what = f"{len(index.sequences)} sequences"
+    recorded = {schema_and_name(name): (value, called) for name, value, called in index.sequences}
+    wrong = {name for name in recorded if name not in relations.sequences}
+    if not index.partial:
+        wrong |= {
+            name
+            for name, one in relations.sequences.items()
+            if not (one.owned or one.unlogged or name in recorded)
+        }
+    for name in relations.sequences.keys() & recorded.keys():
+        try:
+            found = session.execute(b"SELECT last_value, is_called FROM " + codec.quoted(*name)).fetchone()
+        except psycopg.Error as error:
+            return Finding(what, Outcome.UNVERIFIED, f"cannot be read: {error.diag.message_primary}")
+        if found != recorded[name]:
+            wrong.add(name)
+    return _compared(what, [".".join(name) for name in sorted(wrong)])
+
+
+def _compared(what: str, wrong: Sequence[object]) -> Finding:
+    if not wrong:
+        return Finding(what, Outcome.PASSED)
+    why = f"{len(wrong)} differ, the first is {wrong[0]}"
+    return Finding(what, Outcome.FAILED, why, Deviation.CHANGED)
+
+
+def failed(findings: tuple[Finding, ...]) -> RefnetError | None:
+    """Return the error of a copy that differs from what was recorded, or None."""
+    wrong = [finding for finding in findings if finding.outcome is Outcome.FAILED]
+    if not wrong:
+        return None
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    return RefnetError(
+        f"the copy differs from the backup: {wrong[0].what}: {wrong[0].reason}{more}",
+        "Nothing live was touched. Check the artifact with `refnet verify`.",
+        Exit.DAMAGED,
+    )

@@ -1,0 +1,240 @@
+"""What is on a PostgreSQL server of the settings, and a database of it. The driver is imported where a server is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from refnet import servers, wiring
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.glob import TableGlob
+from refnet.postgres import embedded
+from refnet.recovery.artifact import Artifact
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.origin import origin_label
+from refnet.recovery.model.previous import HalfMade, MarkState, PreviousRecord
+from refnet.recovery.model.retention import Listing, PreviousVersion
+from refnet.recovery.model.source import Finding, Maker, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores.local import LocalStore
+from refnet.sources.base import Permits, Source
+from refnet.sources.check_result import Line
+from refnet.sources.contents import Difference, Finder
+from refnet.sources.database.replaced_tables import previous_tables
+from refnet.sources.restoring import Request, Work
+
+if TYPE_CHECKING:
+    from refnet.recovery.model.answer import Answer, Asked
+    from refnet.sources.database.artifact.index import Table
+    from refnet.sources.database.database_restore import DatabaseRestore
+    from refnet.sources.database.query.copies import Copy
+
+
+class OnServer(Source):
+    """A source on a PostgreSQL server: that of its URL, else RefNet's own."""
+
+    noun: ClassVar[str] = "database"
+
+    def what(self) -> str:
+        if url := self.own.url:
+            from refnet.postgres.session import Target
+
+            return Target.from_url(url).display
+        return f"{embedded.DATABASE} on RefNet's own server ({self.settings.home / 'postgres'})"
+
+    def reached(self) -> str:
+        # RefNet's own server, once created, is started by a backup, and not by a question.
+        if self.own.url or embedded.status(self.settings.home).major is None:
+            from refnet.postgres.session import server_version
+
+            with servers.existing_server(self.settings, self.name).connect() as session:
+                servers.binaries_for(self.settings, server_version(session))
+        return self.what()
+
+
+class Database(OnServer):
+    """One database of a server."""
+
+    called: ClassVar[str] = "a database"
+    options: ClassVar[str] = "databases"
+    contains: ClassVar[str] = "tables"
+    by_name: ClassVar[bool] = True
+    takes_dumps: ClassVar[bool] = True
+    is_snapshot: ClassVar[bool] = True
+
+    def whose(self) -> Identity | None:
+        settings, name = self.settings, self.name
+        if name not in (SourceName.DATABASE, *settings.sources):
+            return None
+        if not settings.of(name).url:
+            there = embedded.status(settings.home)
+            if there.pid is None:
+                return None if there.major is None else Identity(embedded.DATABASE)
+        from refnet.sources.database.database_identity import identity_of
+
+        found = identity_of(servers.server(settings, name))
+        before = (one for place in wiring.lineages(settings) for one in place.before(found))
+        return replace(found, before=frozenset(before))
+
+    @staticmethod
+    def opened(stored: OpenArtifact) -> Artifact:
+        from refnet.sources.database.opening import open_database
+
+        return open_database(stored)
+
+    def maker(
+        self,
+        *,
+        jobs: int | None = None,
+        tables: tuple[str, ...] = (),
+        into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
+    ) -> Maker:
+        from refnet.sources.database.database_maker import DatabaseMaker
+
+        target = partial(servers.existing_server, self.settings, self.name)
+        binaries = partial(servers.binaries_for, self.settings)
+        return DatabaseMaker(self.name, target, binaries, jobs or self.settings.jobs, tables)
+
+    def checks(self) -> Iterator[Line]:
+        from refnet.sources.database.check_database import database
+
+        return database(self.settings, self.name)
+
+    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
+        from refnet.sources.database.opening import open_own
+
+        advice = (
+            "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
+        )
+        return open_own(chosen, "which records no tables", advice, Exit.USAGE).index.tables
+
+    def query(self, context: Context, chosen: OpenArtifact, asked: Asked) -> AbstractContextManager[Answer]:
+        from refnet.sources.database import database_query
+
+        return database_query.query(context, chosen, asked)
+
+    def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> AbstractContextManager[Copy]:
+        from refnet.sources.database import database_query
+
+        return database_query.browse(context, chosen, trust=trust)
+
+    def exactly(self, name: str) -> Finder:
+        from refnet.sources.database.database_contents import TableFinder
+
+        return TableFinder(lambda schema, table: name in {table, f"{schema}.{table}"})
+
+    def like(self, pattern: str) -> Finder:
+        from refnet.sources.database.database_contents import TableFinder
+
+        return TableFinder(TableGlob(pattern).matches)
+
+    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
+        from refnet.sources.database import database_contents
+
+        return database_contents.differences(before, after, self.settings.jobs, context.progress)
+
+    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
+        from refnet.postgres.session import server_version
+        from refnet.sources.database import database_contents
+        from refnet.sources.database.workers import Workers
+
+        target = servers.existing_server(self.settings, self.name)
+        with target.connect() as session:
+            binaries = servers.binaries_for(self.settings, server_version(session))
+        workers = Workers(binaries, self.settings.jobs, context.progress)
+        return database_contents.live_differences(before, target, workers)
+
+    def previous(self) -> tuple[Listing, ...]:
+        return self._previous_databases, partial(previous_tables, self.settings, self.name)
+
+    def _previous_databases(self) -> list[PreviousVersion]:
+        """List the previous databases. RefNet's own server is asked if it runs, and never started for this."""
+        if not self.own.url and embedded.status(self.settings.home).pid is None:
+            return []
+        from refnet.sources.database.restore.previous_databases import previous_databases
+
+        records = wiring.previous_databases(self.settings, self.name)
+        target = servers.restoring(self.settings, self.name)
+        found = previous_databases(target, records.read().records, records.forget)
+        return [replace(one, source=self.name) for one in found]
+
+    def check_request(self, request: Request) -> None:
+        from refnet.sources.database import database_restoring
+
+        database_restoring.check(request)
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
+        from refnet.sources.database import database_restoring
+
+        return database_restoring.restoring(context, self.name, chosen, request)
+
+    def undoing(self, context: Context, request: Request) -> Work:
+        from refnet.sources.database import database_restoring
+
+        return database_restoring.undoing(context, self.name, request)
+
+    def replaced(self) -> str:
+        from refnet.sources.database import database_restore
+
+        return database_restore.replaced(self.settings, self.name)
+
+    def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
+        if not self.own.url:
+            return ()
+        return self._recovery(context, chosen, permits).plan(count=False, damaged_anyway=False).problems
+
+    def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
+        from refnet.sources.database.restore.left_out import LEFT_OUT
+
+        notes = list[str]()
+        back = self._recovery(replace(context, note=notes.append), chosen, permits).run()
+        of = origin_label(back.origin, back.destination)
+        left_out = (note for note in back.notes if note.startswith(LEFT_OUT))
+        return [
+            f"the database {back.destination} is restored from {back.artifact} (of {of})",
+            *left_out,
+            *notes,
+        ]
+
+    def _recovery(self, context: Context, chosen: OpenArtifact, permits: Permits) -> DatabaseRestore:
+        from refnet.sources.database import database_restore
+        from refnet.sources.database.restore_database import Options
+
+        how = Options(self.settings.jobs, create_roles=True, role_powers=permits.role_powers)
+        other = permits.from_database if self.name == SourceName.DATABASE else None
+        return database_restore.restore_of(context, self.name, chosen, how, from_database=other)
+
+    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+        from refnet.sources.database import database_restore
+
+        return database_restore.compare(context, chosen)
+
+    def recorded(self) -> tuple[datetime, ...]:
+        return tuple(one.mark.at for one in self._recorded() if one.mark.why is not MarkState.COPY)
+
+    def half_made(self) -> list[HalfMade]:
+        copies = (one for one in self._recorded() if one.mark.why is MarkState.COPY)
+        return [HalfMade(self.name, one.name, one.mark.at) for one in copies]
+
+    def _recorded(self) -> list[PreviousRecord]:
+        """Return the records of this database.
+
+        Where two sources have a database of one name, the newest artifact of each tells their servers apart.
+        """
+        own = servers.database_name(self.settings, self.name)
+        found = wiring.previous_databases(self.settings, self.name).read().records
+        records = [one for one in found if one.mark.of == own]
+        others = (
+            one for one in wiring.known(self.settings) if one.kind is self.name.kind and one != self.name
+        )
+        newest = None
+        if records and any(servers.database_name(self.settings, one) == own for one in others):
+            newest = Catalog.of(wiring.catalog(self.settings).entries(self.name)).newest_complete(self.name)
+        system = newest.identity.system if newest and newest.identity else None
+        return [one for one in records if not system or one.system in {None, system}]

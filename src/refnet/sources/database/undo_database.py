@@ -1,0 +1,189 @@
+"""Undoes the last restore of a database: swaps the previous version in again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refnet.core.clock import Clock
+from refnet.core.errors import RefnetError
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
+from refnet.recovery.model.restore_facts import Facts, Rows
+from refnet.recovery.model.restore_plan import dated_name, hindrances
+from refnet.recovery.stores.previous_records import Known, PreviousVersions
+from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.sources.database.restore import previous_databases
+from refnet.sources.database.restore.previous_databases import PreviousDatabase
+from refnet.sources.database.restore.server_facts import facts
+from refnet.sources.database.restore.swap_databases import Rename, swap
+from refnet.sources.database.rows import row_counts
+
+
+@dataclass(frozen=True)
+class UndoPlan:
+    """The plan of an undo."""
+
+    #: The previous version that becomes live.
+    back: PreviousDatabase
+    #: Why it may not be what its mark says; only one that was named on the command line has any.
+    doubts: tuple[str, ...]
+    facts: Facts
+    #: What stops the undo.
+    problems: tuple[RefnetError, ...]
+    #: `schema.table` of the live database → its rows; the newer ones were written since the swap.
+    written: Mapping[str, Rows]
+    #: Shown with the plan.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def replaces(self) -> bool:
+        """Return True where a live database would be replaced."""
+        return self.facts.live is not None
+
+    def check(self) -> None:
+        """Raise the first problem."""
+        if self.problems:
+            raise self.problems[0]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "database": self.facts.database,
+            "server": self.facts.server,
+            "back": self.back.name,
+            "previous_versions": utc(self.back.at),
+            "recorded": not self.doubts,
+            "doubts": list(self.doubts),
+            "notes": list(self.notes),
+            "artifact": self.back.mark.artifact,
+            "replaces": self.replaces,
+            "written_since": {name: rows.newer for name, rows in self.written.items()},
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+@dataclass(frozen=True)
+class Undone:
+    """The result of an undo."""
+
+    database: str
+    #: The previous version that is live now.
+    back: PreviousDatabase
+    #: The new name of the database that was live before, if there was one.
+    previous: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kept": self.previous}
+
+
+def plan(target: Target, previous: PreviousVersions, name: str | None = None) -> UndoPlan:
+    """Return what an undo of the database of `target` would do; RefnetError where it has no previous version.
+
+    Args:
+        previous: the records of restores and undos.
+        name: this previous version, recorded or not; None: the last recorded one.
+    """
+    with admin_session(target) as admin:
+        return _plan(admin, target, previous, name, count=True)
+
+
+def undo(
+    target: Target, previous: PreviousVersions, name: str | None = None, clock: Clock = Clock()
+) -> Undone:
+    """Swap the previous version in; the live database becomes a previous version."""
+    with admin_session(target) as admin, restore_lock(admin, target.name):
+        decided = _plan(admin, target, previous, name, count=False)
+        decided.check()
+        back, live = decided.back, target.name
+        renames = [Rename(back.name, live, back.oid)]
+        statements: list[Statement] = [
+            previous_databases.comment_on(live, back.mark.comment),
+            previous_databases.limit_of(live, back.mark.limit),
+        ]
+        replaced = _record(admin, back, live, clock) if decided.replaces else None
+        if replaced:
+            previous.add(replaced)
+            renames.insert(0, Rename(live, replaced.name, replaced.oid))
+            statements = [*previous_databases.closed(replaced), *statements]
+        swap(admin, target, renames, statements)
+        for record in previous_databases.gone(admin, previous.read().records, live):
+            previous.forget(record)
+        return Undone(live, back, replaced.name if replaced else None)
+
+
+def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> PreviousRecord:
+    """Return the record of the live database as a previous version."""
+    name = previous_databases.free_name(admin, dated_name(live, "undone", clock.local()))
+    mark = Mark(live, MarkState.UNDONE, clock.now(), artifact=back.mark.artifact)
+    return previous_databases.record_of(admin, live, name, back.oid, mark)
+
+
+def _plan(
+    admin: Session, target: Target, previous: PreviousVersions, name: str | None, *, count: bool
+) -> UndoPlan:
+    known = previous.read()
+    candidates = previous_databases.of_database(
+        previous_databases.marked(admin, known.records), target.name, MarkState.RESTORED, MarkState.UNDONE
+    )
+    command = f"refnet undo {previous.source}"
+    back = _named(candidates, target, name, command) if name else _last(candidates, known, target, command)
+    found = facts(admin, target, {})
+    rows = row_counts.rows(target, back.mark.snapshot or None) if count and found.live else {}
+    written = {table: one for table, one in rows.items() if one.newer}
+    doubts = tuple(_doubts(back, found))
+    problems = list(hindrances(found))
+    if doubts and not name:
+        problems = [_doubtful(back, doubts, target, command), *problems]
+    others = [f"{one.name} is unknown: {one.doubt}" for one in candidates if one.doubt and one != back]
+    return UndoPlan(
+        back, doubts if name else (), found, tuple(problems), written, (*known.unreadable, *others)
+    )
+
+
+def _named(
+    candidates: tuple[PreviousDatabase, ...], target: Target, name: str, command: str
+) -> PreviousDatabase:
+    for one in candidates:
+        if one.name == name:
+            return one
+    raise RefnetError(
+        f"{name} is not a previous version of {target.name}: it has no record, and its comment is not RefNet's",
+        f"`{command} --plan` names them; rename any other database yourself.",
+    )
+
+
+def _last(
+    candidates: tuple[PreviousDatabase, ...], known: Known, target: Target, command: str
+) -> PreviousDatabase:
+    """The last recorded previous version; RefnetError where there is none."""
+    recorded = [one for one in candidates if not one.doubt]
+    if recorded:
+        return recorded[-1]
+    if candidates:
+        last = candidates[-1]
+        raise RefnetError(
+            f"no previous version of {target.name} is recorded; {last.name} is unknown: {last.doubt}",
+            f"See `{command} {last.name} --plan`; to bring it back, leave out --plan.",
+        )
+    raise RefnetError(
+        f"{target.name} has no previous version, so there is nothing to undo",
+        known.unreadable[0]
+        if known.unreadable
+        else "A restore keeps the previous version for some days: `refnet list --previous` shows all.",
+    )
+
+
+def _doubts(back: PreviousDatabase, found: Facts) -> Iterator[str]:
+    if back.doubt:
+        yield f"{back.name} is unknown: {back.doubt}; it belongs to {back.owner}"
+    if back.record and found.live and found.live.oid != back.record.live:
+        yield (
+            f"{found.database} is not the database that replaced {back.name}"
+            f" (oid {found.live.oid}, recorded {back.record.live}); it belongs to {found.live.owner}"
+        )
+
+
+def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target, command: str) -> RefnetError:
+    return RefnetError(doubts[0], f"If {back.name} is to become {target.name}: `{command} {back.name}`.")

@@ -1,0 +1,1 @@
+"""Folders: their archives, restore and comparison."""

@@ -1,0 +1,294 @@
+"""Write the archive of a folder: read each file once, and digest exactly the bytes that go in."""
+
+import os
+import stat
+from array import array
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import BinaryIO
+
+from refnet.core import attributes
+from refnet.core.attributes import NONE, Attributes
+from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
+from refnet.core.member_names import ArchiveError, checked, leads_inside, show
+from refnet.recovery.model.source import Progress, TransientError
+from refnet.sources.folder.fingerprint import Fingerprint
+from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
+from refnet.sources.folder.kept import HARD_LINKS, SET_ID, Counted
+from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.sources.folder.scope import LeftOut, Scope
+from refnet.sources.folder.tar_headers import END, header, padding
+from refnet.sources.folder.walk import Found, States, changed_folders, walk
+
+#: How often a file is read that changes while it is read; the last copy stays, with a note.
+_TRIES = 3
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+
+
+def stamp(status: os.stat_result) -> int:
+    """Return a number that is another one once the entry was changed or replaced."""
+    found = (
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return hash(found)
+
+
+@dataclass
+class Dumped:
+    """The result of `dump`."""
+
+    files: FileList
+    fingerprint: Fingerprint
+    #: What could not be read, and why; if there is any, the archive is useless.
+    unreadable: list[str] = field(default_factory=list)
+    #: A sentence for each entry that is not in the archive, or not as it should be.
+    notes: list[str] = field(default_factory=list)
+    #: What the rules of the scope left out.
+    left_out: LeftOut = field(default_factory=LeftOut)
+    #: Metadata that is not in the archive.
+    unkept: Counted = field(default_factory=Counted)
+    #: The stamp of each entry of `files`, and the states of the folders, when they were read.
+    stamps: Sequence[int] = ()
+    states: States = field(default_factory=dict)
+
+
+def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
+    """Write the tar.gz of `scope` of the open folder `root` to `out`.
+
+    `root` itself becomes the member `.` unless the scope has only some of its entries.
+    """
+    left_out = LeftOut()
+    with MemberWriter(out, jobs) as tar:
+        writer = _Writer(tar, progress)
+        if scope.only is None:
+            writer.add_folder(".", root)
+        for found in walk(root, scope, left_out, writer.states):
+            writer.add(found)
+        unsettled = _settle(root, scope, writer)
+        tar.write(END)
+        tar.finish()
+    notes = [
+        *(
+            f"{show(path)} is on another file system: its content is not in the archive"
+            for path in left_out.mounts
+        ),
+        *(
+            f"{show(path)} changed each of the {_TRIES} times that it was read: what was moved there meanwhile may be "
+            "missing"
+            for path in unsettled
+        ),
+        *writer.unkept.sentences("not kept"),
+        *writer.notes,
+    ]
+    listed, stamps = writer.result()
+    unreadable = list(dict.fromkeys(writer.unreadable))  # a folder is read more than once
+    files = FileList(listed, tuple(tar.members))
+    return Dumped(
+        files, writer.fingerprint, unreadable, notes, left_out, writer.unkept, stamps, writer.states
+    )
+
+
+def _settle(root: int, scope: Scope, writer: "_Writer") -> list[str]:
+    """Read again the folders that changed after they were read; return those that changed each time.
+
+    A file that is moved from a folder that was not read yet into one that was is in neither when it is read.
+    """
+    for _ in range(_TRIES - 1):
+        changed, young = changed_folders(root, writer.states)
+        if changed:
+            writer.fingerprint.settled = False
+        for path in (*changed, *young):
+            names = () if path == "." else path.split("/")
+            with suppress(FileNotFoundError, NotADirectoryError), descended(root, names) as folder:
+                part = scope if path == "." else scope.of(None, f"{path}/")
+                for found in walk(folder, part, LeftOut(), writer.states):
+                    writer.add_again(found._replace(path=part.prefix + found.path))
+        if not changed:
+            return []
+    return changed_folders(root, writer.states)[0]
+
+
+class _Writer:
+    def __init__(self, tar: MemberWriter, progress: Progress) -> None:
+        self.files: list[Listed] = []
+        self.fingerprint = Fingerprint()
+        self.unreadable: list[str] = []
+        self.notes: list[str] = []
+        self.unkept = Counted()
+        self.states: States = {}
+        #: The stamp of each of `files`.
+        self._stamps = array("q")
+        #: Path → its number in `files`, once it is needed; and the numbers of those that were replaced.
+        self._numbers: dict[str, int] = {}
+        self._replaced: set[int] = set()
+        self._linked: set[tuple[int, int]] = set()
+        self._tar = tar
+        self._progress = progress
+        self._reported = 0
+
+    def add(self, found: Found) -> None:
+        """Write one entry; note what cannot be read."""
+        try:
+            if found.error:
+                raise found.error
+            checked(os.fsencode(found.path))  # what a reader refuses is not written
+            if found.kind is FileKind.FILE:
+                with opened(found.name, OPEN_FILE, found.folder) as descriptor:
+                    self._add_file(found.path, descriptor)
+            elif found.kind is FileKind.FOLDER:
+                with opened(found.name, OPEN_FOLDER, found.folder) as folder:
+                    self.add_folder(found.path, folder)
+            elif found.kind is FileKind.LINK:
+                self._add_link(found)
+            else:
+                self.notes.append(f"{show(found.path)} is not a file, folder or link: not in the archive")
+        except FileNotFoundError:
+            self.notes.append(f"{show(found.path)} vanished while the folder was read")
+        except OSError as error:
+            self.unreadable.append(f"{show(found.path)} ({error.strerror})")
+        except ArchiveError:
+            self.unreadable.append(
+                f"{show(found.path, 40)} (its path is too long or too deep to be restored)"
+            )
+        if self._tar.raw - self._reported >= 8 * MEMBER_BYTES:
+            self._reported = self._tar.raw
+            self._progress("reading", self._reported, None)
+
+    def add_again(self, found: Found) -> None:
+        """Write one entry if it was not read, or is another file by now; the last copy of a file counts."""
+        if not self._numbers:
+            self._numbers = {one.path: number for number, one in enumerate(self.files)}
+        number, count = self._numbers.get(found.path), len(self.files)
+        if number is not None:
+            status, before = (
+                os.stat(found.name, dir_fd=found.folder, follow_symlinks=False),
+                self.files[number],
+            )
+            if self._stamps[number] == stamp(status):
+                return
+            if before.kind is not found.kind:
+                raise TransientError(
+                    f"{show(found.path)} was a {before.kind} and is a {found.kind or 'special file'} a moment later",
+                    "Retry when no program replaces files by folders.",
+                )
+            if found.kind is not FileKind.FILE:
+                return
+        self.fingerprint.settled = False
+        self.add(found)
+        if len(self.files) > count:
+            self._numbers[found.path] = count
+            self._replaced |= set() if number is None else {number}
+
+    def result(self) -> tuple[tuple[Listed, ...], Sequence[int]]:
+        """Return the list of files, without those that were replaced, and their stamps."""
+        if self._replaced:
+            kept = [number for number in range(len(self.files)) if number not in self._replaced]
+            self.files = [self.files[number] for number in kept]
+            self._stamps = array("q", [self._stamps[number] for number in kept])
+        return tuple(self.files), self._stamps
+
+    def add_folder(self, path: str, folder: int) -> None:
+        status = os.fstat(folder)
+        listed = Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw).having(self._kept(path, folder))
+        self._list(listed, status)
+        self.fingerprint.add(path, status, steady=_same(status, os.fstat(folder)))
+
+    def _kept(self, path: str, handle: int) -> Attributes:
+        """Return the attributes of an open file or folder; count those that are not kept."""
+        kept, others = attributes.read(handle)
+        for name in others:
+            self.unkept.add(name, path)
+        return kept
+
+    def _add_link(self, found: Found) -> None:
+        status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
+        target = os.readlink(found.name, dir_fd=found.folder)
+        self.fingerprint.add(found.path, status)
+        if not leads_inside(found.path, target):
+            self.notes.append(
+                f"{show(found.path)} is a link that leads outside ({show(target)}): "
+                "neither it nor its target is in the archive"
+            )
+            return
+        listed = Listed.of(found.path, FileKind.LINK, status, at=self._tar.raw)
+        self._list(listed._replace(target=target), status)
+
+    def _list(self, listed: Listed, status: os.stat_result) -> None:
+        self._tar.write(header(listed))
+        self._note(listed, status)
+
+    def _note(self, listed: Listed, status: os.stat_result) -> None:
+        self.files.append(listed._replace(kept=NONE))
+        self._stamps.append(stamp(status))
+
+    def _add_file(self, path: str, descriptor: int) -> None:
+        """Write header and content; again, under the same name, if the file changed meanwhile: the last copy counts."""
+        for _ in range(_TRIES):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileNotFoundError
+            kept, unkept = attributes.read(descriptor)
+            listed = Listed.of(path, FileKind.FILE, status, at=self._tar.raw).having(kept)
+            copy = self._copy_small if status.st_size <= MEMBER_BYTES else self._copy_large
+            listed, size = copy(listed, descriptor)
+            if steady := size == status.st_size and _same(status, os.fstat(descriptor)):
+                break
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            self.notes.append(
+                f"{show(path)} changed each of the {_TRIES} times that it was read: "
+                "the archive may contain a mixture of its versions"
+            )
+        for name in unkept:
+            self.unkept.add(name, path)
+        if status.st_mode & _SET_ID:
+            self.unkept.add(SET_ID, path)
+        if status.st_nlink > 1 and self._is_second(status):
+            self.unkept.add(HARD_LINKS, path)
+        self._note(listed, status)
+        self.fingerprint.add(path, status, steady=steady)
+
+    def _is_second(self, status: os.stat_result) -> bool:
+        """Return True if another path of the archive is the same file."""
+        known = len(self._linked)
+        self._linked.add((status.st_dev, status.st_ino))
+        return len(self._linked) == known
+
+    def _copy_small(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
+        """Write a file that fits in memory, with the size that was read; see `_copy_large`."""
+        data = os.read(descriptor, listed.size + 1)
+        listed = listed._replace(size=len(data), sha256=sha256(data).hexdigest())
+        self._tar.write(header(listed), data, padding(listed.size))
+        return listed, listed.size
+
+    def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
+        """Write a file block by block: as many bytes as its header says, zeros if it became shorter.
+
+        Return its entry, and the number of bytes that were read.
+        """
+        digest, left, read = sha256(), listed.size, 0
+        self._tar.write(header(listed))
+        while left:
+            data = os.read(descriptor, min(left, MEMBER_BYTES))
+            read += len(data)
+            data = data or bytes(min(left, MEMBER_BYTES))
+            digest.update(data)
+            self._tar.write(data)
+            left -= len(data)
+        self._tar.write(padding(listed.size))
+        return listed._replace(sha256=digest.hexdigest()), read
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+    )

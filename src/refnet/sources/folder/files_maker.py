@@ -1,0 +1,253 @@
+"""The sources `config` and `obsidian`: backups of folders."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, forget_cached, identity
+from refnet.core.member_names import show, some
+from refnet.recovery.model.artifact import Compared
+from refnet.recovery.model.source import (
+    MOST_FILES,
+    MOST_LIST_BYTES,
+    Made,
+    OpenArtifact,
+    Progress,
+    TransientError,
+    Turn,
+    at_once,
+    silent,
+)
+from refnet.recovery.model.source_name import SourceName
+from refnet.sources.folder.archive_writer import Dumped, dump
+from refnet.sources.folder.entries import ConfigEntry, present
+from refnet.sources.folder.fingerprint import fingerprint_of
+from refnet.sources.folder.kept import looked
+from refnet.sources.folder.listing import FileKind
+from refnet.sources.folder.scope import EVERYTHING, LeftOut, Scope
+from refnet.sources.folder.second_look import Look, entries_digest, look
+from refnet.sources.folder.target import explain_os_errors, interrupted_restores, own_work_folders
+
+_NOTES = 20
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class FilesMaker:
+    """A folder, or some of its entries, as a source."""
+
+    name: SourceName
+    folder: Path
+    #: The entries of the folder to back up; None: all of it.
+    entries: tuple[ConfigEntry, ...] | None
+    #: The journals of restores: a backup reports an interrupted one.
+    swaps: Path | None = None
+    #: Threads that compress.
+    jobs: int = 1
+    #: Returns the newest complete artifact: if nothing changed since, its bytes are shared; if the folder had files
+    #: then and is empty now, the backup fails.
+    last: Callable[[], OpenArtifact | None] = lambda: None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    #: What is left out of the folder or its entries.
+    scope: Scope = EVERYTHING
+    #: The most bytes of files that are read again after the archive was written, to compare their contents too.
+    digest_up_to: int = 0
+
+    def digesting(self, up_to: int) -> Self:
+        return replace(self, digest_up_to=up_to)
+
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
+        """Write the archive; write nothing if it equals `last`, which the details then name.
+
+        RefnetError if the folder or a required entry is missing, or a file cannot be read.
+        """
+        turn()
+        interrupted = interrupted_restores(self.swaps, self.name, self.folder) if self.swaps else ()
+        last = self.last()
+        created = self.now()
+        with self._opened() as root:
+            only, absent = (None, ()) if self.entries is None else self._present(root, interrupted)
+            scope = replace(self.scope.of(only), own=self._own())
+            if last and not interrupted and (shared := self._unchanged(last, root, scope, created)):
+                return shared
+            dumped = dump(root, scope, out, self.jobs, progress)
+            seen = Look() if dumped.unreadable else self._second_look(root, scope, dumped)
+        if dumped.unreadable:
+            raise RefnetError(
+                f"{self.name} is not backed up: {some(dumped.unreadable)} cannot be read",
+                "Make them readable for this user (or run as their owner), then retry.",
+            )
+        if dumped.left_out and not dumped.files.count(FileKind.FILE):
+            raise everything_excluded(self.name, self.folder)
+        self._check_not_emptied(dumped, last)
+        notes = [
+            *(f"{show(path)} came while the folder was read: not in the archive" for path in seen.unsettled)
+        ]
+        unchecked = (*interrupted, *absent, *_first([*notes, *dumped.notes]))
+        details = {**self._details(dumped), "entries": seen.digest}
+        return Made(
+            created, details, self._list(dumped), unchecked, compared=self._compared(dumped.files.raw_bytes)
+        )
+
+    def _compared(self, size: object) -> Compared:
+        """Return how a folder with files of `size` bytes is compared."""
+        digests = isinstance(size, int) and size <= self.digest_up_to
+        return Compared.DIGESTED if digests else Compared.COUNTED
+
+    def _second_look(self, root: int, scope: Scope, dumped: Dumped) -> Look:
+        """Compare the open folder with the list of what was written. TransientError (DAMAGED) if the list is wrong."""
+        with explain_os_errors(self.folder):
+            seen = look(
+                root, scope, dumped, contents=self._compared(dumped.files.raw_bytes) is Compared.DIGESTED
+            )
+        if seen.wrong:
+            raise TransientError(
+                f"{self.name} is not backed up: the list of its files is not what the folder contains: "
+                f"{'; '.join(seen.wrong[:_SHOWN])}{f'; {len(seen.wrong) - _SHOWN} more' if len(seen.wrong) > _SHOWN else ''}",
+                "Nothing was published. Check the disk and this machine's memory, then retry.",
+                Exit.DAMAGED,
+            )
+        return seen
+
+    def _own(self) -> frozenset[str]:
+        """Return RefNet's work folders in the folder; none if a journal is not valid, which `interrupted` says."""
+        with suppress(RefnetError, OSError):
+            if self.swaps:
+                return own_work_folders(self.swaps, self.name, self.folder.resolve())
+        return frozenset()
+
+    def _unchanged(self, last: OpenArtifact, root: int, scope: Scope, created: datetime) -> Made | None:
+        """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
+        manifest = last.manifest
+        if not manifest or not manifest.details.get("settled") or not looked(manifest.details):
+            return None  # an earlier version did not look at ACLs and attributes
+        left_out = LeftOut()
+        fingerprint = fingerprint_of(root, scope, left_out)
+        if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
+            return None
+        if manifest.compared not in {Compared.DIGESTED, self._compared(manifest.details.get("raw_bytes"))}:
+            return None
+        with explain_os_errors(self.folder):
+            if entries_digest(root, scope) != manifest.details.get("entries"):
+                return None
+        with last.open() as archive:
+            forget_cached(archive)
+            same_file = identity(archive)
+            digest = sha256()
+            while block := archive.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != manifest.sha256:
+            return None
+        details = {**manifest.details, "shares_bytes_with": manifest.name, **self._excluded(left_out)}
+        packed = last.packed_files()
+        files = None if packed else last.files()
+        return Made(
+            created, details, files, manifest.unchecked,
+            compared=manifest.compared, same_file=same_file, packed_files=packed,
+        )  # fmt: skip
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            root = os.open(self.folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
+        except OSError as error:
+            raise RefnetError(
+                f"the folder of {self.name} cannot be read: {show(str(self.folder))} ({error.strerror})",
+                f"Put it back, mount it, or set {_VARIABLES.get(self.name, f'folders.{self.name}.path')} to its path.",
+            ) from None
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    def _present(self, root: int, interrupted: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return the existing entries; a missing one can be in the work folder of an interrupted restore."""
+        try:
+            found, absent = present(self.entries or (), root)
+        except RefnetError as error:
+            if not interrupted:
+                raise
+            raise RefnetError(error.message, f"{interrupted[0]}.", error.code) from error
+        if excluded := listed_and_excluded(self.scope, found):
+            raise RefnetError(
+                f"{self.name} is not backed up: exclude leaves out {some(excluded)}, which {entries_of(self.name)} lists",
+                f"Remove it from {entries_of(self.name)}, or the rule from {_rules_of(self.name)}.",
+                Exit.USAGE,
+            )
+        return found, absent
+
+    def _check_not_emptied(self, dumped: Dumped, last: OpenArtifact | None) -> None:
+        manifest = last.manifest if last else None
+        before = manifest.details.get("files", 0) if manifest else 0
+        if manifest and before and not dumped.files.count(FileKind.FILE):
+            raise RefnetError(
+                f"{self.name} is not backed up: {show(str(self.folder))} is empty, "
+                f"and {manifest.name} has {before} files",
+                "Is it mounted? If it should be empty, put one file into it.",
+            )
+
+    def _list(self, dumped: Dumped) -> bytes:
+        """Return the list of files; RefnetError if it is too large to be read again."""
+        files = dumped.files.to_json()
+        if len(dumped.files.files) > MOST_FILES or len(files) > MOST_LIST_BYTES:
+            raise RefnetError(
+                f"{self.name} is not backed up: {show(str(self.folder))} has more than {MOST_FILES:,} files and "
+                f"folders, or their names are longer than {MOST_LIST_BYTES >> 20} MiB",
+                "Move a part of it elsewhere.",
+            )
+        return files
+
+    def _details(self, dumped: Dumped) -> dict[str, object]:
+        return {
+            **dumped.files.totals,
+            "folder": show(str(self.folder), 4096),
+            "state": dumped.fingerprint.hexdigest(),
+            "settled": dumped.fingerprint.settled,
+            "unkept": dumped.unkept.to_json(),
+            **self._excluded(dumped.left_out),
+        }
+
+    def _excluded(self, left_out: LeftOut) -> dict[str, object]:
+        """Return the details that say what the rules left out."""
+        scope = self.scope
+        excluded = {"rules": list(scope.exclude), **left_out.to_json()} if scope.exclude else None
+        return {"excluded": excluded, "one_file_system": scope.one_file_system or None}
+
+
+_VARIABLES = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFNET_VAULT_DIR"}
+
+
+def everything_excluded(source: SourceName, folder: Path) -> RefnetError:
+    """Return the error for rules that leave nothing to back up."""
+    return RefnetError(
+        f"{source} is not backed up: exclude leaves out every file in {show(str(folder))}",
+        f"Fix {_rules_of(source)} in the settings. Earlier artifacts are kept.",
+        Exit.USAGE,
+    )
+
+
+def _rules_of(source: SourceName) -> str:
+    """Return the key of the rules of `source`."""
+    short = source in {SourceName.CONFIG, SourceName.OBSIDIAN}
+    return f"exclude.{source}" if short else f"folders.{source}.exclude"
+
+
+def entries_of(source: SourceName) -> str:
+    """Return the key of the entries of `source`."""
+    return "config.entries" if source == SourceName.CONFIG else f"folders.{source}.entries"
+
+
+def listed_and_excluded(scope: Scope, names: Iterable[str]) -> list[str]:
+    """Return those of `names` that the rules of `scope` leave out."""
+    out = scope.leaves_out
+    return sorted(name for name in names if out and (out(name) or out(f"{name}/")))
+
+
+def _first(notes: list[str]) -> list[str]:
+    return notes if len(notes) <= _NOTES else [*notes[:_NOTES], f"{len(notes) - _NOTES} more of this kind"]

@@ -1,0 +1,249 @@
+"""The restore and the undo of a folder, and what they print."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import local, noted, phases, plural, replaced, seconds
+from refnet.core.member_names import MAX_PATH, show, shown_path, some
+from refnet.recovery.model.identity import Whose
+from refnet.recovery.model.source import OpenArtifact
+from refnet.sources import hooks
+from refnet.sources.folder import restore_files, undo_files
+from refnet.sources.folder.changes import SHOWN, Changes
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.merging import Action
+from refnet.sources.folder.restore_files import FolderPlan, Restored
+from refnet.sources.folder.swap_journal import SwapReason
+from refnet.sources.folder.target import FolderTarget
+from refnet.sources.folder.undo_files import UndoPlan
+from refnet.sources.identify import take_over
+from refnet.sources.restoring import Done, Request, Said, Work
+
+
+class FolderRestore(Work):
+    """A restore of a folder: all of it, or some paths of it."""
+
+    title = "restore"
+    #: What is compared one by one.
+    unit = "file"
+    planned: FolderPlan
+    #: Commands out of the backup that the user has seen.
+    _permitted: tuple[str, ...] = ()
+
+    def __init__(
+        self, chosen: OpenArtifact, target: FolderTarget, request: Request, whose: Callable[[], Whose | None]
+    ) -> None:
+        """`whose` returns the identity of the source on this machine."""
+        self.chosen, self.target, self.request, self._whose = chosen, target, request, whose
+
+    def plan(self, context: Context) -> FolderPlan:
+        chosen, target, request = self.chosen, self.target, self.request
+        planned = self._decided(context)
+        refusals = (*chosen.refusals(anyway=request.damaged_anyway), *self._of_another(planned))
+        other = [f"it is an artifact of {chosen.source}"] if chosen.source != target.source else []
+        hooked = (
+            hooks.listed(context.settings, target.source, hooks.Action.RESTORE) if request.to is None else []
+        )
+        asks = [f"{line} is in what is restored: asked for" for line in _restored_commands(context, planned)]
+        self.planned = replace(
+            planned,
+            problems=(*refusals, *planned.problems),
+            notes=(*other, *chosen.notes, *planned.notes, *(f"hook {line}" for line in hooked), *asks),
+            damage=chosen.damage,
+        )
+        self._permitted = _restored_commands(context, planned)
+        return self.planned
+
+    def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
+        """The plan by what is live and in the artifact alone."""
+        request = self.request
+        return restore_files.plan(FilesArtifact(self.chosen), self.target, request.only, merge=request.merge)
+
+    def _of_another(self, planned: FolderPlan) -> Iterator[RefnetError]:
+        """Yield why an artifact that nobody named does not replace what this machine has, and never made an artifact of."""
+        chosen, source = self.chosen, self.target.source
+        whose = chosen.manifest.whose if chosen.manifest else None
+        allowed = self.request.named or self.target.elsewhere or not (planned.replaces and planned.changes)
+        if whose is None or allowed:
+            return
+        if self._whose() != whose:
+            yield RefnetError(
+                f"{chosen.name} is of another machine, or of another REFNET_HOME: here no artifact of {source} was made yet",
+                f"To replace what is live with it, name it: `refnet restore {source} {chosen.name}`.",
+                Exit.USAGE,
+            )
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        return self.planned.problems
+
+    def commands(self) -> tuple[str, ...]:
+        return self._permitted
+
+    def restore(self, context: Context, permitted: tuple[str, ...] = ()) -> Restored:
+        """Do what was planned.
+
+        permitted: those of `commands` that the user has seen and permitted; RefnetError (CONFIRM) for another.
+        """
+        planned, source, is_live = self.planned, self.target.source, not self.target.elsewhere
+        if new := [one for one in _restored_commands(context, planned) if one not in permitted]:
+            raise _not_permitted(new)
+        around = hooks.around(context, source, hooks.Action.RESTORE, self.chosen.name)
+        with around if is_live and planned.changes else nullcontext(), context.restore_lock(source):
+            done = self._put(context)
+            if is_live and not planned.only and planned.merge is None:
+                take_over(context, source, self.chosen)
+        return done
+
+    def _put(self, context: Context) -> Restored:
+        """Put what was planned in the place of what is live."""
+        return restore_files.restore(
+            FilesArtifact(self.chosen), self.planned, context.clock, context.progress
+        )
+
+    def describe(self) -> Iterator[str]:
+        plan = self.planned
+        moment = f" of {local(plan.created)}" if plan.created else ""
+        yield f"{'Merge' if plan.merge else 'Restore'} {plan.artifact}{moment} into {self._written}:"
+        if not plan.changes:
+            equal = "nothing is missing or older" if plan.merge else "the live files are equal to it"
+            yield f"  {equal}; nothing to do"
+        yield from _actions(plan) if plan.merge else _changes(plan.changes)
+        if plan.changes:
+            yield f"  what is swapped: {_swapped(plan)}"
+        yield from noted(plan.notes, plan.problems)
+
+    def question(self) -> str:
+        if self.planned.replaces and self.planned.changes:
+            return f"Replace what is live in {self._written}?"
+        return ""
+
+    def run(self, context: Context) -> Done:
+        done = self.restore(context, self._permitted)
+        return Done(done.to_json(), tuple(self._said(done, context.settings.retention_previous)))
+
+    @property
+    def _written(self) -> str:
+        """What is restored: the folder, or the one path of it."""
+        plan = self.planned
+        return shown_path(plan.target.folder / (plan.only[0] if len(plan.only) == 1 else ""))
+
+    def _said(self, done: Restored, days: int) -> Iterator[Said]:
+        yield from (Said(note, always=True) for note in done.notes)
+        plan, kept = done.plan, plural(days, "day")
+        if not plan.changes:
+            same = "has everything of" if plan.merge else "is the same as"
+            yield Said(f"{self._written} {same} {plan.artifact}: nothing was done.")
+            return
+        compared = (
+            f"compared {self.unit} by {self.unit}"
+            if plan.listed
+            else "compared with the archive; could not verify: the archive"
+        )
+        taken = seconds(sum(done.seconds.values()))
+        yield Said(f"{self._written} is restored from {plan.artifact} in {taken}")
+        yield Said(f"  {phases(done.seconds)}; {compared}")
+        again = f"`refnet undo {_again(plan.target)}` brings"
+        if done.previous and plan.merge:
+            yield Said(f"  for {kept} {again} back what it replaced, and removes what it added")
+        elif done.previous:
+            yield Said(
+                f"  the previous version is in {shown_path(done.previous.previous_folder)} for {kept}:"
+            )
+            yield Said(f"  {again} it back")
+        if done.hint:
+            yield Said(f"  {done.hint}")
+
+
+class FolderUndo(Work):
+    """An undo of the last restore of a folder."""
+
+    problems = ()
+
+    def __init__(self, target: Callable[[], FolderTarget]) -> None:
+        self._target = target
+        self.planned: UndoPlan = undo_files.plan(target())
+        self.artifact = self.planned.journal.artifact
+
+    def plan(self, context: Context) -> UndoPlan:  # noqa: ARG002
+        return self.planned
+
+    def describe(self) -> Iterator[str]:
+        plan = self.planned
+        yield f"Bring back the previous version of {shown_path(plan.target.folder)} ({plan.target.source}):"
+        yield f"  it was live until {_replaced(plan)}"
+        yield from _changes(plan.changes)
+        if not plan.changes:
+            yield "  nothing differs from what is live"
+
+    def question(self) -> str:
+        return f"Replace what is live in {shown_path(self.planned.target.folder)}?"
+
+    def run(self, context: Context) -> Done:
+        target = self._target()
+        with context.restore_lock(target.source):
+            done = undo_files.undo(target, context.clock.now())
+        folder, previous = shown_path(done.plan.target.folder), shown_path(done.previous.previous_folder)
+        said = (
+            *(Said(note, always=True) for note in done.notes),
+            Said(f"{folder} is its previous version again: it was live until {_replaced(done.plan)}."),
+            Said(
+                f"  what was live is now in {previous}: `refnet undo {_again(done.plan.target)}` brings it back"
+            ),
+        )
+        return Done(self.planned.to_json() | done.to_json(), said)
+
+
+def _restored_commands(context: Context, planned: FolderPlan) -> tuple[str, ...]:
+    """The hooks, of backups too, that run what is in the folder that `planned` writes: code out of the backup."""
+    return hooks.in_folders(context.settings, [planned.target.folder]) if planned.changes else ()
+
+
+def _not_permitted(lines: Sequence[str]) -> RefnetError:
+    """The error for commands out of a backup that nobody has permitted."""
+    return RefnetError(
+        f"commands from the backup would run: {some(lines, 3)}",
+        "Let the settings name copies of them outside of what is restored.",
+        Exit.CONFIRM,
+    )
+
+
+def _again(target: FolderTarget) -> str:
+    """The arguments of an undo."""
+    to = f" --to {shlex.quote(shown_path(target.folder))}" if target.elsewhere else ""
+    return f"{target.source}{to}"
+
+
+def _actions(plan: FolderPlan) -> Iterator[str]:
+    """What a merge does with each path; of a new folder with content, its content."""
+    added = set(plan.changes.added)
+    for path, done in (plan.merge.actions if plan.merge else {}).items():
+        if done is not Action.ADD or path in added:
+            yield f"  {done:<13}  {show(path, MAX_PATH)}"
+
+
+def _swapped(plan: FolderPlan) -> str:
+    if plan.entire:
+        return "the folder itself, in one step"
+    return some(sorted({*(one.path for one in plan.selection.places), *plan.selection.removed}), SHOWN)
+
+
+def _changes(changes: Changes) -> Iterator[str]:
+    for word, paths in changes.by_kind.items():
+        if paths:
+            yield f"  {len(paths):,} {word}"
+        for path in paths[:SHOWN]:
+            yield f"    {show(path, MAX_PATH)}"
+        if len(paths) > SHOWN:
+            yield f"    and {len(paths) - SHOWN:,} more"
+
+
+def _replaced(plan: UndoPlan) -> str:
+    journal = plan.journal
+    return replaced(journal.at, show(journal.artifact), undone=journal.why is SwapReason.UNDONE)

@@ -1,0 +1,220 @@
+"""A folder of the settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from refnet import wiring
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained
+from refnet.core.member_names import shown_path
+from refnet.recovery.artifact import Artifact
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.identity import Whose
+from refnet.recovery.model.previous import HalfMade
+from refnet.recovery.model.retention import Listing, PreviousVersion
+from refnet.recovery.model.source import Finding, Maker, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings, user_path
+from refnet.sources.base import Permits, Source
+from refnet.sources.check_result import Line, ok
+from refnet.sources.contents import Difference, Finder
+from refnet.sources.elsewhere import of_others
+from refnet.sources.folder import check_files, entries, folder_contents, previous_folders
+from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.files_maker import FilesMaker
+from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.folder.listing import FileList
+from refnet.sources.folder.scope import Scope
+from refnet.sources.folder.target import FolderTarget, target_of
+from refnet.sources.restoring import Request
+
+_NO_LIST = "another program made the archive, so it has no list of files to compare with"
+
+
+class Folder(Source):
+    """A folder, or some of its entries."""
+
+    noun: ClassVar[str] = "folder"
+    called: ClassVar[str] = "a folder"
+    options: ClassVar[str] = "folders"
+    contains: ClassVar[str] = "files"
+    has_path: ClassVar[bool] = True
+    priority: ClassVar[int] = 7
+
+    def what(self) -> str:
+        return str(self.own.path or "")
+
+    def reached(self) -> str:
+        if self.own.path is None or not self.own.path.is_dir():
+            raise RefnetError(
+                f"{self.own.path} is not a folder", f"Create it, or set the folder of {self.name}."
+            )
+        return self.what()
+
+    def whose(self) -> Whose | None:
+        return wiring.identities(self.settings).or_handed_over(self.name).whose
+
+    @property
+    def scope(self) -> Scope:
+        """What is backed up of it."""
+        return Scope(None, self.own.exclude, bool(self.own.one_file_system))
+
+    def target(self) -> FolderTarget:
+        """Return the live folder; RefnetError where the settings name none."""
+        own = self.own
+        if own.path is None:
+            raise wiring.not_configured(self.settings, self.name)
+        listed = entries.names(entries.parse_entries(own.entries)) if own.entries else None
+        return target_of(self.name, own.path, listed, self._swaps, self.scope)
+
+    @staticmethod
+    def opened(stored: OpenArtifact) -> Artifact:
+        return FilesArtifact(stored)
+
+    def maker(
+        self,
+        *,
+        jobs: int | None = None,
+        tables: tuple[str, ...] = (),  # noqa: ARG002  # it has none
+        into: LocalStore | None = None,
+    ) -> Maker:
+        own = self.own
+        if own.path is None:
+            raise wiring.not_configured(self.settings, self.name)
+        return FilesMaker(
+            name=self.name,
+            folder=own.path,
+            entries=entries.parse_entries(own.entries) if own.entries else None,
+            swaps=self._swaps,
+            jobs=jobs or self.settings.jobs,
+            last=partial(self._last, into or wiring.store(self.settings)),
+            scope=self.scope,
+        )
+
+    def _last(self, store: LocalStore) -> OpenArtifact | None:
+        """Return the newest complete artifact, as this machine knows the source."""
+        entry = Catalog.of(store.entries(self.name)).about(self.whose(), self.name).newest_complete(self.name)
+        return store.artifact(entry) if entry else None
+
+    def check_request(self, request: Request) -> None:
+        if request.to is None:
+            self.target()
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
+        return FolderRestore(chosen, self._target(request.to, merge=request.merge), request, self.whose)
+
+    def undoing(self, context: Context, request: Request) -> FolderUndo:  # noqa: ARG002
+        return FolderUndo(partial(self._target, request.to))
+
+    def _target(self, to: str | None, *, merge: bool = True) -> FolderTarget:
+        return self.target() if to is None else folder_at(self.settings, self.name, to, merge=merge)
+
+    def occupies(self, folder: Path) -> bool:
+        live = self.target()
+        inside = folder.relative_to(live.folder).parts if folder.is_relative_to(live.folder) else None
+        return live.folder.is_relative_to(folder) or bool(
+            inside and (live.names is None or inside[0] in live.names)
+        )
+
+    def replaced(self) -> str:
+        if self.own.path is None:
+            return ""
+        folder = self.target().folder
+        return str(folder) if folder.is_dir() and any(folder.iterdir()) else ""
+
+    def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:  # noqa: ARG002
+        work = self.restoring(context, chosen, Request(named=True))
+        work.plan(context)
+        done = work.restore(context, work.commands())  # the stage has asked for them, see Setup.commands
+        return [f"{done.plan.target.folder} is restored from {chosen.name}"]
+
+    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+        planned = self.restoring(context, chosen, Request()).plan(context)
+        found, what = planned.changes, f"files of {self.name}"
+        counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"
+        findings = (Finding(what, Outcome.FAILED if found else Outcome.PASSED, counts if found else ""),)
+        if planned.listed:
+            return findings
+        return (*findings, Finding(f"list of {what}", Outcome.UNVERIFIED, _NO_LIST))
+
+    def checks(self) -> Iterator[Line]:
+        if self.own.path is None or self.name not in wiring.configured(self.settings):
+            yield ok(self.name, "not configured")
+            return
+        yield from check_files.files(self.settings, self.target())
+
+    def files(self, chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:  # noqa: ARG002
+        return folder_contents.files_of(chosen)
+
+    def exactly(self, name: str) -> Finder:
+        return folder_contents.exactly(self.name, name)
+
+    def like(self, pattern: str) -> Finder:
+        return folder_contents.like(pattern)
+
+    def differences(
+        self,
+        context: Context,  # noqa: ARG002
+        before: OpenArtifact,
+        after: OpenArtifact,
+    ) -> Difference:
+        return folder_contents.differences(before, after)
+
+    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
+        return folder_contents.live_differences(before, self.target())
+
+    def previous(self) -> tuple[Listing, ...]:
+        return (self._previous,)
+
+    def _previous(self) -> Iterable[PreviousVersion]:
+        live = self.target() if self.own.path else None
+        return previous_folders.previous_folders(self._swaps, self.name, live)
+
+    def recorded(self) -> tuple[datetime, ...]:
+        return tuple(one.journal.at for one in previous_folders.finished(self._swaps, self.name))
+
+    def half_made(self) -> Iterable[HalfMade]:
+        works = previous_folders.half_made(self._swaps, self.name)
+        return [HalfMade(self.name, str(one.path), one.journal.at) for one in works]
+
+    @property
+    def _swaps(self) -> Path:
+        """The folder with the journals of restores."""
+        return self.settings.home / "swaps"
+
+
+def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool) -> FolderTarget:
+    """Return the folder that `--to` names. RefnetError (USAGE) if nothing may be restored there.
+
+    merge: it may have content.
+    """
+    named = user_path(asked)
+    if "://" in asked:
+        raise _refused(named, f"is a URL, and {source} is a folder", "Name a new or empty folder.")
+    with explained(named):
+        if named.is_symlink():
+            raise _refused(named, "is a link", "Name the folder that it leads to.")
+        folder = Path(os.path.realpath(named))
+        above = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+        if not above.is_dir():
+            raise _refused(above, "is not a folder", "Name a new or empty folder.")
+        if why := of_others(settings, folder):
+            raise _refused(folder, why, "Name a folder of its own.")
+        if not merge and folder.is_dir() and any(folder.iterdir()):
+            raise _refused(folder, "is not empty", "Name a new or empty folder, or add to it with --merge.")
+    target = target_of(source, folder, None, settings.home / "swaps")
+    return replace(target, elsewhere=True)
+
+
+def _refused(folder: Path, why: str, hint: str) -> RefnetError:
+    return RefnetError(f"--to: {shown_path(folder)} {why}", hint, Exit.USAGE)

@@ -1,0 +1,235 @@
+"""Read a tar archive strictly: files, folders and links; refuse everything else by name.
+
+The archives of RefNet, GNU tar, bsdtar and Python can be read (ustar, pax, GNU long names).
+"""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+from zlib import adler32
+
+from refnet.core.attributes import NONE, from_records
+from refnet.core.member_names import MAX_PATH, ArchiveError, checked, show, some
+from refnet.sources.folder.listing import FILE_MODE, FOLDER_MODE, FileKind, Listed, possible
+from refnet.sources.folder.tar_headers import BLOCK
+
+_BLOCKS = 1 << 20
+#: Limits of the extended headers before one member: bytes, headers, and records in one of them.
+_MAX_EXTENSION = 1 << 20
+_MAX_HEADERS = 16
+_MAX_RECORDS = 1000
+#: Digits of a number in an extended header: 64 bits.
+_MAX_DIGITS = 20
+_REFUSED = {
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+    b"D": "a member of an incremental archive",
+    b"M": "a part of a file from another volume",
+    b"N": "a member of an old GNU archive",
+    b"V": "a volume's label",
+}
+
+
+class TarReader:
+    """The members of the tar in `stream`, which is read once, from `at` on.
+
+    After each member its content can be read, by `content`; otherwise it is skipped. ArchiveError for damage.
+    """
+
+    def __init__(self, stream: BinaryIO, at: int = 0) -> None:
+        self.at = at
+        self._stream = stream
+        self._left = 0
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[Listed]:
+        while (member := self.next()) is not None:
+            yield member
+        self._check_end()
+
+    def next(self) -> Listed | None:
+        """Return the next member, or None at the end mark."""
+        self._skip_content()
+        at, extensions = self.at, dict[bytes, bytes]()
+        for _ in range(_MAX_HEADERS):
+            if self.at - at > _MAX_EXTENSION:
+                break
+            head = self._read(BLOCK)
+            if head == bytes(BLOCK):
+                if extensions:
+                    raise ArchiveError("the archive ends inside a member")
+                return None
+            _check_sum(head, at)
+            kind = head[156:157]
+            if kind not in (b"x", b"g", b"L", b"K"):
+                member = _member(head, kind, extensions, at)
+                self._left = 0 if member.same_as else member.size
+                self._padding = -self._left % BLOCK
+                return member
+            extensions |= self._extension(head, kind)
+        raise ArchiveError(f"the headers at byte {at} of the tar are too long")
+
+    def expect(self, head: bytes, size: int) -> bool:
+        """Return True if the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
+        self._skip_content()
+        if self._read(len(head)) != head:
+            return False
+        self._left, self._padding = size, -size % BLOCK
+        return True
+
+    def content(self) -> Iterator[bytes]:
+        """Yield the content of the last member, in blocks of at most 1 MiB."""
+        while self._left:
+            block = self._read(min(self._left, _BLOCKS))
+            self._left -= len(block)
+            yield block
+
+    def skip_to(self, at: int) -> None:
+        """Skip to the member whose header is at `at`, which must not be behind."""
+        self._skip_content()
+        while self.at < at:
+            self._read(min(at - self.at, _BLOCKS))
+
+    def _skip_content(self) -> None:
+        if self._left:
+            for _block in self.content():
+                pass
+        if self._padding:
+            self._read(self._padding)
+            self._padding = 0
+
+    def _read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise ArchiveError("the archive is cut short")
+        self.at += size
+        return data
+
+    def _extension(self, head: bytes, kind: bytes) -> dict[bytes, bytes]:
+        size = _number(head[124:136])
+        if not 0 <= size <= _MAX_EXTENSION:
+            raise ArchiveError(f"a header of {size} bytes is too long")
+        body = self._read(size + -size % BLOCK)[:size]
+        if kind in (b"L", b"K"):
+            return {b"path" if kind == b"L" else b"linkpath": body.rstrip(b"\0")}
+        records = _pax(body)
+        if kind == b"g" and records.keys() - {b"comment"}:
+            raise ArchiveError(
+                f"a global header sets {some(sorted(map(os.fsdecode, records)))} for all members"
+            )
+        return {} if kind == b"g" else records
+
+    def _check_end(self) -> None:
+        """Check that only zeros follow; reading them all also checks the checksum of the last gzip member."""
+        while block := self._stream.read(_BLOCKS):
+            if block.count(0) != len(block):
+                raise ArchiveError("there is data after the end of the archive")
+
+
+def _check_sum(head: bytes, at: int) -> None:
+    expected = _number(head[148:156])
+    total = (
+        (adler32(head[:148]) & 0xFFFF) + (adler32(head[156:256]) & 0xFFFF) + (adler32(head[256:]) & 0xFFFF)
+    )
+    if total - 3 + 8 * 32 != expected:
+        raise ArchiveError(f"the header at byte {at} is damaged, or this is not a tar archive")
+
+
+def _number(field: bytes) -> int:
+    if field[0] in (0x80, 0xFF):  # GNU: too large for octal digits, or below zero
+        return int.from_bytes(field[1:], "big", signed=field[0] == 0xFF)
+    try:
+        return int(field.rstrip(b"\0 ") or b"0", 8)
+    except ValueError:
+        raise ArchiveError(f"a header has {field!r} in place of a number") from None
+
+
+def _member(head: bytes, kind: bytes, extensions: dict[bytes, bytes], at: int) -> Listed:
+    raw = extensions.get(b"path") or _name(head)
+    size = _decimal(extensions, "size", _number(head[124:136]))
+    path = checked(raw)
+    if sparse := [key for key in extensions if key.startswith(b"GNU.sparse")]:
+        raise ArchiveError(
+            f"{show(path)} is a sparse file ({show(os.fsdecode(sparse[0]))}), which is not supported"
+        )
+    if kind in _REFUSED:
+        raise ArchiveError(f"{show(path)} is {_REFUSED[kind]}")
+    mode = _number(head[100:108])
+    uid = _decimal(extensions, "uid", _number(head[108:116]))
+    gid = _decimal(extensions, "gid", _number(head[116:124]))
+    mtime_ns = _seconds(extensions.get(b"mtime"), head[136:148])
+    if not possible(size, mtime_ns, uid, gid):
+        raise ArchiveError(f"{show(path)} has an impossible size, time or owner")
+    target = extensions.get(b"linkpath") or head[157:257].split(b"\0", 1)[0]
+    if len(target) >= MAX_PATH:
+        raise ArchiveError(f"{show(path)} is a link with a target that is too long")
+    kept = from_records(extensions) if extensions else NONE
+    if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
+        return Listed(path, FileKind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at).having(kept)
+    if kind == b"2":
+        return Listed(path, FileKind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
+    if kind == b"1":
+        return Listed(
+            path, FileKind.FILE, 0, mode & FILE_MODE, mtime_ns, uid, gid, at, same_as=_same_as(path, target)
+        )
+    if kind in (b"0", b"\0", b"7"):
+        return Listed(path, FileKind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at).having(kept)
+    raise ArchiveError(f"{show(path)} has the unknown type {kind!r}")
+
+
+def _name(head: bytes) -> bytes:
+    name = head[:100].split(b"\0", 1)[0]
+    if head[257:263] == b"ustar\0" and head[345]:
+        return head[345:500].split(b"\0", 1)[0] + b"/" + name
+    return name
+
+
+def _same_as(path: str, target: bytes) -> str:
+    try:
+        return checked(target)
+    except ArchiveError as error:
+        raise ArchiveError(f"{show(path)} is a hard link: {error}") from None
+
+
+def _decimal(extensions: dict[bytes, bytes], key: str, otherwise: int) -> int:
+    value = extensions.get(key.encode())
+    return otherwise if value is None else _integer(value, key)
+
+
+def _integer(text: bytes, what: str) -> int:
+    """Parse a decimal number, which may have a sign."""
+    if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_DIGITS:
+        raise ArchiveError(f"a header has {text[:40]!r} in place of {what}")
+    return int(text)
+
+
+def _seconds(pax: bytes | None, field: bytes) -> int:
+    if pax is None:
+        return _number(field) * 1_000_000_000
+    digits, point, part = pax.partition(b".")
+    if point and part and not part.isdigit():
+        raise ArchiveError(f"a header has {pax[:40]!r} in place of a time")
+    nanoseconds = int(part[:9].ljust(9, b"0"))
+    return _integer(digits, "a time") * 1_000_000_000 + (
+        -nanoseconds if digits.startswith(b"-") else nanoseconds
+    )
+
+
+def _pax(body: bytes) -> dict[bytes, bytes]:
+    """Parse a pax header: records `LENGTH KEY=VALUE` with a newline; LENGTH counts all of it."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    for _ in range(_MAX_RECORDS):
+        if at == len(body):
+            return records
+        space = body.find(b" ", at, at + _MAX_DIGITS)
+        length = body[at : max(space, at)]
+        end = at + int(length) if length.isdigit() else 0
+        key, equals, value = body[space + 1 : end - 1].partition(b"=")
+        if not space + 1 < end - 1 < len(body) or not equals or body[end - 1 : end] != b"\n":
+            raise ArchiveError("a pax header is damaged")
+        records[key] = value
+        at = end
+    raise ArchiveError(f"a pax header has {_MAX_RECORDS} records or more")

@@ -1,0 +1,199 @@
+"""The live folder of a source, and what restores left there: interrupted work folders and previous versions."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from refnet.core.errors import RefnetError
+from refnet.core.files import read_regular
+from refnet.core.member_names import MAX_PART, show, some
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.source_name import SourceName
+from refnet.sources.folder import rename, swap_journal, swapping
+from refnet.sources.folder.scope import EVERYTHING, Scope
+from refnet.sources.folder.swap_journal import State, Swap
+from refnet.sources.folder.swapping import Site, Work
+
+_WORK = re.compile(r"\d{8}_\d{6}(?:-([0-9a-f]{8}))?(?:_\d{1,3})?")
+
+
+@dataclass(frozen=True)
+class FolderTarget:
+    """The live folder of a source."""
+
+    source: SourceName
+    #: Its path, with all links resolved.
+    folder: Path
+    #: The entries that may be swapped; None: all.
+    names: frozenset[str] | None
+    #: True if the folder itself is swapped, by a work folder beside it; False if its entries are, by one in it.
+    entire: bool
+    #: The folder of the journals.
+    swaps: Path
+    #: What is compared and restored of the folder, or of its entries.
+    scope: Scope = EVERYTHING
+    #: True for a folder that is not the live one of the source (--to).
+    elsewhere: bool = False
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The names of RefNet's work folders in the folder."""
+        with explain_os_errors(self.swaps):
+            return own_work_folders(self.swaps, self.source, self.folder)
+
+    @property
+    def live_scope(self) -> Scope:
+        """What is compared and restored, without RefNet's work folders."""
+        return replace(self.scope, own=self.own)
+
+    @property
+    def home(self) -> Path:
+        """The parent of new work folders."""
+        return self.folder.parent if self.entire else self.folder
+
+    def site(self, *, beside: bool | None = None) -> Site:
+        """Return the location of a new swap; `beside`: as that of an earlier one."""
+        return Site(self.swaps, self.source, self.folder, self.entire if beside is None else beside)
+
+    def previous_versions(self) -> list[Work]:
+        """Return the finished swaps, which keep previous versions, oldest first."""
+        return [Work(swap) for swap in self._swaps() if swap.state is State.DONE]
+
+    def unfinished(self) -> list[Work]:
+        """Return the interrupted swaps."""
+        return [Work(swap) for swap in self._swaps() if swap.state is not State.DONE]
+
+    def unknown_folders(self) -> list[Path]:
+        """Return work folders without a journal, oldest first: another user's, or an earlier version's."""
+        known = {work.path for work in (*self.previous_versions(), *self.unfinished())}
+        with explain_os_errors(self.folder):
+            found = [path for home in (self.folder.parent, self.folder) for path in self._work_folders(home)]
+        return sorted((path for path in found if path not in known), key=lambda path: path.name)
+
+    def _work_folders(self, home: Path) -> Iterator[Path]:
+        """Yield the entries of `home` that are named like a work folder of this target."""
+        prefix, mark = f"{HIDDEN_PREFIX}{self.source}-", self.site().mark
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for path in home.iterdir():
+                name = path.name
+                made = _WORK.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
+                if made and (
+                    made[1] == mark or (not made[1] and _folder_name(path) in {self.folder.name, ""})
+                ):
+                    yield path
+
+    def _swaps(self) -> list[Swap]:
+        with explain_os_errors(self.swaps):
+            return swap_journal.swaps(self.swaps, self.source, self.folder)
+
+
+def target_of(
+    source: SourceName, folder: Path, names: frozenset[str] | None, swaps: Path, scope: Scope = EVERYTHING
+) -> FolderTarget:
+    """Return the target of `source`; `folder` need not exist."""
+    folder = folder.resolve()
+    nearest = next(path for path in (*folder.parents, folder) if path.exists())
+    entire = names is None and not rename.is_mount_point(folder) and os.access(nearest, os.W_OK | os.X_OK)
+    return FolderTarget(source, folder, names, entire, swaps, scope)
+
+
+def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:
+    """Finish or remove what interrupted restores left; return a sentence for each."""
+    sentences = []
+    for work in sorted(target.unfinished(), key=lambda work: work.swap.state is State.BEGUN):
+        if swap_journal.find(target.swaps, work.swap.name) is None:
+            continue  # it was removed with the one before
+        with explain_os_errors(work.path):
+            sentences.append(_finish(work.swap))
+    for path in target.unknown_folders():
+        with suppress(OSError):  # empty if a run was killed right after it created it
+            if path.lstat().st_uid == os.geteuid():
+                path.rmdir()
+    return tuple(sentences)
+
+
+def own_work_folders(swaps_folder: Path, source: SourceName, live: Path) -> frozenset[str]:
+    """Return the names of RefNet's work folders in the folder `live`: those with the token of a journal.
+
+    RefnetError if a journal cannot be trusted.
+    """
+    return frozenset(
+        swap.journal.work
+        for swap in swap_journal.swaps(swaps_folder, source, live)
+        if not swap.journal.beside and _is_own(swap)
+    )
+
+
+def _is_own(swap: Swap) -> bool:
+    try:
+        with swapping.reopened(swap, lock=False):
+            return True
+    except (RefnetError, OSError):
+        return False
+
+
+def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -> tuple[str, ...]:
+    """Return a sentence for each restore of `folder` that was interrupted in its swap, for a backup."""
+    try:
+        found = swap_journal.swaps(swaps_folder, source, folder.resolve())
+    except RefnetError as error:
+        return (f"could not check for an interrupted restore: {error.message}",)
+    except OSError as error:
+        return (f"could not check for an interrupted restore: {swaps_folder}: {error.strerror}",)
+    return tuple(
+        f"a restore of {show(swap.journal.artifact)} was interrupted: parts of this backup may be older or newer "
+        f"than the rest, until a restore or `refnet undo {source}` finishes it"
+        for swap in found
+        if swap.state is State.SWAPPING
+    )
+
+
+def _finish(swap: Swap) -> str:
+    journal = swap.journal
+    if swap.state is State.BEGUN:
+        swapping.remove(swap)
+        return f"removed the files of an interrupted restore ({journal.work}); nothing live had been touched"
+    with swapping.reopened(swap) as work:
+        swapping.finish(work)
+    if journal.back:
+        return f"rolled back a failed restore of {journal.artifact}"
+    return f"finished an interrupted restore of {journal.artifact}: swapped {some(unit.path for unit in journal.units)}"
+
+
+def _folder_name(path: Path) -> str:
+    """Return the name of the live folder from a work folder of an earlier version; "" if it cannot be read."""
+    try:
+        return os.fsdecode(read_regular(path / "of", MAX_PART))
+    except OSError:
+        return ""
+
+
+@contextmanager
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Raise a RefnetError for an OSError at `path`, or at the path that the error names."""
+    try:
+        yield
+    except OSError as error:
+        named = show(os.fsdecode(error.filename or path))
+        raise RefnetError(
+            f"{named}: {error.strerror or error}",
+            _HINTS.get(error.errno or 0, "Fix it and retry."),
+        ) from error
+
+
+_OWNER = "Run it as the user that owns the folder, or give the folder to this user."
+_SPACE = "Free some space there, then retry; what is live was not touched."
+_HINTS = {
+    errno.EACCES: _OWNER,
+    errno.EPERM: _OWNER,
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: "Mount it writable.",
+    errno.ENOENT: "Is the disk mounted? Is the path right?",
+    errno.EBUSY: "Something is mounted or in use there: unmount it, then retry.",
+}

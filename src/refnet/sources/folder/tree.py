@@ -1,0 +1,174 @@
+"""List a live folder's entries: to verify what was unpacked, and to plan against what is live."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Self
+
+from refnet.core import attributes
+from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
+from refnet.core.member_names import show
+from refnet.sources.folder.kept import Aspect, Unheld
+from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.sources.folder.scope import EVERYTHING, LeftOut, Scope
+from refnet.sources.folder.walk import Found, walk
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The entries of a live folder."""
+
+    #: What could be read.
+    files: FileList
+    #: What no archive can hold (FIFOs, sockets, devices), and what could not be read.
+    other: tuple[str, ...]
+    #: The paths of what the rules of the scope leave out: a folder, or a file.
+    excluded: tuple[str, ...] = ()
+    #: The paths of folders where another file system is mounted, which was not read.
+    mounts: tuple[str, ...] = ()
+
+    def __add__(self, more: Self) -> Self:
+        return replace(
+            self,
+            files=FileList((*self.files.files, *more.files.files)),
+            other=(*self.other, *more.other),
+            excluded=(*self.excluded, *more.excluded),
+            mounts=(*self.mounts, *more.mounts),
+        )
+
+    def below(self, prefix: str) -> Self:
+        """Return it with `prefix` before each path."""
+        if not prefix:
+            return self
+        files = tuple(one._replace(path=prefix + one.path) for one in self.files.files)
+        others = ((prefix + path for path in paths) for paths in (self.other, self.excluded, self.mounts))
+        other, excluded, mounts = map(tuple, others)
+        return replace(self, files=FileList(files), other=other, excluded=excluded, mounts=mounts)
+
+
+def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
+    """Read the entries of `scope` in the open folder `root`, with file digests."""
+    listed: list[Listed] = []
+    other: list[str] = []
+    left_out = LeftOut(paths=[])
+    for path, found in _entries(root, scope, left_out):
+        if found:
+            listed.append(found)
+        else:
+            other.append(path)
+    return Tree(FileList(tuple(listed)), tuple(other), tuple(left_out.paths or ()), tuple(left_out.mounts))
+
+
+def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterator[tuple[str, Listed | None]]:
+    """Yield every path with its entry, or None for what no archive can hold, and what could not be read."""
+    visible = attributes.visible(root)
+    if scope.only is None:
+        yield ".", _without(_folder(".", root), visible)
+    for found in walk(root, scope, left_out):
+        try:
+            if found.error:
+                raise found.error
+            yield found.path, _without(_read(found, found.kind), visible) if found.kind else None
+        except FileNotFoundError:
+            continue
+        except OSError:
+            yield found.path, None
+
+
+def _without(listed: Listed, visible: tuple[bool, bool]) -> Listed:
+    """Return `listed` without the digests of what its file system does not have; see `attributes.visible`."""
+    if all(visible):
+        return listed
+    acls, xattrs = visible
+    return listed._replace(acl=listed.acl if acls else None, xattrs=listed.xattrs if xattrs else None)
+
+
+def read_entries(
+    root: int, entries: Iterable[tuple[tuple[str, ...], str]], scope: Scope = EVERYTHING
+) -> Tree:
+    """Read the entries (folder, name) of the open folder `root`, as `read_tree` does; missing ones are left out."""
+    names: dict[tuple[str, ...], set[str]] = {}
+    for folder, name in entries:
+        names.setdefault(folder, set()).add(name)
+    found = Tree(FileList(()), ())
+    for folder, only in names.items():
+        before = "".join(f"{name}/" for name in folder)
+        with suppress(FileNotFoundError), descended(root, folder) as handle:
+            found += read_tree(handle, scope.of(only, before)).below(before)
+    return found
+
+
+def _read(found: Found, kind: FileKind) -> Listed:
+    if kind is FileKind.LINK:
+        status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
+        target = os.readlink(found.name, dir_fd=found.folder)
+        return Listed.of(found.path, kind, status)._replace(target=target)
+    if kind is FileKind.FOLDER:
+        with opened(found.name, OPEN_FOLDER, found.folder) as folder:
+            return _folder(found.path, folder)
+    descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
+    try:
+        status, digest, size = os.fstat(descriptor), sha256(), 0
+        kept, _ = attributes.read(descriptor)
+        while data := os.read(descriptor, min(status.st_size + 1, _BLOCK)):
+            digest.update(data)
+            size += len(data)
+    finally:
+        os.close(descriptor)
+    listed = Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
+    return listed.having(kept)._replace(kept=attributes.NONE)
+
+
+def _folder(path: str, folder: int) -> Listed:
+    kept, _ = attributes.read(folder)
+    return Listed.of(path, FileKind.FOLDER, os.fstat(folder)).having(kept)._replace(kept=attributes.NONE)
+
+
+def differences(
+    expected: FileList, root: int, unheld: Unheld | None = None, *, owners: bool = False
+) -> Iterator[str]:
+    """Yield a sentence for each entry of the open folder `root` that is not as in `expected`.
+
+    Everything but what is `unheld` is compared, and the owner only with `owners`; of what was read, one entry at a time
+    is in memory.
+    """
+    skipped = unheld.paths if unheld else set()
+    left = dict(expected.by_path)
+    for path, found in _entries(root, EVERYTHING):
+        listed = left.pop(path, None)
+        if found and listed:
+            if difference := _difference(listed, found) or next(
+                (
+                    f"has {aspect} {is_ or 'none'}, not {was or 'none'}"
+                    for aspect, was, is_ in _metadata(listed, found, owners=owners)
+                    if was != is_ and (aspect, path) not in skipped
+                ),
+                "",
+            ):
+                yield f"{show(path)} {difference}"
+        elif path != ".":
+            yield f"{show(path)} {'cannot be read' if listed else 'is not in the list'}"
+    yield from (f"{show(path)} is missing" for path in left)
+
+
+def _difference(listed: Listed, found: Listed) -> str:
+    if found.kind is not listed.kind:
+        return f"is a {found.kind}, not a {listed.kind}"
+    if (found.sha256, found.target) != (listed.sha256, listed.target):
+        return "has changed content"
+    return ""
+
+
+def _metadata(listed: Listed, found: Listed, *, owners: bool) -> Iterator[tuple[Aspect, object, object]]:
+    """Yield each aspect with its two values."""
+    if listed.kind is not FileKind.LINK:
+        yield Aspect.MODE, f"{listed.mode:04o}", f"{found.mode:04o}"
+    yield Aspect.ACL, listed.acl or "", found.acl or ""
+    yield Aspect.XATTRS, listed.xattrs or "", found.xattrs or ""
+    yield Aspect.TIME, listed.mtime_ns, found.mtime_ns
+    if owners:
+        yield Aspect.OWNER, (listed.uid, listed.gid), (found.uid, found.gid)

@@ -1,0 +1,249 @@
+"""Unpack an archive into an empty folder, by folder descriptors that follow no link."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from refnet.core.attributes import NONE, Attributes, inherit_nothing, read, set_acls, set_user
+from refnet.core.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
+from refnet.core.locks import take
+from refnet.core.member_names import ArchiveError, parent, show
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.source import Progress, silent
+from refnet.sources.folder.contents import limits, read_archive
+from refnet.sources.folder.kept import Aspect, Unheld
+from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.sources.folder.walk import Descent
+
+_SCRATCH = f"{HIDDEN_PREFIX}files-"
+#: What an ordinary user needs to compare its own files: a mode without it is not set, and named.
+_READABLE = {FileKind.FILE: 0o400, FileKind.FOLDER: 0o500}
+#: The most bytes of different ACLs of folders, which stay in memory.
+_MOST_ACLS = 64 << 20
+
+
+class NamesMergeError(ArchiveError):
+    """Two members have the same name on the file system that they are unpacked to."""
+
+
+def unpack(
+    archive: BinaryIO,
+    root: int,
+    expected: FileList | None,
+    *,
+    unheld: Unheld | None = None,
+    progress: Progress = silent,
+) -> FileList:
+    """Unpack `archive` into the empty open folder `root`, as this user's; return the list of files.
+
+    Args:
+        unheld: receives what the file system cannot hold.
+
+    ArchiveError names the first member that is damaged, not allowed or not as `expected`; OSError if the disk is
+    full. Both leave `root` half filled, for the caller to remove.
+    """
+    fresh, most = FreshFolder(root, unheld=unheld), limits(expected, shutil.disk_usage(root).free)
+    try:
+        files = read_archive(archive, fresh, expected=expected, limits=most, progress=progress)
+        fresh.finish()
+    finally:
+        fresh.close()
+    return files
+
+
+@contextmanager
+def scratch_folder(below: Path) -> Iterator[int]:
+    """Create a private folder in `below`, open it, and remove it afterwards.
+
+    Leftovers of killed proofs are removed first: folders of this user that no process locks.
+    """
+    below.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with opened(below, OPEN_FOLDER & ~os.O_NOFOLLOW) as parent_folder:
+        for name in names_in(parent_folder):
+            if name.startswith(_SCRATCH):
+                _remove_leftover(name, parent_folder)
+        name = f"{_SCRATCH}{secrets.token_hex(8)}"
+        os.mkdir(name, 0o700, dir_fd=parent_folder)
+        with opened(name, OPEN_FOLDER, parent_folder) as root:
+            take(root, shared=True, seconds=None)
+            try:
+                yield root
+            finally:
+                empty_tree(root)
+                os.rmdir(name, dir_fd=parent_folder)
+
+
+def _remove_leftover(name: str, parent_folder: int) -> None:
+    try:
+        with opened(name, OPEN_FOLDER, parent_folder) as root:
+            if os.fstat(root).st_uid == os.geteuid() and take(root):
+                empty_tree(root)
+                os.rmdir(name, dir_fd=parent_folder)
+    except FileNotFoundError:
+        return  # another proof removed it
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:  # a link or a file is not ours
+            raise
+
+
+class FreshFolder:
+    """A sink that creates every member in the empty folder `root` (a descriptor); `finish` completes it.
+
+    Links are created last, so that nothing is written through one; folders get their modes last, so that a folder
+    without write permission can be filled. No member gets the ACL of a folder that it is created in. Two names that are
+    the same on this file system are refused.
+    """
+
+    def __init__(self, root: int, *, owners: bool = False, unheld: Unheld | None = None) -> None:
+        """Create members in `root`. `owners`: give each its owner, as far as this user may."""
+        self._root = root
+        self._owners = owners
+        self._groups = {os.getegid(), *os.getgroups()}
+        self.unheld = Unheld() if unheld is None else unheld
+        self._acls: dict[Attributes, Attributes] = {}
+        self._acl_bytes = 0
+        inherit_nothing(root)
+        self._folders: dict[str, Listed] = {}
+        self._links: list[Listed] = []
+        self._files: set[str] = set()
+        self._descent = Descent(root)
+        self._folder = self._descent.at
+
+    def folder(self, member: Listed) -> None:
+        if member.path not in self._folders and member.path != ".":
+            try:
+                os.mkdir(_name(member.path), 0o700, dir_fd=self._folder(parent(member.path)))
+            except FileExistsError:
+                raise _merge(member.path) from None
+        if member.kept is not NONE:
+            if not set_user(self._folder(member.path), member.kept):
+                self.unheld.add(Aspect.XATTRS, member.path)
+            member = member._replace(kept=self._known(member.kept._replace(user=())))
+        self._folders[member.path] = member
+
+    def _known(self, kept: Attributes) -> Attributes:
+        """Return the equal ACLs that an earlier folder has: they stay in memory until `finish`."""
+        known = self._acls.setdefault(kept, kept)
+        if known is kept:
+            self._acl_bytes += len(kept.access) + len(kept.default)
+        if self._acl_bytes > _MOST_ACLS:
+            raise ArchiveError(f"the ACLs of its folders are longer than {_MOST_ACLS} bytes")
+        return known
+
+    def file(self, member: Listed, content: Iterable[bytes]) -> None:
+        above, _, name = member.path.rpartition("/")
+        folder = self._folder(above or ".")
+        if member.path in self._files:
+            os.unlink(name, dir_fd=folder)
+        try:
+            descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=folder)
+        except FileExistsError:
+            raise _merge(member.path) from None
+        try:
+            if member.same_as:
+                member = member._replace(kept=self._shared(member))
+            for block in self._copied(member.same_as) if member.same_as else content:
+                write_all(descriptor, block)
+            if not set_user(descriptor, member.kept):
+                self.unheld.add(Aspect.XATTRS, member.path)
+            self._set_attributes(descriptor, member)
+        finally:
+            os.close(descriptor)
+        self._files.add(member.path)
+
+    def link(self, member: Listed) -> None:
+        self._links.append(member)
+
+    def finish(self) -> None:
+        """Create the links, then set owners, modes and times of the folders, the deepest first."""
+        for member in self._links:
+            folder, name = self._folder(parent(member.path)), _name(member.path)
+            try:
+                os.symlink(member.target, name, dir_fd=folder)
+            except FileExistsError:
+                raise _merge(member.path) from None
+            if self._owners:
+                with _refused():
+                    os.chown(name, *self._owner(member), dir_fd=folder, follow_symlinks=False)
+            with _refused():
+                os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
+            self._look(member, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        for path in sorted(self._folders, key=lambda path: (-path.count("/"), path == ".", path)):
+            member = self._folders[path]
+            self._set_attributes(self._folder(path), member)
+        self.close()
+
+    def close(self) -> None:
+        """Close every folder except the root."""
+        self._descent.close()
+
+    def _set_attributes(self, descriptor: int, member: Listed) -> None:
+        if self._owners:
+            with _refused():
+                os.fchown(descriptor, *self._owner(member))
+        mode = member.mode if os.geteuid() == 0 else member.mode | _READABLE[member.kind]
+        with _refused():
+            os.fchmod(descriptor, mode)
+        with _refused():
+            os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+        self._look(member, os.fstat(descriptor))
+        has_acl = member.kept.access or member.kept.default or member.kept.unnumbered
+        if has_acl and (mode != member.mode or not set_acls(descriptor, member.kept)):
+            self.unheld.add(Aspect.ACL, member.path)
+
+    def _owner(self, member: Listed) -> tuple[int, int]:
+        """Return the owner that this user may give `member`: another user only root, a group only its members."""
+        if os.geteuid() == 0:
+            return member.uid, member.gid
+        return -1, member.gid if member.gid in self._groups else -1
+
+    def _look(self, member: Listed, status: os.stat_result) -> None:
+        """Note what of `member` is not as it was set."""
+        if self._owners and (status.st_uid, status.st_gid) != (member.uid, member.gid):
+            self.unheld.add(Aspect.OWNER, member.path)
+        if status.st_mtime_ns != member.mtime_ns:
+            self.unheld.add(Aspect.TIME, member.path)
+        if member.kind is not FileKind.LINK and status.st_mode & 0o7777 != member.mode:
+            self.unheld.add(Aspect.MODE, member.path)
+
+    def _shared(self, member: Listed) -> Attributes:
+        """Return the attributes of the file that the hard link `member` is, as far as they could be set."""
+        for aspect in (Aspect.ACL, Aspect.XATTRS):
+            if (aspect, member.same_as) in self.unheld.paths:
+                self.unheld.add(aspect, member.path)
+        with opened(member.same_as, OPEN_FILE, self._root) as first:
+            return read(first)[0]
+
+    def _copied(self, path: str) -> Iterator[bytes]:
+        descriptor = os.open(path, OPEN_FILE, dir_fd=self._root)
+        try:
+            while block := os.read(descriptor, 1 << 20):
+                yield block
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Ignore that a file system cannot hold a value, or that this user may not set it: `_look` finds that."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EINVAL, errno.EOVERFLOW, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _merge(path: str) -> NamesMergeError:
+    return NamesMergeError(
+        f"{show(path)} has the same name as another member on this file system "
+        "(the names differ only in case or Unicode form)"
+    )

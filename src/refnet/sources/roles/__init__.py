@@ -1,0 +1,1 @@
+"""Roles and tablespaces of a server."""

@@ -1,0 +1,157 @@
+"""The content of an artifact of roles and tablespaces. Its proof creates them on a scratch server and compares."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+
+import psycopg
+from psycopg import sql
+
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import some
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import scratch
+from refnet.recovery.artifact import Artifact
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.global_statements import (
+    LONGEST,
+    NotGlobalsError,
+    Statement,
+    StatementKind,
+    counted,
+    read,
+)
+from refnet.recovery.model.globals_plan import comparable, knows_options
+from refnet.recovery.model.source import Finding, Made, Proof
+from refnet.recovery.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.sources.database import server_errors
+from refnet.sources.roles.globals_dump import dumped
+
+_SHOWN = 20
+#: A scratch server's tablespaces are inside its own folder.
+_SETTINGS = {"allow_in_place_tablespaces": "on"}
+_COUNTS = ("roles", "memberships", "tablespaces", "passwords")
+
+
+class GlobalsArtifact(Artifact):
+    """The roles and tablespaces of a server."""
+
+    @cached_property
+    def statements(self) -> tuple[Statement, ...]:
+        """Its statements; RefnetError (DAMAGED) if it cannot be read, or contains anything else."""
+        try:
+            with self.stored.open() as file, gzip.GzipFile(fileobj=file) as stream:
+                text = stream.read(LONGEST + 1)
+            if len(text) > LONGEST:
+                raise NotGlobalsError(f"it is larger than {LONGEST >> 20} MiB")
+            if not (found := tuple(read(text.decode()))):
+                raise NotGlobalsError("it is empty")
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # gzip's own have no number
+                raise RefnetError(
+                    f"{self.name} cannot be read: {error.strerror}", "Check the disk, and retry."
+                ) from error
+            raise RefnetError(
+                f"{self.name} is damaged: {error}",
+                "Choose another artifact (`refnet list`).",
+                Exit.DAMAGED,
+            ) from None
+        return found
+
+    def describe(self, created: datetime, /) -> Made | None:
+        return Made(created, counted(self.statements))
+
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        """Check it. Everything is created by one superuser: no code of a role runs."""
+        run = ProofRun(progress=options.progress)
+        with run.phases.phase("read every statement"):
+            counts = counted(self.statements)
+            run.rows = tuple({"kind": kind, "count": counts[kind], "bytes": 0} for kind in _COUNTS)
+            run.add(self._as_counted(counts))
+        if not run.failed:
+            run.level = Level.INTACT
+            if level.rank > Level.INTACT.rank:
+                self._in_scratch(run, level, options)
+        return run.result(level)
+
+    def _as_counted(self, counts: dict[str, int]) -> Finding:
+        manifest = self.stored.manifest
+        recorded = {kind: manifest.details.get(kind) for kind in _COUNTS} if manifest else counts
+        same = recorded == counts
+        reason = "" if same else f"it has {counts}, the manifest says {recorded}"
+        return Finding("number of roles and tablespaces", Outcome.PASSED if same else Outcome.FAILED, reason)
+
+    def _in_scratch(self, run: ProofRun, level: Level, options: ProofOptions) -> None:
+        manifest = self.stored.manifest
+        number = manifest.details.get("server_version_num") if manifest else None
+        major = number // 10_000 if type(number) is int else None
+        binaries = options.binaries(major, server=True)
+        with scratch(binaries, base=options.base, settings=_SETTINGS) as cluster:
+            run.missing_walls = cluster.walls.missing
+            run.server = f"PostgreSQL {binaries.version} ({binaries.origin})"
+            with run.phases.phase("load"):
+                blame = Outcome.FAILED if major == binaries.major else Outcome.UNVERIFIED
+                failures = [Finding(LOADED, blame, reason) for reason in _load(cluster, self.statements)]
+                run.add(*(failures[:_SHOWN] or [Finding(LOADED, Outcome.PASSED)]))
+            if failures:
+                return
+            run.level = Level.RESTORED
+            if level is Level.PROVEN:
+                with run.phases.phase("compare"):
+                    run.add(_compared(cluster, binaries, self.statements))
+                labels = sum(one.kind is StatementKind.LABEL for one in self.statements)
+                if labels:
+                    why = "a scratch server has no provider of labels"
+                    run.add(Finding(f"{labels} security labels", Outcome.UNVERIFIED, why))
+                if all(one.outcome is Outcome.PASSED for one in run.findings):
+                    run.level = Level.PROVEN
+
+
+def _load(cluster: Cluster, statements: tuple[Statement, ...]) -> list[str]:
+    """Run the statements; return why some failed. No transaction: CREATE TABLESPACE allows none."""
+    failures = []
+    with cluster.target().connect(encoding="UTF8") as session:
+        for one in statements:
+            if one.kind in {StatementKind.SESSION, StatementKind.LABEL}:
+                continue
+            try:
+                session.execute(sql.SQL(_in_place(one)))  # read strictly before
+            except psycopg.Error as error:
+                if server_errors.is_servers(error.sqlstate):
+                    raise server_errors.of_server(error, "creating roles on the scratch server") from error
+                failures.append(f"{one.kind} {one.subject}: {error.diag.message_primary or error}")
+    return failures
+
+
+def _in_place(statement: Statement) -> str:
+    if statement.kind is StatementKind.TABLESPACE:
+        return " ".join((*statement.tokens[:-1], "''"))
+    return statement.sql
+
+
+def _compared(cluster: Cluster, binaries: Binaries, statements: tuple[Statement, ...]) -> Finding:
+    """Compare with what pg_dumpall writes for the scratch server."""
+    there = tuple(read(dumped(binaries, cluster.target(), passwords=True)))
+    options = knows_options(statements) and knows_options(there)
+    found = _values(there, options=options)
+    own = {one for one in found if one[1] == cluster.superuser}
+    expected = _values(statements, options=options)
+    differing = sorted({f"{kind} {subject}" for kind, subject, _ in expected ^ (found - own)})
+    reason = f"different on the scratch server: {some(differing)}" if differing else ""
+    return Finding("every role and tablespace", Outcome.FAILED if differing else Outcome.PASSED, reason)
+
+
+def _values(
+    statements: Iterable[Statement], *, options: bool
+) -> set[tuple[StatementKind, str, tuple[str, ...]]]:
+    left_out = {StatementKind.SESSION, StatementKind.LABEL}
+    return {
+        (one.kind, one.subject, comparable(one, options=options))
+        for one in statements
+        if one.kind not in left_out
+    }
