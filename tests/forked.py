@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -35,6 +35,8 @@ _RUN = 4
 _OURS = os.getpid()
 #: What Python and libraries read as they start: commands that differ in one are forked from different parents.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TERM", "NO_COLOR", "FORCE_COLOR", "TYPER_", "_TYPER")
+#: But for this one, which the streams of a process with a session of its own have.
+_ENCODING = "PYTHONIOENCODING"
 #: The packages whose modules it loads; what they load themselves comes with them.
 _PACKAGES = ("actions", "cli", "core", "postgres", "recovery", "sources", "telemetry")
 #: Where the tests' own modules are found.
@@ -108,14 +110,19 @@ def start(
     folder: Path,
     streams: Sequence[int],
     module: str = "",
+    closed: Sequence[int] = (),
 ) -> Started:
-    """Start `refnet ARGUMENTS` with these stdin, stdout and stderr; its parent has loaded `module` too."""
+    """Start `refnet ARGUMENTS` with these stdin, stdout and stderr, or without those that are `closed`.
+
+    Its parent has loaded `module` too.
+    """
     assert os.getpid() == _OURS
     os.umask(mask := os.umask(0o022))
-    request = json.dumps([["refnet", *arguments], dict(environment), str(folder), mask, True])
+    request = json.dumps([["refnet", *arguments], dict(environment), str(folder), mask, [*closed]])
+    at_start = frozenset(one for one in _at_start(environment) if one[0] != _ENCODING)
     told, ended = os.pipe()
     try:
-        socket.send_fds(_parent(_at_start(environment), module), [request.encode()], [*streams, ended])
+        socket.send_fds(_parent(at_start, module), [request.encode()], [*streams, ended])
     finally:
         os.close(ended)
     pid = b""
@@ -174,7 +181,7 @@ _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 SIGNALS = {{signal.SIGHUP, signal.SIGINT, signal.SIGTERM}}
 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-given = json.dumps([["refnet", *sys.argv[1:]], dict(os.environ), os.getcwd(), os.umask(0o077), True])
+given = json.dumps([["refnet", *sys.argv[1:]], dict(os.environ), os.getcwd(), os.umask(0o077), []])
 status, ended = os.pipe()
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})
@@ -313,7 +320,7 @@ def _serve(requests: socket.socket, module: str) -> None:
                 if len(started) > _RUN:
                     os.setsid()
                     os.write(ends[3], f"{os.getpid()}\n".encode())
-                    run = _begun_anew
+                    run = partial(_begun_anew, started[_RUN])
                 _become(ends[:3], (*ends, *running, *(told for _, told in running.values())))
                 _refnet(run, *started[:_RUN])
             for end in ends[:3]:
@@ -338,18 +345,21 @@ def _become(streams: Sequence[int], handles: Iterable[int]) -> None:
         os.close(handle)
 
 
-def _begun_anew() -> None:
+def _begun_anew(closed: Sequence[int]) -> None:
     """What Python and `refnet` do first where the streams are not pipes, and then `refnet`."""
     from refnet.__main__ import run
 
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    encoding, _, errors = os.environ.get(_ENCODING, "").partition(":")
+    for number in closed:
+        os.close(number)
+    sys.stdin = None if 0 in closed else open(0, closefd=False)  # type: ignore[assignment]  # noqa: SIM115
     sys.stdout, sys.stderr = (
-        io.TextIOWrapper(
-            open(number, "wb", closefd=False), old.encoding, old.errors,  # noqa: SIM115
+        None if number in closed else io.TextIOWrapper(
+            open(number, "wb", closefd=False), encoding or old.encoding, errors or old.errors,  # noqa: SIM115
             line_buffering=number == 2 or os.isatty(number), write_through=old.write_through,
         )
         for number, old in ((1, sys.stdout), (2, sys.stderr))
-    )  # fmt: skip
+    )  # type: ignore[assignment]  # fmt: skip
     run()
 
 

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+from tests import forked
 from tests.command import Command
 
 NOTE = "日本語 📚.md"
@@ -36,6 +39,30 @@ def ended(
     )  # fmt: skip
 
 
+def forked_with(
+    refnet: Command,
+    *arguments: str,
+    closed: Sequence[int] = (),
+    out: int | None = None,
+    err: int | None = None,
+    **environment: str,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run it forked, without the streams that are `closed`, its stdout and stderr `out` and `err`."""
+    with Path(os.devnull).open("rb") as nothing, TemporaryFile() as said, TemporaryFile() as wrong:
+        streams = (
+            nothing.fileno(),
+            said.fileno() if out is None else out,
+            wrong.fileno() if err is None else err,
+        )
+        run = forked.start(
+            arguments, refnet._environment(environment), refnet.home.parent, streams, closed=closed
+        )
+        code = run.wait(300)
+        said.seek(0)
+        wrong.seek(0)
+        return subprocess.CompletedProcess(arguments, code, said.read(), wrong.read())
+
+
 def artifacts(refnet: Command) -> list[dict[str, Any]]:
     listed = refnet("list", "--json", "obsidian")
     listed.succeeds()
@@ -43,10 +70,17 @@ def artifacts(refnet: Command) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("shell", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+#: What is closed → its numbers.
+CLOSED = {">&-": [1], "2>&-": [2], ">&- 2>&-": [1, 2], "<&- >&- 2>&-": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("shell", CLOSED)
 @pytest.mark.parametrize("options", [(), ("--json",), ("--verbose",)])
 def test_a_backup_is_made_whatever_is_closed(refnet: Command, shell: str, options: tuple[str, ...]) -> None:
-    done = ended(refnet, "backup", "obsidian", *options, redirected=shell)
+    if options:
+        done = forked_with(refnet, "backup", "obsidian", *options, closed=CLOSED[shell])
+    else:
+        done = ended(refnet, "backup", "obsidian", redirected=shell)
 
     assert b"Traceback" not in done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
@@ -73,15 +107,10 @@ def test_programs_that_are_started_have_what_was_closed_too(tmp_path: Path, shel
 def test_a_backup_is_made_where_the_reader_has_left(refnet: Command, end: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    program = str(Path(sys.executable).parent / "refnet")
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, f"std{end}": writing}
-    done = subprocess.run(
-        [program, "backup", "obsidian", "--verbose"],
-        env=refnet._environment({}), cwd=refnet.home.parent, check=False, **streams,
-    )  # fmt: skip
+    done = forked_with(refnet, "backup", "obsidian", "--verbose", **{end: writing})
     os.close(writing)
 
-    assert b"Traceback" not in (done.stdout or b"") + (done.stderr or b"")
+    assert b"Traceback" not in done.stdout + done.stderr
     assert done.returncode == 0
     assert len(artifacts(refnet)) == 1
 
@@ -96,7 +125,7 @@ def test_a_backup_is_made_where_the_output_does_not_fit_on_its_disk(refnet: Comm
 
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1"])
 def test_names_that_the_output_cannot_encode_are_written_as_escapes(refnet: Command, encoding: str) -> None:
-    done = ended(refnet, "backup", "obsidian", PYTHONIOENCODING=encoding)
+    done = forked_with(refnet, "backup", "obsidian", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
 
     name = artifacts(refnet)[0]["name"]
@@ -108,20 +137,20 @@ def test_names_that_the_output_cannot_encode_are_written_as_escapes(refnet: Comm
         ("settings", "--json"),
         ("backup", "obsidian", "--json"),
     ):
-        found = ended(refnet, *arguments, PYTHONIOENCODING=encoding)
+        found = forked_with(refnet, *arguments, PYTHONIOENCODING=encoding)
         assert (found.returncode, found.stderr) == (0, b"")
         assert json.loads(found.stdout)
     assert NOTE in json.dumps(
-        json.loads(ended(refnet, "show", name, "--files", "--json", PYTHONIOENCODING=encoding).stdout),
+        json.loads(forked_with(refnet, "show", name, "--files", "--json", PYTHONIOENCODING=encoding).stdout),
         ensure_ascii=False,
     )
-    missing = ended(refnet, "restore", "ノート", PYTHONIOENCODING=encoding)
+    missing = forked_with(refnet, "restore", "ノート", PYTHONIOENCODING=encoding)
     assert missing.returncode == 2
     assert b"Traceback" not in missing.stderr
 
 
 def test_a_command_that_only_prints_ends_when_its_reader_leaves(refnet: Command) -> None:
-    ended(refnet, "backup", "obsidian")
+    refnet("backup", "obsidian", "--no-prove").succeeds()
     reading, writing = os.pipe()
     os.close(reading)
     program = str(Path(sys.executable).parent / "refnet")
