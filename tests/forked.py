@@ -99,9 +99,15 @@ class Started:
                 self.returncode = int(pipe.read())
         return self.returncode
 
-    def terminate(self) -> None:
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def start(
@@ -162,8 +168,7 @@ class Heard:
         return self._started.poll()
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        self._started.send_signal(number)
 
     def communicate(self, timeout: float) -> tuple[bytes, bytes]:
         """Wait for its end; return what it and its children printed."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from urllib.parse import urlencode
+
+from tests import forked
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Answer:
 class Served:
     """A running `refnet serve`."""
 
-    process: subprocess.Popen[str]
+    process: forked.Started
     port: int
 
     def ask(
@@ -61,20 +63,30 @@ class Served:
 @contextmanager
 def serving(environment: dict[str, str], *arguments: str, folder: Path | None = None) -> Iterator[Served]:
     """`refnet serve` on a free port, in `folder` (REFNET_HOME); at the end it is stopped, and stderr must be empty."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "refnet", "serve", "--port", "0", *arguments],
-        env=environment,
-        cwd=folder or environment["REFNET_HOME"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    try:
-        first = process.stdout.readline()
-        assert first.startswith("serving http://"), (process.kill(), process.communicate())
-        yield Served(process, int(first.split("/")[2].rstrip(",").rpartition(":")[2]))
-    finally:
-        process.terminate()
-        _, wrong = process.communicate(timeout=60)
-    assert (process.returncode, wrong) == (0, "")
+    printed, out = os.pipe()
+    with (
+        Path(os.devnull).open() as nothing,
+        TemporaryFile("w+") as wrong,
+        os.fdopen(printed, "r") as said,
+    ):
+        process = forked.start(
+            ["serve", "--port", "0", *arguments],
+            environment,
+            folder or Path(environment["REFNET_HOME"]),
+            (nothing.fileno(), out, wrong.fileno()),
+            "refnet.web.server",
+        )
+        os.close(out)
+        try:
+            first = said.readline()
+            assert first.startswith("serving http://"), (process.kill(), _text(wrong))
+            yield Served(process, int(first.split("/")[2].rstrip(",").rpartition(":")[2]))
+        finally:
+            process.terminate()
+            process.wait(60)
+        assert (process.returncode, _text(wrong)) == (0, "")
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
