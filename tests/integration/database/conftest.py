@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from benchmarks.throwaway import throwaway
 from psycopg import sql
-from tests.integration.database.library import LIBRARY
+from tests.integration.database.library import LIBRARY, SMALL_LIBRARY, built
+from tests.integration.database.shelf import SHELF
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -32,6 +33,8 @@ def making(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
 
     def make(script: str = LIBRARY, name: str = "") -> Target:
         names.append(name or f"library_{uuid.uuid4().hex[:8]}")
+        if script in {LIBRARY, SMALL_LIBRARY, SHELF}:
+            return built(busy_server, names[-1], script)
         target = busy_server.target(names[-1])
         with busy_server.target().connect() as admin:
             admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(names[-1])))
@@ -57,5 +60,11 @@ def make_database(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
 
 @pytest.fixture
 def library(make_database: Callable[..., Target]) -> Target:
-    """A small library on `busy_server`."""
+    """A library on `busy_server`, whose tables RefNet copies."""
     return make_database()
+
+
+@pytest.fixture
+def small_library(make_database: Callable[..., Target]) -> Target:
+    """The same with few rows, which pg_dump copies."""
+    return make_database(SMALL_LIBRARY)

@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,11 @@ CREATE TABLE citations (citing bigint REFERENCES papers, cited bigint REFERENCES
 CREATE INDEX ON citations (cited);
 CREATE TABLE jobs (id int PRIMARY KEY, paper bigint REFERENCES papers, state text);
 INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i % 70 FROM generate_series(1, 5000) i;
-INSERT INTO citations SELECT i, 1 + i * 7 % 5000, repeat('x', 300) FROM generate_series(1, 5000) i;
+INSERT INTO citations SELECT i, 1 + i * 7 % 5000, 'x' FROM generate_series(1, 5000) i;
 INSERT INTO jobs SELECT i, i, 'done' FROM generate_series(1, 20) i;
 """
+#: The same with few rows, which pg_dump copies: for what does not depend on them.
+SMALL_LIBRARY = LIBRARY.replace("5000", "50")
 
 
 def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125_020000.sql.gz") -> bytes:
@@ -93,18 +96,34 @@ def everything(target: Target) -> list[str]:
 
 
 @contextmanager
-def library_on(server: Cluster) -> Iterator[Target]:
-    """The library in a database of its own; what restores make of it is dropped with it."""
-    target = server.target(f"library_{uuid.uuid4().hex[:8]}")
-    with server.target().connect() as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(target.name)))
-        try:
-            with target.connect() as session:
-                session.execute(LIBRARY)
-            yield target
-        finally:
+def library_on(server: Cluster, script: str = SMALL_LIBRARY) -> Iterator[Target]:
+    """The small library in a database of its own; what restores make of it is dropped with it."""
+    target = built(server, f"library_{uuid.uuid4().hex[:8]}", script)
+    try:
+        yield target
+    finally:
+        with server.target().connect() as admin:
             for name in everything(target):
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def built(server: Cluster, name: str, script: str) -> Target:
+    """A new database `name` that is as `script` makes it, which runs once a server."""
+    with server.target().connect() as admin:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        admin.execute(statement.format(sql.Identifier(name), sql.Identifier(_template(server, script))))
+    return server.target(name)
+
+
+@cache
+def _template(server: Cluster, script: str) -> str:
+    name = f"template_{uuid.uuid4().hex[:8]}"
+    with server.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        with server.target(name).connect() as session:
+            session.execute(script)
+        admin.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name)))
+    return name
 
 
 @contextmanager

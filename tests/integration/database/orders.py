@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 
 from psycopg import sql
 
@@ -90,6 +91,11 @@ class Shop:
         """Change the shop; its triggers, which raise, do not fire."""
         with self.target.connect({"session_replication_role": "replica"}) as session:
             session.execute(statements)
+
+    @cached_property
+    def untouched(self) -> str:
+        """What pg_dump makes of the shop as it was built; asked for before it is changed."""
+        return self.dumped()
 
     def dumped(self) -> str:
         """What pg_dump makes of the shop: every definition and every row."""

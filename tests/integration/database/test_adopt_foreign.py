@@ -21,8 +21,9 @@ from refnet.postgres.session import Target
 ROWS = 300
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(server: Cluster) -> Iterator[Target]:
+    """A database that every test leaves, or restores, as it is."""
     target = server.target("adopted shop")
     with server.target().connect() as admin:
         admin.execute('CREATE DATABASE "adopted shop" TEMPLATE template0')
@@ -49,9 +50,18 @@ def dumped(target: Target, binaries: Binaries, path: Path, *options: str) -> Pat
     return path
 
 
-def packed(program: str) -> Callable[[Path], Path]:
+@pytest.fixture(scope="module", params=["p", "c", "d", "t"])
+def form_and_dump(
+    request: pytest.FixtureRequest, shop: Target, wheel: Binaries, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """A format of pg_dump, and a dump in it."""
+    form: str = request.param
+    return form, dumped(shop, wheel, tmp_path_factory.mktemp("dumps") / "old.dump", f"-F{form}")
+
+
+def packed(program: str, folder: Path) -> Callable[[Path], Path]:
     def pack(path: Path) -> Path:
-        out = path.with_name(f"{path.name}.packed")
+        out = folder / f"{path.name}.packed"
         with out.open("wb") as file:
             subprocess.run([program, "-c", str(path)], stdout=file, check=True)
         return out
@@ -59,15 +69,14 @@ def packed(program: str) -> Callable[[Path], Path]:
     return pack
 
 
-@pytest.mark.parametrize("form", ["p", "c", "d", "t"])
 @pytest.mark.parametrize("program", ["", "gzip", "zstd", "xz", "bzip2"])
 def test_a_dump_of_every_format_is_adopted_and_restored(
-    shop: Target, wheel: Binaries, refnet: Command, tmp_path: Path, form: str, program: str
+    shop: Target, form_and_dump: tuple[str, Path], refnet: Command, tmp_path: Path, program: str
 ) -> None:
+    form, path = form_and_dump
     if program and (form == "d" or not shutil.which(program)):
         pytest.skip("a folder is not packed, or the program is not installed")
-    path = dumped(shop, wheel, tmp_path / "old.dump", f"-F{form}")
-    path = packed(program)(path) if program else path
+    path = packed(program, tmp_path)(path) if program else path
 
     done = refnet("adopt", path, "--source", "shop", "--at", "2026-01-02T03:04:05")
 
@@ -176,7 +185,7 @@ def test_an_old_dump_is_restored_as_the_source_that_is_named(
 ) -> None:
     path = dumped(shop, wheel, tmp_path / "refnet_20260101_020000.sql", f"-F{form}")
     if form == "p":
-        path = packed("gzip")(path).rename(tmp_path / "refnet_20260101_020000.sql.gz")
+        path = packed("gzip", tmp_path)(path).rename(tmp_path / "refnet_20260101_020000.sql.gz")
 
     assert refnet("restore", "shop", path, "--plan").code == 0
     done = refnet("restore", "shop", path, "--force")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
-from tests.integration.database.library import LIBRARY, artifact_of, held, restore
+from tests.integration.database.library import artifact_of, held, restore
 
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
@@ -36,6 +36,7 @@ GRANT SET ON PARAMETER log_statement TO curator WITH GRANT OPTION;
 GRANT ALTER SYSTEM ON PARAMETER work_mem TO plain;
 """
 OWNED = """
+CREATE TABLE jobs (); CREATE TABLE papers ();
 ALTER TABLE jobs OWNER TO curator; ALTER TABLE papers OWNER TO plain; GRANT SELECT ON papers TO staff, outer_staff;
 """
 SERVERS = {one.major: one for one in installed(None) if one.has_server}
@@ -48,7 +49,7 @@ def _roles(cluster: Cluster) -> list[str]:
     return [line for line in ran.stdout.decode().splitlines() if not line.startswith(("\\", "--"))]
 
 
-@pytest.fixture(params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=sorted(SERVERS))
 def library(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
     binaries = SERVERS[request.param]
     with throwaway(binaries, base=short_folder / f"roles-{os.urandom(4).hex()}") as cluster:
@@ -57,7 +58,7 @@ def library(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Clus
             admin.execute(ROLES + (OPTIONS if major >= 16 else "") + (PARAMETERS if major >= 15 else ""))
             admin.execute("CREATE DATABASE library")
         with cluster.target("library").connect() as session:
-            session.execute(LIBRARY + OWNED)
+            session.execute(OWNED)
         yield cluster
 
 
@@ -87,7 +88,7 @@ def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Cluster, s
     assert len(notes) == 3
 
 
-def test_a_privilege_on_a_parameter_is_a_power(library: Cluster, wheel: Binaries, short_folder: Path) -> None:
+def test_a_privilege_on_a_parameter_is_a_power(library: Cluster, wheel: Binaries) -> None:
     if library.binaries.major != wheel.major:
         pytest.skip("one server is enough")
     dump = held(artifact_of(library.target("library"), wheel))

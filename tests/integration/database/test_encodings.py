@@ -20,7 +20,7 @@ CREATE SCHEMA "{n}";
 CREATE TABLE "{n}"."{n}" ("{n}" text PRIMARY KEY, id serial);
 INSERT INTO "{n}"."{n}" SELECT '{v}' || i FROM generate_series(1, 50) i;
 CREATE TABLE "{n}".big ("{n}" text, id int);
-INSERT INTO "{n}".big SELECT repeat('{v}', 20) || i, i FROM generate_series(1, 12000) i;
+INSERT INTO "{n}".big SELECT repeat('{v}', 40) || i, i FROM generate_series(1, 4000) i;
 CREATE TYPE "{n}".mood AS ENUM ('{v}', 'other');
 CREATE TABLE "{n}".moods (m "{n}".mood) PARTITION BY HASH (m);
 CREATE TABLE "{n}".moods_0 PARTITION OF "{n}".moods FOR VALUES WITH (MODULUS 1, REMAINDER 0);

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from psycopg import sql
+from tests.conftest import fresh
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
@@ -30,9 +31,9 @@ CREATE TABLE notes (id int PRIMARY KEY, paper bigint REFERENCES papers, body tex
 CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fired'; END $$;
 CREATE TRIGGER guard BEFORE INSERT ON papers FOR EACH ROW EXECUTE FUNCTION no();
 ALTER TABLE papers DISABLE TRIGGER guard;
-INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i % 70 FROM generate_series(1, 9000) i;
+INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i % 70 FROM generate_series(1, 6000) i;
 ALTER TABLE papers ENABLE TRIGGER guard;
-INSERT INTO citations SELECT i, 1 + i * 7 % 9000, E'\\\\.\\n\\t' || repeat('x', i % 400) FROM generate_series(1, 9000) i;
+INSERT INTO citations SELECT i, 1 + i * 7 % 6000, E'\\\\.\\n\\t' || repeat('x', i % 400) FROM generate_series(1, 6000) i;
 INSERT INTO notes SELECT i, i, E'a\\nb\\\\' FROM generate_series(1, 50) i;
 SELECT lo_from_bytea(4711, decode(repeat('00ff', 3000), 'hex'));
 CREATE MATERIALIZED VIEW years AS SELECT year, count(*) FROM papers GROUP BY year;
@@ -63,11 +64,18 @@ def artifact(target: Target, binaries: Binaries) -> Reader:
     return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
 
 
-@pytest.fixture
-def source(database: Target) -> Target:
-    with database.connect() as session:
-        session.execute(SCHEMA)
-    return database
+@pytest.fixture(scope="module")
+def source(server: Cluster) -> Iterator[Target]:
+    with fresh(server) as database:
+        with database.connect() as session:
+            session.execute(SCHEMA)
+        yield database
+
+
+@pytest.fixture(scope="module")
+def whole(source: Target, wheel: Binaries) -> Reader:
+    """The artifact of `source`."""
+    return artifact(source, wheel)
 
 
 @pytest.fixture
@@ -89,18 +97,18 @@ def empty(server: Cluster) -> Iterator[Callable[[str], Target]]:
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
 def test_a_loaded_artifact_equals_its_source(
-    source: Target, empty: Callable[[str], Target], wheel: Binaries, jobs: int
+    source: Target, whole: Reader, empty: Callable[[str], Target], wheel: Binaries, jobs: int
 ) -> None:
     target = empty(f"copy {jobs}")
     seen: list[tuple[str, int, int | None]] = []
-    load(artifact(source, wheel), target, Workers(wheel, jobs, lambda *progress: seen.append(progress)))
+    load(whole, target, Workers(wheel, jobs, lambda *progress: seen.append(progress)))
     assert answers(target) == answers(source)
     assert [done == total for step, done, total in seen if step == "data"][-1]
     assert seen[-1] == ("the rest of the schema", 0, None)
 
 
 def test_settings_of_the_new_database_that_would_stop_a_load_do_not(
-    source: Target, empty: Callable[[str], Target], wheel: Binaries, server: Cluster
+    source: Target, whole: Reader, empty: Callable[[str], Target], wheel: Binaries, server: Cluster
 ) -> None:
     target = empty("hostile")
     with server.target().connect() as admin:
@@ -111,7 +119,7 @@ def test_settings_of_the_new_database_that_would_stop_a_load_do_not(
             "datestyle = 'SQL, DMY'",
         ):
             admin.execute(f"ALTER DATABASE hostile SET {setting}")
-    load(artifact(source, wheel), target, Workers(wheel, 2))
+    load(whole, target, Workers(wheel, 2))
     with server.target().connect() as admin:
         admin.execute("ALTER DATABASE hostile RESET ALL")
     assert answers(target) == answers(source)
@@ -124,21 +132,20 @@ def test_a_missing_role_is_named_and_what_to_do(
         admin.execute("CREATE ROLE lost")
         with source.connect() as session:
             session.execute("ALTER TABLE notes OWNER TO lost")
-        whole = artifact(source, wheel)
+        with_role = artifact(source, wheel)
         with source.connect() as session:
             session.execute("ALTER TABLE notes OWNER TO refnet")
         admin.execute("DROP ROLE lost")
     with pytest.raises(RefnetError) as caught:
-        load(whole, empty("without role"), Workers(wheel, 2))
+        load(with_role, empty("without role"), Workers(wheel, 2))
     assert 'role "lost" does not exist' in caught.value.message
     assert "lost" in caught.value.hint
 
 
 def test_rows_that_the_server_refuses_end_the_load_with_its_words(
-    source: Target, empty: Callable[[str], Target], wheel: Binaries
+    whole: Reader, empty: Callable[[str], Target], wheel: Binaries
 ) -> None:
     target = empty("occupied")
-    whole = artifact(source, wheel)
     with target.connect() as session:
         session.execute("CREATE TABLE notes (id int)")
     with pytest.raises(RefnetError, match='relation "notes" already exists'):
@@ -146,9 +153,8 @@ def test_rows_that_the_server_refuses_end_the_load_with_its_words(
 
 
 def test_a_member_that_does_not_inflate_is_damage_and_not_the_servers_fault(
-    source: Target, empty: Callable[[str], Target], wheel: Binaries
+    whole: Reader, empty: Callable[[str], Target], wheel: Binaries
 ) -> None:
-    whole = artifact(source, wheel)
     member = next(m for m in whole.index.members if m.table is not None and m.rows > 1000)
     with whole.open() as file:
         flipped = bytearray(file.read())
@@ -160,9 +166,9 @@ def test_a_member_that_does_not_inflate_is_damage_and_not_the_servers_fault(
 
 
 def test_nothing_private_stays_behind(
-    source: Target, empty: Callable[[str], Target], wheel: Binaries, tmp_path: Path, monkeypatch: Any
+    whole: Reader, empty: Callable[[str], Target], wheel: Binaries, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    load(artifact(source, wheel), empty("tidy"), Workers(wheel, 2))
+    load(whole, empty("tidy"), Workers(wheel, 2))
     assert list(tmp_path.iterdir()) == []

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
-from tests.integration.database.library import LIBRARY, artifact_of, held, restore
+from tests.integration.database.library import artifact_of, held, restore
 
 from refnet.postgres.binaries import Binaries, installed
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.proof_run import ProofOptions
 
 OWNED = """
+CREATE TABLE citations AS SELECT generate_series(1, 100) AS citing;
 CREATE TABLE owned (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int CHECK (n > 0), d int DEFAULT 4);
 INSERT INTO owned (n) SELECT generate_series(1, 100);
 CREATE TABLE long AS SELECT i AS id, repeat('x', 400) AS pad FROM generate_series(1, 5000) i;
@@ -34,7 +35,7 @@ def test_a_table_of_a_role_that_cannot_log_in_is_proven_and_restored(
         with cluster.target().connect() as admin:
             admin.execute("CREATE DATABASE library")
         with cluster.target("library").connect() as session:
-            session.execute(LIBRARY + OWNED)
+            session.execute(OWNED)
         dump = held(artifact_of(cluster.target("library"), binaries))
         proof = dump.prove(
             Level.PROVEN, ProofOptions(short_folder / "scratch", lambda *_, **__: binaries, jobs=2)

@@ -17,16 +17,16 @@ REQUIRED = {"REFNET_DATABASE_REQUIRED_TABLES": "papers,shelves"}
 
 
 @pytest.fixture
-def refnet(library: Target, short_home: Path, tmp_path: Path) -> Command:
-    return Command(short_home, tmp_path / "backups", url_of(library), REQUIRED)
+def refnet(small_library: Target, short_home: Path, tmp_path: Path) -> Command:
+    return Command(short_home, tmp_path / "backups", url_of(small_library), REQUIRED)
 
 
-def test_an_artifact_of_the_database_lacks_a_required_table(refnet: Command, library: Target) -> None:
+def test_an_artifact_of_the_database_lacks_a_required_table(refnet: Command, small_library: Target) -> None:
     made = refnet("backup", "database")
     assert made.code == 4
     assert "required table shelves: missing from the artifact" in made.out
 
-    with library.connect() as session:
+    with small_library.connect() as session:
         session.execute("CREATE TABLE shelves (id int)")
     refnet("backup", "database").succeeds()
 
@@ -42,11 +42,11 @@ def test_an_artifact_of_another_database_need_not_hold_them(
 
 @pytest.mark.parametrize("form", ["p", "c"])
 def test_a_dump_that_refnet_did_not_make_must_hold_them_too(
-    refnet: Command, library: Target, wheel: Binaries, tmp_path: Path, form: str
+    refnet: Command, small_library: Target, wheel: Binaries, tmp_path: Path, form: str
 ) -> None:
     path = tmp_path / "by others.dump"
     command = [wheel.tool("pg_dump"), f"-F{form}", "-f", path]
-    subprocess.run(command, env=library.environment(), check=True)
+    subprocess.run(command, env=small_library.environment(), check=True)
 
     found = refnet("verify", path)
     assert found.code == 4
@@ -54,12 +54,14 @@ def test_a_dump_that_refnet_did_not_make_must_hold_them_too(
     assert refnet("verify", path, REFNET_DATABASE_REQUIRED_TABLES="papers,citations").code == 0
 
 
-def test_refnets_own_schema_without_its_migrations_must_be_complete(refnet: Command, library: Target) -> None:
+def test_refnets_own_schema_without_its_migrations_must_be_complete(
+    refnet: Command, small_library: Target
+) -> None:
     own = replace(refnet, environment={})
-    with library.connect() as session:
+    with small_library.connect() as session:
         session.execute("DROP TABLE citations, jobs, papers CASCADE")
     own("network", "sample", "--papers", "20").succeeds()
-    with library.connect() as session:
+    with small_library.connect() as session:
         session.execute("DROP TABLE jobs, refnet_migrations")
 
     made = own("backup", "database")
@@ -68,9 +70,9 @@ def test_refnets_own_schema_without_its_migrations_must_be_complete(refnet: Comm
 
 
 def test_a_partitioned_table_is_there_with_the_rows_of_its_partitions(
-    refnet: Command, library: Target
+    refnet: Command, small_library: Target
 ) -> None:
-    with library.connect() as session:
+    with small_library.connect() as session:
         session.execute("CREATE TABLE shelves (id int, at date) PARTITION BY RANGE (at)")
         session.execute("CREATE TABLE shelves_all PARTITION OF shelves DEFAULT")
         session.execute("INSERT INTO shelves VALUES (1, '2026-11-29')")

@@ -13,6 +13,7 @@ from psycopg import sql
 from tests.integration.database.library import (
     LIBRARY,
     PREVIOUS,
+    SMALL_LIBRARY,
     artifact_of,
     everything,
     held,
@@ -37,12 +38,17 @@ from refnet.sources.database.restore.server_facts import live_state
 from refnet.sources.database.restore_database import Options
 
 
+@pytest.fixture
+def library(small_library: Target) -> Target:
+    return small_library
+
+
 def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Target, wheel: Binaries) -> None:
     dump = held(artifact_of(library, wheel))
     with library.connect() as session:
         session.execute("DELETE FROM jobs; DELETE FROM citations; DELETE FROM papers WHERE id > 10")
     done = restore(library, dump, wheel)
-    assert papers(library) == 5000
+    assert papers(library) == 50
     assert done.previous is not None
     assert papers(library.database(done.previous)) == 10
     assert list(done.seconds) == ["check", "create", "load", "compare", "swap"]
@@ -63,12 +69,12 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
     plan = undo_database.plan(library, PREVIOUS)
     assert {name: rows.newer for name, rows in plan.written.items()} == {"public.papers": 3}
     undone = undo_database.undo(library, PREVIOUS)
-    assert papers(library) == 5001
+    assert papers(library) == 51
     assert live_state(library)["comment"] == "changed since"
     assert undone.previous is not None
-    assert papers(library.database(undone.previous)) == 5003
+    assert papers(library.database(undone.previous)) == 53
     undo_database.undo(library, PREVIOUS)
-    assert papers(library) == 5003
+    assert papers(library) == 53
     assert live_state(library)["comment"] == "the library of the lab"
 
 
@@ -84,7 +90,7 @@ def test_a_missing_database_is_created(library: Target, wheel: Binaries) -> None
     plan = restore_database.plan(library, dump, Options(2), count=True)
     assert not plan.replaces
     assert restore(library, dump, wheel).previous is None
-    assert papers(library) == 5000
+    assert papers(library) == 50
 
 
 def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel: Binaries) -> None:
@@ -97,7 +103,7 @@ def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel:
     later = next(one for one in uncounted if one["name"] == "public.later")  # never analyzed
     assert row(later) == ("public.later", "-", "unknown", "-")
     table = next(one for one in plan.tables() if one["name"] == "public.papers")
-    assert (table["rows"], table["live_rows"], table["written_since"]) == (5000, 5000, 7)
+    assert (table["rows"], table["live_rows"], table["written_since"]) == (50, 50, 7)
     assert any("public.later" in note for note in plan.notes)
     assert plan.facts.live is not None
     assert [(one.application, one.count) for one in plan.facts.live.sessions] == [("refnet", 1)]
@@ -119,6 +125,7 @@ def test_a_pool_that_reconnects_does_not_keep_the_restore_out(
                 while not over.is_set():
                     session.execute("SELECT count(*) FROM jobs").fetchall()
                     connected[0] += 1
+                    over.wait(0.003)
 
     pool = [threading.Thread(target=stubborn) for _ in range(8)]
     for thread in pool:
@@ -141,7 +148,7 @@ def test_a_pool_that_reconnects_does_not_keep_the_restore_out(
 def test_what_stands_around_the_database_is_restored(
     make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
 ) -> None:
-    target = make_database()
+    target = make_database(SMALL_LIBRARY)
     name = sql.Identifier(target.name)
     with busy_server.target().connect() as admin:
         for role in ("reader", "owner of it"):
@@ -171,7 +178,7 @@ def test_what_stands_around_the_database_is_restored(
 def test_missing_roles_are_named_and_created_only_when_asked(
     make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
 ) -> None:
-    target = make_database()
+    target = make_database(SMALL_LIBRARY)
     with (
         role(busy_server, "curator", "LOGIN CREATEDB PASSWORD 'never'") as curator,
         role(busy_server, "staff", "NOLOGIN"),
@@ -230,7 +237,7 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
     make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
 ) -> None:
     publisher, library = (
-        make_database(),
+        make_database(SMALL_LIBRARY),
         make_database("CREATE TABLE papers (id bigint, title text, year int)"),
     )
     with publisher.connect() as session:
@@ -264,7 +271,7 @@ def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     )
     with admin_session(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
         previous_databases.drop(admin, library, forged)
-    assert papers(library) == 5000
+    assert papers(library) == 50
 
 
 def test_an_artifact_of_an_older_major_is_restored_and_one_of_a_newer_major_is_refused(
@@ -342,4 +349,4 @@ def test_a_live_database_that_lets_nobody_in_can_still_be_replaced(library: Targ
         )
     assert restore_database.plan(library, dump, Options(2), count=True).problems == ()
     restore(library, dump, wheel)
-    assert papers(library) == 5000
+    assert papers(library) == 50

@@ -50,6 +50,11 @@ run()
 
 
 @pytest.fixture
+def library(small_library: Target) -> Target:
+    return small_library
+
+
+@pytest.fixture
 def environment(library: Target, tmp_path: Path) -> dict[str, str]:
     """That of a user whose REFNET_DATABASE_URL is the library."""
     return environment_of(library, tmp_path)
@@ -91,7 +96,7 @@ def test_the_plan_is_shown_and_nothing_is_changed(
     assert plan["replaces"] is True
     assert plan["problems"] == []
     table = next(one for one in plan["tables"] if one["name"] == "public.papers")
-    assert (table["rows"], table["live_rows"], table["written_since"]) == (5000, 5001, 1)
+    assert (table["rows"], table["live_rows"], table["written_since"]) == (50, 51, 1)
     assert everything(library) == [library.name]
 
 
@@ -101,7 +106,7 @@ def test_without_a_terminal_and_without_force_nothing_live_is_replaced(
     for arguments in (("restore", "database", artifact), ("restore", "database", artifact, "--json")):
         ran = refnet(environment, *arguments)
         assert (ran.returncode, "--force" in ran.stderr) == (6, True)
-    assert papers(library) == 5001
+    assert papers(library) == 51
     assert everything(library) == [library.name]
 
 
@@ -111,7 +116,7 @@ def test_a_forced_restore_and_its_undo_report_what_they_did(
     done = report(environment, "restore", "database", artifact, "--force")
     assert {"load", "compare", "swap"} <= set(done["seconds"])
     assert {one["outcome"] for one in done["findings"]} == {"passed"}
-    assert papers(library) == 5000
+    assert papers(library) == 50
     with library.connect() as session:
         session.execute("DELETE FROM jobs; UPDATE papers SET year = 1 WHERE id = 1")
     assert refnet(environment, "undo", "database").returncode == 6
@@ -119,7 +124,7 @@ def test_a_forced_restore_and_its_undo_report_what_they_did(
     assert planned["written_since"] == {"public.papers": 1}
     undone = report(environment, "undo", "database", "--force")
     assert undone["back"] == done["kept"]
-    assert papers(library) == 5001
+    assert papers(library) == 51
 
 
 def test_an_undo_and_an_undo_of_it_say_what_they_bring_back(
@@ -177,7 +182,7 @@ def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just
     killed.kill()
     killed.wait()
     assert len(of_database(library, MarkState.COPY)) == 1
-    assert papers(library) == 5000
+    assert papers(library) == 50
     assert re.search(rf"half-made copy +{library.name}_copy_\w+, from", refnet(environment, "monitor").stdout)
     (left,) = json.loads(refnet(environment, "list", "--previous", "--json").stdout)["previous_versions"]
     assert left["since"][:4] == str(datetime.now(UTC).year)
@@ -200,12 +205,12 @@ def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live
         await_query(library, "%", "SELECT pg_sleep(2)")
         killed.kill()
     assert killed.wait() == -signal.SIGKILL
-    assert papers(library) == (5000 if when == "after" else 5001)
+    assert papers(library) == (50 if when == "after" else 51)
     assert len(of_database(library, MarkState.COPY)) == (0 if when == "after" else 1)
     assert len(of_database(library, MarkState.RESTORED)) == (1 if when == "after" else 0)
     done = report(environment, "restore", "database", artifact, "--force")
-    assert papers(library) == 5000
-    assert papers(library.database(done["kept"])) == (5000 if when == "after" else 5001)
+    assert papers(library) == 50
+    assert papers(library.database(done["kept"])) == (50 if when == "after" else 51)
     assert of_database(library, MarkState.COPY) == []
 
 

@@ -51,7 +51,7 @@ def shop(built: Shop) -> Shop:
 def test_a_dropped_table_comes_back_as_pg_dump_sees_it(
     shop: Shop, drop: str, names: tuple[str, ...], schemas: tuple[str, ...]
 ) -> None:
-    before = shop.dumped()
+    before = shop.untouched
     shop.run(f"DROP {drop} CASCADE")
     shop.restore(*names, schemas=schemas)
     if "orders" in drop:

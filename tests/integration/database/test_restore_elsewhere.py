@@ -67,9 +67,9 @@ def test_a_new_database_appears_beside_the_live_one_which_stays(
 ) -> None:
     with shop.connect() as session:  # a session that nobody terminates
         done = beside(shop, dump, wheel, new.name)
-        assert session.execute("SELECT count(*) FROM papers").fetchall() == [(5000,)]
+        assert session.execute("SELECT count(*) FROM papers").fetchall() == [(50,)]
     assert (done.database, done.previous) == (new.name, None)
-    assert papers(new) == 5000
+    assert papers(new) == 50
     assert of_database(shop, *MarkState) == []
     with pytest.raises(RefnetError, match="exists already, and --as replaces nothing") as refused:
         beside(shop, dump, wheel, new.name)
@@ -83,7 +83,7 @@ def test_any_name_that_postgresql_takes_is_kept_as_it_is(
 ) -> None:
     try:
         assert beside(shop, dump, wheel, name).database == name
-        assert papers(shop.database(name)) == 5000
+        assert papers(shop.database(name)) == 50
     finally:
         _drop(shop.database(name))
 
@@ -161,7 +161,7 @@ def test_another_server_keeps_the_database_that_it_had(
     assert any("`refnet undo database --to URL` restores it" in step for step in plan.steps)
     try:
         restore(database, older, wheel, where=Where.ELSEWHERE)
-        assert papers(database) == 5000
+        assert papers(database) == 50
         undo_database.undo(database, PREVIOUS)
         with database.connect() as session:
             assert session.execute("SELECT to_regclass('mine')::text").fetchall() == [("mine",)]

@@ -35,6 +35,11 @@ from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.artifact.sqlgz import Writer
 
 
+@pytest.fixture
+def library(small_library: Target) -> Target:
+    return small_library
+
+
 def test_a_failed_load_leaves_the_live_database_and_no_copy(
     make_database: Callable[..., Target], wheel: Binaries
 ) -> None:
@@ -75,7 +80,7 @@ def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
         )
     (copy,) = of_database(library, MarkState.COPY)
     assert f"The copy {copy} still exists" in refused.value.hint
-    assert papers(library) == 5000
+    assert papers(library) == 50
     with library.database(copy).connect() as session:
         session.execute("ROLLBACK PREPARED 'stuck'")
     restore(library, held(content), wheel)

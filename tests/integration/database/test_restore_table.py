@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from tests.integration.database.conftest import making
 from tests.integration.database.library import artifact_of, role
 from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore
 
@@ -22,12 +23,14 @@ from refnet.sources.database.restore_table import staged
 
 @pytest.fixture
 def shelf(make_database: Callable[..., Target]) -> Target:
-    return make_database(SHELF)
+    return make_database(SHELF, "shelf")
 
 
-@pytest.fixture
-def backup(shelf: Target, wheel: Binaries) -> Reader:
-    return reader(shelf, wheel)
+@pytest.fixture(scope="module")
+def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
+    """The artifact of a shelf like it, which had the same name."""
+    with making(busy_server) as make:
+        return reader(make(SHELF, "shelf"), wheel)
 
 
 def test_missing_adds_what_is_lost_and_leaves_what_was_changed_or_added_since(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.integration.database.conftest import making
 from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore_all
 
 from refnet.core.errors import Exit, RefnetError
@@ -16,12 +17,14 @@ from refnet.sources.database.artifact.sqlgz import Reader
 
 @pytest.fixture
 def shelf(make_database: Callable[..., Target]) -> Target:
-    return make_database(SHELF)
+    return make_database(SHELF, "shelf")
 
 
-@pytest.fixture
-def backup(shelf: Target, wheel: Binaries) -> Reader:
-    return reader(shelf, wheel)
+@pytest.fixture(scope="module")
+def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
+    """The artifact of a shelf like it, which had the same name."""
+    with making(busy_server) as make:
+        return reader(make(SHELF, "shelf"), wheel)
 
 
 def test_several_tables_come_back_together_those_that_others_refer_to_first(

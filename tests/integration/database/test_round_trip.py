@@ -186,7 +186,9 @@ def _spoil(each: Everything) -> None:
 def _mend(each: Everything) -> None:
     with each.target.connect({"statement_timeout": "0", "search_path": ""}) as session:
         session.execute("SET client_min_messages = error; DROP SCHEMA spoilt CASCADE")
-        session.execute("INSERT INTO big.duplicates SELECT 'the same' FROM generate_series(1, 40000)")
+        session.execute(
+            "INSERT INTO big.duplicates SELECT repeat('the same', 25) FROM generate_series(1, 6000)"
+        )
     with each.cluster.target().connect() as admin:
         kept = [
             name

@@ -20,6 +20,11 @@ _TABLES = ("--table", "papers", "--mode", "replace", "--force")
 
 
 @pytest.fixture
+def library(small_library: Target) -> Target:
+    return small_library
+
+
+@pytest.fixture
 def path(library: Target, wheel: Binaries, tmp_path: Path) -> Path:
     """An artifact of the library, in which a paper was written since."""
     path = tmp_path / "refnet_20261125_020000.sql.gz"
@@ -38,7 +43,7 @@ def test_a_restore_of_tables_keeps_the_rows_that_it_replaces_and_undo_brings_the
     done = refnet(environment, "restore", "database", str(path), *_TABLES)
     assert done.returncode == 0, done.stderr
     assert "`refnet undo database` brings back the rows that it replaced" in done.stdout
-    assert (papers(library), titles(library)) == (5000, [])
+    assert (papers(library), titles(library)) == (50, [])
 
     listed = json.loads(refnet(environment, "list", "database", "--previous", "--json").stdout)
     assert "tables public.papers" in json.dumps(listed)
@@ -47,9 +52,9 @@ def test_a_restore_of_tables_keeps_the_rows_that_it_replaces_and_undo_brings_the
     assert refnet(environment, "undo", "database").returncode == 6
     undone = report(environment, "undo", "database", "--force")
     assert undone["done"] is True
-    assert (papers(library), titles(library)) == (5001, ["changed since", "written since"])
+    assert (papers(library), titles(library)) == (51, ["changed since", "written since"])
     assert refnet(environment, "undo", "database", "--force").returncode == 0
-    assert (papers(library), titles(library)) == (5000, [])
+    assert (papers(library), titles(library)) == (50, [])
 
     settings = load(environment, tmp_path, root=False, cores=1)
     kept = list(previous_tables(settings, SourceName.DATABASE))

@@ -57,4 +57,4 @@ INSERT INTO v.searched VALUES ($$'a b':1A,2 'it''s' '\\'$$, $$'a' & !'b':* <2> '
 CREATE TABLE v.wide (id int PRIMARY KEY, b bytea, t text);
 ALTER TABLE v.wide ALTER b SET STORAGE EXTERNAL;
 INSERT INTO v.wide SELECT n, decode(repeat(md5(n::text), n * 1000), 'hex'), repeat('wide ', n) FROM generate_series(1, 5) n;
-INSERT INTO v.wide SELECT 20, decode(repeat(md5('twenty'), 20 * 65536), 'hex'), 'a row of 20 MiB, 40 in COPY''s text';
+INSERT INTO v.wide SELECT 6, decode(repeat(md5('six'), 6 * 65536), 'hex'), 'a row of 6 MiB, 12 in COPY''s text';

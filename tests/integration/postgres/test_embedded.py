@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def _one(cluster: Cluster, query: str, database: str = "refnet") -> object:
     return row[0] if row else None
 
 
+@pytest.fixture(scope="module")
+def running(short_folder: Path, made_home: Path) -> Iterator[Path]:
+    """A REFNET_HOME whose server runs, for tests that change nothing."""
+    home = short_folder / "running"
+    subprocess.run(["/bin/cp", "-a", made_home, home], check=True)
+    _started(home)
+    yield home
+    embedded.remove(home)
+
+
 def test_the_embedded_server_is_made_once_and_keeps_its_data(folder: Path) -> None:
     home = folder / "new"
     first = _started(home)
@@ -53,8 +64,8 @@ def test_the_embedded_server_is_made_once_and_keeps_its_data(folder: Path) -> No
     embedded.remove(home)
 
 
-def test_it_listens_on_a_private_socket_alone(home: Path) -> None:
-    cluster = _started(home)
+def test_it_listens_on_a_private_socket_alone(running: Path) -> None:
+    cluster = _started(running)
     assert _one(cluster, "SHOW listen_addresses") == ""
     assert cluster.socket.stat().st_mode & 0o777 == 0o700
     assert cluster.data.stat().st_mode & 0o777 == 0o700
@@ -229,8 +240,8 @@ def _rootonly(folder: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.usefixtures("root")
-def test_roots_server_runs_as_an_unprivileged_user(home: Path) -> None:
-    pid = _started(home).pid()
+def test_roots_server_runs_as_an_unprivileged_user(running: Path) -> None:
+    pid = _started(running).pid()
     assert Path(f"/proc/{pid}").stat().st_uid == account().uid != 0
     groups = Path(f"/proc/{pid}/status").read_text().split("Groups:", 1)[1].splitlines()[0]
     assert "0" not in groups.split()
@@ -298,13 +309,13 @@ def test_an_ordinary_user_has_a_server_of_its_own(folder: Path, ordinary: Ordina
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "start"])
-def test_another_users_home_is_refused(home: Path, ordinary: Ordinary, verb: str) -> None:
-    pid = _started(home).pid()
+def test_another_users_home_is_refused(running: Path, ordinary: Ordinary, verb: str) -> None:
+    pid = _started(running).pid()
     verbs = {"status": embedded.status, "stop": embedded.stop, "start": _started}
-    said = ordinary.does(lambda: str(verbs[verb](home)))
+    said = ordinary.does(lambda: str(verbs[verb](running)))
     assert "RefnetError" in said
     assert "another user" in said
-    assert embedded.status(home).pid == pid
+    assert embedded.status(running).pid == pid
 
 
 @pytest.mark.usefixtures("root")
@@ -322,8 +333,8 @@ def test_a_long_log_is_put_aside_at_the_next_start(home: Path) -> None:
     assert log.with_name("server.log.1").stat().st_size == 17 << 20
 
 
-def test_the_embedded_database_is_sorted_by_code_point_and_knows_letters(home: Path) -> None:
-    cluster = _started(home)
+def test_the_embedded_database_is_sorted_by_code_point_and_knows_letters(running: Path) -> None:
+    cluster = _started(running)
     with cluster.target("refnet").connect() as session:
         row = session.execute(
             "SELECT datlocprovider, datlocale, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'refnet'"

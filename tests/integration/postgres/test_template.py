@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from refnet.postgres import scratch as scratch_servers
+from refnet.postgres import template
+from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
@@ -103,18 +105,60 @@ def _cut(data: Path) -> None:
     data.parent.rename(data.parent.with_name(".new-x"))
 
 
-@pytest.mark.parametrize(
-    "change", [_flip, _link, _pipe, _more, _less, _other_programs, _no_record, _other_name, _no_digest, _cut]
-)
-def test_a_template_that_is_not_what_was_recorded_is_made_again(
-    made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path, change: Callable[[Path], None]
+CHANGES = (_flip, _link, _pipe, _more, _less, _other_programs, _no_record, _other_name, _no_digest, _cut)
+
+
+def test_a_changed_template_is_made_again_and_serves(
+    made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path
 ) -> None:
     _superuser(wheel, short_home)
     [data] = tmp_path.glob("template-*/data")
-    change(data)
+    _flip(data)
 
     _superuser(wheel, short_home)
     _superuser(wheel, short_home)
 
     assert len(made) == 2
     assert [one.name for one in tmp_path.iterdir() if one.name != ".lock"] == [data.parent.name]
+
+
+#: What stands for the files of a fresh data folder.
+_FRESH = {"PG_VERSION": 3, "pg_hba.conf": 40, "base/1": 9, "global/pg_control": 8192}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_template_that_is_not_what_was_recorded_is_made_again(
+    wheel: Binaries, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    made: list[str] = []
+    templates = tmp_path / "templates"
+    templates.mkdir()
+
+    def initdb(cluster: Cluster) -> None:
+        assert list(cluster.data.iterdir()) == []  # nothing of a template
+        made.append(cluster.superuser)
+        for name, size in _FRESH.items():
+            (cluster.data / name).parent.mkdir(0o700, parents=True, exist_ok=True)
+            (cluster.data / name).write_bytes(bytes(size))
+            (cluster.data / name).chmod(0o600)
+
+    def superuser(wished: str) -> str:
+        place = tmp_path / wished
+        (place / "data").mkdir(parents=True)
+        cluster = Cluster(place / "data", place, account(), wheel, wished, "password")
+        filled = template.fill(cluster, templates, initdb)
+        found = {str(one.relative_to(cluster.data)): one for one in cluster.data.rglob("*") if one.is_file()}
+        assert {name: one.read_bytes() for name, one in found.items()} == {
+            name: bytes(size) for name, size in _FRESH.items()
+        }
+        return filled.superuser
+
+    first, second, third, fourth = (f"refnet_{number:012}" for number in range(4))
+    assert (superuser(first), superuser(second)) == (first, first)
+    [data] = templates.glob("template-*/data")
+    change(data)
+
+    assert (superuser(third), superuser(fourth)) == (third, third)
+
+    assert made == [first, third]
+    assert [one.name for one in templates.iterdir() if one.name != ".lock"] == [data.parent.name]
