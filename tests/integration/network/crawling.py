@@ -6,6 +6,7 @@ import dataclasses
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from refnet.demo.fake_scholar import Running
@@ -17,21 +18,35 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 
+#: The database that is copied on each server.
+_MIGRATED = "migrated_network"
 #: Waits between retries take a hundredth.
 FAST = 0.01
 
 
 @contextmanager
-def network(server: Cluster, template: str = "template0") -> Iterator[Target]:
+def network(server: Cluster) -> Iterator[Target]:
     """A migrated database."""
-    name = f"crawl_{uuid.uuid4().hex[:12]}"
-    with server.target().connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    target = server.target(name)
-    migrate(target)
+    target = migrated_on(server, f"crawl_{uuid.uuid4().hex[:12]}")
     yield target
     with server.target().connect() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.execute(f"DROP DATABASE {target.name} WITH (FORCE)")
+
+
+def migrated_on(server: Cluster, name: str) -> Target:
+    """A new database `name` without rows; its tables are made once a server."""
+    _migrate(server)
+    with server.target().connect() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {_MIGRATED}")
+    return server.target(name)
+
+
+@cache
+def _migrate(server: Cluster) -> None:
+    with server.target().connect() as admin:
+        admin.execute(f"CREATE DATABASE {_MIGRATED} TEMPLATE template0")
+        migrate(server.target(_MIGRATED))
+        admin.execute(f"ALTER DATABASE {_MIGRATED} IS_TEMPLATE true")
 
 
 def settings_of(fake: Running, base: Settings, **changes: Any) -> Settings:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from tests import forked
 
 from refnet.postgres.session import Target
 
@@ -19,17 +20,26 @@ def url(target: Target) -> str:
     return f"postgresql://{parts['user']}@/{parts['dbname']}?host={quote(parts['host'])}"
 
 
-def refnet(
+def environment(target: Target, home: Path) -> dict[str, str]:
+    return {**os.environ, "REFNET_HOME": str(home), "REFNET_DATABASE_URL": url(target)}
+
+
+def refnet(target: Target, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return forked.text(*arguments, environment=environment(target, home), folder=home)
+
+
+def started(
     target: Target, home: Path, *arguments: str, code: str = "from refnet.cli.main import run; run()"
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as its script does."""
-    environment = {**os.environ, "REFNET_HOME": str(home), "REFNET_DATABASE_URL": url(target)}
+    """Run the command as its script does, so that whatever it warns of is an error."""
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
-    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=home, env=environment(target, home), capture_output=True, text=True, check=False
+    )
 
 
 def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Target, tmp_path: Path) -> None:
-    first = refnet(database, tmp_path, "network", "migrate")
+    first = started(database, tmp_path, "network", "migrate")
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.splitlines()[1:] == [f"{database.name}: schema 0003 (before: none)"]
     second = refnet(database, tmp_path, "network", "migrate", "--json")
@@ -40,7 +50,7 @@ def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Targ
 
 def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> None:
     (tmp_path / "graph.cites").write_text("1\t2\n1\t3\n")
-    done = refnet(database, tmp_path, "import", "cora", "graph.cites", "--json")
+    done = started(database, tmp_path, "import", "cora", "graph.cites", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told.pop("acts_on")["database"] == database.name
@@ -59,7 +69,7 @@ def test_import_semantic_scholar_counts_what_is_new_and_what_it_left_out(
     database: Target, tmp_path: Path
 ) -> None:
     (tmp_path / "paper.json").write_text('{"title": "A", "year": "?", "references": [{"title": "B"}, null]}')
-    done = refnet(database, tmp_path, "import", "semantic-scholar", "paper.json")
+    done = started(database, tmp_path, "import", "semantic-scholar", "paper.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == [
         f"{database.name}: 1 paper with 1 citation read, 2 papers and 1 citations were new",
@@ -83,7 +93,7 @@ def test_a_missing_file_is_a_usage_error_before_anything_is_made(database: Targe
 
 
 def test_a_sample_says_that_it_is_made_up(database: Target, tmp_path: Path) -> None:
-    done = refnet(database, tmp_path, "network", "sample", "--papers", "120", "--seed", "3")
+    done = started(database, tmp_path, "network", "sample", "--papers", "120", "--seed", "3")
     assert done.returncode == 0, done.stderr
     assert "a made-up network of seed 3" in done.stdout
     assert "papers                 120 rows" in done.stdout
@@ -97,6 +107,6 @@ def test_without_the_extra_the_command_says_how_to_install_it(
     database: Target, tmp_path: Path, missing: str
 ) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from refnet.cli.main import run; run()"
-    done = refnet(database, tmp_path, "network", "migrate", code=code)
+    done = started(database, tmp_path, "network", "migrate", code=code)
     assert done.returncode == 1
     assert f"{missing} is not installed; it is part of the extra `network`" in done.stderr

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.network.crawling import network
 
 from refnet.core.errors import RefnetError
 from refnet.network.cora import Imported, import_cora
-from refnet.network.migrate import migrate
+from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 
 @pytest.fixture
-def migrated(database: Target) -> Target:
-    migrate(database)
-    return database
+def migrated(server: Cluster) -> Iterator[Target]:
+    with network(server) as target:
+        yield target
 
 
 def counts(target: Target) -> tuple[int, ...] | None:

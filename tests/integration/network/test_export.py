@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.network.crawling import migrated_on
 
 from refnet.core.errors import RefnetError
 from refnet.demo.sample import Shape, make
 from refnet.network.export import FORMATS, export, write_file
-from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -22,10 +22,7 @@ PAPERS = 40
 
 @pytest.fixture(scope="module")
 def network(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE exported TEMPLATE template0")
-    target = server.target("exported")
-    migrate(target)
+    target = migrated_on(server, "exported")
     make(target, Shape(PAPERS, abstract=200))
     yield target
     with server.target().connect() as admin:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from tests.integration.network.crawling import migrated_on
 
 from refnet.network.jobs import Job, LostClaimError, NewJob, Worker, add, counts, list_jobs, retry_jobs
-from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -18,10 +18,7 @@ KIND = "summarize"
 
 @pytest.fixture(scope="module")
 def migrated(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE jobs_network TEMPLATE template0")
-    target = server.target("jobs_network")
-    migrate(target)
+    target = migrated_on(server, "jobs_network")
     yield target
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE jobs_network WITH (FORCE)")

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 from tests.command import Command, url_of
+from tests.integration.network.crawling import migrated_on
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.network import rank
 from refnet.network.cora import import_cora
-from refnet.network.migrate import migrate
 from refnet.network.rank import Ranked, compute
 from refnet.network.rank_table import table
 from refnet.postgres.cluster import Cluster
@@ -24,10 +24,7 @@ Session = psycopg.Connection[tuple[Any, ...]]
 
 @pytest.fixture(scope="module")
 def migrated(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE ranked TEMPLATE template0")
-    target = server.target("ranked")
-    migrate(target)
+    target = migrated_on(server, "ranked")
     yield target
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE ranked WITH (FORCE)")

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.integration.network.crawling import migrated_on
 
-from refnet.network.migrate import migrate
 from refnet.network.rate_limit import LONGEST, Limiter
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -18,10 +18,7 @@ RATE = 40.0
 
 @pytest.fixture(scope="module")
 def migrated(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE limited_network TEMPLATE template0")
-    target = server.target("limited_network")
-    migrate(target)
+    target = migrated_on(server, "limited_network")
     yield target
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE limited_network WITH (FORCE)")

@@ -8,27 +8,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.integration.network.crawling import migrated_on, network
 
 from refnet.core.errors import RefnetError
 from refnet.demo.sample import Shape, make
-from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 
 @pytest.fixture
-def migrated(database: Target) -> Target:
-    migrate(database)
-    return database
+def migrated(server: Cluster) -> Iterator[Target]:
+    with network(server) as target:
+        yield target
 
 
 @pytest.fixture
 def another(server: Cluster) -> Iterator[Target]:
     """A second migrated database on the same server."""
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE another_sample TEMPLATE template0")
-    target = server.target("another_sample")
-    migrate(target)
+    target = migrated_on(server, "another_sample")
     yield target
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE another_sample WITH (FORCE)")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from tests.integration.network.crawling import network
 
 from refnet.core.errors import RefnetError
 from refnet.network import REVISIONS, VERSION_TABLE, known, migrations
 from refnet.network.migrate import Migrated, migrate
+from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 TABLES = {
@@ -33,9 +36,16 @@ TABLES = {
 
 
 @pytest.fixture
-def migrated(database: Target) -> Target:
-    migrate(database)
-    return database
+def migrated(server: Cluster) -> Iterator[Target]:
+    with network(server) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def unchanged(server: Cluster) -> Iterator[Target]:
+    """A migrated database in which no test leaves a row."""
+    with network(server) as target:
+        yield target
 
 
 def rows(target: Target, query: str) -> list[tuple[Any, ...]]:
@@ -176,12 +186,14 @@ PAPER = "INSERT INTO papers (title, provenance) VALUES ('Title', 'cora')"
         ("INSERT INTO paper_authors VALUES (1, 0, 1)", "paper_authors_position_check"),
     ],
 )
-def test_a_row_that_makes_no_sense_is_refused(migrated: Target, statement: str, constraint: str) -> None:
-    with migrated.connect() as connection:
+def test_a_row_that_makes_no_sense_is_refused(unchanged: Target, statement: str, constraint: str) -> None:
+    with unchanged.connect(autocommit=False) as connection:
+        connection.execute("ALTER SEQUENCE papers_id_seq RESTART")
         connection.execute(PAPER)
         connection.execute(PAPER)
         with pytest.raises(psycopg.errors.IntegrityError) as caught:
             connection.execute(statement)
+        connection.rollback()
     assert caught.value.diag.constraint_name == constraint
 
 
@@ -257,8 +269,8 @@ def test_a_deleted_paper_takes_its_edges_along_but_never_a_summary(migrated: Tar
         ),
     ],
 )
-def test_what_an_application_reads_is_answered_by_an_index(migrated: Target, query: str, index: str) -> None:
-    with migrated.connect({"enable_seqscan": "off"}) as connection:
+def test_what_an_application_reads_is_answered_by_an_index(unchanged: Target, query: str, index: str) -> None:
+    with unchanged.connect({"enable_seqscan": "off"}) as connection:
         plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {query}"))
     assert f" {index} " in plan, plan
     assert "Sort" not in plan

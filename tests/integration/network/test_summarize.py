@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from tests.command import Command, url_of
+from tests.integration.network.crawling import migrated_on
 from tests.scripted_server import STALL, answer, scripted
 
 from refnet.network import chat_api, extract
 from refnet.network.jobs import list_jobs, retry_jobs
-from refnet.network.migrate import migrate
 from refnet.network.summarize import Summarized, plan, summarize
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -32,10 +32,7 @@ KEY = "sk-secret-0123456789"
 
 @pytest.fixture(scope="module")
 def migrated(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE summarized TEMPLATE template0")
-    target = server.target("summarized")
-    migrate(target)
+    target = migrated_on(server, "summarized")
     yield target
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE summarized WITH (FORCE)")

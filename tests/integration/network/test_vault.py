@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.network.crawling import migrated_on
 
 from refnet.core.errors import RefnetError
 from refnet.demo.sample import Shape, make
-from refnet.network.migrate import migrate
 from refnet.network.vault import write_vault
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -22,10 +22,7 @@ PAPERS = 60
 @pytest.fixture(scope="module")
 def network(server: Cluster) -> Iterator[Target]:
     """One network for all tests here; what one changes in it, the others do not mind."""
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE vault_network TEMPLATE template0")
-    target = server.target("vault_network")
-    migrate(target)
+    target = migrated_on(server, "vault_network")
     make(target, Shape(PAPERS, abstract=200))
     yield target
     with server.target().connect() as admin:

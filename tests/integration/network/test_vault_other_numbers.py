@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.integration.network.crawling import migrated_on
 
-from refnet.network.migrate import migrate
 from refnet.network.note_marks import canvas_ids
 from refnet.network.vault import write_vault
 from refnet.postgres.cluster import Cluster
@@ -30,10 +30,7 @@ PAPERS: list[tuple[str, dict[str, str]]] = [
 @contextmanager
 def a_network(server: Cluster, name: str, order: list[int]) -> Iterator[Target]:
     """A database whose papers have the numbers of their places in `order`, from 1."""
-    with server.target().connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    target = server.target(name)
-    migrate(target)
+    target = migrated_on(server, name)
     with target.connect() as session:
         session.execute(
             "INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{DOI:10.1/one}', 'both', 1, 99)"

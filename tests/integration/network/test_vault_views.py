@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.integration.network.crawling import migrated_on
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.network import note, vault_files
 from refnet.network import vault as vault_module
-from refnet.network.migrate import migrate
 from refnet.network.note import Paper
 from refnet.network.vault import write_vault
 from refnet.network.vault_files import locked, vault_folder
@@ -35,10 +35,7 @@ SEED, NOTES = 1, len(TITLES)
 @pytest.fixture(scope="module")
 def crawled(server: Cluster) -> Iterator[Target]:
     """A crawl of one seed that cites half of the papers and the stubs, and is cited by the other half."""
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE crawled TEMPLATE template0")
-    target = server.target("crawled")
-    migrate(target)
+    target = migrated_on(server, "crawled")
     with target.connect() as session:
         session.execute(
             """INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{DOI:10.1/x}', 'both', 1, 99)"""
