@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -127,18 +129,27 @@ TOP = Listed(".", FileKind.FOLDER, 0, 0o755, 0, 0, 0, 0)
 LIST = FileList((TOP, ENTRY), (Member(0, 0),)).to_json()
 
 
-def _stored(folder: Path, pieces: Iterator[bytes], **details: int) -> Path:
-    """An artifact whose list of files is `pieces`, with the manifest that belongs to it."""
-    path, digest = folder / "vault_20261125.tar.gz", hashlib.sha256()
-    path.write_bytes(igzip.compress(END))
-    with igzip.open(folder / f"{path.name}.files.json.gz", "wb", 1) as packed:
-        for piece in pieces:
+@cache
+def _packed(pieces: Callable[[], Iterator[bytes]]) -> tuple[bytes, str]:
+    """All pieces in gzip, and the digest of what it inflates to."""
+    out, digest = io.BytesIO(), hashlib.sha256()
+    with igzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed:
+        for piece in pieces():
             digest.update(piece)
             packed.write(piece)
+    return out.getvalue(), digest.hexdigest()
+
+
+def _stored(folder: Path, pieces: Callable[[], Iterator[bytes]], **details: int) -> Path:
+    """An artifact whose list of files is `pieces`, with the manifest that belongs to it."""
+    path = folder / "vault_20261125.tar.gz"
+    packed, digest = _packed(pieces)
+    path.write_bytes(igzip.compress(END))
+    path.with_name(f"{path.name}.files.json.gz").write_bytes(packed)
     data = path.read_bytes()
     manifest = {
         "source": SourceName.OBSIDIAN, "name": path.name, "created": utc(NOW), "size": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(), "seconds": 0.1, "files_sha256": digest.hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(), "seconds": 0.1, "files_sha256": digest,
         "details": details, "unchecked": [], "made_by": "", "partial": False, "format": 1,
     }  # fmt: skip
     (folder / f"{path.name}.json").write_text(json.dumps(manifest))
@@ -189,7 +200,7 @@ def test_acls_of_folders_that_fill_the_memory_are_refused(tmp_path):
 @pytest.mark.parametrize("honest", [True, False], ids=["counts of the manifest", "a manifest that lies too"])
 def test_a_list_of_files_that_inflates_without_end_is_refused(tmp_path, make, honest):
     counts = {"files": 1, "folders": 1, "links": 0} if honest else {"files": 10**9, "folders": 0, "links": 0}
-    path = _stored(tmp_path, make(), **counts)
+    path = _stored(tmp_path, make, **counts)
 
     said = bounded(
         _PROVE, path, "intact", tmp_path / "scratch",
@@ -201,7 +212,7 @@ def test_a_list_of_files_that_inflates_without_end_is_refused(tmp_path, make, ho
 
 
 def test_a_fifo_in_the_place_of_a_list_of_files_holds_nobody_up(tmp_path):
-    path = _stored(tmp_path, iter([LIST]))
+    path = _stored(tmp_path, lambda: iter([LIST]))
     beside = path.with_name(f"{path.name}.files.json.gz")
     beside.unlink()
     os.mkfifo(beside)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from tests.integration.database.library import (
+    LIBRARY,
     PREVIOUS,
     artifact_of,
     everything,
@@ -28,7 +29,7 @@ from refnet.sources.database.restore.server_facts import live_state
 
 @pytest.fixture
 def library(server: Cluster) -> Iterator[Target]:
-    with library_on(server) as target:
+    with library_on(server, LIBRARY) as target:
         yield target
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.files.conftest import World, contents, spoil, vault
+from tests.integration.files.conftest import World, contents, spoil, vault, vault_in
 from tests.integration.files.test_killed import kill_in_exchange
 
 from refnet.core.errors import RefnetError
@@ -117,6 +117,19 @@ def test_an_undo_does_not_offer_an_older_restore_when_another_user_made_a_later_
 @pytest.fixture
 def killed(vault: World) -> World:
     """A vault whose restore was cut off in its swap."""
+    return _killed(vault)
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One such vault for many journals, which change nothing: in the end its restore is carried out."""
+    world = _killed(vault_in(tmp_path_factory.mktemp("killed")))
+    yield world
+    assert finish_interrupted(world.place)
+    assert world.place.unfinished() == []
+
+
+def _killed(vault: World) -> World:
     held = vault.backup()
     spoil(vault)
     kill_in_exchange(vault, held)
@@ -271,10 +284,14 @@ WRONG: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("edit", WRONG.values(), ids=WRONG)
-def test_a_journal_that_is_not_as_refnet_writes_it_stops_a_restore_by_name_and_no_backup(killed, edit):
-    path = journal_of(killed)
-    path.write_bytes(edit(path.read_bytes()))
-    refused(killed, str(path), "retry")
+def test_a_journal_that_is_not_as_refnet_writes_it_stops_a_restore_by_name_and_no_backup(killed_once, edit):
+    path = journal_of(killed_once)
+    text = path.read_bytes()
+    path.write_bytes(edit(text))
+    try:
+        refused(killed_once, str(path), "retry")
+    finally:
+        path.write_bytes(text)
 
 
 @pytest.mark.parametrize("kind", ["of others", "writable", "link", "fifo", "folder", "large"])

@@ -104,7 +104,12 @@ def contents_of() -> Callable[[Path], dict[str, bytes | str | None]]:
 
 @pytest.fixture
 def vault(tmp_path: Path) -> World:
-    folder = tmp_path / "live" / "vault"
+    return vault_in(tmp_path)
+
+
+def vault_in(root: Path) -> World:
+    """A vault below `root`."""
+    folder = root / "live" / "vault"
     (folder / "papers" / "deep").mkdir(parents=True)
     (folder / ".obsidian").mkdir()
     (folder / ".obsidian" / "app.json").write_text("{}")
@@ -114,7 +119,7 @@ def vault(tmp_path: Path) -> World:
     (folder / "papers" / "deep" / "link.md").symlink_to("../note 1.md")
     (folder / "run.sh").write_text("#!/bin/sh\n")
     (folder / "run.sh").chmod(0o750)
-    return World(SourceName.OBSIDIAN, folder, tmp_path)
+    return World(SourceName.OBSIDIAN, folder, root)
 
 
 @pytest.fixture
