@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from psycopg import sql
@@ -25,8 +26,10 @@ def there(server: Cluster, guarded: str) -> Iterator[str]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def test_another_database_is_restored_replaced_with_force_and_undone(refnet: Command, there: str) -> None:
-    refnet("backup", "database", "--no-prove").succeeds()
+def test_another_database_is_restored_replaced_with_force_and_undone(
+    refnet: Command, there: str, written: Path
+) -> None:
+    assert refnet.names() == [written.name]
     arguments = ("restore", "database", "--to", there)
     with_password = there.replace("guarded@", "guarded:the%20right%20one@")
     refused = refnet("restore", "database", "--to", with_password)

@@ -30,12 +30,11 @@ def found_damaged(artifact: Path) -> None:
 
 
 @pytest.fixture
-def damaged(refnet: Command, live: Live) -> str:
+def damaged(live: Live, written: Path) -> str:
     """The name of a damaged artifact of the database, from which the live one differs since."""
-    refnet("backup", "database", "--no-prove").succeeds()
-    found_damaged(refnet.artifact())
+    found_damaged(written)
     live.run("DELETE FROM summaries")
-    return refnet.artifact().name
+    return written.name
 
 
 def summaries(live: Live) -> int:
