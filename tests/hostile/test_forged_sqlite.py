@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
+from refnet.recovery.model.answer import Limits
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.proof_run import ProofOptions
 from refnet.sources.sqlite.artifact import SqliteArtifact
-from refnet.sources.sqlite.box import box
+from refnet.sources.sqlite.box import Rows, box
 
 APP = SourceName("app", Kind.SQLITE)
 
@@ -154,14 +155,14 @@ def test_triggers_views_and_virtual_tables_run_nothing(tmp_path: Path, base: Pat
 
 
 @pytest.fixture
-def asked(tmp_path: Path, base: Path) -> Callable[..., dict[str, object]]:
+def asked(tmp_path: Path, base: Path) -> Callable[..., Rows]:
     """Asks a database, in at most 2 seconds."""
     content = artifact(gzip.compress(database(tmp_path)))
 
-    def ask(query: str, **most: int) -> dict[str, object]:
+    def ask(query: str, rows: int = 1000) -> Rows:
         with box(base, "app") as own:
-            limits = {"rows": 1000, "bytes": 1 << 20, "seconds": 2.0, **most}
-            return own.run("query", content.unpack(own.database), sql=query, **limits)
+            size = content.unpack(own.database)
+            return own.query(size, query, Limits(2.0, rows, 1 << 20))
 
     return ask
 
@@ -182,20 +183,18 @@ def asked(tmp_path: Path, base: Path) -> Callable[..., dict[str, object]]:
         "",
     ],
 )
-def test_a_query_that_does_more_than_read_is_refused(
-    asked: Callable[..., dict[str, object]], query: str
-) -> None:
+def test_a_query_that_does_more_than_read_is_refused(asked: Callable[..., Rows], query: str) -> None:
     if not query:
-        assert asked(query)["rows"] == []
+        assert asked(query).rows == []
         return
     with pytest.raises(RefnetError):
         asked(query)
 
 
-def test_a_query_ends_in_time_and_its_answer_is_bounded(asked: Callable[..., dict[str, object]]) -> None:
-    assert asked("SELECT count(*) FROM t")["rows"] == [[200]]
+def test_a_query_ends_in_time_and_its_answer_is_bounded(asked: Callable[..., Rows]) -> None:
+    assert asked("SELECT count(*) FROM t").rows == [[200]]
     cut = asked("SELECT a FROM t", rows=10)
-    assert (len(cut["rows"]), cut["cut"]) == (10, True)  # type: ignore[arg-type]
+    assert (len(cut.rows), cut.cut) == (10, True)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     for query in (endless, "SELECT zeroblob(1000000000) || zeroblob(1000000000)"):
         with pytest.raises(RefnetError, match=r"interrupted|ended|large|memory|too big"):

@@ -144,6 +144,17 @@ def test_nothing_is_restored_into_a_file_that_a_program_has_open(
         assert left.execute("SELECT count(*) FROM pairs").fetchone() == rows
 
 
+def test_a_hook_stops_the_program_before_a_restore(
+    refnet: Command, live: Path, writer: subprocess.Popen[str]
+) -> None:
+    assert refnet("backup", "app").code == 0
+    settings = live.parent.parent / "refnet.toml"
+    settings.write_text(f'{settings.read_text()}before_restore = ["kill {writer.pid}"]\n')
+    assert "a hook of before_restore must end that" in refnet("restore", "app", "--plan").out
+    done = refnet("restore", "app", "--force")
+    assert done.code == 0, done.err
+
+
 def test_a_violated_foreign_key_of_the_source_is_named_and_no_damage(refnet: Command, live: Path) -> None:
     with closing(sqlite3.connect(live)) as made:
         made.execute("DELETE FROM customers WHERE id = 2")
@@ -246,6 +257,9 @@ def test_a_query_and_a_list_of_tables_read_the_artifact_and_nothing_live(refnet:
         "query", "app", "SELECT note, data IS NULL AS none FROM orders ORDER BY id LIMIT 1", "--json"
     )
     assert asked.json["rows"] == [{"note": "note 0", "none": 0}]
+    asked = refnet("query", "app", "SELECT 9e999 AS most, x'00ff' AS bytes, NULL AS none", "--json")
+    assert asked.json["rows"] == [{"most": "inf", "bytes": "\\x00ff", "none": None}]
+    refnet("query", "app", "SELECT 1 AS a, 2 AS a", "--json").fails(2, "have the name a")
     shown = refnet("show", "app", "--tables", "--json")
     assert {one["name"]: one["rows"] for one in shown.json["tables"]}["orders"] == 500
     refnet("query", "app", "DELETE FROM orders").fails(1, "not authorized")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import OpenArtifact
 
@@ -79,3 +80,13 @@ class Answer:
             "columns": list(self.columns),
             "tables_loaded": None if self.loaded is None else list(self.loaded),
         }
+
+
+def repeated(columns: tuple[str, ...]) -> RefnetError:
+    """The error for columns of one name, of which JSON would keep the last."""
+    name = next(one for one in columns if columns.count(one) > 1)
+    return RefnetError(
+        f"{plural(columns.count(name), 'column')} of the answer have the name {name}, and JSON needs different ones",
+        "Name them in the query: SELECT a.id AS a_id, b.id AS b_id …",
+        Exit.USAGE,
+    )

@@ -9,9 +9,8 @@ from functools import partial
 from refnet import wiring
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plural
 from refnet.postgres.walls import advice
-from refnet.recovery.model.answer import Answer, Asked
+from refnet.recovery.model.answer import Answer, Asked, repeated
 from refnet.recovery.model.source import OpenArtifact
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.opening import open_database
@@ -49,7 +48,7 @@ def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answ
             notes += (f"the artifact has no rows of {'.'.join(key)}" for key in part.unstored(found.of("r")))
         columns = asker.columns(text)
         if asked.as_json and len(set(columns)) < len(columns):
-            raise _repeated(columns)
+            raise repeated(columns)
         loaded = tuple(sorted(".".join(key) for key in part.loaded)) if part else None
         answer = Answer(chosen, columns, iter(()), loaded, asker, notes)
         with closing(_rows(answer, asker, part, text, as_json=asked.as_json)) as answer.rows:
@@ -106,12 +105,3 @@ def checked(query: str) -> bytes:
             Exit.USAGE,
         )
     return data
-
-
-def _repeated(columns: tuple[str, ...]) -> RefnetError:
-    name = next(one for one in columns if columns.count(one) > 1)
-    return RefnetError(
-        f"{plural(columns.count(name), 'column')} of the answer have the name {name}, and JSON needs different ones",
-        "Name them in the query: SELECT a.id AS a_id, b.id AS b_id …",
-        Exit.USAGE,
-    )

@@ -165,20 +165,19 @@ class SqliteArtifact(Artifact):
             size = self.unpack(own.database)
             run.level = Level.INTACT
         with run.phases.phase("integrity_check"):
-            answer = own.run("check", size)
-            wrong, unchecked, keys = (_words(answer.get(key)) for key in ("wrong", "unchecked", "keys"))
-            said = "; ".join(wrong[:3])
-            run.add(Finding("integrity_check", Outcome.FAILED if wrong else Outcome.PASSED, said))
-            run.add(*(Finding("integrity_check", Outcome.UNVERIFIED, one) for one in unchecked))
+            found = own.check(size)
+            said = "; ".join(found.wrong[:3])
+            run.add(Finding("integrity_check", Outcome.FAILED if said else Outcome.PASSED, said))
+            run.add(*(Finding("integrity_check", Outcome.UNVERIFIED, one) for one in found.unchecked))
         if run.failed:
             return
-        contents, run.level = own.contents(answer), Level.RESTORED
+        contents, run.level = Contents(found.tables, found.schema), Level.RESTORED
         run.add(*required.check({("main", one.name): () for one in contents.tables}, None))
         run.rows = tuple({"name": one.name, "rows": one.rows, "bytes": 0} for one in contents.tables)
         if level is Level.PROVEN:
             with run.phases.phase("compare"):
                 run.add(*self._compared(contents))
-                pairs = (one.rpartition(": ") for one in keys)
+                pairs = (one.rpartition(": ") for one in found.keys)
                 run.add(*(Finding(key, Outcome.UNVERIFIED, why, fault=Fault.SOURCE) for key, _, why in pairs))
             if not run.failed and self.stored.files() is not None:
                 run.level = Level.PROVEN
@@ -192,11 +191,6 @@ class SqliteArtifact(Artifact):
             return
         wrong = [f"{name}: {why}" for name, _, why in recorded.differences(found)]
         yield Finding(what, Outcome.FAILED if wrong else Outcome.PASSED, "; ".join(wrong[:3]))
-
-
-def _words(value: object) -> list[str]:
-    """Return the sentences that a child says."""
-    return [one[:1000] for one in value if isinstance(one, str)][:100] if isinstance(value, list) else []
 
 
 def _length(head: bytes) -> int:

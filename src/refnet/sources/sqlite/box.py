@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
@@ -24,6 +24,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.free_uid import free_account
 from refnet.postgres.scratch import new_folder
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
+from refnet.recovery.model.answer import Limits
+from refnet.recovery.model.evidence import Sentences
 from refnet.recovery.model.source import Deviation
 
 #: Bytes of a child's memory, and of its answer; seconds of a child, and the bytes of a database for each more.
@@ -31,10 +33,12 @@ _MEMORY, _ANSWER, _SECONDS, _PACE = 2 << 30, 256 << 20, 600.0, 1 << 20
 _TEXT, _NUMBER = checked.text(1 << 20), checked.integer(0, (1 << 63) - 1)
 _DIGEST = checked.text(64, like="([0-9a-f]{64})?")
 _SOURCE = files(__package__).joinpath("child.py").read_text(encoding="utf-8")
+_RIGHTS = "Run it as root or as the owner of the file, who must be able to write in its folder."
 _HINTS = {
     "SQLITE_BUSY": "A program has locked it for a long time. Retry, or let the program use WAL mode.",
     "SQLITE_FULL": "Free space in REFNET_HOME, then retry.",
-    "SQLITE_CANTOPEN": "Its owner must be able to read the file and to write in its folder.",
+    "SQLITE_CANTOPEN": _RIGHTS,
+    "SQLITE_READONLY": _RIGHTS,
     "SQLITE_AUTH": "Give one query that only reads.",
     "SQLITE_ERROR": "Give one query that only reads; `refnet show ARTIFACT --tables` lists the tables.",
     "SQLITE_INTERRUPT": "It took too long: ask for less, or give it more --seconds.",
@@ -45,10 +49,21 @@ _HINTS = {
 class Table(Record):
     """A table of a database."""
 
+    schema: ClassVar[str] = "main"
+    #: Bytes as text, which nobody counts.
+    raw: ClassVar[int] = 0
+
     name: Annotated[str, _TEXT]
     rows: Annotated[int, _NUMBER]
     #: Of its rows, in their order; "": one is too large to be read.
     sha256: Annotated[str, _DIGEST]
+
+    @property
+    def qualified(self) -> str:
+        return self.name
+
+
+_Tables = Annotated[tuple[Table, ...], Most(1_000_000)]
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Contents(Record):
 
     LAYOUT = Layout("a list of tables", longest=256 << 20, format=1)
 
-    tables: Annotated[tuple[Table, ...], Most(1_000_000)]
+    tables: _Tables
     schema: Annotated[str, _DIGEST]
     #: The source digested its rows; else it counted them, and the digests are those of the copy.
     digested: bool = False
@@ -79,6 +94,34 @@ class Contents(Record):
                 yield name, Deviation.CHANGED, "other content of the same number of rows"
         if self.schema != after.schema:
             yield "(schema)", Deviation.CHANGED, "other definitions"
+
+
+@dataclass(frozen=True)
+class Checked(Record):
+    """What a check found."""
+
+    #: What integrity_check says; the rest is empty then.
+    wrong: Sentences = ()
+    #: Tables whose indexes need what a program brings along.
+    unchecked: Sentences = ()
+    #: Violated foreign keys: `KEY: WHY`.
+    keys: Sentences = ()
+    tables: _Tables = ()
+    schema: Annotated[str, _DIGEST] = ""
+
+
+@dataclass(frozen=True)
+class Rows(Record):
+    """The answer to a query."""
+
+    columns: Annotated[tuple[str, ...], checked.several(_TEXT, 100_000)]
+    #: Numbers, texts and null; bytes as \\xHEX.
+    rows: Annotated[list[list[Any]], checked.each(checked.each(lambda value: value, 100_000), 1 << 31)]
+    #: There are more.
+    cut: bool
+
+
+_Answer = TypeVar("_Answer", bound=Record)
 
 
 class _Python(Binaries):
@@ -121,17 +164,17 @@ class Box:
         """Ask the live database `path` for its tables, without digests for rows alone; copy it to `database` in the same moment."""
         found, to = database_file(path), str(self.database) if copy else ""
         about = {"path": str(path), "inode": found.st_ino, "copy": to, "digests": digests}
-        return self.contents(self.run("live", found.st_size, **about))
+        return self._run("live", found.st_size, Contents, **about)
 
-    def contents(self, answer: dict[str, Any]) -> Contents:
-        """Check what a child says of the tables."""
-        try:
-            said = {key: answer.get(key, False) for key in ("tables", "schema", "digested")}
-            return Contents.from_values({"format": 1, **said})
-        except ValueError as error:
-            raise self._refused(f"its reader says {error}") from None
+    def check(self, size: int) -> Checked:
+        """Check the file `database`."""
+        return self._run("check", size, Checked)
 
-    def run(self, verb: str, size: int, **more: Any) -> dict[str, Any]:
+    def query(self, size: int, sql: str, most: Limits) -> Rows:
+        """Ask the file `database`."""
+        return self._run("query", size, Rows, sql=sql, rows=most.rows, bytes=most.bytes, seconds=most.seconds)
+
+    def _run(self, verb: str, size: int, kind: type[_Answer], **more: Any) -> _Answer:
         """Return the answer of the child about a database of `size` bytes; RefnetError if SQLite refuses it."""
         answer, seconds = self.folders.data / "answer", _SECONDS + size / _PACE
         job = {
@@ -156,7 +199,10 @@ class Box:
             raise self._refused(str(error)) from None
         if said := found.get("error"):
             raise self._refused(str(said), str(found.get("code")))
-        return found
+        try:
+            return kind.from_values(found)
+        except ValueError as error:
+            raise self._refused(f"its reader says {error}") from None
 
     def _refused(self, why: str, code: str = "") -> RefnetError:
         """Return the error for a database that was not read; `code` is that of SQLite, such as SQLITE_NOTADB."""

@@ -31,7 +31,7 @@ def live(job: dict[str, Any]) -> dict[str, Any]:
     source.execute("BEGIN")
     source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the moment
     if not job["copy"]:
-        return _contents(source, digests=True)
+        return _contents(source, digests=True) | {"format": 1}
     copy = _opened(job | {"path": job["copy"], "inode": 0}, "rwc")
     copy.execute("PRAGMA synchronous = OFF")
     source.backup(copy, pages=-1)
@@ -39,7 +39,7 @@ def live(job: dict[str, Any]) -> dict[str, Any]:
         "wal",
     )  # a writer, until this transaction ends
     digested = job["digests"] and not waits
-    found = _contents(source, digests=digested) | {"digested": digested}
+    found = _contents(source, digests=digested) | {"format": 1, "digested": digested}
     source.close()
     if not digested:
         digests = {one["name"]: one["sha256"] for one in _contents(copy, digests=True)["tables"]}
@@ -67,8 +67,15 @@ def query(job: dict[str, Any]) -> dict[str, Any]:
         size += sum(len(str(one)) for one in row)
         if cut := len(rows) == job["rows"] or size > job["bytes"]:
             break
-        rows.append([f"\\x{one.hex()}" if isinstance(one, bytes) else one for one in row])
+        rows.append([_shown(one) for one in row])
     return {"columns": [one[0] for one in cursor.description or ()], "rows": rows, "cut": cut}
+
+
+def _shown(value: object) -> object:
+    """The value as JSON has it."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    return str(value) if value in {float("inf"), float("-inf")} else value
 
 
 def _only_reads(action: int, _first: str | None, function: str | None, *_: str | None) -> int:

@@ -17,6 +17,7 @@ from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, op
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.identity import Whose
 from refnet.recovery.model.source import OpenArtifact
+from refnet.sources import hooks
 from refnet.sources.folder import rename, swapping
 from refnet.sources.folder.changes import SHOWN, Changes
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
@@ -45,8 +46,16 @@ class SqliteRestore(FolderRestore):
         super().__init__(chosen, target, request, whose)
         self._changes = changes
 
-    def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
+    def _decided(self, context: Context) -> FolderPlan:
         chosen, target, path = self.chosen, self.target, self.target.folder
+        told, problems = [*self._told()] if path.exists() and not target.elsewhere else [], [*_in_use(target)]
+        if (
+            problems
+            and not target.elsewhere
+            and hooks.commands(context.settings, target.source, "before_restore")
+        ):
+            told += [f"{one.message}: a hook of before_restore must end that" for one in problems]
+            problems = []
         there, manifest = path.exists(), chosen.manifest
         return FolderPlan(
             artifact=chosen.name,
@@ -59,8 +68,8 @@ class SqliteRestore(FolderRestore):
             changes=Changes((), (path.name,), ()) if there else Changes((path.name,), (), ()),
             entire=False,
             replaces=there,
-            notes=tuple(self._told()) if there and not target.elsewhere else (),
-            problems=tuple(_in_use(target)),
+            notes=tuple(told),
+            problems=tuple(problems),
         )
 
     def _told(self) -> Iterator[str]:

@@ -8,34 +8,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
+from typing import ClassVar, NoReturn
 
 from refnet import wiring
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
+from refnet.recovery.model.answer import Answer, repeated
+from refnet.recovery.model.answer import Asked as Query
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, Finding, OpenArtifact
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import user_path
 from refnet.sources import elsewhere
-from refnet.sources.check_result import Line, error_line, ok
+from refnet.sources.check_result import Line, error_line, ok, warning, writable
 from refnet.sources.contents import LIVE, Changed, Difference, Version
-from refnet.sources.database.artifact.index import Table as Listed
 from refnet.sources.folder.changes import SHOWN
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.source import Folder
 from refnet.sources.folder.target import FolderTarget
 from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
-from refnet.sources.sqlite.box import Contents, box, database_file
+from refnet.sources.sqlite.box import Contents, Table, box, database_file
 from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
-
-if TYPE_CHECKING:
-    from refnet.recovery.model.answer import Answer
-    from refnet.recovery.model.answer import Asked as Query
-    from refnet.sources.database.query.answer import Asker
 
 _MODE = 0o640
 
@@ -102,6 +98,11 @@ class Sqlite(Folder):
     def checks(self) -> Iterator[Line]:
         try:
             yield ok(self.name, f"{self._path}, {sized(database_file(self._path).st_size)}")
+            if not writable(self._path.parent):
+                hint = "A restore must run as the owner of the folder or as root."
+                yield warning(
+                    self.name, f"this user cannot restore: {self._path.parent} is not writable", hint
+                )
         except RefnetError as error:
             yield error_line(self.name, error)
 
@@ -137,7 +138,8 @@ class Sqlite(Folder):
         if recorded := artifact.contents():
             return recorded
         with box(self._base, chosen.name) as own:
-            return own.contents(own.run("check", artifact.unpack(own.database)))
+            found = own.check(artifact.unpack(own.database))
+        return Contents(found.tables, found.schema)
 
     def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:  # noqa: ARG002
         return self._difference(before, after.name, self._contents(after))
@@ -154,8 +156,8 @@ class Sqlite(Folder):
         changed = tuple(Changed(one, why) for one, how, why in found if how is Deviation.CHANGED)
         return Difference(self.name, before.name, name, added, changed, removed)
 
-    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Listed, ...]:  # noqa: ARG002
-        return tuple(Listed("main", one.name, (), rows=one.rows) for one in self._contents(chosen).tables)
+    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:  # noqa: ARG002
+        return self._contents(chosen).tables
 
     def files(self, chosen: OpenArtifact, advice: str) -> NoReturn:  # noqa: ARG002
         raise self.without(chosen, "files", "Read its tables with `refnet query`.")
@@ -172,18 +174,17 @@ class Sqlite(Folder):
 
     @contextmanager
     def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[Answer]:  # noqa: ARG002
-        from refnet.recovery.model.answer import Answer  # psycopg takes longer to load than the answer
 
-        artifact, limits = SqliteArtifact(chosen), asked.limits
+        artifact = SqliteArtifact(chosen)
         with box(self._base, chosen.name) as own:
-            most = {"rows": limits.rows, "bytes": limits.bytes, "seconds": limits.seconds}
-            found = own.run("query", artifact.unpack(own.database), sql=asked.query, **most)
-        columns, values = tuple(map(str, found["columns"])), found["rows"]
-        texts = (tuple(None if one is None else str(one) for one in row) for row in values)
-        objects = ((json.dumps(dict(zip(columns, row, strict=True))),) for row in values)
-        cut = RefnetError(f"the answer is cut after {len(values):,} rows", "Raise --rows or --megabytes.")
-        read = cast("Asker", _Read(len(values), cut if found["cut"] else None))
-        yield Answer(chosen, columns, objects if asked.as_json else texts, None, read)
+            found = own.query(artifact.unpack(own.database), asked.query, asked.limits)
+        if asked.as_json and len(set(found.columns)) < len(found.columns):
+            raise repeated(found.columns)
+        texts = (tuple(None if one is None else str(one) for one in row) for row in found.rows)
+        objects = ((json.dumps(dict(zip(found.columns, row, strict=False))),) for row in found.rows)
+        cut = RefnetError(f"the answer is cut after {len(found.rows):,} rows", "Raise --rows or --megabytes.")
+        read = _Read(len(found.rows), cut if found.cut else None)
+        yield Answer(chosen, found.columns, objects if asked.as_json else texts, None, read)
 
 
 @dataclass(frozen=True)
