@@ -35,8 +35,8 @@ _RUN = 4
 _OURS = os.getpid()
 #: What Python and libraries read as they start: commands that differ in one are forked from different parents.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TERM", "NO_COLOR", "FORCE_COLOR", "TYPER_", "_TYPER")
-#: But for this one, which the streams of a process with a session of its own have.
-_ENCODING = "PYTHONIOENCODING"
+#: But for these: one is what the streams of a process with a session of its own have, one is that of `module`.
+_ENCODING, _PATH = "PYTHONIOENCODING", "PYTHONPATH"
 #: The packages whose modules it loads; what they load themselves comes with them.
 _PACKAGES = ("actions", "cli", "core", "postgres", "recovery", "sources", "telemetry")
 #: Where the tests' own modules are found.
@@ -111,13 +111,9 @@ class Started:
 
 
 def start(
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    folder: Path,
-    streams: Sequence[int],
-    module: str = "",
-    closed: Sequence[int] = (),
-) -> Started:
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, streams: Sequence[int],
+    module: str = "", closed: Sequence[int] = (),
+) -> Started:  # fmt: skip
     """Start `refnet ARGUMENTS` with these stdin, stdout and stderr, or without those that are `closed`.
 
     Its parent has loaded `module` too.
@@ -125,7 +121,7 @@ def start(
     assert os.getpid() == _OURS
     os.umask(mask := os.umask(0o022))
     request = json.dumps([["refnet", *arguments], dict(environment), str(folder), mask, [*closed]])
-    at_start = frozenset(one for one in _at_start(environment) if one[0] != _ENCODING)
+    at_start = frozenset(one for one in _at_start(environment) if one[0] not in {_ENCODING, _PATH})
     told, ended = os.pipe()
     try:
         socket.send_fds(_parent(at_start, module), [request.encode()], [*streams, ended])
@@ -205,8 +201,10 @@ sys.exit(code if code >= 0 else 128 - code)
 #: Has each `python -m refnet` be that program instead, in the environment of `module`.
 _MODULE = """
 import os, sys
-if sys.orig_argv[1:3] == ["-m", "refnet"]:
-    os.execv({client!r}, ["refnet", *sys.orig_argv[3:]])
+given = [one for one in sys.orig_argv[1:] if one != "-P"]
+if given[:2] == ["-m", "refnet"]:
+    del os.environ["PYTHONPATH"]
+    os.execv({client!r}, ["refnet", *given[2:]])
 """
 
 

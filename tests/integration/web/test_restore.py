@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from tests import forked
 from tests.command import Command
 from tests.integration.web.conftest import url_of
 from tests.memory import in_memory
@@ -59,7 +60,7 @@ class Browser:
         until = time.monotonic() + _SECONDS
         while "hx-trigger" in (page := self.get(path + "/part").body.decode()):
             assert time.monotonic() < until, page
-            time.sleep(0.05)
+            time.sleep(0.3)  # each page takes the server a while
         return page
 
     @property
@@ -134,15 +135,17 @@ path = "{notes}"
 @pytest.fixture(scope="module")
 def started(place: Place) -> Iterator[Callable[[], Served]]:
     """Starts a server, in the place of one that was killed."""
-    servers = ExitStack()
+    servers, programs = ExitStack(), place.hold.with_name("programs")
+    programs.mkdir()
 
     def start() -> Served:
         with suppress(AssertionError):  # it was killed
             servers.close()
-        return servers.enter_context(serving(place.environment()))
+        return servers.enter_context(serving(place.environment() | quick))
 
-    yield start
-    servers.close()
+    with forked.module(programs) as quick:
+        yield start
+        servers.close()
 
 
 @pytest.fixture(scope="module")
