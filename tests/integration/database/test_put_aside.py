@@ -25,6 +25,7 @@ from refnet.settings import Settings, load
 from refnet.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
 from refnet.sources.database.rows import row_counts
 from refnet.sources.database.source import Database
+from refnet.wiring import previous_databases
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -69,8 +70,8 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    mine = previous_version(database, database.name, Database(settings, SourceName.DATABASE).records)
-    other = previous_version(database, "somebody_elses", Database(settings, SourceName.DATABASE).records)
+    mine = previous_version(database, database.name, previous_databases(settings, SourceName.DATABASE))
+    other = previous_version(database, "somebody_elses", previous_databases(settings, SourceName.DATABASE))
     dropped += [mine, other]
     listing, *_ = Database(settings, SourceName.DATABASE).previous()
     (aside,) = listing()
@@ -79,7 +80,7 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     assert not aside.due(NOW + timedelta(days=6), week)
     assert aside.due(NOW + timedelta(days=8), week)
     aside.remove()
-    assert [record.name for record in Database(settings, SourceName.DATABASE).records.read().records] == [
+    assert [record.name for record in previous_databases(settings, SourceName.DATABASE).read().records] == [
         other
     ]
     assert {mine, other} & names_of(database) == {other}
@@ -102,7 +103,7 @@ def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_n
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    mine = previous_version(database, database.name, Database(settings, SourceName.DATABASE).records)
+    mine = previous_version(database, database.name, previous_databases(settings, SourceName.DATABASE))
     dropped.append(mine)
     (before,) = Database(settings, SourceName.DATABASE).previous()[0]()
     conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
@@ -135,7 +136,7 @@ def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
-    records = Database(settings, SourceName.DATABASE).records
+    records = previous_databases(settings, SourceName.DATABASE)
     mine, gone = (previous_version(database, database.name, records, seconds=one) for one in (1, 2))
     dropped += [mine, previous_version(database, database.name, None)]
     with database.connect() as session:
