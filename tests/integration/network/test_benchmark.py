@@ -27,11 +27,11 @@ def test_the_databases_that_are_measured_have_the_shape_that_is_promised(
     server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "LONG_ROWS", tuple(length // 16 for length in build.LONG_ROWS))
-    plain = build.build(server, "bench_plain", build.shape(0.005, skew=False))
-    skewed = build.build(server, "bench_skewed", build.shape(0.005, skew=True))
+    plain = build.build(server, "bench_plain", build.shape(0.003, skew=False))
+    skewed = build.build(server, "bench_skewed", build.shape(0.003, skew=True))
     try:
         long = sum(build.LONG_ROWS)
-        assert 780e6 < (plain.text - long) / 0.005 < 860e6
+        assert 780e6 < (plain.text - long) / 0.003 < 860e6
         assert (skewed.largest * skewed.text) / (skewed.text - long) > 0.9
         assert build.build_short(server, "bench_short", 0.0005).rows == 5_000
     finally:

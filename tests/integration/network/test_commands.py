@@ -50,7 +50,7 @@ def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Targ
 
 def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> None:
     (tmp_path / "graph.cites").write_text("1\t2\n1\t3\n")
-    done = started(database, tmp_path, "import", "cora", "graph.cites", "--json")
+    done = refnet(database, tmp_path, "import", "cora", "graph.cites", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told.pop("acts_on")["database"] == database.name
@@ -69,7 +69,7 @@ def test_import_semantic_scholar_counts_what_is_new_and_what_it_left_out(
     database: Target, tmp_path: Path
 ) -> None:
     (tmp_path / "paper.json").write_text('{"title": "A", "year": "?", "references": [{"title": "B"}, null]}')
-    done = started(database, tmp_path, "import", "semantic-scholar", "paper.json")
+    done = refnet(database, tmp_path, "import", "semantic-scholar", "paper.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1:] == [
         f"{database.name}: 1 paper with 1 citation read, 2 papers and 1 citations were new",

@@ -120,6 +120,6 @@ def test_the_smallest_networks_can_be_made(migrated: Target, papers: int) -> Non
 
 def test_it_compresses_about_as_real_abstracts_do(migrated: Target) -> None:
     """785 titles and abstracts that Semantic Scholar gave: 2.87 to 1."""
-    make(migrated, Shape(3000, dense=True))
+    make(migrated, Shape(1500, dense=True))
     plain = text(migrated, "papers")
     assert 2.7 < len(plain) / len(gzip.compress(plain, 6)) < 3.0
