@@ -145,7 +145,7 @@ def test_a_plan_changes_nothing(
         assert ran.code == 0, (words, ran.out, ran.err)
         assert ran.out, words
         assert files(folder) == before, words
-        assert oracle.portrait(database.conninfo, programs) == portrait, words
+    assert oracle.portrait(database.conninfo, programs) == portrait
 
 
 def test_plans_are_json_too(refnet: Command, names: dict[str, str]) -> None:

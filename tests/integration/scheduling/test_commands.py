@@ -213,10 +213,7 @@ def test_two_instances_on_one_store_wait_for_each_other_and_check_warns(home: Ho
     assert {*ended} <= {Exit.DONE, Exit.LOCKED}
     store = home.folder / "backups" / "config"
     assert len([*store.glob("*.tar.gz")]) == len([*store.glob("*.tar.gz.json")]) == ended.count(0)
-    check = [sys.executable, "-m", "refnet", "check"]
-    done = subprocess.run(
-        check, env=own | more | second, cwd=home.folder, capture_output=True, text=True, check=False
-    )
+    done = forked.text("check", environment=own | more | second, folder=home.folder)
     told = f"is also written by the units without an instance ({home.folder}/home/refnet.toml)"
     assert told.replace(" ", "") in "".join(done.stdout.split())  # a long path is broken over lines
 
