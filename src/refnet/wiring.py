@@ -179,7 +179,7 @@ def known(settings: Settings) -> tuple[SourceName, ...]:
 
 
 def _kind(one: SourceSettings) -> Kind:
-    return Kind.SQLITE if one.table == "databases" and one.path else _KINDS[one.table]
+    return Kind.SQLITE if one.is_file else _KINDS[one.table]
 
 
 def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceName, ...]:

@@ -48,6 +48,9 @@ def service(settings: Settings, *, user: str | None, configured: Collection[str]
         writable=tuple(dict.fromkeys((settings.home, settings.backup_dir))),
         logs=settings.log_folder if "log.folder" in settings.origins or user == "root" else None,
         stores=tuple(Path(place.path) for place in places if place.kind is StoreKind.FILE),
+        opened=tuple(
+            dict.fromkeys(one.path.parent for one in settings.sources.values() if one.is_file and one.path)
+        ),
         beside=tuple(dict.fromkeys(folder.parent for folder in protected if folder)),
         seen=(*(folder for folder in protected if folder), *_socket_folders(settings)),
         environment=_environment(settings),

@@ -89,6 +89,8 @@ class Service:
     instance: str = ""
     #: The folders of remote stores, which a run writes to; a disk may be unmounted.
     stores: tuple[Path, ...] = ()
+    #: The folders of databases that are files: a backup opens them, and SQLite writes its log beside them.
+    opened: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,8 @@ def _service_options(unit: _Unit, service: Service) -> list[str]:
 
 def _written(unit: _Unit, service: Service) -> tuple[str, ...]:
     """Return the folders that a run of `unit` may write to; a leading `-` allows a folder to be missing."""
-    optional = (service.logs, *service.stores, *(service.beside if unit.prunes else ()))
+    opened = service.opened if unit.retried else ()
+    optional = (service.logs, *service.stores, *(service.beside if unit.prunes else ()), *opened)
     return (
         *map(str, service.writable),
         *(f"-{folder}" for folder in optional if folder and folder != Path("/")),

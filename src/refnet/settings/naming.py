@@ -81,11 +81,6 @@ def _taken(name: str, found: Mapping[str, Any]) -> str:
     return f"{found[other].table}.{other} has this name, or the same variables" if other else ""
 
 
-def _is_file(one: SourceSettings | StoreSettings) -> bool:
-    """Whether it is a database of SQLite, which has a path."""
-    return isinstance(one, SourceSettings) and bool(one.path)
-
-
 def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> Iterator[Problem]:
     """Yield the problems of sources and stores that lack their URL or path, or that contradict another.
 
@@ -94,7 +89,10 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
     for one in settings.named:
         last = "path" if one.table == "folders" else "url"
         needed = f"{one.table}.{one.name}.{last}"
-        if not (getattr(one, last) or _is_file(one)) and needed not in wrong:
+        if (
+            not (getattr(one, last) or (isinstance(one, SourceSettings) and one.is_file))
+            and needed not in wrong
+        ):
             place = file.place((one.table, one.name)) if file else ""
             yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
     if settings.web_metrics_token and settings.web_metrics_token == settings.web_token:

@@ -128,6 +128,11 @@ class SourceSettings:
     after_restore: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
     on_error: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a database in a file: one of SQLite."""
+        return self.table == "databases" and self.path is not None
+
     def key_of(self, field: str) -> str:
         """Return the key of `field` as the user writes it: `database_url`, `databases.shop.url`, `clusters.main.url`."""
         if self.name in SHORT:
@@ -171,7 +176,7 @@ def _same_databases(sources: Iterable[SourceSettings]) -> Iterator[tuple[str, st
                 hint = "Name another database, or remove one of the two."
                 yield at, f"the same database as {other}", hint
     files: dict[str, str] = {}
-    for one in (each for each in sources if each.table == "databases" and each.path):
+    for one in (each for each in sources if each.is_file):
         at, file = f"databases.{one.name}.path", os.path.realpath(one.path or "")
         if one.url or one.restore_url:
             yield at, "a database has a url or a path", "Remove one of the two."

@@ -31,6 +31,17 @@ def test_a_service_may_write_in_the_folder_of_a_store_and_runs_without_it(tmp_pa
     assert "/mnt/nas" not in next(line for line in text.splitlines() if line.startswith("RequiresMountsFor="))
 
 
+def test_a_backup_may_write_in_the_folder_of_a_database_of_sqlite(tmp_path: Path) -> None:
+    settings = _loaded(tmp_path, '[databases.app]\npath = "/srv/app/app.db"\n')
+    found = service(settings, user=None, configured=("app",))
+    tasks = {"app": ("app",), "drill": (), "prune": ()}
+    units = {one.name: one.text for one in files(Schedule.of(settings), tasks, found)}
+    assert [name for name, text in units.items() if "-/srv/app" in text] == [
+        "refnet-backup-app.service",
+        "refnet-prune.service",
+    ]
+
+
 def test_a_service_has_the_variables_of_the_stores_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
