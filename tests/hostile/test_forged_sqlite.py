@@ -127,6 +127,10 @@ def test_a_tree_whose_pages_lead_to_themselves_ends(tmp_path: Path, base: Path) 
         "UPDATE sqlite_master SET sql = 'CREATE TABLE t (a, b, c DEFAULT (load_extension(''x'')))' WHERE name = 't'",
         "UPDATE sqlite_master SET sql = 'CREATE TABLE t (' || hex(zeroblob(3000000)) || ')' WHERE name = 't'",
         "UPDATE sqlite_master SET sql = 'nonsense' WHERE name = 't'",
+        (
+            "UPDATE sqlite_master SET name = CAST(x'74ff' AS TEXT), tbl_name = CAST(x'74ff' AS TEXT),"
+            " sql = replace(sql, 'TABLE t', 'TABLE \"' || CAST(x'74ff' AS TEXT) || '\"') WHERE name = 't'"
+        ),
         "UPDATE sqlite_master SET type = 'table', sql = 'CREATE VIRTUAL TABLE t USING none' WHERE name = 't'",
     ],
 )
@@ -135,6 +139,13 @@ def test_a_forged_schema_is_refused_or_read_without_its_code(tmp_path: Path, bas
     found = proof(gzip.compress(data), base)
     assert found.outcome in {Outcome.FAILED, Outcome.UNVERIFIED}
     assert found.level is not Level.PROVEN
+
+
+def test_what_is_said_of_a_forged_key_is_short_and_valid_text(tmp_path: Path, base: Path) -> None:
+    long = "parent" * 100_000
+    data = database(tmp_path, f"CREATE TABLE c (a REFERENCES {long})", "INSERT INTO c VALUES (1)")
+    found = proof(gzip.compress(data), base)
+    assert max(len(one) for one in found.reasons) < 1000
 
 
 def test_triggers_views_and_virtual_tables_run_nothing(tmp_path: Path, base: Path) -> None:

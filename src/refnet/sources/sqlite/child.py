@@ -15,8 +15,8 @@ from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
-#: Seconds to wait for a writer's lock, bytes of SQLite's heap, and the most problems or violated keys that are named.
-_BUSY, _HEAP, _SHOWN = 30.0, 512 << 20, 20
+#: Seconds to wait for a writer's lock, bytes of SQLite's heap, the most problems that are named, and characters of each.
+_BUSY, _HEAP, _SHOWN, _LONGEST = 30.0, 512 << 20, 20, 200
 _PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "temp_store = MEMORY")
 #: Errors of SQLite about what a database needs and this library does not have: a program brings it along.
 _LACKS = ("no such collation", "no such function", "no such module", "unknown tokenizer")
@@ -144,27 +144,31 @@ def _integrity(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
     for part in parts:
         try:
             lines = connection.execute(f"PRAGMA integrity_check({part})").fetchall()
-            wrong += [str(one) for (one,) in lines if one != "ok"]
+            wrong += [_said(one) for (one,) in lines if one != "ok"]
         except sqlite3.OperationalError as error:
             if not str(error).startswith(_LACKS):
                 raise
             if part == parts[0]:
                 parts += [_quoted(one["name"]) for one in _contents(connection, digests=False)["tables"]]
             else:
-                unchecked.append(f"{part}: {error}")
-    return wrong[:_SHOWN], unchecked
+                unchecked.append(_said(f"{part}: {error}"))
+    return wrong[:_SHOWN], unchecked[:_SHOWN]
 
 
 def _foreign_keys(connection: sqlite3.Connection) -> list[str]:
     """Name the violated foreign keys."""
     try:
         violated = connection.execute("PRAGMA foreign_key_check")
-        found = Counter(f"foreign key {child} → {parent}" for child, _row, parent, _key in violated)
+        found = Counter(_said(f"foreign key {child} → {parent}") for child, _row, parent, _key in violated)
     except sqlite3.OperationalError as error:  # what one refers to is not unique, or does not exist
-        return [f"foreign keys: {error}"]
-    return [
-        f"{key}: {count} {'row' if count == 1 else 'rows'} without parent" for key, count in found.items()
-    ][:_SHOWN]
+        return [f"foreign keys: {_said(error)}"]
+    counts = found.most_common(_SHOWN)
+    return [f"{key}: {count} {'row' if count == 1 else 'rows'} without parent" for key, count in counts]
+
+
+def _said(value: object) -> str:
+    """A sentence that may be long, or no valid text."""
+    return str(value)[:_LONGEST].encode(errors="replace").decode()
 
 
 def _main() -> None:
@@ -179,7 +183,7 @@ def _main() -> None:
     try:
         answer = {"live": live, "check": check, "query": query}[job["verb"]](job)
     except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, ValueError) as error:
-        answer = {"error": str(error) or "out of memory", "code": getattr(error, "sqlite_errorname", "")}
+        answer = {"error": _said(error) or "out of memory", "code": getattr(error, "sqlite_errorname", "")}
     with open(job["answer"], "x", encoding="ascii") as file:  # noqa: PTH123  # pathlib takes longer to load
         json.dump(answer, file)
 

@@ -33,8 +33,6 @@ from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import Contents, Table, box, database_file
 from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
 
-_MODE = 0o640
-
 
 class Sqlite(Folder):
     """One file, and what SQLite has beside it, which a restore swaps as a folder does its entries."""
@@ -110,9 +108,6 @@ class Sqlite(Folder):
         return str(self._path) if self.own.path and self._path.exists() else ""
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
-        if request.only or request.merge:
-            hint = "Restore it with --to, and copy from there."
-            raise RefnetError("--only and --merge are for folders", hint, Exit.USAGE)
         target = self._target(request.to)
         return SqliteRestore(chosen, target, request, self.whose, partial(self._changes, chosen))
 
@@ -174,7 +169,6 @@ class Sqlite(Folder):
 
     @contextmanager
     def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[Answer]:  # noqa: ARG002
-
         artifact = SqliteArtifact(chosen)
         with box(self._base, chosen.name) as own:
             found = own.query(artifact.unpack(own.database), asked.query, asked.limits)
