@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ from pathlib import Path
 from tests import forked
 from tests.command import Command, Result
 
-REFNET = str(Path(sys.executable).parent / "refnet")
 #: The beginnings of the questions, in order.
 ASKED = (
     "Database",
@@ -127,21 +124,15 @@ def answered(refnet: Command, *arguments: str, answer: str, **environment: str) 
 def on_a_terminal(refnet: Command, *arguments: str) -> str:
     """What `refnet` writes to a terminal on stderr, where every step is shown at once."""
     main, terminal = pty.openpty()
-    program = "import refnet.cli.context as c; c._QUIET = 0; from refnet.cli.main import run; run()"
-    with subprocess.Popen(
-        [refnet._line(())[0].replace("/bin/refnet", "/bin/python"), "-c", program, *arguments],
-        env=refnet._environment({"TERM": "xterm"}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=terminal,
-        cwd=refnet.home.parent,
-    ):
-        os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(main, 65536)
-            except OSError:  # the terminal is gone with the program
-                break
+    with Path(os.devnull).open("r+b") as nothing:
+        program = forked.start(
+            arguments, refnet._environment({"TERM": "xterm"}), refnet.home.parent,
+            (nothing.fileno(), nothing.fileno(), terminal), "tests.integration.shown_at_once",
+        )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    while piece := _piece(main):
+        shown += piece
     os.close(main)
+    program.wait(60)
     return shown.decode()

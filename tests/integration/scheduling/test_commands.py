@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,12 +202,9 @@ def test_two_instances_on_one_store_wait_for_each_other_and_check_warns(home: Ho
         "REFNET_BACKUP_DIR": str(home.folder / "backups"),
         "REFNET_LOG_FOLDER": "none",
     }
-    backup = [sys.executable, "-m", "refnet", "backup", "config", "--no-prove"]
-    runs = [
-        subprocess.Popen(backup, env=own | more | each, cwd=home.folder, stderr=subprocess.PIPE, text=True)
-        for each in (first, second, first, second)
-    ]
-    ended = [(run.communicate()[1], run.returncode)[1] for run in runs]
+    backup = ("backup", "config", "--no-prove")
+    runs = [forked.Heard(backup, own | more | each, home.folder) for each in (first, second, first, second)]
+    ended = [(run.communicate(300), run.returncode)[1] for run in runs]
     assert 0 in ended
     assert {*ended} <= {Exit.DONE, Exit.LOCKED}
     store = home.folder / "backups" / "config"
