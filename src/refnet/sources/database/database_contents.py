@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from refnet.postgres.session import Target
+from refnet import servers
+from refnet.context import Context
+from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
-from refnet.sources.contents import LIVE, Changed, Difference, Version
-from refnet.sources.database.artifact.index import DIGEST, Index, Table
+from refnet.sources.contents import LIVE, Changed, Difference
+from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.opening import open_own
 from refnet.sources.database.rows.compare import compare
 from refnet.sources.database.workers import Workers
@@ -20,6 +21,15 @@ def differences(
 ) -> Difference:
     """What differs between two artifacts of one database. RefnetError where one cannot be read."""
     return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
+
+
+def from_live(context: Context, before: OpenArtifact) -> Difference:
+    """What differs between an artifact and the live database of its source."""
+    settings = context.settings
+    target = servers.existing_server(settings, before.source)
+    with target.connect() as session:
+        binaries = servers.binaries_for(settings, server_version(session))
+    return live_differences(before, target, Workers(binaries, settings.jobs, context.progress))
 
 
 def live_differences(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
@@ -87,21 +97,3 @@ def _others(old: Index, new: Index) -> Iterator[Changed]:
         )
     if sorted(old.sequences) != sorted(new.sequences):
         yield Changed("sequences", "other values")
-
-
-@dataclass(frozen=True)
-class TableFinder:
-    """Finds tables in the artifacts of a database, by schema and name."""
-
-    wanted: Callable[[str, str], bool]
-
-    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
-        found = open_own(artifact, "which records no tables", "")
-        return tuple(self._matching(found.index, artifact.row_digests))
-
-    def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
-        known = len(recorded) == len(index.tables) * DIGEST
-        for number, table in enumerate(index.tables):
-            if self.wanted(table.schema, table.name):
-                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
-                yield Version(table.qualified, "table", table.raw, digest, table.rows, table.columns)

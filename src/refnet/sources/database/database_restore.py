@@ -15,7 +15,7 @@ from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.catalog import continued
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import Permission
+from refnet.recovery.model.origin import Permission, origin_label
 from refnet.recovery.model.restore_place import Where, check_name
 from refnet.recovery.model.restore_plan import DatabasePlan
 from refnet.recovery.model.source import Finding, OpenArtifact
@@ -23,10 +23,12 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.settings import Settings
 from refnet.sources import hooks, source_of
+from refnet.sources.base import Permits
 from refnet.sources.database import replaced_tables, restore_database, undo_database
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.opening import open_database
+from refnet.sources.database.restore.left_out import LEFT_OUT
 from refnet.sources.database.restore.server_facts import holds_tables
 from refnet.sources.database.restore_database import Dump, Options, Resources, Restored
 from refnet.sources.database.restore_table import Staged, staged
@@ -163,6 +165,28 @@ def _own_name(settings: Settings, source: SourceName, chosen: OpenArtifact) -> s
     if source == SourceName.DATABASE or source in settings.sources:
         return servers.database_name(settings, source)
     return chosen.entry.identity.database if chosen.entry and chosen.entry.identity else None
+
+
+def recovery_of(
+    context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits
+) -> DatabaseRestore:
+    """The restore of `chosen` in a recovery."""
+    how = Options(context.settings.jobs, create_roles=True, role_powers=permits.role_powers)
+    other = permits.from_database if source == SourceName.DATABASE else None
+    return restore_of(context, source, chosen, how, from_database=other)
+
+
+def recover(context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits) -> list[str]:
+    """Restore `chosen` in a recovery; return what was done, a sentence each."""
+    notes = list[str]()
+    back = recovery_of(replace(context, note=notes.append), source, chosen, permits).run()
+    of = origin_label(back.origin, back.destination)
+    left_out = (note for note in back.notes if note.startswith(LEFT_OUT))
+    return [
+        f"the database {back.destination} is restored from {back.artifact} (of {of})",
+        *left_out,
+        *notes,
+    ]
 
 
 def plan_undo(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +17,6 @@ from refnet.postgres import embedded
 from refnet.recovery.artifact import Artifact
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import HalfMade, MarkState, PreviousRecord
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.source import Finding, Maker, OpenArtifact
@@ -25,15 +24,33 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
-from refnet.sources.contents import Difference, Finder
+from refnet.sources.contents import Difference, Finder, Version
+from refnet.sources.database.artifact.index import DIGEST, Index, Table
+from refnet.sources.database.opening import open_database, open_own
 from refnet.sources.database.replaced_tables import previous_tables
 from refnet.sources.restoring import Request, Work
 
 if TYPE_CHECKING:
     from refnet.recovery.model.answer import Answer, Asked
-    from refnet.sources.database.artifact.index import Table
-    from refnet.sources.database.database_restore import DatabaseRestore
     from refnet.sources.database.query.copies import Copy
+
+
+@dataclass(frozen=True)
+class TableFinder:
+    """Finds tables in the artifacts of a database, by schema and name."""
+
+    wanted: Callable[[str, str], bool]
+
+    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+        found = open_own(artifact, "which records no tables", "")
+        return tuple(self._matching(found.index, artifact.row_digests))
+
+    def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
+        known = len(recorded) == len(index.tables) * DIGEST
+        for number, table in enumerate(index.tables):
+            if self.wanted(table.schema, table.name):
+                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
+                yield Version(table.qualified, "table", table.raw, digest, table.rows, table.columns)
 
 
 class OnServer(Source):
@@ -84,8 +101,6 @@ class Database(OnServer):
 
     @staticmethod
     def opened(stored: OpenArtifact) -> Artifact:
-        from refnet.sources.database.opening import open_database
-
         return open_database(stored)
 
     def maker(
@@ -107,8 +122,6 @@ class Database(OnServer):
         return database(self.settings, self.name)
 
     def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
-        from refnet.sources.database.opening import open_own
-
         advice = (
             "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
         )
@@ -125,13 +138,9 @@ class Database(OnServer):
         return database_query.browse(context, chosen, trust=trust)
 
     def exactly(self, name: str) -> Finder:
-        from refnet.sources.database.database_contents import TableFinder
-
         return TableFinder(lambda schema, table: name in {table, f"{schema}.{table}"})
 
     def like(self, pattern: str) -> Finder:
-        from refnet.sources.database.database_contents import TableFinder
-
         return TableFinder(TableGlob(pattern).matches)
 
     def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
@@ -140,15 +149,9 @@ class Database(OnServer):
         return database_contents.differences(before, after, self.settings.jobs, context.progress)
 
     def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
-        from refnet.postgres.session import server_version
         from refnet.sources.database import database_contents
-        from refnet.sources.database.workers import Workers
 
-        target = servers.existing_server(self.settings, self.name)
-        with target.connect() as session:
-            binaries = servers.binaries_for(self.settings, server_version(session))
-        workers = Workers(binaries, self.settings.jobs, context.progress)
-        return database_contents.live_differences(before, target, workers)
+        return database_contents.from_live(context, before)
 
     def previous(self) -> tuple[Listing, ...]:
         return self._previous_databases, partial(previous_tables, self.settings, self.name)
@@ -185,30 +188,17 @@ class Database(OnServer):
         return database_restore.replaced(self.settings, self.name)
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
+        from refnet.sources.database import database_restore
+
         if not self.own.url:
             return ()
-        return self._recovery(context, chosen, permits).plan(count=False, damaged_anyway=False).problems
+        recovery = database_restore.recovery_of(context, self.name, chosen, permits)
+        return recovery.plan(count=False, damaged_anyway=False).problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        from refnet.sources.database.restore.left_out import LEFT_OUT
-
-        notes = list[str]()
-        back = self._recovery(replace(context, note=notes.append), chosen, permits).run()
-        of = origin_label(back.origin, back.destination)
-        left_out = (note for note in back.notes if note.startswith(LEFT_OUT))
-        return [
-            f"the database {back.destination} is restored from {back.artifact} (of {of})",
-            *left_out,
-            *notes,
-        ]
-
-    def _recovery(self, context: Context, chosen: OpenArtifact, permits: Permits) -> DatabaseRestore:
         from refnet.sources.database import database_restore
-        from refnet.sources.database.restore_database import Options
 
-        how = Options(self.settings.jobs, create_roles=True, role_powers=permits.role_powers)
-        other = permits.from_database if self.name == SourceName.DATABASE else None
-        return database_restore.restore_of(context, self.name, chosen, how, from_database=other)
+        return database_restore.recover(context, self.name, chosen, permits)
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
         from refnet.sources.database import database_restore

@@ -18,6 +18,9 @@ from refnet.sources.base import Permits
 from refnet.sources.contents import Difference
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import Request, Work
+from refnet.sources.roles import roles_restore
+from refnet.sources.roles.globals_artifact import GlobalsArtifact
+from refnet.sources.roles.globals_maker import GlobalsMaker
 
 
 class Roles(OnServer):
@@ -36,24 +39,18 @@ class Roles(OnServer):
         tables: tuple[str, ...] = (),  # noqa: ARG002  # it has none
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
     ) -> Maker:
-        from refnet.sources.roles.globals_maker import GlobalsMaker
-
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(servers.binaries_for, self.settings)
         return GlobalsMaker(self.name, target, binaries, bool(self.own.roles_with_passwords))
 
     @staticmethod
     def opened(stored: OpenArtifact) -> Artifact:
-        from refnet.sources.roles.globals_artifact import GlobalsArtifact
-
         return GlobalsArtifact(stored)
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:  # noqa: ARG002
-        from refnet.sources.roles.roles_restore import RolesWork
-
         for refusal in chosen.refusals(anyway=request.damaged_anyway):
             raise refusal
-        return RolesWork(chosen, request)
+        return roles_restore.RolesWork(chosen, request)
 
     def undoing(self, context: Context, request: Request) -> Work:  # noqa: ARG002
         raise RefnetError(
@@ -63,22 +60,16 @@ class Roles(OnServer):
         )
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
-        from refnet.sources.roles import roles_restore
-
         if not self.own.url:
             return ()
         return roles_restore.restore_of(context, chosen, role_powers=permits.role_powers).plan().problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        from refnet.sources.roles import roles_restore
-
         roles = roles_restore.restore_of(context, chosen, role_powers=permits.role_powers)
         created = plural(len(roles.run().plan.create), "role")
         return [f"{created} of {chosen.name} created on {roles.target.address}"]
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        from refnet.sources.roles import roles_restore
-
         return roles_restore.compare(context, chosen)
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
