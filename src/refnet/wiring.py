@@ -249,8 +249,9 @@ def _not_protected(settings: Settings) -> list[SourceName]:
         for one in sorted(made)
         if not (one in there or one.startswith(clusters) or records.is_accepted(one))
     ]
-    there_too = catalog(settings).sources() if lost else ()
-    kinds = {str(one): one for one in (*STANDARD, *there_too)}
+    kinds = {str(one): one for one in STANDARD}
+    with suppress(RefnetError):  # so it says of the store
+        kinds |= {str(one): one for one in catalog(settings).sources()} if lost else {}
     return [kinds.get(one) or SourceName(one, _likely_kind(records, one)) for one in lost]
 
 
@@ -268,8 +269,9 @@ def _lost(settings: Settings, source: SourceName) -> Gone:
     if settings.defaults_to(source) and source != SourceName.CONFIG:
         what = "RefNet's own server" if source == SourceName.DATABASE else f"the vault {settings.vault_dir}"
         return Gone(f"{what} is not there any more", _restored(source))
-    how = f"name it again, or restore it elsewhere (`refnet restore {source} --to`)"
-    return Gone("nothing names it any more", how)
+    why = f"{SHORT[source]} is none" if source in settings.left_out else "nothing names it any more"
+    again = f"set {SHORT[source]}" if source in SHORT else "name it again"
+    return Gone(why, f"{again}, or restore it elsewhere (`refnet restore {source} --to`)")
 
 
 def _restored(source: SourceName) -> str:

@@ -111,10 +111,10 @@ def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
 
 
 def nothing_named(settings: Settings, name: SourceName) -> RefnetError | None:
-    """Return the error of `database` where no key names any source, and RefNet's own server is not there: what to set."""
-    if name == SourceName.DATABASE and not settings.sources and settings.defaults_to(name):
-        return wiring.not_configured(settings, name)
-    return None
+    """Return the error of `database`, what to set, where no key names a source, and neither a server nor a vault is there."""
+    there = {*settings.sources} | wiring.configured(settings) - {SourceName.CONFIG}
+    asked = name == SourceName.DATABASE and settings.defaults_to(name) and not there
+    return wiring.not_configured(settings, name) if asked else None
 
 
 def _trouble(context: Context) -> RefnetError | None:

@@ -22,7 +22,7 @@ from refnet.core.member_names import ArchiveError, show
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services import program
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.stores import settings_copies
@@ -33,9 +33,11 @@ from refnet.settings import (
     LARGEST,
     Given,
     Settings,
+    SourceSettings,
     keys,
     load,
     read_file,
+    variable,
 )
 from refnet.sources import hooks, kind_of
 from refnet.sources.elsewhere import is_of_programs, is_of_system
@@ -110,15 +112,13 @@ class Setup:
         """Return the target folder of `source`; None: unknown, or it has none. RefnetError where nothing may go there."""
         if not kind_of(source).has_path:
             return None
-        if source not in STANDARD:
-            own = self.settings.of(source)
-            key = f"{own.table}.{source}.path"
-            return own.path and _checked(source, own.path, self.own and self._from_file(key))
-        if source == SourceName.OBSIDIAN:
-            said_by_backup = self.vault_by_manifest or (self.own and self._from_file("vault_dir"))
-            return _checked(source, self.settings.vault_dir, said_by_backup)
-        folder = self.settings.config_dir
-        return folder and _checked(source, folder, self.origin in {BY_MANIFEST, _BY_COPY})
+        own = self.settings.of(source)
+        if source == SourceName.CONFIG:
+            said_by_backup = self.origin in {BY_MANIFEST, _BY_COPY}
+        else:
+            by_manifest = source == SourceName.OBSIDIAN and self.vault_by_manifest
+            said_by_backup = by_manifest or (self.own and self._from_file(own.key_of("path")))
+        return own.path and _checked(own, own.path, said_by_backup)
 
     def services(self, stage: Stage) -> tuple[str, ...]:
         """Return the services that `stage` starts."""
@@ -357,14 +357,13 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
     return found is not None and found == replace(read_file(file) or found, warnings=())
 
 
-def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
-    """Return `folder`; RefnetError where nothing may be restored there."""
+def _checked(own: SourceSettings, folder: Path, said_by_backup: bool) -> Path:
+    """The `folder` of the source `own`; RefnetError where nothing may be restored there."""
     places = (Path(os.path.normpath(folder)), _real(folder))
     if any(map(is_of_system, places)) or (said_by_backup and any(map(is_of_programs, places))):
-        variable = "REFNET_CONFIG_DIR" if source == SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(
-            f"{source} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",
-            f"Name a folder of its own: {variable}=FOLDER.",
+            f"{own.name} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",
+            f"Name a folder of its own: {variable(own.key_of('path'))}=FOLDER.",
             Exit.USAGE,
         )
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 from refnet.actions import accept as action
 from refnet.actions.accept import Acceptance, GoneAcceptance
 from refnet.cli import options
+from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, ends_at_plan, print_json
 from refnet.cli.output import say
 from refnet.core.formatting import plain
@@ -21,7 +22,7 @@ def accept(
     are accepted too.
     """
     here = context()
-    if lost := action.plan_gone(here, artifact):
+    if lost := action.plan_gone(here, ALIASES.get(artifact, artifact)):
         if not ends_at_plan(lost, _print_gone, plan=plan, as_json=as_json):
             gone = action.accept_gone(here, lost)
             print_json(gone.to_json()) if as_json else say(

@@ -102,7 +102,7 @@ class Overview:
     new: bool = False
     #: The database that did not answer, so that its artifacts are found only by name; "": none.
     silent: str = ""
-    #: Sources with artifacts that are not protected: of earlier backups here (see Facts.gone), or of other machines.
+    #: Sources with artifacts that are neither configured nor gone: accepted ones, and those of other machines.
     unnamed: tuple[SourceName, ...] = ()
     #: The input of this overview; None: unreadable.
     facts: Facts | None = field(default=None, repr=False)
@@ -164,7 +164,7 @@ def overview(facts: Facts, only: SourceName | None = None) -> Overview:
         checks,
         new=not any(facts.own.of_source(one) or facts.history.made(one) for one in watched),
         silent=target.database if isinstance(target, Identity) and target.system is None else "",
-        unnamed=tuple(one for one in facts.catalog.sources if one not in facts.configured),
+        unnamed=tuple(one for one in facts.catalog.sources if one not in (*facts.configured, *facts.gone)),
         facts=facts,
     )
 

@@ -79,11 +79,11 @@ def test_a_vault_that_became_a_named_folder_is_never_run_and_critical_until_that
     assert (wiring.protected(moved), backup(Context(moved), VAULT)) == ((name,), None)
     assert _says(moved) == [
         (
-            "obsidian critical: nothing names it any more: name it again, or restore it elsewhere"
+            "obsidian critical: nothing names it any more: set vault_dir, or restore it elsewhere"
             " (`refnet restore obsidian --to`), `refnet accept obsidian` if that is intended"
         )
     ]
-    assert overview_of(moved)().unnamed == (VAULT,)
+    assert overview_of(moved)().unnamed == ()
     planned = accept.plan_gone(Context(moved), "obsidian")
     assert planned
     assert accept.accept_gone(Context(moved), planned).to_json() == {
@@ -92,6 +92,7 @@ def test_a_vault_that_became_a_named_folder_is_never_run_and_critical_until_that
         "accepted": True,
     }
     assert (_says(moved), accept.plan_gone(Context(moved), "obsidian")) == ([], None)
+    assert overview_of(moved)().unnamed == (VAULT,)
     assert {check.source for check in overview_of(moved)().checks} == {None, name}
 
 
@@ -144,7 +145,7 @@ def test_a_source_that_is_gone_is_a_message_and_a_machine_without_sources_is_a_w
     without = replace(settings, left_out=frozenset({"obsidian"}))
     checks = overview_of(without)().checks
     found = findings(checks, wiring.journal(settings).history())
-    assert "nothing names it any more" in (found["obsidian gone"] or "")
+    assert "vault_dir is none: set vault_dir" in (found["obsidian gone"] or "")
     wiring.identities(settings).accept(VAULT)
     told = {one.what: one for one in overview_of(without)().checks}
     assert "gone" not in told

@@ -249,10 +249,12 @@ def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | N
     complete = [e for e in there if e.complete and (at is None or e.created <= at)]
     names = tuple(dict.fromkeys(entry.identity.database for entry in complete if entry.identity))
     if target is None and len(names) > 1:
+        choose = (
+            "Set REFNET_DATABASE_URL to one of them, n" if there[0].source == SourceName.DATABASE else "N"
+        )
         raise RefnetError(
             f"the backup folder contains artifacts of several databases: {', '.join(sorted(names))}",
-            "Set REFNET_DATABASE_URL to one of them, name an artifact that `refnet list` shows, or use --from-database NAME"
-            " to restore or recover.",
+            f"{choose}ame an artifact that `refnet list` shows, or use --from-database NAME to restore or recover.",
             Exit.USAGE,
         )
     if not names:

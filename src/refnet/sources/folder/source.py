@@ -57,7 +57,7 @@ class Folder(Source):
     def reached(self) -> str:
         if self.own.path is None or not self.own.path.is_dir():
             raise RefnetError(
-                f"{self.own.path} is not a folder", f"Create it, or set the folder of {self.name}."
+                f"{self.own.path} is not a folder", f"Create it, or set {self.own.key_of('path')}."
             )
         return self.what()
 

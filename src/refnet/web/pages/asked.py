@@ -36,9 +36,9 @@ def children_of(request: Request) -> Children:
 
 
 def source_of(settings: Settings, name: str) -> SourceName:
-    """Return the protected source named `name`; RefnetError (USAGE) if there is none."""
+    """Return the source named `name`, protected or gone from its place; RefnetError (USAGE) if there is none."""
     there = wiring.protected(settings)
-    for one in there:
+    for one in (*there, *(one for one in wiring.gone(settings) if one in wiring.known(settings))):
         if one == name:
             return one
     message = f"'{plain(name[:100])}' is not a source"
