@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.unit.cli.commands import COMMANDS, files, ran
@@ -37,33 +36,31 @@ _BAD = {
 _BESIDES = {"init": ["--yes"]}
 
 
-def _cases() -> Iterator[Any]:
-    for words, command in COMMANDS.items():
-        needed = [one for one in command.params if one.required]
-        start = [*words.split(), *_BESIDES.get(words, [])]
-        yield pytest.param([*start, "--no-such-option"], id=f"{words} unknown option")
-        if not any(one.nargs == -1 for one in command.params):
-            yield pytest.param([*start, *["x"] * 5], id=f"{words} extra arguments")
-        for param in command.params:
-            others = ["x" for one in needed if one is not param]
-            option = [max(param.opts, key=len)] if param.param_type_name == "option" else []
-            if option and param.is_flag:
-                yield pytest.param([*start, f"{option[0]}=x"], id=f"{words} {option[0]}=x")
-                continue
-            if option:
-                yield pytest.param([*start, *others, *option], id=f"{words} {option[0]} nothing")
-                if not param.multiple:
-                    yield pytest.param(
-                        [*start, *others, *option, "1", *option, "1"], id=f"{words} {option[0]} twice"
-                    )
-            values = {name: _VALUES[name] for name in _BAD.get((words, param.name), _VALUES)}
-            for name, value in values.items():
-                yield pytest.param([*start, *others, *option, value], id=f"{words} {param.name} {name}")
+def _cases(words: str) -> Iterator[tuple[str, list[str]]]:
+    command = COMMANDS[words]
+    needed = [one for one in command.params if one.required]
+    start = [*words.split(), *_BESIDES.get(words, [])]
+    yield "unknown option", [*start, "--no-such-option"]
+    if not any(one.nargs == -1 for one in command.params):
+        yield "extra arguments", [*start, *["x"] * 5]
+    for param in command.params:
+        others = ["x" for one in needed if one is not param]
+        option = [max(param.opts, key=len)] if param.param_type_name == "option" else []
+        if option and param.is_flag:
+            yield f"{option[0]}=x", [*start, f"{option[0]}=x"]
+            continue
+        if option:
+            yield f"{option[0]} nothing", [*start, *others, *option]
+            if not param.multiple:
+                yield f"{option[0]} twice", [*start, *others, *option, "1", *option, "1"]
+        values = {name: _VALUES[name] for name in _BAD.get((words, param.name), _VALUES)}
+        for name, value in values.items():
+            yield f"{param.name} {name}", [*start, *others, *option, value]
 
 
-@pytest.mark.parametrize("arguments", [*_cases()])
+@pytest.mark.parametrize("words", COMMANDS)
 def test_what_a_command_cannot_use_is_answered_in_two_lines_and_nothing_is_written(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in os.environ if name.startswith(("REFNET_", "PG"))]:
         monkeypatch.delenv(name)
@@ -74,15 +71,29 @@ def test_what_a_command_cannot_use_is_answered_in_two_lines_and_nothing_is_writt
     monkeypatch.setenv("REFNET_BACKUP_DIR", str(tmp_path / "backups"))
     monkeypatch.setenv("REFNET_DATABASE_URL", "postgresql://refnet@127.0.0.1:1/none")
     monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
-    before = files(tmp_path)
+    before, found = files(tmp_path), dict[str, str]()
 
-    code, _, err = ran(arguments, monkeypatch, capsys)
+    for case, arguments in _cases(words):
+        with monkeypatch.context() as of_case:
+            code, _, err = ran(arguments, of_case, capsys)
+        if wrong := _wrong(code, err):
+            found[case] = f"{wrong}: {err[:500]}"
+        if files(tmp_path) != before:
+            found[case] = "something is written"
+            break
 
-    assert code in {*Exit} - {Exit.DONE}, err
+    assert found == {}
+
+
+def _wrong(code: int, err: str) -> str:
+    """What is wrong with an answer; "" if nothing is."""
     lines = [line for line in err.splitlines() if not line.startswith("refnet: note: ")]
-    assert len(lines) == 2, err
-    assert lines[0].startswith("refnet: ")
-    assert lines[1].startswith("        ")
-    assert all(line.isprintable() for line in lines)
-    assert len(err) < 10_000
-    assert files(tmp_path) == before
+    if code not in {*Exit} - {Exit.DONE}:
+        return f"it ends with {code}"
+    if len(lines) != 2 or not lines[0].startswith("refnet: ") or not lines[1].startswith("        "):
+        return "not what is wrong and what to do"
+    return (
+        ""
+        if all(line.isprintable() for line in lines) and len(err) < 10_000
+        else "too long, or not printable"
+    )
