@@ -37,9 +37,9 @@ class Machine:
         return forked.text(*arguments, environment=environment, folder=self.folder / "here")
 
 
-@pytest.fixture
-def lost(short_folder: Path) -> Iterator[Machine]:
-    """A machine that was backed up and then lost everything but the backup folder."""
+@pytest.fixture(scope="module")
+def lost_once(short_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a machine had left that was backed up and then lost everything but the backup folder."""
     machine = Machine(short_folder / "lost")
     for name in ("here", "config", "vault/.obsidian"):
         (machine.folder / name).mkdir(parents=True)
@@ -52,6 +52,14 @@ def lost(short_folder: Path) -> Iterator[Machine]:
         assert ran.returncode == 0, ran.stderr
     for name in ("home", "config", "vault"):
         shutil.rmtree(machine.folder / name)
+    return Path(shutil.move(machine.folder, tmp_path_factory.mktemp("lost") / "left"))
+
+
+@pytest.fixture
+def lost(short_folder: Path, lost_once: Path) -> Iterator[Machine]:
+    """Such a machine."""
+    machine = Machine(short_folder / "lost")
+    shutil.copytree(lost_once, machine.folder)
     yield machine
     machine.refnet("postgres", "stop")
     shutil.rmtree(machine.folder)
