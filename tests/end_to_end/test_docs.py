@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,32 @@ ELSEWHERE = re.compile(
     r"\./dev (?:test|bench|check|lock|demo|package)|sudo |apt|git clone|systemctl |docker "
 )
 
-#: What a document takes for granted: a library with a vault, backed up.
+#: What these documents take for granted: a library with a vault, backed up. They share it, the runbook is the last.
 _LIBRARY = ["refnet network sample --papers 30", "refnet network vault", "refnet backup"]
-GRANTED = {"runbook.md": _LIBRARY, "guide.md": _LIBRARY}
+GRANTED = {"guide.md", "runbook.md"}
 #: What happens on the reader's machine before a command: everything but the backup folder is lost.
 LOSSES = {"refnet recover": 'refnet postgres stop && rm -rf "$REFNET_HOME"/* "$REFNET_CONFIG_DIR"'}
 
 
+@pytest.fixture(scope="module")
+def library(short_folder: Path) -> Iterator[dict[str, str]]:
+    with made(short_folder / "docs-library") as environment:
+        prepare(_LIBRARY, environment)
+        yield environment
+
+
 @pytest.fixture
 def sandbox(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    folder = short_folder / f"docs-{abs(hash(request.node.name)) % 10_000}"
+    if request.getfixturevalue("document").name in GRANTED:
+        yield request.getfixturevalue("library")
+        return
+    with made(short_folder / f"docs-{abs(hash(request.node.name)) % 10_000}") as environment:
+        yield environment
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[dict[str, str]]:
+    """A sandbox in `folder`."""
     for name in ("bin", "home", "config/monitoring", "config/scripts", "config/docs", "here"):
         (folder / name).mkdir(parents=True)
     (folder / "here" / "scripts").symlink_to(ROOT / "scripts")
@@ -106,8 +123,6 @@ def script(document: Path) -> str:
 def test_every_command_in_the_document_runs_and_prints_what_is_shown(
     document: Path, sandbox: dict[str, str]
 ) -> None:
-    if document.name in GRANTED:
-        prepare(GRANTED[document.name], sandbox)
     ran = subprocess.run(
         ["bash", "-c", script(document)],
         env=sandbox,
