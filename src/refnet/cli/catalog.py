@@ -20,7 +20,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.monitoring import watch_gone
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings.stores import LOCAL
-from refnet.wiring import expanded, gone, hidden, known
+from refnet.wiring import configured, expanded, gone, hidden, known
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
@@ -71,7 +71,10 @@ def list_artifacts(
             print(f"The artifacts in {folder} are encrypted: `refnet list --store file://{folder}`.")
         else:
             print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
-    listed, lost = tuple(dict.fromkeys(entry.source for entry in found.entries)), gone(here.settings)
+    listed = tuple(dict.fromkeys(entry.source for entry in found.entries))
+    lost = (
+        {} if configured(here.settings).issuperset(listed) else gone(here.settings)
+    )  # that reads the journal
     for name in (one for one in listed if one in lost):
         print(f"alarm: {name}: {watch_gone(name, lost[name]).says}")
     for name in not_named(here, listed):
