@@ -248,7 +248,7 @@ def test_a_server_that_ends_the_session_of_a_restore(
     with server.target().connect() as admin:
         run.until(lambda: admin.execute(_END_ITS_SESSION).fetchall(), "its copy")
     done = run.end()
-    done.fails(1, "changing live on")
+    done.fails(1, "terminating connection")
     refnet("prune", "database").succeeds()  # the next run removes the copy, which nothing could drop
 
 

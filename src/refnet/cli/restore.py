@@ -26,7 +26,7 @@ from refnet.cli.context import (
 from refnet.cli.output import say
 from refnet.context import Context
 from refnet.core.errors import Exit, worst
-from refnet.recovery.model.restore_plan import Compare
+from refnet.recovery.model.restore_plan import Compare, refusal
 from refnet.recovery.model.table_plan import Mode
 from refnet.sources import source_of
 from refnet.sources.restoring import Columns, Done, Request, Work
@@ -225,8 +225,8 @@ def _carry_out(
             acts_on=work.acts_on,
         ):
             raise typer.Exit(worst(problem.code for problem in work.problems))
-        for problem in work.problems:
-            raise problem
+        if work.problems:
+            raise refusal(work.problems)
         if question := work.question():
             confirm(question, force=asked.force)
         if (commands := work.commands()) and not run_restored:

@@ -90,9 +90,7 @@ class DatabasePlan:
     def check(self) -> None:
         """Raise the first problem, with the number of the others; nothing if there is none."""
         if self.problems:
-            first, more = self.problems[0], len(self.problems) - 1
-            message = f"{first.message} (and {more} more: see --plan)" if more else first.message
-            raise RefnetError(message, first.hint, first.code)
+            raise refusal(self.problems)
 
     def tables(self) -> list[dict[str, Any]]:
         """Return a row for each table of either side: its name, its rows in the artifact, live, and the newer ones."""
@@ -371,3 +369,13 @@ def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
     gone = [name for name in facts.live.tables if wanted.tables and name not in wanted.tables]
     if gone:
         yield f"only in the live database, and in the previous version afterwards: {', '.join(sorted(gone))}"
+
+
+def refusal(problems: Sequence[RefnetError]) -> RefnetError:
+    """Return the first of `problems`, with the number of the others."""
+    first, more = problems[0], len(problems) - 1
+    return (
+        RefnetError(f"{first.message} (and {more} more: see --plan)", first.hint, first.code)
+        if more
+        else first
+    )

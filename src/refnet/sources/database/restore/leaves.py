@@ -36,6 +36,7 @@ _NAMES = re.compile(IDENT)
 #: Of the names of entries, as `Archive.entries` decodes them.
 _LISTED = Codec()
 _BROKEN = "23503"
+_EXISTS = "42710"
 #: Its provider is not loaded.
 _NOT_LOADED = "22023"
 
@@ -68,12 +69,24 @@ class Leaves:
         failed = self._archive.restore_leaves(programs, doing, items, jobs=jobs, owners=owners)
         for item in (one for one in failed if one.is_leaf):
             self._mend(programs, doing, item)
+        if failed and jobs > 1:
+            self._add_missing(
+                programs, doing, [one for one in items if one.is_foreign_key and one not in failed]
+            )
         # Comments on foreign keys, which exist now, or are left out.
         if left := self._without_absent(item for item in failed if not item.is_leaf):
             self._archive.restore(programs, doing, left)
 
     def _without_absent(self, items: Iterable[Item]) -> list[Item]:
         return [item for item in items if not any(absent in item.what for absent in self._absent)]
+
+    def _add_missing(self, programs: Programs, doing: str, keys: Sequence[Item]) -> None:
+        """Add the foreign keys whose errors were lost: the processes of a pg_restore write into each other's lines."""
+        for statement in statements(self._archive.text(programs, keys)) if keys else ():
+            if found := _FOREIGN_KEY.fullmatch(statement):
+                error = self._run(statement)
+                if error is not None and error.sqlstate != _EXISTS:
+                    self._add(doing, statement, found)
 
     def _mend(self, programs: Programs, doing: str, item: Item) -> None:
         text = self._archive.text(programs, [item])

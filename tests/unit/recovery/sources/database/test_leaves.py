@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from psycopg import errors
 
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database.artifact.schema_toc import Item, parse
+from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.sql_names import Codec
 
 ITEMS = parse(
     "10; 2606 11 FK CONSTRAINT public child child_fk root\n"
@@ -75,3 +78,52 @@ def test_another_entry_or_text_of_a_forged_one_ends_the_restore(
 ) -> None:
     with pytest.raises(RefnetError):
         failed(wheel, tmp_path, stderr)
+
+
+KEYS = parse(
+    "10; 2606 11 FK CONSTRAINT public child child_fk root\n14; 2606 15 FK CONSTRAINT public child lost_fk root\n"
+    "16; 2606 17 FK CONSTRAINT public child kept_fk root\n"
+)
+
+
+class Keys(Fake):
+    """Programs whose pg_restore gives the foreign keys of `KEYS` that its list names."""
+
+    def run(self, command: Sequence[str], _doing: str) -> bytes:
+        listed = Path(command[command.index("-L") + 1]).read_text()
+        return b"".join(
+            b"ALTER TABLE ONLY public.child\n    ADD CONSTRAINT %b FOREIGN KEY (a) REFERENCES public.p(a);\n"
+            % item.what.split()[-2].encode()
+            for item in KEYS
+            if f"{item.dump_id};" in listed
+        )
+
+
+class Session:
+    """A session of a server on which `kept_fk` exists and the rows break the other keys."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def execute(self, statement: bytes) -> None:
+        if b"kept_fk" in statement:
+            raise errors.DuplicateObject("it exists")
+        if b"NOT VALID" not in statement:
+            raise errors.ForeignKeyViolation("no parent")
+
+
+@pytest.mark.parametrize(("jobs", "named"), [(1, ["child_fk"]), (2, ["child_fk", "lost_fk"])])
+def test_a_key_whose_error_other_processes_wrote_over_is_named_too(
+    wheel: Binaries, tmp_path: Path, jobs: int, named: list[str]
+) -> None:
+    (tmp_path / "schema.dump").touch()
+    programs: Any = Keys(entry(10) + ENDED)
+    connect: Any = Session
+    leaves = Leaves(Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False), connect, Codec())
+
+    leaves.restore(programs, "building", KEYS, jobs=jobs)
+
+    assert [one.constraint for one in leaves.left_out] == named
