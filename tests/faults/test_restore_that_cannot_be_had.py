@@ -248,7 +248,8 @@ def test_a_server_that_ends_the_session_of_a_restore(
     with server.target().connect() as admin:
         run.until(lambda: admin.execute(_END_ITS_SESSION).fetchall(), "its copy")
     done = run.end()
-    done.fails(1, "terminating connection")
+    done.fails(1)
+    assert "terminating connection" in done.err or "closed the connection" in done.err
     refnet("prune", "database").succeeds()  # the next run removes the copy, which nothing could drop
 
 
