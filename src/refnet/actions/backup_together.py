@@ -169,8 +169,11 @@ def _work(
     try:
         with interruptible():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-            with opened(name) as context:
-                result = backup(context, name, replace(options, turn=turn))
+            try:
+                with opened(name) as context:
+                    result = backup(context, name, replace(options, turn=turn))
+            finally:  # the parent repeats its signal, and nobody would handle that one
+                signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     except RefnetError as error:
         result = error
     except KeyboardInterrupt:
