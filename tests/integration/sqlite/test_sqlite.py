@@ -203,6 +203,19 @@ def test_a_link_is_not_followed(refnet: Command, live: Path) -> None:
     refnet("backup", "app").fails(1, "a link leads to", "real.db")
 
 
+def test_nothing_is_restored_where_a_link_in_the_place_of_its_folder_leads(
+    refnet: Command, live: Path
+) -> None:
+    refnet("backup", "app", "--no-prove").succeeds()
+    moved, other = live.parent.with_name("moved"), live.parent.with_name("other")
+    live.parent.rename(moved)
+    other.mkdir()
+    live.parent.symlink_to(other)
+    for words in (("restore", "app", "--force"), ("undo", "app", "--force")):
+        assert "a link leads to" in refnet(*words).err
+    assert list(other.iterdir()) == []
+
+
 def test_a_database_in_a_rollback_journal_and_an_interrupted_one_are_read_as_sqlite_reads_them(
     refnet: Command, live: Path, tmp_path: Path
 ) -> None:

@@ -242,9 +242,14 @@ def _owner(live: Path | None) -> Account:
 def database_file(path: Path) -> os.stat_result:
     """Return the status of the database `path`; RefnetError if it is not a regular file, or a link leads there."""
     with explained(path):
-        found, real = path.lstat(), os.path.realpath(path)
-    if real != str(path):
-        raise RefnetError(f"{path}: a link leads to {real}", "Set the path of the file itself.")
+        found = path.lstat()
+    refuse_links(path)
     if not stat.S_ISREG(found.st_mode):
         raise RefnetError(f"{path} is not a regular file", "Set the path of the database.")
     return found
+
+
+def refuse_links(path: Path) -> None:
+    """Raise RefnetError if a link leads to `path`: another user, whose folder it is in, may have put it there."""
+    if (real := os.path.realpath(path)) != str(path):
+        raise RefnetError(f"{path}: a link leads to {real}", "Set the path of the file itself.")

@@ -30,7 +30,7 @@ from refnet.sources.folder.source import Folder
 from refnet.sources.folder.target import FolderTarget
 from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
-from refnet.sources.sqlite.box import Contents, Table, box, database_file
+from refnet.sources.sqlite.box import Contents, Table, box, database_file, refuse_links
 from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
 
 
@@ -69,6 +69,7 @@ class Sqlite(Folder):
 
     def _target(self, to: str | None, *, merge: bool = True) -> FolderTarget:  # noqa: ARG002  # that of a folder
         if to is None:
+            refuse_links(self._path)
             return self.target()
         path = user_path(to)
         is_file = "://" not in to and not path.is_dir() and not path.is_symlink()
