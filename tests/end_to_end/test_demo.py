@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,6 +19,29 @@ import pytest
 CHAPTER = re.compile(r"^(\d)\. ", re.MULTILINE)
 PAPERS = 60
 _SECONDS = 300.0
+#: `refnet demo` in which the network and other chapters are those of a demo that was told: they are copied, not played.
+_SHORTENED = """
+import subprocess, sys
+from refnet.cli import main
+from refnet.demo import story
+
+_, told, chapters, *sys.argv[1:] = sys.argv
+
+def network(stage, papers):
+    stage.chapter("A citation network is copied", "It has been collected by another demo.")
+    kept = [f"{told}/{name}" for name in ("config", "vault", "home", "backups")]
+    subprocess.run(["cp", "-a", *kept, stage.folder], check=True)
+    stage.refnet("postgres", "start")
+
+def left_out(stage, *_):
+    stage.chapter("A chapter is left out", "It has been told by another demo.")
+
+story._network = network
+for name in chapters.split():
+    assert hasattr(story, name)
+    setattr(story, name, left_out)
+main.run()
+"""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -26,10 +50,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def start(
-    folder: Path, place: Path, variables: Mapping[str, str], papers: int = PAPERS
+    folder: Path, place: Path, variables: Mapping[str, str], program: Sequence[str] = ("-m", "refnet")
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "refnet", "demo", "--papers", str(papers), "--folder", str(place)],
+        [sys.executable, *program, "demo", "--papers", str(PAPERS), "--folder", str(place)],
         env=environment(folder) | variables,
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -58,6 +82,10 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+#: The place of a demo, and what starts it without some chapters.
+Shortened = tuple[Path, Callable[[str], subprocess.Popen[str]]]
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +187,23 @@ def test_the_commands_that_the_page_says_to_try_next_run(
     assert running_in(place) == []
 
 
-def test_a_demo_that_is_interrupted_twice_in_a_proof_leaves_nothing_running_and_runs_again(
-    short_folder: Path, quick: dict[str, str]
-) -> None:
-    place = short_folder / "interrupted"
-    demo = start(short_folder, place, quick, papers=12)
+@pytest.fixture
+def shortened(told: tuple[Path, str], short_folder: Path, quick: dict[str, str]) -> Iterator[Shortened]:
+    """Starts a demo in the place of the one that was told, which is put back afterwards."""
+    place, _ = told
+    aside = place.rename(short_folder / "told")
+
+    def begin(left_out: str) -> subprocess.Popen[str]:
+        return start(short_folder, place, quick, ("-c", _SHORTENED, str(aside), left_out))
+
+    yield place, begin
+    shutil.rmtree(place)
+    aside.rename(place)
+
+
+def test_a_demo_that_is_interrupted_twice_in_a_proof_leaves_nothing_running(shortened: Shortened) -> None:
+    place, begin = shortened
+    demo = begin("")
     until(lambda: any("/scratch-" in command for command in running_in(place)) or demo.poll() is not None)
     demo.send_signal(signal.SIGINT)
     demo.send_signal(signal.SIGINT)
@@ -185,26 +225,46 @@ def remember_more(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chapter", "harm", "says"),
+    ("left_out", "chapter", "harm", "says", "shows"),
     [
-        ("4. ", rob, "`refnet restore database --table citations --mode missing` ended with"),
-        ("6. ", remember_more, "`diff before.txt after.txt` ended with 1"),
+        (
+            "_backup",
+            "4. ",
+            rob,
+            "`refnet restore database --table citations --mode missing` ended with",
+            [],
+        ),
+        (
+            "_backup _note _rows",
+            "6. ",
+            remember_more,
+            "`diff before.txt after.txt` ended with 1",
+            ["     < a note that was never there\n"],
+        ),
     ],
     ids=["a restore that fails", "something that did not come back"],
 )
 def test_a_demo_in_which_a_step_goes_wrong_says_so_and_fails(
-    short_folder: Path, quick: dict[str, str], chapter: str, harm: Callable[[Path], None], says: str
+    shortened: Shortened,
+    left_out: str,
+    chapter: str,
+    harm: Callable[[Path], None],
+    says: str,
+    shows: list[str],
 ) -> None:
-    place = short_folder / f"harmed-{harm.__name__}"
-    with start(short_folder, place, quick, papers=12) as demo:
+    place, begin = shortened
+    with begin(left_out) as demo:
         assert demo.stdout
         assert demo.stderr
+        out = []
         for line in demo.stdout:
+            out.append(line)
             if line.startswith(chapter):
                 harm(place)
         said = demo.stderr.read()
         assert demo.wait(_SECONDS) == 1
     assert f"the demo failed: {says}" in said
+    assert [line for line in out if line.startswith(("     <", "     >"))] == shows
     assert "Traceback" not in said
     assert not (place / "story.html").exists()
     assert running_in(place) == []
