@@ -20,8 +20,8 @@ from benchmarks import report
 from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.ways import Result
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome
+from refnet.catalog.source_name import Kind, SourceName
 
 TITLE = "Catalog"
 FEW, MANY = 2_000, 10_000

@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from refnet.recovery.model.artifact import Manifest
-from refnet.recovery.model.bucket import Bucket
-from refnet.recovery.model.remote import Piece, PieceName, RemoteManifest, lengths
-from refnet.recovery.sealing.age import Recipient
-from refnet.recovery.sealing.keys import MachineKeys
-from refnet.recovery.sealing.sealer import Sealer
+from refnet.catalog.manifest import Manifest
+from refnet.catalog.remote import Piece, PieceName, RemoteManifest, lengths
+from refnet.store.buckets.bucket import Bucket
+from refnet.store.sealing.age import Recipient
+from refnet.store.sealing.keys import MachineKeys
+from refnet.store.sealing.sealer import Sealer
 
 #: Bytes that encryption adds to a piece, about.
 _ADDED = 5_000

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from refnet.core.processes import until
-from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.buckets.place import BucketPlace
+from refnet.store.buckets.cloud import CloudBucket
+from refnet.store.buckets.place import BucketPlace
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

@@ -25,12 +25,12 @@ from benchmarks.throwaway import throwaway
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import COPY, SMALL_TABLE, SOURCE, Result
 from benchmarks.ways import Bench as PlainBench
+from refnet.catalog.remote import PIECE_BYTES, lengths
 from refnet.postgres import binaries
-from refnet.recovery.model.remote import PIECE_BYTES, lengths
-from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.keys import MachineKeys, read_keys
-from refnet.recovery.stores.local import LocalStore
 from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.store.local import LocalStore
+from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.keys import MachineKeys, read_keys
 
 TITLE = "Off-site"
 #: Of the common shape: 500 MB on disk.

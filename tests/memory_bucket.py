@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from refnet.recovery.model import bucket
-from refnet.recovery.model.bucket import BucketError, BucketFailure, Stored, Version, checked_name
+from refnet.store.buckets import bucket
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name
 
 
 @dataclass(frozen=True)

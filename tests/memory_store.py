@@ -10,13 +10,13 @@ from datetime import datetime
 from functools import partial
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Made, OpenArtifact
+from refnet.catalog.file_names import artifact_names
+from refnet.catalog.manifest import Entry, Evidence, Manifest
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Leftover
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Manifest
-from refnet.recovery.model.file_names import artifact_names
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source import Made, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Leftover
 
 
 class MemoryStore:

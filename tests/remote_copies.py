@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.remote import PIECE_BYTES, Piece, PieceName, RemoteManifest, Signed, lengths
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome
+from refnet.catalog.remote import PIECE_BYTES, Piece, PieceName, RemoteManifest, Signed, lengths
+from refnet.catalog.source_name import SourceName
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 KEY = "ssh-ed25519 AAAAOURS"

@@ -12,17 +12,17 @@ from typing import Any
 
 from tests.memory_bucket import MemoryBucket
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.bucket import Bucket
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.model.source import OpenArtifact, Progress, silent
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.keys import MachineKeys, Opener
-from refnet.recovery.sealing.sealer import Sealer
-from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.remote_manifests import Trust
-from refnet.recovery.stores.sending import Sender, fetch_back
+from refnet.catalog.artifact import OpenArtifact, Progress, silent
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.remote import Copy
+from refnet.catalog.source_name import SourceName
+from refnet.store.buckets.bucket import Bucket
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_manifests import Trust
+from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.keys import MachineKeys, Opener
+from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending import Sender, fetch_back
 
 NOW = datetime(2026, 11, 25, 17, 0, tzinfo=UTC)
 PROOF = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.5, row_digests="ab" * 16)

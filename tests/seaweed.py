@@ -13,11 +13,11 @@ import pytest
 from benchmarks.objects import PROGRAM, REGION, free_ports, running
 from tests.documents import ROOT, blocks
 
-from refnet.recovery.buckets.answers import Server
-from refnet.recovery.buckets.cloud import CloudBucket, Patience
-from refnet.recovery.buckets.place import BucketPlace
-from refnet.recovery.buckets.s3_requests import S3Requests, Waiting
-from refnet.recovery.model.bucket import BucketError
+from refnet.store.buckets.answers import Server
+from refnet.store.buckets.bucket import BucketError
+from refnet.store.buckets.cloud import CloudBucket, Patience
+from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
 #: Buckets that are there: one without versions, one with versions and locks.
 BUCKET, LOCKED = "plain", "locked"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
-from refnet.recovery.model.cluster import Seen, globals_name
-from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.catalog.cluster import Seen, globals_name
 from refnet.settings import Settings, SourceSettings
+from refnet.store.cluster_record import ClusterRecord
 
 ROLES = "globals"
 

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import wiring
+from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.source_name import SourceName
 from refnet.cluster_sources import with_clusters
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_closed, check_own, make_folder
-from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores import lock
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Examined, Settings, examine
+from refnet.store import lock
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from refnet.recovery.stores.remote import RemoteStore
-    from refnet.recovery.stores.sealed import SealedStore
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

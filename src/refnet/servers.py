@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refnet.catalog.identity import Identity
+from refnet.catalog.source_name import SourceName
 from refnet.compose import compose_file
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
 

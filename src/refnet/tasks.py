@@ -28,15 +28,15 @@ from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune_store import prune_stores
 from refnet.broker import address, embedded, transport
+from refnet.catalog.checks import Status
+from refnet.catalog.manifest import Level, utc
+from refnet.catalog.schedule import TaskName
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context, read_settings
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
 from refnet.network import known
-from refnet.recovery.model.artifact import Level, utc
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 from refnet.sources import kind_of
@@ -64,7 +64,7 @@ def current_settings() -> Settings:
 def configuration() -> dict[str, Any]:
     """Return Celery's configuration, from the settings."""
     settings = current_settings()
-    schedule, url = Schedule.of(settings), settings.broker_url or embedded.url(settings.home)
+    schedule, url = settings.schedule, settings.broker_url or embedded.url(settings.home)
     return {
         "broker_url": url,
         "broker_connection_retry_on_startup": True,
@@ -122,7 +122,7 @@ app.add_defaults(configuration)
 def __getattr__(name: str) -> Any:
     if name == "CELERY_BEAT_SCHEDULE":  # made when it is asked for: importing this module reads no settings
         settings = current_settings()
-        return beat.beat_schedule(Schedule.of(settings), _priorities(settings))
+        return beat.beat_schedule(settings.schedule, _priorities(settings))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

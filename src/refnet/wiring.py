@@ -14,33 +14,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from refnet import servers
+from refnet.catalog.artifact import Progress
+from refnet.catalog.checks import Gone, Limits
+from refnet.catalog.periods import Retention
+from refnet.catalog.remote import MANIFESTS
+from refnet.catalog.required_tables import Required
+from refnet.catalog.run import History
+from refnet.catalog.schedule import TaskName
+from refnet.catalog.shrinking import Shrinking
+from refnet.catalog.source_name import GLOBALS, LOCAL, STANDARD, Kind, SourceName
 from refnet.cluster_sources import ROLES
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
-from refnet.recovery.model.checks import Gone, Limits
-from refnet.recovery.model.remote import MANIFESTS
-from refnet.recovery.model.required_tables import Required
-from refnet.recovery.model.run import History
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.shrinking import Shrinking
-from refnet.recovery.model.source import Progress
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.proof_run import ProofOptions
-from refnet.recovery.stores.identified import Remembered
-from refnet.recovery.stores.identities import Identities
-from refnet.recovery.stores.lineage import Lineage
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.previous_records import PreviousVersions
-from refnet.recovery.stores.run_journal import Journal
-from refnet.settings import Retention, Settings, variable
-from refnet.settings.sources import GLOBALS, SHORT, SourceSettings
-from refnet.settings.stores import ENCRYPTED, LOCAL
+from refnet.proof_run import ProofOptions
+from refnet.settings import Settings, variable
+from refnet.settings.sources import SHORT, SourceSettings
+from refnet.settings.stores import ENCRYPTED
+from refnet.store.identified import Remembered
+from refnet.store.identities import Identities
+from refnet.store.lineage import Lineage
+from refnet.store.local import LocalStore
+from refnet.store.previous_records import PreviousVersions
+from refnet.store.run_journal import Journal
 
 if TYPE_CHECKING:
-    from refnet.recovery.sealing.keys import GivenKeys, MachineKeys
-    from refnet.recovery.stores.remote import RemoteStore
-    from refnet.recovery.stores.sealed import SealedStore
-    from refnet.recovery.stores.sending import Sender
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
+    from refnet.store.sealing.keys import GivenKeys, MachineKeys
+    from refnet.store.sending import Sender
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
 UNSEALED = "unsealed"
@@ -86,11 +87,11 @@ def remote_store(
         given: recovery keys and signers of this run.
         any_signer: trust every signer.
     """
-    from refnet.recovery.buckets.opening import open_bucket
-    from refnet.recovery.sealing.keys import Opener
-    from refnet.recovery.sealing.sshsig import fingerprint
-    from refnet.recovery.stores.remote import RemoteStore
-    from refnet.recovery.stores.remote_manifests import Trust
+    from refnet.store.buckets.opening import open_bucket
+    from refnet.store.remote import RemoteStore
+    from refnet.store.remote_manifests import Trust
+    from refnet.store.sealing.keys import Opener
+    from refnet.store.sealing.sshsig import fingerprint
 
     own, keys = settings.store(name_or_url), machine_keys(settings)
     opener = Opener(keys.catalog() if keys.catalog_file.exists() else None, given.keys if given else ())
@@ -101,7 +102,7 @@ def remote_store(
     home = settings.home / "remote" / own.name
     if own.name != LOCAL:
         return RemoteStore(own.name, open_bucket(own), home, trust)
-    from refnet.recovery.stores.sealed import SealedStore
+    from refnet.store.sealed import SealedStore
 
     found = SealedStore(own.name, open_bucket(own), home, trust)
     found.folder, found.workplace = store(settings), workplace(settings)
@@ -110,16 +111,16 @@ def remote_store(
 
 def machine_keys(settings: Settings) -> MachineKeys:
     """Return the keys of this machine."""
-    from refnet.recovery.sealing.keys import MachineKeys
+    from refnet.store.sealing.keys import MachineKeys
 
     return MachineKeys(settings.home / "keys")
 
 
 def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -> Sender:
     """Return what sends copies to `into`; RefnetError (USAGE) without recipients, or without this machine's keys."""
-    from refnet.recovery.sealing.age import Recipient
-    from refnet.recovery.sealing.sealer import Sealer
-    from refnet.recovery.stores.sending import Sender
+    from refnet.store.sealing.age import Recipient
+    from refnet.store.sealing.sealer import Sealer
+    from refnet.store.sending import Sender
 
     keys = machine_keys(settings)
     sealer = Sealer(tuple(map(Recipient, settings.recipients())), keys)
@@ -150,7 +151,7 @@ def previous_databases(settings: Settings, name: SourceName) -> PreviousVersions
 
 def limits(settings: Settings) -> dict[SourceName, Limits]:
     """Return the limits of the monitor for each source, by the schedule."""
-    schedule = Schedule.of(settings)
+    schedule = settings.schedule
     drill = schedule.interval(TaskName.DRILL)
     return {
         name: Limits(

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from refnet.recovery.model.artifact import EVIDENCE_SUFFIX, FILES_SUFFIX, MANIFEST_SUFFIX, utc
-from refnet.recovery.model.run import Ended, Reason, Run, RunKind
+from refnet.catalog.manifest import EVIDENCE_SUFFIX, FILES_SUFFIX, MANIFEST_SUFFIX, utc
+from refnet.catalog.run import Ended, Reason, Run, RunKind
 
 #: Each source with the hour of its backups.
 _SOURCES = {"obsidian": 1, "database": 2, "config": 3}

@@ -15,13 +15,13 @@ from tests.seaweed import LOCKED, Seaweed
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.core.errors import Exit
-from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.buckets.paced import Paced
-from refnet.recovery.buckets.rclone import RcloneBucket
-from refnet.recovery.buckets.sftp import SftpBucket
-from refnet.recovery.model.bucket import Bucket, BucketError, BucketFailure
 from refnet.settings.store_url import parse_store_url
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure
+from refnet.store.buckets.cloud import CloudBucket
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.buckets.paced import Paced
+from refnet.store.buckets.rclone import RcloneBucket
+from refnet.store.buckets.sftp import SftpBucket
 
 PIECE = "data/0123456789abcdef0123456789abcdef/00000-0123456789abcdef.age"
 MANIFEST = "manifests/20261126T020001Z_database_0123456789abcdef0123456789abcdef.age"

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from tests.memory_store import MemoryStore
 
+from refnet.catalog.artifact import Made
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Store
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Store
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 LOCAL = datetime(2026, 11, 26, 2, 0, 1)  # noqa: DTZ001  # a name's local time

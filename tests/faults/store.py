@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.artifact import Made
+from refnet.catalog.source_name import SourceName
+from refnet.store.local import LocalStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 

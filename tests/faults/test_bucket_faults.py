@@ -16,8 +16,8 @@ from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.seaweed import PATIENT, Seaweed
 
 from refnet.core.processes import until
-from refnet.recovery.buckets.cloud import CloudBucket, Patience
-from refnet.recovery.model.bucket import BucketError, BucketFailure
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.cloud import CloudBucket, Patience
 
 DATA = bytes(range(256)) * 256
 #: Gives up a stalled connection soon.

@@ -17,10 +17,10 @@ from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.faults.conftest import fill
 from tests.seaweed import BUCKET, REGION, Seaweed
 
-from refnet.recovery.buckets.cloud import Patience
-from refnet.recovery.model.bucket import Stored
-from refnet.recovery.model.remote import PIECE_BYTES
-from refnet.recovery.sealing.age import PrivateKey
+from refnet.catalog.remote import PIECE_BYTES
+from refnet.store.buckets.bucket import Stored
+from refnet.store.buckets.cloud import Patience
+from refnet.store.sealing.age import PrivateKey
 
 #: The list of files, one piece, the manifest.
 OBJECTS = 3

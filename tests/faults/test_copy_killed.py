@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.remote_store import Machine, artifact
 
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model import remote
-from refnet.recovery.stores import remote_pieces, sending
+from refnet.catalog import remote
+from refnet.store import remote_pieces, sending
+from refnet.store.buckets.folder import FolderBucket
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)

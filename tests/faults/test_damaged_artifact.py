@@ -15,12 +15,12 @@ from tests.command import Command
 from tests.faults.conftest import Live
 
 from refnet.actions.verify import attempt
+from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader

@@ -11,7 +11,7 @@ import pytest
 from tests.command import Command
 from tests.faults.conftest import Live
 
-from refnet.recovery.model.source import TransientError
+from refnet.catalog.artifact import TransientError
 from refnet.sources.database import server_errors
 
 

@@ -13,11 +13,11 @@ from tests.faults.conftest import fill
 from tests.lost_machine import Loss, names
 from tests.remote_store import Machine, artifact
 
+from refnet.catalog import remote
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model import remote
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.stores import remote_pieces, sending
+from refnet.store import remote_pieces, sending
+from refnet.store.buckets.folder import FolderBucket
 
 PIECE = 64 << 10
 DATA = random.Random(3).randbytes(3 * PIECE + 7)

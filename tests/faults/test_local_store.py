@@ -13,14 +13,14 @@ import pytest
 from tests.faults.conftest import fill
 from tests.faults.store import NOW, publish, visible
 
+from refnet.catalog.artifact import Made
+from refnet.catalog.file_names import artifact_names
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import identity
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.file_names import artifact_names
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 ROOT = os.geteuid() == 0
 
@@ -83,8 +83,8 @@ import resource, signal, sys
 from pathlib import Path
 from datetime import datetime, UTC
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.source_name import SourceName
+from refnet.store.local import LocalStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 store = LocalStore(Path(sys.argv[1]))
@@ -111,8 +111,8 @@ import resource, signal, sys
 from datetime import datetime, UTC
 from pathlib import Path
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import (Evidence, Level, Outcome)
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.manifest import (Evidence, Level, Outcome)
+from refnet.store.local import LocalStore
 store, spare = LocalStore(Path(sys.argv[1])), int(sys.argv[2])
 (entry,) = store.entries()
 evidence = store.path(entry).with_name(entry.name + ".evidence.jsonl")

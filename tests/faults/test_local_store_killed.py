@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from tests.faults.store import NOW, publish, visible
 
+from refnet.catalog.artifact import Made
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 PINNED, NEW = Marks(pinned=True), Marks(tags=("new",))
 
@@ -115,8 +115,8 @@ HOLD = """
 import sys, time
 from pathlib import Path
 
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.source_name import SourceName
+from refnet.store.local import LocalStore
 with LocalStore(Path(sys.argv[1])).lock(SourceName.DATABASE):
     print("held", flush=True)
     sys.stdin.read()
@@ -148,9 +148,9 @@ import sys
 from datetime import datetime, UTC
 from pathlib import Path
 
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.artifact import Made
+from refnet.catalog.source_name import SourceName
+from refnet.store.local import LocalStore
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 store = LocalStore(Path(sys.argv[1]), flat=True)
 sys.stdin.readline()
@@ -196,8 +196,8 @@ from pathlib import Path
 import typer
 from refnet.cli import main
 
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.source_name import SourceName
+from refnet.store.local import LocalStore
 
 @main.app.command("hold")
 def hold(folder: Path) -> None:

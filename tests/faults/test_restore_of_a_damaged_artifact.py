@@ -9,7 +9,7 @@ import pytest
 from tests.command import Command
 from tests.faults.conftest import Live
 
-from refnet.recovery.model.artifact import EVIDENCE_SUFFIX, Evidence, Level, Outcome
+from refnet.catalog.manifest import EVIDENCE_SUFFIX, Evidence, Level, Outcome
 
 WHY = "table public.papers: 7 rows are missing"
 

@@ -15,11 +15,11 @@ from tests.command import Command
 from refnet import settings
 from refnet.actions import seal
 from refnet.actions.backup import Options, backup
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.sources.folder.source import Folder
+from refnet.store.buckets.folder import FolderBucket
 
 NOTES = SourceName("notes", Kind.FOLDER)
 NOTE = random.Random(1).randbytes(8000)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.faults.conftest import Live
 
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.source_name import SourceName
 from refnet.sources.database.database_maker import DatabaseMaker
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import bounded, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
-from refnet.recovery.buckets import s3_lists
-from refnet.recovery.buckets.answers import Server
-from refnet.recovery.model.bucket import is_name
+from refnet.store.buckets import s3_lists
+from refnet.store.buckets.answers import Server
+from refnet.store.buckets.bucket import is_name
 
 _TAGS = st.sampled_from(
     [

@@ -11,11 +11,11 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
 from refnet.core.processes import Ended
-from refnet.recovery.buckets.rclone import RcloneBucket
-from refnet.recovery.buckets.sftp import Patience, SftpBucket
-from refnet.recovery.buckets.sftp_protocol import Fields, LostError
-from refnet.recovery.model.bucket import is_name
 from refnet.settings.store_url import parse_store_url
+from refnet.store.buckets.bucket import is_name
+from refnet.store.buckets.rclone import RcloneBucket
+from refnet.store.buckets.sftp import Patience, SftpBucket
+from refnet.store.buckets.sftp_protocol import Fields, LostError
 
 _VERSION = struct.pack(">IBI", 5, 2, 3)
 _TEXT = st.binary(max_size=8).map(lambda text: struct.pack(">I", len(text)) + text)

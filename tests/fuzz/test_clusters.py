@@ -8,7 +8,7 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
-from refnet.recovery.model.cluster import Seen
+from refnet.catalog.cluster import Seen
 
 RECORD = Seen(("shop", "wiki talk"), ("lost",)).to_json()
 

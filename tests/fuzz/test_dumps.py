@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.open_artifacts import folder_at
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import SourceName
 from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.artifact.foreign_dump import ForeignDump, Format
+from refnet.store.open_artifacts import folder_at
 
 PLAIN = b"""--
 -- PostgreSQL database dump

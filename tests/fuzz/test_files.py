@@ -17,12 +17,12 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.actions.history import log
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.context import Context
 from refnet.core import attributes
 from refnet.core.glob import Glob
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.settings import Settings
 from refnet.sources.folder.contents import Limits, NullSink, read_archive
 from refnet.sources.folder.files_artifact import FilesArtifact

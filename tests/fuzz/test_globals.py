@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import texts
-from tests.unit.recovery.model.test_globals import TEXT
+from tests.unit.catalog.test_globals import TEXT
 
-from refnet.recovery.model.global_statements import NotGlobalsError, read
-from refnet.recovery.model.globals_plan import decide
+from refnet.sources.roles.global_statements import NotGlobalsError, read
+from refnet.sources.roles.globals_plan import decide
 
 WORDS = [*TEXT.split(), "'", '"', "E'", "\\", "--", "/*", "$$", ";", "DROP", "SELECT", "U&'a'"]
 

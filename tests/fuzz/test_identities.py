@@ -9,10 +9,10 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
+from refnet.catalog.identity import SourceId
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.identity import SourceId
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.identities import Identities, Known
+from refnet.store.identities import Identities, Known
 
 VAULT = SourceName.OBSIDIAN
 RECORD = {"format": 1, "source": "obsidian", "id": "a" * 32, "number": 7}

@@ -12,11 +12,12 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, lines
 
-from refnet.recovery.model import previous, recovery_plan
-from refnet.recovery.model.run import Ended, Reason, Run, RunKind, Totals
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.run_journal import Journal
+from refnet.catalog import previous
+from refnet.catalog.run import Ended, Reason, Run, RunKind, Totals
+from refnet.catalog.source_name import SourceName
+from refnet.recovery import plan as recovery_plan
 from refnet.sources.folder import swap_journal
+from refnet.store.run_journal import Journal
 from refnet.telemetry import notify
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)

@@ -13,10 +13,10 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
 from refnet.actions.catalog import Shown
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.cli.render import print_artifact
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 MANIFEST = Manifest(

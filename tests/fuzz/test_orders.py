@@ -10,8 +10,8 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import documents, texts
 from tests.unit.web.test_orders import RESTORE, VALUES
 
+from refnet.catalog.source_name import SourceName
 from refnet.core import checked
-from refnet.recovery.model.source_name import SourceName
 from refnet.web.orders import Order, OrderPlan, Verb, read_plan, read_result
 
 RESULT = {

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
-from refnet.recovery.sealing import age, keys, sshsig
-from refnet.recovery.stores.key_history import Event, KeyEvent
+from refnet.store.key_history import Event, KeyEvent
+from refnet.store.sealing import age, keys, sshsig
 
 KEY = age.PrivateKey.parsed("AGE-SECRET-KEY-1XFEQXUQM39RKF7EQGHC3EE47ZFZ60X3UQLF035AYQJWVMH9QYUKSRMMSYS")
 SEALED = age.encrypt(b"a manifest" * 20, [KEY.recipient, age.PrivateKey.new().recipient])

@@ -11,8 +11,8 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import lines
 from tests.remote_copies import LOCAL
 
-from refnet.recovery.model.remote import Piece, PieceName
-from refnet.recovery.stores.sending_journal import SendingJournal, Sent, begun, sealed
+from refnet.catalog.remote import Piece, PieceName
+from refnet.store.sending_journal import SendingJournal, Sent, begun, sealed
 
 
 def _written() -> list[str]:

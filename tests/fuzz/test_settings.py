@@ -13,9 +13,8 @@ from tests.fuzz.harness import LONGEST, assert_told, fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
 from refnet import settings
-from refnet.recovery.model.schedule import Schedule
+from refnet.catalog.source_name import wrong_name
 from refnet.settings.named import keys_of
-from refnet.settings.sources import wrong_name
 from refnet.settings.store_url import parse_store_url
 
 #: The example with every setting in force.
@@ -91,7 +90,7 @@ def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], 
         for store in found.stores.values():
             assert parse_store_url(str(store.place).replace("%", "%25")).place == store.place.place
             assert store.lock is None or 1 <= store.lock <= 36_500
-        Schedule.of(found)
+        assert found.schedule
 
 
 _PARTS = (

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import texts
 
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.sources.sqlite import child
 from refnet.sources.sqlite.artifact import SqliteArtifact
 from refnet.sources.sqlite.box import Contents

@@ -15,8 +15,7 @@ from tests.fuzz.strategies import damaged, documents, lines
 from tests.fuzz.test_files import TEXT
 from tests.fuzz.test_manifest import LINE, MANIFEST
 
-from refnet.core.member_names import ArchiveError
-from refnet.recovery.model.artifact import (
+from refnet.catalog.manifest import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
     MANIFEST_SUFFIX,
@@ -25,14 +24,15 @@ from refnet.recovery.model.artifact import (
     Level,
     Manifest,
 )
-from refnet.recovery.model.marks import Marks, is_tag
-from refnet.recovery.model.retention import decide
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores import identified
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import artifact_at
-from refnet.settings import Retention
+from refnet.catalog.marks import Marks, is_tag
+from refnet.catalog.periods import Retention
+from refnet.catalog.retention import decide
+from refnet.catalog.source_name import SourceName
+from refnet.core.member_names import ArchiveError
 from refnet.sources.folder.listing import FileList
+from refnet.store import identified
+from refnet.store.local import LocalStore
+from refnet.store.open_artifacts import artifact_at
 
 NAME = "refnet_20261125_170001.sql.gz"
 DATA = b"SELECT 1"

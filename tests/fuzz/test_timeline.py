@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 
+from refnet.catalog.calendar import Calendar, Expected
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.calendar import Calendar, Expected
 from refnet.web.pages.timeline import COUNTS, Asked, moved
 
 _VALUES = (

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
+from refnet.catalog.catalog import parse_time
+from refnet.catalog.file_names import artifact_names, read_file_name
+from refnet.catalog.manifest import utc
+from refnet.catalog.schedule import When
+from refnet.catalog.source_name import STANDARD, Kind, read_name
 from refnet.cli.completion import choice
 from refnet.cli.prune import _span
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.catalog import parse_time
-from refnet.recovery.model.file_names import artifact_names, read_file_name
-from refnet.recovery.model.recovery_plan import Stage
-from refnet.recovery.model.source_name import STANDARD, Kind, read_name
+from refnet.recovery.plan import Stage
 from refnet.settings.converters import InvalidError
-from refnet.settings.times import When, parse_when, parse_zone
+from refnet.settings.times import parse_when, parse_zone
 from refnet.telemetry.serve import parse_address
 
 #: Words that belong together in one way or another, and odd ones.

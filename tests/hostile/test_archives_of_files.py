@@ -16,9 +16,9 @@ import pytest
 from isal import igzip
 from tests.hostile.bounded import bounded
 
+from refnet.catalog.manifest import utc
+from refnet.catalog.source_name import SourceName
 from refnet.core.member_names import ArchiveError
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
 from refnet.sources.folder.tar_headers import END, header
 
@@ -27,11 +27,11 @@ _PROVE = """
 import sys
 from pathlib import Path
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Level
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.manifest import Level
+from refnet.catalog.source_name import SourceName
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.recovery.proof_run import ProofOptions
-from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.proof_run import ProofOptions
+from refnet.store.open_artifacts import artifact_at
 try:
     options = ProofOptions(Path(sys.argv[3]), None, 1)
     proof = FilesArtifact(artifact_at(Path(sys.argv[1]), SourceName.OBSIDIAN)).prove(Level(sys.argv[2]), options)
@@ -41,7 +41,7 @@ except RefnetError as error:
 """
 
 #: A sixteenth of the real limits, in a sixteenth of the time.
-_FEWER_FILES = "from refnet.recovery.model import source; source.MOST_FILES >>= 4"
+_FEWER_FILES = "from refnet.catalog import artifact; artifact.MOST_FILES >>= 4"
 _FEWER_ACLS = "from refnet.sources.folder import unpack; unpack._MOST_ACLS >>= 4"
 
 

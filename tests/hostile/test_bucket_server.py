@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tests.seaweed import PATIENT
 
-from refnet.recovery.buckets import cloud, s3_requests
-from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.buckets.place import BucketPlace
-from refnet.recovery.buckets.s3_requests import Waiting
-from refnet.recovery.model.bucket import BucketError, BucketFailure
+from refnet.store.buckets import cloud, s3_requests
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.cloud import CloudBucket
+from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.s3_requests import Waiting
 
 CREDENTIAL = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}
 ROW = "<Contents><Key>{}</Key><Size>1</Size><LastModified>2026-11-27T19:05:18Z</LastModified></Contents>"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.buckets import rclone as of_rclone
-from refnet.recovery.buckets.rclone import RcloneBucket
-from refnet.recovery.buckets.sftp import Patience, SftpBucket
-from refnet.recovery.buckets.sftp_protocol import packed
-from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.settings.store_url import parse_store_url
+from refnet.store.buckets import rclone as of_rclone
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.rclone import RcloneBucket
+from refnet.store.buckets.sftp import Patience, SftpBucket
+from refnet.store.buckets.sftp_protocol import packed
 
 VERSION = struct.pack(">IBI", 5, 2, 3)
 FILE, FOLDER, LINK = 0o100600, 0o040700, 0o120777
@@ -107,7 +107,7 @@ def test_folders_in_folders_end(answering) -> None:
 
 
 def test_a_list_without_end_ends(answering, monkeypatch) -> None:
-    monkeypatch.setattr("refnet.recovery.buckets.sftp._MOST", 1000)
+    monkeypatch.setattr("refnet.store.buckets.sftp._MOST", 1000)
     many = [names(number, *[(b"a%d" % n, FILE) for n in range(100)]) for number in range(2, 20)]
     bucket = answering(VERSION, packet(102, 1, b"h"), *many)
     assert "lists more than" in failed(BucketFailure.UNREACHABLE, lambda: bucket.listed(""))

@@ -17,9 +17,9 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.stores.open_artifacts import folder_at
 from refnet.sources.database.artifact import dump_contents, dump_files
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.store.open_artifacts import folder_at
 
 _SECRET = "the secret of somebody else"
 

@@ -7,8 +7,8 @@ import io
 
 from tests.hostile import forge
 
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.required_tables import NOTHING
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.required_tables import NOTHING
 from refnet.sources.database.artifact import intact
 from refnet.sources.database.artifact.sqlgz import Reader
 

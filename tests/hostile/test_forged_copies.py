@@ -12,10 +12,10 @@ import pytest
 from tests.remote_store import Machine, artifact, delete
 from xxhash import xxh3_128_hexdigest
 
+from refnet.catalog.remote import MOST_COUNTER, Copy, Piece, PieceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.remote import MOST_COUNTER, Copy, Piece, PieceName
-from refnet.recovery.sealing.sealer import Sealer
-from refnet.recovery.stores.sending_journal import SendingJournal, Sent
+from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending_journal import SendingJournal, Sent
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from tests.hostile import forge
 from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.origin import Permission
-from refnet.recovery.model.table_plan import TableSelection
 from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.plan.origin import Permission
+from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore_table import Staged, staged
 
 

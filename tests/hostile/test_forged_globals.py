@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from benchmarks.throwaway import throwaway
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.sources.base import Permits
 from refnet.sources.roles import restore_globals, roles_restore

@@ -19,16 +19,16 @@ from tests.integration.database.library import (
     restore,
 )
 
+from refnet.catalog.previous import Mark, MarkState
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Mark, MarkState
-from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.restore import previous_databases
+from refnet.store.previous_records import PreviousVersions
 
 _PAPERS = "CREATE TABLE papers AS SELECT 'paper ' || i AS title FROM generate_series(1, {}) i"
 

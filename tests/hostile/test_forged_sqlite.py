@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.answer import Limits
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
+from refnet.sources.answer import Limits
 from refnet.sources.sqlite.artifact import SqliteArtifact
 from refnet.sources.sqlite.box import Rows, box
 

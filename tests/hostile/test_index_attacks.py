@@ -13,11 +13,11 @@ import pytest
 from tests.command import Command, url_of
 from tests.hostile import forge
 
+from refnet.catalog.artifact import Finding
+from refnet.catalog.manifest import Outcome
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source import Finding
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.model.run import Run, RunKind
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.run_journal import Journal
+from refnet.catalog.run import Run, RunKind
+from refnet.catalog.source_name import SourceName
+from refnet.store.run_journal import Journal
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 

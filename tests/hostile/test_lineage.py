@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.stores.lineage import Lineage
+from refnet.catalog.identity import Identity
+from refnet.store.lineage import Lineage
 
 OLD, NEW = Identity("shop", "1"), Identity("shop", "2")
 

@@ -11,13 +11,13 @@ from psycopg import sql
 from tests.command import Command, url_of
 
 from refnet.actions.cluster_databases import _check_different
+from refnet.catalog.cluster import Seen, member_name
 from refnet.cluster_sources import url_of as member_url
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.cluster import Seen, member_name
-from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.store.cluster_record import ClusterRecord
 
 NAMES = [
     "host=evil dbname=x",

@@ -14,9 +14,9 @@ from tests.command import Command
 from tests.faults.store import publish
 
 from refnet.broker import embedded
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 NOBODY = 65534
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")

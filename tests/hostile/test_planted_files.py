@@ -13,7 +13,7 @@ import pytest
 from refnet.actions.recovery_stages import write_journal
 from refnet.core.errors import RefnetError
 from refnet.demo.stage import MARK, stage
-from refnet.recovery.model.recovery_plan import Journal
+from refnet.recovery.plan import Journal
 from refnet.recovery.services.local import LocalServices
 from refnet.scheduling.service import prepare
 from refnet.scheduling.units import Service

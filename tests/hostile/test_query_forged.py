@@ -12,8 +12,8 @@ from tests.hostile.forge import Change
 from refnet.actions.query import query
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.answer import Asked
 from refnet.settings import Settings
+from refnet.sources.answer import Asked
 
 _QUERY = "SELECT count(*), (SELECT last_value FROM notes_id_seq) FROM notes"
 

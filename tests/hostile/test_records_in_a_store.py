@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from tests.users import Ordinary
 
+from refnet.catalog.identity import Identity, SourceId
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.identity import Identity, SourceId
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.identities import Identities
-from refnet.recovery.stores.lineage import Lineage
+from refnet.store.identities import Identities
+from refnet.store.lineage import Lineage
 
 
 def hand_over(home: Path, store: Path) -> None:

@@ -12,12 +12,12 @@ from unittest.mock import Mock
 import pytest
 from tests.remote_store import NOW, Machine, artifact
 
+from refnet.catalog.remote import ManifestName
 from refnet.core.errors import RefnetError
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.bucket import Version
-from refnet.recovery.model.remote import ManifestName
-from refnet.recovery.stores import remote_manifests, remote_pieces
-from refnet.recovery.stores.sending import sample_back
+from refnet.store import remote_manifests, remote_pieces
+from refnet.store.buckets.bucket import Version
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.sending import sample_back
 
 LATEST = 1 << 40
 
@@ -36,9 +36,7 @@ def test_what_an_unknown_key_signed_is_not_parsed(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Machine(tmp_path / "forger", machine.bucket, machine.recovery).send(artifact(2, b"forged"))
-    monkeypatch.setattr(
-        "refnet.recovery.model.remote.RemoteManifest.from_line", Mock(side_effect=AssertionError)
-    )
+    monkeypatch.setattr("refnet.catalog.remote.RemoteManifest.from_line", Mock(side_effect=AssertionError))
     assert "unknown key" in machine.store(key=True).contents().unlisted[0].why
 
 

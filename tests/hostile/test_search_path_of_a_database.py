@@ -13,16 +13,17 @@ from tests.integration.database.library import PREVIOUS, artifact_of, held, libr
 
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.settings import load
 from refnet.sources.database import restore_database, undo_database
 from refnet.sources.database.dump import server_clock
+from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore_database import Options
 from refnet.sources.database.restore_table import staged
+from refnet.sources.restore_options import Mode
 
 #: What stands in `evil` counts who uses it. The functions cannot be told apart from the catalog's by their call.
 _COUNTED = """

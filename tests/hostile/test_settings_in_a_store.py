@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tests.remote_store import NOW, Machine
 
-from refnet.recovery.sealing import age
-from refnet.recovery.sealing.sealer import Sealer
-from refnet.recovery.stores import remote_settings
-from refnet.recovery.stores.remote_settings import PREFIX, SettingsCopy
+from refnet.store import remote_settings
+from refnet.store.remote_settings import PREFIX, SettingsCopy
+from refnet.store.sealing import age
+from refnet.store.sealing.sealer import Sealer
 
 LATER = NOW + timedelta(days=9)
 

@@ -11,12 +11,12 @@ import pytest
 from tests.faults.store import NOW, publish
 
 from refnet.actions.prune import Rules
+from refnet.catalog.artifact import Made
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.periods import Retention
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.stores.local import LocalStore
-from refnet.settings import Retention
+from refnet.store.local import LocalStore
 
 PROVEN = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0)
 

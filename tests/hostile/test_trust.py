@@ -10,14 +10,14 @@ import pytest
 from tests import oracle
 
 from refnet.actions.verify import evidence_of
+from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.cli.render import details
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.sources.database.opening import open_database
 
 

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.throwaway import throwaway
 from tests.command import Command, url_of
 
+from refnet.catalog.previous import Mark, MarkState
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.previous import Mark, MarkState
 from refnet.sources.database.restore import previous_databases
 
 

@@ -14,14 +14,14 @@ from tests.integration.at_terminal import on_a_terminal
 
 from refnet import settings
 from refnet.actions.backup import Options, backup
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock, utc_now
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sealing.keys import MachineKeys, Opener, parse_keys
-from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.remote_manifests import Trust
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_manifests import Trust
+from refnet.store.sealing.keys import MachineKeys, Opener, parse_keys
 from refnet.tasks import _said
 
 

@@ -8,13 +8,13 @@ import pytest
 from tests.integration.test_golden import GOLDEN
 from tests.integration.test_golden import NAMES as OF_VERSIONS
 
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.artifact import Level
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.sealing.keys import Opener, parse_keys
-from refnet.recovery.stores.open_artifacts import artifact_at
-from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.remote_manifests import Trust
+from refnet.catalog.manifest import Level
+from refnet.catalog.remote import Copy
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.open_artifacts import artifact_at
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_manifests import Trust
+from refnet.store.sealing.keys import Opener, parse_keys
 
 COPIES, NAMES = GOLDEN / "remote", OF_VERSIONS["backups"]
 

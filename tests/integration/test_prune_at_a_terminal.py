@@ -10,8 +10,8 @@ from tests.command import Command, Result
 from tests.integration.at_terminal import answered
 from tests.unit.actions.test_prune import make
 
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.source_name import SourceName
+from refnet.store.local import LocalStore
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from refnet.actions.fetch import FetchRequest
 from refnet.cli import fetch, recover, recovery_key
 from refnet.cli.options import StoreOptions
 from refnet.cli.recover import Asked
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.sealing.keys import GivenKeys, read_keys
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.sealing.keys import GivenKeys, read_keys
 
 NOTE = "# a note\n"
 

@@ -12,7 +12,7 @@ from tests.command import Command, Result, url_of
 from tests.documents import ROOT
 
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.stores import lock
+from refnet.store import lock
 
 
 class Tables:

@@ -11,10 +11,10 @@ import pytest
 from tests.remote_store import Machine, artifact, delete
 from tests.seaweed import BUCKET, LOCKED, Seaweed
 
-from refnet.recovery.buckets import s3_requests
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.stores.remote import RemoteStore
+from refnet.catalog.remote import Copy
+from refnet.store.buckets import s3_requests
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.remote import RemoteStore
 
 DATA = secrets.token_bytes(100_000)
 

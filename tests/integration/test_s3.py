@@ -15,9 +15,9 @@ from tests.fault_proxy import fault_proxy
 from tests.seaweed import LOCKED, PATIENT, Seaweed
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.buckets import s3_requests
-from refnet.recovery.buckets.cloud import CloudBucket
-from refnet.recovery.model.bucket import BucketError, BucketFailure
+from refnet.store.buckets import s3_requests
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.cloud import CloudBucket
 
 
 @pytest.fixture

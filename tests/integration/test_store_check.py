@@ -14,8 +14,8 @@ import pytest
 from tests.command import Command, Result
 from tests.seaweed import BUCKET, LOCKED, REGION, Seaweed
 
-from refnet.recovery.stores.check_record import last_checks
 from refnet.settings.stores import StoreSettings
+from refnet.store.check_record import last_checks
 
 
 class Checked:

@@ -16,14 +16,14 @@ from tests import oracle
 from tests.integration.database.library import artifact_of, held, restore
 from tests.judges.databases import Scribe, run_accepted
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.evidence import Fault
+from refnet.catalog.manifest import Level, Manifest, Outcome
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Level, Manifest, Outcome
-from refnet.recovery.model.evidence import Fault
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.sources.roles import restore_globals
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
 from refnet.sources.roles.globals_maker import GlobalsMaker

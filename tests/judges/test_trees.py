@@ -21,10 +21,10 @@ from tests.memory import in_memory
 
 from refnet import wiring
 from refnet.actions import backup
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.member_names import show
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.folder.source import Folder
 from refnet.sources.restoring import Request

@@ -13,8 +13,8 @@ import pytest
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained
 from refnet.postgres.connecting import explain
-from refnet.recovery.stores.lock import locked
 from refnet.sources.database.server_errors import Cause, of_program
+from refnet.store.lock import locked
 
 
 def test_a_failure_reads_as_its_message_and_survives_the_way_to_another_process():

@@ -83,7 +83,7 @@ run()
 
 def test_a_list_imports_no_source_and_no_driver(tmp_path):
     found = _imported(tmp_path, "list")
-    assert "refnet.recovery.stores.local" in found
+    assert "refnet.store.local" in found
     others = ("refnet.sources.folder", "psycopg", *_OF_STORES)
     assert not [name for name in found if name.startswith(others)]
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from refnet import wiring
-from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.catalog.artifact import Made
+from refnet.catalog.previous import Mark, MarkState, PreviousRecord
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.database.source import Database

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from refnet import settings, wiring
+from refnet.catalog.cluster import Seen
 from refnet.cluster_sources import with_clusters
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.cluster import Seen
-from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings.named import keys_of
 from refnet.settings.problem import unknown
 from refnet.settings.report import report
 from refnet.settings.sources import server_of
+from refnet.store.cluster_record import ClusterRecord
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
 NOTES = '[folders.notes]\npath = "/srv/notes"\n'

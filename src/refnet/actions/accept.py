@@ -12,12 +12,12 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import choose_listed
+from refnet.catalog.artifact import Proof
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.source import Proof
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.store.cluster_record import ClusterRecord
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,19 @@ from typing import Any
 from refnet import wiring
 from refnet.actions import seal
 from refnet.actions.verify import keep, verify
+from refnet.catalog.artifact import Made, OpenArtifact, Proof
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.file_names import read_file_name
+from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome, utc
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, utc
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.file_names import read_file_name
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source import Made, OpenArtifact, Proof
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores import disk
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
 from refnet.sources import kind_of
+from refnet.store import disk
+from refnet.store.local import LocalStore
+from refnet.store.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
 #: What is not checked of an artifact that RefNet did not make.
@@ -89,7 +88,7 @@ def plan(context: Context, path: Path) -> Adoption:
 
     RefnetError if the name is not that of an artifact, or the file has a manifest already.
     """
-    zone = Schedule.of(context.settings).zone
+    zone = context.settings.schedule.zone
     said = read_file_name(path.name)
     with explained(path):
         fits = not path.is_symlink() and path.is_file()

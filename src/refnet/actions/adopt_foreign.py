@@ -19,14 +19,13 @@ from isal import isal_zlib
 from refnet import wiring
 from refnet.actions.adopt import FOREIGN, Adopted, checked
 from refnet.actions.cluster_databases import with_member
+from refnet.catalog.artifact import Made, OpenArtifact
+from refnet.catalog.catalog import parse_time
+from refnet.catalog.manifest import utc
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NotRegularError, explained, make_folder
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.catalog import parse_time
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source import Made, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources import kind_of
 from refnet.sources.acting import ActsOn
 from refnet.sources.database.artifact import foreign_text
@@ -82,7 +81,7 @@ def plan(context: Context, path: Path, source: SourceName, at: str | None) -> Fo
             raise RefnetError(f"{path} is in the backup folder already", _WITHOUT, Exit.USAGE)
         if path.is_file() and _is_own(path, source):
             raise RefnetError(f"{path} is an artifact of RefNet", _WITHOUT, Exit.USAGE)
-        created, told_by = _time(path, at, Schedule.of(context.settings).zone)
+        created, told_by = _time(path, at, context.settings.schedule.zone)
         if created > context.clock.now():
             raise RefnetError(
                 f"{path} was not made at {created:%Y-%m-%d %H:%M}, as {told_by} says: that is in the future",
@@ -132,7 +131,7 @@ def adopt(context: Context, adoption: ForeignAdoption) -> Adopted:
     database = ActsOn.of(settings, source).database
     details = {"adopted_from": str(path), "format": adoption.format}
     made = Made(adoption.created, details, unchecked=(FOREIGN,))
-    zone = Schedule.of(context.settings).zone
+    zone = context.settings.schedule.zone
     local = adoption.created.astimezone(zone).replace(tzinfo=None)
     store = context.local
     with (

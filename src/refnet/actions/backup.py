@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 from refnet import wiring
 from refnet.actions import proving, unprotected
 from refnet.actions.backup_result import Backup
+from refnet.catalog.artifact import Maker, Turn, at_once, retried
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry
+from refnet.catalog.run import Reason, RunKind
+from refnet.catalog.shrinking import marked
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.run import Reason, RunKind
-from refnet.recovery.model.shrinking import marked
-from refnet.recovery.model.source import Maker, Turn, at_once, retried
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
 from refnet.sources import hooks, source_of
 from refnet.sources.database import replaced_tables
 from refnet.sources.hooks import Action
 from refnet.sources.identify import identified
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
     from refnet.telemetry.watch import AtWork

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refnet.catalog.artifact import Proof
+from refnet.catalog.manifest import SOURCE_ROWS, Manifest, Outcome
 from refnet.core.clock import rounded
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.recovery.model.artifact import SOURCE_ROWS, Manifest, Outcome
-from refnet.recovery.model.source import Proof
 
 if TYPE_CHECKING:
     from refnet.actions.copy import Copied

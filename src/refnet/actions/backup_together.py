@@ -22,10 +22,10 @@ from typing import Any
 
 from refnet.actions.backup import Options, backup
 from refnet.actions.backup_result import Backup
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.signals import interruptible
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources import kind_of
 
 #: Processes with an open snapshot at a time: each holds back VACUUM on its server.

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 from refnet import wiring
 from refnet.actions.choose import choose_to_read
 from refnet.actions.marking import check_tag
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, Evidence, Manifest, utc
+from refnet.catalog.remote import Copy
+from refnet.catalog.remote_head import Gap
+from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
+from refnet.catalog.store import Unlisted
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Manifest, utc
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.model.remote_head import Gap
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.model.store import Unlisted
-from refnet.recovery.stores.local import LocalStore
-from refnet.settings.stores import LOCAL
 from refnet.sources import kind_of
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from refnet.recovery.stores.remote import RemoteStore
+    from refnet.store.remote import RemoteStore
 
 
 @dataclass(frozen=True)

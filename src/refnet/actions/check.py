@@ -21,6 +21,9 @@ from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
 from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
+from refnet.catalog.checks import Status
+from refnet.catalog.cluster import globals_name
+from refnet.catalog.source_name import SourceName
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.context import Context, examine_settings, own_home
@@ -29,12 +32,7 @@ from refnet.core.errors import RefnetError
 from refnet.core.files import check_closed
 from refnet.core.formatting import plural, some
 from refnet.core.locks import is_locked
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.cluster import globals_name
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services.program import working_program
-from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
 from refnet.settings import Settings
 from refnet.settings.store_url import StoreKind
@@ -52,6 +50,7 @@ from refnet.sources.check_result import (
     writable,
 )
 from refnet.sources.folder import entries
+from refnet.store.lock import LOCK_NAME
 
 _STATES = {
     Status.OK: State.OK,
@@ -200,7 +199,7 @@ def _schedule(settings: Settings) -> Iterator[Line]:
     if settings.compose_service:
         yield ok("schedule", f"that of the {_service(settings)}")
         return
-    schedule, now = Schedule.of(settings), Context(settings).clock.now()
+    schedule, now = settings.schedule, Context(settings).clock.now()
     found = status(settings, wiring.configured(settings), now)
     for one in found.others:
         if settings.backup_dir in one.writable:
@@ -238,8 +237,8 @@ def check_hooks(settings: Settings) -> Iterator[Line]:
 
 def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
     """Check that both credentials of a store can be read, and that it answers; RefnetError if not."""
-    from refnet.recovery.buckets.folder import FolderBucket
-    from refnet.recovery.buckets.opening import open_bucket
+    from refnet.store.buckets.folder import FolderBucket
+    from refnet.store.buckets.opening import open_bucket
 
     store = settings.stores[name]
     open_bucket(store, deleting=True)

@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import wiring
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.file_names import kind_of_file, read_file_name
+from refnet.catalog.identity import Identity, Whose, labels
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.core.files import explained
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.file_names import kind_of_file, read_file_name
-from refnet.recovery.model.identity import Identity, Whose, labels
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.model.store import AnyStore
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
 from refnet.sources import kind_of, source_of
+from refnet.store.local import LocalStore
+from refnet.store.open_artifacts import artifact_at, folder_at
 
 if TYPE_CHECKING:
-    from refnet.recovery.stores.remote import RemoteStore
-    from refnet.recovery.stores.sealed import SealedStore
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,22 @@ from dataclasses import replace
 
 import psycopg
 
+from refnet.catalog.cluster import MOST, Seen, member_name
+from refnet.catalog.source_name import SourceName
 from refnet.cluster_sources import member, url_of, with_clusters
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.core.glob import Glob
 from refnet.postgres.session import Target
-from refnet.recovery.model.cluster import MOST, Seen, member_name
-from refnet.recovery.model.restore_place import OWN_NAME
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.cluster_record import ClusterRecord
-from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 from refnet.sources import kind_of
 from refnet.sources.database import server_errors
+from refnet.sources.database.plan.restore_place import OWN_NAME
 from refnet.sources.database.restore import previous_databases
+from refnet.store.cluster_record import ClusterRecord
+from refnet.store.previous_records import PreviousVersions
 
 #: Without the templates.
 _DATABASES = """

@@ -8,24 +8,23 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import named_source
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.copies import copy_of
+from refnet.catalog.manifest import Entry
+from refnet.catalog.remote import Copy, CopyLevel
+from refnet.catalog.source_name import LOCAL, Kind, SourceName
 from refnet.context import Context
 from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.copies import copy_of
-from refnet.recovery.model.remote import Copy, CopyLevel
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.stores import remote_settings
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.remote_settings import SettingsCopy
-from refnet.recovery.stores.sending import Sender, fetch_back, read_oldest_back, sample_back
 from refnet.settings import LARGEST
 from refnet.settings.store_url import StoreKind
-from refnet.settings.stores import LOCAL
+from refnet.store import remote_settings
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.local import LocalStore
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_settings import SettingsCopy
+from refnet.store.sending import Sender, fetch_back, read_oldest_back, sample_back
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,17 @@ from refnet.actions.choose import Selected
 from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
+from refnet.catalog.artifact import Finding, OpenArtifact, Proof
+from refnet.catalog.manifest import Level, Manifest, Outcome, utc
+from refnet.catalog.run import RunKind
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.clock import rounded
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, make_folder, replace_file
-from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc
-from refnet.recovery.model.run import RunKind
-from refnet.recovery.model.source import Finding, OpenArtifact, Proof
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.page import render
-from refnet.recovery.stores import disk
-from refnet.settings.stores import LOCAL
+from refnet.core.page import render
+from refnet.store import disk
 from refnet.telemetry.watch import Watch
 
 #: The purpose of the signatures of reports.

@@ -9,27 +9,26 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refnet import servers, wiring
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.checks import GRACE
+from refnet.catalog.copies import StoreState
+from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import GRACE
-from refnet.recovery.model.copies import StoreState
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.stores import settings_copies
-from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
 from refnet.sources import half_made, kind_of, recorded, source_of
+from refnet.store import settings_copies
+from refnet.store.check_record import last_checks
 from refnet.telemetry.facts import Facts
 
 if TYPE_CHECKING:
-    from refnet.recovery.stores.sealed import SealedStore
+    from refnet.store.sealed import SealedStore
 
 
 def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:
     """Return a function that reads the facts for a database; it reads again only what has changed."""
-    artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), Schedule.of(settings)
+    artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), settings.schedule
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     allowed, known = wiring.limits(settings), wiring.known(settings)
     databases = [one for one in known if one not in STANDARD and kind_of(one).by_name]
@@ -89,6 +88,6 @@ def _states(settings: Settings, now: Callable[[], datetime]) -> Callable[[], tup
     """Return a function that reads the state of each remote store of the settings."""
     if not settings.stores:
         return lambda: ()
-    from refnet.recovery.stores.remote_states import StoreStates
+    from refnet.store.remote_states import StoreStates
 
     return StoreStates.of(settings, wiring.known(settings), partial(wiring.remote_store, settings), now).read

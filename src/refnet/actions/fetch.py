@@ -13,23 +13,23 @@ from typing import Any
 
 from refnet import servers, wiring
 from refnet.actions.choose import nothing, of_others
+from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.remote import Copy, ManifestName
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Unlisted
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.remote import Copy, ManifestName
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Unlisted
-from refnet.recovery.stores import disk, remote_settings
-from refnet.recovery.stores.local_draft import IS_ANOTHER, LocalDraft, name_taken
-from refnet.recovery.stores.remote import Contents, RemoteStore
-from refnet.recovery.stores.remote_settings import SettingsCopy
-from refnet.recovery.stores.settings_copies import SOON_AFTER
 from refnet.sources import kind_of, source_of
+from refnet.store import disk, remote_settings
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.local_draft import IS_ANOTHER, LocalDraft, name_taken
+from refnet.store.remote import Contents, RemoteStore
+from refnet.store.remote_settings import SettingsCopy
+from refnet.store.settings_copies import SOON_AFTER
 
 _ALARM = "alarm: "
 

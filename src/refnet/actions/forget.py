@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from refnet.actions.choose import choose_listed
+from refnet.catalog import retention
+from refnet.catalog.manifest import Entry
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model import retention
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from refnet.recovery.stores.sealed import SealedStore
+    from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.choose import named_source
+from refnet.catalog.artifact import Counted
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, utc
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.core.member_names import show, spelled
-from refnet.recovery.model.artifact import Entry, utc
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.source import Counted
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources import kind_of, source_of
 from refnet.sources.contents import MOST, Finder, Version
 

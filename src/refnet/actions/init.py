@@ -14,6 +14,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from refnet.actions.check import backup_folder
+from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.schedule import TaskName
+from refnet.catalog.source_name import SourceName
 from refnet.compose import compose_file
 from refnet.compose_guess import guess
 from refnet.context import own_home
@@ -21,10 +24,6 @@ from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.schedule import TaskName
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.disk import rename
 from refnet.settings import (
     CONFIG,
     FILE_NAME,
@@ -44,6 +43,7 @@ from refnet.settings.sources import LONGEST_CLUSTER, MOST, SHORT, near_name
 from refnet.settings.times import OFF
 from refnet.sources import source_of
 from refnet.sources.check_result import Line, State, bounded, writable
+from refnet.store.disk import rename
 from refnet.wiring import known
 
 #: The answer that leaves a database or a folder out, and that ends the questions for more.

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from refnet.actions.keys import KeyState, history_file, states
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.remote import MANIFEST_OBJECT_BYTES
-from refnet.recovery.sealing.age import PrivateKey, SealedError, WrongKeyError
-from refnet.recovery.sealing.keys import Opener
-from refnet.recovery.stores.key_history import Event, KeyEvent
-from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.remote_pieces import decrypt, fetch
+from refnet.store.key_history import Event, KeyEvent
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_pieces import decrypt, fetch
+from refnet.store.sealing.age import PrivateKey, SealedError, WrongKeyError
+from refnet.store.sealing.keys import Opener
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.recovery_page import RecoveryPage, url
+from refnet.catalog.manifest import utc
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, explain, explained, write_all
 from refnet.core.formatting import some
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.sshsig import Signer
-from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent
 from refnet.settings import Settings
 from refnet.sources.check_result import Line, error_line, ok, warning
+from refnet.store.key_history import Event, HistoryFile, KeyEvent
+from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.sshsig import Signer
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,19 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions.recovery_settings import Setup
+from refnet.catalog.artifact import Finding
+from refnet.catalog.manifest import Entry, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.core.files import read_regular
-from refnet.recovery.model.artifact import Entry, Outcome
-from refnet.recovery.model.recovery_plan import Stage
-from refnet.recovery.model.services import Services, wait_for
-from refnet.recovery.model.source import Finding
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.plan import Stage
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
 from refnet.recovery.services.program import working_program
+from refnet.recovery.services.service import Services, wait_for
 from refnet.sources import Source, hooks, source_of
 from refnet.sources.base import Permits
 from refnet.sources.hooks import Action

@@ -11,13 +11,13 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any, BinaryIO, cast
 
 from refnet.actions.choose import choose_to_read
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import utc
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
 from refnet.core.glob import Glob, TableGlob
 from refnet.core.member_names import ArchiveError, checked, show, some, spelled
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.source import OpenArtifact
 from refnet.sources import source_of
 from refnet.sources.contents import ListedTable
 from refnet.sources.folder.folder_contents import archive_errors

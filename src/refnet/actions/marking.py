@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.actions.choose import choose_listed
+from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.manifest import Entry
+from refnet.catalog.marks import MOST_TAGS, Marks, is_tag
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.marks import MOST_TAGS, Marks, is_tag
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from refnet import wiring
 from refnet.actions.overview import overview_of
+from refnet.catalog.checks import Check
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.checks import Check
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.telemetry.overview import Overview

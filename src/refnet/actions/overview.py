@@ -7,11 +7,10 @@ from datetime import datetime
 
 from refnet import wiring
 from refnet.actions.facts import facts_of
+from refnet.catalog.identity import Whose
+from refnet.catalog.source_name import SourceName
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.telemetry.facts import Facts
@@ -32,7 +31,6 @@ def overview_of(
     def look() -> Overview:
         nonlocal read
         target = source_of(settings, SourceName.DATABASE).whose() if asked else None
-        Schedule.of(settings)  # a wrong setting is an error of the command
         try:
             read = read or facts_of(settings, now)
             return overview(read(target), only)

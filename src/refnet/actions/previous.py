@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from refnet.catalog.manifest import utc
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources import source_of
 
 

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from refnet.actions.accept import carried
 from refnet.actions.backup_result import Backup
 from refnet.actions.verify import attempt, evidence_of, keep
+from refnet.catalog.artifact import Maker
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.proving import ALL, Proving
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Store
 from refnet.context import Context
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.proving import ALL, Proving
-from refnet.recovery.model.source import Maker
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Store
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.sources import source_of
+from refnet.store.local import LocalStore
 
 #: No artifact before matters.
 _ALWAYS = datetime.max.replace(tzinfo=UTC)

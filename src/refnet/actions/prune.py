@@ -10,14 +10,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet import wiring
+from refnet.catalog import retention
+from refnet.catalog.periods import Retention
+from refnet.catalog.retention import Decision, Listing, PreviousVersion
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Leftover, Store
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model import retention
-from refnet.recovery.model.retention import Decision, Listing, PreviousVersion
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Leftover, Store
-from refnet.settings import Retention
 from refnet.sources import source_of
 
 
@@ -69,7 +68,7 @@ def prune(
     much: permit that the artifacts of many days go at once, see `retention.too_much`.
     """
     settings, plans, errors = context.settings, list[PrunePlan](), list[RefnetError]()
-    zone = Schedule.of(settings).zone
+    zone = settings.schedule.zone
     keep = timedelta(days=settings.retention_previous)
     known = {*wiring.known(settings)}
     for name in names:
@@ -101,7 +100,7 @@ def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decis
         name,
         context.catalog.entries(name),
         wiring.retention(settings, name),
-        Schedule.of(settings),
+        settings.schedule,
         (now, now + span),
     )
 

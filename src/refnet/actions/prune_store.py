@@ -10,18 +10,17 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.store_check import can_prune
+from refnet.catalog.manifest import Entry
+from refnet.catalog.remote import MANIFESTS, Copy
+from refnet.catalog.retention import Decision, decide_copies, too_much
+from refnet.catalog.source_name import LOCAL, SourceName
+from refnet.catalog.store import Leftover, Unlisted
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.buckets.opening import open_bucket
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.model.remote import MANIFESTS, Copy
-from refnet.recovery.model.retention import Decision, decide_copies, too_much
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Leftover, Unlisted
-from refnet.recovery.stores.remote import RemoteStore
-from refnet.settings.stores import LOCAL, StoreSettings
+from refnet.settings.stores import StoreSettings
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.opening import open_bucket
+from refnet.store.remote import RemoteStore
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def prune_store(
 def _plan(
     context: Context, store: RemoteStore, own: StoreSettings, names: tuple[SourceName, ...]
 ) -> StorePlan:
-    settings, now, zone = context.settings, context.clock.now(), Schedule.of(context.settings).zone
+    settings, now, zone = context.settings, context.clock.now(), context.settings.schedule.zone
     contents, known = store.contents(), wiring.known(settings)
     stored: dict[str, datetime] = {}
     for one in store.bucket.versions(MANIFESTS):

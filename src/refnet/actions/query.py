@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from refnet.actions.choose import choose_to_read
+from refnet.catalog.artifact import OpenArtifact
 from refnet.context import Context
-from refnet.recovery.model.answer import Answer, Asked
-from refnet.recovery.model.source import OpenArtifact
 from refnet.sources import source_of
+from refnet.sources.answer import Answer, Asked
 from refnet.sources.database.database_query import checked
 from refnet.sources.database.query.copies import Copy
 

@@ -17,6 +17,11 @@ from refnet.actions.choose import nothing, of_others
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
+from refnet.catalog.backup_order import in_groups
+from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.identity import Identity, Whose
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.context import own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
@@ -25,17 +30,12 @@ from refnet.core.member_names import show
 from refnet.postgres.account import make_enterable
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
-from refnet.recovery.model import recovery_plan
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.backup_order import in_groups
-from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.identity import Identity, Whose
-from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage
-from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.stores import lock, settings_copies
+from refnet.recovery import plan as recovery_plan
+from refnet.recovery.plan import Journal, RecoveryPlan, Stage
 from refnet.settings import Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
+from refnet.store import lock, settings_copies
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from shlex import quote
 from textwrap import wrap
 from urllib.parse import urlencode
 
-from refnet.recovery.model.remote import NAMESPACE
-from refnet.recovery.page import render
-from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.sshsig import Signer
+from refnet.catalog.remote import NAMESPACE
+from refnet.core.page import render
 from refnet.settings import StoreKind, StoreSettings
+from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.sshsig import Signer
 
 _WIDTH = 78
 #: Where the recovery key of the page is written while the last resort runs: a disk in memory.

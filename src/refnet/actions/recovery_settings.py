@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
+from refnet.catalog.cluster import Seen, member_name
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.member_names import ArchiveError, show
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.cluster import Seen, member_name
-from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.plan import RESTORES, Stage, restored_in
 from refnet.recovery.services import program
 from refnet.recovery.services.local import POSTGRES
-from refnet.recovery.stores import settings_copies
-from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import (
     BY_COMPOSE_FILE,
     FILE_NAME,
@@ -43,6 +41,8 @@ from refnet.sources import hooks, kind_of
 from refnet.sources.elsewhere import is_of_programs, is_of_system
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.restored_code import is_in, runs
+from refnet.store import settings_copies
+from refnet.store.cluster_record import ClusterRecord
 
 #: The settings that name a folder of programs → their fields.
 _BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}

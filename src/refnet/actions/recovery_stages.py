@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from refnet.actions.live import Live
+from refnet.catalog.artifact import Finding
+from refnet.catalog.manifest import Entry, Outcome, utc
+from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, replace_file
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model.artifact import Entry, Outcome, utc
-from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage, restored_in
-from refnet.recovery.model.source import Finding
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.plan import Journal, RecoveryPlan, Stage, restored_in
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)

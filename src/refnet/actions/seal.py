@@ -16,19 +16,19 @@ from refnet import wiring
 from refnet.actions.backup_result import Backup
 from refnet.actions.copy import Copied, Wanted, copy
 from refnet.actions.verify import check_written
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.copies import copy_of
+from refnet.catalog.manifest import Entry, Level, Outcome
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Level, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.copies import copy_of
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores import settings_copies
-from refnet.recovery.stores.local import LocalStore
-from refnet.settings.stores import ENCRYPTED, LOCAL
+from refnet.settings.stores import ENCRYPTED
+from refnet.store import settings_copies
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from refnet.recovery.stores.sealed import SealedStore
+    from refnet.store.sealed import SealedStore
 
 
 def check(context: Context) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from refnet.catalog.remote_head import Gap, Head
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.remote_head import Gap, Head
-from refnet.recovery.stores.remote import RemoteStore
+from refnet.store.remote import RemoteStore
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from refnet.catalog.store_check import Answer, StoreCheck, Tried
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.store_check import Answer, StoreCheck, Tried
-from refnet.recovery.stores.check_record import last_checks, record_check
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
+from refnet.store.check_record import last_checks, record_check
 
 #: Kinds of stores that can refuse to delete; in the others, the machine that writes can also delete.
 _PROTECT = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
@@ -51,9 +51,9 @@ def listed_stores(context: Context) -> tuple[ListedStore, ...]:
 
 def check_store(context: Context, store: StoreSettings) -> StoreCheck:
     """Try what an attacker with this machine's credential would try, on an object of the check; record the answers."""
-    from refnet.recovery.buckets.cloud import CloudBucket, Patience
-    from refnet.recovery.buckets.opening import bare_bucket
-    from refnet.recovery.buckets.trying import Trial
+    from refnet.store.buckets.cloud import CloudBucket, Patience
+    from refnet.store.buckets.opening import bare_bucket
+    from refnet.store.buckets.trying import Trial
 
     bucket, locks = bare_bucket(store), None
     if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits

@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from refnet import servers, wiring
+from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
+from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.core import trust
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
-from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.model.unprotected import Lacks, Unprotected
-from refnet.recovery.stores import remote_settings, settings_copies
 from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
-from refnet.settings.stores import LOCAL
 from refnet.sources import kind_of
 from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.sources.folder import entries
 from refnet.sources.folder.source import Folder
+from refnet.store import remote_settings, settings_copies
 
 _HINTS = {
     Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",

@@ -9,10 +9,10 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions.accept import carried
+from refnet.catalog.artifact import Finding, OpenArtifact, Progress, Proof, silent, stopped_by
+from refnet.catalog.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
-from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent, stopped_by
 from refnet.sources import kind_of
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}

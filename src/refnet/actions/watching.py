@@ -7,12 +7,12 @@ from functools import partial
 
 from refnet import wiring
 from refnet.actions.monitor import notify
+from refnet.catalog.artifact import Proof
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.run import Reason, RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.run import Reason, RunKind
-from refnet.recovery.model.source import Proof
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.telemetry.logging import open_log

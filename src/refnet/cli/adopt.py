@@ -11,13 +11,13 @@ from refnet.actions import adopt as action
 from refnet.actions import adopt_foreign
 from refnet.actions.adopt import Adopted, Adoption
 from refnet.actions.adopt_foreign import ForeignAdoption
+from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import user_path
 
 Planned = Adoption | ForeignAdoption

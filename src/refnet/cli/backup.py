@@ -18,6 +18,10 @@ from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
+from refnet.catalog.backup_order import DATABASES, FOLDERS, in_groups
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.catalog.unprotected import Unprotected
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, note, print_json, wants_step_lines, with_progress
 from refnet.cli.output import output, say
@@ -25,10 +29,6 @@ from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.formatting import plain
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.backup_order import DATABASES, FOLDERS, in_groups
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
 from refnet.sources import kind_of
 from refnet.sources.acting import ActsOn

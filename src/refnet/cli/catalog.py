@@ -11,15 +11,15 @@ import typer
 from refnet.actions.catalog import listing, not_named, notes
 from refnet.actions.previous import Kept
 from refnet.actions.previous import previous as kept
+from refnet.catalog.manifest import Entry
+from refnet.catalog.monitoring import watch_gone
+from refnet.catalog.source_name import LOCAL
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.context import complain, context, note, print_json
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.monitoring import watch_gone
-from refnet.recovery.stores.local import LocalStore
-from refnet.settings.stores import LOCAL
+from refnet.store.local import LocalStore
 from refnet.wiring import configured, expanded, gone, hidden, known
 
 #: A terminal with space for both the source and the database.

@@ -11,9 +11,9 @@ import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from refnet import wiring
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError, nearest
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 #: Other names of sources on the command line.
 ALIASES = {"vault": SourceName.OBSIDIAN}

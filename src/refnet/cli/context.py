@@ -12,20 +12,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
+from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli.output import StepLines, output, steps
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
-from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import PROGRESS, Settings
-from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
+    from refnet.catalog.remote import Copy
     from refnet.cli.options import StoreOptions
-    from refnet.recovery.model.remote import Copy
-    from refnet.recovery.stores.remote import RemoteStore
     from refnet.sources.acting import ActsOn
+    from refnet.store.remote import RemoteStore
 
 
 class _Printable(Protocol):
@@ -82,7 +81,7 @@ def remote_store(settings: Settings, place: StoreOptions, *, key: bool) -> Remot
     if not (place.is_remote or by_default):
         return None
     from refnet.cli.recovery_key import can_ask, recovery_keys
-    from refnet.recovery.sealing.keys import GivenKeys
+    from refnet.store.sealing.keys import GivenKeys
 
     if by_default:  # a path needs no key, and what needs it says so
         key = key and can_ask(place.identity_file)

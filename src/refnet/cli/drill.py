@@ -9,13 +9,13 @@ import typer
 from refnet.actions.choose import absence, select
 from refnet.actions.drill import Drill
 from refnet.actions.drill import drill as run
+from refnet.catalog.store import AnyStore
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.core import formatting
-from refnet.recovery.model.store import AnyStore
 
 
 @spread

@@ -21,8 +21,8 @@ from refnet.cli.context import context, note, print_json, would
 from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.stores.key_history import KeyEvent
 from refnet.settings import user_path
+from refnet.store.key_history import KeyEvent
 
 key = Commands("Make, show and check the keys of remote copies.")
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from refnet.catalog.source_name import SourceName
 from refnet.cli.context import current_settings, note
 from refnet.cli.output import say
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
 from refnet.core.files import explained, replace_file
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import user_path
 from refnet.sources import source_of
 from refnet.telemetry.serve import Answer, Server, parse_address

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from refnet.actions.monitor import monitor as run
+from refnet.catalog.monitoring import worst
+from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.monitoring import worst
-from refnet.recovery.model.source_name import SourceName
 from refnet.wiring import gone, known, not_configured
 
 _UNKNOWN = 3

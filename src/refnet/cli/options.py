@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli.completion import artifacts, source_name, source_or_artifact, stores
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import SourceName
-from refnet.settings.stores import LOCAL
 
 
 def _json(value: bool) -> bool:
@@ -70,7 +69,7 @@ FromDatabase = Annotated[
 
 
 def _signer(text: str) -> str:
-    from refnet.recovery.sealing.sshsig import fingerprint
+    from refnet.store.sealing.sshsig import fingerprint
 
     try:
         return fingerprint(text)

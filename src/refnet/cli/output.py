@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from refnet.core.formatting import plain, seconds
 
 if TYPE_CHECKING:  # `refnet --help` does not wait for it
-    from refnet.recovery.model.source import Progress
+    from refnet.catalog.artifact import Progress
 
 #: The details of a run: programs, servers, phases. Every layer writes to it, and --verbose prints it.
 _log = logging.getLogger("refnet.detail")
-#: What a run waits for, as `recovery.buckets.announced` says.
+#: What a run waits for, as `store.buckets.announced` says.
 _waiting = logging.getLogger("refnet.waiting")
 #: Seconds between two lines of progress of the same steps.
 _APART = 0.25

@@ -20,8 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from refnet.catalog.artifact import Counted
 from refnet.core.formatting import size
-from refnet.recovery.model.source import Counted
 
 #: The speed is that of the last 3 min: a piece of a copy takes 40 s on a slow line.
 _SPEED_SECONDS = 180.0

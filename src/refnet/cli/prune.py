@@ -12,15 +12,14 @@ import typer
 
 from refnet.actions.prune import PrunePlan, simulate
 from refnet.actions.prune import prune as run
+from refnet.catalog.retention import Decision, too_much
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import options, render
 from refnet.cli.context import at_terminal, complain, context, print_json, says_yes
 from refnet.cli.output import output
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.recovery.model.retention import Decision, too_much
-from refnet.recovery.model.source_name import SourceName
-from refnet.settings.stores import LOCAL
 from refnet.sources.acting import ActsOn
 from refnet.wiring import configured, expanded, known
 

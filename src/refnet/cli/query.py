@@ -25,7 +25,7 @@ from refnet.cli.output import say
 from refnet.core.checked import parsed
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural
-from refnet.recovery.model.answer import Answer, Asked, Limits
+from refnet.sources.answer import Answer, Asked, Limits
 from refnet.sources.database.database_query import doubts
 from refnet.sources.database.query.answer import LARGEST_ROW, SETTINGS
 from refnet.sources.database.query.copies import Copy

@@ -16,6 +16,7 @@ import typer
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
 from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES, choice
@@ -33,16 +34,14 @@ from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.member_names import show
-from refnet.recovery.model.recovery_plan import SAYS, Stage
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores import settings_copies
+from refnet.recovery.plan import SAYS, Stage
 from refnet.settings import FILE_NAME, user_path
-from refnet.settings.stores import LOCAL
 from refnet.sources.acting import ActsOn
+from refnet.store import settings_copies
 
 if TYPE_CHECKING:
     from refnet.actions.fetch import Fetched, Found
-    from refnet.recovery.stores.remote_settings import SettingsCopy
+    from refnet.store.remote_settings import SettingsCopy
 
 
 def _stage_or_store(text: str) -> str:

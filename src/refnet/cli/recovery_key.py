@@ -8,8 +8,8 @@ from getpass import getpass
 from pathlib import Path
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.sealing.keys import GivenKeys, parse_keys, read_keys
 from refnet.settings import IDENTITY_FILE, user_path
+from refnet.store.sealing.keys import GivenKeys, parse_keys, read_keys
 
 _QUESTION = "Recovery key (AGE-SECRET-KEY-1…): "
 

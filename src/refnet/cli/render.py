@@ -12,14 +12,14 @@ from rich.cells import cell_len as cells_of
 from rich.cells import chop_cells
 
 from refnet.actions.catalog import Shown
+from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.identity import Whose, labels
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, utc
+from refnet.catalog.remote import CopyLevel
+from refnet.catalog.unprotected import Unprotected
 from refnet.cli.output import output, say
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import left_out, local, noted, phases, plain, plural, seconds, size, some
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
-from refnet.recovery.model.identity import Whose, labels
-from refnet.recovery.model.remote import CopyLevel
-from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.model.unprotected import Unprotected
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10

@@ -25,10 +25,9 @@ from refnet.cli.context import (
 )
 from refnet.cli.output import say
 from refnet.context import Context
-from refnet.core.errors import Exit, worst
-from refnet.recovery.model.restore_plan import Compare, refusal
-from refnet.recovery.model.table_plan import Mode
+from refnet.core.errors import Exit, refusal, worst
 from refnet.sources import source_of
+from refnet.sources.restore_options import Compare, Mode
 from refnet.sources.restoring import Columns, Done, Request, Work
 
 _OUTSIDE = "Or let the settings name copies outside of what is restored."

@@ -18,7 +18,6 @@ from refnet.core import formatting
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.locks import is_locked
-from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services
@@ -71,7 +70,7 @@ def install(
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
     configured = wiring.configured(settings)
     service = services.service(settings, user=runs_as, configured=configured)
-    schedule = Schedule.of(settings)
+    schedule = settings.schedule
     wanted = files(schedule, scheduled(schedule, configured), service)
     made = verb.plan(systemd, service.instance, wanted, stale)
     if plan:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet import wiring
+from refnet.catalog.store_check import StoreCheck
 from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.completion import stores
@@ -14,11 +15,10 @@ from refnet.cli.context import confirm, context, current_settings, ends_at_plan,
 from refnet.cli.output import say
 from refnet.core import formatting
 from refnet.core.errors import Exit
-from refnet.recovery.model.store_check import StoreCheck
 
 if TYPE_CHECKING:
     from refnet.actions.store_accept import StoreAcceptance
-    from refnet.recovery.stores.remote import RemoteStore
+    from refnet.store.remote import RemoteStore
 
 store = Commands("Manage the backup folder, and check the remote stores.")
 

@@ -9,13 +9,13 @@ import typer
 from refnet.actions.choose import absence, select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
+from refnet.catalog.manifest import Level
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import choice, source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.recovery.model.artifact import Level
 
 
 @spread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 
@@ -57,3 +57,13 @@ class RefnetError(Exception):
     def __reduce__(self) -> tuple[type[RefnetError], tuple[str, str, int, bool]]:
         """Pickle every subclass as a plain RefnetError."""
         return RefnetError, (self.message, self.hint, int(self.code), self.transient)
+
+
+def refusal(problems: Sequence[RefnetError]) -> RefnetError:
+    """Return the first of `problems`, with the number of the others."""
+    first, more = problems[0], len(problems) - 1
+    return (
+        RefnetError(f"{first.message} (and {more} more: see --plan)", first.hint, first.code)
+        if more
+        else first
+    )

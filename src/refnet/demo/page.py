@@ -7,9 +7,9 @@ from datetime import datetime, tzinfo
 from importlib.metadata import version
 from pathlib import Path
 
+from refnet.core.page import render
 from refnet.demo.many import Many
 from refnet.demo.story import Story
-from refnet.recovery.page import render
 
 NAME = "story.html"
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import psycopg
 
+from refnet.catalog.artifact import Progress, silent
 from refnet.core.errors import RefnetError
 from refnet.demo.abstracts import AREAS, fields, person, venues
 from refnet.demo.prose import Prose
 from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Progress, silent
 
 _BLOCK = 1 << 20
 _PROSE, _LONGEST = 8_000_000, 3_000

@@ -12,15 +12,15 @@ from pathlib import Path
 from time import perf_counter
 
 from refnet import wiring
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, remove_tree
 from refnet.core.locks import locked
 from refnet.core.signals import delayed
 from refnet.postgres import binaries, embedded
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import load
 
 MARK = ".made-by-refnet-demo"

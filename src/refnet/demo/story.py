@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
 from refnet.demo import configuration, independent_check
 from refnet.demo.independent_check import Contents
 from refnet.demo.stage import Chapter, Stage, proven, same
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.source_name import STANDARD, SourceName
 
 #: A DELETE that matches too many rows.
 _SLIP = "DELETE FROM citations WHERE cited_id <= 50"

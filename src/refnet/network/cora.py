@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Progress, silent
 from refnet.core.errors import RefnetError
 from refnet.core.files import explain
 from refnet.core.formatting import plural
 from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Progress, silent
 
 #: The longest line, in bytes, far above any id; bounds the memory for a file without line ends.
 _LINE_LIMIT = 4096

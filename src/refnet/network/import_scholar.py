@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import explain
@@ -14,7 +15,6 @@ from refnet.network.papers import AnswerError
 from refnet.network.scholar_answers import PROVIDER, Linked, linked
 from refnet.network.writing import lock, retried, write_edges, write_papers
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Counted, Progress, silent
 
 #: In bytes; a paper with 10,000 citations and all their metadata takes about half.
 _LARGEST = 64 << 20

@@ -9,13 +9,13 @@ from typing import Any
 
 import psycopg
 
+from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
 from refnet.network import SESSION, STUB, server_errors
 from refnet.network.closeness import Closest, Graph, Numbers, too_long
 from refnet.network.writing import retried
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Counted, Progress, silent
 
 with needed("network"):
     import numpy as np

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.types.json import Jsonb
 
+from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core.errors import RefnetError
 from refnet.network import SESSION, extract, server_errors
 from refnet.network.chat_api import AnswerError, Chat, Summary, server
@@ -17,7 +18,6 @@ from refnet.network.http_api import Api, RefusedError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.rate_limit import Limiter
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Counted, Progress, silent
 from refnet.settings import Settings
 
 KIND = "summarize"

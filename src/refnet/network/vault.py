@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core.files import explained
 from refnet.network import SESSION, server_errors, vault_files, vault_rows, vault_views
 from refnet.network.frontmatter import NotOursError
@@ -25,7 +26,6 @@ from refnet.network.vault_matches import Matches, matches
 from refnet.network.vault_rows import Wanted
 from refnet.network.vault_views import Index
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Counted, Progress, silent
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
 BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"

@@ -1,1 +1,1 @@
-"""Backup, proof, restore: what RefNet is for."""
+"""The plan and the services of a recovery."""

@@ -13,9 +13,9 @@ from celery.beat import PersistentScheduler, ScheduleEntry
 from celery.schedules import crontab
 
 from refnet.broker import embedded
+from refnet.catalog.schedule import ZONE_KEY, Schedule, TaskName
+from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
-from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.scheduling import places
 
 _LOG = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refnet.catalog.schedule import TaskName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, replace_file, user_name
-from refnet.recovery.model.schedule import TaskName
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import File, Found, file_names, judge
 from refnet.settings import FILE_NAME, Settings

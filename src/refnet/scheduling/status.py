@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from refnet.catalog.manifest import utc
+from refnet.catalog.schedule import Schedule, TaskName
+from refnet.catalog.source_name import SourceName
 from refnet.core.locks import is_locked
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import places
 from refnet.scheduling.instances import Installed, Owner, installed, others, own
 from refnet.scheduling.systemctl import Systemd
@@ -85,7 +85,7 @@ class Status:
 
 def timers_of(settings: Settings, configured: Collection[SourceName]) -> list[Timers]:
     """Return the state of the units that belong to `settings`, in each systemd manager and under each name."""
-    schedule, owner = Schedule.of(settings), Owner.of(settings)
+    schedule, owner = settings.schedule, Owner.of(settings)
     wanted = scheduled(schedule, configured)
     found = []
     for systemd in (Systemd(False), Systemd(True)):
@@ -121,7 +121,7 @@ def _timers(
 
 def status(settings: Settings, configured: Collection[SourceName], now: datetime) -> Status:
     """Report on the timers and the Celery processes of `settings`."""
-    schedule, home, instance = Schedule.of(settings), settings.home, settings.instance
+    schedule, home, instance = settings.schedule, settings.home, settings.instance
     present = [timers for timers in timers_of(settings, configured) if timers.installed]
     beat = is_locked(places.beat_lock(home, instance))
     active = [timers for timers in present if timers.waiting]

@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from string import Template
 
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.schedule import Schedule, TaskName
+from refnet.catalog.source_name import SourceName
 
 #: The first line of each file, up to the digest.
 MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "

@@ -6,7 +6,6 @@ combines all sources, and `problem` words what is wrong.
 
 from refnet.settings.converters import user_path
 from refnet.settings.document import LARGEST, Given, parse, read_file
-from refnet.settings.periods import Retention
 from refnet.settings.problem import Problem
 from refnet.settings.reading import (
     CONFIG,
@@ -36,7 +35,6 @@ __all__ = [
     "Examined",
     "Given",
     "Problem",
-    "Retention",
     "Settings",
     "SourceSettings",
     "StoreKind",

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from refnet.catalog.source_name import GLOBALS, LOCAL, wrong_name
 from refnet.settings import stores
 from refnet.settings.document import Given, dotted
 from refnet.settings.problem import Problem, not_a_table, unusable_name
 from refnet.settings.sources import (
-    GLOBALS,
     LONGEST_CLUSTER,
     MOST,
     SHORT,
@@ -17,9 +17,8 @@ from refnet.settings.sources import (
     clusters_of_one_server,
     conflicts,
     near_name,
-    wrong_name,
 )
-from refnet.settings.stores import LOCAL, STORES, StoreSettings
+from refnet.settings.stores import STORES, StoreSettings
 from refnet.settings.table import Settings
 
 #: The most stores, and the most problems that are listed: to search the nearest setting for each takes time.

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, fields
 from typing import Any
 
+from refnet.catalog.periods import PERIODS, Retention
 from refnet.core.errors import nearest
 from refnet.settings.converters import InvalidError, utf8
 
@@ -15,34 +15,11 @@ _MOST = 36_500
 _USAGE = "Write like days=7 daily=14 weekly=4 monthly=12 yearly=3 keep-last=3, each from 0 to 36500."
 
 
-@dataclass(frozen=True)
-class Retention:
-    """The retention of a source's artifacts."""
-
-    #: Each artifact is kept for so many days.
-    days: int
-    #: Of the newest days with an artifact, one is kept for each.
-    daily: int = 0
-    weekly: int = 0
-    monthly: int = 0
-    yearly: int = 0
-    #: The newest artifacts that are kept at any age.
-    keep_last: int = 0
-
-    def __str__(self) -> str:
-        found = {word: getattr(self, name) for word, name in _WORDS.items()}
-        return " ".join(f"{word}={number}" for word, number in found.items() if number)
-
-
-#: A word of the setting → its field.
-_WORDS = {f.name.replace("_", "-"): f.name for f in fields(Retention)}
-
-
 def parse_retention(value: Any) -> Retention:
     """Return a retention, from a text such as `days=7 weekly=4` or a table; a missing name is 0."""
     pairs = list(value.items()) if isinstance(value, dict) else _pairs(utf8(value, _USAGE))
     found = {name: number for name, number in pairs if _is_count(number)}
-    if {name for name, _ in pairs} - {*_WORDS}:
+    if {name for name, _ in pairs} - {*PERIODS}:
         rule = "must name days, daily, weekly, monthly, yearly or keep-last"
     elif len(pairs) != len({name for name, _ in pairs}):
         rule = "must name each period once"
@@ -51,7 +28,7 @@ def parse_retention(value: Any) -> Retention:
     elif not any(found.values()):
         rule = "must keep artifacts for at least one period"
     else:
-        return Retention(**({"days": 0} | {_WORDS[name]: number for name, number in found.items()}))
+        return Retention(**({"days": 0} | {PERIODS[name]: number for name, number in found.items()}))
     raise InvalidError(rule, _USAGE, _near(pairs, value))
 
 
@@ -67,7 +44,7 @@ def _pairs(text: str) -> list[tuple[str, Any]]:
 def _near(pairs: Collection[tuple[str, Any]], value: Any) -> str:
     """Return the valid retention that is most like `pairs`, or ""."""
     days = _DAYS.fullmatch(value.strip()) if isinstance(value, str) else None
-    found = {"days": int(days[1])} if days else {nearest(name, _WORDS): number for name, number in pairs}
+    found = {"days": int(days[1])} if days else {nearest(name, PERIODS): number for name, number in pairs}
     if (
         "" in found
         or len(found) < len(pairs)

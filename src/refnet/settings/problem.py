@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from refnet.catalog.source_name import wrong_name
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.converters import InvalidError
-from refnet.settings.sources import TABLES, wrong_name
+from refnet.settings.sources import TABLES
 
 #: The most characters of a value or a key in a message.
 _LONGEST = 80

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
+from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import When
+from refnet.catalog.source_name import LONGEST, wrong_name
 from refnet.settings import converters, patterns
 from refnet.settings.declaring import key
-from refnet.settings.periods import Retention, parse_retention
-from refnet.settings.times import When, parse_schedule
+from refnet.settings.periods import parse_retention
+from refnet.settings.times import parse_schedule
 
 #: The tables of sources in refnet.toml.
 TABLES = ("databases", "folders", "clusters")
@@ -28,45 +31,8 @@ SHORT_KEYS = {
 }
 #: Each of them → the key that names it.
 SHORT = {name: next(iter(of_field.values())) for name, of_field in SHORT_KEYS.items()}
-#: The most characters of a name, and the most sources.
-LONGEST, MOST = 40, 200
-#: Ends the name of the source with the roles of a cluster, and the most characters of the name of a cluster.
-GLOBALS, LONGEST_CLUSTER = "-globals", 24
-_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST - 1}}}", re.ASCII)
-#: The prefixes of the standard sources' files, words of the command line, stages, tasks and keys of settings.
-RESERVED = frozenset(
-    [
-        "all",
-        "any",
-        "background",
-        "check",
-        "drill",
-        "edge",
-        "every",
-        "folder",
-        "globals",
-        "live",
-        "monitor",
-        "none",
-        "previous",
-        "prune",
-        "refnet",
-        "set",
-        "sets",
-        "source",
-        "store",
-        "stores",
-        "timezone",
-        "vault",
-    ]
-)
-
-
-def wrong_name(name: str) -> str:
-    """Return what is wrong with `name` as the name of a source; "" if nothing is."""
-    if not _NAME.fullmatch(name):
-        return f"not a name of 1 to {LONGEST} of a-z, 0-9, _ and -, with a letter first"
-    return f"{name} is a reserved word" if name in RESERVED else ""
+#: The most sources, and the most characters of the name of a cluster.
+MOST, LONGEST_CLUSTER = 200, 24
 
 
 def near_name(name: str) -> str:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from refnet.catalog.periods import Retention
 from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.settings import converters
 from refnet.settings.converters import InvalidError
 from refnet.settings.declaring import key
-from refnet.settings.periods import Retention, parse_retention
+from refnet.settings.periods import parse_retention
 from refnet.settings.store_url import StoreKind, StoreUrl, parse_store_url
 
 #: The table of stores in refnet.toml, and the name of the backup folder on the command line.
-STORES, LOCAL = "stores", "local"
+STORES = "stores"
 #: The folder in the backup folder with its encrypted artifacts.
 ENCRYPTED = "encrypted"
 _CLOUD = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})

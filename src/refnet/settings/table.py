@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Schedule, TaskName, When
+from refnet.catalog.source_name import LOCAL
 from refnet.compose import COMPOSE_FILES
 from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.settings import converters, patterns
 from refnet.settings.declaring import key
 from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.named import field_of, keys_of
-from refnet.settings.periods import Retention, parse_retention
+from refnet.settings.periods import parse_retention
 from refnet.settings.sources import SHORT, SHORT_KEYS, SourceSettings
 from refnet.settings.store_url import StoreKind, StoreUrl
-from refnet.settings.stores import ENCRYPTED, LOCAL, StoreSettings
-from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
+from refnet.settings.stores import ENCRYPTED, StoreSettings
+from refnet.settings.times import parse_schedule, parse_when, parse_zone
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -259,6 +262,20 @@ class Settings:
             return converters.NO_SOURCE
         own = key == SHORT["database"] and "database" in self.sources and not self.database_url
         return converters.OWN_SERVER if own else ""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The times of all tasks and sources."""
+        found = {
+            name.value: getattr(self, f"schedule_{name}")
+            for name in TaskName
+            if name not in SHORT or name in self.sources or self.defaults_to(name)
+        }
+        found |= {name: self.of(name).schedule for name in (*self.clusters, *self.sources)}
+        on = {name: when for name, when in found.items() if when}
+        clusters = {name: one.cluster for name, one in self.sources.items() if one.cluster}
+        off = tuple(name for name in found if name not in on and name not in clusters)
+        return Schedule(on, self.schedule_timezone, off, clusters)
 
     def of(self, source: str) -> SourceSettings:
         """Return the settings of `source`, with the defaults; RefnetError (USAGE) if the settings do not name it.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from refnet.catalog.schedule import WEEKDAYS, When
 from refnet.core.errors import nearest
 from refnet.settings.converters import InvalidError, utf8
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _WORDS = ("hourly", "daily", "monthly", *WEEKDAYS)
 _USAGE = "Write `hourly :45`, `daily 02:00`, `sunday 03:00`, `monthly 1 05:00` (day 1 to 28) or `off`."
 #: The word for a task that does not run by itself.
@@ -28,74 +26,6 @@ _TIME = re.compile(r"(?P<word>[a-z]+)(?: +(?P<day>[0-9]{1,2}))? +(?P<hour>[0-9]{
 _LOOSE = re.compile(
     r"(?P<word>[a-z]*),? *(?:(?P<day>[0-9]{1,3}) +)?(?:(?P<hour>[0-9]{1,3})?(?:[:.](?P<minute>[0-9]{0,3}))?)?"
 )
-
-
-@dataclass(frozen=True)
-class When:
-    """A recurring local time."""
-
-    minute: int
-    #: None: every hour.
-    hour: int | None = None
-    #: Sunday = 0, as in crontab.
-    weekday: int | None = None
-    #: Day of the month, 1 to 28.
-    day: int | None = None
-
-    def __str__(self) -> str:
-        if self.hour is None:
-            return f"hourly :{self.minute:02}"
-        if self.weekday is not None:
-            return f"{WEEKDAYS[self.weekday]} {self.hour:02}:{self.minute:02}"
-        often = "daily" if self.day is None else f"monthly {self.day}"
-        return f"{often} {self.hour:02}:{self.minute:02}"
-
-    @property
-    def interval(self) -> timedelta:
-        """The longest time between two runs, clock changes aside."""
-        if self.hour is None:
-            return timedelta(hours=1)
-        if self.weekday is not None:
-            return timedelta(weeks=1)
-        return timedelta(days=1 if self.day is None else 31)
-
-    def crontab(self) -> dict[str, int]:
-        """Return the fields of a crontab line that are not `*`, by the names of Celery's `crontab`."""
-        fields = {
-            "minute": self.minute,
-            "hour": self.hour,
-            "day_of_week": self.weekday,
-            "day_of_month": self.day,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
-
-    def on_calendar(self, zone: ZoneInfo | None) -> str:
-        """Return the value of systemd's OnCalendar=; `zone` None: the machine's."""
-        weekday = "" if self.weekday is None else f"{WEEKDAYS[self.weekday][:3].capitalize()} "
-        day = "*" if self.day is None else f"{self.day:02}"
-        hour = "*" if self.hour is None else f"{self.hour:02}"
-        where = f" {zone.key}" if zone else ""
-        return f"{weekday}*-*-{day} {hour}:{self.minute:02}:00{where}"
-
-    def next_due(self, now: datetime, zone: ZoneInfo | None) -> datetime:
-        """Return the first run after `now` (aware), in UTC; `zone` None: the machine's.
-
-        A time that a clock change skips is due as much later as the clock jumps.
-        """
-        local = now.astimezone(zone)
-        if self.hour is None:
-            first = local.replace(minute=self.minute, second=0, microsecond=0).astimezone(UTC)
-            return first if first > now else first + timedelta(hours=1)
-        at = time(self.hour, self.minute)
-        for ahead in range(33):
-            day = local.date() + timedelta(days=ahead)
-            if self.weekday not in {None, day.isoweekday() % 7} or self.day not in {None, day.day}:
-                continue
-            naive = datetime.combine(day, at)
-            due = (naive.replace(tzinfo=zone) if zone else naive.astimezone()).astimezone(UTC)
-            if due > now:
-                return due
-        raise AssertionError(self)
 
 
 def parse_schedule(value: Any) -> When | None:

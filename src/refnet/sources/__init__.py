@@ -6,9 +6,9 @@ from contextlib import suppress
 from datetime import datetime
 
 from refnet import wiring
+from refnet.catalog.previous import HalfMade
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.previous import HalfMade
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.sources.base import Source
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources import kind_of
 

@@ -10,21 +10,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from refnet.catalog.artifact import Finding, Maker, OpenArtifact
+from refnet.catalog.identity import Whose
+from refnet.catalog.previous import HalfMade
+from refnet.catalog.retention import Listing
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.previous import HalfMade
-from refnet.recovery.model.retention import Listing
-from refnet.recovery.model.source import Finding, Maker, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.artifact import Artifact
 from refnet.sources.check_result import Line
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.answer import Answer, Asked
+    from refnet.sources.answer import Answer, Asked
     from refnet.sources.contents import Difference, Finder, ListedTable
     from refnet.sources.restoring import Request, Work
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import SourceName
 from refnet.core.member_names import spelled
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 
 #: The name of what is live, in the place of an artifact.
 LIVE = "live"

@@ -15,10 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plain
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.command_runs import run
 from refnet.sources.restored_code import runs

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from refnet import wiring
+from refnet.catalog.artifact import Made, OpenArtifact
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.identity import Identity, SourceId
+from refnet.catalog.manifest import MOST_BEFORE, MOST_NUMBERED, Entry
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
-from refnet.recovery.model.artifact import MOST_BEFORE, MOST_NUMBERED, Entry
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.identity import Identity, SourceId
-from refnet.recovery.model.source import Made, OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.stores.identities import Known, new_id
+from refnet.store.identities import Known, new_id
 
 
 def identified(context: Context, source: SourceName, made: Made, there: Iterable[Entry]) -> Made:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.restore_plan import Compare
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.table_plan import Mode
 from refnet.sources.acting import ActsOn
+from refnet.sources.restore_options import Compare, Mode
 
 
 def _unsaved(_context: Context, _source: SourceName, _tables: Sequence[str]) -> None:

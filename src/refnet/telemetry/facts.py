@@ -5,13 +5,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import Check, Gone, Limits
-from refnet.recovery.model.copies import StoreState, watch_copies
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.monitoring import (
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.checks import Check, Gone, Limits
+from refnet.catalog.copies import StoreState, watch_copies
+from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.monitoring import (
     another_store,
     watch,
     watch_bare,
@@ -23,12 +22,13 @@ from refnet.recovery.model.monitoring import (
     watch_previous,
     watch_store,
 )
-from refnet.recovery.model.previous import HalfMade
-from refnet.recovery.model.run import Ended, History, Reason, Run, RunKind
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Leftover, Unlisted
-from refnet.recovery.model.store_check import StoreCheck, watch_checks
+from refnet.catalog.previous import HalfMade
+from refnet.catalog.run import Ended, History, Reason, Run, RunKind
+from refnet.catalog.schedule import Schedule
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Leftover, Unlisted
+from refnet.catalog.store_check import StoreCheck, watch_checks
+from refnet.core.errors import RefnetError
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
-from refnet.recovery.model.artifact import Entry, Level, Outcome
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.copies import is_missing
-from refnet.recovery.model.remote import CopyLevel
-from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.unprotected import Lacks, Unprotected
+from refnet.catalog.checks import Status
+from refnet.catalog.copies import is_missing
+from refnet.catalog.manifest import Entry, Level, Outcome
+from refnet.catalog.remote import CopyLevel
+from refnet.catalog.run import BUCKETS, Ended, Reason, Run, RunKind
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts, is_proof
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")

@@ -14,17 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+from refnet.catalog.checks import Check, Status
+from refnet.catalog.copies import OF_COPY
+from refnet.catalog.manifest import utc
+from refnet.catalog.run import Ended, History, Reason, RunKind
+from refnet.catalog.source_name import STANDARD
+from refnet.catalog.store_check import OF_STORE
 from refnet.core import checked
 from refnet.core.extras import how_to_install
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
 from refnet.core.records import Layout, Record
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.checks import Check, Status
-from refnet.recovery.model.copies import OF_COPY
-from refnet.recovery.model.run import Ended, History, Reason, RunKind
-from refnet.recovery.model.source_name import STANDARD
-from refnet.recovery.model.store_check import OF_STORE
 
 #: Timeout of sending, in seconds; after it the backup continues.
 DEADLINE = 30.0

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from refnet.catalog.checks import Check, Status
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Entry, Evidence, utc
+from refnet.catalog.monitoring import worst
+from refnet.catalog.run import RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, utc
-from refnet.recovery.model.checks import Check, Status
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import worst
-from refnet.recovery.model.run import RunKind
-from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.facts import Facts
 
 #: The most artifacts in a trend of sizes.

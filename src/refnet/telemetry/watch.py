@@ -10,12 +10,12 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from refnet.catalog.artifact import Progress
+from refnet.catalog.run import Ended, Reason, Run, RunKind, reason_of
+from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.run import Ended, Reason, Run, RunKind, reason_of
-from refnet.recovery.model.source import Progress
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.run_journal import Journal
+from refnet.store.run_journal import Journal
 from refnet.telemetry.notify import within
 
 #: How often a running step is logged, in seconds.

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.page import render
+from refnet.core.page import render
 from refnet.settings import Settings
 from refnet.web import backups, health, papers, work
 from refnet.web.answers import MOST_LINE, failed

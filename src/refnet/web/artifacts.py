@@ -10,14 +10,14 @@ from functools import cached_property
 from fastapi import Request
 
 from refnet import wiring
+from refnet.catalog.calendar import Calendar, Expected
+from refnet.catalog.copies import StoreState, is_missing
+from refnet.catalog.manifest import Entry
+from refnet.catalog.periods import Retention
+from refnet.catalog.remote import Copy
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.calendar import Calendar, Expected
-from refnet.recovery.model.copies import StoreState, is_missing
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.model.source_name import SourceName
-from refnet.settings import Retention, Settings
-from refnet.settings.stores import LOCAL
+from refnet.settings import Settings
 from refnet.telemetry.facts import Facts
 from refnet.telemetry.overview import Overview
 

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from refnet.actions.catalog import listing
 from refnet.actions.facts import facts_of
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import utc_now
 from refnet.core.extras import needed
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.web.answers import json_text

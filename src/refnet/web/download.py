@@ -15,9 +15,9 @@ from anyio import to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Manifest
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Manifest
-from refnet.recovery.model.source import OpenArtifact
 
 #: The most concurrent downloads; how long a client may take nothing, in seconds; the size of a block, in bytes.
 MOST, STALLED, BLOCK = 4, 60.0, 1 << 20

@@ -14,10 +14,10 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.checks import Status
+from refnet.catalog.monitoring import watch_store
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.monitoring import watch_store
 from refnet.settings import Settings
 from refnet.web.answers import json_of
 from refnet.web.database import Database

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from refnet.catalog.source_name import SourceName
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.recovery.model.restore_place import OWN_NAME, check_name
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources import kind_of
+from refnet.sources.database.plan.restore_place import OWN_NAME, check_name
 from refnet.web import child_files
 
 #: Values of a plan that change while the live database or folder is in use, and do not count as a change.

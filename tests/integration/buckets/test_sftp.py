@@ -13,9 +13,9 @@ import pytest
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.core.processes import until
-from refnet.recovery.buckets.sftp import Patience, SftpBucket
-from refnet.recovery.model.bucket import BucketError, BucketFailure
 from refnet.settings.store_url import parse_store_url
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.sftp import Patience, SftpBucket
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 

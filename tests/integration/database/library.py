@@ -15,21 +15,21 @@ from typing import Any
 
 from psycopg import sql
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.previous import MarkState
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.origin import Permission
-from refnet.recovery.model.previous import MarkState
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.sources.database import restore_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.dump import parallel_dump as dumping
+from refnet.sources.database.plan.origin import Permission
 from refnet.sources.database.restore import previous_databases
 from refnet.sources.database.restore_database import Options, Resources, Restored
 from refnet.sources.database.workers import Workers
+from refnet.store.previous_records import PreviousVersions
 
 #: What the restores of this process record.
 PREVIOUS = PreviousVersions(Path(tempfile.mkdtemp(prefix="refnet-previous-")))

@@ -12,11 +12,12 @@ from psycopg import sql
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump import parallel_dump as dumping
+from refnet.sources.database.plan.table_plan import TablePlan, TableSelection
 from refnet.sources.database.restore_table import staged
 from refnet.sources.database.workers import Workers
+from refnet.sources.restore_options import Mode
 
 ROLES = "CREATE ROLE app; CREATE ROLE reader; CREATE ROLE other"
 SHOP = """

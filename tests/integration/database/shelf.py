@@ -12,11 +12,12 @@ from psycopg.conninfo import make_conninfo
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump import parallel_dump as dumping
+from refnet.sources.database.plan.table_plan import TablePlan, TableSelection
 from refnet.sources.database.restore_table import staged
 from refnet.sources.database.workers import Workers
+from refnet.sources.restore_options import Mode
 
 SHELF = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,

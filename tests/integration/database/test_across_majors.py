@@ -11,13 +11,13 @@ from tests import oracle
 from tests.everything import Everything, build, drop
 from tests.integration.database.library import artifact_of, held, restore
 
+from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.opening import open_database

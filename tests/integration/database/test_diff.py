@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from tests.integration.database.library import artifact_of
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.sources.contents import Changed
 from refnet.sources.database import database_contents
 from refnet.sources.database.workers import Workers

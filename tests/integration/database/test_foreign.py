@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tests.integration.database.library import everything, papers, restore
 
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.sources.database import restore_database
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.restore_database import Options
+from refnet.store.open_artifacts import artifact_at, folder_at
 
 GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2);\n"
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from benchmarks.throwaway import throwaway
 
+from refnet.catalog.artifact import Made, OpenArtifact, fault_of
+from refnet.catalog.evidence import Fault
+from refnet.catalog.manifest import Level, Manifest, Outcome
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.artifact import Level, Manifest, Outcome
-from refnet.recovery.model.evidence import Fault
-from refnet.recovery.model.source import Made, OpenArtifact, fault_of
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.sources.roles import restore_globals
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
 from refnet.sources.roles.globals_maker import GlobalsMaker

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.throwaway import throwaway
 from tests.integration.database.library import artifact_of, held, restore
 
+from refnet.catalog.manifest import Level, Outcome
 from refnet.postgres.binaries import Binaries, installed
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 
 OWNED = """
 CREATE TABLE citations AS SELECT generate_series(1, 100) AS citing;

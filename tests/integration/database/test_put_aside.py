@@ -14,17 +14,17 @@ from psycopg.conninfo import make_conninfo
 
 from refnet.actions import prune
 from refnet.actions.previous import previous
+from refnet.catalog.previous import Mark, MarkState, PreviousRecord
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.settings import Settings, load
 from refnet.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
 from refnet.sources.database.rows import row_counts
 from refnet.sources.database.source import Database
+from refnet.store.local import LocalStore
+from refnet.store.previous_records import PreviousVersions
 from refnet.wiring import previous_databases
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

@@ -14,23 +14,23 @@ import pytest
 from tests.command import Command, url_of
 
 from refnet.actions.query import query as run
+from refnet.catalog.source_name import SourceName
 from refnet.cli.query import _print_csv, _print_table
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.answer import Answer, Limits
-from refnet.recovery.model.answer import Asked as Asking
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.proof_run import ProofOptions
-from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
+from refnet.sources.answer import Answer, Limits
+from refnet.sources.answer import Asked as Asking
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.opening import open_database
 from refnet.sources.database.query import answer, copies
 from refnet.sources.database.query.answer import Asker
 from refnet.sources.database.query.copies import Copy
 from refnet.sources.database.query.part import Part
+from refnet.store.open_artifacts import artifact_at
 
 USUAL = Limits()
 _SCRIPT = r"""

@@ -24,12 +24,12 @@ from tests.integration.database.library import (
     role,
 )
 
+from refnet.catalog.previous import MarkState
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import MarkState
 from refnet.sources.database import restore_database, undo_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.database_restoring import row

@@ -18,9 +18,9 @@ from psycopg.conninfo import conninfo_to_dict
 from tests import forked
 from tests.integration.database.library import artifact_of, everything, of_database, papers
 
+from refnet.catalog.previous import MarkState
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import MarkState
 from refnet.sources.database.admin_session import admin_session
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.

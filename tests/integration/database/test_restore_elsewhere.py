@@ -20,15 +20,15 @@ from tests.integration.database.library import (
     restore,
 )
 
+from refnet.catalog.previous import MarkState
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import MarkState
-from refnet.recovery.model.restore_place import Where
 from refnet.sources.database import restore_database, undo_database
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.plan.restore_place import Where
 from refnet.sources.database.restore.previous_databases import previous_databases
 from refnet.sources.database.restore_database import Options
 

@@ -21,13 +21,13 @@ from tests.integration.database.library import (
     role,
 )
 
+from refnet.catalog.artifact import Finding, OpenArtifact
+from refnet.catalog.previous import MarkState
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import MarkState
-from refnet.recovery.model.source import Finding, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.database import restore_database
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.index import Index

@@ -15,10 +15,11 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.table_plan import Difference, Mode, TableSelection
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.plan.table_plan import Difference, TableSelection
 from refnet.sources.database.restore_table import staged
+from refnet.sources.restore_options import Mode
 
 
 @pytest.fixture

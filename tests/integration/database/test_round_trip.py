@@ -13,11 +13,11 @@ from tests import oracle
 from tests.command import Command, url_of
 from tests.everything import Everything, drop
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.session import READER_SETTINGS
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader

@@ -8,9 +8,9 @@ from benchmarks.throwaway import throwaway
 from tests.integration.database.library import artifact_of, held
 from tests.judges import routes
 
+from refnet.catalog.manifest import Level, Outcome
 from refnet.postgres.binaries import Binaries
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 
 SHOP = """
 CREATE TABLE kept AS SELECT i AS id FROM generate_series(1, 100) i;

@@ -9,9 +9,9 @@ import pytest
 from tests.integration.database.library import artifact_of, papers
 from tests.integration.database.test_restore_commands import environment_of, refnet, report
 
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import load
 from refnet.sources.database.replaced_tables import previous_tables
 

@@ -11,18 +11,18 @@ import pytest
 
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.sources.folder import entries, restore_files, undo_files
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
 from refnet.sources.folder.scope import EVERYTHING, Scope
 from refnet.sources.folder.target import FolderTarget, target_of
+from refnet.store.local import LocalStore
 
 ENTRIES = ("compose.yaml", ".env", "docs/?", "scripts/?")
 

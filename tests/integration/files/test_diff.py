@@ -6,9 +6,9 @@ import subprocess
 
 from tests.integration.files.conftest import World, spoil
 
-from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.sources.contents import Changed
 from refnet.sources.folder import folder_contents
+from refnet.store.open_artifacts import artifact_at
 
 
 def test_two_artifacts_differ_by_the_notes_that_came_changed_and_went(vault: World) -> None:

@@ -15,10 +15,11 @@ from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet.actions import prune
 from refnet.actions.previous import previous
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.periods import Retention
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source import OpenArtifact
-from refnet.settings import Retention, Settings
+from refnet.settings import Settings
 from refnet.sources.folder import folder_contents, rename, restore_files, swapping
 from refnet.sources.folder.previous_folders import discard
 from refnet.sources.folder.source import Folder

@@ -13,8 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
+from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source import OpenArtifact
 from refnet.sources.folder.previous_folders import discard
 from refnet.sources.folder.swap_journal import State
 from refnet.sources.folder.target import finish_interrupted

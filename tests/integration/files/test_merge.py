@@ -13,8 +13,8 @@ from tests.integration.files.conftest import World, contents
 from tests.integration.files.test_disks import fill
 from tests.integration.files.test_killed import every_step
 
+from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source import OpenArtifact
 from refnet.sources.folder import restore_files, swapping
 from refnet.sources.folder.merging import Action
 from refnet.sources.folder.target import finish_interrupted

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from tests.integration.files.conftest import World
 
+from refnet.catalog.manifest import Level, Outcome
 from refnet.core import attributes
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.proof_run import ProofOptions
-from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.proof_run import ProofOptions
 from refnet.sources.folder import folder_contents
 from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.store.open_artifacts import artifact_at
 
 for tool in ("setfacl", "getfacl", "getfattr"):
     if shutil.which(tool) is None:

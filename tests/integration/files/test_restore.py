@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from tests.integration.files.conftest import World, contents, spoil
-from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
+from tests.unit.sources.files.corpus import HARMLESS, HOSTILE
 
+from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.sources.folder import restore_files
 from refnet.sources.folder.kept import Unheld
 from refnet.sources.folder.swapping import Work
+from refnet.store.open_artifacts import artifact_at
 
 
 def test_what_was_backed_up_is_live_again_and_what_was_live_is_kept(world):

@@ -10,8 +10,8 @@ import stat
 import pytest
 from tests.integration.files.conftest import contents, spoil
 
+from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source import OpenArtifact
 
 
 def test_one_note_comes_back_alone(vault):

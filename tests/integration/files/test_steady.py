@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from tests.integration.files.conftest import World
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Compared, Level
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, opened
-from refnet.recovery.model.artifact import Compared, Level
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
 from refnet.sources.folder import archive_writer, files_maker, fingerprint, walk
 from refnet.sources.folder.files_artifact import FilesArtifact

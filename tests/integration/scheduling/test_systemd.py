@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from tests.documents import DOCUMENTS, blocks
 
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.schedule import Schedule, TaskName
+from refnet.catalog.source_name import SourceName
 from refnet.scheduling.units import Service, files
 from refnet.settings.times import parse_when, parse_zone
+from refnet.store.local import LocalStore
 
 from .conftest import Booted
 

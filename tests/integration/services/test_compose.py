@@ -13,10 +13,10 @@ import pytest
 
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.services import wait_for
 from refnet.recovery.services import compose, program
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.program import Program, working_program
+from refnet.recovery.services.service import wait_for
 
 FILE = Path("/srv/refnet/compose.yaml")
 CLOCK = Clock(sleep=lambda _: None)

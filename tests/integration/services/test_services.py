@@ -16,11 +16,11 @@ import pytest
 
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
+from refnet.catalog.manifest import Outcome
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.services import wait_for
 from refnet.recovery.services.local import LocalServices
+from refnet.recovery.services.service import wait_for
 from refnet.settings import Settings
 
 SERVICE = f"{sys.executable} -c 'import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)'"

@@ -23,12 +23,12 @@ from tests import forked
 from tests.memory import in_memory
 
 from refnet.broker import address, embedded
+from refnet.catalog.run import Run, RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.session import Target
-from refnet.recovery.model.run import Run, RunKind
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.run_journal import Journal
 from refnet.scheduling import beat
+from refnet.store.local import LocalStore
+from refnet.store.run_journal import Journal
 
 #: What the processes have loaded: a failed task is tried again at once.
 _QUICK = "tests.integration.tasks.quick"

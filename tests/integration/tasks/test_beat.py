@@ -19,7 +19,6 @@ from celery.schedules import crontab
 from refnet import tasks
 from refnet.broker import address, embedded
 from refnet.core.errors import Exit
-from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import beat, places
 from refnet.settings import load
 
@@ -65,7 +64,7 @@ def test_celery_reckons_the_next_run_as_we_do(tmp_path):
         root=False,
         cores=1,
     )
-    schedule, now = Schedule.of(settings), datetime(2026, 11, 25, 15, 59, 30, tzinfo=UTC)
+    schedule, now = settings.schedule, datetime(2026, 11, 25, 15, 59, 30, tzinfo=UTC)
     app = Celery(set_as_current=False)
     app.conf.timezone = beat.zone_name(schedule)
     for name, (entry, _, _) in beat.ENTRIES.items():

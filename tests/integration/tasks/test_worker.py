@@ -15,10 +15,10 @@ from tests.integration.listening import Service
 
 from refnet import tasks
 from refnet.broker import address, embedded
+from refnet.catalog.run import Ended, Reason
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.run import Ended, Reason
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 from .conftest import Place, until
 

@@ -23,12 +23,12 @@ from tests.integration.telemetry.conftest import serving
 from tests.remote_copies import LOCAL, document, signed
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.checks import Gone
-from refnet.recovery.model.copies import StoreState
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.model.run import Reason, RunKind
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.catalog.checks import Gone
+from refnet.catalog.copies import StoreState
+from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.remote import Copy
+from refnet.catalog.run import Reason, RunKind
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.telemetry.metrics import exposition
 
 MONITORING = Path(__file__).parents[3] / "monitoring"

@@ -16,11 +16,11 @@ from refnet.actions import monitor
 from refnet.actions.choose import Selected, choose
 from refnet.actions.drill import prove
 from refnet.actions.watching import open_watch
+from refnet.catalog.run import Ended, Reason, RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.run import Ended, Reason, RunKind
-from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry import notify, watch
 from refnet.telemetry.watch import Watch
 

@@ -21,10 +21,10 @@ from tests.integration.web.conftest import url_of
 from tests.memory import in_memory
 from tests.serving import Answer, Served, serving
 
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 #: A name that is HTML, of a table that is made between a plan and its confirmation.
 HOSTILE = "<script>alert(1)</script>"

@@ -15,18 +15,18 @@ from typing import Any, BinaryIO
 import pytest
 from tests.memory_store import MemoryStore
 
+from refnet.catalog.artifact import Finding, Made, OpenArtifact, Progress, Proof, Turn, at_once, silent
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Store
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, Turn, at_once, silent
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Store
-from refnet.recovery.proof_run import ProofOptions
-from refnet.recovery.stores.local import LocalStore
+from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
+from refnet.sources.artifact import Artifact
 from refnet.sources.database.source import Database
 from refnet.sources.folder.source import Folder
+from refnet.store.local import LocalStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 

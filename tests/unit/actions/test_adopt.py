@@ -17,14 +17,14 @@ from tests.unit.actions.conftest import Lab
 from refnet.actions.adopt import Adopted, adopt, plan
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
+from refnet.catalog.artifact import Made
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+from refnet.store.local import LocalStore
 
 OLD = "refnet_20231201_020000.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")

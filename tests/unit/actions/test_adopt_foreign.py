@@ -13,9 +13,9 @@ import pytest
 from tests.documents import ROOT
 
 from refnet.actions.adopt_foreign import adopt, plan
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 

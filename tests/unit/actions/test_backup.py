@@ -13,12 +13,12 @@ from tests.unit.actions.conftest import NOW, Lab
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.backup_result import Backup
+from refnet.catalog.artifact import silent
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Store
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import silent
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Store
 
 Make = Callable[..., Backup]
 

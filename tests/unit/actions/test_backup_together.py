@@ -14,10 +14,10 @@ import pytest
 from refnet.actions import backup_together
 from refnet.actions.backup import Options
 from refnet.actions.backup_together import back_up_together
+from refnet.catalog.backup_order import in_groups
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.signals import interruptible
-from refnet.recovery.model.backup_order import in_groups
-from refnet.recovery.model.source_name import Kind, SourceName
 
 A, B, C = (SourceName(name, Kind.DATABASE) for name in ("a", "b", "c"))
 NOTES, ROLES = SourceName("notes", Kind.FOLDER), SourceName("main-globals", Kind.GLOBALS)

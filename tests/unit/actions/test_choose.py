@@ -19,16 +19,16 @@ from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import absence, choose, choose_one, of_others, select
 from refnet.actions.verify import keep
+from refnet.catalog.artifact import Made
+from refnet.catalog.catalog import parse_time
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.catalog import parse_time
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+from refnet.store.local import LocalStore
 
 NAME = "refnet_20261125_170001.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")

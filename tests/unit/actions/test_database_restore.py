@@ -8,10 +8,10 @@ import pytest
 
 from refnet import servers
 from refnet.actions.choose import choose_one
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader

@@ -19,12 +19,12 @@ from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
 from refnet.actions.drill import NAMESPACE, Drill, page, prove, report, signed, write_report
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Store
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Store
 from refnet.settings import Settings
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.database.database_restore import database_at
 from refnet.sources.folder.source import folder_at

@@ -15,12 +15,12 @@ from tests.remote_store import NOW, Machine, artifact
 
 from refnet import wiring
 from refnet.actions.fetch import FetchRequest, bring, find, plan
+from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.remote import ManifestName
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.model.remote import ManifestName
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sealing.age import PrivateKey
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.sealing.age import PrivateKey
 
 DATA = random.Random(7).randbytes(100_000)
 

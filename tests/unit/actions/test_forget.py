@@ -12,14 +12,14 @@ from tests.unit.actions.conftest import Lab
 
 from refnet.actions import forget, marking
 from refnet.actions.prune import Rules
+from refnet.catalog.artifact import Made
+from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome
+from refnet.catalog.marks import Marks
+from refnet.catalog.periods import Retention
+from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
-from refnet.settings import Retention
+from refnet.store.local import LocalStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 DATABASE = SourceName.DATABASE

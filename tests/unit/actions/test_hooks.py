@@ -14,11 +14,11 @@ from refnet.actions.backup import Options, backup, plan
 from refnet.actions.check import check_hooks
 from refnet.actions.choose import choose_one
 from refnet.actions.recovery_settings import Setup
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.recovery_plan import Stage
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.plan import Stage
 from refnet.settings import load
 from refnet.sources.folder.folder_restoring import FolderRestore
 from refnet.sources.folder.source import Folder

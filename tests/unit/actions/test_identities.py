@@ -16,14 +16,15 @@ from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
 from refnet.actions.overview import overview_of
 from refnet.actions.prune import prune
+from refnet.catalog.checks import Status
+from refnet.catalog.identity import SourceId
+from refnet.catalog.manifest import Entry
+from refnet.catalog.periods import Retention
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.identity import SourceId
-from refnet.recovery.model.source_name import SourceName
-from refnet.settings import Retention, Settings
+from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.folder.source import Folder
 from refnet.sources.restoring import Request

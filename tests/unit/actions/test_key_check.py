@@ -9,12 +9,12 @@ from tests.remote_store import Machine, artifact
 
 from refnet.actions.key_check import check_key
 from refnet.actions.keys import history_file
+from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.sealing.age import PrivateKey
 
 
 @pytest.fixture

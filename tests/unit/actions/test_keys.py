@@ -14,9 +14,9 @@ from refnet.actions.facts import facts_of
 from refnet.actions.key_check import check_key
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings, StoreSettings
 from refnet.sources.check_result import State
+from refnet.store.sealing.age import PrivateKey
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 NAS = {"nas": StoreSettings.from_url("file:///mnt/nas")}

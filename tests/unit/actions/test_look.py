@@ -21,11 +21,11 @@ from tests.unit.cli.commands import ran
 from refnet.actions import history, look
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
+from refnet.catalog.source_name import SourceName
 from refnet.cli.look import short
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.folder import folder_contents, listing
 from refnet.sources.folder.files_maker import FilesMaker

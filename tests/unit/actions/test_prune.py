@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tests.memory_store import MemoryStore
 
 from refnet.actions.prune import Rules
+from refnet.catalog.artifact import Made
+from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.periods import Retention
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Leftover, Store
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store import Leftover, Store
-from refnet.settings import Retention
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WEEK = Retention(days=7)

@@ -13,15 +13,16 @@ from tests.remote_store import NOW, PROOF, Machine, artifact
 
 from refnet.actions import prune_store as action
 from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
+from refnet.catalog.periods import Retention
+from refnet.catalog.remote import Copy
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.buckets import opening
-from refnet.recovery.model.bucket import BucketError, BucketFailure
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.model.source_name import SourceName
-from refnet.settings import Retention, Settings
+from refnet.settings import Settings
 from refnet.settings.stores import StoreRetention, StoreSettings
+from refnet.store.buckets import opening
+from refnet.store.buckets.bucket import BucketError, BucketFailure
 
 DAY = timedelta(days=1)
 DATABASE = [SourceName.DATABASE]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
+from refnet.catalog.artifact import Finding
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.recovery_plan import Journal, RecoveryPlan, Stage, decide
-from refnet.recovery.model.services import wait_for
-from refnet.recovery.model.source import Finding
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.plan import Journal, RecoveryPlan, Stage, decide
+from refnet.recovery.services.service import wait_for
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -17,11 +17,11 @@ from tests.documents import ROOT, blocks
 from tests.remote_store import Machine, artifact
 
 from refnet.actions.recovery_page import RecoveryPage, grouped
-from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.model.remote import PIECE_BYTES
-from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.sshsig import Signer
+from refnet.catalog.remote import PIECE_BYTES
 from refnet.settings import StoreSettings
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.sshsig import Signer
 
 KEY = PrivateKey.new()
 SIGNING = Ed25519PrivateKey.generate()

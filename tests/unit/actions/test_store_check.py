@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.store_check import check_due, listed_stores
+from refnet.catalog.checks import Status
+from refnet.catalog.store_check import watch_checks
 from refnet.context import Context
 from refnet.core.clock import Clock
-from refnet.recovery.buckets.opening import open_bucket
-from refnet.recovery.buckets.place import BucketPlace
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.store_check import watch_checks
-from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
+from refnet.store.buckets.opening import open_bucket
+from refnet.store.buckets.place import BucketPlace
+from refnet.store.check_record import last_checks
 
 
 @pytest.fixture

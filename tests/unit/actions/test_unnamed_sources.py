@@ -15,11 +15,11 @@ from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
 from refnet.actions.overview import overview_of
+from refnet.catalog.checks import Status
+from refnet.catalog.identity import SourceId
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.identity import SourceId
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.telemetry.notify import findings

@@ -10,16 +10,16 @@ import pytest
 
 from refnet.actions import recovery_settings, unprotected
 from refnet.actions.backup import Options, backup
+from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.context import Context
-from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.model.unprotected import Lacks, Unprotected
-from refnet.recovery.stores import settings_copies
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import State
 from refnet.sources.database import other_databases
 from refnet.sources.folder.source import Folder
+from refnet.store import settings_copies
 
 NO_PROOF = Options(prove=False)
 

@@ -15,14 +15,14 @@ from tests.unit.actions.conftest import Lab
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.verify import evidence_of, verify
+from refnet.catalog.artifact import Finding, Made, OpenArtifact, Proof
+from refnet.catalog.evidence import Fault
+from refnet.catalog.manifest import Entry, Level, Outcome
+from refnet.catalog.store import Store
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.recovery.model.artifact import Entry, Level, Outcome
-from refnet.recovery.model.evidence import Fault
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Proof
-from refnet.recovery.model.store import Store
-from refnet.recovery.stores.local import LocalStore
+from refnet.store.local import LocalStore
 
 
 @pytest.fixture

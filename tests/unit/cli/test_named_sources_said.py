@@ -11,13 +11,13 @@ from tests.unit.cli.commands import ran
 
 from refnet.actions import check
 from refnet.actions.cluster_databases import find_databases
+from refnet.catalog.cluster import Seen
 from refnet.context import Context
-from refnet.recovery.model.cluster import Seen
-from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import OF_MACHINE, ok
 from refnet.sources.database.source import Database
+from refnet.store.cluster_record import ClusterRecord
 
 Ran = Callable[..., tuple[int, str, str]]
 

@@ -68,7 +68,7 @@ def test_what_is_quick_shows_nothing() -> None:
 STEPS = """
 import time
 from refnet.cli.progress import Display
-from refnet.recovery.model.source import Counted
+from refnet.catalog.artifact import Counted
 
 with Display("title", {quiet}) as display:
     for step, done, total in {steps}:

@@ -11,11 +11,11 @@ from tests.remote_store import artifact
 
 from refnet.actions.accept import Acceptance
 from refnet.actions.catalog import Shown
+from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.source_name import SourceName
 from refnet.cli import accept, render
 from refnet.cli.catalog import _print_table
 from refnet.core import formatting
-from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.source_name import SourceName
 
 
 @pytest.mark.parametrize(

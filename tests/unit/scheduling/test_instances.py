@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.catalog.schedule import Schedule, TaskName
 from refnet.scheduling import places
 from refnet.scheduling.install import name_for
 from refnet.scheduling.instances import Owner, installed, others, own

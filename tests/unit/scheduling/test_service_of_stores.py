@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling.service import service
 from refnet.scheduling.units import files
 from refnet.settings import FILE_NAME, Settings, load
@@ -24,7 +23,7 @@ def test_a_service_may_write_in_the_folder_of_a_store_and_runs_without_it(tmp_pa
         user=None,
         configured=("database", "obsidian"),
     )
-    text = files(Schedule.of(_loaded(tmp_path, NAS)), {"prune": ()}, found)[0].text
+    text = files(_loaded(tmp_path, NAS).schedule, {"prune": ()}, found)[0].text
     assert (
         next(line for line in text.splitlines() if line.startswith("ReadWritePaths=")).count("-/mnt/nas") == 1
     )
@@ -35,7 +34,7 @@ def test_a_backup_may_write_in_the_folder_of_a_database_of_sqlite(tmp_path: Path
     settings = _loaded(tmp_path, '[databases.app]\npath = "/srv/app/app.db"\n')
     found = service(settings, user=None, configured=("app",))
     tasks = {"app": ("app",), "drill": (), "prune": ()}
-    units = {one.name: one.text for one in files(Schedule.of(settings), tasks, found)}
+    units = {one.name: one.text for one in files(settings.schedule, tasks, found)}
     assert [name for name, text in units.items() if "-/srv/app" in text] == [
         "refnet-backup-app.service",
         "refnet-prune.service",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from refnet.catalog.cluster import Seen
+from refnet.catalog.schedule import TaskName
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.cluster_sources import with_clusters
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.cluster import Seen
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.scheduling.beat import beat_schedule
 from refnet.scheduling.units import Service, files, scheduled
 from refnet.settings import Settings, load
@@ -42,7 +42,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_source_has_a_time_of_its_own_or_that_of_the_standard_one_of_its_kind(settings: Settings) -> None:
-    schedule = Schedule.of(settings)
+    schedule = settings.schedule
     assert str(schedule.times["shop"]) == "hourly :15"
     assert str(schedule.times["notes"]) == "daily 23:00"
     assert schedule.off == ("wiki",)
@@ -51,7 +51,7 @@ def test_a_source_has_a_time_of_its_own_or_that_of_the_standard_one_of_its_kind(
 
 
 def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(settings: Settings) -> None:
-    schedule = Schedule.of(settings)
+    schedule = settings.schedule
     tasks = scheduled(schedule, {SHOP, NOTES, SourceName("wiki", Kind.DATABASE)})
     assert [*tasks] == ["prune", "drill", "monitor", "shop", "notes"]
     service = Service(("refnet",), Path("/"), None, (), None, (), (), {}, own_server=False, instance="a")
@@ -73,7 +73,7 @@ def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_
     (tmp_path / "refnet.toml").chmod(0o600)
     read = load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=2)
     settings = with_clusters(read, {"main": Seen(("crm", "erp"))})
-    schedule, there = Schedule.of(settings), configured(settings)
+    schedule, there = settings.schedule, configured(settings)
     assert schedule.interval("main-crm") == timedelta(hours=1)  # the monitor's limit
     runs = schedule.runs(there)
     assert runs == {
@@ -103,7 +103,7 @@ def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_
 
 
 def test_beat_sends_each_configured_source_by_its_name(settings: Settings) -> None:
-    schedule = Schedule.of(settings)
+    schedule = settings.schedule
     known = (*STANDARD, SHOP, NOTES, SourceName("wiki", Kind.DATABASE))
     priorities = {one: kind_of(one).priority for one in known}
     standard = beat_schedule(schedule, {one: priorities[one] for one in STANDARD})

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from refnet import settings, wiring
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.run import Ended, Reason, Run, RunKind
-from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.run_journal import Journal
+from refnet.catalog.artifact import Made
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.run import Ended, Reason, Run, RunKind
+from refnet.catalog.source_name import STANDARD, SourceName
+from refnet.store.local import LocalStore
+from refnet.store.run_journal import Journal
 from refnet.telemetry.facts import Facts
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -91,7 +90,7 @@ class World:
             self.store.free_bytes(),
             self.journal.history(),
             self.configured,
-            Schedule.of(given),
+            given.schedule,
             wiring.limits(given),
         )
 

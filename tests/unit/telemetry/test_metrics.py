@@ -10,12 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level
-from refnet.recovery.model.checks import Limits
-from refnet.recovery.model.run import Reason, RunKind
-from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.stores import scan
+from refnet.catalog.checks import Limits
+from refnet.catalog.manifest import HIDDEN_PREFIX, Level
+from refnet.catalog.run import Reason, RunKind
+from refnet.catalog.schedule import Schedule, TaskName
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.store import scan
 from refnet.telemetry.metrics import exposition
 
 _DAY = timedelta(days=1)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.checks import Check, Status
-from refnet.recovery.model.run import Reason, RunKind
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.checks import Check, Status
+from refnet.catalog.run import Reason, RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.telemetry.notify import Message, Problem, decide, findings, report, within
 
 _AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ _BLIND = Check(None, "the store", Status.UNKNOWN, "the disk is not mounted")
 
 
 def _decide(previous: dict[str, Problem], *checks: Check) -> tuple[list[str], dict[str, Problem]]:
-    from refnet.recovery.model.run import History
+    from refnet.catalog.run import History
 
     state, steps = decide(previous, findings(checks, History()), _AT, "lab")
     return [message.title for message, _ in steps], steps[-1][1] if steps else state

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from tests.unit.telemetry.conftest import NOW, World
 
+from refnet.catalog.checks import Status
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.run import Reason, Run, RunKind
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.checks import Status
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.run import Reason, Run, RunKind
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.telemetry.facts import Facts
 from refnet.telemetry.overview import TREND, Overview, SourceState, overview, unreadable
 

@@ -11,12 +11,12 @@ from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
 from tests.unit.telemetry.conftest import World
 
 from refnet import settings
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.copies import StoreState
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.remote import Copy
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.copies import StoreState
-from refnet.recovery.model.remote import Copy
-from refnet.recovery.model.source_name import SourceName
 from refnet.web.artifacts import Artifacts
 from refnet.web.pages.stores import ROWS, stores
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refnet.catalog.manifest import Manifest
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Manifest
-from refnet.recovery.model.source_name import SourceName
 from refnet.web import download
 from refnet.web.download import Download, disposition
 

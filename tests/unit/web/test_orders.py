@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, read_plan
 
 NOTES = SourceName("notes", Kind.FOLDER)

@@ -15,17 +15,17 @@ import pytest
 from starlette.testclient import TestClient
 from tests.dashboard import browser
 
+from refnet.catalog.artifact import Made
+from refnet.catalog.checks import Check, Status
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.run import Run, RunKind
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import examine_settings
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.checks import Check, Status
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.run import Run, RunKind
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Settings, load
+from refnet.store.local import LocalStore
+from refnet.store.run_journal import Journal
 from refnet.telemetry.overview import Overview, SourceState, unreadable
 from refnet.web.pages import overview as page_of
 from refnet.web.pages.overview import Overviews, sign, trend

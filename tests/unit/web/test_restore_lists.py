@@ -9,9 +9,9 @@ from pathlib import Path
 from tests.dashboard import browser
 
 from refnet.actions.previous import Kept
-from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.web.pages.restore import DAYS, days_of, undo_orders
 

@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
 from tests.unit.web.test_children import GOOD, NAME, program, put
 
+from refnet.catalog.run import Ended, Reason, Run, RunKind
 from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
-from refnet.recovery.model.run import Ended, Reason, Run, RunKind
-from refnet.recovery.stores.run_journal import Journal
+from refnet.store.run_journal import Journal
 from refnet.web import child_files, run_log, streams
 from refnet.web.children import Child, Children
 from refnet.web.pages.runs import rows_of, shown

@@ -12,9 +12,9 @@ from tests.dashboard import browser
 
 from refnet import wiring
 from refnet.actions.choose import choose
+from refnet.catalog.artifact import Made
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings, load
 
 SAYS = "is not the store that was here: is the disk mounted?"

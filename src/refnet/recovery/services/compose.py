@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from refnet.core import checked
 from refnet.core.processes import QUICK_SECONDS, run_bounded
-from refnet.recovery.model.services import LOG_LINES, log_end, not_up
 from refnet.recovery.services.program import ENVIRONMENT, CommandError, Program, execute
+from refnet.recovery.services.service import LOG_LINES, log_end, not_up
 
 #: Long enough for `up` to pull images.
 _UP_SECONDS = 3600.0

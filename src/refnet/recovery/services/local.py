@@ -16,7 +16,7 @@ from typing import BinaryIO
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, open_file
 from refnet.core.locks import PROBE_SECONDS, is_locked, take
-from refnet.recovery.model.services import log_end
+from refnet.recovery.services.service import log_end
 
 #: How long a process must last to count as started, in seconds.
 _GRACE = 0.5

@@ -12,6 +12,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from refnet import servers, wiring
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
@@ -20,9 +22,6 @@ from refnet.postgres import embedded, extensions
 from refnet.postgres.account import account
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, advice, enclosure
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.check_result import Line, State, error_line, ok, warning
@@ -31,6 +30,7 @@ from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.dump import read_rights, server_clock
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.sql_names import Codec
+from refnet.store.local import LocalStore
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.
 CONNECT_SECONDS, _STATEMENT = 10, "20000"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refnet import servers
+from refnet.catalog.artifact import Deviation, OpenArtifact, Progress, silent
+from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
 from refnet.sources.contents import LIVE, Changed, Difference
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.opening import open_own

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO, Self
 
+from refnet.catalog.artifact import Made, Progress, Turn, at_once, silent
+from refnet.catalog.manifest import Compared
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.artifact import Compared
-from refnet.recovery.model.source import Made, Progress, Turn, at_once, silent
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.dump import server_clock
 from refnet.sources.database.dump.parallel_dump import dump

@@ -7,11 +7,11 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 from refnet import wiring
+from refnet.catalog.artifact import OpenArtifact
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.walls import advice
-from refnet.recovery.model.answer import Answer, Asked, repeated
-from refnet.recovery.model.source import OpenArtifact
+from refnet.sources.answer import Answer, Asked, repeated
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.opening import open_database
 from refnet.sources.database.query import copies

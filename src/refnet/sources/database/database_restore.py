@@ -8,19 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from refnet import servers, wiring
+from refnet.catalog.artifact import Finding, OpenArtifact
+from refnet.catalog.catalog import continued
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.catalog import continued
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import Permission, origin_label
-from refnet.recovery.model.restore_place import Where, check_name
-from refnet.recovery.model.restore_plan import DatabasePlan
-from refnet.recovery.model.source import Finding, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.settings import Settings
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
@@ -28,6 +24,10 @@ from refnet.sources.database import replaced_tables, restore_database, undo_data
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.opening import open_database
+from refnet.sources.database.plan.origin import Permission, origin_label
+from refnet.sources.database.plan.restore_place import Where, check_name
+from refnet.sources.database.plan.restore_plan import DatabasePlan
+from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore.left_out import LEFT_OUT
 from refnet.sources.database.restore.server_facts import holds_tables
 from refnet.sources.database.restore_database import Dump, Options, Resources, Restored
@@ -35,6 +35,7 @@ from refnet.sources.database.restore_table import Staged, staged
 from refnet.sources.database.undo_database import Undone, UndoPlan
 from refnet.sources.database.workers import Workers
 from refnet.sources.hooks import Action
+from refnet.sources.restore_options import Mode
 
 #: Parts of a URL that are secrets.
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")

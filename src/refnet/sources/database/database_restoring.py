@@ -6,25 +6,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.previous import MarkState
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, noted, phases, plain, plural, replaced, seconds, size
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.origin import origin_label
-from refnet.recovery.model.previous import MarkState
-from refnet.recovery.model.restore_facts import Sessions
-from refnet.recovery.model.restore_place import Where, check_name
-from refnet.recovery.model.restore_plan import Compare, DatabasePlan
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.table_plan import TableSelection
 from refnet.sources.acting import ActsOn
 from refnet.sources.database import database_restore
 from refnet.sources.database.database_restore import DatabaseRestore
+from refnet.sources.database.plan.origin import origin_label
+from refnet.sources.database.plan.restore_facts import Sessions
+from refnet.sources.database.plan.restore_place import Where, check_name
+from refnet.sources.database.plan.restore_plan import DatabasePlan
+from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore_database import Options, Restored
 from refnet.sources.database.tables_restoring import TablesRestore
 from refnet.sources.database.undo_database import UndoPlan
+from refnet.sources.restore_options import Compare
 from refnet.sources.restoring import Columns, Done, Request, Said, Work
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source import OpenArtifact
 
 if TYPE_CHECKING:
     from refnet.sources.database.artifact.foreign_dump import ForeignDump

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Entry
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.settings import Settings
+from refnet.store.local import LocalStore
 
 #: The key in the details of the manifest with the tables, `schema.table` each.
 DETAIL = "replaced"

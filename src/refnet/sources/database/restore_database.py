@@ -14,28 +14,28 @@ from typing import Any
 
 import psycopg
 
+from refnet.catalog.artifact import Finding, Progress, silent
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.previous import Mark, MarkState
 from refnet.core.clock import Clock, Phases, rounded
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import OWN, Destination, Permission
-from refnet.recovery.model.previous import Mark, MarkState
-from refnet.recovery.model.restore_facts import Facts, Wanted
-from refnet.recovery.model.restore_place import Where
-from refnet.recovery.model.restore_plan import DatabasePlan, dated_name, decide, major
-from refnet.recovery.model.source import Finding, Progress, silent
-from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.plan.origin import OWN, Destination, Permission
+from refnet.sources.database.plan.restore_facts import Facts, Wanted
+from refnet.sources.database.plan.restore_place import Where
+from refnet.sources.database.plan.restore_plan import DatabasePlan, dated_name, decide, major
 from refnet.sources.database.restore import create_database, previous_databases
 from refnet.sources.database.restore.analyze import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
 from refnet.sources.database.restore.swap_databases import Rename, swap, terminate
 from refnet.sources.database.rows import compare, row_counts
 from refnet.sources.database.workers import Workers
+from refnet.store.previous_records import PreviousVersions
 
 Dump = DatabaseArtifact | ForeignDump
 

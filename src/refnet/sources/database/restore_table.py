@@ -10,18 +10,18 @@ from functools import partial
 
 from psycopg import errors
 
+from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.identity import Identity
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import OWN, Destination, Permission, refusal
-from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.model.table_plan import Difference, Mode, TablePlan, TableSelection
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.definitions import Definition, of_text
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.artifact.table_definitions import TableDefinitions, below, children
+from refnet.sources.database.plan.origin import OWN, Destination, Permission, refusal
+from refnet.sources.database.plan.table_plan import Difference, TablePlan, TableSelection
 from refnet.sources.database.restore.missing_tables import MissingTables
 from refnet.sources.database.restore.table_facts import LiveObjects
 from refnet.sources.database.rows import (
@@ -35,6 +35,7 @@ from refnet.sources.database.rows import (
 from refnet.sources.database.rows.staged_rows import Recorded
 from refnet.sources.database.rows.table_layout import TableLayout
 from refnet.sources.database.sql_names import Codec
+from refnet.sources.restore_options import Mode
 
 #: Rows are compared by their text, so every session formats values in the same way. It writes despite a read-only default.
 _SETTINGS: Mapping[str, str] = {

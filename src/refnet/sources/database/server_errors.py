@@ -11,8 +11,8 @@ from enum import Enum, auto
 
 import psycopg
 
+from refnet.catalog.artifact import TransientError
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source import TransientError
 
 #: pg_dump writes the server's words on a line after its own, with the severity in the server's language.
 _SERVER_ERROR = re.compile(

@@ -10,18 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from refnet import servers, wiring
+from refnet.catalog.artifact import Finding, Maker, OpenArtifact
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.identity import Identity
+from refnet.catalog.previous import HalfMade, MarkState, PreviousRecord
+from refnet.catalog.retention import Listing, PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import TableGlob
 from refnet.postgres import embedded
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.previous import HalfMade, MarkState, PreviousRecord
-from refnet.recovery.model.retention import Listing, PreviousVersion
-from refnet.recovery.model.source import Finding, Maker, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
+from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
 from refnet.sources.contents import Difference, Finder, Version
@@ -29,9 +28,10 @@ from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.opening import open_database, open_own
 from refnet.sources.database.replaced_tables import previous_tables
 from refnet.sources.restoring import Request, Work
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.answer import Answer, Asked
+    from refnet.sources.answer import Answer, Asked
     from refnet.sources.database.query.copies import Copy
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import local, noted, plain, plural, seconds
-from refnet.recovery.model.origin import origin_label
-from refnet.recovery.model.table_plan import Creation, TablePlan, TableSelection, TablesRestored
 from refnet.sources.acting import ActsOn
 from refnet.sources.database.database_restore import DatabaseRestore
+from refnet.sources.database.plan.origin import origin_label
+from refnet.sources.database.plan.table_plan import Creation, TablePlan, TableSelection, TablesRestored
 from refnet.sources.database.restore_table import Staged
 from refnet.sources.restoring import Done, Request, Said, Work
 

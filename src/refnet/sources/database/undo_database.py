@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from refnet.catalog.manifest import utc
+from refnet.catalog.previous import Mark, MarkState, PreviousRecord
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
-from refnet.recovery.model.restore_facts import Facts, Rows
-from refnet.recovery.model.restore_plan import dated_name, hindrances
-from refnet.recovery.stores.previous_records import Known, PreviousVersions
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.sources.database.plan.restore_facts import Facts, Rows
+from refnet.sources.database.plan.restore_plan import dated_name, hindrances
 from refnet.sources.database.restore import previous_databases
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.restore.swap_databases import Rename, swap
 from refnet.sources.database.rows import row_counts
+from refnet.store.previous_records import Known, PreviousVersions
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refnet.catalog.artifact import Progress, silent
 from refnet.postgres.binaries import Binaries
-from refnet.recovery.model.source import Progress, silent
 
 
 @dataclass(frozen=True)

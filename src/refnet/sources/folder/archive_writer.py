@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Progress, TransientError
 from refnet.core import attributes
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
-from refnet.recovery.model.source import Progress, TransientError
 from refnet.sources.folder.fingerprint import Fingerprint
 from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.sources.folder.kept import HARD_LINKS, SET_ID, Counted

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from refnet.catalog.source_name import SourceName
 from refnet.core.files import OPEN_FOLDER, names_in, opened
 from refnet.core.formatting import size, some
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.sources.check_result import Line, error, error_line, ok, warning, writable
 from refnet.sources.folder import entries

@@ -7,9 +7,9 @@ from hashlib import sha256
 from itertools import chain
 from typing import BinaryIO, Protocol
 
+from refnet.catalog.artifact import MOST_LIST_BYTES, Progress, silent
 from refnet.core.attributes import NONE
 from refnet.core.member_names import ArchiveError, leads_inside, parent, show, some
-from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
 from refnet.sources.folder.gzip_members import inflated
 from refnet.sources.folder.listing import FileKind, FileList, Listed
 from refnet.sources.folder.tar_members import TarReader

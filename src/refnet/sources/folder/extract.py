@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Progress
 from refnet.core.attributes import Attributes
 from refnet.core.member_names import ArchiveError, show
-from refnet.recovery.model.source import Progress
 from refnet.sources.folder.contents import Sink, facts
 from refnet.sources.folder.gzip_members import archive_errors, inflated, inflated_from
 from refnet.sources.folder.listing import FileKind, FileList, Listed, Member

@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Finding, Made, Progress, Proof, most_listed, silent
+from refnet.catalog.manifest import Level, Outcome
 from refnet.core.member_names import ArchiveError, show
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Made, Progress, Proof, most_listed, silent
-from refnet.recovery.proof_run import ProofOptions, ProofRun
+from refnet.proof_run import ProofOptions, ProofRun
+from refnet.sources.artifact import Artifact
 from refnet.sources.folder.contents import NoSpaceError, NullSink, limits, read_archive
 from refnet.sources.folder.extract import extract
 from refnet.sources.folder.gzip_members import inflated_from

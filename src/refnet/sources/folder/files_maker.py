@@ -9,11 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FOLDER, forget_cached, identity
-from refnet.core.member_names import show, some
-from refnet.recovery.model.artifact import Compared
-from refnet.recovery.model.source import (
+from refnet.catalog.artifact import (
     MOST_FILES,
     MOST_LIST_BYTES,
     Made,
@@ -24,7 +20,11 @@ from refnet.recovery.model.source import (
     at_once,
     silent,
 )
-from refnet.recovery.model.source_name import SourceName
+from refnet.catalog.manifest import Compared
+from refnet.catalog.source_name import SourceName
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, forget_cached, identity
+from refnet.core.member_names import show, some
 from refnet.sources.folder.archive_writer import Dumped, dump
 from refnet.sources.folder.entries import ConfigEntry, present
 from refnet.sources.folder.fingerprint import fingerprint_of

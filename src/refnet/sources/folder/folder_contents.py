@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import Glob, composed
 from refnet.core.member_names import ArchiveError, checked
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.contents import LIVE, MOST, Changed, Difference, Version
 from refnet.sources.folder.changes import changed, changes
 from refnet.sources.folder.files_artifact import FilesArtifact

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.identity import Whose
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, noted, phases, plural, replaced, seconds
 from refnet.core.member_names import MAX_PATH, show, shown_path, some
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.source import OpenArtifact
 from refnet.sources import hooks
 from refnet.sources.folder import restore_files, undo_files
 from refnet.sources.folder.changes import SHOWN, Changes

@@ -17,9 +17,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple, Self
 
+from refnet.catalog.artifact import MOST_FILES
 from refnet.core.attributes import NONE, Attributes, without_mask
 from refnet.core.member_names import MAX_PATH, ArchiveError, checked, leads_inside, parent, show
-from refnet.recovery.model.source import MOST_FILES
 
 #: Format 1 has no ACLs and attributes.
 FORMAT, _WITHOUT_ATTRIBUTES = 2, 1

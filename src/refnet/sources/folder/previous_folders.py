@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.folder import swap_journal, swapping
 from refnet.sources.folder.swap_journal import State
 from refnet.sources.folder.swapping import Work

@@ -17,14 +17,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.manifest import utc
+from refnet.catalog.source_name import SourceName
 from refnet.core import attributes
 from refnet.core.clock import Clock, rounded
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, descended, names_in, nearest, opened
 from refnet.core.member_names import ArchiveError, show, shown_path, some
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.folder import merging, rename, swapping
 from refnet.sources.folder.carry_over import carry_over
 from refnet.sources.folder.changes import Changes, changes

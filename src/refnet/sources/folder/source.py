@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from refnet import wiring
+from refnet.catalog.artifact import Finding, Maker, OpenArtifact
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.previous import HalfMade
+from refnet.catalog.retention import Listing, PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.core.member_names import shown_path
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.previous import HalfMade
-from refnet.recovery.model.retention import Listing, PreviousVersion
-from refnet.recovery.model.source import Finding, Maker, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings, user_path
+from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line, ok
 from refnet.sources.contents import Difference, Finder
@@ -37,6 +36,7 @@ from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.scope import Scope
 from refnet.sources.folder.target import FolderTarget, target_of
 from refnet.sources.restoring import Request
+from refnet.store.local import LocalStore
 
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
 

@@ -17,13 +17,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from refnet.catalog.source_name import Kind, SourceName, read_name
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, names_in, opened, read_regular, replace_file, user_name
 from refnet.core.member_names import MAX_PART, MAX_PATH, show
 from refnet.core.records import Layout, Most, Needed, Rare, Record
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model.source_name import Kind, SourceName, read_name
 
 _FORMAT = 1
 #: The largest journal, in bytes: that of a vault with 100,000 top entries has 10 MB.

@@ -26,6 +26,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
+from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import (
     OPEN_FOLDER,
@@ -39,8 +41,6 @@ from refnet.core.files import (
     user_name,
 )
 from refnet.core.locks import take
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.folder import rename, swap_journal
 from refnet.sources.folder.rename import Entry
 from refnet.sources.folder.swap_journal import Journal, State, Swap, SwapReason, Unit

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.files import read_regular
 from refnet.core.member_names import MAX_PART, show, some
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.folder import rename, swap_journal, swapping
 from refnet.sources.folder.scope import EVERYTHING, Scope
 from refnet.sources.folder.swap_journal import State, Swap

@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from refnet.catalog.manifest import utc
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, descended, opened, user_name
 from refnet.core.member_names import shown_path
-from refnet.recovery.model.artifact import utc
 from refnet.sources.folder import swapping
 from refnet.sources.folder.changes import Changes, changes
 from refnet.sources.folder.rename import exists, inode

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.manifest import HIDDEN_PREFIX
 from refnet.core.attributes import NONE, Attributes, inherit_nothing, read, set_acls, set_user
 from refnet.core.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
 from refnet.core.locks import take
 from refnet.core.member_names import ArchiveError, parent, show
-from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.source import Progress, silent
 from refnet.sources.folder.contents import limits, read_archive
 from refnet.sources.folder.kept import Aspect, Unheld
 from refnet.sources.folder.listing import FileKind, FileList, Listed

@@ -11,14 +11,17 @@ from functools import cached_property
 import psycopg
 from psycopg import sql
 
+from refnet.catalog.artifact import Finding, Made, Proof
+from refnet.catalog.manifest import Level, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.global_statements import (
+from refnet.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.sources.artifact import Artifact
+from refnet.sources.database import server_errors
+from refnet.sources.roles.global_statements import (
     LONGEST,
     NotGlobalsError,
     Statement,
@@ -26,11 +29,8 @@ from refnet.recovery.model.global_statements import (
     counted,
     read,
 )
-from refnet.recovery.model.globals_plan import comparable, knows_options
-from refnet.recovery.model.source import Finding, Made, Proof
-from refnet.recovery.proof_run import LOADED, ProofOptions, ProofRun
-from refnet.sources.database import server_errors
 from refnet.sources.roles.globals_dump import dumped
+from refnet.sources.roles.globals_plan import comparable, knows_options
 
 _SHOWN = 20
 #: A scratch server's tablespaces are inside its own folder.

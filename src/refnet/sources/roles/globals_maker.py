@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from refnet.catalog.artifact import Made, Progress, Turn, at_once, silent
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.global_statements import NotGlobalsError, StatementKind, counted, read
-from refnet.recovery.model.source import Made, Progress, Turn, at_once, silent
-from refnet.recovery.model.source_name import SourceName
+from refnet.sources.roles.global_statements import NotGlobalsError, StatementKind, counted, read
 from refnet.sources.roles.globals_dump import dumped
 
 _LEVEL = 6

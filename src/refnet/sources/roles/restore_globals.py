@@ -8,16 +8,16 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from refnet.catalog.artifact import Finding
+from refnet.catalog.manifest import Outcome
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.global_statements import read
-from refnet.recovery.model.globals_plan import GlobalsPlan, decide
-from refnet.recovery.model.source import Finding
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, restore_lock
+from refnet.sources.roles.global_statements import read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
 from refnet.sources.roles.globals_dump import dumped
+from refnet.sources.roles.globals_plan import GlobalsPlan, decide
 
 #: Restores of roles share one lock on a server; no database has this name.
 _LOCK = "roles of this server"

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from refnet import servers
+from refnet.catalog.artifact import Finding, OpenArtifact
+from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import noted, plain, plural, some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.globals_plan import GlobalsPlan
-from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.sources.identify import take_over
 from refnet.sources.restoring import Done, Request, Said, Work
 from refnet.sources.roles import restore_globals
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
+from refnet.sources.roles.globals_plan import GlobalsPlan
 from refnet.sources.roles.restore_globals import RestoredGlobals
 
 

@@ -7,13 +7,12 @@ from functools import partial
 from typing import ClassVar
 
 from refnet import servers, wiring
+from refnet.catalog.artifact import Finding, Maker, OpenArtifact
+from refnet.catalog.identity import Whose
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.source import Finding, Maker, OpenArtifact
-from refnet.recovery.stores.local import LocalStore
+from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits
 from refnet.sources.contents import Difference
 from refnet.sources.database.source import OnServer
@@ -21,6 +20,7 @@ from refnet.sources.restoring import Request, Work
 from refnet.sources.roles import roles_restore
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
 from refnet.sources.roles.globals_maker import GlobalsMaker
+from refnet.store.local import LocalStore
 
 
 class Roles(OnServer):

@@ -14,25 +14,16 @@ from typing import BinaryIO, Self
 
 from isal import isal_zlib
 
+from refnet.catalog.artifact import Finding, Made, Progress, Proof, Turn, at_once, silent, stopped_by
+from refnet.catalog.evidence import Fault
+from refnet.catalog.manifest import SOURCE_ROWS, Compared, Level, Outcome
+from refnet.catalog.required_tables import Required
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, forget_cached, open_file, opened, write_all
 from refnet.core.formatting import size as sized
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import SOURCE_ROWS, Compared, Level, Outcome
-from refnet.recovery.model.evidence import Fault
-from refnet.recovery.model.required_tables import Required
-from refnet.recovery.model.source import (
-    Finding,
-    Made,
-    Progress,
-    Proof,
-    Turn,
-    at_once,
-    silent,
-    stopped_by,
-)
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.proof_run import ProofOptions, ProofRun
+from refnet.proof_run import ProofOptions, ProofRun
+from refnet.sources.artifact import Artifact
 from refnet.sources.sqlite.box import Box, Contents, box, database_file
 
 _MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 2, 64 << 20

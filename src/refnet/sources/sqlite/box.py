@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
+from refnet.catalog.artifact import Deviation
+from refnet.catalog.evidence import Sentences
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, read_regular
@@ -24,9 +26,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.free_uid import free_account
 from refnet.postgres.scratch import new_folder
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
-from refnet.recovery.model.answer import Limits
-from refnet.recovery.model.evidence import Sentences
-from refnet.recovery.model.source import Deviation
+from refnet.sources.answer import Limits
 
 #: Bytes of a child's memory, and of its answer; seconds of a child, and the bytes of a database for each more.
 _MEMORY, _ANSWER, _SECONDS, _PACE = 2 << 30, 256 << 20, 600.0, 1 << 20

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from refnet import wiring
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import Level, Outcome
 from refnet.context import Context
 from refnet.core import attributes
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.identity import Whose
-from refnet.recovery.model.source import OpenArtifact
 from refnet.sources import hooks
 from refnet.sources.folder import rename, swapping
 from refnet.sources.folder.changes import SHOWN, Changes

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 from refnet import wiring
+from refnet.catalog.artifact import Deviation, Finding, OpenArtifact
+from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
-from refnet.recovery.model.answer import Answer, repeated
-from refnet.recovery.model.answer import Asked as Query
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source import Deviation, Finding, OpenArtifact
-from refnet.recovery.stores.local import LocalStore
 from refnet.settings import user_path
 from refnet.sources import elsewhere
+from refnet.sources.answer import Answer, repeated
+from refnet.sources.answer import Asked as Query
 from refnet.sources.check_result import Line, error_line, ok, warning, writable
 from refnet.sources.contents import LIVE, Changed, Difference, Version
 from refnet.sources.folder.changes import SHOWN
@@ -32,6 +31,7 @@ from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import Contents, Table, box, database_file, refuse_links
 from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
+from refnet.store.local import LocalStore
 
 
 class Sqlite(Folder):

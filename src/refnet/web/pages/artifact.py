@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
 from refnet.actions.catalog import notes
+from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.unprotected import Unprotected
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import left_out, size
-from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.unprotected import Unprotected
 from refnet.sources import kind_of
 from refnet.web.artifacts import Artifacts, artifacts
 from refnet.web.child_files import last_error, result

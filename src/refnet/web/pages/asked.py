@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import Path, Request
 
 from refnet import wiring
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.web.children import Child, Children, Output
 from refnet.web.guard import is_of_another_site

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
 from refnet.actions.overview import overview_of
+from refnet.catalog.checks import Status
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.checks import Status
 from refnet.settings import Settings
 from refnet.telemetry.overview import Overview, unreadable
 from refnet.web.pages.layout import language_of, page, text

@@ -14,14 +14,14 @@ from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
 from refnet.actions.previous import Kept, previous
+from refnet.catalog.calendar import by_day
+from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.manifest import Entry
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.calendar import by_day
-from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import SourceName
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs

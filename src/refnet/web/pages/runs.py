@@ -14,11 +14,11 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from refnet import wiring
+from refnet.catalog.run import Ended, Run, RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
-from refnet.recovery.model.run import Ended, Run, RunKind
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.web import child_files, run_log
 from refnet.web.children import BusyError, Child

@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from refnet.actions.store_check import can_prune
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.copies import StoreState
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store_check import StoreCheck
-from refnet.settings.stores import LOCAL, StoreSettings
+from refnet.catalog.copies import StoreState
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import LOCAL, SourceName
+from refnet.catalog.store_check import StoreCheck
+from refnet.settings.stores import StoreSettings
 from refnet.web.artifacts import Artifacts, CopyPlace, artifacts
 from refnet.web.pages.layout import page, reading
 

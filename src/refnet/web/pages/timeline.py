@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Request, Response
 
 from refnet.actions.catalog import notes
+from refnet.catalog.calendar import Day, Month
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.calendar import Day, Month
-from refnet.recovery.model.source_name import SourceName
 from refnet.web.artifacts import Artifacts, artifacts
 from refnet.web.pages.layout import language_of, page, reading
 from refnet.web.words import translated

@@ -20,16 +20,15 @@ from typing import IO, Any, BinaryIO, cast
 from isal import igzip
 from psycopg.conninfo import make_conninfo
 
+from refnet.catalog.artifact import Finding, OpenArtifact, Progress, Proof
+from refnet.catalog.manifest import Level, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.restore_facts import Wanted
-from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
+from refnet.sources.artifact import Artifact
 from refnet.sources.database.artifact.dump_contents import Contents, DumpEntry
 from refnet.sources.database.artifact.dump_files import (
     DumpPath,
@@ -41,6 +40,7 @@ from refnet.sources.database.artifact.dump_files import (
 )
 from refnet.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.sources.database.dump.pgdump import for_server
+from refnet.sources.database.plan.restore_facts import Wanted
 from refnet.sources.database.restore import foreign_proof
 from refnet.sources.database.restore.load import LOADER_SETTINGS
 from refnet.sources.database.subprocesses import Programs, restricted

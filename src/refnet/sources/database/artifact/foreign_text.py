@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from isal import igzip
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.sources.database.restore.foreign_proof import unprivileged

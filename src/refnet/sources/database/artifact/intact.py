@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from refnet.catalog.artifact import Finding, Progress, silent, stopped_by
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.required_tables import Required
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.required_tables import Required
-from refnet.recovery.model.source import Finding, Progress, silent, stopped_by
 from refnet.sources.database.artifact.definitions import Name, parse
 from refnet.sources.database.artifact.index import Member
 from refnet.sources.database.artifact.index_values import MemberKind

@@ -9,18 +9,18 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from refnet.catalog.artifact import Finding, Made, OpenArtifact, Progress, Proof
+from refnet.catalog.evidence import Fault
+from refnet.catalog.manifest import Level
+from refnet.catalog.required_tables import NOTHING
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.artifact import Artifact
-from refnet.recovery.model.artifact import Level
-from refnet.recovery.model.evidence import Fault
-from refnet.recovery.model.required_tables import NOTHING
-from refnet.recovery.model.restore_facts import Wanted
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
+from refnet.sources.artifact import Artifact
 from refnet.sources.database.artifact.index import DIGEST, Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
 from refnet.sources.database.dump.pgdump import refuses_lz4
+from refnet.sources.database.plan.restore_facts import Wanted
 from refnet.sources.database.restore import after_swap, foreign_views, server_facts
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.load import How, load

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
+from refnet.catalog.manifest import utc
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
-from refnet.recovery.model.artifact import utc
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress

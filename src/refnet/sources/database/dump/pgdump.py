@@ -14,13 +14,13 @@ from typing import IO, Any
 
 import psycopg
 
+from refnet.catalog.artifact import TransientError
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import sql_name
 from refnet.core.processes import QUICK_SECONDS, run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.preparing import not_in_force, question
 from refnet.postgres.session import READER_SETTINGS
-from refnet.recovery.model.source import TransientError
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.sqlgz import CHUNK
 from refnet.sources.database.dump import largest_values

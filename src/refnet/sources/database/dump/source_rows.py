@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import psycopg
 
+from refnet.catalog.artifact import TransientError, Turn, at_once
 from refnet.core.errors import Exit
 from refnet.core.formatting import plural
-from refnet.recovery.model.source import TransientError, Turn, at_once
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.dump.copy_members import TableKey

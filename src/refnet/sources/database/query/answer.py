@@ -17,7 +17,7 @@ from psycopg.types.composite import RecordLoader
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, seconds, size
 from refnet.postgres.session import Target
-from refnet.recovery.model.answer import Limits
+from refnet.sources.answer import Limits
 from refnet.sources.database.admin_session import Session
 
 #: The largest row that is read, in bytes of text: a query, or what a hostile backup made of it, could give gigabytes.

@@ -17,8 +17,8 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
-from refnet.recovery.model.answer import Limits
-from refnet.recovery.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions
+from refnet.sources.answer import Limits
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.index import Index

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
+from refnet.catalog.artifact import Finding, Proof
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.required_tables import Tables
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.postgres.account import Account
@@ -23,10 +26,7 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import advice
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.required_tables import Tables
-from refnet.recovery.model.source import Finding, Proof
-from refnet.recovery.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.dump_files import UnsupportedDumpError
 from refnet.sources.database.catalog_queries import user_relations

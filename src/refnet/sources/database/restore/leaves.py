@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import psycopg
 
-from refnet.recovery.model.evidence import Fault
+from refnet.catalog.evidence import Fault
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.schema_toc import Item

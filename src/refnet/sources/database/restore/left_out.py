@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from refnet.recovery.model.evidence import Fault, Outcome
-from refnet.recovery.model.source import Finding
+from refnet.catalog.artifact import Finding
+from refnet.catalog.evidence import Fault, Outcome
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.sql_names import Codec
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import errors
 
+from refnet.catalog.artifact import Progress
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.source import Progress
-from refnet.recovery.model.table_plan import Creation
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact import sql_text
@@ -22,6 +21,7 @@ from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
 from refnet.sources.database.dump.pgdump import refuses_lz4
+from refnet.sources.database.plan.table_plan import Creation
 from refnet.sources.database.restore import table_facts
 from refnet.sources.database.restore.table_facts import LiveObjects
 from refnet.sources.database.rows import staged_rows

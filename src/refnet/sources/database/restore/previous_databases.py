@@ -16,14 +16,12 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
+from refnet.catalog.previous import Mark, MarkState, PreviousRecord
+from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.previous import Mark, MarkState, PreviousRecord
-from refnet.recovery.model.restore_facts import Sessions
-from refnet.recovery.model.restore_place import OWN_NAME
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.source_name import SourceName
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import (
     Session,
@@ -32,6 +30,8 @@ from refnet.sources.database.admin_session import (
     restore_lock,
     runs_restore,
 )
+from refnet.sources.database.plan.restore_facts import Sessions
+from refnet.sources.database.plan.restore_place import OWN_NAME
 from refnet.sources.database.restore.server_facts import sessions
 from refnet.sources.database.rows import row_counts
 

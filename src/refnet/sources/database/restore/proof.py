@@ -13,6 +13,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from refnet.catalog.artifact import Finding, Proof, stopped_by
+from refnet.catalog.evidence import Fault
+from refnet.catalog.manifest import Level, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
@@ -20,10 +23,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target, server_version
 from refnet.postgres.tempdirs import private_folder
-from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.evidence import Fault
-from refnet.recovery.model.source import Finding, Proof, stopped_by
-from refnet.recovery.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact import intact
 from refnet.sources.database.artifact.index import Index

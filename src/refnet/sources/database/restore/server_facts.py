@@ -12,11 +12,11 @@ import psycopg
 
 from refnet.postgres.connecting import ConnectError, restore_setting
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.catalog_queries import user_relations
 from refnet.sources.database.dump import metadata
+from refnet.sources.database.plan.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.sources.database.restore.create_database import powers
 from refnet.sources.database.restore.superuser_needs import Needs
 from refnet.sources.database.rows import row_counts

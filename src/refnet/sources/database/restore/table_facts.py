@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from refnet.recovery.model.table_needs import Missing, TableNeeds
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.definitions import Definition, Name, What
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
+from refnet.sources.database.plan.table_needs import Missing, TableNeeds
 from refnet.sources.database.sql_names import Codec
 
 #: Kind, schema, name. Relations have the letter of pg_class.relkind, other objects "-".

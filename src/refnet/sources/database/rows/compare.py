@@ -13,10 +13,10 @@ from functools import partial
 
 import psycopg
 
+from refnet.catalog.artifact import Deviation, Finding
+from refnet.catalog.manifest import Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target, reader_settings, server_version
-from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source import Deviation, Finding
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name

@@ -11,8 +11,8 @@ from psycopg import errors
 
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.restore_facts import Rows
 from refnet.sources.database.catalog_queries import OF_EXTENSION, user_relations
+from refnet.sources.database.plan.restore_facts import Rows
 from refnet.sources.database.sql_names import Codec
 
 #: Seconds for counting all tables; the rest is estimated.

@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from refnet.catalog.artifact import Progress, silent
 from refnet.core.errors import RefnetError
-from refnet.recovery.model.source import Progress, silent
 from refnet.sources.database.artifact.index import DIGEST, Index, Member
 from refnet.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.sources.database.dump.copy_members import Lines

@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg
 
+from refnet.catalog.artifact import Deviation, Finding, Progress
+from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SOURCE_ROWS, Outcome
-from refnet.recovery.model.source import Deviation, Finding, Progress
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index, Table

@@ -9,15 +9,15 @@ from difflib import get_close_matches
 
 import psycopg
 
+from refnet.catalog.artifact import Progress
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import TableGlob
-from refnet.recovery.model.source import Progress
-from refnet.recovery.model.table_plan import TableSelection
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader, damaged
+from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.rows.copy_body import copy_body
 from refnet.sources.database.rows.digest import Digest, complete_lines, gathered
 from refnet.sources.database.rows.table_layout import TableLayout, refused

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.model.table_plan import Mode
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.sql_names import Codec
+from refnet.sources.restore_options import Mode
 
 _TABLE = """
 SELECT c.oid::int8, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -1,0 +1,1 @@
+"""What is known of artifacts, runs and copies, and what follows from it: pure; `now` is an argument."""

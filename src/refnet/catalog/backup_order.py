@@ -1,0 +1,24 @@
+"""The order in which sources are backed up: files after the databases that refer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from refnet.catalog.source_name import Kind, SourceName
+
+#: The words of the setting for all sources of a kind that no other entry names.
+DATABASES, FOLDERS = "databases", "folders"
+
+
+def in_groups(names: Sequence[SourceName], order: Sequence[str]) -> list[tuple[SourceName, ...]]:
+    """Return `names` in groups: each is backed up together, and the next one begins when it has ended.
+
+    order: names of sources, `databases`, `folders`; what it leaves out comes last, databases before folders.
+    """
+    words = {one: FOLDERS if one.kind is Kind.FOLDER else DATABASES for one in names}
+    entries = [*dict.fromkeys((*order, DATABASES, FOLDERS))]
+    found = [
+        tuple(one for one in names if one == entry or (one not in entries and words[one] == entry))
+        for entry in entries
+    ]
+    return [group for group in found if group]

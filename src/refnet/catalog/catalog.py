@@ -1,0 +1,283 @@
+"""The artifacts of a store, and the choice of the newest, of one, of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+from functools import cached_property
+from itertools import accumulate
+from operator import ne
+
+from refnet.catalog.identity import Identity, SourceId, Whose, labels
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.core.checked import in_calendars
+from refnet.core.errors import Exit, RefnetError
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The artifacts of a store, oldest first."""
+
+    entries: tuple[Entry, ...]
+    #: An artifact dated after it is chosen last; None: none is.
+    now: datetime | None = None
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], now: datetime | None = None) -> Catalog:
+        """Return the catalog of `entries`: the numbers of a source decide their order, else their times."""
+        return cls(_ordered(entries), now)
+
+    def of_source(self, source: SourceName) -> tuple[Entry, ...]:
+        return self._by_source.get((source, source.kind), ())
+
+    @property
+    def sources(self) -> tuple[SourceName, ...]:
+        """The sources that have artifacts here, the standard ones first."""
+        found = {entry.source: entry.source for entry in self.entries}
+        return (
+            *(one for one in STANDARD if one in found),
+            *(one for one in found.values() if one not in STANDARD),
+        )
+
+    @cached_property
+    def _by_source(self) -> Mapping[tuple[SourceName, Kind], tuple[Entry, ...]]:
+        found: dict[tuple[SourceName, Kind], list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault((entry.source, entry.source.kind), []).append(entry)
+        return {source: tuple(entries) for source, entries in found.items()}
+
+    def about(self, target: Whose | None, source: SourceName = SourceName.DATABASE) -> Catalog:
+        """Return the artifacts of `source` that are of `target` (None: of any), and all of other sources.
+
+        If no artifact of `source` has an identity, all of them count for `target`; see `_own` for other sources than
+        databases.
+        """
+        there = self.of_source(source)
+        if target is None or not any(entry.whose for entry in there):
+            return self
+        return self._only(source, _own(there, target))
+
+    def by_identity(self) -> Mapping[Whose | None, tuple[Entry, ...]]:
+        """Return the artifacts by what they were made of; None: unknown.
+
+        Artifacts of files that have no identity count as those of the only one that there is.
+        """
+        ids = {entry.whose for entry in self.entries if isinstance(entry.whose, SourceId)}
+        only = next(iter(ids)) if len(ids) == 1 else None
+        found: dict[Whose | None, list[Entry]] = {}
+        for entry in self.entries:
+            whose = entry.whose or (None if entry.manifest.of_database else only)
+            found.setdefault(whose, []).append(entry)
+        return {whose: tuple(entries) for whose, entries in found.items()}
+
+    def others(
+        self, target: Whose | None, source: SourceName = SourceName.DATABASE
+    ) -> tuple[Whose | None, ...]:
+        """Return of what other than `target` artifacts of `source` are; None is unknown."""
+        if target is None or self.about(target, source) is self:
+            return ()
+        own = {entry.name for entry in _own(self.of_source(source), target)}
+        return tuple(dict.fromkeys(e.whose for e in self.of_source(source) if e.name not in own))
+
+    def choices(
+        self,
+        target: Whose | None,
+        at: datetime | None = None,
+        source: SourceName = SourceName.DATABASE,
+    ) -> Catalog:
+        """Return the artifacts that the newest one of `target` at or before `at` is chosen from.
+
+        These are all of sources other than `source`, and the own ones of `target`. Of a database that has none: those of
+        a database of its name on another server; if no artifact names its database, all of them; never those of another
+        name. `target` None (the settings name no database, this machine made no artifact): those of the only one;
+        RefnetError if there are several.
+        """
+        there = self.of_source(source)
+        if source.kind is Kind.DATABASE:
+            own = continued(target, there) if isinstance(target, Identity) else None
+            return self._only(source, _choices(there, own, at))
+        if target is None and len(ids := {e.whose for e in there if e.whose and e.complete}) > 1:
+            raise _several(source, [one for one in self.by_identity() if one in ids])
+        return self.about(target, source)
+
+    def _only(self, source: SourceName, chosen: Iterable[Entry]) -> Catalog:
+        """Return this with the artifacts `chosen` of `source` alone."""
+        names = {entry.name for entry in chosen}
+        return replace(self, entries=tuple(e for e in self.entries if e.source != source or e.name in names))
+
+    def named(self, name: str) -> Entry | None:
+        return next((entry for entry in self.entries if entry.name == name), None)
+
+    def newest_complete(self, source: SourceName, at: datetime | None = None) -> Entry | None:
+        """Return the newest artifact of `source` that is neither partial nor damaged.
+
+        With `at`: the one with the latest snapshot at or before it. One that is dated in the future: only if there is no
+        other.
+        """
+        return next(iter(self.complete(source, at)), None)
+
+    def complete(self, source: SourceName, at: datetime | None = None) -> list[Entry]:
+        """Return the artifacts of which `newest_complete` returns the first, in the order of its choice."""
+        complete = [e for e in self.of_source(source) if e.complete and (at is None or e.created <= at)]
+        if at is not None:
+            complete.sort(key=lambda entry: entry.created)
+        if ahead := {entry.name for entry in self.ahead(source)}:
+            complete.sort(key=lambda entry: entry.name not in ahead)
+        return complete[::-1]
+
+    def ahead(self, source: SourceName) -> tuple[Entry, ...]:
+        """Return the artifacts of `source` that are dated in the future."""
+        if self.now is None:
+            return ()
+        now = self.now
+        return tuple(entry for entry in self.of_source(source) if entry.ahead(now))
+
+    def notes(self, chosen: Entry) -> tuple[str, ...]:
+        """Return what a plan says of the artifacts that are dated in the future, of which `chosen` may be one."""
+        ahead = {entry.name: entry for entry in self.ahead(chosen.source)}
+        if chosen.name in ahead:
+            return (
+                f"{chosen.name} is dated in the future ({chosen.made:%Y-%m-%d %H:%M} UTC): is the clock right?",
+            )
+        return tuple(
+            f"not chosen: {entry.name} is dated in the future ({entry.made:%Y-%m-%d %H:%M} UTC); name it to restore it"
+            for entry in ahead.values()
+            if entry.complete
+        )
+
+    def passed_over(self, chosen: Entry, at: datetime | None = None) -> tuple[str, ...]:
+        """Return what a plan says of artifacts that are newer than `chosen`, at or before `at`, and damaged."""
+        there = self.of_source(chosen.source)
+        newer = there[[entry.name for entry in there].index(chosen.name) + 1 :]
+        return tuple(
+            f"not chosen: {entry.name} is newer, and damaged; `refnet verify {entry.name}` checks it again"
+            for entry in newer
+            if entry.damaged and not entry.manifest.partial and (at is None or entry.created <= at)
+        )
+
+    def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
+        """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""
+        wanted = set(sources)
+        complete = (e for e in self.entries if e.complete and e.source in wanted)
+        return min(complete, key=lambda entry: entry.created, default=None)
+
+    def set_at(
+        self, at: datetime | None = None, sources: Iterable[SourceName] | None = None
+    ) -> Mapping[SourceName, Entry]:
+        """Return the set of `at`: the newest complete artifact at or before it of each source, or of `sources`."""
+        found = {source: self.newest_complete(source, at) for source in sources or self.sources}
+        return {source: entry for source, entry in found.items() if entry}
+
+
+def _ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return `entries`, oldest first.
+
+    Where the times of a source's numbered artifacts contradict their numbers, a clock was wrong: as few times as possible
+    count as others, so one run with a clock that was ahead, or behind, comes between the runs before and after it.
+    """
+    there = tuple(entries)
+    times = _times(there)
+    return tuple(
+        sorted(there, key=lambda e: (times.get(id(e), e.made), e.manifest.number or 0, e.created, e.name))
+    )
+
+
+def _times(there: tuple[Entry, ...]) -> dict[int, datetime]:
+    """Return the time of each numbered artifact, by its object: no later than the next one, or no earlier than the last."""
+    # A database that continues one of another server goes on with its numbers.
+    first = {
+        entry.identity: replace(entry.identity, system=entry.manifest.continues[0])
+        for entry in there
+        if entry.identity and entry.manifest.continues
+    }
+    numbered: dict[tuple[SourceName, Whose | None], list[tuple[int, Entry]]] = {}
+    for entry in there:
+        if number := entry.manifest.number:
+            whose = first.get(entry.identity, entry.whose) if entry.identity else entry.whose
+            numbered.setdefault((entry.source, whose), []).append((number, entry))
+    times: dict[int, datetime] = {}
+    for own in numbered.values():
+        entries = [entry for _, entry in sorted(own, key=lambda one: (one[0], one[1].made))]
+        made = [entry.made for entry in entries]
+        lowered, raised = [*accumulate(reversed(made), min)][::-1], [*accumulate(made, max)]
+        is_behind = sum(map(ne, made, raised)) < sum(map(ne, made, lowered))
+        times |= zip(map(id, entries), raised if is_behind else lowered, strict=True)
+    return times
+
+
+def _own(there: Sequence[Entry], target: Whose) -> list[Entry]:
+    """Return those of `there`, the artifacts of one source, that are of `target`.
+
+    Artifacts of files that have no identity are its own, unless there are artifacts of another.
+    """
+    if isinstance(target, Identity):
+        own = continued(target, there)
+        return [entry for entry in there if own.matches(entry.identity)]
+    if {entry.whose for entry in there} <= {None, target}:
+        return list(there)
+    return [entry for entry in there if entry.whose == target]
+
+
+def continued(target: Identity, there: Iterable[Entry]) -> Identity:
+    """Return `target` with the servers that it continues by the manifests `there`."""
+    if target.system is None:
+        return target
+    after: dict[str, set[str]] = {}
+    for entry in there:
+        own = entry.identity
+        if own and own.system and own.database == target.database and entry.manifest.continues:
+            after.setdefault(own.system, set()).update(entry.manifest.continues)
+    before, new = set[str](), {target.system, *target.before}
+    while new:
+        before |= new
+        new = set[str]().union(*(after.get(system, ()) for system in new)) - before
+    return replace(target, before=frozenset(before - {target.system}))
+
+
+def _several(source: SourceName, there: Iterable[Whose | None]) -> RefnetError:
+    return RefnetError(
+        f"the store has artifacts of several sources {source}: {', '.join(labels(there).values())}",
+        f"Name an artifact of the one that you mean; `refnet list {source}` shows them.",
+        Exit.USAGE,
+    )
+
+
+def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[Entry]:
+    """Return the artifacts of a database that Catalog.choices keeps; damaged and partial ones decide nothing."""
+    complete = [e for e in there if e.complete and (at is None or e.created <= at)]
+    names = tuple(dict.fromkeys(entry.identity.database for entry in complete if entry.identity))
+    if target is None and len(names) > 1:
+        choose = (
+            "Set REFNET_DATABASE_URL to one of them, n" if there[0].source == SourceName.DATABASE else "N"
+        )
+        raise RefnetError(
+            f"the backup folder contains artifacts of several databases: {', '.join(sorted(names))}",
+            f"{choose}ame an artifact that `refnet list` shows, or use --from-database NAME to restore or recover.",
+            Exit.USAGE,
+        )
+    if not names:
+        return [e for e in there if e.identity is None or target is None or target.matches(e.identity)]
+    wanted = target or Identity(names[0])
+    if not any(wanted.matches(entry.identity) for entry in complete):
+        wanted = Identity(wanted.database)
+    return [entry for entry in there if wanted.matches(entry.identity)]
+
+
+def parse_time(text: str, zone: tzinfo | None) -> datetime:
+    """Parse the TIME of a command line: an ISO date or date-time, in `zone` unless it has a time zone.
+
+    A date alone means the end of that day.
+    """
+    try:
+        moment = in_calendars(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise RefnetError(
+            f"'{text}' is not a time",
+            "Use an ISO date or date-time: 2026-11-25, 2026-11-25T02:00 or 2026-11-25T02:00+09:00.",
+            Exit.USAGE,
+        ) from error
+    if len(text) <= len("2026-11-25"):
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone) if zone else moment.astimezone()

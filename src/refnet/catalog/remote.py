@@ -1,0 +1,329 @@
+"""Copies in a remote store: the names of their objects, and the signed manifest that publishes each.
+
+A copy has an id. Its pieces are `data/ID/NUMBER-RANDOM.age`, each with the next 16 MiB of the artifact's bytes; those of
+its list of files are `data/ID/files-NUMBER-RANDOM.age`. The manifest `manifests/TIME_SOURCE_ID.age` is created last. Its
+plaintext is one line of JSON and the armored signature of that line, its end included. Nothing here is trusted by its
+name: what the signed line says counts, and the names must agree with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Any, Self
+
+from refnet.catalog.artifact import MOST_LIST_BYTES
+from refnet.catalog.file_names import read_file_name
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.source_name import LOCAL, LONGEST
+from refnet.core import checked
+from refnet.core.records import Layout, Most, Needed, Record
+
+#: The newest format of remote manifests that is read.
+FORMAT = 1
+#: What a signature of a manifest is for.
+NAMESPACE = "refnet-manifest"
+MANIFESTS, DATA = "manifests/", "data/"
+#: Bytes of an artifact in a piece; the last one has the rest.
+PIECE_BYTES = 16 << 20
+#: Limits: of pieces (1.5 TiB), of a manifest's plaintext, of a manifest's object, of what encryption adds to a piece.
+MOST_PIECES = 100_000
+MANIFEST_BYTES = 40 << 20
+MANIFEST_OBJECT_BYTES = MANIFEST_BYTES + (1 << 20)
+MOST_ADDED = 64 << 10
+#: The largest counter: every reader of JSON has such integers.
+MOST_COUNTER = (1 << 53) - 1
+#: Lines of evidence that are sent with a copy.
+MOST_EVIDENCE = 100
+
+_ID = "[0-9a-f]{32}"
+_PIECE_NAME = re.compile(rf"data/(?P<id>{_ID})/(?P<files>files-)?(?P<number>[0-9]{{5}})-[0-9a-f]{{16}}\.age")
+_MANIFEST_NAME = re.compile(
+    rf"manifests/(?P<time>[0-9]{{8}}T[0-9]{{6}}Z)_(?P<source>[a-z][a-z0-9_-]{{0,{LONGEST - 1}}})_(?P<id>{_ID})\.age"
+)
+_TIME = "%Y%m%dT%H%M%SZ"
+
+
+class CopyLevel(StrEnum):
+    """The depth to which a copy has been checked where it is; each level includes those before it."""
+
+    #: Published there.
+    SENT = "sent"
+    #: Every piece was read back from there, and its SHA-256 compared.
+    FETCHED = "fetched"
+    #: Restored with the recovery key, and compared.
+    PROVEN = "proven"
+
+
+@dataclass(frozen=True)
+class PieceName:
+    """The name of a piece, read."""
+
+    #: Of its copy.
+    id: str
+    #: From 0.
+    number: int
+    #: It is of the list of files.
+    files: bool = False
+
+    def named(self, nonce: str) -> str:
+        """Return the name of the object; `nonce`: 16 hex digits that no other attempt has."""
+        return f"{DATA}{self.id}/{'files-' if self.files else ''}{self.number:05}-{nonce}.age"
+
+    @classmethod
+    def read(cls, name: str) -> Self | None:
+        """Read the name of an object; None if it is not that of a piece."""
+        match = _PIECE_NAME.fullmatch(name)
+        return cls(match["id"], int(match["number"]), bool(match["files"])) if match else None
+
+
+@dataclass(frozen=True)
+class ManifestName:
+    """The name of a manifest's object, read; the manifest must agree with it."""
+
+    #: To the second, UTC.
+    sent: datetime
+    source: str
+    #: Of the copy.
+    id: str
+
+    def named(self) -> str:
+        """Return the name of the object."""
+        return f"{MANIFESTS}{self.sent.astimezone(UTC):{_TIME}}_{self.source}_{self.id}.age"
+
+    @classmethod
+    def read(cls, name: str) -> Self | None:
+        """Read the name of an object; None if it is not that of a manifest."""
+        if not (match := _MANIFEST_NAME.fullmatch(name)):
+            return None
+        try:
+            sent = checked.in_calendars(datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC))
+        except ValueError:
+            return None
+        return cls(sent, match["source"], match["id"])
+
+
+@dataclass(frozen=True)
+class Piece(Record):
+    """A piece as the manifest names it."""
+
+    LAYOUT = Layout(more=True)
+
+    name: Annotated[str, checked.text(100, like=_PIECE_NAME.pattern)]
+    #: Of the object, in bytes.
+    size: Annotated[int, checked.integer(1, PIECE_BYTES + MOST_ADDED)]
+    #: Of the object, in hex.
+    sha256: Annotated[str, checked.text(64, shortest=64, like="[0-9a-f]*")]
+    #: The id of the object's version; "" where the bucket has no versions.
+    version: Needed[Annotated[str, checked.text(1024, like="[!-~]*")]] = ""
+
+
+def lengths(size: int) -> list[int]:
+    """Return the bytes of an artifact of `size` bytes in each piece; an empty artifact has one empty piece."""
+    full, rest = divmod(size, PIECE_BYTES)
+    return [PIECE_BYTES] * full + ([rest] if rest or not full else [])
+
+
+def _manifest(value: Any) -> Manifest:
+    manifest = Manifest.from_json(json.dumps(checked.free(value, deepest=12), ensure_ascii=False))
+    if read_file_name(manifest.name) is None:
+        raise ValueError("not the name of an artifact")
+    return manifest
+
+
+def _evidence(value: Any) -> Evidence:
+    return Evidence.from_json(json.dumps(checked.free(value), ensure_ascii=False))
+
+
+def _ranges(value: Any) -> tuple[tuple[int, int], ...]:
+    ranges = tuple(_RANGES(value))
+    ends = [end for one in ranges for end in one]
+    if ends != sorted(ends) or any(before[1] >= after[0] for before, after in pairwise(ranges)):
+        raise ValueError("not ranges in order")
+    return ranges
+
+
+_COUNTER = checked.integer(1, MOST_COUNTER)
+_RANGES = checked.each(checked.row(_COUNTER, _COUNTER), 100_000)
+
+
+@dataclass(frozen=True)
+class RemoteManifest(Record):
+    """The document that publishes a copy."""
+
+    LAYOUT = Layout(longest=MANIFEST_BYTES, more=True, format=FORMAT, reads=f"formats up to {FORMAT}")
+
+    id: Annotated[str, checked.text(32, like=_ID)]
+    #: The name of the store when it was sent.
+    store: Annotated[str, checked.text(1000, errors="strict")]
+    #: Of the artifact, as it is in the backup folder.
+    manifest: Annotated[Manifest, _manifest]
+    #: Lines of the artifact's evidence when it was sent: its last proof, and what accepted that it shrank.
+    evidence: Annotated[tuple[Annotated[Evidence, _evidence], ...], Most(MOST_EVIDENCE)]
+    #: Of the artifact, in order.
+    pieces: Annotated[tuple[Piece, ...], Most(MOST_PIECES)]
+    #: Of its list of files, in order.
+    files: Annotated[tuple[Piece, ...], Most(MOST_LIST_BYTES // PIECE_BYTES + 1)]
+    #: The public key that signs, as OpenSSH writes it.
+    signer: Annotated[str, checked.text(200, like="ssh-ed25519 [A-Za-z0-9+/=]+")]
+    #: One more than that of the signer's manifest before it in this store.
+    counter: Annotated[int, _COUNTER]
+    #: The SHA-256 (hex) of the plaintext of that manifest; "" for the first.
+    previous: Annotated[str, checked.text(64, like="([0-9a-f]{64})?")]
+    #: The signer's counters in the store when it was sent, as ranges, its own included.
+    present: Annotated[tuple[tuple[int, int], ...], _ranges]
+    sent: datetime
+
+    @property
+    def object(self) -> str:
+        """The name of the manifest's object."""
+        return ManifestName(self.sent, str(self.manifest.source), self.id).named()
+
+    @property
+    def objects(self) -> tuple[Piece, ...]:
+        """The pieces of the list of files, then those of the artifact."""
+        return (*self.files, *self.pieces)
+
+    @property
+    def size(self) -> int:
+        """Of all pieces as they are stored, in bytes."""
+        return sum(one.size for one in self.objects)
+
+    def to_line(self) -> bytes:
+        """Return the line that is signed: canonical JSON in ASCII, with its end."""
+        written = {
+            "manifest": json.loads(self.manifest.to_json()),
+            "evidence": [json.loads(line.to_json()) for line in self.evidence],
+        }
+        line = json.dumps(self.values() | written, sort_keys=True, separators=(",", ":"))
+        return line.encode("ascii") + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """Read the signed line; ValueError if it is malformed, or contradicts itself."""
+        try:
+            found = cls.from_json(line)
+            _check_pieces(found)
+        except ValueError as error:
+            raise ValueError(f"not a manifest of a copy: {error}") from None
+        return found
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A manifest of a copy, with what its object is."""
+
+    document: RemoteManifest
+    #: The SHA-256 (hex) of its plaintext: the line and the signature.
+    sha256: str
+    #: The fingerprint of its signer.
+    signer: str
+
+    @classmethod
+    def read(cls, plaintext: bytes, name: str, verify: Callable[[bytes, str], tuple[str, str]]) -> Self:
+        """Read the plaintext of the object `name`; ValueError if it is malformed or not signed.
+
+        verify: returns the public key and the fingerprint that signed a message (an armored signature is its second
+            argument); ValueError. The signature is checked before the document is read.
+        """
+        line, end, signature = plaintext.partition(b"\n")
+        if not end or not signature.isascii():
+            raise ValueError("not a signed manifest")
+        key, fingerprint = verify(line + end, signature.decode("ascii"))
+        document = RemoteManifest.from_line(line + end)
+        if document.signer != key:
+            raise ValueError("signed by another key than it names")
+        if document.object != name:
+            raise ValueError("of another copy than its name says")
+        return cls(document, hashlib.sha256(plaintext).hexdigest(), fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy(Entry):
+    """A copy in the catalog of a remote store. `evidence` is what this machine knows of it: each line is a check there."""
+
+    signed: Signed
+
+    @property
+    def document(self) -> RemoteManifest:
+        return self.signed.document
+
+    @property
+    def id(self) -> str:
+        return self.document.id
+
+    @property
+    def object(self) -> str:
+        """The name of the manifest's object."""
+        return self.document.object
+
+    @property
+    def copy_level(self) -> CopyLevel:
+        """Every line that passed has compared all bytes, so it is `fetched` at least."""
+        if self.proven:
+            return CopyLevel.PROVEN
+        passed = any(line.outcome is Outcome.PASSED for line in self.evidence)
+        lost = self.damaged or self.standing.unknown
+        return CopyLevel.FETCHED if passed and not lost else CopyLevel.SENT
+
+    @property
+    def proven_before(self) -> bool:
+        """Its artifact was proven, then encrypted into the backup folder, and every object was read back from there."""
+        here = self.document.store == LOCAL and self.copy_level is CopyLevel.FETCHED
+        return here and bool(_proofs(self.document.evidence))
+
+    @property
+    def earlier(self) -> tuple[Evidence, ...]:
+        return self.document.evidence
+
+    @property
+    def state(self) -> str:
+        """Its state for a display: `damaged`, or its level."""
+        return "damaged" if self.damaged else self.copy_level.value
+
+    @property
+    def row_digests(self) -> str:
+        """The content digests of its tables, by its proof where it was made; the signature covers them."""
+        recorded = Entry(self.manifest, self.document.evidence).row_digests
+        return "" if self.damaged else recorded
+
+
+def evidence_to_send(entry: Entry) -> tuple[Evidence, ...]:
+    """Return the lines of the evidence of an artifact that go with its copy; a copy has those that it was made with too."""
+    earlier = entry.document.evidence if isinstance(entry, Copy) and not entry.damaged else ()
+    lines = (*earlier, *entry.evidence)
+    accepted = {bool(one.objects): one for one in lines if one.accepts}  # the last of each kind
+    return (*(_proofs(lines)[-1:] if entry.proven or earlier else ()), *accepted.values())
+
+
+def _proofs(lines: Iterable[Evidence]) -> list[Evidence]:
+    return [one for one in lines if one.level is Level.PROVEN and one.outcome is Outcome.PASSED]
+
+
+def _check_pieces(found: RemoteManifest) -> None:
+    """Raise ValueError if the pieces are of another copy, in another order, or do not add up."""
+    for pieces, files in ((found.pieces, False), (found.files, True)):
+        for number, piece in enumerate(pieces):
+            if PieceName.read(piece.name) != PieceName(found.id, number, files):
+                raise ValueError("a piece of another copy, or in another place")
+    if len(found.pieces) != max(1, -(-found.manifest.size // PIECE_BYTES)):
+        raise ValueError("not as many pieces as its size needs")
+    parts = lengths(found.manifest.size)
+    if any(
+        not part < piece.size <= part + MOST_ADDED for part, piece in zip(parts, found.pieces, strict=True)
+    ):
+        raise ValueError("a piece of another size")
+    if bool(found.files) != (found.manifest.files_sha256 is not None):
+        raise ValueError("a list of files without pieces, or pieces without it")
+    listed = [PIECE_BYTES] * (len(found.files) - 1) if found.files else []
+    full = all(
+        part < piece.size <= part + MOST_ADDED for part, piece in zip(listed, found.files, strict=False)
+    )
+    if not full or any(piece.size > PIECE_BYTES + MOST_ADDED for piece in found.files):
+        raise ValueError("a piece of the list of files of another size")

@@ -1,0 +1,200 @@
+"""The order of the manifests of a remote store: each has a counter and the digest of the one before it.
+
+So a manifest that somebody removed, put back or replaced is noticed, although each remaining one is signed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Annotated, Any
+
+from refnet.catalog.remote import MOST_COUNTER, Signed
+from refnet.core import checked
+from refnet.core.formatting import some
+from refnet.core.records import Layout, Most, Needed, Record
+
+#: Ranges of counters in the record of a head.
+_MOST_RANGES = 100_000
+#: Other signers in it.
+_MOST_SIGNERS = 1000
+
+
+def ranges(counters: Iterable[int], more: Iterable[Sequence[int]] = ()) -> tuple[tuple[int, int], ...]:
+    """Return `counters` and the ranges `more` as ranges in order: 1, 2, 4 → (1, 2), (4, 4)."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted([*((one, one) for one in counters), *((one[0], one[1]) for one in more)]):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    return tuple(found)
+
+
+def _ranges(value: Any) -> tuple[tuple[int, int], ...]:
+    return ranges([], _EACH_RANGE(value))
+
+
+_COUNTER = checked.integer(1, MOST_COUNTER)
+_EACH_RANGE = checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES)
+_Signer = Annotated[str, checked.text(100, like="[!-~]*")]
+Ranges = Annotated[tuple[tuple[int, int], ...], _ranges]
+
+
+@dataclass(frozen=True)
+class Head(Record):
+    """The newest manifest that this machine sent to a store, as it remembers it."""
+
+    LAYOUT = Layout(more=True, format=1)
+
+    #: Of the newest one; 0: none was sent.
+    counter: Needed[Annotated[int, checked.integer(0, MOST_COUNTER)]] = 0
+    #: The SHA-256 (hex) of its plaintext.
+    sha256: Needed[Annotated[str, checked.text(64, like="([0-9a-f]{64})?")]] = ""
+    #: The fingerprint of its signer.
+    signer: Needed[_Signer] = ""
+    #: The counters whose manifests this machine deleted.
+    deleted: Needed[Ranges] = ()
+    #: The counters whose manifests must be there.
+    present: Ranges = ()
+    #: By the fingerprint of another signer: the counters of its manifests that this machine deleted.
+    others: Annotated[Mapping[_Signer, Ranges], Most(_MOST_SIGNERS)] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> Ranges:
+        """The counters that this machine sent, and did not delete."""
+        own = ranges([self.counter] if self.counter else [], self.present)
+        return without(own, self.deleted)
+
+    def deleted_of(self, signer: str) -> Ranges:
+        """Return the counters of `signer` whose manifests this machine deleted."""
+        return self.deleted if signer == self.signer else self.others.get(signer, ())
+
+    def having_deleted(self, signer: str, counters: Ranges) -> Head:
+        """Return the head once this machine has deleted the manifests `counters` of `signer`."""
+        if not counters:
+            return self
+        deleted = ranges([], (*self.deleted_of(signer), *counters))
+        if signer == self.signer:
+            return replace(self, deleted=deleted)
+        return replace(self, others={**self.others, signer: deleted})
+
+    def after(self, sent: Signed) -> Head:
+        """Return the head once `sent` is published: what was missing before stays missing."""
+        known, document = self, sent.document
+        if self.signer != sent.signer:  # this machine has a new signing key
+            others = {**self.others, **({self.signer: self.deleted} if self.deleted else {})}
+            known = Head(deleted=others.pop(sent.signer, ()), others=others)
+        if document.counter < known.counter:
+            return self
+        present = without(ranges([], (*known.present, *document.present)), known.deleted)
+        return Head(document.counter, sent.sha256, sent.signer, known.deleted, present, known.others)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that an honest store does not have: a sentence, and the counters that it is about."""
+
+    why: str
+    #: Of the first one.
+    counter: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"why": self.why, "counter": self.counter}
+
+
+def without(given: Ranges, parts: Ranges) -> Ranges:
+    """Return what of `given` is not in `parts`; both are in order."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for low, high in given:
+        while at < len(parts) and parts[at][1] < low:
+            at += 1
+        start, one = low, at
+        while one < len(parts) and parts[one][0] <= high:
+            if parts[one][0] > start:
+                found.append((start, parts[one][0] - 1))
+            start = parts[one][1] + 1
+            one += 1
+        if start <= high:
+            found.append((start, high))
+    return tuple(found)
+
+
+def newest(manifests: Iterable[Signed], signer: str, store: str) -> Signed | None:
+    """Return the manifest of `signer` for `store` with the largest counter."""
+    own = (one for one in manifests if (one.signer, one.document.store) == (signer, store))
+    return max(own, key=lambda one: one.document.counter, default=None)
+
+
+def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> tuple[Gap, ...]:
+    """Return what is wrong with the order of `manifests`, those in a store that can be trusted.
+
+    Args:
+        store: the name of the store; manifests that were sent to a store of another name have an order of their own.
+        head: what this machine sent there; None: it sent nothing, or does not know.
+    """
+    by_signer: dict[tuple[str, str], list[Signed]] = defaultdict(list)
+    for one in manifests:
+        by_signer[one.signer, one.document.store].append(one)
+    ids = Counter(one.document.id for one in manifests)
+    found = [
+        Gap(f"two manifests are of one copy: {one.document.object} is one of them", one.document.counter)
+        for one in manifests
+        if ids[one.document.id] > 1
+    ]
+    for (signer, name), group in by_signer.items():
+        own = head if head and (head.signer, store) == (signer, name) else None
+        deleted = head.deleted_of(signer) if head and name == store else ()
+        found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted)
+    if head and head.counter and (head.signer, store) not in by_signer:
+        gone = ((head.counter, head.counter),)
+        if without(gone, head.deleted):
+            found.append(
+                Gap(f"no manifest of this machine is there; it sent number {head.counter}", head.counter)
+            )
+    return tuple(found)
+
+
+def accepted(manifests: Sequence[Signed], store: str, head: Head) -> Head:
+    """Return `head` once it is accepted what is there: what is missing counts as deleted by this machine."""
+    found, there = head, dict[str, Ranges]()
+    for signer in {one.signer for one in manifests if one.document.store == store}:
+        group = [one for one in manifests if (one.signer, one.document.store) == (signer, store)]
+        there[signer] = ranges(one.document.counter for one in group)
+        last = max(group, key=lambda one: one.document.counter)
+        found = found.having_deleted(signer, without(last.document.present, there[signer]))
+        if (signer, last.document.counter) == (head.signer, head.counter):
+            found = replace(found, sha256=last.sha256)
+    return found.having_deleted(head.signer, without(head.sent, there.get(head.signer, ())))
+
+
+def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
+    """Return the gaps among the manifests of one signer, in the order of their counters."""
+    last, found = group[-1], list[Gap]()
+    there = ranges(one.document.counter for one in group)
+    sources = [(last.document.present, f"number {last.document.counter} names")]
+    if head:
+        own = without(head.present, ((head.counter, head.counter),))  # that one has a sentence of its own
+        sources.append((without(own, last.document.present), "this machine sent"))
+    for present, who in sources:
+        if missing := without(without(present, there), deleted):
+            shown = some([str(a) if a == b else f"{a}–{b}" for a, b in missing])
+            found.append(Gap(f"missing: number {shown}, which {who}", missing[0][0]))
+    for before, after in pairwise(group):
+        number = after.document.counter
+        if before.document.counter == number:
+            found.append(Gap(f"two manifests have number {number}", number))
+        elif before.document.counter == number - 1 and after.document.previous != before.sha256:
+            found.append(Gap(f"number {number} does not continue number {number - 1}", number))
+    known = without(there, last.document.present)
+    if returned := without(known, ((last.document.counter, MOST_COUNTER),)):
+        found.append(Gap(f"number {returned[0][0]} was deleted, and is there again", returned[0][0]))
+    if head and last.document.counter < head.counter and without(((head.counter, head.counter),), deleted):
+        older = f"the newest is number {last.document.counter}, and this machine sent number {head.counter}"
+        found.append(Gap(older, head.counter))
+    if head and last.document.counter == head.counter and last.sha256 != head.sha256:
+        found.append(Gap(f"number {head.counter} is not the one that this machine sent", head.counter))
+    return found

@@ -1,0 +1,73 @@
+"""Detects a source that contains much less than its last artifact, such as a database that was emptied by mistake.
+
+An emptied database backs up, restores and compares without an error, so no proof detects it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from refnet.catalog.artifact import Made
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.identity import Identity, SourceId, Whose
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
+from refnet.core import formatting
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """The minimum, in percent of the last artifact; 0: no check."""
+
+    tables: int = 90
+    rows: int = 50
+    #: Of the rows as text, or of the files.
+    bytes: int = 50
+    files: int = 50
+
+
+#: A smaller loss is ignored, unless nothing is left: a few rows of a small database come and go.
+LEAST = {"tables": 1, "rows": 100, "bytes": 1 << 20, "files": 10}
+_DETAILS = {"tables": "tables", "rows": "rows", "bytes": "raw_bytes", "files": "files"}
+
+
+def marked(made: Made, source: SourceName, entries: Iterable[Entry], limits: Shrinking) -> Made:
+    """Add to `made` what shrank compared with the last artifact of the same source in `entries`."""
+    whose = SourceId(made.identity_id) if made.identity_id else Identity.read(made.details)
+    before = None if made.partial else baseline(source, whose, entries)
+    shrank = losses(before.manifest.details, made.details, limits) if before else ()
+    return replace(made, shrunk=shrank, shrunk_from=before.name) if before and shrank else made
+
+
+def baseline(source: SourceName, whose: Whose | None, entries: Iterable[Entry]) -> Entry | None:
+    """Return the last artifact that is complete, not damaged and not shrunk (or accepted).
+
+    For a database it is one of the same identity, else of the same name: a server that was created again has another
+    system identifier, and its database may be empty.
+    """
+    good = [e for e in Catalog.of(entries).of_source(source) if e.complete and not e.shrunk]
+    if isinstance(whose, SourceId):
+        good = list(Catalog(tuple(good)).about(whose, source).entries)
+    elif whose:
+        named = [entry for entry in good if Identity(whose.database).matches(entry.identity)]
+        good = [entry for entry in named if whose.matches(entry.identity)] or named
+    return good[-1] if good else None
+
+
+def losses(before: Mapping[str, Any], after: Mapping[str, Any], limits: Shrinking) -> tuple[str, ...]:
+    """Return what shrank from `before` to `after`, the details of two manifests: `8 tables → 0`."""
+    found = []
+    for measure, key in _DETAILS.items():
+        old, new = before.get(key), after.get(key)
+        if type(old) is not int or type(new) is not int:
+            continue
+        lost = old - new
+        if new * 100 < old * getattr(limits, measure) and (lost >= LEAST[measure] or new == 0):
+            found.append(_loss(measure, old, new))
+    return tuple(found)
+
+
+def _loss(measure: str, old: int, new: int) -> str:
+    if measure == "bytes":
+        return f"{formatting.size(old)} of content → {formatting.size(new)}"
+    return f"{formatting.plural(old, measure.removesuffix('s'))} → {new:,}"

@@ -1,0 +1,228 @@
+"""Recovery in stages: their order, those that run, and the journal of an interrupted one."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.file_names import kind_of_file
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import LONGEST, STANDARD, Kind, SourceName, read_name
+from refnet.core import checked
+from refnet.core.formatting import plural
+from refnet.core.records import Layout, Most, Needed, Record
+
+
+class Stage(StrEnum):
+    """The stages, in order. After `config` the storage is started, after `vault` the application."""
+
+    CONFIG = "config"
+    DATABASE = "database"
+    VAULT = "vault"
+    BACKGROUND = "background"
+    EDGE = "edge"
+    CHECK = "check"
+
+
+SAYS: Mapping[Stage, str] = {
+    Stage.CONFIG: "restore the configuration, reload the settings, start the storage",
+    Stage.DATABASE: "restore the database",
+    Stage.VAULT: "restore the vault, start the application",
+    Stage.BACKGROUND: "start the background services",
+    Stage.EDGE: "start the edge and the monitoring",
+    Stage.CHECK: "compare everything with the backup",
+}
+RESTORES: Mapping[Stage, SourceName] = {
+    Stage.CONFIG: SourceName.CONFIG,
+    Stage.DATABASE: SourceName.DATABASE,
+    Stage.VAULT: SourceName.OBSIDIAN,
+}
+
+
+#: The kind of the named sources that a stage restores after its own.
+_KINDS = {Stage.DATABASE: (Kind.GLOBALS, Kind.DATABASE, Kind.SQLITE), Stage.VAULT: (Kind.FOLDER,)}
+
+
+def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName, ...]:
+    """Return what `stage` restores: roles, its standard source, then the named ones of `entries` that belong to it."""
+    kinds = _KINDS.get(stage, ())
+    named = [one for one in entries if one not in STANDARD and one.kind in kinds]
+    roles = [one for one in named if one.kind is Kind.GLOBALS]
+    rest = [one for one in named if one.kind is not Kind.GLOBALS]
+    return (*roles, RESTORES[stage], *rest) if stage in RESTORES else ()
+
+
+def _names(value: object) -> dict[SourceName, str]:
+    texts = _TEXTS(value)
+    return {read_name(source, kind_of_file(name)): name for source, name in texts.items()}
+
+
+_SOURCE = checked.text(LONGEST)
+_TEXTS = checked.mapping(_SOURCE, checked.text(255, like="[^/]+", errors="strict"), 1000)
+_Sources = Annotated[tuple[SourceName, ...], checked.several(_SOURCE, 1000)]
+
+
+@dataclass(frozen=True)
+class Journal(Record):
+    """The progress of a recovery, which the next run continues."""
+
+    LAYOUT = Layout(more=True)
+
+    began: datetime
+    #: The set, by file names.
+    names: Annotated[Mapping[SourceName, str], _names]
+    done: Needed[Annotated[tuple[Stage, ...], Most(100)]] = ()
+    #: The restored sources; their stages may still wait for a service.
+    restored: _Sources = ()
+    #: Those of them whose hooks have not succeeded yet.
+    hooks: _Sources = ()
+
+    def with_done(self, stage: Stage) -> Self:
+        return replace(self, done=(*self.done, stage))
+
+    def with_restored(self, source: SourceName, *, hooks: bool = False) -> Self:
+        """Return the journal with a restored source; `hooks`: those that follow its restore have not run yet."""
+        left = tuple(one for one in self.hooks if one != source)
+        restored = dict.fromkeys((*self.restored, source))
+        return replace(self, restored=tuple(restored), hooks=(*left, source) if hooks else left)
+
+    @property
+    def back(self) -> tuple[SourceName, ...]:
+        """The restored sources."""
+        stages = (RESTORES[stage] for stage in self.done if stage in RESTORES)
+        return tuple(dict.fromkeys((*stages, *self.restored)))
+
+    def without(self, gone: Collection[SourceName]) -> Self:
+        """Return the journal as if the sources `gone` had not been restored."""
+        done = tuple(one for one in self.done if not {*restored_in(one, self.names)} & {*gone})
+        restored, hooks = (tuple(o for o in these if o not in gone) for these in (self.restored, self.hooks))
+        return replace(self, done=done, restored=restored, hooks=hooks)
+
+    @classmethod
+    def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Find the restored sources among the standard ones and those of the set; others are dropped."""
+        sources = {str(one): one for one in (*STANDARD, *values["names"])}
+        for key in ("restored", "hooks"):
+            values[key] = tuple(sources[one] for one in values.get(key, ()) if one in sources)
+        return values
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The absence of a source from a set."""
+
+    why: str
+    #: It was backed up, and no complete artifact is left.
+    lost: bool
+    #: The settings name it.
+    named: bool = False
+
+
+def absent(
+    catalog: Catalog, moment: datetime | None, names: Sequence[SourceName] = STANDARD
+) -> Mapping[SourceName, Absent]:
+    """Return what is absent from the set of `moment` (None: the newest): of `names`, and lost standard sources."""
+    when = " of that time" if moment else ""
+    found: dict[SourceName, Absent] = {}
+    for source in dict.fromkeys((*names, *STANDARD)):
+        entries = [e for e in catalog.of_source(source) if moment is None or e.created <= moment]
+        damaged = sum(entry.damaged and not entry.manifest.partial for entry in entries)
+        if catalog.newest_complete(source, moment) is None and (damaged or source in names):
+            missing = (
+                f"complete artifact{when}, {plural(damaged, 'damaged one')}" if damaged else f"artifact{when}"
+            )
+            found[source] = Absent(f"there is no {missing}", bool(damaged))
+    return found
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """The plan of a recovery."""
+
+    #: The set.
+    entries: Mapping[SourceName, Entry]
+    absent: Mapping[SourceName, Absent]
+    stages: tuple[Stage, ...]
+    #: The journal of an interrupted recovery of this set.
+    left: Journal | None
+    #: The sources that are restored already, and stay as they are.
+    standing: tuple[SourceName, ...] = ()
+    #: It continues `left`.
+    resumed: bool = False
+    #: The database that the user named as the one to restore.
+    from_database: str | None = None
+    #: Sources that the user left out.
+    skipped: tuple[SourceName, ...] = ()
+
+    @property
+    def missing(self) -> Mapping[SourceName, str]:
+        """Why sources of its stages will not be there after it: what the settings name and the set lacks, what is left out."""
+        there = {source: one.why for source, one in self.absent.items() if one.named and not one.lost}
+        there |= dict.fromkeys(self.skipped, "left out by --skip")
+        wanted = {one for stage in self.stages for one in restored_in(stage, there)}
+        return {source: why for source, why in there.items() if source in wanted}
+
+    @property
+    def replacing(self) -> tuple[SourceName, ...]:
+        """The sources that it would restore, in order."""
+        wanted = (one for stage in self.stages for one in restored_in(stage, self.entries))
+        return tuple(one for one in wanted if one in self.entries and one not in self.standing)
+
+    def journal(self, now: datetime) -> Journal:
+        """Return the journal at its beginning: stages that it does not run count as done."""
+        names = {source: entry.name for source, entry in self.entries.items()}
+        done = tuple(stage for stage in Stage if stage not in self.stages)
+        hooks = tuple(one for one in self.left.hooks if one in self.standing) if self.left else ()
+        return Journal(self.left.began if self.left else now, names, done, self.standing, hooks)
+
+    def without(self, skip: Collection[SourceName]) -> Self:
+        """Return the plan without the sources `skip` of the set."""
+        entries = {source: one for source, one in self.entries.items() if source not in skip}
+        missing = {source: one for source, one in self.absent.items() if source not in skip}
+        standing = tuple(one for one in self.standing if one not in skip)
+        wanted = (*self.entries, *(source for source, one in self.absent.items() if one.named or one.lost))
+        skipped = tuple(one for one in wanted if one in skip)
+        return replace(self, entries=entries, absent=missing, standing=standing, skipped=skipped)
+
+
+def decide(
+    catalog: Catalog,
+    left: Journal | None,
+    *,
+    names: Sequence[SourceName] = STANDARD,
+    moment: datetime | None = None,
+    first: Stage | None = None,
+    only: Stage | None = None,
+) -> RecoveryPlan:
+    """Plan a recovery: of `only` one stage, from `first` on, or of what an interrupted one left to do.
+
+    Args:
+        left: the journal of an interrupted recovery. Its set is used, as later backups may be of half a system, unless
+            `moment` selects another set, or an artifact of it is missing or damaged.
+        names: the sources that are expected, in the order of their restores; others come last.
+        moment: the set of this time; None: the newest.
+    """
+    entries = catalog.set_at(moment)
+    if left and (set_left := _complete_set(catalog, left)) and (moment is None or set_left == entries):
+        entries = set_left
+    else:
+        left = None
+    entries = {source: entries[source] for source in dict.fromkeys((*names, *entries)) if source in entries}
+    missing = {s: one for s, one in absent(catalog, moment, names).items() if s not in entries}
+    everything = tuple(Stage)
+    if only or first:
+        wanted = (only,) if only else everything[everything.index(first) :] if first else ()
+        return RecoveryPlan(entries, missing, wanted, left)
+    done, restored = (left.done, left.restored) if left else ((), ())
+    wanted = tuple(one for one in everything if one not in done)
+    standing = tuple(one for stage in wanted for one in restored_in(stage, entries) if one in restored)
+    return RecoveryPlan(entries, missing, wanted, left, standing, resumed=left is not None)
+
+
+def _complete_set(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:
+    """Return the set that `left` names; None if a part of it is missing or damaged."""
+    named = {source: catalog.named(name) for source, name in left.names.items()}
+    found = {source: entry for source, entry in named.items() if entry and not entry.damaged}
+    return found if len(found) == len(named) else None

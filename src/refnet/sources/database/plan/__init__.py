@@ -1,0 +1,1 @@
+"""Pure plans of a restore: facts in, decisions out."""

@@ -1,0 +1,146 @@
+"""The plan of the restore of some tables: which are created, and which rows change."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import utc
+from refnet.core.clock import rounded
+from refnet.core.errors import RefnetError
+from refnet.sources.database.plan.origin import Destination
+from refnet.sources.restore_options import Mode
+
+
+@dataclass(frozen=True)
+class TableSelection:
+    """Tables to restore in place."""
+
+    #: `table` or `schema.table`, or patterns of one with `*` and `?`.
+    names: tuple[str, ...]
+    #: For tables that exist; None: all are expected to be missing.
+    mode: Mode | None
+    #: All tables of these; a schema that is missing is created.
+    schemas: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join((*self.names, *(f"schema {one}" for one in self.schemas)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Counts of the artifact's and the live rows, compared by primary key."""
+
+    #: Only in the artifact.
+    missing: int
+    changed: int
+    #: Only live.
+    extra: int
+    same: int
+
+
+@dataclass(frozen=True)
+class Creation:
+    """The creation of a table that does not exist any more."""
+
+    #: That are created with it.
+    partitions: int
+    #: How many objects of each kind belong to them: (2, "index").
+    objects: tuple[tuple[int, str], ...]
+    #: A sentence for each live table that the definitions touch.
+    touches: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        objects = [{"kind": kind, "count": count} for count, kind in self.objects]
+        return {"partitions": self.partitions, "objects": objects, "touches": list(self.touches)}
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """The changes of one table."""
+
+    destination: Destination
+    #: `schema.table`.
+    table: str
+    artifact: str
+    #: The database that the artifact is of.
+    origin: Identity
+    #: The time of the artifact's snapshot.
+    created: datetime
+    #: None: it is created.
+    mode: Mode | None
+    difference: Difference
+    #: Where the live table differs from that in the artifact, a sentence each.
+    columns: tuple[str, ...] = ()
+    #: None: it exists.
+    creation: Creation | None = None
+
+    @property
+    def add(self) -> int:
+        return self.difference.missing
+
+    @property
+    def change(self) -> int:
+        return self.difference.changed if self.mode in {Mode.MERGE, Mode.REPLACE} else 0
+
+    @property
+    def delete(self) -> int:
+        return self.difference.extra if self.mode is Mode.REPLACE else 0
+
+    @property
+    def replaces(self) -> bool:
+        """True if a live row would be changed or deleted."""
+        return bool(self.change or self.delete)
+
+    @property
+    def nothing(self) -> bool:
+        """True if there is nothing to do."""
+        return not (self.creation or self.add or self.change or self.delete)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "table": self.table,
+            "add": self.add,
+            "change": self.change,
+            "delete": self.delete,
+            "alike": self.difference.same,
+            "columns": list(self.columns),
+            "creates": self.creation.to_json() if self.creation else None,
+        }
+
+
+@dataclass(frozen=True)
+class TablesRestored:
+    """The plan or the result of the restore of some tables of one artifact."""
+
+    plans: tuple[TablePlan, ...]
+    #: By phase; `apply` only where the rows were written.
+    seconds: dict[str, float]
+    #: What does not come back, a sentence each.
+    notes: tuple[str, ...] = ()
+    #: Each of them stops the restore.
+    problems: tuple[RefnetError, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        return "apply" in self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums, and each table; `table` is the name if there is only one."""
+        first, tables = self.plans[0], [plan.to_json() for plan in self.plans]
+        return {
+            "database": first.destination.identity.database,
+            "server": first.destination.server,
+            "from_database": first.origin.database,
+            "from_system_identifier": first.origin.system,
+            "table": first.table if len(tables) == 1 else None,
+            "artifact": first.artifact,
+            "created": utc(first.created),
+            "mode": next((plan.mode for plan in self.plans if plan.mode), None),
+            **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
+            "tables": tables,
+            "notes": list(self.notes),
+            "problems": [problem.to_json() for problem in self.problems],
+            "done": self.done,
+            "seconds": rounded(self.seconds),
+        }

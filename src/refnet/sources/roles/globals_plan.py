@@ -1,0 +1,246 @@
+"""Decides which roles of an artifact a restore creates on a server. What exists there is never changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural, some
+from refnet.sources.roles.global_statements import Statement, StatementKind
+
+#: Attributes with which a role acts as others, reads all rows, or reads all changes.
+_POWERS = ("SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+#: The order in which they run: a membership needs both roles.
+_ORDER = (
+    StatementKind.ROLE,
+    StatementKind.ATTRIBUTES,
+    StatementKind.SETTING,
+    StatementKind.COMMENT,
+    StatementKind.MEMBERSHIP,
+    StatementKind.PARAMETER,
+)
+
+
+@dataclass(frozen=True)
+class GlobalsPlan:
+    """The plan of a restore of roles."""
+
+    artifact: str
+    #: `host:port`.
+    server: str
+    #: The roles that are created.
+    create: tuple[str, ...]
+    #: Each of them with powers → its attributes and memberships.
+    powers: Mapping[str, tuple[str, ...]]
+    #: Each existing role that is not as in the artifact → the kinds of what differs. They stay as they are.
+    differing: Mapping[str, tuple[str, ...]]
+    #: Missing tablespaces, with the folder of each. They are not created.
+    tablespaces: Mapping[str, str]
+    #: What runs, in order, in one transaction.
+    statements: tuple[Statement, ...]
+    #: Each of them stops the restore.
+    problems: tuple[RefnetError, ...] = ()
+    #: What of the created roles is not restored.
+    lost: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise the first problem; nothing if there is none."""
+        if self.problems:
+            raise self.problems[0]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan as text."""
+        if self.create:
+            yield f"create {plural(len(self.create), 'role')} on {self.server}: {some(self.create)}"
+        else:
+            yield f"nothing to create: {self.server} has every role of the artifact"
+        for role, found in self.powers.items():
+            yield f"  {role}: {', '.join(found)}"
+        passwords = sum("PASSWORD" in one.tokens for one in self.statements)
+        if self.create:
+            yield f"  {plural(passwords, 'password')} in the artifact; a role without one cannot log in by password"
+        for one in self.lost:
+            yield f"not restored: {one}"
+        for role, kinds in self.differing.items():
+            yield f"not changed: role {role}, which exists; different: {', '.join(kinds)}"
+        for name, folder in self.tablespaces.items():
+            yield f"not created: tablespace {name} in {folder}; create the folder, then CREATE TABLESPACE"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "artifact": self.artifact,
+            "server": self.server,
+            "create_roles": list(self.create),
+            "role_powers": {role: list(found) for role, found in self.powers.items()},
+            "differing": {role: list(kinds) for role, kinds in self.differing.items()},
+            "missing_tablespaces": dict(self.tablespaces),
+            "not_restored": list(self.lost),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+def decide(
+    artifact: str,
+    server: str,
+    wanted: tuple[Statement, ...],
+    live: tuple[Statement, ...],
+    *,
+    limited: Collection[str] = (),
+    role_powers: bool = False,
+    options: bool = True,
+) -> GlobalsPlan:
+    """Plan the creation of the roles of `wanted` that are missing in `live`, both without passwords or with them.
+
+    Args:
+        limited: the settings that only a superuser may change.
+        role_powers: create also roles whose attributes, memberships or settings act beyond their own objects.
+        options: the server knows INHERIT and SET of a membership (16 and newer).
+    """
+    there = {one.subject for one in live if one.kind is StatementKind.ROLE}
+    create = tuple(
+        one.subject for one in wanted if one.kind is StatementKind.ROLE and one.subject not in there
+    )
+    powers = _powers(wanted, frozenset(create), limited)
+    running = [
+        one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
+    ]
+    lost = _lost(wanted, running, create, options=options)
+    if not options:
+        running = [without_options(one) for one in running]
+    running.sort(key=lambda one: _ORDER.index(one.kind))
+    refused = () if role_powers else tuple(_powerful(artifact, powers))
+    return GlobalsPlan(
+        artifact,
+        server,
+        create,
+        powers,
+        _differing(wanted, live, there),
+        _folders(wanted, live),
+        tuple(running),
+        refused,
+        tuple(lost),
+    )
+
+
+def _folders(wanted: tuple[Statement, ...], live: tuple[Statement, ...]) -> dict[str, str]:
+    """Return the tablespaces of `wanted` that are missing in `live`, with their folders."""
+    existing = {one.subject for one in live if one.kind is StatementKind.TABLESPACE}
+    return {
+        one.subject: one.tokens[-1].removeprefix("E").strip("'")
+        for one in wanted
+        if one.kind is StatementKind.TABLESPACE and one.subject not in existing
+    }
+
+
+def _lost(
+    wanted: tuple[Statement, ...], running: Collection[Statement], create: Collection[str], *, options: bool
+) -> Iterator[str]:
+    """Yield what the roles of `create` do not get."""
+    for one in wanted:
+        if one.subject not in create:
+            continue
+        if one.kind is StatementKind.LABEL and "ROLE" in one.tokens:
+            yield f"the security label of {one.subject} by {one.names[0]}"
+        elif one.kind is StatementKind.MEMBERSHIP:
+            if one not in running:
+                yield f"the membership of {one.subject} in {one.names[0]}, as the server has no such role"
+            elif not options and (off := _false_options(one)):
+                yield f"{' and '.join(off)} FALSE of the membership of {one.subject} in {one.names[0]}, which needs PostgreSQL 16"
+
+
+def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
+    """Return True if it is about a role that is created, and all its roles exist then."""
+    if one.kind is not StatementKind.MEMBERSHIP:
+        return one.subject in create
+    pair = one.names[:2]
+    return any(name in create for name in pair) and all(
+        name in there or name.startswith("pg_") for name in pair
+    )
+
+
+def _powers(
+    wanted: tuple[Statement, ...], create: frozenset[str], limited: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in wanted:
+        if one.kind is StatementKind.ATTRIBUTES and one.subject in create:
+            found[one.subject] += [word for word in one.tokens if word in _POWERS]
+        elif one.kind is StatementKind.PARAMETER and one.subject in create:
+            found[one.subject].append(f"may change {one.names[0]}")
+        elif (
+            one.kind is StatementKind.SETTING and one.subject in create and _is_limited(one.names[1], limited)
+        ):
+            found[one.subject].append(f"sets {one.names[1]}")
+        elif one.kind is StatementKind.MEMBERSHIP and one.subject in create and one.names[0] not in create:
+            found[one.subject].append(f"member of {one.names[0]}")
+    return {role: tuple(words) for role, words in found.items() if words}
+
+
+def _is_limited(setting: str, limited: Collection[str]) -> bool:
+    """Return whether only a superuser may set it. A setting of a language (`plperl.…`) may be code."""
+    name = setting.lower()
+    return name in limited or (name.startswith("pl") and "." in name)
+
+
+def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[RefnetError]:
+    """Refuse powers that come from the file alone, which may be forged."""
+    for role, found in powers.items():
+        yield RefnetError(
+            f"{artifact} gives the role {role} powers: {', '.join(found)}",
+            "`refnet restore SOURCE --plan` shows all; give --role-powers, or create the role yourself (CREATE ROLE).",
+        )
+
+
+def _differing(
+    wanted: tuple[Statement, ...], live: tuple[Statement, ...], there: set[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return each role of both that differs → the kinds of its differing statements."""
+    both = there & {one.subject for one in wanted if one.kind is StatementKind.ROLE}
+    options = knows_options(wanted) and knows_options(live)
+    sides = [
+        {
+            (one.subject, one.kind, comparable(one, passwords=False, options=options))
+            for one in side
+            if one.subject in both and one.kind in _ORDER
+        }
+        for side in (wanted, live)
+    ]
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for subject, kind, _ in sides[0] ^ sides[1]:
+        kinds[subject].add(str(kind))
+    return {role: tuple(sorted(kinds[role])) for role in sorted(kinds)}
+
+
+def knows_options(statements: Iterable[Statement]) -> bool:
+    """Return whether they say INHERIT of each membership, as of a server of 16 and newer."""
+    return all("INHERIT" in one.tokens for one in statements if one.kind is StatementKind.MEMBERSHIP)
+
+
+def comparable(statement: Statement, *, passwords: bool = True, options: bool = True) -> tuple[str, ...]:
+    """Return what is compared: not the folder of a tablespace; `options`: INHERIT and SET of a membership too."""
+    if statement.kind is StatementKind.MEMBERSHIP:
+        admin = "ADMIN" if "ADMIN" in statement.tokens else ""
+        return (*statement.tokens[:4], admin, *(_false_options(statement) if options else ()))
+    if statement.kind is StatementKind.TABLESPACE:
+        return statement.tokens[:-1]
+    return statement.tokens if passwords else statement.without("PASSWORD", 2).tokens
+
+
+def without_options(statement: Statement) -> Statement:
+    """Return a membership as a server before 16 takes it, and any other statement as it is."""
+    if statement.kind is not StatementKind.MEMBERSHIP:
+        return statement
+    admin = ("WITH", "ADMIN", "OPTION") if "ADMIN" in statement.tokens else ()
+    return replace(statement, tokens=(*statement.tokens[:4], *admin))
+
+
+def _false_options(statement: Statement) -> tuple[str, ...]:
+    tokens = statement.tokens
+    return tuple(
+        option
+        for option in ("INHERIT", "SET")
+        if option in tokens and tokens[tokens.index(option) + 1] == "FALSE"
+    )

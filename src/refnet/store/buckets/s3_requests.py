@@ -1,0 +1,284 @@
+"""Requests to S3 that obstore does not have: versions, locks, and lists that a bogus key cannot stop.
+
+They are signed with the two halves of a credential (AWS Signature Version 4). The server may be hostile: its answers are
+bounded in size and time, and each value is checked.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import hmac
+import logging
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.client import HTTPException, IncompleteRead
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from refnet.core import checked
+from refnet.store.buckets import s3_lists
+from refnet.store.buckets.answers import Server
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, is_name
+from refnet.store.buckets.place import REGION, BucketPlace
+from refnet.store.buckets.s3_lists import Page
+
+#: The largest answer, in bytes: a page with the longest names.
+_LARGEST = 8 << 20
+#: Of a thousand objects each.
+_MOST_PAGES = 1_000
+_CHUNK = 1 << 16
+_log = logging.getLogger("refnet.detail")
+_NO_LOCK = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest")
+
+
+@dataclass(frozen=True)
+class Credential:
+    """The two halves of a credential, and the token of one that expires."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The times for which a small request is tried, in seconds."""
+
+    #: All attempts.
+    longest: float = 60.0
+    #: One answer.
+    answer: float = 30.0
+    #: Before the second attempt; then twice as long each time.
+    first: float = 0.2
+    #: All pages of a list.
+    pages: float = 15 * 60.0
+
+
+class S3Requests:
+    """Signed requests about the keys of one bucket.
+
+    `place`: has a credential with two halves. Names are without its prefix.
+    """
+
+    def __init__(self, server: Server, place: BucketPlace, waiting: Waiting = Waiting()) -> None:
+        self._server = server
+        self._region = place.region or REGION
+        endpoint = place.endpoint or f"https://s3.{self._region}.amazonaws.com"
+        self._url = urlsplit(f"{endpoint.rstrip('/')}/{place.bucket}")
+        self._prefix = f"{place.prefix}/" if place.prefix else ""
+        self._credential = Credential(**place.credential)
+        self._waiting = waiting
+        #: Headers of every request.
+        self._more: Mapping[str, str] = {}
+        secure = ssl.create_default_context()
+        if place.trusted:
+            secure.load_verify_locations(cadata=place.trusted)
+        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=secure), _NoRedirect())
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects whose names begin with `prefix`, page by page; keys that RefNet never uses are left out."""
+        markers = {"continuation-token": "NextContinuationToken"}
+        for page, _, row, name in self._rows(prefix, {"list-type": "2"}, markers):
+            with self._checked("list", prefix):
+                one = page.stored(row, name)
+            yield one
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        """Yield every version of the objects whose names begin with `prefix`, also of deleted ones, page by page."""
+        markers = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
+        for page, kind, row, name in self._rows(prefix, {"versions": ""}, markers):
+            with self._checked("list", prefix):
+                one = page.version(kind, row, name)
+            yield one
+
+    def delete(self, name: str, version: str = "") -> None:
+        """Delete an object, or one version of it; BucketError (MISSING, REFUSED, LOCKED)."""
+        try:
+            self._send("delete", "DELETE", name, _of(version))
+        except BucketError as error:
+            if version and error.kind is BucketFailure.REFUSED and (until := self._lock(name, version)):
+                when = f"{until:%Y-%m-%d %H:%M} UTC"
+                raise self._server.error(BucketFailure.LOCKED, f"{name} is locked until {when}") from None
+            raise
+
+    def delete_anyway(self, name: str, version: str) -> None:
+        """Delete a version, also one whose lock this credential may bypass (in the mode GOVERNANCE)."""
+        bypassing = copy.copy(self)
+        bypassing._more = {"x-amz-bypass-governance-retention": "true"}
+        bypassing.delete(name, version)
+
+    def locked_until(self, name: str, version: str = "") -> datetime | None:
+        """Return the time until which a version cannot be deleted; None if it has no lock."""
+        try:
+            page = self._document("read the lock of", name, {"retention": "", **_of(version)})
+        except BucketError as error:
+            if error.kind is BucketFailure.MISSING or any(code in error.message for code in _NO_LOCK):
+                return None
+            raise
+        with self._checked("read the lock of", name):
+            text = page.top.get("RetainUntilDate", "")
+            return checked.moment(text).astimezone(UTC) if text else None
+
+    def lock(self, name: str, version: str, until: datetime) -> None:
+        """Lock a version until a time; a server refuses an earlier one than before."""
+        when = f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        body = f"<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>{when}</RetainUntilDate></Retention>"
+        self._send("lock", "PUT", name, {"retention": "", **_of(version)}, body.encode())
+
+    def _lock(self, name: str, version: str) -> datetime | None:
+        try:
+            found = self.locked_until(name, version)
+        except BucketError:
+            return None  # this credential may not ask
+        return found if found and found > datetime.now(UTC) else None
+
+    def _rows(
+        self, prefix: str, query: Mapping[str, str], markers: Mapping[str, str]
+    ) -> Iterator[tuple[Page, str, dict[str, str], str]]:
+        """Yield page, kind, elements and name of each object of a list that may be RefNet's.
+
+        markers: a parameter of the next request → the element that has its value.
+        """
+        sent = {**query, "prefix": self._prefix + prefix, "encoding-type": "url"}
+        end = time.monotonic() + self._waiting.pages
+        for _ in range(_MOST_PAGES):
+            page = self._document("list", "", sent, about=prefix)
+            if time.monotonic() > end:
+                why = f"cannot list {prefix}: it takes more than {self._waiting.pages:.0f} s"
+                raise self._server.error(BucketFailure.UNREACHABLE, why)
+            for kind, row in page.rows:
+                with self._checked("list", prefix):
+                    key = page.key(row)
+                name = key.removeprefix(self._prefix)
+                if key.startswith(self._prefix + prefix) and is_name(name):
+                    yield page, kind, row, name
+            if page.top.get("IsTruncated") != "true":
+                return
+            following = {name: page.top.get(element, "") for name, element in markers.items()}
+            if not any(following.values()) or following.items() <= sent.items():
+                raise self._server.error(
+                    BucketFailure.DAMAGED, f"cannot list {prefix}: the list does not continue"
+                )
+            sent.update(following)
+        raise self._server.error(
+            BucketFailure.DAMAGED, f"cannot list {prefix}: it has more than {_MOST_PAGES:,} pages"
+        )
+
+    def _document(self, verb: str, name: str, query: Mapping[str, str], about: str = "") -> Page:
+        end = time.monotonic() + self._waiting.longest
+        while True:
+            with self._checked(verb, name or about):
+                page = s3_lists.read(answer := self._send(verb, "GET", name, query))
+            if page.root != "Error":
+                return page
+            error = self._server.refused(verb, name or about, f"HTTP 200 {answer.decode(errors='replace')}")
+            if time.monotonic() > end:
+                raise error
+            time.sleep(self._waiting.first)
+
+    @contextmanager
+    def _checked(self, verb: str, name: str) -> Iterator[None]:
+        """Raise a wrong value that the block finds as BucketError (DAMAGED)."""
+        try:
+            yield
+        except (ValueError, KeyError) as error:
+            why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+            raise self._server.error(
+                BucketFailure.DAMAGED, f"cannot {verb} {name}: its answer is not S3's: {why}"
+            ) from None
+
+    def _send(self, verb: str, method: str, name: str, query: Mapping[str, str], body: bytes = b"") -> bytes:
+        """Send a request until it is answered; BucketError if it is refused, or not answered in time."""
+        end, pause = time.monotonic() + self._waiting.longest, self._waiting.first
+        while True:
+            try:
+                status, found = self._answer(self._request(method, name, query, body))
+                if 200 <= status < 300:
+                    return found
+                error = self._server.refused(verb, name, f"HTTP {status} {found.decode(errors='replace')}")
+            except (OSError, HTTPException) as failed:
+                reason = failed.reason if isinstance(failed, urllib.error.URLError) else failed
+                error = self._server.error(
+                    BucketFailure.UNREACHABLE, f"cannot {verb} {name or 'objects'}: {reason}"
+                )
+            untrusted = "CERTIFICATE_VERIFY_FAILED" in error.message
+            if error.kind is not BucketFailure.UNREACHABLE or untrusted or time.monotonic() + pause > end:
+                raise error
+            _log.debug("%s; retried", error.message)
+            time.sleep(pause)
+            pause *= 2
+
+    def _answer(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        """Return the status and the body of an answer; OSError or HTTPException if it does not come."""
+        end, found = time.monotonic() + self._waiting.answer, b""
+        try:
+            answer = self._opener.open(request, timeout=self._waiting.answer)
+        except urllib.error.HTTPError as refused:
+            answer = refused
+        with answer:
+            while piece := answer.read1(_CHUNK):
+                found += piece
+                if len(found) > _LARGEST:
+                    raise self._server.error(
+                        BucketFailure.DAMAGED, f"an answer is larger than {_LARGEST:,} bytes"
+                    )
+                if time.monotonic() > end:
+                    raise TimeoutError(f"the answer takes more than {self._waiting.answer:.0f} s")
+            if answer.length:
+                raise IncompleteRead(found, answer.length)
+        return answer.status, found
+
+    def _request(
+        self, method: str, name: str, query: Mapping[str, str], body: bytes
+    ) -> urllib.request.Request:
+        path = f"{self._url.path}/{quote(self._prefix + name, safe='/-_.~')}" if name else self._url.path
+        text = "&".join(
+            f"{quote(key, safe='')}={quote(value, safe='-_.~')}" for key, value in sorted(query.items())
+        )
+        headers = {
+            "host": self._url.netloc,
+            "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
+            "x-amz-date": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
+            **self._more,
+        }
+        if body:
+            headers["content-md5"] = base64.b64encode(
+                hashlib.md5(body, usedforsecurity=False).digest()
+            ).decode()
+        if self._credential.session_token:
+            headers["x-amz-security-token"] = self._credential.session_token
+        headers["authorization"] = self._signature(method, path, text, headers)
+        url = f"{self._url.scheme}://{self._url.netloc}{path}" + (f"?{text}" if text else "")
+        return urllib.request.Request(url, body or None, headers, method=method)  # noqa: S310  # http or https
+
+    def _signature(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
+        when, names = headers["x-amz-date"], ";".join(sorted(headers))
+        lines = [f"{name}:{headers[name]}" for name in sorted(headers)]
+        signed = "\n".join([method, path, query, *lines, "", names, headers["x-amz-content-sha256"]])
+        scope = f"{when[:8]}/{self._region}/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256", when, scope, hashlib.sha256(signed.encode()).hexdigest()])
+        key = f"AWS4{self._credential.secret_access_key}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        who = f"{self._credential.access_key_id}/{scope}"
+        return f"AWS4-HMAC-SHA256 Credential={who}, SignedHeaders={names}, Signature={signature}"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Another server never gets the signature."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _of(version: str) -> dict[str, str]:
+    return {"versionId": version} if version else {}

@@ -1,0 +1,183 @@
+"""Tries, on one small object, whether a bucket refuses what an attacker with this machine's credential would do.
+
+The object `check/RANDOM` stays where it cannot be deleted; prune removes it later.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from refnet.catalog.store_check import CLOCKS, Answer, Tried
+from refnet.core import formatting
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Locks
+
+#: The folder of the objects of checks.
+CHECKS = "check/"
+_MOST = 100
+#: The lock that is asked for in the place of a longer one.
+_SHORT = timedelta(minutes=1)
+_BYPASS = "bypass the lock"
+_REFUSALS = (BucketFailure.REFUSED, BucketFailure.LOCKED)
+
+
+@dataclass
+class Trial:
+    """The tries on one bucket."""
+
+    bucket: Bucket
+    now: Callable[[], datetime]
+    #: The locks of its objects; None: they cannot be asked for.
+    locks: Locks | None = None
+    #: The settings say that objects are locked.
+    lock: bool = False
+    #: It is object storage: this machine must not be able to delete there.
+    protects: bool = True
+
+    def run(self) -> Iterator[Tried]:
+        """Yield each try and its answer; nothing else is tried where objects cannot be listed or created."""
+        try:
+            there = sum(1 for _ in self.bucket.listed(CHECKS))
+        except BucketError as error:
+            yield Tried("list", Answer.ALARM, _said(error))
+            return
+        yield Tried("list", Answer.OK, f"{formatting.plural(there, 'object')} of earlier checks in {CHECKS}")
+        name, data, before = f"{CHECKS}{secrets.token_hex(16)}", secrets.token_hex(16).encode(), self.now()
+        try:
+            version = self.bucket.put(name, data)
+        except BucketError as error:
+            yield Tried("create", Answer.ALARM, _said(error))
+            return
+        yield from self._created(name, before)
+        yield self._read(name, data)
+        yield self._created_twice(name, data)
+        seen, version = self._versions(name, version)
+        yield seen
+        yield from self._lock(name, version)
+        yield from self._deletions(name, version, data)
+
+    def _created(self, name: str, before: datetime) -> Iterator[Tried]:
+        try:
+            found = next((one for one in self.bucket.listed(name) if one.name == name), None)
+        except BucketError as error:
+            yield Tried("create", Answer.ALARM, _said(error))
+            return
+        if found is None:
+            yield Tried("create", Answer.ALARM, f"{name} is not listed: another bucket or prefix answers")
+            return
+        yield Tried("create", Answer.OK, name)
+        off = max(before - found.modified, found.modified - self.now(), timedelta())
+        says = f"differs from the server's by {formatting.age(off)}"
+        if off > CLOCKS:
+            says += ": is this machine's clock right?"
+        yield Tried("clock", Answer.ALARM if off > CLOCKS else Answer.OK, says)
+
+    def _read(self, name: str, data: bytes) -> Tried:
+        try:
+            same = self.bucket.get(name, _MOST) == data
+        except BucketError as error:
+            return Tried("read", Answer.ALARM, _said(error))
+        says = "the bytes that were created" if same else "other bytes than were created"
+        return Tried("read", Answer.OK if same else Answer.ALARM, says)
+
+    def _created_twice(self, name: str, data: bytes) -> Tried:
+        try:
+            self.bucket.put(name, data[::-1] + b"!")
+        except BucketError as error:
+            refused = error.kind in {BucketFailure.EXISTS, *_REFUSALS}
+            says = "refused" if refused else _said(error)
+            return Tried("overwrite", Answer.OK if refused else Answer.ALARM, says)
+        says = "accepted: the server does not know conditional writes, and objects can be replaced"
+        return Tried("overwrite", Answer.ALARM, says)
+
+    def _versions(self, name: str, version: str) -> tuple[Tried, str]:
+        """Return whether the bucket keeps versions, and the id of the object's first one; "": it has none."""
+        try:
+            found = [one for one in self.bucket.versions(name) if not one.delete_marker and one.id != "null"]
+        except BucketError as error:
+            says = f"cannot be listed, so a recovery cannot look behind delete markers: {_said(error)}"
+            return Tried("versions", Answer.NOTE, says), version
+        ids = [one.id for one in sorted(found, key=lambda one: one.modified) if one.id]
+        if ids:
+            return Tried("versions", Answer.OK, "kept and listed"), version if version in ids else ids[0]
+        if version and version != "null":
+            says = "kept, but cannot be listed without a credential of its own (credentials_file)"
+            return Tried("versions", Answer.NOTE, says), version
+        says = "not kept: what is deleted or replaced there is lost"
+        return Tried("versions", Answer.ALARM if self.lock else Answer.NOTE, says), ""
+
+    def _lock(self, name: str, version: str) -> Iterator[Tried]:
+        if self.locks is None:
+            yield Tried(
+                "lock", Answer.NOTE, "not tested: RefNet cannot ask this store for the lock of an object"
+            )
+            return
+        try:
+            until = self.locks.locked_until(name, version)
+        except BucketError as error:
+            yield Tried("lock", Answer.NOTE, f"cannot be read: {_said(error)}")
+        else:
+            worst = Answer.ALARM if self.lock else Answer.NOTE
+            missing = "the object has none, although `lock` is set" if self.lock else "the object has none"
+            locked = Tried("lock", Answer.OK, f"until {until:%Y-%m-%d %H:%M} UTC") if until else None
+            yield locked or Tried("lock", worst, missing)
+        yield self._shortened(self.locks, name, version)
+
+    def _shortened(self, locks: Locks, name: str, version: str) -> Tried:
+        what = "shorten the lock"
+        try:
+            locks.lock(name, version, self.now() + _SHORT)
+        except BucketError as error:
+            refused = error.kind in {*_REFUSALS, BucketFailure.MISSING}
+            return Tried(
+                what,
+                Answer.OK if refused else Answer.ALARM,
+                f"{'refused: ' if refused else ''}{_said(error)}",
+            )
+        return Tried(what, Answer.ALARM, "accepted: an attacker can end the locks, or set them")
+
+    def _deletions(self, name: str, version: str, data: bytes) -> Iterator[Tried]:
+        delete, kept = partial(self.bucket.delete, name), (name, version, data)
+        yield self._deleted("delete", delete, kept, hidden=bool(version))
+        if version:
+            yield self._deleted("delete the version", partial(delete, version=version), kept)
+        if version and self.locks and self._is_there(*kept):
+            yield self._deleted(_BYPASS, partial(self.locks.delete_anyway, name, version), kept)
+
+    def _deleted(
+        self, what: str, act: Callable[[], None], kept: tuple[str, str, bytes], *, hidden: bool = False
+    ) -> Tried:
+        worst = Answer.ALARM if self.protects or self.lock else Answer.NOTE
+        try:
+            act()
+        except BucketError as error:
+            refused = error.kind in _REFUSALS
+            return Tried(
+                what, Answer.OK if refused else worst, f"{'refused: ' if refused else ''}{_said(error)}"
+            )
+        if self._is_there(*kept):
+            behind = "only a delete marker hides the object" if hidden else "the object is still there"
+            return Tried(
+                what, worst, f"accepted, and {behind}: this credential must not have the right to do so"
+            )
+        if what == _BYPASS:
+            says = "accepted, the object is gone: this credential may bypass locks of the mode GOVERNANCE"
+            return Tried(what, worst, says)
+        if self.lock:
+            return Tried(what, worst, "accepted: the lock is accepted and not enforced, the object is gone")
+        if not self.protects:
+            return Tried(what, worst, "accepted: this machine can delete the copies there")
+        return Tried(what, worst, "accepted, the object is gone: this machine can delete every copy")
+
+    def _is_there(self, name: str, version: str, data: bytes) -> bool:
+        with suppress(BucketError):
+            return self.bucket.get(name, _MOST, version=version) == data
+        return False
+
+
+def _said(error: BucketError) -> str:
+    return formatting.plain(error.message)[:500]

@@ -1,0 +1,164 @@
+"""Check that a backup folder is the expected store: a disk that is not mounted leaves an empty folder.
+
+A store has an id in a marker file. REFNET_HOME has the id of every store in which an artifact was published. If the two
+differ, or the marker is missing, nothing is written until `refnet store accept`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.core import checked
+from refnet.core.errors import RefnetError
+from refnet.core.files import (
+    NotRegularError,
+    explain,
+    explained,
+    make_folder,
+    read_regular,
+    replace_file,
+    sync_folder,
+)
+from refnet.store.disk import HiddenFile
+
+MARKER = f"{HIDDEN_PREFIX}store.json"
+FSTAB, MOUNTED = Path("/etc/fstab"), Path("/proc/self/mountinfo")
+_FORMAT = 1
+_RECORD = checked.record({"id": checked.text(32, like="[0-9a-f]{32}")}, more=True)
+_LARGEST, _LARGEST_TABLE = 16 << 10, 4 << 20  # bytes
+_ACCEPT = "To use it as a new store from now on, run `refnet store accept`."
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The ids of stores in REFNET_HOME, in `folder`: a file each, named by the digest of its path."""
+
+    folder: Path
+
+    def id_of(self, root: Path) -> str | None:
+        """Return the id of the store that was at `root`; None if no artifact was published there."""
+        return _read(self._file(root), "the record of a store")
+
+    def remember(self, root: Path, store: str) -> None:
+        """Record `store` as the id of the store at `root`."""
+        with suppress(RefnetError):  # an invalid record is replaced
+            if self.id_of(root) == store:
+                return
+        path = self._file(root)
+        make_folder(self.folder)
+        with explained(path):
+            replace_file(path, _written(store, path=str(root)))
+
+    def _file(self, root: Path) -> Path:
+        return self.folder / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
+
+
+def id_in(root: Path) -> str | None:
+    """Return the id in the marker of the store at `root`; None if it has no marker."""
+    return _read(root / MARKER, "the marker of a store")
+
+
+def mark(root: Path) -> str | None:
+    """Return the id of the store at `root`, with a new marker if needed; None if this user may not write the marker."""
+    if known := id_in(root):
+        return known
+    made = secrets.token_hex(16)
+    make_folder(root)
+    if not os.access(root, os.W_OK):
+        return None
+    with HiddenFile(root, ".part") as file:
+        file.write(_written(made))
+        file.sync()
+        renamed = file.rename(MARKER)
+    sync_folder(root)
+    return made if renamed else mark(root)
+
+
+def accept(root: Path, remembered: Remembered) -> str:
+    """Make the folder `root` the expected store; return its id."""
+    try:
+        store = mark(root)
+    except RefnetError:
+        if not (root / MARKER).is_file():
+            raise
+        store = secrets.token_hex(16)
+        with explained(root / MARKER):
+            replace_file(root / MARKER, _written(store))
+    if store is None:
+        raise RefnetError(
+            f"this user cannot write in {root}, so it cannot be marked as the store",
+            "Run it as the user that owns the folder.",
+        )
+    remembered.remember(root, store)
+    return store
+
+
+def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetError | None:
+    """Return the reason why `root` may not be the expected store; None if it is, or is a new one."""
+    there, known = id_in(root), remembered.id_of(root)
+    if there is not None and known in (None, there):
+        return None
+    if known is not None:
+        what = "another store than the one" if there else "not the store"
+        return RefnetError(f"{root} is {what} that was here: is the disk mounted?", f"Mount it. {_ACCEPT}")
+    if (mount := unmounted(root, fstab)) is None:
+        return None
+    return RefnetError(
+        f"{root} is on {mount}, which is in {fstab} and not mounted",
+        f"Mount it (mount {mount}), or choose another folder (REFNET_BACKUP_DIR). {_ACCEPT}",
+    )
+
+
+def unmounted(root: Path, fstab: Path = FSTAB) -> Path | None:
+    """Return the mount point of `fstab` for `root` if it is not mounted; None if it is mounted or cannot be known."""
+    mounted, named = _above(root, MOUNTED, 4), _above(root, fstab, 1)
+    if not named or not MOUNTED.exists() or (mounted and mounted.is_relative_to(named)):
+        return None
+    return named
+
+
+def _above(root: Path, table: Path, column: int) -> Path | None:
+    """Return the deepest mount point in `table` at or above `root`."""
+    there = [point for point in _mount_points(table, column) if _resolved(root).is_relative_to(point)]
+    return max(there, key=lambda point: len(point.parts), default=None)
+
+
+def _mount_points(table: Path, column: int) -> Iterator[Path]:
+    """Yield the folders in a column of `table`, except the root; none if it cannot be read."""
+    try:
+        text = read_regular(table, _LARGEST_TABLE).decode(errors="surrogateescape")
+    except OSError:
+        return
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) > column and not fields[0].startswith("#") and fields[column].startswith("/"):
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8) % 256), fields[column])
+            if point != "/" and "\0" not in point:
+                yield _resolved(Path(point))
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _read(path: Path, what: str) -> str | None:
+    """Return the id in a marker or record; None if the file does not exist. RefnetError if it is not valid."""
+    try:
+        return str(_RECORD(checked.document(read_regular(path, _LARGEST)))["id"])
+    except FileNotFoundError:
+        return None
+    except (NotRegularError, ValueError) as error:
+        raise RefnetError(f"{path} is not {what}", f"Check which program wrote it. {_ACCEPT}") from error
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _written(store: str, **more: str) -> bytes:
+    return json.dumps({"format": _FORMAT, "id": store, **more}).encode() + b"\n"

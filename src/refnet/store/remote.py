@@ -1,0 +1,338 @@
+"""A remote store: encrypted copies in a bucket, and what this machine knows of them in REFNET_HOME/remote/NAME.
+
+There are `manifests/` and `versions/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
+has that digest, so that no other manifest can claim them), `marks/SHA256.json` (of the store `local`), `head.json` (the newest
+manifest that this machine sent), `sending/` (copies that are on the way, see sending.py), and a lock.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+import io
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Entry, Evidence
+from refnet.catalog.marks import LONGEST, Marks
+from refnet.catalog.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
+from refnet.catalog.remote_head import Gap, Head, accepted, gaps, ranges
+from refnet.catalog.source_name import STANDARD, SourceName
+from refnet.catalog.store import Leftover, Unlisted
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.core.locks import locked
+from refnet.store import disk
+from refnet.store.buckets.bucket import Bucket
+from refnet.store.buckets.trying import CHECKS
+from refnet.store.open_artifacts import listed_in
+from refnet.store.remote_manifests import Manifests, Trust
+from refnet.store.remote_pieces import Kept, PieceReader, Pieces, decrypt, fetch
+from refnet.store.scan import evidence_in
+
+#: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
+_ON_THE_WAY = timedelta(days=2)
+#: The largest record of a head, in bytes.
+_HEAD_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A remote store at one moment."""
+
+    #: In the order of their manifests' names; of two copies of one artifact, the better one first.
+    copies: tuple[Copy, ...]
+    #: Manifests that cannot be trusted or read; they are never chosen, and never deleted.
+    unlisted: tuple[Unlisted, ...]
+    #: What the order of the manifests shows to be removed, replaced or put back.
+    gaps: tuple[Gap, ...]
+
+
+class RemoteStore:
+    """Copies in a bucket.
+
+    Args:
+        name: of the settings, or one that depends on the URL alone.
+        home: its folder in REFNET_HOME; created when something is written.
+        trust: the keys at hand, and the signers whose copies are listed.
+        versions: list also what somebody deleted or replaced, where the bucket keeps versions. Prune removes versions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bucket: Bucket,
+        home: Path,
+        trust: Trust,
+        *,
+        versions: bool = False,
+    ) -> None:
+        self.name = name
+        self.bucket = bucket
+        self.home = home
+        self.trust = trust
+        fetched = home / (
+            "versions" if versions else "manifests"
+        )  # the two tell an object's content apart otherwise
+        self.manifests = Manifests(bucket, fetched, trust, versions)
+        self._once = False
+        self._contents: Contents | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its name and place, for outputs."""
+        return f"{self.name} ({self.bucket.shown})"
+
+    def with_versions(self, bucket: Bucket | None = None) -> RemoteStore:
+        """Return the store with what somebody deleted or replaced; `bucket`: opened with another credential."""
+        found = copying.copy(self)
+        found.bucket = bucket or self.bucket
+        found.manifests = Manifests(found.bucket, self.home / "versions", self.trust, True)
+        found._once, found._contents = False, None
+        return found
+
+    def by_recovery_key(self, *, versions: bool) -> RemoteStore:
+        """Return the store as the recovery key alone opens it, as on a machine that has nothing else."""
+        trust = replace(self.trust, opener=replace(self.trust.opener, catalog=None))
+        return RemoteStore(self.name, self.bucket, self.home, trust, versions=versions)
+
+    def contents(self) -> Contents:
+        """List the store; fetch only the manifests that are new."""
+        if not (self._once and self._contents):
+            self._contents = self._listed()
+        return self._contents
+
+    def reading(self) -> RemoteStore:
+        """Return the store for a command that only reads copies: it is listed once."""
+        found = copying.copy(self)
+        found._once, found._contents = True, None
+        return found
+
+    def _listed(self) -> Contents:
+        found, unlisted = self.manifests.read()
+        copies = tuple(sorted(map(self._copy, found), key=lambda one: (one.damaged, one.object)))
+        return Contents(copies, tuple(unlisted), gaps(found, self.name, self.head()))
+
+    def entries(self, source: SourceName | None = None) -> tuple[Copy, ...]:
+        return tuple(one for one in self.contents().copies if source in {None, one.source})
+
+    def sources(self) -> tuple[SourceName, ...]:
+        """Return the standard sources, then each other that has copies here, or manifests that are not listed."""
+        contents = self.contents()
+        copies, unlisted = ({one.source for one in part} for part in (contents.copies, contents.unlisted))
+        found = sorted((copies | unlisted) - {*STANDARD})
+        return (*STANDARD, *found)
+
+    def artifact(self, entry: Entry, *, in_order: bool = False) -> OpenArtifact:
+        """Return the artifact of a copy. Its bytes need the recovery key, and are fetched where they are read.
+
+        in_order: a reader reads all of it in order, so the next pieces are fetched from the first one on.
+        """
+        copy, what = _as_copy(entry), f"{entry.name} in {self.name}"
+        document = copy.document
+
+        size = sum(one.size for one in document.pieces)
+        kept = Kept(lambda number: fetch(self.bucket, document.pieces[number], what), self.home, size)
+
+        def read(number: int, keep: bool) -> bytes:
+            return decrypt(self.trust.opener, kept.piece(number, keep=keep), what)
+
+        def stored(_most: int) -> bytes | None:
+            parts = (
+                decrypt(self.trust.opener, fetch(self.bucket, one, what), what) for one in document.files
+            )
+            return b"".join(parts)
+
+        pieces = Pieces(read, lengths(copy.manifest.size))
+        files, packed = listed_in(copy.name, copy.manifest, stored)
+
+        def open_it() -> BinaryIO:
+            return cast(BinaryIO, io.BufferedReader(PieceReader(pieces, in_order=in_order), 1 << 20))
+
+        return OpenArtifact(
+            copy.source, copy.name, open_it, copy.manifest, files, entry=copy, record=partial(self.record, copy),
+            packed_files=packed, store=self.name,
+        )  # fmt: skip
+
+    def record(self, entry: Entry, *evidence: Evidence) -> None:
+        path = self._evidence(_as_copy(entry).signed)
+        make_folder(path.parent)
+        with explained(path):
+            disk.append_lines(path, "".join(line.to_json() for line in evidence))
+        sync_folder(path.parent)
+
+    def unpublish(self, entry: Entry) -> None:
+        """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
+        copy, head = _as_copy(entry), self.head()
+        own = self.name == copy.document.store
+        if own:  # before: a crash must not look like an attack
+            self.keep_head(head.having_deleted(copy.signed.signer, ranges([copy.document.counter])))
+        try:
+            self._delete(copy.object)
+        except BaseException:
+            if own:
+                self.keep_head(head)
+            raise
+
+    def require_manifests(self) -> None:
+        """RefnetError where there is none, of any signer; this needs no key."""
+        if not any(True for _ in self.bucket.listed(MANIFESTS)):
+            hint = "Check the name or URL of the store; --deleted reads also what somebody deleted there."
+            raise RefnetError(f"there is no copy in {self.shown}", hint)
+
+    def require_mounted(self) -> None:
+        """RefnetError where no copy is there, but this machine sent some: of a folder, whose disk may not be mounted."""
+        sent = sum(high - low + 1 for low, high in self.head().sent)
+        if sent and not any(True for _ in self.bucket.listed(MANIFESTS)):
+            count = "a copy" if sent == 1 else f"{sent:,} copies"
+            raise RefnetError(
+                f"{self.shown} is empty, but this machine sent {count} there: is it mounted?",
+                f"Mount it. If it is a new disk, or was emptied on purpose: `refnet store accept {self.bucket.shown}`.",
+                transient=True,
+            )
+
+    def published(self, but: Collection[str] = ()) -> frozenset[str]:
+        """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker.
+
+        but: the objects of manifests that do not count.
+        """
+        versions = self.bucket.versions(MANIFESTS)
+        there = (one.name for one in versions if not one.delete_marker and one.name not in but)
+        return frozenset(found.id for name in there if (found := ManifestName.read(name)))
+
+    def delete_pieces(self, entry: Entry, published: frozenset[str]) -> None:
+        """Delete what is left of a copy whose manifest is deleted; until then, its pieces are leftovers.
+
+        Another manifest that claims the same id, by `published`, keeps them: which of the two is forged is not known.
+        """
+        copy = _as_copy(entry)
+        if copy.id not in published:
+            self._delete(f"{DATA}{copy.id}/")
+        for path in (self._evidence(copy.signed), self._marks_file(copy.signed)):
+            with explained(path):
+                path.unlink(missing_ok=True)
+
+    def _delete(self, prefix: str) -> None:
+        """Delete every version of the objects whose names begin with `prefix`; the marks of deleted ones last."""
+        found = sorted(self.bucket.versions(prefix), key=lambda one: one.delete_marker)
+        for one in found:
+            self.bucket.delete(one.name, version=one.id)
+
+    def leftovers(self) -> tuple[Leftover, ...]:
+        """Return the pieces that no manifest names and no run is sending. They have no source: they count for `database`.
+
+        A manifest that is unreadable, or hidden by a delete marker, keeps its pieces.
+        """
+        pieces = list(
+            self.bucket.listed(DATA)
+        )  # before the manifests: a copy that is published meanwhile is known
+        contents = self.contents()
+        named = {piece.name for one in contents.copies for piece in one.document.objects}
+        complete = {one.id for one in contents.copies}
+        unknown = self.published({one.object for one in contents.copies})
+        left = []
+        for one in pieces:
+            name = PieceName.read(one.name)
+            if name is None or one.name in named or name.id in unknown:
+                continue
+            young = datetime.now(UTC) - one.modified < _ON_THE_WAY
+            if name.id not in complete and (young or name.id in self.sending()):
+                continue
+            left.append(Leftover(SourceName.DATABASE, one.name, one.size, "sent by a run that did not end"))
+        old = (one for one in self.bucket.listed(CHECKS) if datetime.now(UTC) - one.modified >= _ON_THE_WAY)
+        left += [Leftover(SourceName.DATABASE, one.name, one.size, "of a check of the store") for one in old]
+        return tuple(left)
+
+    def clean(self, leftover: Leftover) -> None:
+        if PieceName.read(leftover.name) or leftover.name.startswith(CHECKS):
+            self._delete(leftover.name)
+
+    @contextmanager
+    def alone(self, seconds: float | None) -> Iterator[None]:
+        """Lock the store; wait `seconds` for another run (None: until it ends), then RefnetError (LOCKED)."""
+        make_folder(self.home)
+        with locked(self.home / "lock", seconds=seconds) as ours:
+            if not ours:
+                raise RefnetError(
+                    f"{self.name} is locked by another run of RefNet",
+                    "Wait until it ends, then retry. A killed run leaves no lock.",
+                    Exit.LOCKED,
+                    transient=True,
+                )
+            yield
+
+    def head(self) -> Head:
+        """Return what this machine sent last; RefnetError if its record is damaged."""
+        path = self.home / "head.json"
+        try:
+            return Head.from_json(read_regular(path, _HEAD_BYTES, owner=os.geteuid()))
+        except FileNotFoundError:
+            return Head()
+        except ValueError as error:
+            hint = (
+                "Something else wrote it. Move it away; RefNet then trusts what the store says is the newest."
+            )
+            raise RefnetError(f"{path} cannot be used: {error}", hint) from error
+        except OSError as error:
+            raise RefnetError(
+                f"{path} cannot be read: {error.strerror}", "Give it to this user (0600)."
+            ) from error
+
+    def accepted(self) -> tuple[tuple[Gap, ...], tuple[Gap, ...], Head]:
+        """Return the gaps, those that stay once what is there is accepted, and the head that accepts it."""
+        manifests = [one.signed for one in self.contents().copies]
+        head = accepted(manifests, self.name, self.head())
+        return self.contents().gaps, gaps(manifests, self.name, head), head
+
+    def keep_head(self, head: Head) -> None:
+        """Record what this machine sent last, durably."""
+        path = self.home / "head.json"
+        make_folder(self.home)
+        with explained(path):
+            replace_file(path, head.to_json().encode())
+
+    def sending(self) -> frozenset[str]:
+        """Return the ids of the copies that runs of this machine have begun, and not ended."""
+        from refnet.store.sending_journal import begun
+
+        return begun(self.home / "sending")
+
+    def _copy(self, signed: Signed) -> Copy:
+        path = self._evidence(signed)
+        known = evidence_in(path, signed.document.sent) if path.exists() else ()
+        return Copy(signed.document.manifest, known, self._marks(signed), signed=signed)
+
+    def keep_marks(self, entry: Entry, data: bytes) -> None:
+        """Record the marks of a copy, the content of their file, durably; b"": it has none."""
+        path = self._marks_file(_as_copy(entry).signed)
+        make_folder(path.parent)
+        with explained(path):
+            replace_file(path, data) if data else path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+    def _marks(self, signed: Signed) -> Marks:
+        path = self._marks_file(signed)
+        try:
+            return Marks.from_file(read_regular(path, LONGEST, owner=os.geteuid()))
+        except FileNotFoundError:
+            return Marks()
+        except (OSError, ValueError) as error:
+            return Marks(unreadable=str(error))
+
+    def _marks_file(self, signed: Signed) -> Path:
+        return self.home / "marks" / f"{signed.sha256}.json"
+
+    def _evidence(self, signed: Signed) -> Path:
+        return self.home / "evidence" / f"{signed.sha256}.jsonl"
+
+
+def _as_copy(entry: Entry) -> Copy:
+    if not isinstance(entry, Copy):
+        raise TypeError("not an entry of a remote store")
+    return entry

@@ -1,0 +1,252 @@
+"""The manifests of a remote store: listed there, and fetched once.
+
+REFNET_HOME has each one as it is stored, encrypted, so that the next list reads only what is new. Anyone who can write
+there can forge objects: each is limited in size, decrypted, and its signature is checked before it is parsed. One that
+cannot be trusted is reported, and hides no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from xxhash import xxh3_128_digest
+
+from refnet.catalog.file_names import kind_of_file
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MANIFESTS, NAMESPACE, ManifestName, Signed
+from refnet.catalog.source_name import Kind, SourceName, read_name
+from refnet.catalog.store import Unlisted
+from refnet.core.files import make_folder, open_file, read_regular, write_all
+from refnet.core.formatting import size
+from refnet.store.buckets.background import in_background
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored
+from refnet.store.sealing import sshsig
+from refnet.store.sealing.age import SealedError, WrongKeyError
+from refnet.store.sealing.keys import Opener
+
+#: Manifests that are fetched at once, and their bytes if they are more than one.
+_AT_ONCE = 8
+_BYTES_AT_ONCE = 16 << 20
+#: A manifest that cannot be trusted is kept here if it is not larger, and all of them together: else a forger could
+#: fill the disk.
+_KEPT_UNTRUSTED, _KEPT_IN_ALL = 64 << 10, 16 << 20
+#: Bytes of the XXH3 before an object in its file.
+_SUM = 16
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The keys that a store is read with, and the signers that are trusted."""
+
+    opener: Opener
+    #: Fingerprints.
+    signers: frozenset[str] = frozenset()
+    #: Trust every signer; outputs name it.
+    any_signer: bool = False
+
+    def accepts(self, signer: str) -> bool:
+        return self.any_signer or signer in self.signers
+
+
+class _UnknownSignerError(ValueError):
+    """A manifest that is signed by a key that is not trusted; the text is its fingerprint."""
+
+
+#: A manifest, or why there is none.
+_Read = Signed | Unlisted
+
+
+@dataclass
+class Manifests:
+    """The manifests in `bucket`; `folder` has those that were fetched."""
+
+    bucket: Bucket
+    folder: Path
+    trust: Trust
+    #: Read every version of each object, also of those that are deleted or replaced, where the bucket keeps them.
+    versions: bool = False
+    #: By name, size and tag: what was read in this process.
+    _known: dict[tuple[str, int, str], _Read] = field(default_factory=dict)
+    #: Bytes of manifests that cannot be trusted, which may still be kept by this list.
+    _left: int = 0
+
+    def read(self) -> tuple[list[Signed], list[Unlisted]]:
+        """List the store; return the manifests that can be trusted, and what is there beside them."""
+        listed = list(self._versions() if self.versions else self.bucket.listed(MANIFESTS))
+        found: dict[str, _Read] = {}
+        for one, read in self._all(listed):
+            if not isinstance(found.get(one.name), Signed):  # of several versions, one that can be trusted
+                found[one.name] = read
+        self._known = {key: read for key, read in self._known.items() if key[0] in found}
+        self._forget({self._file(one).name for one in listed})
+        reads = [found[name] for name in dict.fromkeys(one.name for one in listed) if name in found]
+        return (
+            [one for one in reads if isinstance(one, Signed)],
+            [one for one in reads if isinstance(one, Unlisted)],
+        )
+
+    def parse(self, data: bytes, name: str) -> Signed:
+        """Read the object `name` as it is stored; ValueError says why it cannot be trusted. The signer may be any."""
+        return Signed.read(self.trust.opener.manifest(data), name, _verified)
+
+    def _versions(self) -> Iterator[Stored]:
+        """Yield every version of the manifests; the tag of each is the id of its version."""
+        for one in self.bucket.versions(MANIFESTS):
+            if not one.delete_marker:
+                yield Stored(one.name, one.size, one.modified, one.id)
+
+    def _get(self, stored: Stored) -> bytes:
+        version = stored.tag if self.versions else ""
+        return self.bucket.get(stored.name, stored.size, version=version)
+
+    def _all(self, listed: list[Stored]) -> Iterator[tuple[Stored, _Read]]:
+        unknown, self._left = [], _KEPT_IN_ALL
+        for one in listed:
+            known = self._known.get(_key(one)) or self._without_reading(one)
+            if known is None and (data := self._kept(one)):
+                known = self._judged(one, data)
+            if known:
+                yield one, known
+                self._kept_untrusted(one, known)
+            else:
+                unknown.append(one)
+        for group in _groups(unknown):
+            yield from self._read_group(group)
+
+    def _read_group(self, group: list[Stored], *, again: bool = False) -> Iterator[tuple[Stored, _Read]]:
+        """Fetch manifests; one that cannot be trusted once more, before that is kept: it may have changed on the way."""
+        doubtful = []
+        for one, fetched in self._fetched(group):
+            read = fetched if isinstance(fetched, Unlisted) else self._judged(one, fetched)
+            if isinstance(read, Unlisted) and not again:
+                doubtful.append(one)
+                continue
+            if isinstance(fetched, bytes) and (isinstance(read, Signed) or self._kept_untrusted(one, read)):
+                self._keep(one, fetched)
+            yield one, read
+        if doubtful:
+            yield from self._read_group(doubtful, again=True)
+
+    def _kept_untrusted(self, stored: Stored, read: _Read) -> bool:
+        """Return whether a manifest is kept although it cannot be trusted, and count its bytes."""
+        kept = isinstance(read, Unlisted) and stored.size <= min(_KEPT_UNTRUSTED, self._left)
+        self._left -= stored.size if kept else 0
+        return kept
+
+    def _without_reading(self, stored: Stored) -> Unlisted | None:
+        if ManifestName.read(stored.name) is None:
+            return _unlisted(stored, "is not the name of a manifest", "RefNet did not create it")
+        if stored.size > MANIFEST_OBJECT_BYTES:
+            return _unlisted(
+                stored, f"has {size(stored.size)}, too much for a manifest", "RefNet did not create it"
+            )
+        return None
+
+    def _fetched(self, group: list[Stored]) -> Iterator[tuple[Stored, bytes | Unlisted]]:
+        begun = [(one, in_background(self._get, one)) for one in group]
+        for one, future in begun:
+            try:
+                data = future.result()
+            except BucketError as error:
+                if error.kind is BucketFailure.MISSING:
+                    continue  # deleted meanwhile
+                if error.kind is not BucketFailure.DAMAGED:
+                    raise
+                yield one, _unlisted(one, "is not as large as the store says", "list it again")
+            else:
+                yield one, data
+
+    def _judged(self, stored: Stored, data: bytes) -> _Read:
+        """Return the manifest in `data`, if it can be trusted; remember either for this process."""
+        found: _Read
+        try:
+            found = Signed.read(self.trust.opener.manifest(data), stored.name, self._trusted)
+        except _UnknownSignerError as error:
+            advice = f"if it is yours, name its key: --signer {error}, or encryption.signers"
+            found = _unlisted(stored, f"is signed by an unknown key {error}", advice)
+            found = replace(found, signer=str(error))
+        except WrongKeyError:
+            why, advice = (
+                "is encrypted to other keys",
+                "give the recovery key that opens it (--identity-file)",
+            )
+            found = replace(_unlisted(stored, why, advice, unreadable=True), sealed=True)
+        except (SealedError, ValueError) as error:
+            newer = "is not supported" in str(error)
+            advice = "a newer RefNet can read it" if newer else "send the artifact again: refnet copy"
+            found = _unlisted(stored, f"cannot be read: {error}", advice, unreadable=True)
+        self._known[_key(stored)] = found
+        return found
+
+    def _trusted(self, message: bytes, armored: str) -> tuple[str, str]:
+        """Return the signer, if it is trusted: what another one signed is not even parsed."""
+        line, fingerprint = _verified(message, armored)
+        if not self.trust.accepts(fingerprint):
+            raise _UnknownSignerError(fingerprint)
+        return line, fingerprint
+
+    def _file(self, stored: Stored) -> Path:
+        tag = hashlib.sha256(stored.tag.encode()).hexdigest()[:16]
+        return self.folder / f"{hashlib.sha256(stored.name.encode()).hexdigest()[:32]}.{tag}"
+
+    def _kept(self, stored: Stored) -> bytes | None:
+        """Return an object that was fetched before; None if its file was not written completely."""
+        with suppress(OSError):
+            data = read_regular(self._file(stored), MANIFEST_OBJECT_BYTES + _SUM)
+            if len(data) == stored.size + _SUM and data[:_SUM] == xxh3_128_digest(data[_SUM:]):
+                return data[_SUM:]
+        return None
+
+    def _keep(self, stored: Stored, data: bytes) -> None:
+        """Write an object for the next list, not durably: a thousand files take seconds to flush."""
+        make_folder(self.folder)
+        with suppress(OSError):  # a full disk: it is fetched again
+            handle = open_file(self._file(stored), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                write_all(handle, xxh3_128_digest(data) + data)
+            finally:
+                os.close(handle)
+
+    def _forget(self, files: set[str]) -> None:
+        """Remove the files of manifests that are not there any more."""
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name not in files and not path.name.startswith("."):
+                    path.unlink(missing_ok=True)
+
+
+def _key(stored: Stored) -> tuple[str, int, str]:
+    return stored.name, stored.size, stored.tag
+
+
+def _groups(items: Iterable[Stored]) -> Iterator[list[Stored]]:
+    """Split `items` into those that are fetched at once."""
+    group: list[Stored] = []
+    for one in items:
+        if group and (len(group) == _AT_ONCE or sum(one.size for one in (*group, one)) > _BYTES_AT_ONCE):
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
+
+
+def _verified(message: bytes, armored: str) -> tuple[str, str]:
+    signer = sshsig.verify(message, armored, NAMESPACE)
+    return signer.line, signer.fingerprint
+
+
+def source_of(name: str) -> SourceName:
+    """Return the source that the name of a manifest's object says, or `database`; its kind may be another."""
+    named = ManifestName.read(name)
+    with suppress(ValueError):
+        return read_name(named.source if named else "", kind_of_file("x.tar.gz"))
+    return SourceName("database", Kind.DATABASE)
+
+
+def _unlisted(stored: Stored, why: str, advice: str, *, unreadable: bool = False) -> Unlisted:
+    return Unlisted(source_of(stored.name), stored.name, stored.size, why, advice, unreadable)

@@ -1,0 +1,67 @@
+"""The encrypted artifacts in the backup folder: the store `local`, in the folder `encrypted`, in the format of copies.
+
+Beside what every remote store has, this machine locks, marks and deletes there, as in a backup folder without encryption.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+
+from refnet.catalog.manifest import Entry
+from refnet.catalog.marks import Marks
+from refnet.catalog.source_name import SourceName
+from refnet.core.errors import RefnetError
+from refnet.core.files import make_folder
+from refnet.settings.stores import ENCRYPTED
+from refnet.store.local import LocalStore
+from refnet.store.remote import Contents, RemoteStore
+
+
+class SealedStore(RemoteStore):
+    """The store `local`. Its `folder` is the backup folder; artifacts are made in its `workplace`."""
+
+    folder: LocalStore
+    workplace: LocalStore
+
+    def trouble(self) -> RefnetError | None:
+        """Return the reason why this may not be the expected backup folder; None if it is."""
+        return self.folder.trouble()
+
+    def prepare(self) -> None:
+        """Make the folder, before something is written; RefnetError if this is not the expected backup folder."""
+        if trouble := self.trouble():
+            raise trouble
+        make_folder(self.folder.root / ENCRYPTED)
+        self.folder.remember()
+
+    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+        """Lock `source`, also for its backups and restores."""
+        if trouble := self.trouble():
+            raise trouble
+        return self.workplace.lock(source)
+
+    def mark(self, entry: Entry, marks: Marks) -> None:
+        """Replace the marks of `entry` durably. They are in REFNET_HOME: nothing in the store changes."""
+        self.keep_marks(entry, marks.to_file())
+
+    def delete(self, entry: Entry) -> None:
+        """Delete an artifact: its manifest, then its pieces."""
+        with self.alone(seconds=None):
+            self.unpublish(entry)
+            self.delete_pieces(entry, self.published())
+
+    def require_manifests(self) -> None:
+        if not self.is_new():
+            super().require_manifests()
+
+    def is_new(self) -> bool:
+        """Return whether nothing was encrypted yet."""
+        return not os.path.lexists(self.folder.root / ENCRYPTED) and not self.head().counter
+
+    def _listed(self) -> Contents:
+        if trouble := self.trouble():
+            raise trouble
+        if self.is_new():
+            return Contents((), (), ())
+        return super()._listed()

@@ -1,0 +1,388 @@
+"""Send an artifact to a remote store, and read it back from there.
+
+Order: each piece, after its line in the journal; the manifest, after it is written to a file here; then the head. So a
+crash at any point leaves a copy that the next run continues, and the store shows it completely or not at all. The
+artifact is compared with its own manifest while it is read, before anything is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+from datetime import datetime
+from secrets import SystemRandom
+from threading import Lock
+from typing import BinaryIO
+
+from xxhash import xxh3_128_hexdigest
+
+from refnet.catalog.artifact import OpenArtifact, Progress
+from refnet.catalog.copies import copy_of
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.remote import (
+    DATA,
+    MANIFEST_OBJECT_BYTES,
+    MOST_PIECES,
+    PIECE_BYTES,
+    Copy,
+    Piece,
+    PieceName,
+    RemoteManifest,
+    Signed,
+    evidence_to_send,
+    lengths,
+)
+from refnet.catalog.remote_head import newest, ranges
+from refnet.core import formatting
+from refnet.core.errors import Exit, RefnetError
+from refnet.store.buckets.background import in_background
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_pieces import fetch
+from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending_journal import SendingJournal, Sent, sealed
+
+#: A drill reads back so much of the older copies in each store.
+OLDER_BYTES = 1 << 30
+#: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
+_REPORTED_SECONDS = 1.0
+#: Requests with pieces at once. Each has 16 MiB in memory, and its bucket may have them once more.
+_AT_ONCE = 3
+
+
+#: The pieces of an artifact, and those of its list of files.
+_BothPieces = tuple[tuple[Piece, ...], tuple[Piece, ...]]
+
+
+@dataclass(frozen=True)
+class SentCopy:
+    """The copy of an artifact."""
+
+    copy: Copy
+    #: It was sent now; otherwise it was there already.
+    is_new: bool
+    #: The other copies in the store.
+    others: tuple[Copy, ...]
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends artifacts to one store."""
+
+    store: RemoteStore
+    sealer: Sealer
+    now: Callable[[], datetime]
+
+    def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> SentCopy:
+        """Send `artifact` and publish it, unless its copy is there already.
+
+        RefnetError (DAMAGED), before anything is published, if it is not what its manifest says.
+        """
+
+        def pieces(journal: SendingJournal) -> _BothPieces:
+            found = _Pieces(self, journal, progress)
+            listed = found.send_list(artifact.packed_files())
+            with artifact.open() as reader:
+                return found.send(entry.manifest, reader), listed
+
+        return self._sent(entry, self.sealer.digest, pieces)
+
+    def send_copy(self, origin: RemoteStore, copy: Copy, progress: Progress) -> SentCopy:
+        """Send the copy in the store `origin` as it is encrypted there, and publish it, unless its copy is here already.
+
+        No recovery key is needed, and its recipients stay. RefnetError (DAMAGED) if a piece is not what was encrypted.
+        """
+
+        def pieces(journal: SendingJournal) -> _BothPieces:
+            found = _Pieces(self, journal, progress, sealed=True)
+            return found.send_sealed(origin, copy)
+
+        return self._sent(copy, f"as in {origin.name}: {copy.signed.sha256}", pieces)
+
+    def _sent(self, entry: Entry, of: str, send: Callable[[SendingJournal], _BothPieces]) -> SentCopy:
+        """Send the pieces of `entry` by `send`, and publish them; `of`: a journal of others is not continued."""
+        with self.store.alone(seconds=None):
+            self._finish()
+            contents = self.store.contents()
+            if there := copy_of(contents.copies, entry.manifest):
+                return SentCopy(there, False, tuple(one for one in contents.copies if one is not there))
+            journal = SendingJournal.open(self.store.home / "sending", entry.manifest, of)
+            found, listed = send(journal)
+            manifests = [one.signed for one in contents.copies]
+            signed = self._seal(journal, self._document(entry, journal, (found, listed), manifests))
+            return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
+
+    def _document(
+        self,
+        entry: Entry,
+        journal: SendingJournal,
+        pieces: _BothPieces,
+        manifests: Sequence[Signed],
+    ) -> RemoteManifest:
+        """Return the manifest of the copy: the next one after those that are there, and that this machine sent."""
+        signer, head = self.sealer.keys.signer(), self.store.head()
+        last = newest(manifests, signer.fingerprint, self.store.name)
+        counter, previous = (head.counter, head.sha256) if head.signer == signer.fingerprint else (0, "")
+        if last and last.document.counter > counter:
+            counter, previous = last.document.counter, last.sha256
+        own = (one.document for one in manifests if one.signer == signer.fingerprint)
+        present = ranges([counter + 1, *(one.counter for one in own if one.store == self.store.name)])
+        return RemoteManifest(
+            journal.id, self.store.name, entry.manifest, evidence_to_send(entry), *pieces,
+            signer.line, counter + 1, previous, present, self.now(),
+        )  # fmt: skip
+
+    def _seal(self, journal: SendingJournal, document: RemoteManifest) -> Signed:
+        line = document.to_line()
+        try:
+            RemoteManifest.from_line(line)
+        except ValueError as error:
+            journal.remove()
+            raise RefnetError(
+                f"the copy of {document.manifest.name} to {self.store.name} has no valid manifest: {error}",
+                f"Something else wrote in {self.store.home}, or signs with this machine's key: see docs/offsite.md.",
+                Exit.DAMAGED,
+            ) from None
+        _, data = self.sealer.manifest(line)
+        if len(data) > MANIFEST_OBJECT_BYTES:
+            raise RefnetError(
+                f"the manifest of {document.manifest.name} is too large", "Report it with `refnet show`."
+            )
+        journal.seal(document.object, data)
+        return self._publish(journal, document.object, data)
+
+    def _publish(self, journal: SendingJournal, name: str, data: bytes) -> Signed:
+        """Send the manifest, and record it as the newest; the same bytes may be there already. ValueError: not of this run."""
+        signed = self.store.manifests.parse(data, name)
+        if (signed.signer, signed.document.store) != (self.sealer.keys.signer().fingerprint, self.store.name):
+            raise ValueError("not a manifest of this machine for this store")
+        try:
+            self.store.bucket.put(name, data)
+        except BucketError as error:
+            if error.kind is BucketFailure.EXISTS:
+                journal.remove()  # something else took its name: the next run sends it under another
+            raise
+        self.store.keep_head(self.store.head().after(signed))
+        journal.remove()
+        return signed
+
+    def _finish(self) -> None:
+        """Publish the copies whose manifest was made by a run that did not end."""
+        for journal, name, data in sealed(self.store.home / "sending"):
+            try:
+                self._publish(journal, name, data)
+            except ValueError:  # other keys by now: it is sent again as a whole
+                journal.remove()
+
+
+class _Pieces:
+    """The pieces of a copy, on their way: a few requests at once."""
+
+    def __init__(
+        self, sender: Sender, journal: SendingJournal, progress: Progress, *, sealed: bool = False
+    ) -> None:
+        """sealed: what is sent is encrypted already."""
+        self._bucket, self._name = sender.store.bucket, sender.store.name
+        self._seal = bytes if sealed else sender.sealer.piece
+        self._journal, self._progress = journal, progress
+        listed = self._bucket.listed(f"{DATA}{journal.id}/") if journal.pieces else ()
+        #: The pieces that an earlier run has sent.
+        self._there = {one.name: one.size for one in listed}
+        self._in_flight: set[Future[int]] = set()
+        self._alone = Lock()
+        #: Bytes of the artifact that are in the store, and of all of it; 0: they are not reported.
+        self._done = self._total = 0
+
+    def send(self, manifest: Manifest, reader: BinaryIO) -> tuple[Piece, ...]:
+        """Send an artifact, and return its pieces; RefnetError (DAMAGED) if its bytes are not those of `manifest`."""
+        if manifest.size > MOST_PIECES * PIECE_BYTES:
+            most = formatting.size(MOST_PIECES * PIECE_BYTES)
+            raise RefnetError(
+                f"{manifest.name} is too large for a remote store", f"A copy has at most {most}."
+            )
+        sha, size, found = hashlib.sha256(), 0, []
+        self._done, self._total = 0, manifest.size
+        for number, length in enumerate(lengths(manifest.size)):
+            data = reader.read(length)
+            sha.update(data)
+            size += len(data)
+            found.append(self._one(PieceName(self._journal.id, number), data))
+            self._report()
+        if size != manifest.size or reader.read(1) or sha.hexdigest() != manifest.sha256:
+            self._journal.remove()
+            raise RefnetError(
+                f"{manifest.name} is damaged: its bytes are not those of its manifest",
+                f"It is not copied. Check it: `refnet verify {manifest.name}`.",
+                Exit.DAMAGED,
+            )
+        return self._all(found)
+
+    def send_list(self, packed: bytes | None) -> tuple[Piece, ...]:
+        """Send the list of files `packed`, if there is one."""
+        parts = [packed[at : at + PIECE_BYTES] for at in range(0, len(packed), PIECE_BYTES)] if packed else []
+        return self._all(
+            [self._one(PieceName(self._journal.id, n, True), part) for n, part in enumerate(parts)]
+        )
+
+    def send_sealed(self, origin: RemoteStore, copy: Copy) -> _BothPieces:
+        """Send the pieces of `copy` in the store `origin` as they are there: those of the artifact, of its list of files."""
+        what, document = f"{copy.name} in {origin.name}", copy.document
+        self._done, self._total = 0, document.size
+        names: list[list[PieceName]] = []
+        for pieces, files in ((document.pieces, False), (document.files, True)):
+            names.append([])
+            for number, piece in enumerate(pieces):
+                data = fetch(origin.bucket, piece, what)
+                names[-1].append(self._one(PieceName(self._journal.id, number, files), data))
+                self._report()
+        return self._all(names[0]), self._all(names[1])
+
+    def _one(self, name: PieceName, data: bytes) -> PieceName:
+        """Begin to send a piece, unless an earlier run has."""
+        plain, known = xxh3_128_hexdigest(data), self._journal.pieces.get((name.number, name.files))
+        if known and known.plain == plain and self._there.get(known.piece.name) == known.piece.size:
+            self._done += len(data)
+            return name
+        sealed = self._seal(data)
+        piece = Piece(name.named(secrets.token_hex(8)), len(sealed), hashlib.sha256(sealed).hexdigest())
+        self._add(Sent(piece, plain))
+        self._wait(_AT_ONCE - 1)
+        self._in_flight.add(in_background(self._put, Sent(piece, plain), sealed, len(data)))
+        return name
+
+    def _put(self, sent: Sent, data: bytes, size: int) -> int:
+        """Create the object of a piece; return `size`, that of its bytes before they were encrypted."""
+        if version := self._bucket.put(sent.piece.name, data):
+            self._add(replace(sent, piece=replace(sent.piece, version=version)))
+        return size
+
+    def _add(self, sent: Sent) -> None:
+        with self._alone:
+            self._journal.add(sent)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most `most` requests are in flight; raise the error of one that failed."""
+        while len(self._in_flight) > most:
+            done, self._in_flight = wait(self._in_flight, _REPORTED_SECONDS, FIRST_COMPLETED)
+            self._done += sum(one.result() for one in done)
+            self._report()
+
+    def _report(self) -> None:
+        if self._total:
+            self._progress(f"copy to {self._name}", self._done, self._total)
+
+    def _all(self, names: Sequence[PieceName]) -> tuple[Piece, ...]:
+        self._wait(0)
+        return tuple(self._journal.pieces[one.number, one.files].piece for one in names)
+
+
+def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:
+    """Read every object of `copy` back from its store, compare, and record the result as evidence; return the copy with it.
+
+    No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
+    """
+    begun, what, step = now(), f"{copy.name} in {store.name}", f"read back from {store.name}"
+    total, done = copy.document.size, 0
+    reasons: tuple[str, ...] = ()
+    try:
+        _compare_manifest(store, copy, what)
+        progress(step, done, total)
+        for piece in _fetched(store, copy.document.objects, what):
+            done += piece.size
+            progress(step, done, total)
+    except RefnetError as error:
+        if error.code is not Exit.DAMAGED:
+            raise
+        reasons = (error.message,)
+    return _recorded(store, copy, now(), (now() - begun).total_seconds(), reasons)
+
+
+def sample_back(
+    store: RemoteStore, copies: Sequence[Copy], now: Callable[[], datetime], most: int = 4
+) -> tuple[Copy, ...]:
+    """Read back the manifest and a random piece of some of `copies`, at most `most`; return those that turned out damaged, as recorded.
+
+    A loss in the store is then noticed before the copy is needed. BucketError if the store cannot be reached.
+    """
+    random, found = SystemRandom(), list[Copy]()
+    sound = [one for one in copies if not one.damaged]
+    for copy in random.sample(sound, min(most, len(sound))):
+        piece, what = random.choice(copy.document.objects), f"{copy.name} in {store.name}"
+        try:
+            _compare_manifest(store, copy, what)  # a list may show what was kept here
+            fetch(store.bucket, piece, what)
+        except RefnetError as error:
+            if error.code is not Exit.DAMAGED:
+                raise
+            found.append(_recorded(store, copy, now(), 0.0, (error.message,)))
+    return tuple(found)
+
+
+def read_oldest_back(
+    store: RemoteStore, now: Callable[[], datetime], progress: Progress, most: int = OLDER_BYTES
+) -> tuple[Copy, ...]:
+    """Read back the copies whose last check is the oldest, `most` bytes in all; return those that turned out damaged.
+
+    One that is larger is left to `sample_back`. BucketError if the store cannot be reached.
+    """
+    found = list[Copy]()
+    sound = (one for one in store.entries() if not one.damaged)
+    for copy in sorted(sound, key=_last_check):
+        if copy.document.size <= most:
+            most -= copy.document.size
+            found.append(fetch_back(store, copy, now, progress))
+    return tuple(one for one in found if one.damaged)
+
+
+def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, reasons: tuple[str, ...]) -> Copy:
+    """Record a check of `copy`, which failed if there are `reasons`; return the copy with it."""
+    line = Evidence(
+        at, Level.WRITTEN, Outcome.FAILED if reasons else Outcome.PASSED, seconds, reasons=reasons
+    )
+    store.record(copy, line)
+    return replace(copy, evidence=(*copy.evidence, line))
+
+
+def _last_check(copy: Copy) -> datetime:
+    return max((line.at for line in copy.evidence), default=copy.document.sent)
+
+
+def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
+    if not (_is_there(store, copy) or _is_there(store, copy)):  # it may have changed on the way
+        raise RefnetError(
+            f"{what} is damaged: its manifest is not the one that was sent", "Send it again.", Exit.DAMAGED
+        )
+
+
+def _is_there(store: RemoteStore, copy: Copy) -> bool:
+    try:
+        data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
+        return store.manifests.parse(data, copy.object).sha256 == copy.signed.sha256
+    except ValueError:
+        return False
+    except BucketError as error:
+        if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
+            raise
+        return False
+
+
+def _fetched(store: RemoteStore, pieces: Sequence[Piece], what: str) -> Iterator[Piece]:
+    """Yield each piece once it was fetched and compared, in order."""
+    begun: deque[tuple[Piece, Future[None]]] = deque()
+
+    def compare(piece: Piece) -> None:
+        fetch(store.bucket, piece, what)
+
+    for piece in pieces:
+        if len(begun) >= _AT_ONCE:
+            first, future = begun.popleft()
+            future.result()
+            yield first
+        begun.append((piece, in_background(compare, piece)))
+    for piece, future in begun:
+        future.result()
+        yield piece

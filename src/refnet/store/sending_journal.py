@@ -1,0 +1,166 @@
+"""The journal of a copy that is on the way: `sending/ARTIFACT.jsonl`, and `ARTIFACT.sealed` once its manifest is made.
+
+A line is written and flushed before each piece is sent. So after a crash, each piece in the store is known here, and a
+piece whose line is here may be missing there: the next run lists what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from refnet.catalog.manifest import Manifest
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, ManifestName, Piece, PieceName
+from refnet.core import checked
+from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.store import disk
+
+_FORMAT = 1
+_JOURNAL, _SEALED = ".jsonl", ".sealed"
+#: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
+_MOST = 128 << 20
+_DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
+_HEAD = checked.record(
+    {"format": checked.integer(1, _FORMAT), "id": checked.text(32, like="[0-9a-f]{32}"), "of": _DIGEST},
+    more=True,
+)
+_LINE = checked.record(
+    {
+        "name": checked.text(100),
+        "size": checked.integer(1, 1 << 30),
+        "sha256": _DIGEST,
+        "plain": checked.text(32, shortest=32, like="[0-9a-f]*"),
+    },
+    {"version": checked.text(1024, like="[!-~]*")},
+    more=True,
+)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A piece that a run began to send."""
+
+    piece: Piece
+    #: XXH3 (hex) of its bytes before they were encrypted.
+    plain: str
+
+
+@dataclass
+class SendingJournal:
+    """The journal of one copy."""
+
+    #: Without an ending.
+    path: Path
+    #: Of the copy.
+    id: str
+    #: By (number, of the list of files); the last line of each counts.
+    pieces: dict[tuple[int, bool], Sent] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest, recipients: str) -> SendingJournal:
+        """Continue the journal of the artifact of `manifest`, or begin one.
+
+        It continues only with the same bytes and `recipients`, a digest: other pieces do not belong together.
+        """
+        of = _digest(manifest, recipients)
+        path = folder / manifest.name
+        lines = _lines(path.with_name(path.name + _JOURNAL))
+        with suppress(ValueError, IndexError):
+            head = _HEAD(checked.document(lines[0]))
+            if head["of"] == of:
+                return cls(path, head["id"], _pieces(lines[1:], head["id"]))
+        made = cls(path, secrets.token_hex(16))
+        make_folder(folder)
+        line = json.dumps({"format": _FORMAT, "id": made.id, "of": of, "name": manifest.name}) + "\n"
+        with explained(made._file):
+            replace_file(made._file, line.encode())
+        return made
+
+    @property
+    def _file(self) -> Path:
+        return self.path.with_name(self.path.name + _JOURNAL)
+
+    @property
+    def sealed_file(self) -> Path:
+        """The manifest as it is sent; it exists once all pieces are in the store."""
+        return self.path.with_name(self.path.name + _SEALED)
+
+    def add(self, sent: Sent) -> None:
+        """Write a line durably: before its piece is sent, and once more when its version is known."""
+        name = PieceName.read(sent.piece.name)
+        assert name is not None  # noqa: S101  # made by PieceName.named
+        self.pieces[name.number, name.files] = sent
+        values = {
+            "name": sent.piece.name,
+            "size": sent.piece.size,
+            "sha256": sent.piece.sha256,
+            "plain": sent.plain,
+        }
+        with explained(self._file):
+            disk.append_lines(self._file, json.dumps(values | {"version": sent.piece.version}) + "\n")
+
+    def seal(self, name: str, sealed: bytes) -> None:
+        """Record the manifest's object durably, before it is sent: after a crash, the same bytes are sent again."""
+        with explained(self.sealed_file):
+            replace_file(self.sealed_file, name.encode("ascii") + b"\n" + sealed)
+
+    def remove(self) -> None:
+        """Forget it: the copy is published, or given up."""
+        with explained(self.path):
+            self.sealed_file.unlink(missing_ok=True)
+            self._file.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
+
+
+def sealed(folder: Path) -> list[tuple[SendingJournal, str, bytes]]:
+    """Return the journals of `folder` whose manifest is made: with the name of its object, and its bytes."""
+    found = []
+    for path in sorted(folder.glob(f"[!.]*{_SEALED}")):
+        with suppress(OSError, ValueError):
+            name, end, data = read_regular(path, MANIFEST_OBJECT_BYTES + 500).partition(b"\n")
+            named = ManifestName.read(name.decode("ascii"))
+            if named and end:
+                journal = SendingJournal(path.with_name(path.name.removesuffix(_SEALED)), named.id)
+                found.append((journal, name.decode("ascii"), data))
+    return found
+
+
+def begun(folder: Path) -> frozenset[str]:
+    """Return the ids of the copies that have a journal in `folder`."""
+    found = {journal.id for journal, _, _ in sealed(folder)}
+    for path in folder.glob(f"[!.]*{_JOURNAL}"):
+        with suppress(ValueError, IndexError):
+            found.add(_HEAD(checked.document(_lines(path)[0]))["id"])
+    return frozenset(found)
+
+
+def _digest(manifest: Manifest, recipients: str) -> str:
+    values = [manifest.name, manifest.size, manifest.sha256, manifest.files_sha256, recipients]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return read_regular(path, _MOST, owner=os.geteuid()).splitlines()
+    except OSError:
+        return []
+
+
+def _pieces(lines: list[bytes], id_: str) -> dict[tuple[int, bool], Sent]:
+    """Return the last line of each piece; a line that a crash cut short is skipped."""
+    found: dict[tuple[int, bool], Sent] = {}
+    for line in lines:
+        with suppress(ValueError):
+            values: Mapping[str, Any] = _LINE(checked.document(line))
+            name = PieceName.read(values["name"])
+            if name and name.id == id_:
+                piece = Piece(values["name"], values["size"], values["sha256"], values.get("version", ""))
+                found[name.number, name.files] = Sent(piece, values["plain"])
+    return found

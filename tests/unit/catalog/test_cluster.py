@@ -1,0 +1,44 @@
+"""The databases of a cluster are sources whose names depend on the names of cluster and database alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from refnet.catalog.cluster import Seen, globals_name, member_name
+from refnet.catalog.source_name import Kind
+
+ODD = ["Shop", "wiki talk", "論文", "a" * 63, "globals", "x-0123abcd", "..", "a/b", "a\nb"]
+
+
+def test_a_plain_name_follows_that_of_the_cluster() -> None:
+    assert member_name("main", "shop") == "main-shop"
+    assert member_name("main", "shop").kind is Kind.DATABASE
+    assert globals_name("main") == "main-globals"
+    assert globals_name("main").kind is Kind.GLOBALS
+
+
+@pytest.mark.parametrize("database", ODD)
+def test_any_other_name_gets_a_digest(database: str) -> None:
+    name = member_name("main", database)
+    assert name.startswith("main-")
+    assert name != f"main-{database}"
+    assert name == member_name("main", database)
+
+
+def test_no_two_databases_share_a_name() -> None:
+    names = [*ODD, "shop", "wiki_talk", "a" * 62, "a" * 40, "main-shop", "globals_"]
+    assert len({member_name("main", one) for one in names}) == len(names)
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    seen = Seen(("shop", "wiki talk"))
+    assert Seen.from_json(seen.to_json()) == seen
+    assert list(seen.members("main").values()) == ["shop", "wiki talk"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 2, "databases": []}', '{"format": 1, "databases": [""]}']
+)
+def test_a_malformed_record_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Seen.from_json(text)

@@ -1,0 +1,177 @@
+"""How far an archive of files is proven, and what each kind of damage does to that."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+
+import pytest
+from tests.unit.sources.files.corpus import HARMLESS, HOSTILE
+
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
+
+LEVELS = [Level.INTACT, Level.RESTORED, Level.PROVEN]
+
+
+def held(data: bytes, files: bytes | None) -> OpenArtifact:
+    return OpenArtifact(
+        SourceName.OBSIDIAN, "vault_20261125.tar.gz", lambda: io.BytesIO(data), None, lambda: files
+    )
+
+
+def edited(files: bytes, wanted: str, values: dict[str, object]) -> bytes:
+    """The list of files with other values for one path, written as RefNet writes it: a line a file."""
+    lines = files.decode().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith(f'{{"path":"{wanted}",'):
+            item = json.loads(line.removesuffix(",")) | values
+            if item["kind"] == "link":
+                del item["sha256"]
+                item["size"] = 0
+            lines[number] = json.dumps(item, separators=(",", ":")) + "," * line.endswith(",")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_whole_archive_reaches_the_level_that_is_asked_for(vault, dumped, prove, level, tmp_path):
+    proof = prove(dumped(vault).held, level)
+
+    assert (proof.outcome, proof.level) == (Outcome.PASSED, level)
+    assert sum(row["count"] for row in proof.rows if row["kind"] == "file") == 15
+    assert not (tmp_path / "scratch").exists() or not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_proof_touches_nothing_of_the_live_folder(vault, dumped, prove):
+    artifact = dumped(vault)
+    before = {path: path.lstat() for path in vault.rglob("*")}
+
+    prove(artifact.held, Level.PROVEN)
+
+    after = {path: path.lstat() for path in vault.rglob("*")}
+    assert {path: (s.st_mtime_ns, s.st_ctime_ns) for path, s in after.items()} == {
+        path: (s.st_mtime_ns, s.st_ctime_ns) for path, s in before.items()
+    }
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_flipped_bit_is_found(vault, dumped, prove, level):
+    artifact = dumped(vault)
+    for at in range(20, len(artifact.data), len(artifact.data) // 40):
+        data = bytearray(artifact.data)
+        data[at] ^= 0x10
+        proof = prove(held(bytes(data), artifact.made.files), level)
+        if proof.outcome is not Outcome.FAILED:  # a bit that pads the end of a gzip member means nothing
+            assert gzip.decompress(data) == gzip.decompress(artifact.data), at
+            continue
+        assert proof.level is None
+
+
+def test_an_archive_that_is_cut_between_two_gzip_members_is_not_intact(vault, dumped, prove):
+    artifact = dumped(vault)
+    last = json.loads(artifact.made.files)["members"][-1][1]
+    assert gzip.decompress(artifact.data[:last])
+
+    proof = prove(held(artifact.data[:last], artifact.made.files), Level.INTACT)
+
+    assert (proof.outcome, proof.level) == (Outcome.FAILED, None)
+    assert "cut short" in proof.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"sha256": "0" * 64}, "the content of script.sh is not what the list of files says"),
+        ({"size": 3}, "script.sh is not what the list of files says"),
+        ({"mode": "0777"}, "script.sh is not what the list of files says"),
+        ({"at": 512}, "script.sh is not at the offset that the list of files gives"),
+        ({"path": "other.sh"}, "script.sh is in the archive and not in the list of files"),
+        ({"kind": "device"}, "the list of files is not valid"),
+        ({"path": "/etc/passwd"}, "/etc/passwd has an absolute name"),
+        ({"path": "../x"}, "../x leads out of its folder"),
+        ({"path": "a/../../x"}, "a/../../x leads out of its folder"),
+        ({"path": "./x"}, "the path ./x in the list of files is not normalized"),
+        ({"path": "nowhere/x"}, "nowhere/x has no parent folder in the list"),
+        ({"path": "empty.md"}, "empty.md is listed twice"),
+        ({"path": 3}, "the list of files is not valid"),
+        ({"uid": -1}, "the list of files is not valid"),
+        ({"mtime_ns": 1 << 94}, "the list of files is not valid"),
+        ({"kind": "link", "target": "/etc"}, "script.sh is a link that leads outside (/etc)"),
+    ],
+)
+def test_a_list_that_does_not_fit_or_leads_outside_is_refused_by_name(vault, dumped, prove, values, told):
+    artifact = dumped(vault)
+    files = edited(artifact.made.files, "script.sh", values)
+
+    proof = prove(held(artifact.data, files), Level.PROVEN)
+
+    assert proof.outcome is Outcome.FAILED
+    assert told in proof.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "files", [b"", b"[]", b"{}", b'{"format": 2}', b"\xff", b'{"format":1,"members":[],"files":[3]}']
+)
+def test_a_list_that_is_none_is_refused(vault, dumped, prove, files):
+    proof = prove(held(dumped(vault).data, files), Level.INTACT)
+
+    assert proof.outcome is Outcome.FAILED
+    assert "list of files" in proof.reasons[0]
+
+
+def test_a_list_of_more_files_than_the_archive_holds_is_refused(vault, dumped, prove):
+    artifact = dumped(vault)
+    (vault / "zz.md").write_text("more")
+    files = dumped(vault).made.files
+
+    proof = prove(held(artifact.data, files), Level.INTACT)
+
+    assert "not in the archive: zz.md" in proof.reasons[0]
+
+
+def test_a_plain_tar_is_restored_as_a_proof_but_its_content_could_not_be_verified(vault, prove, tmp_path):
+    subprocess.run(["tar", "-czf", tmp_path / "plain.tar.gz", "-C", vault, "."], check=True)
+
+    proof = prove(held((tmp_path / "plain.tar.gz").read_bytes(), None), Level.PROVEN)
+
+    assert (proof.outcome, proof.level) == (Outcome.UNVERIFIED, Level.RESTORED)
+    assert "list of files: the archive has none" in proof.reasons[0]
+
+
+@pytest.mark.parametrize("make", [make for make, _ in HARMLESS.values()], ids=HARMLESS)
+def test_harmless_archives_prove_as_restored(prove, make, tmp_path):
+    proof = prove(held(make(), None), Level.RESTORED)
+
+    assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.RESTORED)
+
+
+@pytest.mark.parametrize("name", ["symlink outside", "FIFO", "parent folder"])
+def test_hostile_archives_fail_their_proof(prove, name, tmp_path):
+    make, _told = HOSTILE[name]
+    proof = prove(held(make(), None), Level.PROVEN)
+
+    assert (proof.outcome, proof.level) == (Outcome.FAILED, None)
+
+
+def test_a_proof_without_room_could_not_be_had_and_is_no_failure(vault, dumped, prove, small_disk):
+    artifact = dumped(vault)
+    proof = prove(artifact.held, Level.PROVEN, small_disk)
+
+    assert proof.outcome is Outcome.UNVERIFIED
+    assert "large.bin does not fit" in proof.reasons[0]
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_scratch_place_that_takes_two_names_for_one_is_no_failure(prove, tmp_path, merging_disk, dumped):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "Note.md").write_text("1")
+    (tmp_path / "v" / "note.md").write_text("2")
+
+    proof = prove(dumped(tmp_path / "v").held, Level.PROVEN, merging_disk)
+
+    assert proof.outcome is Outcome.UNVERIFIED
+    assert "note.md has the same name as another member" in proof.reasons[0]
+    assert list(merging_disk.iterdir()) == []

@@ -1,0 +1,175 @@
+"""What servers of object storage say, and what becomes of it; the pace of a bucket with a limit."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from unittest.mock import Mock
+
+import pytest
+from tests.memory_bucket import MemoryBucket
+
+from refnet.store.buckets import s3_lists
+from refnet.store.buckets.answers import Server
+from refnet.store.buckets.bucket import BucketFailure, Stored
+from refnet.store.buckets.cloud import CloudBucket
+from refnet.store.buckets.paced import Paced
+from refnet.store.buckets.place import BucketPlace
+
+NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
+ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
+
+
+def xml(code: str, text: str = "") -> str:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{text}</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (f"HTTP 403 {xml('AccessDenied', 'Access Denied')}", BucketFailure.REFUSED),
+        (f"HTTP 403 {xml('AccessDenied', 'Access Denied because object protected by object lock.')}", BucketFailure.LOCKED),
+        (f"HTTP 403 {xml('RequestTimeTooSkewed', 'The difference is too large')}", BucketFailure.REFUSED),
+        (f"HTTP 404 {xml('NoSuchKey')}", BucketFailure.MISSING),
+        (f"HTTP 404 {xml('NoSuchBucket')}", BucketFailure.REFUSED),
+        (f"HTTP 400 {xml('BadDigest')}", BucketFailure.UNREACHABLE),
+        (f"HTTP 400 {xml('InvalidBucketName')}", BucketFailure.REFUSED),
+        (f"HTTP 501 {xml('NotImplemented', 'A header you provided')}", BucketFailure.REFUSED),
+        (f"HTTP 503 {xml('SlowDown')}", BucketFailure.UNREACHABLE),
+        (f"HTTP 507 {xml('XMinioStorageFull')}", BucketFailure.FULL),
+        (f"HTTP 200 {xml('InternalError')}", BucketFailure.UNREACHABLE),
+        ("HTTP 409 The blob is immutable: <Code>BlobImmutableDueToPolicy</Code><Message>immutable</Message>", BucketFailure.LOCKED),
+        ('Generic S3 error: error sending request\n\nDebug source: Os { message: "Connection refused" }', BucketFailure.UNREACHABLE),
+        ("", BucketFailure.UNREACHABLE),
+    ],
+)  # fmt: skip
+def test_each_answer_has_a_kind(said: str, kind: BucketFailure) -> None:
+    error = Server("s3://bucket").refused("read", "data/1", said)
+
+    assert error.kind is kind
+    assert "data/1" in error.message
+    assert error.hint
+
+
+def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    cloud = CloudBucket(
+        BucketPlace("s3", "bucket", credential={"access_key_id": "a", "secret_access_key": "b"})
+    )
+    answer = Server("s3://bucket").refused("list", "", f"HTTP 501 {xml('NotImplemented')}")
+    found = [Stored("data/1", 3, NOW), Stored("data/2", 4, NOW)]
+    monkeypatch.setattr(cloud.requests, "versions", Mock(side_effect=answer))
+    monkeypatch.setattr(cloud.requests, "listed", lambda _: iter(found))
+
+    assert [(one.name, one.id, one.latest) for one in cloud.versions("data/")] == [
+        ("data/1", "", True),
+        ("data/2", "", True),
+    ]
+    assert "rclone" in answer.hint
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "hint"),
+    [
+        ("list", f"HTTP 404 {xml('ContainerNotFound')}", "Create the bucket"),
+        ("create", "HTTP 404 <html>", "Create the bucket"),
+        ("list", f"HTTP 400 {xml('AuthorizationHeaderMalformed')}", "Set the region"),
+    ],
+)
+def test_a_place_that_is_wrong_is_not_an_object_that_is_missing(verb: str, said: str, hint: str) -> None:
+    error = Server("az://container").refused(verb, "data/1", said)
+
+    assert error.kind is BucketFailure.REFUSED
+    assert error.hint.startswith(hint)
+
+
+def test_a_clock_that_is_wrong_is_named() -> None:
+    error = Server("s3://bucket").refused("list", "", f"HTTP 403 {xml('RequestTimeTooSkewed')}")
+    assert error.hint.startswith("Set the clock of this machine")
+
+
+def test_an_answer_becomes_one_plain_line_without_a_secret() -> None:
+    server = Server("s3://bucket", ("KEYID", "s3cr3t"))
+    said = "HTTP 400 " + xml("X", "KEYID s3cr3t \x1b[31m\n" + "x" * 900)
+
+    error = server.refused("create", "data/1", said)
+    assert error.message.startswith("s3://bucket: cannot create data/1: X 400, … … \\x1b[31m x")
+    assert len(error.message) == 300
+    assert "s3cr3t" not in repr(server)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"<a>",
+        b"plain text",
+        b"<?xml version='1.0' encoding='ebcdic-x'?><a/>",
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("utf-16"),
+        b"<!DOCTYPE a SYSTEM 'file:///etc/passwd'><a/>",
+        b"<a>&b;</a>",
+        b"<a>" * 7 + b"</a>" * 7,
+        b"<a><b>" + b"x" * 5000 + b"</b></a>",
+        f"<L>{ROW * 1001}</L>".encode(),
+        b"<L><Contents><Key>a</Key><Key>b</Key></Contents></L>",
+    ],
+    ids=lambda answer: repr(answer[:30]),
+)
+def test_a_document_that_s3_does_not_write_is_refused(answer: bytes) -> None:
+    with pytest.raises(ValueError):
+        s3_lists.read(answer)
+
+
+def test_the_content_of_a_list_is_read() -> None:
+    page = s3_lists.read(
+        f"<L><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>{ROW}</L>".encode()
+    )
+    ((kind, row),) = page.rows
+
+    assert (page.root, page.top["IsTruncated"], kind) == ("L", "false", "Contents")
+    assert page.stored(row, "a").size == 1
+    assert page.key({"Key": "a%2Fb"}) == "a/b"
+    with pytest.raises(ValueError):
+        page.key({"Key": "%FF"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Size": "-1"},
+        {"Size": "9" * 5000},
+        {"Size": "1e3"},
+        {"Size": str(1 << 60)},
+        {"LastModified": "yesterday"},
+        {"LastModified": "2026-11-27T19:05:18"},
+        {"ETag": "\x1b[31m"},
+        {"VersionId": "a b"},
+        {"VersionId": "x" * 1025},
+    ],
+    ids=lambda wrong: str(wrong)[:40],
+)
+def test_a_wrong_value_in_a_list_is_refused(wrong: dict[str, str]) -> None:
+    row = {"Size": "1", "LastModified": "2026-11-27T19:05:18Z", "ETag": '"x"', "VersionId": "v", **wrong}
+    page = s3_lists.Page()
+    with pytest.raises(ValueError):
+        (page.stored(row, "a"), page.version("Version", row, "a"))
+
+
+def test_a_bucket_with_a_limit_waits_for_the_bytes_before() -> None:
+    now, waited = 100.0, []
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += seconds
+
+    bucket = Paced(MemoryBucket(), 1000, lambda: now, wait)
+    bucket.put("a", b"x" * 3000)
+    bucket.put("b", b"x" * 500)
+    now += 0.25
+    assert bucket.get("a", 3000) == b"x" * 3000
+    bucket.put("c", b"x")
+    now += 60
+    bucket.put("d", b"x")
+
+    assert waited == [3.0, 0.25, 3.0]
