@@ -292,6 +292,7 @@ def _parent(at_start: frozenset[tuple[str, str]], module: str = "") -> socket.so
 
 def _serve(requests: socket.socket, module: str) -> None:
     import psycopg  # noqa: F401  # loaded before the first fork
+    import typer
 
     from refnet.cli import main
 
@@ -301,6 +302,12 @@ def _serve(requests: socket.socket, module: str) -> None:
     if module:
         sys.path.insert(0, str(_CLONE))
         import_module(module)
+    # What each command builds of its own declarations is built once.
+    typer.main.get_command = cache(typer.main.get_command)
+    main._imported = cache(main._imported)
+    typer.main.get_command(main.app)
+    for name in main._COMMANDS:
+        main._imported(name)
     gc.collect()
     gc.freeze()
     running: dict[
