@@ -61,7 +61,7 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr("refnet.sources.database.dump.parallel_dump.RANGE", 300_000)
-        patch.setattr("refnet.sources.database.dump.copy_members.BLOCK", 50_000)
+        patch.setattr("refnet.sources.database.dump.copy_members.BLOCK", 10_000)
         dump(everything.target, out, Workers(everything.cluster.binaries, 2))
     return Backed(everything, path)
 
@@ -90,7 +90,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     load(each.reader, copy, Workers(everything.cluster.binaries, 2))
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
-    monkeypatch.setattr("refnet.sources.database.rows.compare._SHARE", 100_000)
+    monkeypatch.setattr("refnet.sources.database.rows.compare._SHARE", 10_000)
     index = row_digests.digested(each.reader, "", 2)
     compared = compare(copy, index, Workers(everything.cluster.binaries, 2))
     drop(everything.cluster, copy.name)
@@ -187,7 +187,7 @@ def _mend(each: Everything) -> None:
     with each.target.connect({"statement_timeout": "0", "search_path": ""}) as session:
         session.execute("SET client_min_messages = error; DROP SCHEMA spoilt CASCADE")
         session.execute(
-            "INSERT INTO big.duplicates SELECT repeat('the same', 25) FROM generate_series(1, 6000)"
+            "INSERT INTO big.duplicates SELECT repeat('the same', 25) FROM generate_series(1, 600)"
         )
     with each.cluster.target().connect() as admin:
         kept = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from refnet.cli import main
 from refnet.cli.main import GROUPS, app, run
 
 
@@ -32,11 +34,15 @@ def _leaves(command: Any, words: str) -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = tree()
+#: Each command builds its declarations once, as in a process that runs one command.
+_BUILT, _IMPORTED = cache(typer.main.get_command), cache(main._imported)
 
 
 def ran(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[int, str, str]:
     """Run `refnet ARGUMENTS` as the program does; its exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["refnet", *arguments])
+    monkeypatch.setattr(typer.main, "get_command", _BUILT)
+    monkeypatch.setattr(main, "_imported", _IMPORTED)
     monkeypatch.setenv("REFNET_CONFIG", "")  # --config sets it: it is as before afterwards
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
