@@ -16,7 +16,8 @@ from typing import Any
 
 from refnet import wiring
 from refnet.actions import seal
-from refnet.actions.verify import keep, verify
+from refnet.actions.proving import keep
+from refnet.actions.verify import verify
 from refnet.catalog.artifact import Made, OpenArtifact, Proof
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.file_names import read_file_name

@@ -1,4 +1,4 @@
-"""Whether an artifact is proven now, and whether its source digests its rows: by the settings, or as the first one."""
+"""The proof of an artifact: whether it is due and how deep, the attempt, and the evidence that is recorded."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from refnet import wiring
 from refnet.actions.accept import carried
 from refnet.actions.backup_result import Backup
-from refnet.actions.verify import attempt, evidence_of, keep
-from refnet.catalog.artifact import Maker
+from refnet.catalog.artifact import Maker, OpenArtifact, Proof, stopped_by
 from refnet.catalog.catalog import Catalog
+from refnet.catalog.evidence import MOST_ROW_DIGESTS
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
 from refnet.catalog.proving import ALL, Proving
-from refnet.catalog.source_name import SourceName
-from refnet.catalog.store import Store
 from refnet.context import Context
-from refnet.settings import Settings
-from refnet.sources import source_of
+from refnet.core.errors import RefnetError
+from refnet.sources import kind_of, source_of
 from refnet.store.local import LocalStore
 
 #: No artifact before matters.
 _ALWAYS = datetime.max.replace(tzinfo=UTC)
-
-
-def of(settings: Settings, name: SourceName) -> Proving:
-    """Return how often `name` is proven, and how it is compared."""
-    own = settings.of(name)
-    return Proving(own.prove_every or 0, own.prove_source or "auto")
 
 
 def comparison(
@@ -41,7 +34,8 @@ def comparison(
         prove: prove it if a proof is due, else read it once; False: neither.
         first: prove it, and digest every row.
     """
-    settings, digesting = of(context.settings, maker.name), maker.digesting(0)
+    own, digesting = context.settings.of(maker.name), maker.digesting(0)
+    settings = Proving(own.prove_every or 0, own.prove_source or "auto")
     if first:
         return Level.PROVEN, maker.digesting(ALL) or maker
     now, entries = _ALWAYS, tuple[Entry, ...]()
@@ -65,26 +59,106 @@ def prove(
 
     known: returns the artifacts that are there.
     """
-    clock = context.clock
+    clock, artifact = context.clock, store.artifact(Entry(made.manifest))
     if made.warnings:
         line = Evidence(
             clock.now(), Level.WRITTEN, Outcome.PASSED, made.seconds["dump"], reasons=made.warnings
         )
-        made = _recorded(store, made, (line,))
+        made = replace(made, unrecorded=keep(artifact, (line,)))
     if level is None:
         return made
     published = clock.monotonic()
-    proof = attempt(context, store.artifact(Entry(made.manifest)), level)
+    proof = attempt(context, artifact, level)
     made.seconds["prove"] = clock.monotonic() - published
     now = clock.now()
-    accepting = carried(known(), made.manifest, proof, now)
-    accepted = accepting.objects if accepting else ()
-    faulty = (one for one in proof.faulty if one not in accepted)
-    made = replace(made, proof=proof, unaccepted=(*made.unaccepted, *faulty))
     lines = evidence_of(proof, now, made.seconds["prove"])
-    return _recorded(store, made, (*lines, accepting) if accepting else lines)
+    unrecorded, faulty = record(artifact, proof, lines, now, known)
+    return replace(
+        made,
+        proof=proof,
+        unaccepted=(*made.unaccepted, *faulty),
+        unrecorded=unrecorded or made.unrecorded,
+    )
 
 
-def _recorded(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup:
-    """Record `lines` as evidence of the artifact."""
-    return replace(made, unrecorded=keep(store.artifact(Entry(made.manifest)), lines) or made.unrecorded)
+def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False) -> Proof:
+    """Prove `artifact`, whose bytes are known to be right.
+
+    A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
+    failure.
+    """
+
+    def progress(step: str, done: int, total: int | None) -> None:
+        context.progress(f"proof: {step}", done, total)
+
+    try:
+        options = wiring.proof_options(context.settings, artifact.source, progress, trust=trust)
+        proof = kind_of(artifact.source).opened(artifact).prove(level, options)
+    except (RefnetError, OSError) as error:
+        found = stopped_by("the proof itself", error)
+        hint = f". {error.hint}" if isinstance(error, RefnetError) else ""
+        proof = Proof(level, None, (replace(found, reason=f"{found.reason}{hint}"),))
+    if artifact.manifest is None:
+        return proof
+    return replace(proof, level=proof.level or Level.WRITTEN, made=artifact.manifest.compared)
+
+
+def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = False) -> tuple[Evidence, ...]:
+    """Return the lines of evidence: the level that was reached, then what failed or could not be verified beyond."""
+
+    def line(level: Level, outcome: Outcome) -> Evidence:
+        is_result = outcome is proof.outcome
+        return Evidence(
+            at,
+            level,
+            outcome,
+            seconds,
+            proof.server,
+            proof.reasons if is_result else (),
+            drill,
+            missing_walls=proof.missing_walls,
+            fault=proof.fault if is_result else None,
+            objects=proof.faulty if is_result else (),
+        )
+
+    digests = proof.row_digests if len(proof.row_digests) <= MOST_ROW_DIGESTS else ""
+    reached = (replace(line(proof.level, Outcome.PASSED), row_digests=digests),) if proof.level else ()
+    if proof.outcome is Outcome.PASSED:
+        return reached
+    return (*reached, line(_beyond(proof), proof.outcome))
+
+
+def _beyond(proof: Proof) -> Level:
+    """Return the level at which `proof` stopped."""
+    levels = list(Level)
+    rank = 0 if proof.level is None else proof.level.rank + 1
+    return levels[min(rank, len(levels) - 1)] if proof.outcome is Outcome.FAILED else proof.wanted
+
+
+def record(
+    artifact: OpenArtifact,
+    proof: Proof,
+    lines: tuple[Evidence, ...],
+    at: datetime,
+    known: Callable[[], Iterable[Entry]],
+) -> tuple[str, tuple[str, ...]]:
+    """Record `lines`, the evidence of `proof`; return why that was not possible, or "", and the objects that nobody has accepted.
+
+    known: returns the artifacts of the source: what a user accepted of one of them is accepted of this one.
+    """
+    unaccepted = proof.faulty
+    if unaccepted and artifact.manifest and (line := carried(known(), artifact.manifest, proof, at)):
+        lines = (*lines, line)
+        unaccepted = tuple(one for one in unaccepted if one not in line.objects)
+    return keep(artifact, lines), unaccepted
+
+
+def keep(artifact: OpenArtifact, lines: tuple[Evidence, ...]) -> str:
+    """Append `lines` to the evidence of `artifact`; return why that was not possible (a read-only disk), or ""."""
+    if artifact.record is None:
+        return ""
+    try:
+        artifact.record(*lines)
+    except RefnetError as error:
+        return error.message
+    return ""

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from refnet import wiring
-from refnet.actions.accept import carried
+from refnet.actions.proving import attempt, evidence_of, record
 from refnet.catalog.artifact import Finding, OpenArtifact, Progress, Proof, silent, stopped_by
-from refnet.catalog.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
+from refnet.catalog.evidence import Fault, Level, Outcome
+from refnet.catalog.manifest import Entry
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources import kind_of
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
 _CHUNK = 1 << 20
@@ -71,13 +70,12 @@ def verify(
     at, seconds = clock.now(), clock.monotonic() - started
     if gone := _gone(chosen):
         return Verified(chosen, replace(proof, level=None, findings=(*proof.findings, gone)), at, seconds)
-    lines, unaccepted = evidence_of(proof, at, seconds, drill=drill), proof.faulty
-    if proof.faulty and chosen.manifest and chosen.entry:
-        known = (chosen.entry, *context.store.entries(chosen.source))
-        if line := carried(known, chosen.manifest, proof, at):
-            lines = (*lines, line)
-            unaccepted = tuple(one for one in proof.faulty if one not in line.objects)
-    return Verified(chosen, proof, at, seconds, keep(chosen, lines), unaccepted)
+    lines = evidence_of(proof, at, seconds, drill=drill)
+
+    def known() -> tuple[Entry, ...]:
+        return (chosen.entry, *context.store.entries(chosen.source)) if chosen.entry else ()
+
+    return Verified(chosen, proof, at, seconds, *record(chosen, proof, lines, at, known))
 
 
 def _gone(chosen: OpenArtifact) -> Finding | None:
@@ -137,70 +135,3 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
     if sha.hexdigest() != sha256:
         return Finding(what, Outcome.FAILED, "their SHA-256 is not the manifest's")
     return Finding(what, Outcome.PASSED)
-
-
-def _of_proof(progress: Progress) -> Progress:
-    """Return a progress whose steps are those of a proof."""
-    return lambda step, done, total: progress(f"proof: {step}", done, total)
-
-
-def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False) -> Proof:
-    """Prove `artifact`, whose bytes are known to be right.
-
-    A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
-    failure.
-    """
-    try:
-        progress = _of_proof(context.progress)
-        options = wiring.proof_options(context.settings, artifact.source, progress, trust=trust)
-        proof = kind_of(artifact.source).opened(artifact).prove(level, options)
-    except (RefnetError, OSError) as error:
-        found = stopped_by("the proof itself", error)
-        hint = f". {error.hint}" if isinstance(error, RefnetError) else ""
-        proof = Proof(level, None, (replace(found, reason=f"{found.reason}{hint}"),))
-    if artifact.manifest is None:
-        return proof
-    return replace(proof, level=proof.level or Level.WRITTEN, made=artifact.manifest.compared)
-
-
-def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = False) -> tuple[Evidence, ...]:
-    """Return the lines of evidence: the level that was reached, then what failed or could not be verified beyond."""
-
-    def line(level: Level, outcome: Outcome) -> Evidence:
-        is_result = outcome is proof.outcome
-        return Evidence(
-            at,
-            level,
-            outcome,
-            seconds,
-            proof.server,
-            proof.reasons if is_result else (),
-            drill,
-            missing_walls=proof.missing_walls,
-            fault=proof.fault if is_result else None,
-            objects=proof.faulty if is_result else (),
-        )
-
-    digests = proof.row_digests if len(proof.row_digests) <= MOST_ROW_DIGESTS else ""
-    reached = (replace(line(proof.level, Outcome.PASSED), row_digests=digests),) if proof.level else ()
-    if proof.outcome is Outcome.PASSED:
-        return reached
-    return (*reached, line(_beyond(proof), proof.outcome))
-
-
-def _beyond(proof: Proof) -> Level:
-    """Return the level at which `proof` stopped."""
-    levels = list(Level)
-    rank = 0 if proof.level is None else proof.level.rank + 1
-    return levels[min(rank, len(levels) - 1)] if proof.outcome is Outcome.FAILED else proof.wanted
-
-
-def keep(artifact: OpenArtifact, lines: tuple[Evidence, ...]) -> str:
-    """Append `lines` to the evidence of `artifact`; return why that was not possible (a read-only disk), or ""."""
-    if artifact.record is None:
-        return ""
-    try:
-        artifact.record(*lines)
-    except RefnetError as error:
-        return error.message
-    return ""
