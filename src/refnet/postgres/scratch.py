@@ -97,7 +97,9 @@ def new_folder(base: Path, user: Account, stack: ExitStack) -> Path:
 
 def _templates(place: Path) -> Path:
     """Return the folder for templates of data folders, accessible only to this user."""
-    folder = (STATE / "refnet-scratch" if os.geteuid() == 0 else place) / "templates"
+    place = STATE / "refnet-scratch" if os.geteuid() == 0 else place
+    make_enterable(place)  # it is also where scratch servers are, see `_enterable`
+    folder = place / "templates"
     make_folder(folder)
     check_own(folder, "the folder of templates", "remove it")
     return folder

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tests.users import Ordinary, run
 
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
+from refnet.postgres import scratch as place
+from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
@@ -165,6 +168,19 @@ def test_a_base_that_only_root_may_enter_keeps_its_permissions(wheel: Binaries, 
         assert cluster.data.is_relative_to("/var/lib/refnet-scratch")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert not cluster.data.parent.exists()
+
+
+@pytest.mark.usefixtures("root")
+def test_where_templates_came_first_the_servers_user_can_enter(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "STATE", folder / "lib")
+    place._templates(folder)
+    folder.chmod(0o711)
+    (folder / "closed").mkdir(mode=0o700)
+    with ExitStack() as stack:
+        made = place.new_folder(folder / "closed" / "base", account(), stack)
+        assert made.is_relative_to(folder / "lib")
 
 
 @pytest.mark.usefixtures("root")
