@@ -56,6 +56,7 @@ def _temporary_folders_in_memory(config: pytest.Config) -> None:
     if (memory := in_memory()) is None or config.option.basetemp is not None:
         return
     folder = tempfile.mkdtemp(prefix="rn-", dir=memory)
+    Path(folder).chmod(0o711)  # as /var/lib, whose place it takes, see `forked`
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 

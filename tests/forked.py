@@ -37,6 +37,8 @@ _OURS = os.getpid()
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TERM", "NO_COLOR", "FORCE_COLOR", "TYPER_", "_TYPER")
 #: But for these: one is what the streams of a process with a session of its own have, one is that of `module`.
 _ENCODING, _PATH = "PYTHONIOENCODING", "PYTHONPATH"
+#: Names the folder, in memory, that takes the place of /var/lib: servers of root whose users cannot enter REFNET_HOME.
+_STATE = "PYTEST_DEBUG_TEMPROOT"
 #: The packages whose modules it loads; what they load themselves comes with them.
 _PACKAGES = ("actions", "cli", "core", "postgres", "recovery", "sources", "telemetry")
 #: Where the tests' own modules are found.
@@ -277,8 +279,8 @@ def _parent(at_start: frozenset[tuple[str, str]], module: str = "") -> socket.so
     with theirs:
         number = theirs.fileno()
         parent = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(number), module], env=dict(at_start), cwd="/", pass_fds=[number],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-P", __file__, str(number), module, os.environ.get(_STATE, "")], env=dict(at_start),
+            cwd="/", pass_fds=[number], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
     def end() -> None:
@@ -290,11 +292,12 @@ def _parent(at_start: frozenset[tuple[str, str]], module: str = "") -> socket.so
     return ours
 
 
-def _serve(requests: socket.socket, module: str) -> None:
+def _serve(requests: socket.socket, module: str, state: str) -> None:
     import psycopg  # noqa: F401  # loaded before the first fork
     import typer
 
     from refnet.cli import main
+    from refnet.postgres import account, scratch
 
     for package in _PACKAGES:
         for found in walk_packages(import_module(f"refnet.{package}").__path__, f"refnet.{package}."):
@@ -302,6 +305,8 @@ def _serve(requests: socket.socket, module: str) -> None:
     if module:
         sys.path.insert(0, str(_CLONE))
         import_module(module)
+    if state:
+        account.STATE = scratch.STATE = Path(state)
     # What each command builds of its own declarations is built once.
     typer.main.get_command = cache(typer.main.get_command)
     main._imported = cache(main._imported)
@@ -401,4 +406,4 @@ def _refnet(
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+        _serve(socket.socket(fileno=int(sys.argv[1])), *sys.argv[2:])
