@@ -40,8 +40,8 @@ def refuse_newer(target: Target, revision: str | None) -> None:
     """RefnetError if this RefNet does not know `revision` of the schema of `target`; None: there is no schema."""
     if revision not in {None, *REVISIONS}:
         raise RefnetError(
-            f"the database {target.name} has the schema {revision}, which this RefNet does not know",
-            "It was migrated by a newer RefNet: upgrade this one.",
+            f"the database {target.name} has the schema {revision}, which this version of RefNet does not support",
+            "A newer version migrated it: upgrade RefNet.",
         )
 
 
@@ -52,8 +52,8 @@ def server_errors(target: Target, what: str, hint: str) -> Iterator[None]:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         raise RefnetError(
-            f"the database {target.name} has no network, or one of an older RefNet",
-            "Collect papers: `refnet crawl ID`. The tables alone: `refnet network migrate`.",
+            f"the database {target.name} has no citation network, or one of an older version of RefNet",
+            "Collect papers: `refnet crawl ID`. To create only the tables: `refnet network migrate`.",
         ) from None
     except psycopg.Error as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

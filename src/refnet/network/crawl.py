@@ -143,7 +143,9 @@ class _CrawlRun:
                     time.sleep(_IDLE)
                 self._report(worker.connection)
             if crawler.without_openalex:
-                self.notes[f"OpenAlex was not asked for what is missing: {crawler.without_openalex}"] = None
+                self.notes[
+                    f"missing details were not requested from OpenAlex: {crawler.without_openalex}"
+                ] = None
 
     def _api(self, stack: ExitStack, worker: Worker, name: str, server: Server) -> Api:
         def sleep(seconds: float) -> None:
@@ -178,7 +180,7 @@ class _CrawlRun:
             self._failures.append(job.id)
             self._fail(worker, job, str(shown), _AGAIN * self.reports.pace)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            self._fail(worker, job, f"the database refuses the answer: {error}")
+            self._fail(worker, job, f"the database rejects the response: {error}")
         else:
             self._failures.clear()
             self._done += 1
@@ -190,7 +192,7 @@ class _CrawlRun:
         worker.give_back(job)
         worker.forgive(self._failures)
         self._failures.clear()
-        hint = f"{error.hint} What was collected is stored; continue with `refnet crawl`."
+        hint = f"{error.hint} Collected papers are stored; continue with `refnet crawl`."
         return RefnetError(error.message, hint, transient=error.transient)
 
     def _fail(self, worker: Worker, job: Job, error: str, again_in: float | None = None) -> None:
@@ -227,8 +229,8 @@ def _shown(error: UnavailableError | AnswerError) -> RefnetError:
     if isinstance(error, UnavailableError):
         return error
     return RefnetError(
-        f"the answer of Semantic Scholar is not as documented: {error}",
-        "Check crawl.semantic_scholar_url; this RefNet knows version 1 of its Graph API.",
+        f"unexpected response from Semantic Scholar: {error}",
+        "Check crawl.semantic_scholar_url; RefNet supports version 1 of its Graph API.",
     )
 
 

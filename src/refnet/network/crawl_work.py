@@ -62,7 +62,7 @@ class Crawler:
         """Fail a job with an invalid payload finally, and drop the payload: reports add up payloads."""
         with self.worker.connection.transaction(), self.worker.connection.cursor() as cursor:
             self.worker.keep(cursor, job, {})
-            self.worker.failed(cursor, job, f"RefNet has not made this job: {error}")
+            self.worker.failed(cursor, job, f"the payload of this job is invalid: {error}")
 
     def _seeds(self, job: Job) -> None:
         names: list[str] = job.payload["seeds"]

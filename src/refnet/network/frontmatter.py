@@ -164,5 +164,5 @@ def _with_block(rest: str, block: str, line_end: str) -> str:
         return f"{line_end}{block}{line_end}{rest}"
     begin, end = rest.find(BEGIN), rest.find(END)
     if (begins, ends) != (1, 1) or end < begin:
-        raise NotOursError("the comments that begin and end RefNet's block are not one pair")
+        raise NotOursError("the comments around RefNet's block are not one pair")
     return rest[:begin] + block + rest[end + len(END) :]

@@ -68,7 +68,7 @@ class Server:
     #: How long the server may be silent, in seconds.
     silence: float = 30.0
     #: The hint for "too many requests" in spite of a key.
-    when_limited: str = "Set crawl.requests_per_second to less, or wait."
+    when_limited: str = "Lower crawl.requests_per_second, or wait."
 
     @property
     def shown(self) -> str:
@@ -88,7 +88,7 @@ class UnavailableError(RefnetError):
             hint = server.when_limited
         else:
             hint = (
-                "Retry later; if it stays so, check the URL of the server in the settings, and the network."
+                "Retry later; if the error persists, check the server's URL in the settings, and the network."
             )
         super().__init__(f"{server.shown} {reason}", hint, transient=True)
         self.limited = limited
@@ -212,7 +212,7 @@ class Api:
             if there is None:
                 raise RefusedError(
                     f"{self.server.shown} redirects to another server: {printable(moved, 100)}",
-                    "RefNet does not follow it. If that is its new address, change the URL in the settings.",
+                    "RefNet does not follow such redirects. If the server has moved, change its URL in the settings.",
                 )
             url, params = there, {}
         raise UnavailableError(self.server, f"redirects more than {_REDIRECTS} times")
@@ -235,11 +235,11 @@ class Api:
                 finally:
                     response.close()
             except httpx.TransportError as error:
-                late = f"takes more than {_PATIENCE:.0f} s for an answer"
+                late = f"did not finish its response within {_PATIENCE:.0f} s"
                 raise _RetryError(late if is_late.is_set() else _transport(error, self.server)) from None
             except httpx.InvalidURL as error:
                 raise RefusedError(
-                    f"{self.server.shown} cannot be asked: {printable(str(error), 200)}",
+                    f"{self.server.shown} cannot be requested: {printable(str(error), 200)}",
                     "Check the URL of the server in the settings, and the id.",
                 ) from None
 
@@ -276,7 +276,7 @@ class Api:
         if status in {301, 302, 307, 308} and "location" in headers:
             return headers["location"], None
         if status in _TRANSIENT:
-            why = "answers too many requests" if status == 429 else f"answers status {status}"
+            why = "reports too many requests" if status == 429 else f"returned status {status}"
             raise _RetryError(why, retry_after(headers.get("retry-after"), datetime.now(UTC)), status == 429)
         raise self._refused(status, said)
 
@@ -292,7 +292,7 @@ class Api:
             )
         return RefusedError(
             f"{self.server.shown} refuses the request with status {status}{said}",
-            "Check the ids. If they are right, this RefNet does not fit that server.",
+            "Check the ids. If they are correct, this version of RefNet does not support that server.",
             status,
         )
 
@@ -301,9 +301,7 @@ def read_body(headers: Mapping[str, str], chunks: Iterable[bytes], longest: int 
     """Return the decompressed body of an answer, of at most `longest` bytes; _RetryError otherwise."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "", "gzip", "x-gzip"}:
-        raise _RetryError(
-            f"compresses its answer in a way that was not asked for ({printable(encoding, 40)})"
-        )
+        raise _RetryError(f"sends an unsupported content encoding ({printable(encoding, 40)})")
     inflate = zlib.decompressobj(31) if "gzip" in encoding else None
     end = time.monotonic() + _PATIENCE
     parts, size = [], 0
@@ -316,9 +314,9 @@ def read_body(headers: Mapping[str, str], chunks: Iterable[bytes], longest: int 
             if size > longest:
                 raise _RetryError(f"sends more than {longest >> 20} MiB")
         if time.monotonic() > end:
-            raise _RetryError(f"takes more than {_PATIENCE:.0f} s for an answer")
+            raise _RetryError(f"did not finish its response within {_PATIENCE:.0f} s")
     if inflate and not inflate.eof:
-        raise _RetryError("sends an answer that is cut off")
+        raise _RetryError("sent a truncated response")
     return b"".join(parts)
 
 
@@ -341,22 +339,22 @@ def _inflated(inflate: Any, data: bytes, most: int) -> tuple[bytes, bytes]:
     try:
         part = inflate.decompress(data, most)
     except zlib.error:
-        raise _RetryError("sends an answer that is not the gzip that it announces") from None
+        raise _RetryError("sent a response that is not valid gzip") from None
     if inflate.unused_data:
-        raise _RetryError("sends more than its compressed answer")
+        raise _RetryError("sent data after its compressed response")
     return part, inflate.unconsumed_tail
 
 
 def _parsed(headers: Mapping[str, str], body: bytes) -> Any:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not (kind.startswith(("application/", "text/")) and kind.endswith("json")):
-        raise _RetryError(f"answers {printable(kind, 60)} instead of JSON")
+        raise _RetryError(f"returned {printable(kind, 60)} instead of JSON")
     if body.count(b",") > _MOST_VALUES:
         raise _RetryError(f"sends more than {_MOST_VALUES:,} values")
     try:
         return checked.parsed(body, LONGEST_ANSWER)
     except ValueError:
-        raise _RetryError("answers what is not JSON, or cut off") from None
+        raise _RetryError("sent a response that is not JSON, or is truncated") from None
 
 
 def _said(response: httpx.Response) -> str:
@@ -374,10 +372,10 @@ def _transport(error: httpx.TransportError, server: Server) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return f"does not accept a connection within {_CONNECT:.0f} s"
     if isinstance(error, httpx.TimeoutException):
-        return f"sends nothing for {server.silence:.0f} s"
+        return f"sent nothing for {server.silence:.0f} s"
     if isinstance(error, httpx.ConnectError):
         return f"cannot be reached: {printable(str(error), 200)}"
-    return "ends the connection in the middle of an answer"
+    return "closed the connection in the middle of a response"
 
 
 def _is_last(state: tenacity.RetryCallState) -> bool:

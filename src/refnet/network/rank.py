@@ -23,7 +23,7 @@ with needed("network"):
 #: The key of the session's advisory lock, "rank" in ASCII; a second run would compute the same.
 _LOCK = 0x72616E6B
 #: The message and the hint for errors of the server.
-_FAILED = ("cannot be ranked", "The ranks are as before. Fix the cause and retry.")
+_FAILED = ("cannot be ranked", "The ranks are unchanged. Fix the cause and retry.")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _lock(connection: psycopg.Connection[Any], target: Target) -> None:
     if connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone() != (True,):
         raise RefnetError(
             f"the database {target.name} is being ranked by another run",
-            "Wait for it: it stores the same ranks.",
+            "Wait until it ends: it stores the same ranks.",
             Exit.LOCKED,
             transient=True,
         )

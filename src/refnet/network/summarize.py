@@ -22,7 +22,7 @@ from refnet.settings import Settings
 
 KIND = "summarize"
 #: The message and the hint for errors of the server.
-_FAILED = ("fails", "What was written stays. Fix the cause and retry.")
+_FAILED = ("fails", "Finished summaries are stored. Fix the cause and retry.")
 #: The consecutive failures that end a run: more likely caused by the server than by papers.
 _MOST_FAILURES = 5
 #: The delay before a retry after a failure of the server, in seconds.

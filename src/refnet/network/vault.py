@@ -128,7 +128,7 @@ def _sort(vault: _Vault, note: Note, known: Matches) -> None:
     else:
         first = (vault.indexes if note.mark.index else vault.notes).setdefault(number, note)
         if first is not note:
-            vault.done.skipped.append(f"{note.path}: its paper has another note, {first.path}")
+            vault.done.skipped.append(f"{note.path}: its paper already has the note {first.path}")
 
 
 def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool) -> None:
@@ -207,7 +207,7 @@ def _renew(
     try:
         with explained(vault.folder / path):
             if note is None and vault.plan and vault_files.exists(vault.handle, path):
-                raise NotOursError("a file that is not RefNet's has its name")  # noqa: TRY301
+                raise NotOursError("a file of this name exists, and RefNet did not write it")  # noqa: TRY301
             return vault_files.renew(vault.handle, path, note, make, plan=vault.plan)
     except NotOursError as error:
         vault.done.skipped.append(f"{path}: {error}")
@@ -225,7 +225,7 @@ def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tupl
     if wrote and wrote[0]:
         vault.done.views.append(path)
     if vault.canvases.get(name, seed.id) != seed.id:
-        vault.done.skipped.append(f"{index.canvas}: it is the picture of another paper")
+        vault.done.skipped.append(f"{index.canvas}: it is the canvas of another paper")
     else:
         _write_view(vault, index.canvas, vault_views.canvas(seed, vault.places))
 

@@ -78,7 +78,7 @@ def locked(vault: int, folder: Path) -> Iterator[None]:
     with opened(".", OPEN_FOLDER, vault) as handle:
         if not take(handle):
             raise RefnetError(
-                f"{folder} is locked: another run writes its notes",
+                f"{folder} is locked: another run is writing its notes",
                 "Wait until it ends, then retry. A killed run leaves no lock.",
                 Exit.LOCKED,
                 transient=True,
@@ -90,7 +90,7 @@ def make_folder(vault: int, folder: Path, name: str) -> None:
     """Create the folder `name` of the open `vault`. RefnetError if it is a symbolic link: it is never followed."""
     _make_folder(vault, name)
     if stat.S_ISLNK(os.stat(name, dir_fd=vault, follow_symlinks=False).st_mode):
-        raise RefnetError(f"{folder / name} is a symbolic link", "Replace it with the folder itself.")
+        raise RefnetError(f"{folder / name} is a symbolic link", "Replace it with a real folder.")
 
 
 def _make_folder(at: int, name: str) -> None:
@@ -232,7 +232,7 @@ def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> b
             _write(folder, part, text, name if state else None)
             now = _state(folder, name)
             if state is None and now is not None:
-                raise NotOursError("a file that is not RefNet's has its name")
+                raise NotOursError("a file of this name exists, and RefNet did not write it")
             if state and not (now and _same(now, state)):
                 return False
             os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -193,7 +193,7 @@ def test_a_server_that_is_down_stops_the_crawl_which_a_later_run_continues(
 ) -> None:
     with running(FAKE, Faults.read("citations:500%100")) as fake:
         order = CrawlOrder((SEEDS[0], SEEDS[1], *FAKE.seed_ids[2:4]), Direction.CITATIONS, 1, 60)
-        with pytest.raises(RefnetError, match="answers status 500") as caught:
+        with pytest.raises(RefnetError, match="returned status 500") as caught:
             crawled(target, settings_of(fake, base), order)
         assert caught.value.hint.endswith("continue with `refnet crawl`.")
     (crawl,) = unfinished(target)
@@ -299,4 +299,4 @@ def test_jobs_that_are_not_of_refnet_fail_by_name_and_the_crawl_ends(target: Tar
 
     assert (result.state, sum(result.papers)) == ("succeeded", 5)
     assert len(result.failed) == len(HOSTILE_JOBS)
-    assert all("RefNet has not made this job: " in one.error for one in result.failed)
+    assert all("the payload of this job is invalid: " in one.error for one in result.failed)

@@ -70,6 +70,6 @@ def test_what_is_not_a_file_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_database_without_a_network_says_what_to_do_and_writes_nothing(database: Target) -> None:
     parts: list[str] = []
-    with pytest.raises(RefnetError, match="has no network, or one of an older RefNet"):
+    with pytest.raises(RefnetError, match="has no citation network, or one of an older version of RefNet"):
         export(database, "json", lambda _, texts: parts.extend(texts))
     assert not parts

@@ -107,7 +107,7 @@ def test_a_run_that_ends_in_the_middle_leaves_the_ranks_as_they_were(
     monkeypatch.setattr(rank, "_WRITE", (*rank._WRITE[:2], "SELECT pg_terminate_backend(pg_backend_pid())"))
     with pytest.raises(RefnetError, match="ranked cannot be ranked") as error:
         compute(migrated)
-    assert error.value.hint.startswith("The ranks are as before.")
+    assert error.value.hint.startswith("The ranks are unchanged.")
     assert rows(session, "TABLE ranks") == before
 
 
@@ -175,5 +175,5 @@ def test_little_is_said_to_be_little(
 
 def test_a_database_without_a_network_is_named(database: Target, short_home: Any) -> None:
     for option in ("--plan", "--json"):
-        command(database, short_home)("rank", option).fails(1, "has no network", "refnet crawl ID")
+        command(database, short_home)("rank", option).fails(1, "has no citation network", "refnet crawl ID")
     assert json.dumps(command(database, short_home)("rank").out) == '""'

@@ -144,9 +144,9 @@ def test_a_model_is_stored_with_its_prompt_beside_other_summaries(migrated: Targ
         (answer([]), "failed", 3, "the answer contains no text"),
         (chat("citations " * 1_000_000), "failed", 3, "the answer has 10,000,000 characters"),
         (answer({"error": {"message": f"too long for {KEY}\x1b"}}, status="400 Bad"), "failed", 1, "too long for (the key)"),
-        (answer("<html>", kind="text/html"), "queued", 1, "answers text/html instead of JSON"),
-        (answer("{", status="500 Oh"), "queued", 1, "answers status 500"),
-        (STALL, "queued", 1, "sends nothing for 0 s"),
+        (answer("<html>", kind="text/html"), "queued", 1, "returned text/html instead of JSON"),
+        (answer("{", status="500 Oh"), "queued", 1, "returned status 500"),
+        (STALL, "queued", 1, "sent nothing for 0 s"),
     ],
 )  # fmt: skip
 def test_a_failure_is_the_state_of_one_job(
@@ -171,7 +171,7 @@ def test_a_failure_is_the_state_of_one_job(
     [
         (answer({}, status="401 No"), "refuses the key", "summarize.api_key"),
         (answer({}, status="404 No"), "has no /chat/completions, or no model small-model", "summarize.url"),
-        (answer({}, status="429 Many"), "answers too many requests", "--limit"),
+        (answer({}, status="429 Many"), "reports too many requests", "--limit"),
     ],
 )
 def test_what_fails_for_every_paper_ends_the_run_and_costs_no_attempt(

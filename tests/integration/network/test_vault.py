@@ -110,7 +110,7 @@ def test_a_file_in_the_way_and_a_broken_note_are_left_alone_by_name(network: Tar
 
     assert (in_the_way.read_text(), broken.read_text()) == before
     assert len(done.skipped) == 3
-    assert any("not RefNet's has its name" in one for one in done.skipped)
+    assert any("RefNet did not write it" in one for one in done.skipped)
     assert any("it is longer than 16 MiB" in one for one in done.skipped)
     assert any("not one pair" in one for one in done.skipped)
 
@@ -131,7 +131,9 @@ def test_a_plan_counts_and_writes_nothing(network: Target, tmp_path: Path) -> No
 
 
 def test_a_database_without_a_network_says_what_to_do(database: Target, tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="has no network, or one of an older RefNet") as caught:
+    with pytest.raises(
+        RefnetError, match="has no citation network, or one of an older version of RefNet"
+    ) as caught:
         write_vault(database, tmp_path)
     assert "refnet network migrate" in caught.value.hint
 
