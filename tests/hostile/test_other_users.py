@@ -78,7 +78,7 @@ def test_the_settings_of_another_users_home_can_still_be_looked_at(refnet):
 @pytest.mark.parametrize("arguments", [("backup", "obsidian"), ("list",)], ids=" ".join)
 def test_a_home_that_every_user_can_write_in_is_refused(refnet, arguments):
     refnet.home.chmod(0o777)
-    refnet(*arguments).fails(Exit.USAGE, f"every user can write in REFNET_HOME {refnet.home}", "chmod o-w")
+    refnet(*arguments).fails(Exit.USAGE, f"REFNET_HOME {refnet.home} is writable by every user", "chmod o-w")
 
 
 @only_root

@@ -246,7 +246,7 @@ def from_records(found: Mapping[bytes, bytes]) -> Attributes:
         elif key.startswith(_XATTR + USER.encode()):
             name = key.removeprefix(_XATTR).replace(b"%3D", b"=").replace(b"%25", b"%")
             if not len(USER) < len(name) <= _MOST_NAME or b"\0" in name or len(value) > _MOST_VALUE:
-                raise ArchiveError(f"a header has the impossible attribute {name[:40]!r}")
+                raise ArchiveError(f"a header has an invalid attribute: {name[:40]!r}")
             user[name] = value
     kept = Attributes(acls[ACCESS], acls[DEFAULT], tuple(sorted(user.items())), unnumbered)
     return kept if any(kept) else NONE
@@ -281,7 +281,7 @@ def _parsed(name: str, text: bytes) -> tuple[bytes, bool]:
         entries += [entry] if entry else []
     blob = _VERSION.pack(_ACL_VERSION) + b"".join(_ENTRY.pack(*entry) for entry in sorted(entries))
     if not _is_acl(blob):
-        raise ArchiveError(f"a header has the impossible ACL {text[:40]!r}")
+        raise ArchiveError(f"a header has an invalid ACL: {text[:40]!r}")
     return _blob(name, entries), by_name
 
 
@@ -290,14 +290,14 @@ def _entry(line: str) -> _Entry | None:
     found = _ENTRY_TEXT.fullmatch(line)
     tag = _TAGS.get(found[1], 0) if found else 0
     if not found or not tag:
-        raise ArchiveError(f"a header has the ACL entry {line[:40]!r}")
+        raise ArchiveError(f"a header has an invalid ACL entry: {line[:40]!r}")
     name, number = found[2] or "", found[4] or ""
     allowed = sum(bit for letter, bit in zip(found[3], (4, 2, 1), strict=True) if letter != "-")
     if not name:
         return tag, allowed, _NO_ID
     who = number or (name if name.isascii() and name.isdigit() else "")
     if tag not in _OF_NAMED or len(who) > _MOST_DIGITS or (who and int(who) >= _NO_ID):
-        raise ArchiveError(f"a header has the ACL entry {line[:40]!r}")
+        raise ArchiveError(f"a header has an invalid ACL entry: {line[:40]!r}")
     return (_OF_NAMED[tag], allowed, int(who)) if who else None
 
 

@@ -41,8 +41,8 @@ def explain(error: OSError, path: Path) -> RefnetError:
     """Return the RefnetError for an error of the operating system at `path`."""
     if isinstance(error, NotRegularError):
         return RefnetError(
-            f"{path} is not a regular file, and is left as it is",
-            "Replace it with the file itself, or name another file.",
+            f"{path} is not a regular file; it was not changed",
+            "Replace it with a regular file, or choose another path.",
         )
     if error.errno in _FULL:
         where = path if path.is_dir() else f"{path.parent} for {path.name}"
@@ -214,7 +214,7 @@ def _give(handle: int, name: str, owner: int, uid: int, gid: int) -> None:
     found = os.fstat(handle)
     twice = stat.S_ISREG(found.st_mode) and found.st_nlink > 1
     if found.st_uid != owner or twice or not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise PermissionError(errno.EPERM, "another user has put it there", name)
+        raise PermissionError(errno.EPERM, "another user created it", name)
     os.fchown(handle, uid, gid)
 
 
@@ -346,7 +346,7 @@ def check_closed(folder: Path, what: str, advice: str) -> None:
         return
     if mode & stat.S_IWOTH:
         raise RefnetError(
-            f"every user can write in {what} {folder}",
+            f"{what} {folder} is writable by every user",
             f"Remove that permission (chmod o-w {folder}), or {advice}.",
             Exit.USAGE,
         )

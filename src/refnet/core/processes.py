@@ -44,7 +44,9 @@ def run(
     except subprocess.TimeoutExpired:
         name = Path(str(command[0])).name
         raise RefnetError(
-            f"{name} did not end within {seconds:.0f} s", "See what it waits for, and retry.", transient=True
+            f"{name} timed out after {seconds:.0f} s",
+            f"Check what {name} is waiting for, then retry.",
+            transient=True,
         ) from None
 
 

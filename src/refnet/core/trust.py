@@ -52,14 +52,14 @@ def read(path: Path, limit: int, users: Collection[int] | None = None) -> Truste
     with _opened(path, trusted_users() if users is None else users) as handle:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise RefnetError(f"{shown(path)} is not a file", "Put a regular file there.", Exit.USAGE)
+            raise RefnetError(f"{shown(path)} is not a file", "Replace it with a regular file.", Exit.USAGE)
         content = b""
         while len(content) <= limit and (piece := os.read(handle, limit + 1 - len(content))):
             content += piece
         if len(content) > limit:
             raise RefnetError(
                 f"{shown(path)} is larger than {limit:,} bytes",
-                "Remove what does not belong there.",
+                f"Reduce its content to at most {limit:,} bytes.",
                 Exit.USAGE,
             )
         return TrustedFile(content, stat.S_IMODE(status.st_mode))
@@ -85,8 +85,8 @@ def open_folder(path: Path) -> int:
     if os.geteuid() == 0 and others - {os.fstat(handle).st_uid}:
         os.close(handle)
         raise RefnetError(
-            f"{shown(path)} leads through a link of {user_name(min(others))} to a folder of another user",
-            "Name the folder itself, or run it as the user that the folder belongs to.",
+            f"{shown(path)} follows a symbolic link of {user_name(min(others))} into a folder of another user",
+            "Give the path without the link, or run as the owner of the folder.",
             Exit.USAGE,
         )
     return handle
@@ -98,8 +98,8 @@ def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetE
         owner = "root" if users == {0} else "root or this user"
         return RefnetError(
             f"{shown(path)} belongs to {user_name(status.st_uid)}, not to {owner}",
-            f"Its owner could run programs as this user: `chown {user_name(os.geteuid())} "
-            f"{shown(path)}` if it is yours.",
+            f"Its owner could run programs as this user. If the file is yours: `chown {user_name(os.geteuid())} "
+            f"{shown(path)}`.",
             Exit.USAGE,
         )
     open_to_all = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX

@@ -108,7 +108,7 @@ def cluster_folder(folder: Path, user: Account) -> Path:
         if any(not each.name.startswith(".") for each in folder.iterdir()):
             raise RefnetError(
                 f"the user {user.name}, which runs the server, can no longer enter {folder}",
-                "Let that user pass (chmod o+x) through the folders above it, or set REFNET_HOME to another folder.",
+                "Let that user enter the folders above it (chmod o+x), or set REFNET_HOME to another folder.",
             )
         substitute = STATE / f"refnet-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
         make_enterable(substitute)

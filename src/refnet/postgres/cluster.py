@@ -85,7 +85,7 @@ class Cluster(Postmaster):
             try:
                 code, _, said = self._enclosure.run([*command, *options], _INITDB_SECONDS, **streams)
             except subprocess.TimeoutExpired:
-                raise _initdb_failed(f"it did not end within {_INITDB_SECONDS:.0f} s") from None
+                raise _initdb_failed(f"timed out after {_INITDB_SECONDS:.0f} s") from None
         if code != 0:
             raise _initdb_failed(last_error(said) if said.strip() else f"exit code {code}")
 
@@ -168,7 +168,7 @@ class Cluster(Postmaster):
         major = data_major(self.data)
         if major != self.binaries.major:
             raise RefnetError(
-                f"the data in {self.data} is of PostgreSQL {major}, the programs are {self.binaries.version}",
+                f"the data folder {self.data} is of PostgreSQL {major}, but the programs are {self.binaries.version}",
                 f"Install the server of PostgreSQL {major} (or set postgres.bin_dir), or restore a backup "
                 "into a new REFNET_HOME.",
             )

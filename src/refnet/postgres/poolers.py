@@ -104,7 +104,7 @@ def _another(open_another: Callable[[], Session], session: Session, at: str, nam
             if not expired.is_set():
                 raise
             raise PoolerError(
-                f"{at} gives RefNet no second session within {_ANSWER:.0f} s",
+                f"{at} opened no second session within {_ANSWER:.0f} s",
                 f"Raise its pool_size (a backup needs --jobs and three more), or set {named} to the server's own address.",
                 transient=True,
             ) from None
@@ -116,7 +116,7 @@ def _another(open_another: Callable[[], Session], session: Session, at: str, nam
 def _shares(session: Session, at: str, mode: str, named: str) -> PoolerError:
     (direct,) = session.execute(_DIRECT).fetchone() or ("",)
     return PoolerError(
-        f"{at} gives each {mode} another session of the server (pool_mode = {mode})",
+        f"{at} changes the server session with each {mode} (pool_mode = {mode})",
         _HINT.format(named=named, direct=direct),
         code=Exit.USAGE,
     )

@@ -141,7 +141,7 @@ def not_in_force(settings: Mapping[str, str], answer: bytes) -> list[str]:
 def not_kept(where: str, names: Iterable[str]) -> ConnectError:
     """Return the error for a session that lost settings."""
     return ConnectError(
-        f"the session at {where} does not keep its settings: {', '.join(sorted(names))}",
-        "A pooler takes them away: connect to the server's own address.",
+        f"{where} reset settings of the session: {', '.join(sorted(names))}",
+        "A connection pooler discards them: connect to the server's own address.",
         code=Exit.USAGE,
     )

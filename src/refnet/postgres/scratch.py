@@ -114,7 +114,7 @@ def _enterable(base: Path, user: Account) -> Path:
             return place
     raise RefnetError(
         f"the user {user.name}, which runs scratch servers, cannot enter {place}",
-        f"Let other users pass (chmod o+x) through {place} and the folders above it.",
+        f"Let other users enter {place} and the folders above it (chmod o+x).",
     )
 
 

@@ -126,7 +126,7 @@ class Target:
             target = None  # libpq's error quotes the URI, with the password
         if target is None or not _is_well_escaped(url, str(target.parts.get("port", ""))):
             raise RefnetError(
-                f"{named} is not a URI that PostgreSQL understands",
+                f"{named} is not a valid PostgreSQL URI",
                 "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
                 "in a password, write %40 for @, %2F for /, %3A for : and %25 for %.",
                 Exit.USAGE,
@@ -232,8 +232,8 @@ class Target:
             raise self.explained(error) from None
         except (LookupError, TypeError, ValueError) as error:  # unexpected rows
             raise ConnectError(
-                f"what answers at {self.address} does not answer as a PostgreSQL server does",
-                f"Set {self.named} to the address of the server.",
+                f"{self.address} is not a PostgreSQL server",
+                f"Set {self.named} to the address of a PostgreSQL server.",
             ) from error
         connection.autocommit = autocommit
         version = connection.info.parameter_status("server_version")

@@ -92,7 +92,7 @@ def renamed(cluster: Cluster) -> Cluster:
             session.execute(_RENAME, (name, verifier(password)))
     except Error as error:
         raise RefnetError(
-            f"the scratch server refused its superuser's new name: {str(error).splitlines()[0]}",
+            f"cannot rename the superuser of the scratch server: {str(error).splitlines()[0]}",
             f"Retry; if it happens again, see {cluster.log}.",
             transient=True,
         ) from error
@@ -163,7 +163,7 @@ def _copy_folder(source: int, target: int, user: Account | None, seen: Any) -> N
         with opened(name, OPEN_FILE, source) as handle:
             size = os.fstat(handle).st_size
             if not stat.S_ISREG(os.fstat(handle).st_mode) or size > _MOST:
-                raise OSError(f"{name} is no file of a fresh data folder")
+                raise OSError(f"{name} does not belong in a new data folder")
             content = os.read(handle, size + 1)  # one more: a growing file gets another digest
         seen.update(len(content).to_bytes(8, "big") + content)
         made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600, dir_fd=target)

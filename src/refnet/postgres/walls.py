@@ -61,7 +61,7 @@ def advice() -> str:
     if shutil.which("bwrap") is None:
         return "Install bubblewrap"
     return (
-        "Permit user namespaces to bubblewrap, which is installed: this kernel or container forbids them "
+        "Allow bubblewrap to create user namespaces, which this kernel or container forbids "
         "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns; in a container its seccomp profile)"
     )
 
@@ -141,7 +141,7 @@ def enclosure(folders: ServerFolders, account: Account) -> Enclosure:
     for one in _ways(folders, account):
         if not one.prefix or _works(one, folders.programs):
             return one
-    raise AssertionError("the last way has no prefix")
+    raise AssertionError("the last enclosure has no prefix")
 
 
 def _ways(folders: ServerFolders, account: Account) -> Iterator[Enclosure]:

@@ -28,6 +28,6 @@ def check(sign: Path, what: str, seconds: int) -> str:
     """Return a sentence that `what` is alive; RefnetError if its sign is more than `seconds` old."""
     found = age(sign)
     if found is not None and abs(found) <= seconds:
-        return f"{what} is alive: its last sign was {abs(found):.0f} s ago"
-    said = "it has given no sign" if found is None else f"its last sign was {found:,.0f} s ago"
-    raise RefnetError(f"{what} is not alive: {said}", "Its own output says why; it may wait for the broker.")
+        return f"{what} is alive: last heartbeat {abs(found):.0f} s ago"
+    said = "no heartbeat yet" if found is None else f"last heartbeat {found:,.0f} s ago"
+    raise RefnetError(f"{what} is not alive: {said}", "See its log; it may be waiting for the broker.")

@@ -52,7 +52,7 @@ def _check(path: Path) -> None:
 def _refused(wrong: RefnetError) -> RefnetError:
     return RefnetError(
         f"units that run as root are not installed: {wrong.message}",
-        "Install RefNet where only root can write (and give its settings to root), or run the units as another: --as USER.",
+        "Install RefNet where only root can write (and give its settings to root), or run the units as another user: --as USER.",
         Exit.USAGE,
     )
 

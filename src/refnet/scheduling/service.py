@@ -90,13 +90,13 @@ def prepare(service: Service) -> None:
         if not _can(user, "test -w", folder):
             raise RefnetError(
                 f"the user {user.pw_name} cannot write in {folder}",
-                f"Give it to that user (chown -R {user.pw_name} {folder}), or run the units as another (--as).",
+                f"Give it to that user (chown -R {user.pw_name} {folder}), or run the units as another user (--as).",
             )
     program = Path(service.program[0])
     if not _can(user, "test -x", program):
         raise RefnetError(
             f"the user {user.pw_name} cannot run {program}",
-            "Install RefNet where that user can enter, or run the units as another (--as).",
+            "Install RefNet where that user can enter, or run the units as another user (--as).",
         )
 
 
@@ -144,7 +144,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     for store in settings.stores.values():
         if store.place.kind is StoreKind.S3 and not store.credentials_file and os.environ.get(_SECRET):
             raise RefnetError(
-                f"{_SECRET} is set only in this environment, which a timer does not see",
+                f"{_SECRET} is set only in this environment, which systemd timers do not have",
                 f"Put the credential into a file (chmod 600), and name it in stores.{store.name}.credentials_file.",
                 Exit.USAGE,
             )
@@ -156,7 +156,7 @@ def _environment(settings: Settings) -> dict[str, str]:
             continue
         if field.metadata["secret"]:
             raise RefnetError(
-                f"{variable(key)} is set only in this environment, which a timer does not see",
+                f"{variable(key)} is set only in this environment, which systemd timers do not have",
                 f"Put {key} into {settings.file or settings.home / 'refnet.toml'} (chmod 600); a unit must "
                 "not contain a secret.",
                 Exit.USAGE,

@@ -80,7 +80,7 @@ class Systemd:
         if done is None or done.returncode != 0:
             raise RefnetError(
                 f"`{self.command} {' '.join(arguments)}` failed: {_first_line(done) if done else 'not installed'}",
-                "Fix the cause and retry; nothing is done twice.",
+                "Fix the cause and retry; a retry is safe.",
             )
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str] | None:

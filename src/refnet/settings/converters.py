@@ -391,7 +391,7 @@ def database_url(value: Any) -> str:
     user, at, after = rest.partition("@")  # as libpq: a password may contain ?, and not /
     server = re.split("[/?]", after if at and "/" not in user else rest, maxsplit=1)[0]
     if _ESCAPE.search(rest) or not all(map(_is_host, server.split(","))):
-        raise InvalidError("must be a URI that PostgreSQL understands", _DATABASE)
+        raise InvalidError("must be a valid PostgreSQL URI", _DATABASE)
     return url
 
 

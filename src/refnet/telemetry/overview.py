@@ -126,7 +126,7 @@ class Overview:
         """A sentence on all sources, and the counts to fill in."""
         total, good = len(self.sources), sum(one.protected for one in self.sources)
         if self.trouble and self.status is Status.CRITICAL:
-            return "The backup folder is not that of earlier runs", {}
+            return "The backup folder is not the store of earlier runs", {}
         if self.trouble:
             return "Could not verify whether everything is protected", {}
         if self.new:

@@ -172,7 +172,7 @@ def test_data_of_another_major_is_told_before_anything_is_tried(home: Path, whee
     other = next(major for major in range(wheel.major - 1, 0, -1) if major not in here)
     (data / "PG_VERSION").write_text(f"{other}\n")
     version = find(other, wheel.folder, server=True).version
-    with pytest.raises(RefnetError, match=f"is of PostgreSQL {other}, the programs are {version}"):
+    with pytest.raises(RefnetError, match=f"is of PostgreSQL {other}, but the programs are {version}"):
         embedded.start(home, wheel.folder)
 
 

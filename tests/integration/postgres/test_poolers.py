@@ -120,7 +120,7 @@ def test_a_pooler_with_too_few_sessions_is_named_and_waited_for_only_so_long(
     monkeypatch.setattr("refnet.postgres.poolers._ANSWER", 0.5)
     with (
         _through(database, server, folder, "session", default_pool_size="1") as target,
-        pytest.raises(ConnectError, match="gives RefNet no second session within") as refused,
+        pytest.raises(ConnectError, match="opened no second session within") as refused,
     ):
         target.connect(READER_SETTINGS)
     assert "pool_size" in refused.value.hint

@@ -178,7 +178,7 @@ def test_a_running_beat_is_alive_and_one_that_hangs_is_not(place: Place):
         os.utime(sign, (0, 0))
         said = place.refnet("beat", "--check")
     assert said.returncode == Exit.FAILED
-    assert said.stderr.startswith("refnet: beat is not alive: its last sign was ")
+    assert said.stderr.startswith("refnet: beat is not alive: last heartbeat ")
 
 
 def test_a_schedule_that_cannot_be_read_names_its_key(place: Place):

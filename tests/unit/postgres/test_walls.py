@@ -16,4 +16,4 @@ def test_what_is_installed_is_not_advised_to_be_installed(
     assert advice() == "Install bubblewrap"
     (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
-    assert "bubblewrap, which is installed: this kernel or container forbids" in advice()
+    assert "bubblewrap to create user namespaces, which this kernel or container forbids" in advice()

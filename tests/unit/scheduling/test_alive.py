@@ -15,7 +15,7 @@ from refnet.scheduling import alive, places
 def test_a_fresh_sign_counts(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     sign.touch()
-    assert alive.check(sign, "beat", 30) == "beat is alive: its last sign was 0 s ago"
+    assert alive.check(sign, "beat", 30) == "beat is alive: last heartbeat 0 s ago"
 
 
 @pytest.mark.parametrize("seconds", [-1000, 1000], ids=["old", "from before the clock was set back"])
@@ -23,13 +23,13 @@ def test_another_does_not(tmp_path: Path, seconds: int) -> None:
     sign = tmp_path / "sign"
     sign.touch()
     os.utime(sign, (time.time() + seconds,) * 2)
-    with pytest.raises(RefnetError, match="beat is not alive: its last sign was") as raised:
+    with pytest.raises(RefnetError, match="beat is not alive: last heartbeat") as raised:
         alive.check(sign, "beat", 30)
     assert raised.value.code is Exit.FAILED
 
 
 def test_none_at_all_does_not(tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="the worker is not alive: it has given no sign"):
+    with pytest.raises(RefnetError, match="the worker is not alive: no heartbeat yet"):
         alive.check(tmp_path / "no" / "sign", "the worker", 30)
 
 

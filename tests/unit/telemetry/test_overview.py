@@ -105,7 +105,7 @@ def test_a_store_without_space_needs_attention_though_every_source_is_protected(
     ("found", "status", "says"),
     [
         (unreadable(NOW, TROUBLE), Status.UNKNOWN, "Could not verify whether everything is protected"),
-        (None, Status.CRITICAL, "The backup folder is not that of earlier runs"),
+        (None, Status.CRITICAL, "The backup folder is not the store of earlier runs"),
     ],
 )
 def test_what_cannot_be_read_is_never_called_protected(
