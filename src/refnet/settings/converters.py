@@ -68,7 +68,7 @@ def text(value: Any, usage: str = "Write a text in quotes, or remove the key to 
 
 
 def utf8(value: Any, usage: str) -> str:
-    """Return `value` as text for other programs; paths alone may have bytes that are not UTF-8."""
+    """`value` as valid UTF-8, which other programs require; only paths may contain other bytes."""
     found = text(value, usage)
     try:
         found.encode()
@@ -78,7 +78,7 @@ def utf8(value: Any, usage: str) -> str:
 
 
 def instance_name(value: Any) -> str:
-    """Return the name of an instance: a part of the names of units and queues."""
+    """Parse the name of an instance, which becomes part of unit and queue names."""
     usage = "Write 1 to 40 of a-z, 0-9, _ and -, with a letter first, such as shop."
     name = text(value, usage)
     if not re.fullmatch(INSTANCE, name):
@@ -87,12 +87,12 @@ def instance_name(value: Any) -> str:
 
 
 def near_instance(words: str) -> str:
-    """Return the name of an instance that is most like `words`, or ""."""
+    """The valid instance name closest to `words`, or ""."""
     return re.sub("[^a-z0-9]+", "-", words[:100].lower()).strip("-").lstrip("-0123456789")[:40]
 
 
 def user_path(named: str | Path) -> Path:
-    """Return `named` as a path; `~` is a home, if there is such a user."""
+    """Expand a leading `~` in `named`, if that user exists."""
     return Path(os.path.expanduser(named))  # noqa: PTH111  # Path's own raises if there is none
 
 
@@ -125,7 +125,7 @@ def log_folder(value: Any) -> Path | None:
 def integer(
     least: int, most: int, usage: str, units: Mapping[str, int] | None = None
 ) -> Callable[[Any], int]:
-    """Return the converter of integers from `least` to `most`; `units` help to suggest one."""
+    """Converter for integers from `least` to `most`; `units` are used to suggest a value."""
 
     def convert(value: Any) -> int:
         number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
@@ -139,7 +139,7 @@ def integer(
 
 
 def _amount(value: Any, units: Mapping[str, int]) -> int | None:
-    """Return the number that `value` seems to mean: `2.0`, `"-1"`, `"1 MiB"`, `"2m"`."""
+    """The number that `value` probably means: `2.0`, `"-1"`, `"1 MiB"`, `"2m"`."""
     found = _AMOUNT.fullmatch(str(value)) if isinstance(value, (str, float)) else None
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -158,7 +158,7 @@ seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
 
 
 def choice(*choices: str) -> Callable[[Any], str]:
-    """Return the converter of one of `choices`."""
+    """Converter for one of `choices`."""
 
     def convert(value: Any) -> str:
         if isinstance(value, str) and value in choices:
@@ -171,7 +171,7 @@ def choice(*choices: str) -> Callable[[Any], str]:
 
 
 def flag(value: Any) -> bool:
-    """Return true or false, also from the text of a variable."""
+    """Parse a boolean, also from the text of a variable."""
     if isinstance(value, bool):
         return value
     return choice("true", "false")(value) == "true"
@@ -183,13 +183,13 @@ _services = choice("compose", "local", "none")
 
 
 def services(value: Any) -> str | None:
-    """Return how services are started; None for `none`."""
+    """Parse the way services are started; None for `none`."""
     found = _services(value)
     return None if found == "none" else found
 
 
 def compose_service(value: Any) -> str | None:
-    """Return the name of a service of a Compose project; None for `none`."""
+    """Parse the name of a Compose service; None for `none`."""
     usage = "Write its name in the Compose file, such as backup; none for no service."
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", found := text(value, usage)):
         raise InvalidError("must be the name of a service", usage)
@@ -197,7 +197,7 @@ def compose_service(value: Any) -> str | None:
 
 
 def names(value: Any) -> tuple[str, ...]:
-    """Return the names of a list, or of a text with commas."""
+    """Parse names: a list, or text with commas."""
     usage = 'Write a list of names, such as ["first", "second"]; [] for none.'
     items = _items(
         value, [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
@@ -208,7 +208,7 @@ def names(value: Any) -> tuple[str, ...]:
 
 
 def _items(value: Any, items: Any) -> list[str] | None:
-    """Return `items`, the parts of `value`, if they are texts that are not empty."""
+    """Check that `items`, the parts of `value`, are non-empty strings, and return them."""
     usable = isinstance(items, list) and (items or value == []) and all(map(_is_filled, items))
     return items if usable else None
 
@@ -218,7 +218,7 @@ def _is_filled(item: Any) -> bool:
 
 
 def commands(value: Any) -> tuple[str, ...]:
-    """Return the services of a stage of a recovery: names or command lines."""
+    """Parse the services of a recovery stage: names or command lines."""
     found = names(value)
     for item in found:
         try:
@@ -231,7 +231,7 @@ def commands(value: Any) -> tuple[str, ...]:
 
 
 def hooks(value: Any) -> tuple[tuple[str, ...], ...]:
-    """Return the commands of a hook as words: a list of command lines or of lists of words, or one command line."""
+    """Parse the commands of a hook into words: one command line, a list of them, or a list of lists of words."""
     usage = 'Write a list of command lines, such as ["/usr/local/bin/stop-app --wait"], or of lists of words; no shell runs.'
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or len(items) > _MOST_HOOKS:
@@ -258,7 +258,7 @@ def _is_argument(word: str) -> bool:
 
 
 def entries(value: Any) -> tuple[str, ...]:
-    """Return config.entries: `a|b` for alternatives, `/` at the end for a folder, `?` at the end for optional."""
+    """Parse config.entries: `a|b` for alternatives, `/` at the end for a folder, `?` at the end for optional."""
     found = names(value)
     if wrong := next((item for item in found if not is_entry(item)), None):
         raise InvalidError(f"'{wrong[:_NAME]}' is not an entry of the configuration's folder", ENTRY_USAGE)
@@ -269,13 +269,13 @@ ENTRY_USAGE = "Name its files and folders: .env, monitoring/, a|b for either, ? 
 
 
 def is_entry(entry: str) -> bool:
-    """Return whether `entry` names files or folders in the folder of the configuration itself."""
+    """Whether `entry` is a valid relative path in the configuration folder."""
     parts = entry.removesuffix("?").removesuffix("/").split("|")
     return all(name and "/" not in name and name not in {".", ".."} for name in parts)
 
 
 def apprise_urls(value: Any) -> tuple[str, ...]:
-    """Return Apprise's URLs: a list, or text with spaces between them; none for `none`."""
+    """Parse Apprise URLs: a list, or text separated by spaces; `none` is an empty list."""
     usage = 'Write a list of Apprise\'s URLs, such as ["mailtos://user:password@example.org"].'
     if value == "none":  # a file that waits for its first address, as deploy/prepare makes it
         return ()
@@ -286,7 +286,7 @@ def apprise_urls(value: Any) -> tuple[str, ...]:
 
 
 def web_url(value: Any, usage: str = "Write a URL such as https://example.org/path.") -> str:
-    """Return a URL of http or https."""
+    """Parse an http or https URL."""
     url = utf8(value, usage)
     if not _is_web(url):
         near = f"http://{url}" if "://" not in url and _is_web(f"http://{url}") else ""
@@ -295,7 +295,7 @@ def web_url(value: Any, usage: str = "Write a URL such as https://example.org/pa
 
 
 def requests_per_second(value: Any) -> float:
-    """Return a rate, in requests a second; 0: no limit."""
+    """Parse a rate in requests per second; 0: no limit."""
     usage = "Write a number such as 1 or 0.5; 0 turns the limit off."
     try:
         rate = -1.0 if isinstance(value, bool) or not str(value).isascii() else float(value)
@@ -307,7 +307,7 @@ def requests_per_second(value: Any) -> float:
 
 
 def header_value(value: Any, usage: str = "Copy the key from its provider.", shortest: int = 1) -> str:
-    """Return a key that fits into a header of HTTP: visible ASCII characters, `shortest` to 1,024."""
+    """Parse a key for an HTTP header: `shortest` to 1,024 visible ASCII characters."""
     found = text(value, usage)
     if not (found.isascii() and found[0].isalnum() and found.isprintable() and " " not in found) or not (
         shortest <= len(found) <= 1024
@@ -317,7 +317,7 @@ def header_value(value: Any, usage: str = "Copy the key from its provider.", sho
 
 
 def model(value: Any) -> str:
-    """Return the name of a model: 1 to 200 visible characters without spaces."""
+    """Parse a model name: 1 to 200 visible characters without spaces."""
     usage = "Write the name as the API lists it."
     found = utf8(value, usage)
     if len(found) > 200 or not found[0].isalnum() or not found.isprintable() or " " in found:
@@ -326,7 +326,7 @@ def model(value: Any) -> str:
 
 
 def token(value: Any) -> str:
-    """Return a token of at least 16 visible ASCII characters that neither repeats itself nor follows an order."""
+    """Parse a token: at least 16 visible ASCII characters, no repetition, no sequence."""
     usage = "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'."
     found = header_value(value, usage, shortest=16)
     pairs = [*pairwise(found)]
@@ -338,7 +338,7 @@ def token(value: Any) -> str:
 
 
 def networks(value: Any) -> tuple[str, ...]:
-    """Return IP addresses and networks, such as 10.0.0.0/8."""
+    """Parse IP addresses and networks, such as 10.0.0.0/8."""
     found = names(value)
     try:
         for item in found:
@@ -349,7 +349,7 @@ def networks(value: Any) -> tuple[str, ...]:
 
 
 def ping_url(value: Any) -> str:
-    """Return the URL of a dead-man's switch, in which `{source}` is replaced."""
+    """Parse the URL of a dead-man's switch; it may contain `{source}`."""
     usage = "Write a URL such as https://hc-ping.com/KEY/backup-{source}."
     url = web_url(value, usage)
     if set(url.replace("{source}", "")) & {"{", "}"}:
@@ -368,7 +368,7 @@ def _is_web(url: str) -> bool:
 
 
 def broker_url(value: Any) -> str:
-    """Return the URL of Redis or Valkey."""
+    """Parse a Redis or Valkey URL."""
     url = utf8(value, "Write redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.")
     try:
         parts = urlsplit(url)
@@ -383,7 +383,7 @@ def broker_url(value: Any) -> str:
 
 
 def database_url(value: Any) -> str:
-    """Return the URI of a database, as far as it can be checked without libpq."""
+    """Parse a PostgreSQL URI, as far as possible without libpq."""
     url = utf8(value, _DATABASE)
     scheme, _, rest = url.partition("://")
     if scheme not in {"postgresql", "postgres"}:
@@ -396,12 +396,12 @@ def database_url(value: Any) -> str:
 
 
 def or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return `convert` with None for `none`: the key leaves its source out, also the default one."""
+    """Let `convert` accept `none`, which leaves the source out, also a default one."""
     return lambda value: None if value == NO_SOURCE else convert(value)
 
 
 def own_or_url(value: Any) -> str:
-    """Return the URI of a database; "" for `own`, RefNet's own server."""
+    """Parse a PostgreSQL URI; `own` gives "", RefNet's own server."""
     return "" if value == OWN_SERVER else database_url(value)
 
 

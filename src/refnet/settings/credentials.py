@@ -63,7 +63,7 @@ def _table(path: Path, usage: str) -> dict[str, str]:
 
 
 def _check_private(path: Path) -> bytes:
-    """Return the content of a file that only this user or root can read and write."""
+    """Read a file; RefnetError if anyone but this user and root can access it."""
     if not path.is_absolute():
         raise _wrong(path, "is not an absolute path", "Write the absolute path of a file.")
     try:

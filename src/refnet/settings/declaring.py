@@ -1,4 +1,4 @@
-"""Declares a setting."""
+"""Declaration of one setting."""
 
 from collections.abc import Callable
 from dataclasses import field

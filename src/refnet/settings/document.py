@@ -51,7 +51,7 @@ class Given:
         return cls(path, parse(content, name or str(path)), (), content.decode(), name)
 
     def place(self, path: statements.Path) -> str:
-        """Return the beginning of a message about the key or table `path`: the file, and the line if it is certain."""
+        """Message prefix for the key or table `path`: the file, and the line if known."""
         if not self.text:
             return ""
         line = self._lines.get(path)
@@ -110,7 +110,7 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 
 def _fault(text: str, name: str, error: str) -> tuple[str, str]:
-    """Return the two lines about a text that is not TOML, for tomllib's `error`."""
+    """Message and hint for tomllib's `error`."""
     found = _AT.fullmatch(error)
     what, line = (found["what"], int(found["line"] or 0)) if found else (error, 0)
     if twice := statements.first_duplicate(text):
@@ -124,7 +124,7 @@ def _fault(text: str, name: str, error: str) -> tuple[str, str]:
 
 
 def flat(table: Mapping[str, Any], above: statements.Path = ()) -> Iterator[tuple[statements.Path, Any]]:
-    """Yield each key of `table` with its value, down to the keys of settings; unknown tables are not searched."""
+    """Yield dotted keys of `table` and their values; unknown tables are not entered."""
     for name, value in table.items():
         path = (*above, name)
         if isinstance(value, dict) and (dotted(path) in tables() or (path[0] in TABLES and len(path) <= 2)):
@@ -134,10 +134,10 @@ def flat(table: Mapping[str, Any], above: statements.Path = ()) -> Iterator[tupl
 
 
 def dotted(path: statements.Path) -> str:
-    """Return `path` as TOML writes it: a name with other characters is in quotes, so it is not a setting."""
+    """`path` as a dotted TOML key; names with special characters are quoted."""
     return ".".join(name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in path)
 
 
 def open_secret(path: Path, mode: int) -> str:
-    """Return the warning about a file with secrets and `mode`."""
+    """Warning about a file with secrets that others can read."""
     return f"{path} contains secrets, and others can read it (mode {mode:04o}): chmod 600 {path}"

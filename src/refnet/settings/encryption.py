@@ -38,7 +38,7 @@ def parse_recipients(value: Any) -> tuple[str, ...]:
 
 
 def wrong_recipient(text: str) -> str:
-    """Return why `text` is not a recipient that RefNet can encrypt to; "" if it is one."""
+    """The reason why `text` is not a supported recipient; "" if it is."""
     found = _RECIPIENT.fullmatch(text)
     if text.startswith(("ssh-", "age1tag", "age1yubikey")):
         return "is of a kind that has no recovery key on paper"
@@ -52,7 +52,7 @@ def wrong_recipient(text: str) -> str:
 
 
 def _checksum(kind: str, data: str) -> int:
-    """Return the checksum of Bech32 (BIP 173); 1: it is right."""
+    """Bech32 checksum (BIP 173); 1: valid."""
     values = [
         *(ord(one) >> 5 for one in kind),
         0,
@@ -69,7 +69,7 @@ def _checksum(kind: str, data: str) -> int:
 
 
 def parse_signers(value: Any) -> tuple[str, ...]:
-    """Return the signers that are trusted besides this machine's: fingerprints, or public keys of ssh."""
+    """Parse trusted signers besides this machine: fingerprints or ssh public keys."""
     usage = 'Write a list such as ["SHA256:…"] or ["ssh-ed25519 AAAA…"]; the recovery page and `refnet key show` name it.'
     found = tuple(one.strip() for one in names(value))
     for number, one in enumerate(found, 1):

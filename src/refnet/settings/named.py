@@ -1,4 +1,4 @@
-"""The tables of a settings file whose parts have names: those of sources, and `[stores.NAME]`."""
+"""Named tables of a settings file: those of sources, and `[stores.NAME]`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def keys_of(table: str) -> dict[str, Field[Any]]:
 
 
 def field_of(name: str) -> Field[Any] | None:
-    """Return the field of the dotted key `name`, such as databases.shop.url; None if it is not one of a named table."""
+    """The field of the dotted key `name`, such as databases.shop.url; None outside of named tables."""
     table, _, rest = name.partition(".")
     owner, _, last = rest.partition(".")
     return keys_of(table).get(last) if table in TABLES and owner else None

@@ -1,4 +1,4 @@
-"""Finds the sources and the stores that a settings file names, and what contradicts itself in them."""
+"""Finds the sources and stores of a settings file, and contradictions among them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -38,7 +38,7 @@ def named_in(file: Given, wrong: list[Problem]) -> tuple[dict[str, SourceSetting
 
 
 def _names(file: Given, table: str, unusable: Callable[[str], str], wrong: list[Problem]) -> Iterator[str]:
-    """Yield the names in the table `table` of `file` that can be used; append the problems of the others to `wrong`."""
+    """Yield the valid names in the table `table` of `file`; append problems of the others to `wrong`."""
     tables = file.table.get(table, {})
     if not isinstance(tables, dict):
         wrong.append(not_a_table(f"{table}.NAME", file.place((table,))))
@@ -81,9 +81,9 @@ def _taken(name: str, found: Mapping[str, Any]) -> str:
 
 
 def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> Iterator[Problem]:
-    """Yield the problems of sources and stores that lack their URL or path, or that contradict another.
+    """Yield problems of sources and stores: no URL or path, or a conflict with another one.
 
-    wrong: the keys that have a problem already.
+    wrong: keys with a problem, which are skipped.
     """
     for one in settings.named:
         last = "path" if one.table == "folders" else "url"

@@ -1,4 +1,4 @@
-"""The rules of `exclude`: those of .gitignore, matched by pathspec.
+"""The rules of `exclude`, in .gitignore syntax, matched by pathspec.
 
 A rule is matched against names that anybody may have made up, so its wildcards are limited: no path takes longer than
 some milliseconds.
@@ -23,7 +23,7 @@ _STARS = re.compile(r"\*+")
 
 
 def rules(value: Any) -> tuple[str, ...]:
-    """Return the rules of a list, or of a text with commas. InvalidError for one that is none, or takes too long."""
+    """Parse ignore rules; InvalidError if one is invalid or too slow."""
     found = names(value)
     if len(found) > MOST_RULES:
         raise InvalidError(f"must have at most {MOST_RULES} rules", "Write fewer, with wildcards.")
@@ -59,9 +59,9 @@ def _check(rule: str) -> None:
 
 @cache
 def matcher(rules: tuple[str, ...]) -> Callable[[str], bool]:
-    """Return a function that says whether checked `rules` leave out a path; that of a folder ends with a /.
+    """Predicate for paths that checked `rules` exclude; the path of a folder ends with a /.
 
-    As in .gitignore, it is asked for a path only if none of its parents is left out.
+    As in .gitignore, call it for a path only if no parent is excluded.
     """
     from pathspec import GitIgnoreSpec
 

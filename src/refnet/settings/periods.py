@@ -16,7 +16,7 @@ _USAGE = "Write like days=7 daily=14 weekly=4 monthly=12 yearly=3 keep-last=3, e
 
 
 def parse_retention(value: Any) -> Retention:
-    """Return a retention, from a text such as `days=7 weekly=4` or a table; a missing name is 0."""
+    """Parse a retention, from text such as `days=7 weekly=4` or a table; missing names are 0."""
     pairs = list(value.items()) if isinstance(value, dict) else _pairs(utf8(value, _USAGE))
     found = {name: number for name, number in pairs if _is_count(number)}
     if {name for name, _ in pairs} - {*PERIODS}:
@@ -42,7 +42,7 @@ def _pairs(text: str) -> list[tuple[str, Any]]:
 
 
 def _near(pairs: Collection[tuple[str, Any]], value: Any) -> str:
-    """Return the valid retention that is most like `pairs`, or ""."""
+    """The valid retention closest to `pairs`, or ""."""
     days = _DAYS.fullmatch(value.strip()) if isinstance(value, str) else None
     found = {"days": int(days[1])} if days else {nearest(name, PERIODS): number for name, number in pairs}
     if (

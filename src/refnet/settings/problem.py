@@ -1,4 +1,4 @@
-"""The problems of settings, as `refnet settings` lists them and as the error of every other command."""
+"""Problems of settings: listed by `refnet settings`, raised as an error by all other commands."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ class Problem:
 
     @classmethod
     def of(cls, error: RefnetError, key: str = "") -> Problem:
-        """Return the problem of a file that was not read."""
+        """Problem of an unreadable file."""
         return cls(error.message, error.hint, key)
 
     @property
     def error(self) -> RefnetError:
-        """The error (USAGE) about it alone."""
+        """RefnetError (USAGE) about only this problem."""
         return RefnetError(self.message, self.hint, Exit.USAGE)
 
 
 def error_of(problems: Sequence[Problem]) -> RefnetError:
-    """Return the error that names the first of `problems` and the number of the others."""
+    """RefnetError about the first of `problems`, with the number of the others."""
     error, others = problems[0].error, len(problems) - 1
     more = f" (and {others} more: refnet settings)" if others else ""
     return RefnetError(f"{error.message}{more}", error.hint, error.code)
 
 
 def invalid(key: str, named: str, value: Any, error: InvalidError) -> Problem:
-    """Return the problem of `key`, which a message calls `named`; `value` None: it is a secret."""
+    """Problem of an invalid value of `key`, which the message calls `named`; `value` None: secret."""
     shown = "" if value is None or _may_be_secret(value) else f" = {_shown(value)}"
     near = f"Did you mean {short(error.near)}? " if error.near and shown else ""
     return Problem(f"{named}{shown}: {error.rule}", f"{near}{error.usage}", key)
 
 
 def unknown(name: str, place: str, known: Iterable[str]) -> Problem:
-    """Return the problem of the setting `name` at `place`, which is not one of `known`; its value is not repeated."""
+    """Problem of an unknown setting `name`; the message never contains its value."""
     return Problem(f"{place}{short(name)} is not a setting", f"{_near(name, known)}{_EXAMPLE}", name)
 
 
 def unknown_table(name: str, place: str, known: Iterable[str], inner: Iterable[str] = ()) -> Problem:
-    """Return the problem of the table `name` at `place`, which is not one of `known`; `inner`: the tables in it."""
+    """Problem of an unknown table `name`; `inner`: its subtables."""
     table, _, source = name.partition(".")
     if f"{table}s" in TABLES:
         source = next((one for one in (source, *inner) if not wrong_name(one)), "NAME")
@@ -73,23 +73,23 @@ def unknown_table(name: str, place: str, known: Iterable[str], inner: Iterable[s
 
 
 def unusable_name(name: str, place: str, why: str, near: str) -> Problem:
-    """Return the problem of the source or store `name` at `place`; `near` is a name that it can have, or ""."""
+    """Problem of an unusable name of a source or store; `near`: a valid similar name, or ""."""
     again = f"Did you mean {near}? " if near and f".{near}" not in name else ""
     return Problem(f"{place}[{short(name)}]: {why}", f"{again}Give it another name.", name)
 
 
 def not_a_table(name: str, place: str) -> Problem:
-    """Return the problem of the table `name` that has a value."""
+    """Problem of a value in the place of the table `name`."""
     return Problem(f"{place}{name} must be a table", f"Write [{name}] on a line, and its keys below.", name)
 
 
 def short(text: str) -> str:
-    """Return `text` without its end if it is long."""
+    """`text`, shortened if it is long."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """Return the question for what was meant: a key of this name outside of its table, one of its table, any other."""
+    """ "Did you mean …?" for an unknown key: the same name outside of its table, then similar keys."""
     from difflib import get_close_matches  # costs time, and only here
 
     table, dot, key = name.rpartition(".")
@@ -104,12 +104,12 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _may_be_secret(value: Any) -> bool:
-    """Return whether `value` may be a URL with a password or a key in it, or a recovery key, put at the wrong key."""
+    """Whether `value` may be a secret at the wrong key: a URL with a password, or a recovery key."""
     return isinstance(value, str) and bool(_SECRET.search(value))
 
 
 def _shown(value: Any) -> str:
-    """Return `value` as TOML writes it, or in short."""
+    """`value` in TOML, shortened."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

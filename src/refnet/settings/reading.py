@@ -68,7 +68,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class _Raw:
-    """The value of a setting as it was read."""
+    """A raw value of a setting and its origin."""
 
     value: Any
     #: The origin, as `refnet settings` shows it.
@@ -82,7 +82,7 @@ class _Raw:
 def load(
     environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
 ) -> Settings:
-    """Return the settings of a process with `environment`, started in `folder`; RefnetError (USAGE) if one is wrong.
+    """Load the settings of a process with `environment` in `folder`; RefnetError (USAGE) if one is invalid.
 
     Args:
         environment: the process's variables; REFNET_* override the file.
@@ -95,14 +95,14 @@ def load(
 
 
 def problems(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int) -> list[Problem]:
-    """Return the problems of the settings that `load` would read, the first 100."""
+    """The first 100 problems of the settings that `load` would read."""
     return list(examine(environment, folder, root=root, cores=cores).problems)
 
 
 def examine(
     environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
 ) -> Examined:
-    """Return the settings as `load` does, and all problems; nothing of a file that is refused is used."""
+    """Read the settings like `load`, and collect all problems; rejected files contribute nothing."""
     wrong: list[Problem] = []
     home = _home(environment, root)
     file = given
@@ -146,7 +146,7 @@ def examine(
 
 
 def _home(environment: Mapping[str, str], root: bool) -> Path:
-    """Return REFNET_HOME, else the default; `_values` reports it if it is wrong."""
+    """REFNET_HOME or its default; `_values` reports an invalid one."""
     if named := environment.get("REFNET_HOME"):
         with suppress(ValueError):
             return absolute_folder(named)
@@ -154,7 +154,7 @@ def _home(environment: Mapping[str, str], root: bool) -> Path:
 
 
 def _from_file(file: Given, named: Iterable[SourceSettings | StoreSettings]) -> dict[str, _Raw]:
-    """Return every value of a settings file by its name in TOML, unknown ones included; of tables with names, those of `named`."""
+    """All values of a settings file by dotted key, unknown keys included; of named tables only those of `named`."""
     usable = {(one.table, one.name) for one in named}
     return {
         dotted(path): _Raw(value, str(file.path), dotted(path), _placed(file, path))
@@ -168,7 +168,7 @@ def _placed(file: Given, path: tuple[str, ...]) -> Callable[..., str]:
 
 
 def _own(one: SourceSettings | StoreSettings, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a source or a store, by field."""
+    """Values of one source or store, by field."""
     start, known = f"{one.table}.{one.name}.", keys_of(one.table)
     return {
         known[key.removeprefix(start)].name: value for key, value in values.items() if key.startswith(start)
@@ -176,7 +176,7 @@ def _own(one: SourceSettings | StoreSettings, values: Mapping[str, Any]) -> dict
 
 
 def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
-    """Convert `raw`, and return the values by the names of Settings; append the problems to `wrong`."""
+    """Converted values of `raw`, by field of Settings; problems go to `wrong`."""
     values: dict[str, Any] = {}
     for key, each in raw.items():
         if len(wrong) >= MOST_PROBLEMS:
@@ -201,7 +201,7 @@ def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
 
 
 def _defaults(home: Path, *, root: bool, cores: int) -> dict[str, Any]:
-    """Return the defaults that depend on the machine."""
+    """Defaults that depend on the machine."""
     return {
         "home": home,
         "backup_dir": _default_backup_dir(home, root),
@@ -212,9 +212,9 @@ def _defaults(home: Path, *, root: bool, cores: int) -> dict[str, Any]:
 
 
 def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return the defaults of the configuration in `folder`, and their origin; both empty without a Compose file.
+    """Defaults for a configuration in `folder`, and their origin; both empty without a Compose file.
 
-    A folder that others could have made is not a default: root would back up, and recover, what they chose.
+    The folder must be trusted: otherwise root would back up and recover what another user chose.
     """
     found = compose_file(folder)
     if found is None:
@@ -229,12 +229,12 @@ def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def secret_file_variable(key: str) -> str:
-    """Return the environment variable that names a file with the secret `key`."""
+    """Name of the variable with the path of a file that contains the secret `key`."""
     return f"{variable(key)}_FILE"
 
 
 def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Given | None, tuple[str, ...]]:
-    """Return the settings file, and a sentence for a folder that could not be searched."""
+    """Search the settings file; also return a note about a folder that could not be searched."""
     if named := environment.get(CONFIG):
         if found := read_file(user_path(named).absolute()):
             return found, ()
@@ -251,7 +251,7 @@ def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Giv
 
 
 def _keys_near(key: str) -> Iterable[str]:
-    """Return the keys that a mistyped `key` may mean."""
+    """Keys that the mistyped `key` may mean."""
     table, _, rest = key.partition(".")
     source = rest.partition(".")[0]
     if table not in TABLES:
@@ -265,7 +265,7 @@ def _keys_near(key: str) -> Iterable[str]:
 def _variables(
     environment: Mapping[str, str], settable: Iterable[str], wrong: list[Problem]
 ) -> dict[str, _Raw]:
-    """Return the values of REFNET_* variables, by the keys `settable`; append the unknown ones to `wrong`."""
+    """Values of REFNET_* variables by key; unknown variables go to `wrong`."""
     known = {variable(key): key for key in settable}
     others = _OTHER_VARIABLES | {secret_file_variable(key) for key in _secret_keys(settable)}
     found: dict[str, _Raw] = {}
@@ -282,7 +282,7 @@ def _variables(
 def _secret_files(
     environment: Mapping[str, str], file: Given | None, known: Iterable[str], wrong: list[Problem]
 ) -> tuple[dict[str, _Raw], tuple[str, ...]]:
-    """Return the contents of files that REFNET_*_FILE and url_file name, by key, and a warning for each that others can read."""
+    """Secrets from the files of REFNET_*_FILE and url_file, by key, and warnings about files that others can read."""
     found: dict[str, _Raw] = {}
     warnings: list[str] = []
     for key in _secret_keys(known):
@@ -307,7 +307,7 @@ def _secret_files(
 
 
 def _beside(file: Given | None, key: str) -> dict[str, str]:
-    """Return the texts of the source of `key` in `file`, by key; none if it is not a key of a source."""
+    """The string values beside `key` in its source's table, by key; empty for other keys."""
     table, _, rest = key.partition(".")
     if file is None or table not in TABLES:
         return {}

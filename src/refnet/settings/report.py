@@ -1,4 +1,4 @@
-"""Every setting as it is shown to people: value, origin, default, description. Secrets are hidden."""
+"""Report of all settings: value, origin, default, description. Secrets are hidden."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ShownSetting:
 
 
 def report(found: Examined) -> list[ShownSetting]:
-    """Return every setting, those of named sources and stores last."""
+    """All settings, those of named sources and stores last."""
     wrong = {problem.key for problem in found.problems}
     listed = []
     for key, field in all_keys(found.settings.named).items():
@@ -56,14 +56,14 @@ def report(found: Examined) -> list[ShownSetting]:
 
 
 def text_of(value: Any) -> str:
-    """Return a value of JSON as one line."""
+    """A JSON value as one line."""
     if value is None:
         return "not set"
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def type_of(key: str) -> type:
-    """Return the class that declares `key`."""
+    """The class that declares `key`."""
     if key in keys():
         return Settings
     return StoreSettings if key.startswith(f"{STORES}.") else SourceSettings
@@ -74,7 +74,7 @@ def _default(found: Examined, key: str, field: Field[Any]) -> Any:
 
 
 def _value(settings: Settings, key: str, name: str) -> tuple[Any, str]:
-    """Return the value of `key`, and the key whose value it has by default, or ""."""
+    """The value of `key`, and the key that its default is taken from, or ""."""
     if key in keys():
         return getattr(settings, name), ""
     table, source, last = key.split(".")
@@ -90,7 +90,7 @@ def _value(settings: Settings, key: str, name: str) -> tuple[Any, str]:
 
 
 def _shown(field: Field[Any], value: Any) -> Any:
-    """Return `value` of a setting as JSON has it."""
+    """`value` of a setting for JSON."""
     if field.metadata["secret"] and value:
         return "(hidden)"
     if isinstance(value, tuple):
@@ -102,7 +102,7 @@ def _shown(field: Field[Any], value: Any) -> Any:
 
 @cache
 def _descriptions(declaring: type) -> dict[str, str]:
-    """Return field → the comment above it, so that no description is written twice; fields below share it."""
+    """Descriptions by field, from the comments above the fields; fields below a comment share it."""
     try:
         source = inspect.getsource(declaring)
     except OSError:

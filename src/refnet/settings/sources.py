@@ -1,4 +1,4 @@
-"""The sources of a settings file: `[databases.NAME]`, `[folders.NAME]` and `[clusters.NAME]`, and what contradicts itself."""
+"""The sources of a settings file: `[databases.NAME]`, `[folders.NAME]` and `[clusters.NAME]`, and their conflicts."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ MOST, LONGEST_CLUSTER = 200, 24
 
 
 def near_name(name: str) -> str:
-    """Return the valid name that is most like `name`, or ""."""
+    """The valid name closest to `name`, or ""."""
     near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()[:LONGEST]).strip("_-")
     return "" if wrong_name(near) or near in SHORT else near
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """The settings of one source. In `Settings.sources`, None is the default; `Settings.of` puts it in."""
+    """The settings of one source. In `Settings.sources`, None stands for the default; `Settings.of` fills it in."""
 
     name: str
     #: One of TABLES.
@@ -96,18 +96,18 @@ class SourceSettings:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a database in a file: one of SQLite."""
+        """Whether the source is a database file (SQLite)."""
         return self.table == "databases" and self.path is not None
 
     def key_of(self, field: str) -> str:
-        """Return the key of `field` as the user writes it: `database_url`, `databases.shop.url`, `clusters.main.url`."""
+        """The key of `field` in the user's spelling: `database_url`, `databases.shop.url`, `clusters.main.url`."""
         if self.name in SHORT:
             return SHORT_KEYS[self.name].get(field, f"{field}.{self.name}")
         return f"clusters.{self.cluster}.{field}" if self.cluster else f"{self.table}.{self.name}.{field}"
 
 
 def server_of(url: str) -> tuple[str, str]:
-    """Return host and port, and the database, of a URL that `converters.database_url` passed."""
+    """Host with port, and database, of a valid database URL."""
     rest = url.partition("://")[2]
     user, at, after = rest.partition("@")
     rest = after if at and "/" not in user else rest
@@ -124,7 +124,7 @@ def server_of(url: str) -> tuple[str, str]:
 
 
 def conflicts(sources: Mapping[str, SourceSettings], backup_dir: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the key of each source that contradicts another, why, and what to do."""
+    """Yield conflicts among sources: key, reason, hint."""
     yield from _same_databases(sources.values())
     for one in sources.values():
         if one.url and one.restore_url and server_of(one.url)[1] != server_of(one.restore_url)[1]:
@@ -172,7 +172,7 @@ def _shared_folders(sources: Iterable[SourceSettings], backup_dir: Path) -> Iter
 
 
 def clusters_of_one_server(clusters: Iterable[SourceSettings]) -> Iterator[tuple[str, str, str]]:
-    """Yield the key of each cluster whose server an earlier one has, why that is wrong, and what to do."""
+    """Yield clusters of the same server: key, reason, hint."""
     servers: dict[str, str] = {}
     for one in (each for each in clusters if each.url):
         key, server = f"clusters.{one.name}.url", server_of(one.url or "")[0]

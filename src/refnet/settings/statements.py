@@ -1,7 +1,7 @@
-"""Finds the line of each key in a TOML text. tomllib, which keeps no positions, reads one statement after another.
+"""Line numbers of TOML keys: tomllib keeps no positions, so it is given one statement after another.
 
-A statement is the fewest lines that are a TOML document by themselves: nothing that is still open at the end of a line
-(a string, an array, an inline table) is one. So a `#`, a quote or a `key =` inside of a string misleads nobody.
+A statement is the fewest lines that are a valid TOML document: an open string, array or inline table is not. So a `#`,
+a quote or a `key =` inside of a string does no harm.
 """
 
 import tomllib
@@ -16,7 +16,7 @@ _DEEPEST = 8
 
 
 def lines_of(text: str) -> dict[Path, int]:
-    """Return the path of each key and table in `text` → the line (from 1) where it is first defined.
+    """Path of each key and table in `text` → line (from 1) of its first definition.
 
     Keys inside of arrays, and deeper ones than 8, are not listed. In a text that is not TOML, the lines of the keys before the fault.
     """
@@ -27,7 +27,7 @@ def lines_of(text: str) -> dict[Path, int]:
 
 
 def first_duplicate(text: str) -> tuple[Path, int, int] | None:
-    """Return the first key that `text` sets twice, and both lines; None if there is none."""
+    """The first key that `text` sets twice, and both lines; None without duplicates."""
     seen: dict[Path, int] = {}
     for path, line, is_value in _defined(text):
         if is_value and path in seen:
@@ -44,7 +44,7 @@ def _paths(text: str) -> Iterator[tuple[Path, int]]:
 
 
 def _defined(text: str) -> Iterator[tuple[Path, int, bool]]:
-    """Yield the path and line of each table and value, and whether it is a value."""
+    """Yield path, line and is-a-value of each table and value."""
     table: Path = ()
     in_array = False
     for line, statement in _statements(text):
@@ -56,7 +56,7 @@ def _defined(text: str) -> Iterator[tuple[Path, int, bool]]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each statement with the number of its first line; end at the first that is not TOML."""
+    """Yield statements with the number of their first line, up to the first error."""
     lines = text.replace("\r\n", "\n").split("\n")
     first, spent = 0, 0
     for number, last in enumerate(lines):
@@ -76,7 +76,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _header(parsed: dict[str, Any]) -> tuple[Path, bool]:
-    """Return the path of a header, and whether it begins an element of an array."""
+    """Path of a table header, and whether it is an array's (`[[…]]`)."""
     path: Path = ()
     value: Any = parsed
     while isinstance(value, dict) and value:

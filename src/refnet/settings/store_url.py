@@ -12,7 +12,7 @@ from refnet.settings.converters import InvalidError, absolute_file, utf8
 
 
 class StoreKind(StrEnum):
-    """The kind of the place of a store's objects."""
+    """Where a store keeps its objects."""
 
     S3 = "s3"
     GS = "gs"
@@ -78,7 +78,7 @@ class StoreUrl:
 
 
 def parse_store_url(value: Any) -> StoreUrl:
-    """Return the URL of a store; InvalidError never repeats it."""
+    """Parse a store URL; InvalidError never repeats it."""
     url = utf8(value, _USAGE)
     base, _, query = url.partition("?")
     if _has_password(base):
@@ -111,7 +111,7 @@ def _like(kind: StoreKind) -> str:
 
 
 def _path(kind: StoreKind, path: str) -> str:
-    """Return the prefix or the folder of a URL."""
+    """Parse the prefix or folder of a URL."""
     path = path if kind is StoreKind.RCLONE else unquote(path)
     if kind is StoreKind.FILE:
         return str(absolute_file(path, "Write file:// and an absolute path: file:///mnt/nas."))
@@ -147,7 +147,7 @@ def _options(query: str) -> tuple[tuple[str, str], ...]:
 
 
 def _near(url: str) -> str:
-    """Return the URL that `url` seems to mean, or ""."""
+    """The URL that `url` probably means, or ""."""
     scheme, colon, rest = url.partition(":")
     scheme = _ALIASES.get(scheme.lower(), scheme.lower())
     tried = f"file://{url}" if url.startswith("/") else f"{scheme}:{rest}" if scheme == "rclone" else ""

@@ -1,4 +1,4 @@
-"""The stores of a settings file, `[stores.NAME]`: the places of encrypted copies, and what contradicts itself."""
+"""The stores of a settings file, `[stores.NAME]`: the places of encrypted copies, and their conflicts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StoreRetention:
     by_source: Mapping[str, Retention] = field(default_factory=dict)
 
     def of(self, source: str) -> Retention | None:
-        """Return the retention of the copies of `source`; None: as in the backup folder."""
+        """Retention of the copies of `source`; None: as in the backup folder."""
         return self.by_source.get(source, self.others)
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class StoreRetention:
 
 
 def parse_store_retention(value: Any) -> StoreRetention:
-    """Return one retention for all sources, or that of each source that a table names."""
+    """Parse one retention for all sources, or a table of retentions by source."""
     if not isinstance(value, dict) or (value and all(isinstance(each, int) for each in value.values())):
         return StoreRetention(parse_retention(value))
     found = {}
@@ -66,7 +66,7 @@ def parse_store_retention(value: Any) -> StoreRetention:
 
 
 def endpoint(value: Any) -> str:
-    """Return the URL of a server of object storage."""
+    """Parse the URL of an object storage server."""
     usage = "Write the URL of the server, such as https://s3.example.org."
     url = converters.web_url(value)
     if set(url) & {"@", "?", "#"}:
@@ -75,7 +75,7 @@ def endpoint(value: Any) -> str:
 
 
 def region(value: Any) -> str:
-    """Return the name of a region."""
+    """Parse the name of a region."""
     usage = "Write the name of the region, such as eu-west-1, or auto."
     name = converters.text(value, usage)
     if not _REGION.fullmatch(name):
@@ -86,7 +86,7 @@ def region(value: Any) -> str:
 
 
 def days(value: Any) -> int:
-    """Return a number of days, from a text such as `30d`."""
+    """Parse a number of days such as `30d`."""
     usage = "Write a number of days such as 30d."
     text = value if isinstance(value, str) else f"{value}d" if type(value) is int else ""
     found = _SPAN.fullmatch(text.strip().lower())
@@ -99,7 +99,7 @@ def days(value: Any) -> int:
 
 
 def bandwidth(value: Any) -> int:
-    """Return bytes per second, from a text such as `20 MiB/s`."""
+    """Parse a rate such as `20 MiB/s` into bytes per second."""
     usage = "Write a speed such as 20 MiB/s or 500 KiB/s."
     found = _SPEED.fullmatch(value.strip()) if isinstance(value, str) else None
     unit = found[2].lower() if found else ""
@@ -111,7 +111,7 @@ def bandwidth(value: Any) -> int:
 
 
 def _near_speed(found: re.Match[str] | None, unit: str) -> str:
-    """Return the speed that `20M`, `20 MiB` or `100 Mbit/s` mean, or ""."""
+    """The valid rate that `20M`, `20 MiB` or `100 Mbit/s` mean, or ""."""
     factor = _BYTES.get(f"{unit[:1]}ib")
     if not found or not factor:
         return ""
@@ -132,14 +132,14 @@ OPTIONS: dict[str, tuple[frozenset[StoreKind], Callable[[Any], Any]]] = {
 
 
 def store_url(value: Any) -> StoreUrl:
-    """Return the URL of a store whose options are valid for its kind."""
+    """Parse a store URL, including options valid for its kind."""
     url = parse_store_url(value)
     _options_of(url)
     return url
 
 
 def _options_of(url: StoreUrl) -> dict[str, Any]:
-    """Return the values of the options in the query of `url`, by field."""
+    """Converted options of the query of `url`, by field."""
     known = {name: convert for name, (kinds, convert) in OPTIONS.items() if url.kind in kinds}
     found = {}
     for name, text in url.options:
@@ -194,21 +194,21 @@ class StoreSettings:
 
     @property
     def shown(self) -> str:
-        """Its place in outputs, as its bucket says it: `s3://bucket/prefix at s3.example.org`."""
+        """Its place for messages, as its bucket shows it: `s3://bucket/prefix at s3.example.org`."""
         return str(self.url) + (f" at {urlsplit(self.endpoint).netloc}" if self.endpoint else "")
 
     def with_values(self, values: Mapping[str, Any]) -> StoreSettings:
-        """Return the store with `values`, by field; the options of its URL are the values of fields that are not set."""
+        """Copy with `values` by field; options of its URL fill fields that are not set."""
         url = values.get("url")
         return replace(self, **(_options_of(url) if url else {}) | dict(values))
 
     def same_place(self, other: StoreSettings) -> bool:
-        """Return whether the two have one place: the same URL without its options, at the same endpoint."""
+        """Whether both use the same place: equal URLs without options, at the same endpoint."""
         return (str(self.url), self.endpoint) == (str(other.url), other.endpoint)
 
     @classmethod
     def from_url(cls, text: str) -> StoreSettings:
-        """Return the store at a URL of the command line; RefnetError (USAGE) never repeats it."""
+        """Store for a URL from the command line; RefnetError (USAGE) never repeats it."""
         name = f"url-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:12]}"
         try:
             return cls(name).with_values({"url": store_url(text)})
@@ -222,9 +222,9 @@ def conflicts(
     clusters: Collection[str],
     backup_dir: Path,
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the key of each store that contradicts itself or another, why, and what to do.
+    """Yield conflicts of stores: key, reason, hint.
 
-    sources: their names → the folder that one protects, if it is a folder.
+    sources: names → protected folder; None for other kinds.
     """
     places: dict[tuple[str, str | None], str] = {}
     for one in stores.values():

@@ -235,7 +235,7 @@ class Settings:
         object.__setattr__(self, "sources", short | tables)
 
     def _is_named(self, name: str) -> bool:
-        """Return whether a key of the short form names the source `name`; the folder of a Compose file is a default."""
+        """Whether a key of the short form names the source `name`; the folder of a Compose file does not count."""
         if name in self.left_out:
             return False
         value, origin = self._value(SHORT[name]), self.origins.get(SHORT[name], "")
@@ -244,7 +244,7 @@ class Settings:
         return bool(origin) or (name == "database" and value is not None)
 
     def _short(self, name: str) -> SourceSettings:
-        """Return the source `name` of the short form as if its keys were a table."""
+        """The source `name` of the short form, as if it had a table."""
         found: dict[str, Any] = {field: self._value(key) for field, key in SHORT_KEYS[name].items()}
         return SourceSettings(name, "databases" if name == "database" else "folders", **found)
 
@@ -252,12 +252,12 @@ class Settings:
         return getattr(self, keys()[key].name)
 
     def defaults_to(self, source: str) -> bool:
-        """Return whether the default of `source` is protected if it is there: no key names it, and no table any source."""
+        """Whether the default of `source` applies: no key names it, and no table names any source."""
         tables = self.clusters or not self.sources.keys() <= SHORT.keys()
         return source in SHORT and not tables and source not in {*self.sources, *self.left_out}
 
     def says(self, key: str) -> str:
-        """Return the word that `key` says in the place of a URL or a folder: `none`, `own`, or ""."""
+        """The keyword at `key` instead of a URL or folder: `none`, `own`, or ""."""
         if any(SHORT[name] == key for name in self.left_out):
             return converters.NO_SOURCE
         own = key == SHORT["database"] and "database" in self.sources and not self.database_url
@@ -265,7 +265,7 @@ class Settings:
 
     @property
     def schedule(self) -> Schedule:
-        """The times of all tasks and sources."""
+        """Scheduled times of all tasks and sources."""
         found = {
             name.value: getattr(self, f"schedule_{name}")
             for name in TaskName
@@ -278,9 +278,9 @@ class Settings:
         return Schedule(on, self.schedule_timezone, off, clusters)
 
     def of(self, source: str) -> SourceSettings:
-        """Return the settings of `source`, with the defaults; RefnetError (USAGE) if the settings do not name it.
+        """Settings of `source` with defaults; RefnetError (USAGE) for an unknown source.
 
-        A source of the short form always has some: it can be restored although nothing names it.
+        A source of the short form always has settings: it can be restored even if no key names it.
         """
         if own := self.sources.get(source) or self.clusters.get(source):
             return self._with_defaults(own)
@@ -294,12 +294,12 @@ class Settings:
 
     @property
     def named(self) -> tuple[SourceSettings | StoreSettings, ...]:
-        """The sources, clusters and stores that have a table of their own."""
+        """Sources, clusters and stores with their own tables."""
         tables = (one for name, one in self.sources.items() if name not in SHORT)
         return (*tables, *self.clusters.values(), *self.stores.values())
 
     def store(self, name_or_url: str) -> StoreSettings:
-        """Return the store of a name or at a URL; RefnetError (USAGE) if it is neither."""
+        """Store by name or URL; RefnetError (USAGE) for neither."""
         stores = self.every_store
         if found := stores.get(name_or_url):
             return found
@@ -315,14 +315,14 @@ class Settings:
 
     @property
     def every_store(self) -> Mapping[str, StoreSettings]:
-        """The stores with encrypted artifacts: that in the backup folder, with encryption.local, then the remote ones."""
+        """All stores with encrypted artifacts: with encryption.local the one in the backup folder, then the remote ones."""
         if not self.encryption_local:
             return self.stores
         place = StoreUrl(StoreKind.FILE, "", str(self.backup_dir / ENCRYPTED))
         return {LOCAL: StoreSettings(LOCAL, place), **self.stores}
 
     def recipients(self) -> tuple[str, ...]:
-        """Return the recipients that copies are encrypted to; RefnetError (USAGE) if there are none: never plaintext."""
+        """Recipients of copies; RefnetError (USAGE) without any, so that nothing is sent as plaintext."""
         if self.encryption_recipients:
             return self.encryption_recipients
         local = "encryption.local is true, and " if self.encryption_local else ""
@@ -333,7 +333,7 @@ class Settings:
         )
 
     def stores_of(self, source: str) -> tuple[StoreSettings, ...]:
-        """Return the stores that the copies of `source` go to."""
+        """Stores that receive the copies of `source`."""
         cluster = self.sources[source].cluster if source in self.sources else ""
         return tuple(
             one
@@ -342,7 +342,7 @@ class Settings:
         )
 
     def _with_defaults(self, own: SourceSettings) -> SourceSettings:
-        """Return `own` with the default of each key that is not set: the standard database's or the vault's."""
+        """`own` with defaults for unset keys, from the standard database or the vault."""
         others = "obsidian" if own.table == "folders" else "database"
         standard = own.name if own.name in SHORT else others
         found: dict[str, Any] = {"one_file_system": self.one_file_system, "min_bytes": self.monitor_min_bytes}
@@ -362,13 +362,13 @@ class Settings:
 
 @cache
 def keys() -> dict[str, Field[Any]]:
-    """Return every key of refnet.toml, in order."""
+    """All keys of refnet.toml, in order."""
     return {f.metadata["name"] or f.name: f for f in fields(Settings) if f.metadata}
 
 
 @cache
 def tables() -> dict[str, list[str]]:
-    """Return the name of each table of refnet.toml → its keys, without that name."""
+    """Keys of each table of refnet.toml, without the table's name."""
     found: dict[str, list[str]] = {}
     for each in keys():
         table, dot, name = each.rpartition(".")
@@ -378,12 +378,12 @@ def tables() -> dict[str, list[str]]:
 
 
 def setting(key: str) -> Field[Any] | None:
-    """Return the field of `key`, also of one of a source or a store; None if it is not a setting."""
+    """Field of `key`, also in named tables; None for an unknown key."""
     return keys().get(key) or field_of(key)
 
 
 def all_keys(named: Iterable[SourceSettings | StoreSettings]) -> dict[str, Field[Any]]:
-    """Return every key of refnet.toml, those of the `named` sources and stores last."""
+    """All keys of refnet.toml, those of the `named` sources and stores last."""
     found = {
         f"{one.table}.{one.name}.{key}": found for one in named for key, found in keys_of(one.table).items()
     }
@@ -391,12 +391,12 @@ def all_keys(named: Iterable[SourceSettings | StoreSettings]) -> dict[str, Field
 
 
 def variable(key: str) -> str:
-    """Return the environment variable of a key."""
+    """Name of the environment variable of a key."""
     return "REFNET_" + key.replace(".", "_").replace("-", "_").upper()
 
 
 def is_secret(key: str, value: object) -> bool:
-    """Return whether `value` of `key` in a settings file is a secret; a server's URL is one only with a password."""
+    """Whether `value` of `key` is a secret; a server's URL only with a password."""
     known = setting(key)
     if not known or not known.metadata["secret"] or not value:
         return False

@@ -34,7 +34,7 @@ def parse_schedule(value: Any) -> When | None:
 
 
 def parse_when(value: Any) -> When:
-    """Return a time of the schedule."""
+    """Parse a time of the schedule."""
     text = utf8(value, _USAGE).lower()
     found = _TIME.fullmatch(text)
     made = _made(found) if found else "must be like daily 02:00"
@@ -44,7 +44,7 @@ def parse_when(value: Any) -> When:
 
 
 def _made(found: re.Match[str]) -> When | str:
-    """Return the time that `found` means, or what is wrong with it."""
+    """The time that the match `found` means, or the error in it."""
     word, minute = found["word"], int(found["minute"])
     hour = None if found["hour"] is None else int(found["hour"])
     day = None if found["day"] is None else int(found["day"])
@@ -64,7 +64,7 @@ def _made(found: re.Match[str]) -> When | str:
 
 
 def _near_time(text: str) -> str:
-    """Return the valid time that is most like `text`, or ""."""
+    """The valid time closest to `text`, or ""."""
     found = _LOOSE.fullmatch(text[:100])
     if not found or not (found["hour"] or found["minute"]):
         return nearest(text, [OFF])
@@ -80,7 +80,7 @@ def _near_time(text: str) -> str:
 
 
 def parse_zone(value: Any) -> ZoneInfo:
-    """Return the time zone of a name."""
+    """Parse the name of a time zone."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most runs name none
 
     name = utf8(value, _ZONE_USAGE)
@@ -93,7 +93,7 @@ def parse_zone(value: Any) -> ZoneInfo:
 
 
 def _near_zone(name: str) -> str:
-    """Return the time zone whose name, or whose city, is most like `name`; "" if there is none."""
+    """The time zone whose name or city is closest to `name`, or ""."""
     from zoneinfo import available_timezones
 
     known = sorted(available_timezones(), key=lambda each: (each.count("/") != 1, each))
