@@ -1,1 +1,1 @@
-"""What is known of artifacts, runs and copies, and what follows from it: pure; `now` is an argument."""
+"""Artifacts, runs and copies, and all decisions about them. Pure: values in, values out; `now` is an argument."""

@@ -1,4 +1,4 @@
-"""The interface of what makes artifacts, and of artifacts."""
+"""The interfaces of makers of artifacts and of open artifacts."""
 
 import errno
 import itertools
@@ -110,12 +110,12 @@ class OpenArtifact:
 
     @property
     def label(self) -> str:
-        """Its name for outputs, with the remote store that it is in."""
+        """Name for messages, with its remote store."""
         return f"{self.name} in {self.store}" if self.store else self.name
 
     @property
     def damage(self) -> str:
-        """Return why the artifact counts as damaged, by the last check that failed; else ""."""
+        """Reason of the last failed check if the artifact counts as damaged, else ""."""
         if not (self.entry and self.entry.damaged):
             return ""
         failed = [line for line in self.entry.evidence if line.fails]
@@ -123,11 +123,11 @@ class OpenArtifact:
 
     @property
     def row_digests(self) -> str:
-        """The content digests of its tables that a proof recorded, or ""."""
+        """Digests of its tables, from a proof; "" if none were recorded."""
         return self.entry.row_digests if self.entry else ""
 
     def refusals(self, *, anyway: bool) -> tuple[RefnetError, ...]:
-        """Return why it is not restored: it is damaged, and `anyway` is false."""
+        """Errors that forbid a restore: the artifact is damaged, and `anyway` is false."""
         if anyway or not self.damage:
             return ()
         return (
@@ -140,7 +140,7 @@ class OpenArtifact:
 
 
 def most_listed(manifest: Manifest | None) -> int:
-    """Return the most entries of an artifact's list of files: those that its manifest counts, at most MOST_FILES."""
+    """Upper bound of the entries in an artifact's list of files, from its manifest; at most MOST_FILES."""
     details = manifest.details if manifest else {}
     counts = [details.get(kind) for kind in ("files", "folders", "links")]
     known = [count for count in counts if type(count) is int and count >= 0]
@@ -148,7 +148,7 @@ def most_listed(manifest: Manifest | None) -> int:
 
 
 class Deviation(StrEnum):
-    """The kind of a difference from the record."""
+    """How live data differ from the recorded data."""
 
     MISSING = "missing"
     CHANGED = "changed"
@@ -170,7 +170,7 @@ class Finding:
 
     @property
     def whose(self) -> Fault | None:
-        """Return whose fault it is; None if it passed."""
+        """The fault of a check that did not pass; None if it passed."""
         if self.outcome is Outcome.PASSED:
             return None
         return self.fault or (Fault.DAMAGE if self.outcome is Outcome.FAILED else Fault.ENVIRONMENT)
@@ -180,7 +180,7 @@ class Finding:
 
 
 def fault_of(error: RefnetError | OSError) -> Fault:
-    """Return whose fault it is that a check had to stop: damage only if other bytes were read."""
+    """Fault of an error that ended a check; damage only if wrong bytes were read."""
     if isinstance(error, RefnetError) and error.code is Exit.DAMAGED:
         return Fault.DAMAGE
     cause = error if isinstance(error, OSError) else error.__cause__
@@ -205,7 +205,7 @@ _AGAIN = frozenset(
 
 
 def stopped_by(what: str, error: RefnetError | OSError) -> Finding:
-    """Return the finding of the check `what`, which `error` ended."""
+    """Finding for the check `what` that `error` ended."""
     fault = fault_of(error)
     outcome = Outcome.FAILED if fault is Fault.DAMAGE else Outcome.UNVERIFIED
     why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else error.message
@@ -235,7 +235,7 @@ class Proof:
 
     @property
     def compared(self) -> Compared:
-        """How the artifact, as far as this proof knows, was compared with its source."""
+        """How the artifact was compared with its source, according to this proof."""
         passed = any(one.what == SOURCE_ROWS and one.outcome is Outcome.PASSED for one in self.findings)
         return Compared.COUNTED if self.made is Compared.DIGESTED and not passed else self.made
 
@@ -249,13 +249,13 @@ class Proof:
 
     @property
     def fault(self) -> Fault | None:
-        """Return whose fault it is that something did not pass, the worst one; None if everything passed."""
+        """The worst fault of all findings; None if everything passed."""
         found = {finding.whose for finding in self.findings}
         return next((fault for fault in reversed(Fault) if fault in found), None)
 
     @property
     def faulty(self) -> tuple[str, ...]:
-        """The objects of the source that no server accepts, of an artifact that is proven without them."""
+        """Objects of the source that no server accepts, if the artifact is otherwise proven."""
         if self.level is not Level.PROVEN:
             return ()
         return tuple(one.what for one in self.findings if one.whose is Fault.SOURCE)
@@ -265,7 +265,7 @@ class Proof:
         return tuple(f"{f.what}: {f.reason}" for f in self.findings if f.outcome is not Outcome.PASSED)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the proof as plain values; `level` is the level that it reached, `seconds` are by phase."""
+        """JSON values of the proof; `level`: the level reached, `seconds`: by phase."""
         return {
             "outcome": self.outcome,
             "level": self.level,
@@ -304,7 +304,7 @@ class Maker(Protocol):
     def name(self) -> SourceName: ...
 
     def digesting(self, up_to: int) -> Self | None:
-        """Return what compares also the content of at most `up_to` bytes with the source; None: this kind cannot."""
+        """A maker that also compares the content of up to `up_to` bytes with the source; None: unsupported by this kind."""
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
-        """Write one artifact to `out` (append only) and describe it; RefnetError for what a user can cause."""
+        """Write one artifact to `out` (append only) and describe it; RefnetError for errors that a user can cause."""

@@ -1,4 +1,4 @@
-"""The order in which sources are backed up: files after the databases that refer to them."""
+"""Backup order of sources: files after the databases that refer to them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ DATABASES, FOLDERS = "databases", "folders"
 
 
 def in_groups(names: Sequence[SourceName], order: Sequence[str]) -> list[tuple[SourceName, ...]]:
-    """Return `names` in groups: each is backed up together, and the next one begins when it has ended.
+    """Split `names` into groups. A group is backed up in parallel, and one group after another.
 
-    order: names of sources, `databases`, `folders`; what it leaves out comes last, databases before folders.
+    order: names of sources, `databases`, `folders`; unlisted sources come last, databases before folders.
     """
     words = {one: FOLDERS if one.kind is Kind.FOLDER else DATABASES for one in names}
     entries = [*dict.fromkeys((*order, DATABASES, FOLDERS))]

@@ -22,7 +22,7 @@ STATES = (
 
 
 class Empty(StrEnum):
-    """The meaning of a day without artifacts."""
+    """Why a day has no artifacts."""
 
     #: The schedule expected one, and none is there.
     MISSED = "missed"
@@ -45,13 +45,13 @@ class Day:
 
     @cached_property
     def state(self) -> str:
-        """The best state of its artifacts, one of STATES; without any, that of `empty`."""
+        """Best state of its artifacts, one of STATES; that of `empty` without artifacts."""
         states = [entry.state for entry in self.entries]
         return max(states, key=_rank) if states else self.empty.value
 
     @property
     def damaged(self) -> int:
-        """The number of its damaged artifacts."""
+        """Number of damaged artifacts."""
         return sum(entry.damaged for entry in self.entries)
 
 
@@ -66,13 +66,13 @@ class Month:
 
     @property
     def missed(self) -> int:
-        """The number of its days that were missed."""
+        """Number of missed days."""
         return sum(day is not None and day.empty is Empty.MISSED for week in self.weeks for day in week)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The artifacts that are made and kept by the settings."""
+    """Which artifacts the settings should produce and keep."""
 
     #: None: the schedule makes none.
     when: When | None
@@ -82,26 +82,26 @@ class Expected:
     retention: Retention | None = None
 
     def on(self, day: date) -> bool:
-        """Return whether the schedule makes an artifact on `day`."""
+        """Whether the schedule has a backup on `day`."""
         when = self.when
         return bool(when and when.weekday in {None, day.isoweekday() % 7} and when.day in {None, day.day})
 
     def by(self, day: date) -> datetime:
-        """Return the time (UTC) by which the last artifact of `day` is made: its run may be late."""
+        """Deadline (UTC) of the last backup of `day`, including allowed lateness."""
         hour = self.when.hour if self.when else None
         if hour is None or self.when is None:
             return _moment(day + timedelta(days=1), time(), self.zone)
         return _moment(day, time(hour, self.when.minute), self.zone) + GRACE
 
     def keeps_all_of(self, day: date, today: date) -> bool:
-        """Return whether retention keeps an artifact of every day since `day`."""
+        """Whether retention keeps an artifact for every day since `day`."""
         kept = self.retention
         return kept is None or today - day < timedelta(days=max(kept.days, kept.daily))
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """All artifacts of one source in one store by their days."""
+    """All artifacts of one source in one store, by day."""
 
     expected: Expected
     #: Aware.
@@ -119,7 +119,7 @@ class Calendar:
         return self.now.astimezone(self.expected.zone).date()
 
     def months(self, last: date, count: int) -> tuple[Month, ...]:
-        """Return `count` months, the newest first, that end with the month of `last`."""
+        """The last `count` months, newest first; the first is the month of `last`."""
         return tuple(_month(first, self._day) for first in _firsts(last, count))
 
     def _day(self, at: date) -> Day:
@@ -132,7 +132,7 @@ class Calendar:
         return Day(at, empty=Empty.THINNED if thinned else Empty.MISSED)
 
     def _is_missed(self, at: date) -> bool:
-        """Return whether no run of `at` was late, after midnight, and none can be any more."""
+        """Whether the run due at `at` is missed: it neither ran late, after midnight, nor can it still."""
         by, next_day = self.expected.by(at), self.by_day.get(at + timedelta(days=1), ())
         is_daily = self.expected.when is not None and self.expected.when.hour is not None
         return by < self.now and not (is_daily and next_day and next_day[0].created <= by)
@@ -143,7 +143,7 @@ class Calendar:
 
 
 def by_day(entries: Iterable[Entry], zone: tzinfo | None) -> dict[date, tuple[Entry, ...]]:
-    """Return the artifacts of each day, both oldest first. zone: that of the days; None: this machine's."""
+    """Artifacts by day, both oldest first. zone: for the days; None: the machine's."""
     found: dict[date, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.created):
         found.setdefault(entry.created.astimezone(zone).date(), []).append(entry)

@@ -1,4 +1,4 @@
-"""The artifacts of a store, and the choice of the newest, of one, of a set."""
+"""The artifacts of a store, and how one or a set is chosen from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Catalog:
 
     @classmethod
     def of(cls, entries: Iterable[Entry], now: datetime | None = None) -> Catalog:
-        """Return the catalog of `entries`: the numbers of a source decide their order, else their times."""
+        """Catalog of `entries`, ordered by the numbers of their source, else by time."""
         return cls(_ordered(entries), now)
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
@@ -49,10 +49,9 @@ class Catalog:
         return {source: tuple(entries) for source, entries in found.items()}
 
     def about(self, target: Whose | None, source: SourceName = SourceName.DATABASE) -> Catalog:
-        """Return the artifacts of `source` that are of `target` (None: of any), and all of other sources.
+        """Catalog with only the artifacts of `source` that belong to `target` (None: any), and all of other sources.
 
-        If no artifact of `source` has an identity, all of them count for `target`; see `_own` for other sources than
-        databases.
+        If no artifact of `source` has an identity, all belong to `target`; for kinds other than databases see `_own`.
         """
         there = self.of_source(source)
         if target is None or not any(entry.whose for entry in there):
@@ -60,9 +59,9 @@ class Catalog:
         return self._only(source, _own(there, target))
 
     def by_identity(self) -> Mapping[Whose | None, tuple[Entry, ...]]:
-        """Return the artifacts by what they were made of; None: unknown.
+        """Artifacts by identity; None: unknown.
 
-        Artifacts of files that have no identity count as those of the only one that there is.
+        Artifacts of files without an identity are assigned to the identity of the others, if they have only one.
         """
         ids = {entry.whose for entry in self.entries if isinstance(entry.whose, SourceId)}
         only = next(iter(ids)) if len(ids) == 1 else None
@@ -75,7 +74,7 @@ class Catalog:
     def others(
         self, target: Whose | None, source: SourceName = SourceName.DATABASE
     ) -> tuple[Whose | None, ...]:
-        """Return of what other than `target` artifacts of `source` are; None is unknown."""
+        """Identities other than `target` with artifacts of `source`; None: unknown."""
         if target is None or self.about(target, source) is self:
             return ()
         own = {entry.name for entry in _own(self.of_source(source), target)}
@@ -87,7 +86,7 @@ class Catalog:
         at: datetime | None = None,
         source: SourceName = SourceName.DATABASE,
     ) -> Catalog:
-        """Return the artifacts that the newest one of `target` at or before `at` is chosen from.
+        """Candidates for the newest artifact of `target` at or before `at`.
 
         These are all of sources other than `source`, and the own ones of `target`. Of a database that has none: those of
         a database of its name on another server; if no artifact names its database, all of them; never those of another
@@ -103,7 +102,7 @@ class Catalog:
         return self.about(target, source)
 
     def _only(self, source: SourceName, chosen: Iterable[Entry]) -> Catalog:
-        """Return this with the artifacts `chosen` of `source` alone."""
+        """Catalog in which `source` has only the artifacts `chosen`."""
         names = {entry.name for entry in chosen}
         return replace(self, entries=tuple(e for e in self.entries if e.source != source or e.name in names))
 
@@ -111,15 +110,14 @@ class Catalog:
         return next((entry for entry in self.entries if entry.name == name), None)
 
     def newest_complete(self, source: SourceName, at: datetime | None = None) -> Entry | None:
-        """Return the newest artifact of `source` that is neither partial nor damaged.
+        """The newest complete artifact of `source`: neither partial nor damaged.
 
-        With `at`: the one with the latest snapshot at or before it. One that is dated in the future: only if there is no
-        other.
+        With `at`: with the latest snapshot at or before it. Artifacts dated in the future are chosen last.
         """
         return next(iter(self.complete(source, at)), None)
 
     def complete(self, source: SourceName, at: datetime | None = None) -> list[Entry]:
-        """Return the artifacts of which `newest_complete` returns the first, in the order of its choice."""
+        """Complete artifacts, newest first; artifacts dated in the future last."""
         complete = [e for e in self.of_source(source) if e.complete and (at is None or e.created <= at)]
         if at is not None:
             complete.sort(key=lambda entry: entry.created)
@@ -128,14 +126,14 @@ class Catalog:
         return complete[::-1]
 
     def ahead(self, source: SourceName) -> tuple[Entry, ...]:
-        """Return the artifacts of `source` that are dated in the future."""
+        """Artifacts of `source` dated in the future."""
         if self.now is None:
             return ()
         now = self.now
         return tuple(entry for entry in self.of_source(source) if entry.ahead(now))
 
     def notes(self, chosen: Entry) -> tuple[str, ...]:
-        """Return what a plan says of the artifacts that are dated in the future, of which `chosen` may be one."""
+        """Notes of a plan about artifacts dated in the future; `chosen` may be one."""
         ahead = {entry.name: entry for entry in self.ahead(chosen.source)}
         if chosen.name in ahead:
             return (
@@ -148,7 +146,7 @@ class Catalog:
         )
 
     def passed_over(self, chosen: Entry, at: datetime | None = None) -> tuple[str, ...]:
-        """Return what a plan says of artifacts that are newer than `chosen`, at or before `at`, and damaged."""
+        """Notes of a plan about damaged artifacts newer than `chosen`, at or before `at`."""
         there = self.of_source(chosen.source)
         newer = there[[entry.name for entry in there].index(chosen.name) + 1 :]
         return tuple(
@@ -158,7 +156,7 @@ class Catalog:
         )
 
     def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
-        """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""
+        """The complete artifact of `sources` with the oldest snapshot."""
         wanted = set(sources)
         complete = (e for e in self.entries if e.complete and e.source in wanted)
         return min(complete, key=lambda entry: entry.created, default=None)
@@ -166,16 +164,16 @@ class Catalog:
     def set_at(
         self, at: datetime | None = None, sources: Iterable[SourceName] | None = None
     ) -> Mapping[SourceName, Entry]:
-        """Return the set of `at`: the newest complete artifact at or before it of each source, or of `sources`."""
+        """The set at `at`: the newest complete artifact at or before it of each source, or of `sources`."""
         found = {source: self.newest_complete(source, at) for source in sources or self.sources}
         return {source: entry for source, entry in found.items() if entry}
 
 
 def _ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return `entries`, oldest first.
+    """`entries`, oldest first.
 
-    Where the times of a source's numbered artifacts contradict their numbers, a clock was wrong: as few times as possible
-    count as others, so one run with a clock that was ahead, or behind, comes between the runs before and after it.
+    If times contradict the numbers of artifacts, a clock was wrong: as few times as possible are corrected, so one run
+    with a wrong clock is sorted between its neighbours.
     """
     there = tuple(entries)
     times = _times(there)
@@ -185,7 +183,7 @@ def _ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def _times(there: tuple[Entry, ...]) -> dict[int, datetime]:
-    """Return the time of each numbered artifact, by its object: no later than the next one, or no earlier than the last."""
+    """Corrected time of each numbered artifact, by id of the object: times rise with the numbers."""
     # A database that continues one of another server goes on with its numbers.
     first = {
         entry.identity: replace(entry.identity, system=entry.manifest.continues[0])
@@ -208,9 +206,9 @@ def _times(there: tuple[Entry, ...]) -> dict[int, datetime]:
 
 
 def _own(there: Sequence[Entry], target: Whose) -> list[Entry]:
-    """Return those of `there`, the artifacts of one source, that are of `target`.
+    """The artifacts in `there`, all of one source, that belong to `target`.
 
-    Artifacts of files that have no identity are its own, unless there are artifacts of another.
+    Artifacts of files without an identity belong to it, unless another identity has artifacts too.
     """
     if isinstance(target, Identity):
         own = continued(target, there)
@@ -221,7 +219,7 @@ def _own(there: Sequence[Entry], target: Whose) -> list[Entry]:
 
 
 def continued(target: Identity, there: Iterable[Entry]) -> Identity:
-    """Return `target` with the servers that it continues by the manifests `there`."""
+    """`target` with the servers that it continues, according to the manifests in `there`."""
     if target.system is None:
         return target
     after: dict[str, set[str]] = {}
@@ -245,7 +243,7 @@ def _several(source: SourceName, there: Iterable[Whose | None]) -> RefnetError:
 
 
 def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[Entry]:
-    """Return the artifacts of a database that Catalog.choices keeps; damaged and partial ones decide nothing."""
+    """The artifacts of a database that Catalog.choices keeps; damaged and partial ones are ignored in the decision."""
     complete = [e for e in there if e.complete and (at is None or e.created <= at)]
     names = tuple(dict.fromkeys(entry.identity.database for entry in complete if entry.identity))
     if target is None and len(names) > 1:

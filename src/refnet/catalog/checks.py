@@ -1,4 +1,4 @@
-"""A check of the monitor, its result, and the limits that it is judged by."""
+"""Checks of the monitor: status, result, and the limits for them."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,7 +43,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Gone:
-    """Why a source of earlier backups is not backed up any more, and how it comes back; parts of a sentence."""
+    """Why a source is gone, and how to bring it back; parts of a sentence."""
 
     why: str
     how: str
@@ -61,12 +61,12 @@ class Limits:
 
     @property
     def proof_age(self) -> timedelta | None:
-        """The age of the last proven artifact above which a proof was missed."""
+        """Maximum age of the last proven artifact; above it, a proof was missed."""
         return self.proof_interval and self.proof_interval + (self.interval or timedelta()) + GRACE
 
     @property
     def age(self) -> timedelta | None:
-        """The age of the newest artifact above which a run was missed."""
+        """Maximum age of the newest artifact; above it, a run was missed."""
         return self.interval and self.interval + GRACE
 
     @property

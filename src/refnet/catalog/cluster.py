@@ -1,4 +1,4 @@
-"""The databases of a server as sources: their names, and the record of those that were seen last."""
+"""Databases of a cluster as sources: their names, and the record of the databases seen last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def globals_name(cluster: str) -> SourceName:
 def member_name(cluster: str, database: str) -> SourceName:
     """Return the name of the source for `database`: CLUSTER-DATABASE, with a digest where that is not a valid name.
 
-    It depends on these two names alone, so it is the same on every machine.
+    It depends only on the two names, so it is the same on every machine.
     """
     plain = f"{cluster}-{database}"
     fits = len(plain) <= LONGEST and database != _GLOBALS and not _OTHER.search(database)
@@ -50,7 +50,7 @@ class Seen(Record):
     gone: Rare[_Databases] = ()
 
     def members(self, cluster: str) -> Mapping[SourceName, str]:
-        """Return the name of each source → its database, in order; also of those that are gone."""
+        """Source name → database, in order; includes gone databases."""
         return {member_name(cluster, one): one for one in (*self.gone, *self.databases)}
 
     @classmethod

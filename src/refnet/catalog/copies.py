@@ -37,20 +37,20 @@ class StoreState:
     listed: datetime | None = None
 
     def newest(self, source: SourceName, now: datetime | None = None) -> Copy | None:
-        """Return the newest complete copy of `source`; one that is dated after `now` only if there is no other."""
+        """The newest complete copy of `source`; copies dated after `now` only as a last resort."""
         found = Catalog.of((one for one in self.copies if one.source == source), now).newest_complete(source)
         return found if isinstance(found, Copy) else None
 
 
 def copy_of(copies: Iterable[Copy], manifest: Manifest) -> Copy | None:
-    """Return the copy of the artifact of `manifest`, if it has one that is not damaged."""
+    """An undamaged copy of the artifact of `manifest`, if any."""
     wanted = (manifest.source, manifest.name, manifest.sha256)
     same = (one for one in copies if (one.source, one.name, one.manifest.sha256) == wanted)
     return next((one for one in same if not one.damaged), None)
 
 
 def is_missing(state: StoreState, newest: Entry | None) -> bool:
-    """Return whether the newest complete artifact has no copy; one that shrank needs none until it is accepted."""
+    """Whether the newest complete artifact lacks a copy; a shrunk one needs none until accepted."""
     return bool(newest and not newest.shrunk and not copy_of(state.copies, newest.manifest))
 
 
@@ -65,8 +65,8 @@ def watch_copies(
 
     Args:
         catalog: the artifacts in the backup folder.
-        limits: of every source.
-        only: of this source alone; None: of all, and of the order of the manifests.
+        limits: by source.
+        only: check only this source; None: all sources, and the order of the manifests.
     """
     for state in states:
         what = f"{OF_COPY}{state.name}"
@@ -95,7 +95,7 @@ def _unseen(state: StoreState, trouble: RefnetError, now: datetime) -> Check:
 
 
 def _damage(state: StoreState, source: SourceName) -> Iterator[Check]:
-    """Yield a warning about damaged copies of `source` whose artifact has no other copy."""
+    """Warn about damaged copies of `source` without another copy of the artifact."""
     damaged = [one for one in state.copies if one.source == source and one.damaged]
     names = [one.name for one in damaged if not copy_of(state.copies, one.manifest)]
     if names:

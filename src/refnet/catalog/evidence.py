@@ -1,4 +1,4 @@
-"""Evidence: the results of the checks of an artifact, one line each, and what they say together."""
+"""Evidence: the results of an artifact's checks, one per line, and the verdict from all of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,13 +89,13 @@ class Evidence(Record):
 
     @property
     def fails(self) -> bool:
-        """The artifact is damaged."""
+        """Whether the artifact is damaged."""
         return self.outcome is Outcome.FAILED and self.fault in {None, Fault.DAMAGE}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The result of all lines of evidence."""
+    """The verdict from all lines of evidence."""
 
     #: The deepest level that still counts.
     level: Level = Level.WRITTEN
@@ -108,7 +108,7 @@ class Standing:
 
 
 def standing(evidence: Iterable[Evidence]) -> Standing:
-    """Judge the lines in their order.
+    """Derive the verdict from the lines, in order.
 
     A pass at a level is a pass at every shallower one and ends the failures there. A failure at a level revokes
     the passes at that level and deeper; only a new pass restores them.
@@ -132,7 +132,7 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
 
 
 def faulty(evidence: Iterable[Evidence]) -> tuple[str, ...]:
-    """Return the objects of the source that no server accepts, by the last proof."""
+    """Objects of the source that no server accepts, according to the last proof."""
     found: tuple[str, ...] = ()
     for line in evidence:
         is_proof = line.level is Level.PROVEN and line.outcome is Outcome.PASSED

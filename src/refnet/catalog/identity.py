@@ -1,4 +1,4 @@
-"""The identity of a source: of a database its name and the system identifier of its server, of others a random id.
+"""Identity of a source: for a database its name and its server's system identifier, otherwise a random id.
 
 Two servers may each have a database `app`, and two machines with a vault each may share one backup folder: their
 artifacts are never confused.
@@ -24,7 +24,7 @@ class Identity:
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Self | None:
-        """Return the identity in the details of a manifest; None if there is none."""
+        """Identity from a manifest's details, or None."""
         database, system = details.get("database"), details.get("system_identifier")
         if not isinstance(database, str) or not 0 < len(database) <= _LONGEST:
             return None
@@ -32,7 +32,7 @@ class Identity:
         return cls(database, system if known else None)
 
     def matches(self, other: Self | None) -> bool:
-        """Return whether `other` is the same database, or one that it continues, as far as both are known."""
+        """Whether `other` is the same database, or one that it continues, as far as known."""
         if other is None or self.database != other.database:
             return False
         return self.system is None or other.system in {None, self.system, *self.before}
@@ -60,7 +60,7 @@ Whose = Identity | SourceId
 
 
 def labels(identities: Iterable[Whose | None]) -> dict[Whose | None, str]:
-    """Return a label for each of `identities`; of a database its name, with the server if the name is ambiguous."""
+    """Labels for `identities`: the name of a database, with the server if ambiguous."""
     found = dict.fromkeys(identities)
     names = [one.database for one in found if isinstance(one, Identity)]
     return {

@@ -145,24 +145,24 @@ class Manifest(Record):
 
     @property
     def whose(self) -> Whose | None:
-        """What it was made of; None: unknown."""
+        """Identity of its source; None: unknown."""
         if self.of_database:
             return self.identity
         return SourceId(self.identity_id) if self.identity_id else None
 
     @property
     def identity(self) -> Identity | None:
-        """The database that it was made of, if recorded; None for files."""
+        """Identity of its database, if recorded; None for files."""
         return Identity.read(self.details) if self.of_database else None
 
     @property
     def of_database(self) -> bool:
-        """Whether it was made of a database; see `identity` for which one."""
+        """Whether its source is a database."""
         return self.source.kind is Kind.DATABASE
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it was made of a database, and nothing records which one."""
+        """Whether its source is a database without a recorded identity."""
         return self.of_database and self.identity is None
 
     @classmethod
@@ -195,7 +195,7 @@ class Entry:
 
     @cached_property
     def made(self) -> datetime:
-        """The start of its age: the later of `created` and `published`, as one of the clocks may be wrong."""
+        """Start of its age: the later of `created` and `published`, as either clock may be wrong."""
         return max(self.created, self.published)
 
     @property
@@ -205,16 +205,16 @@ class Entry:
 
     @cached_property
     def identity(self) -> Identity | None:
-        """The database that it was made of; None: files, or an unknown database."""
+        """Identity of its database; None: files, or an unknown database."""
         return self.manifest.identity
 
     @cached_property
     def whose(self) -> Whose | None:
-        """What it was made of; None: unknown."""
+        """Identity of its source; None: unknown."""
         return self.manifest.whose
 
     def ahead(self, now: datetime) -> bool:
-        """Return whether it is dated in the future: a clock was wrong."""
+        """Whether it is dated in the future because a clock was wrong."""
         return self.made - now > AHEAD
 
     @cached_property
@@ -228,12 +228,12 @@ class Entry:
 
     @property
     def complete(self) -> bool:
-        """It is neither partial nor damaged."""
+        """Whether it is neither partial nor damaged."""
         return not self.manifest.partial and not self.damaged
 
     @property
     def level(self) -> Level:
-        """The deepest level that still counts; publishing is `written`."""
+        """Deepest level that still counts; `written` after publishing."""
         return self.standing.level
 
     @property
@@ -242,28 +242,28 @@ class Entry:
 
     @property
     def proven_before(self) -> bool:
-        """Its bytes were proven before they were encrypted: only of an artifact in an encrypted backup folder."""
+        """Whether its content was proven before it was encrypted; only in an encrypted backup folder."""
         return False
 
     @property
     def earlier(self) -> tuple[Evidence, ...]:
-        """The evidence that it was made with: only of a copy."""
+        """Evidence from the time of sending; only for a copy."""
         return ()
 
     @property
     def proven_at(self) -> datetime | None:
-        """The time when it was last proven (UTC); None if it is not proven any more."""
+        """Time of the last proof (UTC); None if it no longer counts as proven."""
         return self.standing.proven_at
 
     @property
     def row_digests(self) -> str:
-        """The content digests of its tables that its last proof recorded; "" if it is not proven any more."""
+        """Digests of its tables from the last proof; "" if it no longer counts as proven."""
         recorded = (line.row_digests for line in reversed(self.evidence) if line.row_digests)
         return next(recorded, "") if self.proven else ""
 
     @property
     def gaps(self) -> tuple[str, ...]:
-        """What its last proof could not verify, a sentence each; nothing if it is not proven."""
+        """Sentences about what the last proof could not verify; empty if not proven."""
         passed = (one for one in reversed(self.evidence) if one.level is Level.PROVEN)
         last = next((one for one in passed if one.outcome is Outcome.PASSED), None)
         of_source = tuple(f"{one}: " for one in self.faulty)
@@ -272,36 +272,36 @@ class Entry:
 
     @property
     def compared(self) -> Compared:
-        """How it was compared with its source; a digest counts only when a proof has compared it."""
+        """How it was compared with its source; digests count only after a proof."""
         digested = self.manifest.compared is Compared.DIGESTED
         is_known = self.proven and not any(one.startswith(SOURCE_ROWS) for one in self.gaps)
         return Compared.COUNTED if digested and not is_known else self.manifest.compared
 
     @cached_property
     def shrunk(self) -> bool:
-        """It contains much less than the one before it, and that is not accepted."""
+        """Whether it contains much less than the previous artifact and was not accepted."""
         lines = (*self.earlier, *self.evidence)
         return bool(self.manifest.shrunk) and not any(line.accepts and not line.objects for line in lines)
 
     @cached_property
     def faulty(self) -> tuple[str, ...]:
-        """The objects of its source that no server accepts, by its last proof."""
+        """Objects of its source that no server accepts, according to the last proof."""
         return faulty((*self.earlier, *self.evidence))
 
     @cached_property
     def accepted(self) -> frozenset[str]:
-        """Those of `faulty` that a user has accepted."""
+        """Objects in `faulty` that were accepted."""
         lines = (*self.earlier, *self.evidence)
         return frozenset(one for line in lines if line.accepts for one in line.objects)
 
     @property
     def unaccepted(self) -> tuple[str, ...]:
-        """Those of `faulty` that nobody has accepted."""
+        """Objects in `faulty` that were not accepted."""
         return tuple(one for one in self.faulty if one not in self.accepted)
 
     @property
     def state(self) -> str:
-        """Its state for a display: `damaged`, `could not verify` if its evidence was lost, or the level."""
+        """State for display: `damaged`, `could not verify` if evidence was lost, or the level."""
         if self.damaged:
             return "damaged"
         return Outcome.UNVERIFIED.value if self.standing.unknown else self.level.value

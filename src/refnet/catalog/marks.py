@@ -31,7 +31,7 @@ class Marks:
     unreadable: str = ""
 
     def pin(self, now: datetime, zone: tzinfo | None = None) -> str:
-        """Return why the artifact is not deleted at `now`; "" if it is not pinned. `zone`: of the time, None: local."""
+        """Description of the pin at `now`; "" if not pinned. `zone`: for its time; None: local."""
         if self.unreadable:
             return f"pinned, could not verify: its marks cannot be read: {self.unreadable}"
         if not self.pinned or (self.until and self.until < now):
@@ -39,7 +39,7 @@ class Marks:
         return f"pinned until {self.until.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if self.until else "pinned"
 
     def describe(self, now: datetime) -> list[str]:
-        """Return the pin and the tags as notes of a list."""
+        """Pin and tags as notes for a list."""
         tags = [f"tagged {', '.join(self.tags)}"] if self.tags else []
         return [one for one in (self.pin(now), *tags) if one]
 
@@ -49,7 +49,7 @@ class Marks:
         return {"pinned": self.pinned or bool(wrong), "until": until, "tags": list(self.tags), **wrong}
 
     def to_file(self) -> bytes:
-        """Return the content of the file; b"" where none is needed."""
+        """Content of the file; b"" without marks."""
         if self == Marks():
             return b""
         return (json.dumps({"format": FORMAT, **self.to_json()}) + "\n").encode()
@@ -66,7 +66,7 @@ class Marks:
 
 
 def is_tag(text: str) -> bool:
-    """Return whether `text` can be a tag: letters, digits, `.`, `_` and `-`, at most 40."""
+    """Whether `text` is a valid tag: letters, digits, `.`, `_` and `-`, at most 40."""
     return bool(_TAG.fullmatch(text))
 
 

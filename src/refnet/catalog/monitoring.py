@@ -1,4 +1,4 @@
-"""Checks whether every source is protected, from the catalog, the journal of runs and the schedule alone.
+"""Checks whether every source is protected, using only catalog, journal of runs and schedule.
 
 A status that is only new is `new`, no alarm: a source whose first run is not due yet, a size without a history, a
 drill that is not due yet.
@@ -72,7 +72,7 @@ def watch(
         catalog: the artifacts of all sources.
         history: the journal of runs.
         now: aware.
-        bare: the names of artifacts that `catalog` leaves out, as they are not encrypted.
+        bare: names of unencrypted artifacts, which `catalog` omits.
     """
     catalog = replace(catalog, now=now)
     times = [entry.made for entry in catalog.entries[:1]] + [run.started for run in history.runs]
@@ -109,7 +109,7 @@ def watch_store(
 def watch_previous(
     name: SourceName, since: Sequence[datetime] | None, keep: timedelta, now: datetime
 ) -> tuple[Check, ...]:
-    """Count the previous versions of `name`, kept `since` (None: unknown); warn if prune does not remove one."""
+    """Count previous versions of `name`, kept `since` (None: unknown); warn about overdue ones."""
     what = "previous versions"
     if since is None:
         return (Check(name, what, Status.WARNING, "cannot be read: `refnet list --previous` says why"),)
@@ -124,7 +124,7 @@ def watch_previous(
 
 
 def watch_gone(name: SourceName, found: Gone) -> Check:
-    """Report a source of earlier backups that is not backed up any more."""
+    """Report a gone source."""
     says = f"{found.why}: {found.how}, `refnet accept {name}` if that is intended"
     return Check(name, "gone", Status.CRITICAL, says)
 
@@ -136,7 +136,7 @@ def watch_nothing() -> Check:
 
 
 def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]:
-    """Name each copy of a restore that did not end, once no restore can still be loading it."""
+    """Report copies left by restores, once no restore can still be loading them."""
     for one in there:
         age, status = now - one.at, Status.WARNING
         says = f"{formatting.plain(one.what)}, from {formatting.age(age)} ago"
@@ -148,7 +148,7 @@ def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]
 
 
 def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
-    """Warn about what is not encrypted, although encryption.local is set."""
+    """Warn about unencrypted files, although encryption.local is set."""
     if not names:
         return ()
     says = f"{formatting.some(names, 3)}: `refnet copy --store local` encrypts what is not, and removes it"
@@ -156,20 +156,20 @@ def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
 
 
 def watch_pages(stale: Iterable[str]) -> tuple[Check, ...]:
-    """Warn of recovery pages that do not name the stores in use: after a loss, nothing else does."""
+    """Warn about recovery pages without the current stores: after a loss, only the pages name them."""
     hint = "make it again: `refnet key page`"
     return tuple(Check(None, "recovery page", Status.WARNING, f"{one}: {hint}") for one in stale)
 
 
 def another_store(trouble: RefnetError) -> Check:
-    """Return the only check of a backup folder that is not the store of earlier runs."""
+    """The only check of a backup folder that is not the store of earlier runs."""
     return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")
 
 
 def watch_others(
     catalog: Catalog, target: Whose | None, name: SourceName = SourceName.DATABASE
 ) -> tuple[Check, ...]:
-    """Report what has artifacts of `name` in the store beside `target`: its own monitor checks it."""
+    """Report other identities with artifacts of `name` in the store; their own monitors check them."""
     found = Catalog(catalog.of_source(name)).by_identity()
     named = labels(found)
     says = [
@@ -182,9 +182,9 @@ def watch_others(
 
 
 def _since(name: SourceName, entries: Sequence[Entry], history: History, installed: datetime) -> datetime:
-    """Return when the source `name` began: a source that is added later is not as old as the installation.
+    """Start of the source `name`; it may have been added after the installation.
 
-    `installed` where the journal no longer has all of its runs.
+    `installed` if the journal no longer contains all of its runs.
     """
     runs = [run for run in history.runs if run.source == name]
     listed = sum(run.kind is RunKind.BACKUP and run.ended is Ended.DONE for run in runs)
@@ -212,7 +212,7 @@ def _age(source: _Source) -> Check:
 
 
 def _ahead(source: _Source) -> list[Check]:
-    """Name the artifacts that are dated in the future beside the newest one, if there are any."""
+    """Report artifacts dated in the future beside the newest one."""
     names = [entry.name for entry in source.entries if entry.ahead(source.now) and entry is not source.newest]
     if not names:
         return []
@@ -237,7 +237,7 @@ def _absence(source: _Source) -> Check:
 
 
 def _size(source: _Source, newest: Entry) -> Check:
-    """Check the newest against the configured minimum and its own history."""
+    """Check the newest artifact's size against the configured minimum and earlier sizes."""
     size, least = newest.manifest.size, source.limits.min_bytes
     says = formatting.size(size)
     if size < least:
@@ -282,7 +282,7 @@ def _proof(source: _Source, newest: Entry) -> Check:
 
 
 def _between_proofs(source: _Source, newest: Entry) -> Check | None:
-    """Return the check of an artifact that is not proven because none is due; None where a proof is, or one was tried."""
+    """Check of an unproven artifact when no proof is due; None if one is due or was tried."""
     every, limit = source.limits.proof_interval, source.limits.proof_age
     proven = [entry for entry in source.entries if entry.proven and entry.complete]
     if not every or not limit or not proven or newest.level is not Level.INTACT:
@@ -296,7 +296,7 @@ def _between_proofs(source: _Source, newest: Entry) -> Check | None:
 
 
 def _shrunk(source: _Source, newest: Entry) -> list[Check]:
-    """Check whether the newest contains much less than the one before; nothing if no artifact ever shrank."""
+    """Check whether the newest artifact shrank; nothing if none ever did."""
     what = "; ".join(newest.manifest.shrunk)
     if newest.shrunk:
         says = (
@@ -319,7 +319,7 @@ def _warnings(source: _Source, newest: Entry) -> list[Check]:
 
 
 def _damage(source: _Source) -> Check:
-    """Check for damage; it is critical if no complete artifact is newer, as the last run protected nothing."""
+    """Check for damage; critical without a newer complete artifact, as the last run protected nothing."""
     damaged = [entry for entry in source.entries if entry.damaged]
     if not damaged:
         return source.check("damage", Status.OK, "none is damaged")

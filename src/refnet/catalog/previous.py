@@ -54,7 +54,7 @@ class Mark(Record):
 
 @dataclass(frozen=True)
 class HalfMade:
-    """A copy that a restore loads, or that a killed one left."""
+    """A copy that a restore is loading, or that a killed restore left."""
 
     source: SourceName
     #: The database, or the folder.
@@ -78,7 +78,7 @@ class PreviousRecord(Record):
     mark: Flat[Mark]
 
     def doubt(self, system: str | None, oid: int, owner: str) -> str:
-        """Return why the database that has `name` now is not the recorded one; "" if it is."""
+        """Reason why the database now called `name` is not the recorded one; "" if it is."""
         if self.system and system and self.system != system:
             return "it was recorded on another server"
         if self.oid != oid:

@@ -51,7 +51,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 
 
 class CopyLevel(StrEnum):
-    """The depth to which a copy has been checked where it is; each level includes those before it."""
+    """How deeply a copy was checked in its store; each level includes the previous ones."""
 
     #: Published there.
     SENT = "sent"
@@ -63,7 +63,7 @@ class CopyLevel(StrEnum):
 
 @dataclass(frozen=True)
 class PieceName:
-    """The name of a piece, read."""
+    """Parsed name of a piece."""
 
     #: Of its copy.
     id: str
@@ -73,19 +73,19 @@ class PieceName:
     files: bool = False
 
     def named(self, nonce: str) -> str:
-        """Return the name of the object; `nonce`: 16 hex digits that no other attempt has."""
+        """Name of the object; `nonce`: 16 hex digits, unique per attempt."""
         return f"{DATA}{self.id}/{'files-' if self.files else ''}{self.number:05}-{nonce}.age"
 
     @classmethod
     def read(cls, name: str) -> Self | None:
-        """Read the name of an object; None if it is not that of a piece."""
+        """Parse the name of a piece; None for other objects."""
         match = _PIECE_NAME.fullmatch(name)
         return cls(match["id"], int(match["number"]), bool(match["files"])) if match else None
 
 
 @dataclass(frozen=True)
 class ManifestName:
-    """The name of a manifest's object, read; the manifest must agree with it."""
+    """Parsed name of a manifest's object; the manifest must agree with it."""
 
     #: To the second, UTC.
     sent: datetime
@@ -99,7 +99,7 @@ class ManifestName:
 
     @classmethod
     def read(cls, name: str) -> Self | None:
-        """Read the name of an object; None if it is not that of a manifest."""
+        """Parse the name of a manifest; None for other objects."""
         if not (match := _MANIFEST_NAME.fullmatch(name)):
             return None
         try:
@@ -111,7 +111,7 @@ class ManifestName:
 
 @dataclass(frozen=True)
 class Piece(Record):
-    """A piece as the manifest names it."""
+    """A piece, as recorded in the manifest."""
 
     LAYOUT = Layout(more=True)
 
@@ -125,7 +125,7 @@ class Piece(Record):
 
 
 def lengths(size: int) -> list[int]:
-    """Return the bytes of an artifact of `size` bytes in each piece; an empty artifact has one empty piece."""
+    """Bytes per piece for an artifact of `size` bytes; an empty artifact has one empty piece."""
     full, rest = divmod(size, PIECE_BYTES)
     return [PIECE_BYTES] * full + ([rest] if rest or not full else [])
 
@@ -187,16 +187,16 @@ class RemoteManifest(Record):
 
     @property
     def objects(self) -> tuple[Piece, ...]:
-        """The pieces of the list of files, then those of the artifact."""
+        """Pieces of the list of files, then of the artifact."""
         return (*self.files, *self.pieces)
 
     @property
     def size(self) -> int:
-        """Of all pieces as they are stored, in bytes."""
+        """Stored size of all pieces, in bytes."""
         return sum(one.size for one in self.objects)
 
     def to_line(self) -> bytes:
-        """Return the line that is signed: canonical JSON in ASCII, with its end."""
+        """The signed line: canonical ASCII JSON, with a newline."""
         written = {
             "manifest": json.loads(self.manifest.to_json()),
             "evidence": [json.loads(line.to_json()) for line in self.evidence],
@@ -206,7 +206,7 @@ class RemoteManifest(Record):
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Read the signed line; ValueError if it is malformed, or contradicts itself."""
+        """Parse the signed line; ValueError if malformed or inconsistent."""
         try:
             found = cls.from_json(line)
             _check_pieces(found)
@@ -217,7 +217,7 @@ class RemoteManifest(Record):
 
 @dataclass(frozen=True)
 class Signed:
-    """A manifest of a copy, with what its object is."""
+    """A manifest of a copy, with name and digests of its object."""
 
     document: RemoteManifest
     #: The SHA-256 (hex) of its plaintext: the line and the signature.
@@ -227,7 +227,7 @@ class Signed:
 
     @classmethod
     def read(cls, plaintext: bytes, name: str, verify: Callable[[bytes, str], tuple[str, str]]) -> Self:
-        """Read the plaintext of the object `name`; ValueError if it is malformed or not signed.
+        """Parse the plaintext of the object `name`; ValueError if malformed or unsigned.
 
         verify: returns the public key and the fingerprint that signed a message (an armored signature is its second
             argument); ValueError. The signature is checked before the document is read.
@@ -246,7 +246,7 @@ class Signed:
 
 @dataclass(frozen=True, kw_only=True)
 class Copy(Entry):
-    """A copy in the catalog of a remote store. `evidence` is what this machine knows of it: each line is a check there."""
+    """A copy in a remote store. `evidence`: this machine's checks of the copy."""
 
     signed: Signed
 
@@ -265,7 +265,7 @@ class Copy(Entry):
 
     @property
     def copy_level(self) -> CopyLevel:
-        """Every line that passed has compared all bytes, so it is `fetched` at least."""
+        """Deepest level. Each passed check compared all bytes, so it is at least `fetched`."""
         if self.proven:
             return CopyLevel.PROVEN
         passed = any(line.outcome is Outcome.PASSED for line in self.evidence)
@@ -274,7 +274,7 @@ class Copy(Entry):
 
     @property
     def proven_before(self) -> bool:
-        """Its artifact was proven, then encrypted into the backup folder, and every object was read back from there."""
+        """Whether its artifact was proven before it was encrypted into the backup folder, and every object was read back."""
         here = self.document.store == LOCAL and self.copy_level is CopyLevel.FETCHED
         return here and bool(_proofs(self.document.evidence))
 
@@ -284,18 +284,18 @@ class Copy(Entry):
 
     @property
     def state(self) -> str:
-        """Its state for a display: `damaged`, or its level."""
+        """State for display: `damaged`, or the level."""
         return "damaged" if self.damaged else self.copy_level.value
 
     @property
     def row_digests(self) -> str:
-        """The content digests of its tables, by its proof where it was made; the signature covers them."""
+        """Digests of its tables from the proof on the sending machine; signed."""
         recorded = Entry(self.manifest, self.document.evidence).row_digests
         return "" if self.damaged else recorded
 
 
 def evidence_to_send(entry: Entry) -> tuple[Evidence, ...]:
-    """Return the lines of the evidence of an artifact that go with its copy; a copy has those that it was made with too."""
+    """Evidence sent with a copy; for a copy, also what it arrived with."""
     earlier = entry.document.evidence if isinstance(entry, Copy) and not entry.damaged else ()
     lines = (*earlier, *entry.evidence)
     accepted = {bool(one.objects): one for one in lines if one.accepts}  # the last of each kind
@@ -307,7 +307,7 @@ def _proofs(lines: Iterable[Evidence]) -> list[Evidence]:
 
 
 def _check_pieces(found: RemoteManifest) -> None:
-    """Raise ValueError if the pieces are of another copy, in another order, or do not add up."""
+    """Raise ValueError if pieces belong to another copy, are out of order, or have the wrong total size."""
     for pieces, files in ((found.pieces, False), (found.files, True)):
         for number, piece in enumerate(pieces):
             if PieceName.read(piece.name) != PieceName(found.id, number, files):

@@ -1,6 +1,6 @@
-"""The order of the manifests of a remote store: each has a counter and the digest of the one before it.
+"""Order of the manifests in a remote store: each has a counter and its predecessor's digest.
 
-So a manifest that somebody removed, put back or replaced is noticed, although each remaining one is signed.
+This detects manifests that were removed, put back or replaced; signatures do not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_SIGNERS = 1000
 
 
 def ranges(counters: Iterable[int], more: Iterable[Sequence[int]] = ()) -> tuple[tuple[int, int], ...]:
-    """Return `counters` and the ranges `more` as ranges in order: 1, 2, 4 → (1, 2), (4, 4)."""
+    """Merge `counters` and ranges `more` into sorted ranges: 1, 2, 4 → (1, 2), (4, 4)."""
     found: list[tuple[int, int]] = []
     for low, high in sorted([*((one, one) for one in counters), *((one[0], one[1]) for one in more)]):
         if found and low <= found[-1][1] + 1:
@@ -45,7 +45,7 @@ Ranges = Annotated[tuple[tuple[int, int], ...], _ranges]
 
 @dataclass(frozen=True)
 class Head(Record):
-    """The newest manifest that this machine sent to a store, as it remembers it."""
+    """The newest manifest that this machine sent to a store, from its own record."""
 
     LAYOUT = Layout(more=True, format=1)
 
@@ -64,16 +64,16 @@ class Head(Record):
 
     @property
     def sent(self) -> Ranges:
-        """The counters that this machine sent, and did not delete."""
+        """Counters that this machine sent and did not delete."""
         own = ranges([self.counter] if self.counter else [], self.present)
         return without(own, self.deleted)
 
     def deleted_of(self, signer: str) -> Ranges:
-        """Return the counters of `signer` whose manifests this machine deleted."""
+        """Counters of `signer` whose manifests this machine deleted."""
         return self.deleted if signer == self.signer else self.others.get(signer, ())
 
     def having_deleted(self, signer: str, counters: Ranges) -> Head:
-        """Return the head once this machine has deleted the manifests `counters` of `signer`."""
+        """The head after this machine deleted the manifests `counters` of `signer`."""
         if not counters:
             return self
         deleted = ranges([], (*self.deleted_of(signer), *counters))
@@ -82,7 +82,7 @@ class Head(Record):
         return replace(self, others={**self.others, signer: deleted})
 
     def after(self, sent: Signed) -> Head:
-        """Return the head once `sent` is published: what was missing before stays missing."""
+        """The head after `sent` was published; earlier gaps remain."""
         known, document = self, sent.document
         if self.signer != sent.signer:  # this machine has a new signing key
             others = {**self.others, **({self.signer: self.deleted} if self.deleted else {})}
@@ -95,7 +95,7 @@ class Head(Record):
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that an honest store does not have: a sentence, and the counters that it is about."""
+    """An inconsistency that no honest store has: a sentence, and the counters concerned."""
 
     why: str
     #: Of the first one.
@@ -106,7 +106,7 @@ class Gap:
 
 
 def without(given: Ranges, parts: Ranges) -> Ranges:
-    """Return what of `given` is not in `parts`; both are in order."""
+    """Subtract `parts` from `given`; both are sorted."""
     found: list[tuple[int, int]] = []
     at = 0
     for low, high in given:
@@ -124,17 +124,17 @@ def without(given: Ranges, parts: Ranges) -> Ranges:
 
 
 def newest(manifests: Iterable[Signed], signer: str, store: str) -> Signed | None:
-    """Return the manifest of `signer` for `store` with the largest counter."""
+    """Manifest of `signer` for `store` with the largest counter."""
     own = (one for one in manifests if (one.signer, one.document.store) == (signer, store))
     return max(own, key=lambda one: one.document.counter, default=None)
 
 
 def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> tuple[Gap, ...]:
-    """Return what is wrong with the order of `manifests`, those in a store that can be trusted.
+    """Gaps in the order of `manifests`, the trusted ones of a store.
 
     Args:
-        store: the name of the store; manifests that were sent to a store of another name have an order of their own.
-        head: what this machine sent there; None: it sent nothing, or does not know.
+        store: its name; manifests sent under another store name are ordered separately.
+        head: this machine's record for the store; None: nothing was sent, or it is unknown.
     """
     by_signer: dict[tuple[str, str], list[Signed]] = defaultdict(list)
     for one in manifests:
@@ -159,7 +159,7 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
 
 
 def accepted(manifests: Sequence[Signed], store: str, head: Head) -> Head:
-    """Return `head` once it is accepted what is there: what is missing counts as deleted by this machine."""
+    """`head` after accepting the store as it is: missing manifests count as deleted by this machine."""
     found, there = head, dict[str, Ranges]()
     for signer in {one.signer for one in manifests if one.document.store == store}:
         group = [one for one in manifests if (one.signer, one.document.store) == (signer, store)]
@@ -172,7 +172,7 @@ def accepted(manifests: Sequence[Signed], store: str, head: Head) -> Head:
 
 
 def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
-    """Return the gaps among the manifests of one signer, in the order of their counters."""
+    """Gaps among the manifests of one signer, by counter."""
     last, found = group[-1], list[Gap]()
     there = ranges(one.document.counter for one in group)
     sources = [(last.document.present, f"number {last.document.counter} names")]

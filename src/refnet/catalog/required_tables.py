@@ -1,4 +1,4 @@
-"""The tables without which an artifact of a database is not intact."""
+"""Tables that every complete artifact of a database must contain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Required:
     database: str | None = None
 
     def check(self, tables: Tables, database: str | None) -> Iterator[Finding]:
-        """Yield a finding for each required table. `tables` are those of the database of that name (None: unknown)."""
+        """Yield a finding per required table. `tables`: the tables of `database` (None: unknown)."""
         found = {name for _, name in tables} | {f"{schema}.{name}" for schema, name in tables}
         for name in self._of(tables, database):
             reason = "" if name in found else "missing from the artifact"
@@ -49,7 +49,7 @@ NOTHING = Required(())
 
 
 def _is_network(tables: Tables) -> bool:
-    """Return True for RefNet's own schema, by its table of migrations or by any of its tables."""
+    """Whether the schema is RefNet's own, by its table of migrations or any of its tables."""
     return any(
         name == MIGRATIONS or (name in NETWORK and NETWORK[name] <= set(columns))
         for (_, name), columns in tables.items()

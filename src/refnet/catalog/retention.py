@@ -1,9 +1,9 @@
 """Decides which artifacts are kept, and why, before anything is deleted.
 
 An artifact's age is counted from the later of its snapshot and its publication. Counts (daily, weekly …) choose the
-best artifact of each period that has one, newest periods first, as restic does; keep-last the newest ones. A pinned
-artifact is kept. Whatever the settings say, the last
-proven complete artifact of a source is kept, and the newest complete one. Each database is counted separately.
+best artifact of each non-empty period, newest periods first, as restic does; keep-last counts the newest artifacts. A
+pinned artifact is kept. Regardless of the settings, a source keeps its last proven complete artifact and its newest
+complete one. Each database is counted separately.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -72,7 +72,7 @@ class PreviousVersion:
         return {"what": self.what, "of": self.of, "since": utc(self.since), "size": self.size, **half, **why}
 
     def due(self, now: datetime, keep: timedelta) -> bool:
-        """Return whether it is older than `keep`, or half made."""
+        """Whether it is older than `keep`, or incomplete."""
         return self.half_made or now - self.since > keep
 
 
@@ -148,7 +148,7 @@ def decide_copies(
 
 
 def _last_fetched(ordered: Iterable[Entry]) -> list[Copy]:
-    """Return the newest complete copy that was read back, in a list; none: an empty one."""
+    """The newest complete copy that was read back, as a list of at most one."""
     found = [
         one
         for one in ordered
@@ -158,9 +158,9 @@ def _last_fetched(ordered: Iterable[Entry]) -> list[Copy]:
 
 
 def too_much(deleted: Iterable[Decision], now: datetime) -> RefnetError | None:
-    """Return the error (CONFIRM) for deletions of the artifacts of more than MOST_DAYS days of one source; else None.
+    """Error (CONFIRM) if a source would lose the artifacts of more than MOST_DAYS days; else None.
 
-    A prune after each night deletes those of one day; one after a clock jumped ahead deletes all but the last.
+    A nightly prune deletes one day's artifacts; after a clock jump it would delete all but the last.
     """
     days: dict[SourceName, list[date]] = {}
     for one in deleted:
@@ -178,7 +178,7 @@ def too_much(deleted: Iterable[Decision], now: datetime) -> RefnetError | None:
 
 
 def needed(entries: Iterable[Entry], now: datetime) -> dict[str, str]:
-    """Return the artifacts of one source that are kept whatever the settings say: name → reason."""
+    """Artifacts of one source kept regardless of the settings: name → reason."""
     found: dict[str, str] = {}
     for own in Catalog.of(entries).by_identity().values():
         for name, reason in (*_last_ones(own, now), *_before_shrinking(own)):
@@ -193,7 +193,7 @@ def _by_age(since: datetime, retention: Retention, now: datetime) -> list[str]:
 
 
 def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str]]:
-    """Return what is kept at any age; if a clock jumped, also the last one that is not dated in the future."""
+    """Artifacts kept at any age; after a clock jump, also the last one not dated in the future."""
     found: list[tuple[str, str]] = []
     for candidates in (ordered, tuple(entry for entry in ordered if entry.made <= now)):
         proven = [entry for entry in candidates if entry.proven and entry.complete]
@@ -208,7 +208,7 @@ def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str
 
 
 def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
-    """Return, for each artifact that shrank and was not accepted, the last proven one before it, or the last complete one."""
+    """For each unaccepted shrunk artifact, the last proven one before it, else the last complete one."""
     found: dict[str, str] = {}
     proven: Entry | None = None
     complete: Entry | None = None
@@ -225,7 +225,7 @@ def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
 def _counted(
     ordered: tuple[Entry, ...], retention: Retention, now: datetime, zone: ZoneInfo | None
 ) -> list[tuple[str, str]]:
-    """Return the newest artifacts, and the best of each of the newest periods that have one: proven before unproven."""
+    """The newest artifacts, and the best one (proven first) of each of the newest non-empty periods."""
     periods: tuple[tuple[str, int, str], ...] = (
         ("daily", retention.daily, "%Y-%m-%d"),
         ("weekly", retention.weekly, "%G-W%V"),
@@ -264,7 +264,7 @@ def simulate(
     schedule: Schedule,
     period: tuple[datetime, datetime],
 ) -> tuple[Decision, ...]:
-    """Return what would be kept at the end of `period` (start, end), if every backup in it runs on time.
+    """Artifacts kept at the end of `period` (start, end) if every backup runs on time.
 
     Each run is proven and followed by a prune. Future artifacts have the size and the database of the newest of
     `entries`.

@@ -1,4 +1,4 @@
-"""A run: one backup or drill of one source, which ended or was lost with its process.
+"""A run: one backup or drill of one source, finished or lost with its process.
 
 A failed backup leaves no artifact, so the journal of runs records it, not the catalog.
 """
@@ -178,11 +178,11 @@ class History:
     totals: Totals = field(default_factory=Totals)
 
     def last(self, kind: RunKind, source: str) -> Run | None:
-        """Return the last run that ended, other than by another run's lock."""
+        """The last finished run; runs refused by a lock do not count."""
         return next(self._latest(kind, source), None)
 
     def made(self, source: str) -> str | None:
-        """Return a sentence about earlier artifacts of `source`; None if there were none."""
+        """Sentence about earlier artifacts of `source`, or None."""
         done = [r for r in self.runs if r.kind is RunKind.BACKUP and r.source == source and r.artifact]
         if done:
             return f"the last one was {done[-1].artifact}"
@@ -190,7 +190,7 @@ class History:
         return f"{count} {'was' if count == 1 else 'were'} made earlier" if count else None
 
     def failing_since(self, kind: RunKind, source: str) -> Run | None:
-        """Return the first failure since the last success; None if the last run did not fail."""
+        """First failure since the last success; None unless the last run failed."""
         failures = takewhile(lambda run: run.ended is Ended.FAILED, self._latest(kind, source))
         return next(iter(deque(failures, maxlen=1)), None)
 
@@ -210,7 +210,7 @@ _SERVER = ("psycopg", "refnet.postgres")
 
 
 def reason_of(error: BaseException) -> Reason:
-    """Return the reason of `error`: by its exit code, else by the first system or server error in its causes."""
+    """Reason for `error`: from its exit code, else from the first system or server error among its causes."""
     if isinstance(error, KeyboardInterrupt):
         return Reason.INTERRUPTED
     if isinstance(error, RefnetError) and error.code in _BY_CODE:

@@ -38,7 +38,7 @@ class When:
 
     @property
     def interval(self) -> timedelta:
-        """The longest time between two runs, clock changes aside."""
+        """Longest time between two runs, ignoring clock changes."""
         if self.hour is None:
             return timedelta(hours=1)
         if self.weekday is not None:
@@ -46,7 +46,7 @@ class When:
         return timedelta(days=1 if self.day is None else 31)
 
     def crontab(self) -> dict[str, int]:
-        """Return the fields of a crontab line that are not `*`, by the names of Celery's `crontab`."""
+        """Arguments for Celery's `crontab`; omitted fields are `*`."""
         fields = {
             "minute": self.minute,
             "hour": self.hour,
@@ -56,7 +56,7 @@ class When:
         return {name: value for name, value in fields.items() if value is not None}
 
     def on_calendar(self, zone: ZoneInfo | None) -> str:
-        """Return the value of systemd's OnCalendar=; `zone` None: the machine's."""
+        """Value of systemd's OnCalendar=; `zone` None: the machine's."""
         weekday = "" if self.weekday is None else f"{WEEKDAYS[self.weekday][:3].capitalize()} "
         day = "*" if self.day is None else f"{self.day:02}"
         hour = "*" if self.hour is None else f"{self.hour:02}"
@@ -66,7 +66,7 @@ class When:
     def next_due(self, now: datetime, zone: ZoneInfo | None) -> datetime:
         """Return the first run after `now` (aware), in UTC; `zone` None: the machine's.
 
-        A time that a clock change skips is due as much later as the clock jumps.
+        A time skipped by a clock change is due later, by as much as the clock jumps.
         """
         local = now.astimezone(zone)
         if self.hour is None:
@@ -113,10 +113,10 @@ class Schedule:
     clusters: Mapping[str, str] = field(default_factory=dict)
 
     def runs(self, configured: Collection[SourceName]) -> dict[str, tuple[str, ...]]:
-        """Return each task that backs up sources of `configured` → what it backs up.
+        """Backup tasks for `configured` → their sources.
 
-        Databases with one time are one task, with the name of the first: so their snapshots are close together. The
-        same is true for folders of a table. A cluster is a task of its own, and finds its databases when it runs.
+        Databases scheduled for the same time share a task, named after the first, so that their snapshots are close
+        together; so do folders with tables. Each cluster has its own task, which finds the databases when it runs.
         """
         kinds = {str(one): one.kind for one in configured}
         found: dict[str, tuple[str, ...]] = {}
@@ -135,6 +135,6 @@ class Schedule:
         return when.next_due(now, self.zone) if when else None
 
     def interval(self, task: str) -> timedelta | None:
-        """Return the longest time between two runs of `task`; None: the task is off."""
+        """Longest time between two runs of `task`; None: off."""
         when = self.times.get(task)
         return when.interval if when else None

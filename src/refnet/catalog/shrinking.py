@@ -1,4 +1,4 @@
-"""Detects a source that contains much less than its last artifact, such as a database that was emptied by mistake.
+"""Detects sources that contain much less than their last artifact, such as a database emptied by mistake.
 
 An emptied database backs up, restores and compares without an error, so no proof detects it.
 """
@@ -17,7 +17,7 @@ from refnet.core import formatting
 
 @dataclass(frozen=True)
 class Shrinking:
-    """The minimum, in percent of the last artifact; 0: no check."""
+    """Minimum content, in percent of the last artifact; 0: no check."""
 
     tables: int = 90
     rows: int = 50
@@ -32,7 +32,7 @@ _DETAILS = {"tables": "tables", "rows": "rows", "bytes": "raw_bytes", "files": "
 
 
 def marked(made: Made, source: SourceName, entries: Iterable[Entry], limits: Shrinking) -> Made:
-    """Add to `made` what shrank compared with the last artifact of the same source in `entries`."""
+    """Mark in `made` what shrank since the last artifact of the same source in `entries`."""
     whose = SourceId(made.identity_id) if made.identity_id else Identity.read(made.details)
     before = None if made.partial else baseline(source, whose, entries)
     shrank = losses(before.manifest.details, made.details, limits) if before else ()
@@ -40,10 +40,10 @@ def marked(made: Made, source: SourceName, entries: Iterable[Entry], limits: Shr
 
 
 def baseline(source: SourceName, whose: Whose | None, entries: Iterable[Entry]) -> Entry | None:
-    """Return the last artifact that is complete, not damaged and not shrunk (or accepted).
+    """The last artifact that is complete and undamaged, and did not shrink or was accepted.
 
-    For a database it is one of the same identity, else of the same name: a server that was created again has another
-    system identifier, and its database may be empty.
+    For a database: of the same identity, else of the same name, because a recreated server has a new system identifier
+    and may have an empty database.
     """
     good = [e for e in Catalog.of(entries).of_source(source) if e.complete and not e.shrunk]
     if isinstance(whose, SourceId):
@@ -55,7 +55,7 @@ def baseline(source: SourceName, whose: Whose | None, entries: Iterable[Entry]) 
 
 
 def losses(before: Mapping[str, Any], after: Mapping[str, Any], limits: Shrinking) -> tuple[str, ...]:
-    """Return what shrank from `before` to `after`, the details of two manifests: `8 tables → 0`."""
+    """What shrank between two manifests' details: `8 tables → 0`."""
     found = []
     for measure, key in _DETAILS.items():
         old, new = before.get(key), after.get(key)

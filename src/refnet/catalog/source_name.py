@@ -42,7 +42,7 @@ RESERVED = frozenset(
 
 
 def wrong_name(name: str) -> str:
-    """Return what is wrong with `name` as the name of a source; "" if nothing is."""
+    """The reason why `name` is not a valid source name; "" if it is."""
     if not _NAME.fullmatch(name):
         return f"not a name of 1 to {LONGEST} of a-z, 0-9, _ and -, with a letter first"
     return f"{name} is a reserved word" if name in RESERVED else ""
@@ -65,7 +65,7 @@ _KINDS = {"database": Kind.DATABASE, "config": Kind.FOLDER, "obsidian": Kind.FOL
 
 
 class SourceName(str):
-    """The checked name of a source, with its kind; ValueError for one that breaks the rule of names."""
+    """A valid source name, with its kind; ValueError for an invalid one."""
 
     __slots__ = ("kind",)
 
@@ -98,9 +98,9 @@ SourceName.DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN = STANDARD = (
 
 
 def read_name(value: Any, kind: Kind | None = None) -> SourceName:
-    """Read the name of a source from JSON; ValueError if it is malformed.
+    """Parse a source name from JSON; ValueError if malformed.
 
-    kind: that of a name other than the standard ones; None: only those are names.
+    kind: the kind for other than standard names; None: only standard names are valid.
     """
     if not isinstance(value, str):
         raise ValueError("not text")  # noqa: TRY004  # as every check of JSON
@@ -112,5 +112,5 @@ def read_name(value: Any, kind: Kind | None = None) -> SourceName:
 
 @lru_cache(maxsize=1024)
 def named(name: str, kind: Kind) -> SourceName:
-    """Return SourceName(name, kind), made once: a catalog has few sources and many artifacts."""
+    """Cached SourceName(name, kind): a catalog has few sources and many artifacts."""
     return SourceName(name, kind)

@@ -63,7 +63,7 @@ class AnyStore(Protocol):
     """A store of artifacts, here or elsewhere, that can be read."""
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
-        """Return every published artifact (of `source`) with its evidence."""
+        """All published artifacts (of `source`) with their evidence."""
 
     def artifact(self, entry: Entry) -> OpenArtifact: ...
 
@@ -79,10 +79,10 @@ class Store(AnyStore, Protocol):
     def entries_and_leftovers(
         self, source: SourceName | None = None
     ) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
-        """Return `entries` and `leftovers` of one scan."""
+        """`entries` and `leftovers` from one scan."""
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
-        """Return what crashed runs left (of `source`), in the order of its removal."""
+        """Files that crashed runs left (of `source`), in order of removal."""
 
     def clean(self, leftover: Leftover) -> None: ...
 
@@ -92,7 +92,7 @@ class Store(AnyStore, Protocol):
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
 
     def mark(self, entry: Entry, marks: Marks) -> None:
-        """Replace the marks of `entry` durably; RefnetError if that fails, and then they are as they were."""
+        """Replace the marks of `entry` durably; RefnetError on failure, with the marks unchanged."""
 
     def free_bytes(self) -> int | None:
-        """Return the free space for new artifacts, in bytes; None if unknown."""
+        """Free space for new artifacts, in bytes; None: unknown."""

@@ -1,6 +1,7 @@
-"""The check of a remote store: what was tried there with this machine's credential, and what the server answered.
+"""The check of a remote store: requests with this machine's credential, and the server's responses.
 
-A store protects from an attacker on this machine only if it refuses to delete. So a check tries it on a small object.
+A store protects against an attacker on this machine only if it refuses deletions, so a check tries to delete a small
+object.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CLOCKS = timedelta(minutes=5)
 
 
 class Answer(StrEnum):
-    """The meaning of an answer of the server, from best to worst."""
+    """Verdict on a response of the server, from best to worst."""
 
     OK = "ok"
     #: It could not be tried, or this kind of store does not have it.
@@ -40,7 +41,7 @@ _Words = Annotated[str, checked.text(1000, like=r"[^\x00-\x1f\x7f-\x9f]*", error
 
 @dataclass(frozen=True)
 class Tried(Record):
-    """One try and its answer."""
+    """One request and its response."""
 
     LAYOUT = Layout(more=True)
 
@@ -68,7 +69,7 @@ class StoreCheck(Record):
         return tuple(one for one in self.tried if one.answer is Answer.ALARM)
 
     def due(self, now: datetime) -> bool:
-        """Return whether it failed, is a month old, or is dated in the future."""
+        """Whether to repeat it: it failed, is a month old, or is dated in the future."""
         return bool(self.alarms) or not timedelta() <= now - self.at < DUE
 
     def values(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class StoreCheck(Record):
 
 
 def watch_checks(checks: Mapping[str, StoreCheck | None], now: datetime) -> Iterator[Check]:
-    """Yield the monitor's check of each store: its last check by its name, None: there is none."""
+    """Yield the monitor's check of each store. checks: store → last check, or None."""
     for name, last in checks.items():
         what, again = f"{OF_STORE}{name}", f"run: refnet store check {name}"
         if last is None:

@@ -1,4 +1,4 @@
-"""Counts of what no source protects: made at a backup, kept in its manifest, named by check and metrics."""
+"""Data that no source protects: counted by a backup, recorded in its manifest, reported by check and metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT, _NAMED = 20, 3
 
 
 class Lacks(StrEnum):
-    """The kinds of what is not protected."""
+    """Kinds of unprotected data."""
 
     #: Entries of config_dir that config.entries does not list.
     FILES = "files"
@@ -31,7 +31,7 @@ _MANY = {Lacks.FILES: "entries of config_dir", Lacks.DATABASES: "databases of th
 
 @dataclass(frozen=True)
 class Unprotected(Record):
-    """Names of one kind that no source protects."""
+    """Unprotected names of one kind."""
 
     LAYOUT = Layout(more=True)
 
@@ -47,7 +47,7 @@ class Unprotected(Record):
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Unprotected | None:
-        """Return what the details of a checked manifest name; None if they say nothing."""
+        """Read from the details of a valid manifest; None if not recorded."""
         found = details.get("unprotected")
         return cls.from_values(found) if found else None
 
