@@ -23,7 +23,7 @@ def record_check(remote: Path, found: StoreCheck) -> None:
 
 
 def last_checks(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, StoreCheck | None]:
-    """Return the last check of each of the stores; None where there is none of its place, or its record is damaged."""
+    """Last check of each store; None if its place was never checked, or the record is damaged."""
     found: dict[str, StoreCheck | None] = dict.fromkeys(stores)
     for name, store in stores.items():
         with suppress(OSError, ValueError):  # without a record, the monitor warns

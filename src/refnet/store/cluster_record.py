@@ -21,7 +21,7 @@ class ClusterRecord:
         return cls(home / "clusters" / f"{cluster}.json")
 
     def read(self) -> Seen:
-        """Return the databases that were seen last; none if there is no valid record."""
+        """The databases seen last; empty without a valid record."""
         try:
             return Seen.from_json(read_regular(self.file, LONGEST_RECORD, owner=os.geteuid()))
         except (OSError, ValueError):

@@ -43,7 +43,7 @@ class Remembered:
     folder: Path
 
     def id_of(self, root: Path) -> str | None:
-        """Return the id of the store that was at `root`; None if no artifact was published there."""
+        """Recorded id of the store at `root`; None if nothing was published there."""
         return _read(self._file(root), "the record of a store")
 
     def remember(self, root: Path, store: str) -> None:
@@ -101,7 +101,7 @@ def accept(root: Path, remembered: Remembered) -> str:
 
 
 def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetError | None:
-    """Return the reason why `root` may not be the expected store; None if it is, or is a new one."""
+    """Error if `root` may not be the expected store; None if it is, or is new."""
     there, known = id_in(root), remembered.id_of(root)
     if there is not None and known in (None, there):
         return None
@@ -117,7 +117,7 @@ def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetEr
 
 
 def unmounted(root: Path, fstab: Path = FSTAB) -> Path | None:
-    """Return the mount point of `fstab` for `root` if it is not mounted; None if it is mounted or cannot be known."""
+    """The unmounted mount point in `fstab` above `root`; None if mounted or unknown."""
     mounted, named = _above(root, MOUNTED, 4), _above(root, fstab, 1)
     if not named or not MOUNTED.exists() or (mounted and mounted.is_relative_to(named)):
         return None

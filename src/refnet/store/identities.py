@@ -1,8 +1,8 @@
 """The identity of each source in REFNET_HOME: a random id, and the number of its last artifact.
 
 An artifact carries both. A restore or a recovery into a home that has no identity of the source takes over that of the
-artifact. Where others make the next backup, as containers do after a recovery of the machine, they find it in the store:
-a handover, which the next backup of that source uses up.
+artifact. If another installation makes the next backup, such as a container after a recovery of the machine, it finds
+the identity in the store: a handover, which that backup uses up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LARGEST = 4 << 10  # bytes
 
 @dataclass(frozen=True)
 class Known(Record):
-    """What is recorded of a source."""
+    """The record of a source."""
 
     LAYOUT = Layout(more=True)
 
@@ -61,7 +61,7 @@ class Identities:
         return cls(home / "identities", store / HANDOVERS)
 
     def of(self, source: str) -> Known:
-        """Return what is recorded of `source`; RefnetError if the record is damaged."""
+        """The record of `source`; RefnetError if it is damaged."""
         path = self.folder / f"{source}.json"
         try:
             return _read(path, os.geteuid())
@@ -81,17 +81,17 @@ class Identities:
         return tuple(one for one in names if not wrong_name(one))
 
     def is_accepted(self, source: str) -> bool:
-        """Return whether somebody accepted that `source` is not backed up any more."""
+        """Whether it was accepted that `source` is gone."""
         with suppress(RefnetError):  # `of` reports it where it is needed
             return self.of(source).accepted
         return False
 
     def accept(self, source: str) -> None:
-        """Record that `source` is not backed up any more on purpose."""
+        """Record that `source` is gone on purpose."""
         self._write(self.folder / f"{source}.json", replace(self.of(source), accepted=True))
 
     def or_handed_over(self, source: SourceName) -> Known:
-        """Return what is recorded of `source`, else what a recovery handed over to the next backup."""
+        """The record of `source`, else the handover of a recovery to the next backup."""
         known = self.of(source)
         if known.id:
             return known
@@ -99,23 +99,23 @@ class Identities:
         return Known(handed.id, max(known.number, handed.number))
 
     def made(self, source: SourceName, known: Known) -> None:
-        """Record `known` before its artifact is published; a handover of it is used up."""
+        """Record `known` before its artifact is published, and remove its handover."""
         self._write(self.folder / f"{source}.json", known)
         if known.id and self._handed_over(source).id == known.id:
             with suppress(OSError):  # root wrote it, and this is the containers' user
                 (self.handovers / f"{source}.json").unlink()
 
     def reach(self, source: SourceName, number: int) -> None:
-        """Let the next number of `source` be larger than `number`."""
+        """Raise the next number of `source` above `number`."""
         known = self.of(source)
         if number > known.number:
             self._write(self.folder / f"{source}.json", replace(known, number=number))
 
     def take_over(self, source: SourceName, whose: SourceId, number: int = 0) -> bool:
-        """Continue the source `whose`, whose artifact was restored here, unless this home has an identity of `source`.
+        """Continue the identity `whose` of a restored artifact, unless this home already has one for `source`.
 
         Args:
-            number: the largest number of its artifacts that is known.
+            number: the largest known number of its artifacts.
         """
         known = self.of(source)
         if known.id:

@@ -59,28 +59,28 @@ class KeyHistory:
     events: tuple[KeyEvent, ...]
 
     def made(self, recipient: str) -> KeyEvent | None:
-        """Return when the key of `recipient` was made; None: not here."""
+        """When the key of `recipient` was made on this machine, or None."""
         return next(
             (one for one in self.events if one.event is Event.MADE and one.recipient == recipient), None
         )
 
     def on_page(self, recipient: str) -> tuple[str, ...] | None:
-        """Return the URLs of the stores on the newest page of the key of `recipient`; None: that is not known."""
+        """Store URLs on the newest recovery page of `recipient`; None: unknown."""
         pages = [one for one in self.events if one.event is not Event.CHECKED and one.recipient == recipient]
         return pages[-1].stores if pages else None
 
     def checked(self, recipient: str) -> KeyEvent | None:
-        """Return when the key of `recipient` was checked last; None: never."""
+        """When the key of `recipient` was last checked, or None."""
         found = (one for one in self.events if one.event is Event.CHECKED and one.recipient == recipient)
         return max(found, key=lambda one: one.at, default=None)
 
     def forgotten(self, named: Collection[str]) -> tuple[str, ...]:
-        """Return the recipients that were made here, are not `named`, and were not replaced."""
+        """Recipients made here that are neither `named` nor replaced."""
         made = dict.fromkeys(one.recipient for one in self.events if one.event is Event.MADE)
         return tuple(one for one in made if one not in named and not self.replacements(one))
 
     def replacements(self, recipient: str) -> tuple[KeyEvent, ...]:
-        """Return the keys that replaced that of `recipient`, one after the other."""
+        """Successive replacements of the key of `recipient`."""
         found: list[KeyEvent] = []
         while after := self._replacing(recipient, {one.recipient for one in found}):
             found.append(after)

@@ -1,6 +1,6 @@
-"""The records of databases that continue one of another server, in REFNET_HOME and in the backup folder.
+"""Records of databases that continue one from another server, in REFNET_HOME and the backup folder.
 
-After a disk failed, the database is on a new cluster, and its older artifacts are of the old one. Without these records
+After a disk failure the database is on a new cluster, while older artifacts name the old one. Without these records
 they would belong to an unknown database. The backup folder has them for every machine and container that reads it,
 until a manifest says so.
 """
@@ -41,11 +41,11 @@ class Lineage:
 
     @classmethod
     def in_store(cls, root: Path) -> Self:
-        """Return the records in the backup folder `root`: who can write there can write manifests as well."""
+        """The records in the backup folder `root`; anyone who can write there can also write manifests."""
         return cls(root / f"{HIDDEN_PREFIX}lineage", None)
 
     def before(self, identity: Identity) -> tuple[str, ...]:
-        """Return the clusters whose database of the same name `identity` continues; none if there is no valid record."""
+        """Clusters whose database of the same name `identity` continues; empty without a valid record."""
         try:
             text = read_regular(self._file(identity), _LARGEST, owner=self.owner)
             values = _RECORD(checked.document(text))

@@ -36,7 +36,7 @@ from refnet.store.scan import FolderScan, Memory, beside, taken
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Stop the garbage collector: it would look for cycles among all entries again and again, and there are none."""
+    """Pause the garbage collector, which would scan all entries repeatedly without finding cycles."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -51,8 +51,8 @@ class LocalStore:
 
     Args:
         root: the backup folder; it and the folders of the sources are created when something is written.
-        flat: everything is in `root` itself (`--to DIR`). Such a folder is the user's and needs no lock: nothing is
-            pruned there, and no name is overwritten.
+        flat: no subfolders (`--to DIR`). The folder belongs to the user and needs no lock: nothing is pruned there,
+            and nothing is overwritten.
         remembered: the ids of known stores; None: `root` is not checked.
     """
 
@@ -67,7 +67,7 @@ class LocalStore:
         return self.root if self.flat else self.root / source
 
     def sources(self) -> tuple[SourceName, ...]:
-        """Return the standard sources, then each other whose artifacts are in a folder of its name."""
+        """Standard sources, then other sources with a folder of artifacts."""
         try:
             with os.scandir(self.root) as found:
                 names = sorted(one.name for one in found if one.is_dir(follow_symlinks=False))
@@ -103,7 +103,7 @@ class LocalStore:
 
     @_without_collections()
     def contents(self) -> tuple[tuple[Entry, ...], tuple[Leftover, ...], tuple[Unlisted, ...]]:
-        """Return `entries`, `leftovers` and `unlisted` of one scan; the next call reads only what changed."""
+        """`entries`, `leftovers` and `unlisted` from one scan; the next scan reads only changes."""
         scans = list(self._scans(None))
         return (
             tuple(entry for scan in scans for entry in scan.entries()),
@@ -112,7 +112,7 @@ class LocalStore:
         )
 
     def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
-        """Return the files that the catalog ignores; they are never cleaned, as one may be the only copy."""
+        """Files that the catalog ignores; never cleaned, because one may be the only copy."""
         return tuple(unlisted for scan in self._scans(source) for unlisted in scan.unlisted())
 
     def artifact(self, entry: Entry) -> OpenArtifact:
@@ -139,7 +139,7 @@ class LocalStore:
                 check_own(self.root, "the backup folder", advice)
 
     def trouble(self) -> RefnetError | None:
-        """Return the reason why this may not be the expected store; None if it is."""
+        """Error if this may not be the expected store, else None."""
         return identified.trouble(self.root, self._remembered) if self._remembered else None
 
     def accept(self) -> str:
@@ -232,7 +232,7 @@ class LocalStore:
             raise RefnetError(f"{path} {found.why}", f"It is left unchanged: {found.advice}.")
 
     def first_check(self, source: SourceName, name: str) -> datetime | None:
-        """Return the time of the first check of the artifact `name`, from its evidence alone."""
+        """Time of the first check of the artifact `name`, from its evidence."""
         return self._scan(self.folder(source), source).first_check(name)
 
     def _rename_damaged(self, path: Path) -> None:
@@ -268,9 +268,9 @@ class LocalStore:
 
 
 def _kind_in(folder: Path) -> Kind | None:
-    """Return the kind of most artifacts in `folder` that are called like it; None if there is none.
+    """The most frequent kind of the artifacts in `folder` that have its name, or None.
 
-    Those with a manifest count first: one file that somebody puts there changes no kind.
+    Artifacts with a manifest take precedence, so a stray file does not change the kind.
     """
     try:
         names = set(os.listdir(folder))  # noqa: PTH208  # a Path for each takes three times as long

@@ -65,10 +65,10 @@ class LocalDraft:
         )
 
     def publish_again(self, manifest: Manifest, packed_files: bytes | None) -> None:
-        """Publish the bytes that were written under the name of their `manifest`, which was published elsewhere.
+        """Publish the written bytes under a `manifest` that was published elsewhere.
 
-        packed_files: the list of files as it is stored, checked. RefnetError (DAMAGED) if the bytes are others;
-        RefnetError if the name is taken.
+        packed_files: the stored list of files, already checked. RefnetError (DAMAGED) if the bytes do not match the
+        manifest; RefnetError if the name is taken.
         """
         self._remember()
         if self._out.sync() != (manifest.sha256, manifest.size):
@@ -117,12 +117,12 @@ class LocalDraft:
         return file
 
     def _withdraw(self, name: str) -> None:
-        """Remove what was published before a step failed; the manifest first, as in every deletion."""
+        """Undo a partial publication, the manifest first, as in every deletion."""
         for one in (*beside(name), name):
             disk.remove(self._folder / one)
 
     def _shared(self, made: Made) -> Manifest | None:
-        """Return the manifest of the artifact whose bytes the new one shares; check them unless the source has.
+        """Manifest of the artifact whose bytes the new one shares; its bytes are checked unless the source did.
 
         RefnetError if that artifact is damaged.
         """
@@ -143,12 +143,12 @@ class LocalDraft:
 
 
 def name_taken(path: Path, why: str = IS_ANOTHER) -> RefnetError:
-    """Return the error about an artifact whose place another file has."""
+    """Error: another file has the artifact's name."""
     return RefnetError(f"{path} {why}", "Move it and the files beside it away, then retry.")
 
 
 def _list_of(made: Made) -> Iterable[bytes] | None:
-    """Return the list of files as it is stored, in pieces; None: there is none."""
+    """The stored (packed) list of files, in pieces, or None."""
     if made.files is not None:
         return _packed(made.files)
     return (made.packed_files,) if made.packed_files else None

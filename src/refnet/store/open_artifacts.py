@@ -48,7 +48,7 @@ def artifact_in(
 
 
 class _Explained(io.BufferedReader):
-    """A file whose disk may fail: then it raises a RefnetError about `path`."""
+    """A file that raises disk errors as RefnetErrors about `path`."""
 
     def __init__(self, raw: io.RawIOBase, path: Path) -> None:
         super().__init__(raw)
@@ -72,11 +72,11 @@ def listed_in(
 ) -> tuple[Callable[[], bytes | None], Callable[[], bytes | None]]:
     """Return `files` and `packed_files` of the OpenArtifact `name`.
 
-    stored: reads its list of files as it is stored, at most that many bytes; None: it is lost.
+    stored: reads the stored list of files, up to the given size; None: the list is missing.
     """
 
     def packed() -> tuple[bytes, str, int] | None:
-        """Return the list of files as it is stored, its digest, and the most bytes that it may inflate to."""
+        """The stored list of files, its digest, and the limit of its decompressed size."""
         if manifest is None or manifest.files_sha256 is None:
             return None
         most = min(most_listed(manifest) * _ENTRY + manifest.size + _HEAD, MOST_LIST_BYTES)
@@ -150,7 +150,7 @@ def marks_of(path: Path) -> Marks:
 
 
 def listed_beside(path: Path) -> bytes | None:
-    """Return the list of files beside the artifact at `path`, inflated and not checked; None if it cannot be read."""
+    """The decompressed, unchecked list of files beside the artifact at `path`; None if unreadable."""
     try:
         packed = read_regular(path.with_name(f"{path.name}{FILES_SUFFIX}"), MOST_LIST_BYTES)
     except OSError:

@@ -1,4 +1,4 @@
-"""Read a file back from the disk while it is being written, so that little is left at its end."""
+"""Reads a file back from the disk while it is being written, so that little remains at the end."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ STEP = 32 << 20
 
 
 class OnDisk(NamedTuple):
-    """A file as the disk returns it."""
+    """Size and digest of a file, read from the disk."""
 
     #: XXH3, to compare with what was written: it costs the writer a tenth of a SHA-256.
     xxh3: bytes
@@ -45,7 +45,7 @@ class ReadBack:
     def until(self, size: int) -> OnDisk:
         """Return the first `size` bytes, which are all that was written; fewer where the disk returns fewer.
 
-        The last ones are read again when more was written: only complete pages can be dropped from the page cache.
+        The last bytes are read again after further writes: only complete pages can be dropped from the page cache.
         """
         if self._last:
             self._last.result()

@@ -1,4 +1,4 @@
-"""A remote store: encrypted copies in a bucket, and what this machine knows of them in REFNET_HOME/remote/NAME.
+"""A remote store: encrypted copies in a bucket, with this machine's records in REFNET_HOME/remote/NAME.
 
 There are `manifests/` and `versions/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
 has that digest, so that no other manifest can claim them), `marks/SHA256.json` (of the store `local`), `head.json` (the newest
@@ -58,10 +58,10 @@ class RemoteStore:
     """Copies in a bucket.
 
     Args:
-        name: of the settings, or one that depends on the URL alone.
+        name: from the settings, or derived from the URL.
         home: its folder in REFNET_HOME; created when something is written.
-        trust: the keys at hand, and the signers whose copies are listed.
-        versions: list also what somebody deleted or replaced, where the bucket keeps versions. Prune removes versions.
+        trust: the available keys, and the signers whose copies are listed.
+        versions: also list deleted and replaced copies, if the bucket keeps versions. Prune removes versions.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RemoteStore:
         return f"{self.name} ({self.bucket.shown})"
 
     def with_versions(self, bucket: Bucket | None = None) -> RemoteStore:
-        """Return the store with what somebody deleted or replaced; `bucket`: opened with another credential."""
+        """The store including deleted and replaced copies; `bucket`: opened with another credential."""
         found = copying.copy(self)
         found.bucket = bucket or self.bucket
         found.manifests = Manifests(found.bucket, self.home / "versions", self.trust, True)
@@ -98,18 +98,18 @@ class RemoteStore:
         return found
 
     def by_recovery_key(self, *, versions: bool) -> RemoteStore:
-        """Return the store as the recovery key alone opens it, as on a machine that has nothing else."""
+        """The store as seen with only the recovery key, as on an empty machine."""
         trust = replace(self.trust, opener=replace(self.trust.opener, catalog=None))
         return RemoteStore(self.name, self.bucket, self.home, trust, versions=versions)
 
     def contents(self) -> Contents:
-        """List the store; fetch only the manifests that are new."""
+        """List the store; fetches only new manifests."""
         if not (self._once and self._contents):
             self._contents = self._listed()
         return self._contents
 
     def reading(self) -> RemoteStore:
-        """Return the store for a command that only reads copies: it is listed once."""
+        """The store for a read-only command: it is listed only once."""
         found = copying.copy(self)
         found._once, found._contents = True, None
         return found
@@ -123,16 +123,16 @@ class RemoteStore:
         return tuple(one for one in self.contents().copies if source in {None, one.source})
 
     def sources(self) -> tuple[SourceName, ...]:
-        """Return the standard sources, then each other that has copies here, or manifests that are not listed."""
+        """Standard sources, then others with copies or unlisted manifests."""
         contents = self.contents()
         copies, unlisted = ({one.source for one in part} for part in (contents.copies, contents.unlisted))
         found = sorted((copies | unlisted) - {*STANDARD})
         return (*STANDARD, *found)
 
     def artifact(self, entry: Entry, *, in_order: bool = False) -> OpenArtifact:
-        """Return the artifact of a copy. Its bytes need the recovery key, and are fetched where they are read.
+        """The artifact of a copy. Reading it needs the recovery key and fetches pieces on demand.
 
-        in_order: a reader reads all of it in order, so the next pieces are fetched from the first one on.
+        in_order: all of it will be read in order, so pieces are prefetched from the start.
         """
         copy, what = _as_copy(entry), f"{entry.name} in {self.name}"
         document = copy.document
@@ -181,13 +181,13 @@ class RemoteStore:
             raise
 
     def require_manifests(self) -> None:
-        """RefnetError where there is none, of any signer; this needs no key."""
+        """RefnetError if the store has no manifests at all; needs no key."""
         if not any(True for _ in self.bucket.listed(MANIFESTS)):
             hint = "Check the name or URL of the store; --deleted reads also what somebody deleted there."
             raise RefnetError(f"there is no copy in {self.shown}", hint)
 
     def require_mounted(self) -> None:
-        """RefnetError where no copy is there, but this machine sent some: of a folder, whose disk may not be mounted."""
+        """RefnetError if a folder is empty although this machine sent copies: its disk may not be mounted."""
         sent = sum(high - low + 1 for low, high in self.head().sent)
         if sent and not any(True for _ in self.bucket.listed(MANIFESTS)):
             count = "a copy" if sent == 1 else f"{sent:,} copies"
@@ -198,18 +198,18 @@ class RemoteStore:
             )
 
     def published(self, but: Collection[str] = ()) -> frozenset[str]:
-        """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker.
+        """Ids of copies with a manifest of any signer, including those behind a delete marker.
 
-        but: the objects of manifests that do not count.
+        but: objects of manifests to ignore.
         """
         versions = self.bucket.versions(MANIFESTS)
         there = (one.name for one in versions if not one.delete_marker and one.name not in but)
         return frozenset(found.id for name in there if (found := ManifestName.read(name)))
 
     def delete_pieces(self, entry: Entry, published: frozenset[str]) -> None:
-        """Delete what is left of a copy whose manifest is deleted; until then, its pieces are leftovers.
+        """Delete the pieces of a copy whose manifest was deleted; until then they are leftovers.
 
-        Another manifest that claims the same id, by `published`, keeps them: which of the two is forged is not known.
+        They stay if another manifest (`published`) claims the same id: either one may be forged.
         """
         copy = _as_copy(entry)
         if copy.id not in published:
@@ -219,13 +219,13 @@ class RemoteStore:
                 path.unlink(missing_ok=True)
 
     def _delete(self, prefix: str) -> None:
-        """Delete every version of the objects whose names begin with `prefix`; the marks of deleted ones last."""
+        """Delete every version of the objects whose names begin with `prefix`; delete markers last."""
         found = sorted(self.bucket.versions(prefix), key=lambda one: one.delete_marker)
         for one in found:
             self.bucket.delete(one.name, version=one.id)
 
     def leftovers(self) -> tuple[Leftover, ...]:
-        """Return the pieces that no manifest names and no run is sending. They have no source: they count for `database`.
+        """Pieces that no manifest names and no run is sending. They are attributed to the source `database`.
 
         A manifest that is unreadable, or hidden by a delete marker, keeps its pieces.
         """
@@ -268,7 +268,7 @@ class RemoteStore:
             yield
 
     def head(self) -> Head:
-        """Return what this machine sent last; RefnetError if its record is damaged."""
+        """This machine's record of the last manifest sent; RefnetError if damaged."""
         path = self.home / "head.json"
         try:
             return Head.from_json(read_regular(path, _HEAD_BYTES, owner=os.geteuid()))
@@ -285,20 +285,20 @@ class RemoteStore:
             ) from error
 
     def accepted(self) -> tuple[tuple[Gap, ...], tuple[Gap, ...], Head]:
-        """Return the gaps, those that stay once what is there is accepted, and the head that accepts it."""
+        """The gaps, the gaps that remain after accepting the store as it is, and the head after that."""
         manifests = [one.signed for one in self.contents().copies]
         head = accepted(manifests, self.name, self.head())
         return self.contents().gaps, gaps(manifests, self.name, head), head
 
     def keep_head(self, head: Head) -> None:
-        """Record what this machine sent last, durably."""
+        """Record the last manifest sent, durably."""
         path = self.home / "head.json"
         make_folder(self.home)
         with explained(path):
             replace_file(path, head.to_json().encode())
 
     def sending(self) -> frozenset[str]:
-        """Return the ids of the copies that runs of this machine have begun, and not ended."""
+        """Ids of copies that runs of this machine began but did not finish."""
         from refnet.store.sending_journal import begun
 
         return begun(self.home / "sending")
@@ -309,7 +309,7 @@ class RemoteStore:
         return Copy(signed.document.manifest, known, self._marks(signed), signed=signed)
 
     def keep_marks(self, entry: Entry, data: bytes) -> None:
-        """Record the marks of a copy, the content of their file, durably; b"": it has none."""
+        """Store the marks of a copy durably; b"": no marks."""
         path = self._marks_file(_as_copy(entry).signed)
         make_folder(path.parent)
         with explained(path):

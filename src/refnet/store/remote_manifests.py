@@ -1,8 +1,8 @@
 """The manifests of a remote store: listed there, and fetched once.
 
-REFNET_HOME has each one as it is stored, encrypted, so that the next list reads only what is new. Anyone who can write
-there can forge objects: each is limited in size, decrypted, and its signature is checked before it is parsed. One that
-cannot be trusted is reported, and hides no other.
+REFNET_HOME caches each one encrypted, so that the next list fetches only new ones. Anyone who can write to the store can
+forge objects: each is limited in size and decrypted, and its signature is checked before it is parsed. An untrusted one
+is reported and hides no other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SUM = 16
 
 @dataclass(frozen=True)
 class Trust:
-    """The keys that a store is read with, and the signers that are trusted."""
+    """Keys for reading a store, and trusted signers."""
 
     opener: Opener
     #: Fingerprints.
@@ -53,7 +53,7 @@ class Trust:
 
 
 class _UnknownSignerError(ValueError):
-    """A manifest that is signed by a key that is not trusted; the text is its fingerprint."""
+    """A manifest signed by an untrusted key; the text is the fingerprint."""
 
 
 #: A manifest, or why there is none.
@@ -62,7 +62,7 @@ _Read = Signed | Unlisted
 
 @dataclass
 class Manifests:
-    """The manifests in `bucket`; `folder` has those that were fetched."""
+    """The manifests in `bucket`; `folder` caches the fetched ones."""
 
     bucket: Bucket
     folder: Path
@@ -75,7 +75,7 @@ class Manifests:
     _left: int = 0
 
     def read(self) -> tuple[list[Signed], list[Unlisted]]:
-        """List the store; return the manifests that can be trusted, and what is there beside them."""
+        """List the store: trusted manifests, and everything else found."""
         listed = list(self._versions() if self.versions else self.bucket.listed(MANIFESTS))
         found: dict[str, _Read] = {}
         for one, read in self._all(listed):
@@ -90,7 +90,7 @@ class Manifests:
         )
 
     def parse(self, data: bytes, name: str) -> Signed:
-        """Read the object `name` as it is stored; ValueError says why it cannot be trusted. The signer may be any."""
+        """Parse the stored object `name`, of any signer; ValueError: why it cannot be trusted."""
         return Signed.read(self.trust.opener.manifest(data), name, _verified)
 
     def _versions(self) -> Iterator[Stored]:
@@ -118,7 +118,7 @@ class Manifests:
             yield from self._read_group(group)
 
     def _read_group(self, group: list[Stored], *, again: bool = False) -> Iterator[tuple[Stored, _Read]]:
-        """Fetch manifests; one that cannot be trusted once more, before that is kept: it may have changed on the way."""
+        """Fetch manifests; refetch untrusted ones once before rejecting."""
         doubtful = []
         for one, fetched in self._fetched(group):
             read = fetched if isinstance(fetched, Unlisted) else self._judged(one, fetched)
@@ -132,7 +132,7 @@ class Manifests:
             yield from self._read_group(doubtful, again=True)
 
     def _kept_untrusted(self, stored: Stored, read: _Read) -> bool:
-        """Return whether a manifest is kept although it cannot be trusted, and count its bytes."""
+        """Whether to cache an untrusted manifest; counts its bytes."""
         kept = isinstance(read, Unlisted) and stored.size <= min(_KEPT_UNTRUSTED, self._left)
         self._left -= stored.size if kept else 0
         return kept
@@ -161,7 +161,7 @@ class Manifests:
                 yield one, data
 
     def _judged(self, stored: Stored, data: bytes) -> _Read:
-        """Return the manifest in `data`, if it can be trusted; remember either for this process."""
+        """The manifest in `data` if trusted; the verdict is cached for this process."""
         found: _Read
         try:
             found = Signed.read(self.trust.opener.manifest(data), stored.name, self._trusted)
@@ -183,7 +183,7 @@ class Manifests:
         return found
 
     def _trusted(self, message: bytes, armored: str) -> tuple[str, str]:
-        """Return the signer, if it is trusted: what another one signed is not even parsed."""
+        """The signer, if trusted; documents of other signers are not parsed."""
         line, fingerprint = _verified(message, armored)
         if not self.trust.accepts(fingerprint):
             raise _UnknownSignerError(fingerprint)
@@ -194,7 +194,7 @@ class Manifests:
         return self.folder / f"{hashlib.sha256(stored.name.encode()).hexdigest()[:32]}.{tag}"
 
     def _kept(self, stored: Stored) -> bytes | None:
-        """Return an object that was fetched before; None if its file was not written completely."""
+        """A cached object; None if its file is incomplete."""
         with suppress(OSError):
             data = read_regular(self._file(stored), MANIFEST_OBJECT_BYTES + _SUM)
             if len(data) == stored.size + _SUM and data[:_SUM] == xxh3_128_digest(data[_SUM:]):
@@ -202,7 +202,7 @@ class Manifests:
         return None
 
     def _keep(self, stored: Stored, data: bytes) -> None:
-        """Write an object for the next list, not durably: a thousand files take seconds to flush."""
+        """Cache an object, without flushing: a thousand files would take seconds."""
         make_folder(self.folder)
         with suppress(OSError):  # a full disk: it is fetched again
             handle = open_file(self._file(stored), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -212,7 +212,7 @@ class Manifests:
                 os.close(handle)
 
     def _forget(self, files: set[str]) -> None:
-        """Remove the files of manifests that are not there any more."""
+        """Remove cached files of deleted manifests."""
         with suppress(OSError):
             for path in self.folder.iterdir():
                 if path.name not in files and not path.name.startswith("."):
@@ -224,7 +224,7 @@ def _key(stored: Stored) -> tuple[str, int, str]:
 
 
 def _groups(items: Iterable[Stored]) -> Iterator[list[Stored]]:
-    """Split `items` into those that are fetched at once."""
+    """Split `items` into batches for parallel fetches."""
     group: list[Stored] = []
     for one in items:
         if group and (len(group) == _AT_ONCE or sum(one.size for one in (*group, one)) > _BYTES_AT_ONCE):
@@ -241,7 +241,7 @@ def _verified(message: bytes, armored: str) -> tuple[str, str]:
 
 
 def source_of(name: str) -> SourceName:
-    """Return the source that the name of a manifest's object says, or `database`; its kind may be another."""
+    """Source in the name of a manifest's object, or `database`; its kind may differ."""
     named = ManifestName.read(name)
     with suppress(ValueError):
         return read_name(named.source if named else "", kind_of_file("x.tar.gz"))

@@ -1,4 +1,4 @@
-"""The bytes of a copy: pieces, fetched and decrypted where they are read.
+"""The bytes of a copy: pieces, fetched and decrypted on demand.
 
 A piece is handed out only after its size and SHA-256 are those of the signed manifest, and age has authenticated all of
 it. Readers share a few decrypted pieces; one that reads on in order has the next ones fetched meanwhile.
@@ -43,10 +43,10 @@ _IN_ORDER = 2
 
 
 def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
-    """Return the object of `piece` as it is stored; RefnetError (DAMAGED) if it is missing, or is not what was sent.
+    """The stored object of `piece`; RefnetError (DAMAGED) if it is missing or not what was sent.
 
-    An object that was deleted or replaced is read behind that, where the bucket keeps versions. One that differs is read
-    once more before: it may have changed on the way. what: the artifact and its store, for the message.
+    A differing object is fetched once more, as it may have changed in transit. A deleted or replaced object is read from
+    its older version, if the bucket keeps versions. what: artifact and store, for the message.
     """
     try:
         return _get(bucket, piece, piece.version)
@@ -72,7 +72,7 @@ def _get(bucket: Bucket, piece: Piece, version: str) -> bytes:
 
 
 def decrypt(opener: Opener, data: bytes, what: str) -> bytes:
-    """Decrypt the object of a piece; RefnetError if no recovery key at hand fits, or it is not a piece."""
+    """Decrypt a piece; RefnetError if no available recovery key fits, or it is not a piece."""
     try:
         return opener.piece(data)
     except WrongKeyError:
@@ -92,10 +92,10 @@ def _damaged(what: str, why: str) -> RefnetError:
 
 
 class Kept:
-    """The objects of an artifact's pieces, each fetched once, however often it is read.
+    """Cache of an artifact's stored pieces: each is fetched once.
 
-    They stay encrypted, in a file without a name in `folder`, which is gone with the process. Nothing is kept if all of
-    them, `size` bytes, would take more than half of the free space.
+    They stay encrypted in an unnamed file in `folder`, which disappears with the process. Nothing is cached if all
+    pieces (`size` bytes) would take more than half of the free space.
     """
 
     def __init__(self, fetch: Callable[[int], bytes], folder: Path, size: int) -> None:
@@ -108,12 +108,12 @@ class Kept:
         self._busy: dict[int, Lock] = {}
 
     def piece(self, number: int, *, keep: bool) -> bytes:
-        """Return the object of a piece; `keep`: it may be needed again."""
+        """The stored piece; `keep`: it may be needed again."""
         with self._busy.setdefault(number, Lock()):  # another thread may be fetching it
             return self._known(number) or self._fetched(number, keep=keep)
 
     def _known(self, number: int) -> bytes:
-        """Return what is kept of a piece, or nothing."""
+        """The cached piece, or b""."""
         with suppress(OSError):  # the disk fails: it is fetched again
             if known := self._there.get(number):
                 data = os.pread(self._file, known[0], number * _SLOT)

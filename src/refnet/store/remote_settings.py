@@ -1,7 +1,7 @@
-"""The settings file that travels with the copies in a remote store, so that a recovery needs nothing else.
+"""The settings file sent with the copies to a remote store, so that a recovery needs nothing else.
 
 An object is `settings/TIME_RANDOM.age`: a signed line of JSON, encrypted to the recipients like a piece. The file is sent
-again where it or the recipients changed. REFNET_HOME records what was sent, as nothing there can be read without the
+again if it or the recipients changed. REFNET_HOME records what was sent, as nothing there can be read without the
 recovery key. What a recovery reads is settings out of a backup: see `actions/recovery_settings.py`.
 """
 
@@ -55,12 +55,12 @@ class SettingsCopy(Record):
     sent: datetime
 
     def to_line(self) -> bytes:
-        """Return the line that is signed, with its end."""
+        """The signed line, with a newline."""
         return json.dumps(self.values(), sort_keys=True).encode("ascii") + b"\n"
 
     @classmethod
     def read(cls, plaintext: bytes, signers: Collection[str] | None) -> Self:
-        """Read a signed line; ValueError if it is malformed, or not signed by one of `signers` (None: by anyone)."""
+        """Parse a signed line; ValueError if malformed or not signed by one of `signers` (None: any)."""
         line, end, signature = plaintext.partition(b"\n")
         if not end or not signature.isascii():
             raise ValueError("not signed")
@@ -93,9 +93,9 @@ def was_sent(home: Path) -> bool:
 
 
 def newest(store: RemoteStore, at: datetime, signers: Collection[str] | None) -> SettingsCopy | None:
-    """Return the newest settings file in `store` of `at` or before, else the oldest one; None if none can be used.
+    """The newest settings file in `store` at or before `at`, else the oldest one; None if none is usable.
 
-    signers: the fingerprints of those who may have signed it; None: anyone.
+    signers: fingerprints of accepted signers; None: any.
     """
     names = [
         (match["time"], name, version) for name, version in _listed(store) if (match := _NAME.fullmatch(name))
@@ -124,7 +124,7 @@ def _named(moment: datetime) -> str:
 
 
 def _listed(store: RemoteStore) -> Iterator[tuple[str, str]]:
-    """Yield the name and the version of each object, also of those that somebody deleted, where `store` lists these."""
+    """Yield name and version of each object, including deleted ones if `store` lists versions."""
     if not store.manifests.versions:
         yield from ((one.name, "") for one in store.bucket.listed(PREFIX))
         return

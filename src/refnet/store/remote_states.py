@@ -44,7 +44,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class _Listing:
-    """A list of all stores that was begun."""
+    """A running list of all stores."""
 
     at: datetime
     #: By the monotonic clock.
@@ -78,9 +78,9 @@ class StoreStates:
         return cls(watched, now)
 
     def read(self) -> tuple[StoreState, ...]:
-        """Return the state of each store; it may be five minutes old, and the last one while a store takes long to answer.
+        """State of each store, at most five minutes old; older while a store is slow to respond.
 
-        Only the first call waits until each store has answered, for 20 s at most.
+        Only the first call waits for the stores, at most 20 s.
         """
         now = self._now()
         if self._listing is None and (self._read is None or not timedelta() <= now - self._read[0] < _FRESH):

@@ -69,7 +69,7 @@ class Journal:
         return self.folder / f"{run.id}{_RUNNING}"
 
     def _read(self) -> tuple[Totals, list[Run]]:
-        """Return the totals at the head, and the runs after it; skip other lines."""
+        """Totals from the head, and the runs after it; malformed lines are skipped."""
         with explained(self._file):
             try:
                 lines = self._file.read_bytes().splitlines()

@@ -126,7 +126,7 @@ class FolderScan:
         return found
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every published artifact; one with another size than in its manifest is marked as damaged."""
+        """Yield published artifacts; if the size differs from the manifest's, it is marked as damaged."""
         for manifest in self._manifests:
             name = manifest.removesuffix(MANIFEST_SUFFIX)
             others = (manifest, name + EVIDENCE_SUFFIX, name + MARKS_SUFFIX)
@@ -238,7 +238,7 @@ class FolderScan:
         return manifest
 
     def _evidence(self, name: str, manifest: Manifest) -> tuple[Evidence, ...]:
-        """Return every line; an unreadable one may have been any verdict, so it revokes earlier passes."""
+        """All lines of evidence; an unreadable one may have been any verdict, so it revokes earlier passes."""
         file = f"{name}{EVIDENCE_SUFFIX}"
         if file in self.special:
             return (_lost(manifest.created, f"the evidence is {self.special[file]}"),)
@@ -290,7 +290,7 @@ class FolderScan:
 
 
 def evidence_in(path: str | Path, since: datetime) -> tuple[Evidence, ...]:
-    """Read the evidence in the file `path`; an unreadable line is one that revokes. `since`: its time, if it is the first."""
+    """Read evidence; an unreadable line revokes earlier passes. `since`: time of such a line if it is the first."""
     try:
         text = read_regular(path, _EVIDENCE_BYTES)
     except OSError as error:
@@ -306,7 +306,7 @@ def evidence_in(path: str | Path, since: datetime) -> tuple[Evidence, ...]:
 
 
 def _lost(at: datetime, why: str) -> Evidence:
-    """Return the line of evidence for unreadable evidence."""
+    """The line that stands for unreadable evidence."""
     return Evidence(at, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=(why,), revokes=True)
 
 

@@ -1,6 +1,6 @@
 """The encrypted artifacts in the backup folder: the store `local`, in the folder `encrypted`, in the format of copies.
 
-Beside what every remote store has, this machine locks, marks and deletes there, as in a backup folder without encryption.
+Unlike in other remote stores, this machine locks, marks and deletes there, as in an unencrypted backup folder.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SealedStore(RemoteStore):
             super().require_manifests()
 
     def is_new(self) -> bool:
-        """Return whether nothing was encrypted yet."""
+        """Whether nothing was encrypted yet."""
         return not os.path.lexists(self.folder.root / ENCRYPTED) and not self.head().counter
 
     def _listed(self) -> Contents:

@@ -80,7 +80,7 @@ class Sender:
     def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> SentCopy:
         """Send `artifact` and publish it, unless its copy is there already.
 
-        RefnetError (DAMAGED), before anything is published, if it is not what its manifest says.
+        RefnetError (DAMAGED), before anything is published, if it does not match its manifest.
         """
 
         def pieces(journal: SendingJournal) -> _BothPieces:
@@ -92,9 +92,9 @@ class Sender:
         return self._sent(entry, self.sealer.digest, pieces)
 
     def send_copy(self, origin: RemoteStore, copy: Copy, progress: Progress) -> SentCopy:
-        """Send the copy in the store `origin` as it is encrypted there, and publish it, unless its copy is here already.
+        """Send the encrypted copy of the store `origin` unchanged, and publish it, unless a copy exists here already.
 
-        No recovery key is needed, and its recipients stay. RefnetError (DAMAGED) if a piece is not what was encrypted.
+        Needs no recovery key; recipients stay the same. RefnetError (DAMAGED) if a piece does not match its record.
         """
 
         def pieces(journal: SendingJournal) -> _BothPieces:
@@ -123,7 +123,7 @@ class Sender:
         pieces: _BothPieces,
         manifests: Sequence[Signed],
     ) -> RemoteManifest:
-        """Return the manifest of the copy: the next one after those that are there, and that this machine sent."""
+        """Manifest of the copy, with the counter after those in the store and those that this machine sent."""
         signer, head = self.sealer.keys.signer(), self.store.head()
         last = newest(manifests, signer.fingerprint, self.store.name)
         counter, previous = (head.counter, head.sha256) if head.signer == signer.fingerprint else (0, "")
@@ -171,7 +171,7 @@ class Sender:
         return signed
 
     def _finish(self) -> None:
-        """Publish the copies whose manifest was made by a run that did not end."""
+        """Publish copies whose manifest an interrupted run made."""
         for journal, name, data in sealed(self.store.home / "sending"):
             try:
                 self._publish(journal, name, data)
@@ -180,12 +180,12 @@ class Sender:
 
 
 class _Pieces:
-    """The pieces of a copy, on their way: a few requests at once."""
+    """The pieces of a copy being sent, with a few parallel requests."""
 
     def __init__(
         self, sender: Sender, journal: SendingJournal, progress: Progress, *, sealed: bool = False
     ) -> None:
-        """sealed: what is sent is encrypted already."""
+        """sealed: the pieces are already encrypted."""
         self._bucket, self._name = sender.store.bucket, sender.store.name
         self._seal = bytes if sealed else sender.sealer.piece
         self._journal, self._progress = journal, progress
@@ -229,7 +229,7 @@ class _Pieces:
         )
 
     def send_sealed(self, origin: RemoteStore, copy: Copy) -> _BothPieces:
-        """Send the pieces of `copy` in the store `origin` as they are there: those of the artifact, of its list of files."""
+        """Send the pieces of `copy` unchanged from the store `origin`; return those of the artifact, of the list of files."""
         what, document = f"{copy.name} in {origin.name}", copy.document
         self._done, self._total = 0, document.size
         names: list[list[PieceName]] = []
@@ -255,7 +255,7 @@ class _Pieces:
         return name
 
     def _put(self, sent: Sent, data: bytes, size: int) -> int:
-        """Create the object of a piece; return `size`, that of its bytes before they were encrypted."""
+        """Create the object of a piece; return `size`, its plaintext size."""
         if version := self._bucket.put(sent.piece.name, data):
             self._add(replace(sent, piece=replace(sent.piece, version=version)))
         return size
@@ -281,7 +281,7 @@ class _Pieces:
 
 
 def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:
-    """Read every object of `copy` back from its store, compare, and record the result as evidence; return the copy with it.
+    """Read back and compare every object of `copy`; record the result as evidence, and return the updated copy.
 
     No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
     """
@@ -304,9 +304,9 @@ def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], prog
 def sample_back(
     store: RemoteStore, copies: Sequence[Copy], now: Callable[[], datetime], most: int = 4
 ) -> tuple[Copy, ...]:
-    """Read back the manifest and a random piece of some of `copies`, at most `most`; return those that turned out damaged, as recorded.
+    """Read back manifest and a random piece of up to `most` of `copies`; return the damaged ones, as recorded.
 
-    A loss in the store is then noticed before the copy is needed. BucketError if the store cannot be reached.
+    Detects a loss in the store before the copy is needed. BucketError if the store cannot be reached.
     """
     random, found = SystemRandom(), list[Copy]()
     sound = [one for one in copies if not one.damaged]
@@ -325,9 +325,9 @@ def sample_back(
 def read_oldest_back(
     store: RemoteStore, now: Callable[[], datetime], progress: Progress, most: int = OLDER_BYTES
 ) -> tuple[Copy, ...]:
-    """Read back the copies whose last check is the oldest, `most` bytes in all; return those that turned out damaged.
+    """Read back the copies with the oldest checks, up to `most` bytes; return the damaged ones.
 
-    One that is larger is left to `sample_back`. BucketError if the store cannot be reached.
+    Larger copies are left to `sample_back`. BucketError if the store cannot be reached.
     """
     found = list[Copy]()
     sound = (one for one in store.entries() if not one.damaged)
@@ -339,7 +339,7 @@ def read_oldest_back(
 
 
 def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, reasons: tuple[str, ...]) -> Copy:
-    """Record a check of `copy`, which failed if there are `reasons`; return the copy with it."""
+    """Record a check of `copy`, failed if there are `reasons`; return the updated copy."""
     line = Evidence(
         at, Level.WRITTEN, Outcome.FAILED if reasons else Outcome.PASSED, seconds, reasons=reasons
     )

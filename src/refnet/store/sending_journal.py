@@ -1,7 +1,7 @@
-"""The journal of a copy that is on the way: `sending/ARTIFACT.jsonl`, and `ARTIFACT.sealed` once its manifest is made.
+"""The journal of a copy being sent: `sending/ARTIFACT.jsonl`, and `ARTIFACT.sealed` once its manifest is made.
 
-A line is written and flushed before each piece is sent. So after a crash, each piece in the store is known here, and a
-piece whose line is here may be missing there: the next run lists what is there.
+A line is flushed before each piece is sent. So after a crash every piece in the store is recorded here, but a recorded
+piece may be missing there: the next run lists the store.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class SendingJournal:
     def open(cls, folder: Path, manifest: Manifest, recipients: str) -> SendingJournal:
         """Continue the journal of the artifact of `manifest`, or begin one.
 
-        It continues only with the same bytes and `recipients`, a digest: other pieces do not belong together.
+        Continues only with the same bytes and the same `recipients` (a digest), so that all pieces match.
         """
         of = _digest(manifest, recipients)
         path = folder / manifest.name
@@ -89,7 +89,7 @@ class SendingJournal:
 
     @property
     def sealed_file(self) -> Path:
-        """The manifest as it is sent; it exists once all pieces are in the store."""
+        """The encrypted manifest; it exists once all pieces are in the store."""
         return self.path.with_name(self.path.name + _SEALED)
 
     def add(self, sent: Sent) -> None:
@@ -112,7 +112,7 @@ class SendingJournal:
             replace_file(self.sealed_file, name.encode("ascii") + b"\n" + sealed)
 
     def remove(self) -> None:
-        """Forget it: the copy is published, or given up."""
+        """Remove the journal: the copy is published or abandoned."""
         with explained(self.path):
             self.sealed_file.unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ class SendingJournal:
 
 
 def sealed(folder: Path) -> list[tuple[SendingJournal, str, bytes]]:
-    """Return the journals of `folder` whose manifest is made: with the name of its object, and its bytes."""
+    """Journals in `folder` with a finished manifest: with the name and bytes of its object."""
     found = []
     for path in sorted(folder.glob(f"[!.]*{_SEALED}")):
         with suppress(OSError, ValueError):
@@ -133,7 +133,7 @@ def sealed(folder: Path) -> list[tuple[SendingJournal, str, bytes]]:
 
 
 def begun(folder: Path) -> frozenset[str]:
-    """Return the ids of the copies that have a journal in `folder`."""
+    """Ids of copies with a journal in `folder`."""
     found = {journal.id for journal, _, _ in sealed(folder)}
     for path in folder.glob(f"[!.]*{_JOURNAL}"):
         with suppress(ValueError, IndexError):
@@ -154,7 +154,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _pieces(lines: list[bytes], id_: str) -> dict[tuple[int, bool], Sent]:
-    """Return the last line of each piece; a line that a crash cut short is skipped."""
+    """The last line of each piece; truncated lines are skipped."""
     found: dict[tuple[int, bool], Sent] = {}
     for line in lines:
         with suppress(ValueError):

@@ -1,6 +1,6 @@
-"""Copies of the settings file in force, beside the artifacts: a recovery on an empty machine reads the newest of its time.
+"""Copies of the settings file in force, beside the artifacts: a recovery on an empty machine reads the newest one of that time.
 
-Anybody who can write to the store can write such a copy, so nothing in it is trusted more than an artifact.
+Anyone who can write to the store can forge such a copy, so it is trusted no more than an artifact.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def remove(root: Path) -> None:
 
 
 def newest(root: Path, at: datetime | None) -> tuple[Path, bytes] | None:
-    """Return the newest copy in the store at `root`, of `at` or before, else the oldest one; None if there is none.
+    """The newest copy in the store at `root`, at or before `at`, else the oldest one, or None.
 
     RefnetError if it cannot be read.
     """

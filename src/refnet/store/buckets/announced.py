@@ -1,4 +1,4 @@
-"""Says which store is waited for, while it does not answer."""
+"""Announces the store that a command waits for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SILENT = 3.0
 
 
 class Announced:
-    """A bucket whose name is told after 3 s without its first answer. Later answers may take long: they carry data."""
+    """A bucket that is announced after 3 s without a first response. Later responses carry data and may take long."""
 
     def __init__(self, inner: Bucket) -> None:
         self._inner = inner

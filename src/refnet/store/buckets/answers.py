@@ -1,4 +1,4 @@
-"""Refusals of a server of object storage, as errors in one plain line."""
+"""Errors of object storage servers, as one plain line each."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Server:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def refused(self, verb: str, name: str, said: str) -> BucketError:
-        """Return the error of a request that was not answered as it should be.
+        """Error for a failed request.
 
         Args:
-            verb: what was not done: `create`, `read`, `list`, `delete`.
+            verb: the failed operation: `create`, `read`, `list`, `delete`.
             name: the object, or the prefix of a list.
-            said: the answer's status and body, or the error of a library.
+            said: status and body of the response, or a library's error.
         """
         status, code = _first(_STATUS, said), _first(_CODE, said)
         kind = _kind(int(status or 0), code, said)

@@ -1,4 +1,4 @@
-"""Calls in threads that end with the process: one that is interrupted does not wait for a request that hangs."""
+"""Calls in daemon threads: an interrupted process does not wait for a hanging request."""
 
 import ctypes
 from collections.abc import Callable
@@ -33,6 +33,6 @@ def in_background(
 
 @cache
 def return_large_blocks() -> None:
-    """Have glibc return large blocks to the system: it would keep some pieces of 16 MiB for each thread."""
+    """Make glibc return large blocks to the system; otherwise it keeps several 16 MiB pieces per thread."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)

@@ -54,12 +54,12 @@ _NAME = re.compile(r"(?!.{501})[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Z
 
 
 def is_name(text: str) -> bool:
-    """Return True if an object may have the name `text`."""
+    """Whether `text` is a valid object name."""
     return _NAME.fullmatch(text) is not None
 
 
 def checked_name(name: str) -> str:
-    """Return `name`; BucketError (REFUSED) if no object may have it."""
+    """`name`, checked; BucketError (REFUSED) if it is not a valid object name."""
     if is_name(name):
         return name
     raise BucketError(
@@ -70,7 +70,7 @@ def checked_name(name: str) -> str:
 
 
 def exists(name: str, shown: str) -> BucketError:
-    """Return the error of an object that is there with other bytes."""
+    """Error: the object exists with different content."""
     return BucketError(
         BucketFailure.EXISTS,
         f"{name} is in {shown} already, with other bytes",
@@ -79,14 +79,14 @@ def exists(name: str, shown: str) -> BucketError:
 
 
 def missing(name: str, shown: str) -> BucketError:
-    """Return the error of an object that is not there."""
+    """Error: the object does not exist."""
     return BucketError(
         BucketFailure.MISSING, f"{name} is not in {shown}", "It was deleted, or never sent. Run: refnet copy"
     )
 
 
 def too_large(name: str, shown: str, most: int) -> BucketError:
-    """Return the error of an object with more than `most` bytes."""
+    """Error: the object is larger than `most` bytes."""
     return BucketError(
         BucketFailure.DAMAGED,
         f"{name} in {shown} is larger than {most:,} bytes",
@@ -110,7 +110,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of an object, or a mark that it is deleted."""
+    """A version of an object, or a delete marker."""
 
     name: str
     #: The id of the version; "" where the bucket has no versions.
@@ -126,7 +126,7 @@ class Version:
 
 
 def unversioned(found: Iterable[Stored]) -> Iterator[Version]:
-    """Yield the objects of a bucket without versions as the only version of each."""
+    """For a bucket without versions: yield each object as its only version."""
     return (Version(one.name, "", one.size, one.modified) for one in found)
 
 
@@ -135,13 +135,13 @@ class Bucket(Protocol):
 
     @property
     def shown(self) -> str:
-        """Its name in outputs, without a secret: `s3://bucket/prefix at s3.example.org`."""
+        """Its name for messages, without secrets: `s3://bucket/prefix at s3.example.org`."""
 
     def put(self, name: str, data: bytes) -> str:
         """Create the object `name` in one request; return the id of its version, or "".
 
-        An object with the same bytes may be there already: the answer to an earlier request was lost. BucketError
-        (EXISTS) if it has other bytes.
+        The object may exist with the same bytes, if the response to an earlier request was lost. BucketError (EXISTS)
+        if its bytes differ.
         """
 
     def get(self, name: str, most: int, *, version: str = "") -> bytes:
@@ -151,14 +151,14 @@ class Bucket(Protocol):
         """Yield the objects whose names begin with `prefix`, in the order of their names."""
 
     def versions(self, prefix: str) -> Iterator[Version]:
-        """Yield every version of the objects whose names begin with `prefix`, also of deleted ones."""
+        """Yield every version of the objects whose names begin with `prefix`, deleted objects included."""
 
     def delete(self, name: str, *, version: str = "") -> None:
         """Delete an object, or one version of it; BucketError (REFUSED, LOCKED)."""
 
 
 class Locks(Protocol):
-    """The locks of the objects of a bucket, where they can be asked for. Only the check of a store needs it."""
+    """Object locks, for buckets that support them; used only by the check of a store."""
 
     def locked_until(self, name: str, version: str = "") -> datetime | None:
         """Return the time until which a version cannot be deleted; None if it has no lock."""
@@ -167,4 +167,4 @@ class Locks(Protocol):
         """Lock a version until a time; a server refuses an earlier one than before."""
 
     def delete_anyway(self, name: str, version: str) -> None:
-        """Delete a version, also one whose lock this credential may bypass."""
+        """Delete a version, bypassing its lock if this credential may."""

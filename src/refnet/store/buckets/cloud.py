@@ -40,7 +40,7 @@ _log = logging.getLogger("refnet.detail")
 
 @dataclass(frozen=True)
 class Patience:
-    """The times for which requests are repeated, in seconds."""
+    """How long requests are repeated, in seconds."""
 
     #: All attempts of one object. A signature is valid for 15 minutes.
     longest: float = 14 * 60.0
@@ -58,10 +58,10 @@ class Patience:
 
 
 class CloudBucket:
-    """Objects at `place`, for any number of threads. RefnetError (USAGE) if the place cannot be one.
+    """Objects at `place`, thread-safe. RefnetError (USAGE) for invalid settings.
 
-    `requests`: to S3 with a credential of the settings; None: another kind, or the credential is the machine's role,
-    which obstore alone knows. Then the current objects are all that `versions` gives.
+    `requests`: for S3 with a credential from the settings. None: another kind, or the machine's role is the credential,
+    which only obstore knows; then `versions` yields only current objects.
     """
 
     def __init__(self, place: BucketPlace, patience: Patience = Patience()) -> None:
@@ -82,7 +82,7 @@ class CloudBucket:
         self._writer = (self._reader, 0.0)
 
     def with_patience(self, patience: Patience) -> CloudBucket:
-        """Return the same bucket, whose requests are repeated for another time."""
+        """The same bucket with another `patience`."""
         return CloudBucket(self._place, patience)
 
     def put(self, name: str, data: bytes) -> str:
@@ -125,7 +125,7 @@ class CloudBucket:
         return iter(sorted(found, key=lambda one: one.name))
 
     def _listed(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects that obstore lists, which takes a folder, not the beginning of a name."""
+        """Yield objects from obstore's list, which accepts a folder but no partial name."""
         import obstore
         from obstore.exceptions import BaseError, InvalidPathError
 
@@ -196,7 +196,7 @@ class CloudBucket:
             raise self._server.refused("read", name, str(failed)) from None
 
     def _same(self, name: str, data: bytes) -> str:
-        """Return the version of the object that is there already; BucketError (EXISTS) if it has other bytes."""
+        """Version of the existing object; BucketError (EXISTS) if its bytes differ."""
         try:
             found, version = self._read(name, len(data))
         except BucketError as error:
@@ -216,7 +216,7 @@ class CloudBucket:
         return S3Requests(self._server, self._place, self._patience.small)
 
     def _writing(self) -> ObjectStore:
-        """Return the client that creates objects: with a lock that ends at its time from now."""
+        """Client for creating objects, with the lock's end calculated from now."""
         store, made = self._writer
         if store is self._reader or (self._place.lock and time.monotonic() > made + _RENEWED_SECONDS):
             headers = {}
@@ -262,7 +262,7 @@ class CloudBucket:
 
 
 def _at_most(answer: GetResult, most: int) -> bytes | None:
-    """Return the bytes of an answer, whatever length its header says; None if there are more than `most`."""
+    """Body of a response, ignoring its length header; None if longer than `most`."""
     found = io.BytesIO()
     for part in answer.stream(min_chunk_size=_CHUNK):
         if found.tell() + len(part) > most:
@@ -272,7 +272,7 @@ def _at_most(answer: GetResult, most: int) -> bytes | None:
 
 
 def _all_listed(pages: Iterable[Sequence[ObjectMeta]]) -> list[ObjectMeta] | None:
-    """Return the objects of a list; None if there are too many."""
+    """All objects of a list; None if there are too many."""
     found: list[ObjectMeta] = []
     for page in pages:
         found += page

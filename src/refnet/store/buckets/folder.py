@@ -111,7 +111,7 @@ class FolderBucket:
             os.close(handle)
 
     def check_writing(self) -> bool:
-        """Return whether its group can write there too; BucketError if this user cannot, or everybody can."""
+        """Whether its group can write too; BucketError if this user cannot, or everybody can."""
         with self._explained(""), self._opened(writing=True) as root:
             return bool(os.fstat(root).st_mode & stat.S_IWGRP)
 
@@ -210,7 +210,7 @@ def _found(folder: int, above: str, prefix: str) -> Iterator[Stored]:
 
 
 def _ends(folder: int) -> Iterator[str]:
-    """Yield the names of files, and of folders with a slash, so that they sort as the names of objects do."""
+    """Yield names of files and, with a slash, of folders: they then sort like object names."""
     with os.scandir(folder) as found:
         for one in found:
             if one.is_dir(follow_symlinks=False):

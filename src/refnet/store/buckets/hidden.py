@@ -13,5 +13,5 @@ def hidden_name() -> str:
 
 
 def is_leftover(name: str, modified: float, now: float) -> bool:
-    """Return True for a hidden name of a killed run; the times are in seconds since 1970."""
+    """Whether `name` is a hidden name left by a killed run; times in seconds since 1970."""
     return name.startswith(".") and name.endswith(_ENDING) and modified < now - _LEFTOVER

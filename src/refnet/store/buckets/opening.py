@@ -25,9 +25,9 @@ _VARIABLES = {
 
 
 def open_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
-    """Return the bucket of `store`, before a first request. RefnetError (USAGE) if its credential cannot be read.
+    """The bucket of `store`; sends no request. RefnetError (USAGE) if the credential cannot be read.
 
-    deleting: with the credential that may delete, where there is one.
+    deleting: use the credential that may delete, if one is set.
     """
     from refnet.store.buckets.announced import Announced
     from refnet.store.buckets.paced import Paced
@@ -71,7 +71,7 @@ def bare_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
 
 
 def _credential(store: StoreSettings, deleting: bool) -> dict[str, str]:
-    """Return obstore's settings with the credential of `store`; none: the environment's or the machine's role."""
+    """obstore's settings for the credential of `store`; empty: environment or machine role."""
     path = (deleting and store.prune_credentials_file) or store.credentials_file
     if path:
         values = read_credentials(path, store.place.kind).values

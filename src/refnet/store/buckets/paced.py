@@ -10,7 +10,7 @@ from refnet.store.buckets.bucket import Bucket, Stored, Version
 
 
 class Paced:
-    """A bucket that transfers `speed` bytes per second on average: each object waits for the time of those before it."""
+    """A bucket limited to `speed` bytes per second on average: each object waits for its predecessors' time."""
 
     def __init__(
         self,

@@ -114,7 +114,7 @@ class RcloneBucket:
             return False
 
     def _entry(self, name: str) -> dict[str, Any] | None:
-        """Return the object `name` as rclone tells it; None if there is none."""
+        """The object `name` from rclone's list, or None."""
         ended = self._run("lsjson", name, options=("--stat", "--no-mimetype"))
         if ended.code in _MISSING:
             return None
@@ -123,7 +123,7 @@ class RcloneBucket:
         return found if found and not found["IsDir"] else None
 
     def _entries(self, folder: str, *options: str) -> Iterator[dict[str, Any]]:
-        """Yield the files in `folder`; none if there is no such folder."""
+        """Yield the files in `folder`; nothing if it does not exist."""
         ended = self._run("lsjson", folder, options=("--files-only", "--no-mimetype", *options), most=_MOST)
         if ended.code in _MISSING:
             return

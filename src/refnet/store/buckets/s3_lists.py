@@ -1,4 +1,4 @@
-"""Reads the XML of S3's lists: from a server that may be hostile, so strictly, without entities, in one pass."""
+"""Strict one-pass parser for the XML of S3 lists, without entities: the server may be hostile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TAG = checked.text(200, like=r"[\x20-\x7e]*")
 
 @dataclass
 class Page:
-    """One answer: a list, or another small document."""
+    """One response: a page of a list, or another small document."""
 
     #: The name of the outermost element.
     root: str = ""
@@ -35,20 +35,20 @@ class Page:
         return unquote(row["Key"], errors="strict") if self.top.get("EncodingType") == "url" else row["Key"]
 
     def stored(self, row: dict[str, str], name: str) -> Stored:
-        """Return an object of a list under a name; ValueError, or KeyError for a missing element."""
+        """Parse an object of a list; ValueError, or KeyError for a missing element."""
         return Stored(
             name, _SIZE(int(row["Size"])), checked.moment(row["LastModified"]), _TAG(row.get("ETag", ""))
         )
 
     def version(self, kind: str, row: dict[str, str], name: str) -> Version:
-        """Return a version of a list under a name; ValueError, or KeyError for a missing element."""
+        """Parse a version of a list; ValueError, or KeyError for a missing element."""
         size, modified = _SIZE(int(row.get("Size", "0"))), checked.moment(row["LastModified"])
         gone = kind == "DeleteMarker"
         return Version(name, _ID(row["VersionId"]), size, modified, row.get("IsLatest") == "true", gone)
 
 
 def read(answer: bytes) -> Page:
-    """Return the content of an XML document; ValueError if it is not one that S3 writes."""
+    """Parse an XML document; ValueError if S3 would not write it."""
     reader = _Reader()
     try:
         reader.parser.Parse(answer, True)

@@ -1,4 +1,4 @@
-"""Requests to S3 that obstore does not have: versions, locks, and lists that a bogus key cannot stop.
+"""S3 requests that obstore lacks: versions, locks, and lists that survive bogus keys.
 
 They are signed with the two halves of a credential (AWS Signature Version 4). The server may be hostile: its answers are
 bounded in size and time, and each value is checked.
@@ -41,7 +41,7 @@ _NO_LOCK = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundErr
 
 @dataclass(frozen=True)
 class Credential:
-    """The two halves of a credential, and the token of one that expires."""
+    """Access key, secret key, and the session token of a temporary credential."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -50,7 +50,7 @@ class Credential:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The times for which a small request is tried, in seconds."""
+    """Time limits for small requests, in seconds."""
 
     #: All attempts.
     longest: float = 60.0
@@ -65,7 +65,7 @@ class Waiting:
 class S3Requests:
     """Signed requests about the keys of one bucket.
 
-    `place`: has a credential with two halves. Names are without its prefix.
+    `place`: with an access key and a secret key. Names are relative to its prefix.
     """
 
     def __init__(self, server: Server, place: BucketPlace, waiting: Waiting = Waiting()) -> None:
@@ -84,7 +84,7 @@ class S3Requests:
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=secure), _NoRedirect())
 
     def listed(self, prefix: str) -> Iterator[Stored]:
-        """Yield the objects whose names begin with `prefix`, page by page; keys that RefNet never uses are left out."""
+        """Yield the objects whose names begin with `prefix`, page by page; keys that RefNet never creates are skipped."""
         markers = {"continuation-token": "NextContinuationToken"}
         for page, _, row, name in self._rows(prefix, {"list-type": "2"}, markers):
             with self._checked("list", prefix):
@@ -143,9 +143,9 @@ class S3Requests:
     def _rows(
         self, prefix: str, query: Mapping[str, str], markers: Mapping[str, str]
     ) -> Iterator[tuple[Page, str, dict[str, str], str]]:
-        """Yield page, kind, elements and name of each object of a list that may be RefNet's.
+        """Yield page, kind, elements and name of listed objects with valid names.
 
-        markers: a parameter of the next request → the element that has its value.
+        markers: parameter of the next request → element with its value.
         """
         sent = {**query, "prefix": self._prefix + prefix, "encoding-type": "url"}
         end = time.monotonic() + self._waiting.pages
@@ -186,7 +186,7 @@ class S3Requests:
 
     @contextmanager
     def _checked(self, verb: str, name: str) -> Iterator[None]:
-        """Raise a wrong value that the block finds as BucketError (DAMAGED)."""
+        """Turn parse errors in the block into BucketError (DAMAGED)."""
         try:
             yield
         except (ValueError, KeyError) as error:
@@ -196,7 +196,7 @@ class S3Requests:
             ) from None
 
     def _send(self, verb: str, method: str, name: str, query: Mapping[str, str], body: bytes = b"") -> bytes:
-        """Send a request until it is answered; BucketError if it is refused, or not answered in time."""
+        """Send a request with retries; BucketError if refused or out of time."""
         end, pause = time.monotonic() + self._waiting.longest, self._waiting.first
         while True:
             try:
@@ -217,7 +217,7 @@ class S3Requests:
             pause *= 2
 
     def _answer(self, request: urllib.request.Request) -> tuple[int, bytes]:
-        """Return the status and the body of an answer; OSError or HTTPException if it does not come."""
+        """Status and body of the response; OSError or HTTPException on failure."""
         end, found = time.monotonic() + self._waiting.answer, b""
         try:
             answer = self._opener.open(request, timeout=self._waiting.answer)
@@ -274,7 +274,7 @@ class S3Requests:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Another server never gets the signature."""
+    """Refuses redirects, so that no other server gets the signature."""
 
     def redirect_request(self, *_: Any) -> None:
         return None

@@ -117,7 +117,7 @@ class SftpBucket:
             self._connection = None
 
     def _do(self, name: str, act: Callable[[Connection], _T], longest: float) -> _T:
-        """Return what `act` does with the connection, after a lost one with another; BucketError about `name`."""
+        """Run `act` on the connection, on a new one if it was lost; BucketError about `name`."""
         end, pause = time.monotonic() + longest, self._patience.pause / 30
         while True:
             try:
@@ -273,7 +273,7 @@ class SftpBucket:
         return bytes(content)
 
     def _below(self, server: Connection, above: str, prefix: str, left: list[int]) -> Iterator[Stored]:
-        """Yield the objects in the folder `above`, which ends with a slash or is "", in the order of their names."""
+        """Yield the objects in the folder `above` ("" or with a final slash), ordered by name."""
         found = {}
         with _missing_allowed() if above else nullcontext():
             for name, each in _entries(server, self._path(above), left):
@@ -331,7 +331,7 @@ def _write(server: Connection, path: bytes, data: bytes) -> None:
 
 
 def _entries(server: Connection, folder: bytes, left: list[int]) -> Iterator[tuple[str, Attributes]]:
-    """Yield what is in `folder`; names that are not ASCII, and . and .., are left out. left: how many may follow."""
+    """List a folder, without names that are not ASCII; `left`: entries still allowed."""
     with _opened(server, Ask.OPENDIR, folder) as handle:
         empty = 0
         while empty <= _EMPTY:

@@ -75,11 +75,11 @@ class RefusedError(Exception):
 
 
 class LostError(Exception):
-    """The connection failed or took too long; what ssh said, or why."""
+    """The connection failed or timed out; the text is ssh's message or the reason."""
 
 
 class AnswerError(LostError):
-    """The answer of the server is not SFTP, or contradicts itself."""
+    """The server's response is not valid SFTP."""
 
 
 @dataclass(frozen=True)

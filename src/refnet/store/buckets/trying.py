@@ -1,6 +1,6 @@
-"""Tries, on one small object, whether a bucket refuses what an attacker with this machine's credential would do.
+"""Tests on one small object whether a bucket refuses what an attacker with this credential would try.
 
-The object `check/RANDOM` stays where it cannot be deleted; prune removes it later.
+If the object `check/RANDOM` cannot be deleted, it stays until prune removes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REFUSALS = (BucketFailure.REFUSED, BucketFailure.LOCKED)
 
 @dataclass
 class Trial:
-    """The tries on one bucket."""
+    """The tests of one bucket."""
 
     bucket: Bucket
     now: Callable[[], datetime]
@@ -39,7 +39,7 @@ class Trial:
     protects: bool = True
 
     def run(self) -> Iterator[Tried]:
-        """Yield each try and its answer; nothing else is tried where objects cannot be listed or created."""
+        """Yield each test and its result; stop if objects cannot be listed or created."""
         try:
             there = sum(1 for _ in self.bucket.listed(CHECKS))
         except BucketError as error:
@@ -95,7 +95,7 @@ class Trial:
         return Tried("overwrite", Answer.ALARM, says)
 
     def _versions(self, name: str, version: str) -> tuple[Tried, str]:
-        """Return whether the bucket keeps versions, and the id of the object's first one; "": it has none."""
+        """Test for versions; also return the id of the object's first version, or ""."""
         try:
             found = [one for one in self.bucket.versions(name) if not one.delete_marker and one.id != "null"]
         except BucketError as error:

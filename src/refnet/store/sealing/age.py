@@ -1,6 +1,6 @@
 """Encryption in the format of age (age-encryption.org/v1), to X25519 keys; pyrage does the work.
 
-What is encrypted names no sender: `sshsig.py` signs. Errors never repeat a key.
+Encryption does not authenticate the sender: `sshsig.py` signs. Errors never repeat a key.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Recipient:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """A key that decrypts (age calls it an identity). Its text is shown by `revealed` alone."""
+    """A private key (age: identity). Only `revealed` shows its text."""
 
     _text: str = field(repr=False)
     recipient: Recipient
@@ -84,7 +84,7 @@ class PrivateKey:
 def encrypt(data: bytes, recipients: Sequence[Recipient]) -> bytes:
     """Encrypt `data` to `recipients`, one or more, as one age file.
 
-    It takes twice the memory of `data`, and no other thread runs meanwhile: 16 MiB take 20 ms.
+    Needs twice the memory of `data` and blocks all other threads: 16 MiB take 20 ms.
     """
     import pyrage
 
@@ -97,7 +97,7 @@ def encrypt(data: bytes, recipients: Sequence[Recipient]) -> bytes:
 
 
 def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
-    """Decrypt the age file `data` with the one of `keys` that fits; nothing is returned before all is authenticated.
+    """Decrypt the age file `data` with the matching one of `keys`; returns only fully authenticated data.
 
     Args:
         most: the largest plaintext, in bytes.

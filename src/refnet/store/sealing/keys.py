@@ -1,4 +1,4 @@
-"""The keys that open and sign copies: those of this machine, in REFNET_HOME/keys, and the recovery key of a file."""
+"""Keys for reading and signing copies: this machine's in REFNET_HOME/keys, and recovery keys from files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIGNER_LINE = re.compile(r"#\s*signer:\s*(\S.*)")
 
 
 class KeyNeededError(RefnetError):
-    """Something that only the recovery key decrypts, and it was not given."""
+    """The recovery key is needed and was not given."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -38,7 +38,7 @@ class KeyNeededError(RefnetError):
 
 @dataclass(frozen=True)
 class Opener:
-    """The keys at hand, which decrypt the objects of a remote store."""
+    """The available keys for decrypting objects of a remote store."""
 
     #: Opens the manifests that this machine sent; None: there is none.
     catalog: PrivateKey | None = None
@@ -46,7 +46,7 @@ class Opener:
     recovery: tuple[PrivateKey, ...] = ()
 
     def manifest(self, data: bytes) -> bytes:
-        """Decrypt a manifest; WrongKeyError if no key at hand fits, SealedError if it is damaged."""
+        """Decrypt a manifest; WrongKeyError if no available key fits, SealedError if it is damaged."""
         keys = (*((self.catalog,) if self.catalog else ()), *self.recovery)
         if not keys:
             raise WrongKeyError("no key at hand")
@@ -80,7 +80,7 @@ class MachineKeys:
         return tuple(one for one in (self.signing_file, self.catalog_file) if not one.exists())
 
     def make_missing(self) -> tuple[Path, ...]:
-        """Make the keys that do not exist, for this user alone, and return their files."""
+        """Create missing keys, readable only by this user; return their files."""
         make_folder(self.folder)
         made = []
         for path in self.missing:
@@ -184,7 +184,7 @@ def _read_private(path: Path, missing: RefnetError) -> bytes:
 
 
 def _create(path: Path, data: bytes) -> bool:
-    """Write a new file for this user alone; return False, and leave it as it is, if it exists."""
+    """Create a file readable only by this user; False if it exists already."""
     with explained(path):
         hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         replace_file(hidden, data)

@@ -1,4 +1,4 @@
-"""Encrypts and signs what a copy has."""
+"""Encryption and signing of copies."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Sealer:
 
     @property
     def digest(self) -> str:
-        """Differs for other recipients."""
+        """Digest of the recipients."""
         return hashlib.sha256("\n".join(sorted(one.text for one in self.recipients)).encode()).hexdigest()
 
     def piece(self, data: bytes) -> bytes:
         return age.encrypt(data, self.recipients)
 
     def manifest(self, line: bytes) -> tuple[bytes, bytes]:
-        """Sign the line of a manifest; return its plaintext, and that encrypted to the recipients and this machine."""
+        """Sign a manifest's line; return the plaintext, and the ciphertext for the recipients and this machine."""
         plaintext = line + self.keys.sign(line, NAMESPACE).encode("ascii")
         return plaintext, age.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))

@@ -23,7 +23,7 @@ LONGEST = 2048
 
 
 class SignatureError(ValueError):
-    """A signature that is malformed, of another kind or another purpose, or not one of this message."""
+    """An invalid signature: malformed, of another kind or purpose, or of another message."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Signer:
 
 
 def fingerprint(text: str) -> str:
-    """Return the fingerprint of a signer that is given by its fingerprint or its public key; ValueError if it is neither."""
+    """Fingerprint of a signer, from its fingerprint or public key; ValueError for neither."""
     if not text.startswith("SHA256:"):
         return Signer.parsed(text).fingerprint
     digest = text.strip().removeprefix("SHA256:")
@@ -133,7 +133,7 @@ def _public_key(blob: bytes) -> bytes:
 
 
 def _decoded(text: str) -> bytes:
-    """Decode base64 in the one form that its encoder writes."""
+    """Decode canonical base64."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
