@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from tests.faults.conftest import Live
 
 from refnet.catalog.source_name import SourceName
-from refnet.sources.database.database_maker import DatabaseMaker
+from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 
 
 def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.proof_run import ProofOptions
+from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.dump.parallel_dump import dump
-from refnet.sources.database.opening import open_database
 from refnet.sources.database.workers import Workers
 
 #: Fails the proof where it runs as a superuser, or with a superuser's login.

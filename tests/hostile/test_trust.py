@@ -18,7 +18,7 @@ from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.proof_run import ProofOptions
-from refnet.sources.database.opening import open_database
+from refnet.sources.database.artifact.own_artifact import open_database
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from refnet.sources import kind_of
 from refnet.sources.acting import ActsOn
 from refnet.sources.database.artifact import foreign_text
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.sources.database.opening import open_database
+from refnet.sources.database.artifact.own_artifact import open_database
 
 _DATE = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d))?)?(?!\d)")
 _WITHOUT = "Adopt it without --source, by the name that RefNet gave it."

@@ -18,9 +18,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.proof_run import ProofOptions
+from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
-from refnet.sources.database.opening import open_database
 from refnet.sources.database.restore.foreign_views import refresh
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.rows import row_digests

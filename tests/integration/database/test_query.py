@@ -24,8 +24,7 @@ from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
 from refnet.sources.answer import Answer, Limits
 from refnet.sources.answer import Asked as Asking
-from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.opening import open_database
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import answer, copies
 from refnet.sources.database.query.answer import Asker
 from refnet.sources.database.query.copies import Copy

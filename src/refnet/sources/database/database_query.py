@@ -12,8 +12,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.walls import advice
 from refnet.sources.answer import Answer, Asked, repeated
-from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.opening import open_database
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import copies
 from refnet.sources.database.query.answer import Asker, Rows
 from refnet.sources.database.query.copies import Copy

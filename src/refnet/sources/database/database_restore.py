@@ -22,8 +22,7 @@ from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
 from refnet.sources.database import replaced_tables, restore_database, undo_database
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.opening import open_database
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.plan.origin import Permission, origin_label
 from refnet.sources.database.plan.restore_place import Where, check_name
 from refnet.sources.database.plan.restore_plan import DatabasePlan

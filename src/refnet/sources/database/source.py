@@ -25,7 +25,6 @@ from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
 from refnet.sources.contents import Difference, Finder, Version
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
-from refnet.sources.database.opening import open_database, open_own
 from refnet.sources.database.replaced_tables import previous_tables
 from refnet.sources.restoring import Request, Work
 from refnet.store.local import LocalStore
@@ -42,6 +41,8 @@ class TableFinder:
     wanted: Callable[[str, str], bool]
 
     def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+        from refnet.sources.database.artifact.own_artifact import open_own
+
         found = open_own(artifact, "which records no tables", "")
         return tuple(self._matching(found.index, artifact.row_digests))
 
@@ -101,6 +102,8 @@ class Database(OnServer):
 
     @staticmethod
     def opened(stored: OpenArtifact) -> Artifact:
+        from refnet.sources.database.artifact.own_artifact import open_database
+
         return open_database(stored)
 
     def maker(
@@ -110,7 +113,7 @@ class Database(OnServer):
         tables: tuple[str, ...] = (),
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
     ) -> Maker:
-        from refnet.sources.database.database_maker import DatabaseMaker
+        from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(servers.binaries_for, self.settings)
@@ -122,6 +125,8 @@ class Database(OnServer):
         return database(self.settings, self.name)
 
     def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
+        from refnet.sources.database.artifact.own_artifact import open_own
+
         advice = (
             "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
         )

@@ -1,4 +1,4 @@
-"""RefNet's own artifact of a database: its content, its proof, its load, its comparison."""
+"""RefNet's own artifact of a database: its content, its proof, its load, its comparison; and what opens it, or a foreign dump."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from refnet.catalog.artifact import Finding, Made, OpenArtifact, Progress, Proof
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Level
 from refnet.catalog.required_tables import NOTHING
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.proof_run import ProofOptions
 from refnet.sources.artifact import Artifact
+from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.index import DIGEST, Index
 from refnet.sources.database.artifact.index_values import MemberKind
-from refnet.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
+from refnet.sources.database.artifact.sqlgz import LONGEST_SCHEMA, NotAnArtifact, Reader, damaged
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.plan.restore_facts import Wanted
 from refnet.sources.database.restore import after_swap, foreign_views, server_facts
@@ -163,3 +165,20 @@ def made(index: Index) -> Made:
         unchecked=index.unchecked,
         partial=index.partial,
     )
+
+
+def open_database(artifact: OpenArtifact) -> DatabaseArtifact | ForeignDump:
+    """Return RefNet's own artifact of a database, or a foreign dump, which is not read yet."""
+    if artifact.path and artifact.path.is_dir():
+        return ForeignDump(artifact)
+    try:
+        return DatabaseArtifact(artifact)
+    except NotAnArtifact:
+        return ForeignDump(artifact)
+
+
+def open_own(artifact: OpenArtifact, lack: str, advice: str, code: Exit = Exit.FAILED) -> DatabaseArtifact:
+    """Return RefNet's own artifact of a database; RefnetError for a foreign dump, with what it lacks and what to do."""
+    if isinstance(found := open_database(artifact), DatabaseArtifact):
+        return found
+    raise RefnetError(f"{artifact.name} is a foreign dump, {lack}", advice, code)

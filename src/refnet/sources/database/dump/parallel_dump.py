@@ -11,21 +11,27 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Protocol
+from datetime import UTC, datetime
+from typing import BinaryIO, Protocol, Self
 
-from refnet.catalog.manifest import utc
+from refnet.catalog.artifact import Made, Progress, Turn, at_once, silent
+from refnet.catalog.manifest import Compared, utc
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.postgres.session import Target
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.tempdirs import private_folder
-from refnet.sources.database.artifact.index import Index, Table
+from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
-from refnet.sources.database.dump import largest_values, metadata
-from refnet.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
+from refnet.sources.database.dump import largest_values, metadata, server_clock
+from refnet.sources.database.dump.copied_tables import CopiedTables
+from refnet.sources.database.dump.copy_members import Cutter, Packed, Section
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
-from refnet.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
-from refnet.sources.database.dump.source_rows import DEFAULT, Digested, Options, SourceRows
+from refnet.sources.database.dump.snapshot import Relation, open_snapshot
+from refnet.sources.database.dump.source_rows import DEFAULT, Options, SourceRows
 from refnet.sources.database.rows.digest import gathered
 from refnet.sources.database.rows.page_ranges import page_ranges
 from refnet.sources.database.task_graph import Stopped
@@ -94,6 +100,44 @@ def dump(
         return index
 
 
+@dataclass(frozen=True)
+class DatabaseMaker:
+    """Makes the artifacts of a database."""
+
+    name: SourceName
+    target: Callable[[], Target]
+    #: Return the programs for a server's major.
+    binaries: Callable[..., Binaries]
+    jobs: int
+    #: `table` or `schema.table`; empty: everything.
+    tables: tuple[str, ...] = ()
+    #: The server digests the rows of at most so many bytes of tables; else it only counts them.
+    digest_up_to: int = 0
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def digesting(self, up_to: int) -> Self:
+        return replace(self, digest_up_to=up_to)
+
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
+        target = self.target()
+        with target.connect(READER_SETTINGS) as session:
+            warnings = server_clock.warnings(session, self.now)
+            binaries = self.binaries(server_version(session))
+            portable = bool(self.digest_up_to) and self._proves_with_another(server_version(session))
+        options = Options(turn, self.digest_up_to, portable)
+        index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables, options)
+        digested = any(table.source for table in index.tables)
+        compared = Compared.DIGESTED if digested else Compared.COUNTED
+        return replace(made(index), warnings=warnings, compared=compared)
+
+    def _proves_with_another(self, major: int) -> bool:
+        """Return whether a proof on this machine runs a server of another major."""
+        try:
+            return self.binaries(major, server=True).major != major
+        except RefnetError:
+            return True
+
+
 class _Child(Protocol):
     def kill(self) -> None: ...
 
@@ -105,7 +149,7 @@ class _DumpRun:
         self._pgdump, self._writer, self._workers = pgdump, writer, workers
         self._snapshot = snapshot = pgdump.snapshot
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
-        self._tables = _Tables(snapshot, self._large)
+        self._tables = CopiedTables(snapshot, self._large)
         self._source = SourceRows(snapshot, pgdump.only, options)
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
         self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
@@ -327,65 +371,3 @@ class _DumpRun:
         head = b"COPY %b (%b) FROM stdin;\n" % (self._name(part), self._columns(part))
         key = (part.relation.schema, part.relation.name)
         Cutter(MemberKind.BLOCK, emit).rows(key, head, chunks, even_none=False)
-
-
-class _Tables:
-    """The tables of an artifact in the order in which their members come, and their sizes."""
-
-    def __init__(self, snapshot: OpenSnapshot, large: tuple[Relation, ...]) -> None:
-        self.columns = snapshot.columns(large)
-        self._keys, self._foreign_keys = snapshot.keys(large)
-        self._of_blocks = {(r.schema, r.name): r for r in large}
-        self._by_name = {(r.schema, r.name): r for r in snapshot.relations}
-        #: Rows, and bytes of them.
-        self._sizes: dict[TableKey, tuple[int, int]] = dict.fromkeys(self._of_blocks, (0, 0))
-        self._numbers = {key: number for number, key in enumerate(self._sizes)}
-
-    def size_if_new(self, packed: Packed) -> int:
-        """Return the bytes of a small table of which `packed` is the first member; else 0."""
-        key = packed.table
-        small = self._by_name.get(key) if key and key not in self._sizes else None
-        return small.size if small else 0
-
-    def count(self, packed: Packed) -> int | None:
-        """Add a member's rows to its table; return the table's number, or None if the member has no rows."""
-        if packed.table is None:
-            return None
-        rows, size = self._sizes.get(packed.table, (0, 0))
-        self._sizes[packed.table] = (rows + packed.rows, size + packed.row_bytes)
-        return self._numbers.setdefault(packed.table, len(self._numbers))
-
-    @property
-    def rows(self) -> dict[TableKey, int]:
-        """The rows of each table in the artifact."""
-        return {key: rows for key, (rows, _) in self._sizes.items()}
-
-    def finished(
-        self, columns: dict[TableKey, tuple[str, ...]], digested: Callable[[int], Digested]
-    ) -> tuple[Table, ...]:
-        """Return every table. `columns`: of the tables that pg_dump copied. `digested`: by oid, on the server."""
-        tables = (self._finished(key, *sizes, columns) for key, sizes in self._sizes.items())
-        return tuple(
-            replace(one, source=found.rows, generated=found.generated)
-            for one, found in ((each, digested(each.oid)) for each in tables)
-        )
-
-    def _finished(
-        self, key: TableKey, rows: int, size: int, columns: dict[TableKey, tuple[str, ...]]
-    ) -> Table:
-        schema, name = key
-        own = self._of_blocks.get(key)
-        relation = self._by_name.get(key)
-        oid = relation.oid if relation else 0
-        return Table(
-            schema,
-            name,
-            self.columns[oid] if own else columns[key],
-            blocks=own is not None,
-            root=relation is not None and relation.kind == "p",
-            rows=rows,
-            raw=size,
-            oid=oid,
-            keys=self._keys.get(oid, ()),
-            foreign_keys=self._foreign_keys.get(oid, {}),
-        )
