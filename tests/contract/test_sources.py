@@ -177,13 +177,14 @@ def live(
 
 
 @pytest.fixture(scope="module")
-def refnet(live: Live) -> Command:
+def refnet(live: Live, short_folder: Path) -> Command:
     """The command with that source alone, a key, and a store for copies."""
     settings = live.folder / "refnet.toml"
     settings.write_text(live.table)
     settings.chmod(0o600)
     (live.folder / "nas").mkdir(mode=0o700)
-    home, environment = live.folder / "home", {"REFNET_CONFIG": str(settings), "REFNET_DATABASE_URL": ""}
+    home, environment = short_folder / live.name, {"REFNET_CONFIG": str(settings), "REFNET_DATABASE_URL": ""}
+    home.mkdir(mode=0o755)
     command = Command(home, live.folder / "backups", "", environment)
     made = command("key", "new", "--json").json
     (live.folder / _KEY).write_text(made["recovery_key"])
