@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,23 @@ def _temporary_folders_in_memory(config: pytest.Config) -> None:
     Path(folder).chmod(0o711)  # as /var/lib, whose place it takes, see `forked`
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _enterable(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every system user can pass through pytest's folders: servers run there, in memory, and not in root's /var/lib."""
+    base, mktemp = tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp
+    for folder in (base, *base.parents):
+        if stat.S_IMODE(folder.stat().st_mode) != 0o700 or folder.stat().st_uid != os.geteuid():
+            break
+        folder.chmod(0o711)
+
+    def enterable(basename: str, numbered: bool = True) -> Path:
+        folder = mktemp(basename, numbered)
+        folder.chmod(0o711)
+        return folder
+
+    tmp_path_factory.mktemp = enterable  # type: ignore[method-assign]  # tmp_path comes from it too
 
 
 def _origin(name: str) -> list[Binaries]:
