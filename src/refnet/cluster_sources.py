@@ -7,10 +7,9 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from refnet.catalog.cluster import Seen, globals_name
+from refnet.catalog.source_name import ROLES
 from refnet.settings import Settings, SourceSettings
 from refnet.store.cluster_record import ClusterRecord
-
-ROLES = "globals"
 
 
 def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) -> Settings:
@@ -30,10 +29,10 @@ def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) ->
 def _members(cluster: SourceSettings, seen: Seen) -> dict[str, SourceSettings]:
     one = replace(cluster, cluster=cluster.name)
     found = {
-        str(name): member(cluster, name, database, gone=database in seen.gone)
+        name: member(cluster, name, database, gone=database in seen.gone)
         for name, database in seen.members(cluster.name).items()
     }
-    roles = str(globals_name(cluster.name))
+    roles = globals_name(cluster.name)
     return {roles: replace(one, name=roles, table=ROLES), **found}
 
 

@@ -31,7 +31,7 @@ from refnet.broker import address, embedded, transport
 from refnet.catalog.checks import Status
 from refnet.catalog.manifest import Level, utc
 from refnet.catalog.schedule import TaskName
-from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.context import Context, read_settings
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
@@ -324,11 +324,10 @@ def _together(task: Retried, names: Sequence[str]) -> dict[str, Any]:
     clusters = [name for name in names if name in context.settings.clusters]
     if clusters:
         context, failed = find_databases(context, clusters)
-    there = {str(one): one for one in wiring.known(context.settings)}
+    there = {str(one): one for one in (*STANDARD, *wiring.known(context.settings))}
     for name in names:
         context.settings.of(name)  # raises where no settings name it
-    asked = [there.get(name) or SourceName(name, Kind.CLUSTER) for name in names]
-    found = wiring.expanded(context.settings, asked)
+    found = wiring.expanded(context.settings, [there.get(name, name) for name in names])
     if len(found) == 1 and not failed:
         return _backup(task, found[0])
     results: dict[SourceName, Result] = {}

@@ -22,8 +22,7 @@ from refnet.catalog.required_tables import Required
 from refnet.catalog.run import History
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.shrinking import Shrinking
-from refnet.catalog.source_name import GLOBALS, LOCAL, STANDARD, Kind, SourceName
-from refnet.cluster_sources import ROLES
+from refnet.catalog.source_name import GLOBALS, LOCAL, STANDARD, Kind, SourceName, likely_kind
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
 from refnet.proof_run import ProofOptions
@@ -164,39 +163,37 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
     }
 
 
-#: The kind of the sources of each table, in the order of backups.
-_KINDS = {ROLES: Kind.GLOBALS, "databases": Kind.DATABASE, "folders": Kind.FOLDER}
-
-
 def known(settings: Settings) -> tuple[SourceName, ...]:
     """Return the sources that the settings name, and those of the specification that have a default.
 
     The standard sources come first, then roles of clusters, databases and folders, each in the file's order.
     """
     tables = (one for name, one in settings.sources.items() if name not in STANDARD)
-    named = sorted(tables, key=lambda one: list(_KINDS).index(one.table))
+    order = [kind.row.table for kind in Kind]
+    named = sorted(tables, key=lambda one: order.index(one.table))
     standard = (one for one in STANDARD if one in settings.sources or settings.defaults_to(one))
     return (*standard, *(SourceName(one.name, _kind(one)) for one in named))
 
 
 def _kind(one: SourceSettings) -> Kind:
-    return Kind.SQLITE if one.is_file else _KINDS[one.table]
+    return next(kind for kind in Kind if (kind.row.table, kind.row.is_file) == (one.table, one.is_file))
 
 
-def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceName, ...]:
-    """Return `names` with the sources of a cluster in the place of its name, each once."""
-    there = known(settings)
-    members = {
-        name: [one for one in there if one in settings.sources and settings.sources[one].cluster == name]
+def expanded(settings: Settings, names: Iterable[str]) -> tuple[SourceName, ...]:
+    """Return the sources `names`, each once; plain text, which is no SourceName, is a cluster and stands for its sources."""
+    there = [one for one in known(settings) if one in settings.sources]
+    found = (
+        [name]
+        if isinstance(name, SourceName)
+        else [one for one in there if settings.sources[one].cluster == name]
         for name in names
-        if name.kind is Kind.CLUSTER
-    }
-    return tuple(dict.fromkeys(one for name in names for one in members.get(name, [name])))
+    )
+    return tuple(dict.fromkeys(one for its in found for one in its))
 
 
 def is_cluster(settings: Settings, name: str, code: Exit = Exit.USAGE) -> RefnetError:
     """Return the error for the cluster `name` where one source or artifact is needed."""
-    its = expanded(settings, [SourceName(name, Kind.CLUSTER)])
+    its = expanded(settings, [name])
     return RefnetError(f"{name} is a cluster, not one source", f"Its sources are: {some(its, 20)}.", code)
 
 
@@ -258,11 +255,10 @@ def _not_protected(settings: Settings) -> list[SourceName]:
 
 def _likely_kind(records: Identities, name: str) -> Kind:
     """Return the kind of a source without artifacts, by its record: a database has no id."""
-    if name.endswith(GLOBALS):
-        return Kind.GLOBALS
+    by_name = True
     with suppress(RefnetError):  # it is reported where the source is used
-        return Kind.FOLDER if records.of(name).id else Kind.DATABASE
-    return Kind.DATABASE
+        by_name = not records.of(name).id
+    return likely_kind(name, by_name=by_name)
 
 
 def _lost(settings: Settings, source: SourceName) -> Gone:
@@ -326,7 +322,7 @@ def not_configured(settings: Settings, name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
     if name == SourceName.DATABASE and not has_own_server(settings):
         return servers.no_server(settings)
-    table = {Kind.FOLDER: "folders", Kind.GLOBALS: "clusters"}.get(name.kind, "databases")
+    table = name.kind.row.added_to or name.kind.row.table
     cluster = next((one for one in settings.clusters if name.startswith(f"{one}-")), "")
     if name in settings.left_out:
         hint = f"{SHORT[name]} is none: set it."

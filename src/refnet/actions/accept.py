@@ -14,7 +14,6 @@ from refnet import wiring
 from refnet.actions.choose import choose_listed
 from refnet.catalog.artifact import Proof
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.cluster_record import ClusterRecord
@@ -24,7 +23,7 @@ from refnet.store.cluster_record import ClusterRecord
 class GoneAcceptance:
     """The acceptance that a source of earlier backups is not backed up any more."""
 
-    source: SourceName
+    source: str
     #: Its cluster, whose server no longer has the database; "": it is of none.
     cluster: str = ""
     database: str = ""

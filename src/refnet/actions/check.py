@@ -71,7 +71,7 @@ def check() -> Checked:
         return Checked(tuple(wrong))
     settings = with_clusters(settings)
     protected = wiring.protected(settings)
-    alone = sum(kind_of(one).by_name for one in protected) == 1
+    alone = sum(one.kind.row.by_name for one in protected) == 1
     with_paths = [one for one in wiring.known(settings) if kind_of(one).has_path]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from refnet import wiring
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog, parse_time
-from refnet.catalog.file_names import kind_of_file, read_file_name
+from refnet.catalog.file_names import read_file_name
 from refnet.catalog.identity import Identity, Whose, labels
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
@@ -74,7 +74,7 @@ def newest_of(
         raise no_copy(context.remote, names)
     for name in names:
         # A server is asked only for what the store may hold of its database.
-        there = not kind_of(name).by_name or name == SourceName.DATABASE or store.entries(name)
+        there = not name.kind.row.by_name or name == SourceName.DATABASE or store.entries(name)
         target = source_of(context.settings, name).whose() if there else None
         if from_database:
             target = Identity(from_database, target.system if isinstance(target, Identity) else None)
@@ -139,7 +139,7 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
     other = named_source(context, named) if named else None
     if other and other != source and other.kind is source.kind:
         return other, None
-    if named is None or (kind_of(source).by_name and (other is None or other == source)):
+    if named is None or (source.kind.row.by_name and (other is None or other == source)):
         return source, named
     if other == source:
         return source, None
@@ -323,7 +323,6 @@ def _at_path(store: AnyStore, path: Path, source: SourceName | None) -> OpenArti
 
 
 def _by_ending(name: str) -> SourceName:
-    """Return the source of a file with a foreign name: a tar archive is a vault, everything else but SQLite a dump."""
-    if kind_of_file(name) is Kind.SQLITE:
-        return SourceName("sqlite", Kind.SQLITE)
-    return SourceName.OBSIDIAN if name.endswith((".tar.gz", ".tgz")) else SourceName.DATABASE
+    """Return the source of a file with a foreign name; one with an ending of no kind is a dump."""
+    found = (SourceName(kind.row.stand_in, kind) for kind in Kind if name.endswith(kind.row.foreign))
+    return next(found, SourceName.DATABASE)

@@ -17,7 +17,6 @@ from refnet.core.glob import Glob
 from refnet.postgres.session import Target
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
-from refnet.sources import kind_of
 from refnet.sources.database import server_errors
 from refnet.sources.database.plan.restore_place import OWN_NAME
 from refnet.sources.database.restore import previous_databases
@@ -111,7 +110,7 @@ def with_member(context: Context, source: SourceName) -> Context:
     Its artifacts say which database it is, else its name. Without a cluster of that name, nothing changes.
     """
     settings = context.settings
-    if not kind_of(source).by_name or source == SourceName.DATABASE or source in settings.sources:
+    if not source.kind.row.by_name or source == SourceName.DATABASE or source in settings.sources:
         return context
     for name, cluster in settings.clusters.items():
         said = {one.identity.database: None for one in context.store.entries(source) if one.identity}

@@ -12,7 +12,7 @@ from refnet.catalog.catalog import Catalog
 from refnet.catalog.copies import copy_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.remote import Copy, CopyLevel
-from refnet.catalog.source_name import LOCAL, Kind, SourceName
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
 from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
@@ -97,9 +97,7 @@ def wanted(
     if trouble := local.trouble():
         raise trouble
     source = named_source(context, meant) if meant else None
-    if source is None and meant in settings.clusters:
-        source = SourceName(str(meant), Kind.CLUSTER)
-    if meant and not source:
+    if meant and not source and meant not in settings.clusters:
         entry = Catalog.of(local.entries()).named(meant)
         if entry is None:
             raise RefnetError(
@@ -107,10 +105,10 @@ def wanted(
             )
         chosen = {entry.source: ([entry], "")}
     else:
-        names = wiring.expanded(settings, (source,)) if source else wiring.known(settings)
+        names = wiring.expanded(settings, (source or meant,)) if meant else wiring.known(settings)
         configured = wiring.configured(settings)
         there = {name: _of_source(local.entries(name), all_of_them=all_of_them) for name in names}
-        chosen = {name: one for name, one in there.items() if source or one[0] or name in configured}
+        chosen = {name: one for name, one in there.items() if meant or one[0] or name in configured}
     if to:
         settings.store(to)
     stores = {name: (to,) if to else tuple(one.name for one in settings.stores_of(name)) for name in chosen}

@@ -17,7 +17,7 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
-from refnet.sources import half_made, kind_of, recorded, source_of
+from refnet.sources import half_made, recorded, source_of
 from refnet.store import settings_copies
 from refnet.store.check_record import last_checks
 from refnet.telemetry.facts import Facts
@@ -31,7 +31,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), settings.schedule
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     allowed, known = wiring.limits(settings), wiring.known(settings)
-    databases = [one for one in known if one not in STANDARD and kind_of(one).by_name]
+    databases = [one for one in known if one not in STANDARD and one.kind.row.by_name]
     named: dict[SourceName, Whose | None] = {one: servers.named_by(settings, one) for one in databases}
 
     def read(target: Whose | None) -> Facts:
@@ -54,7 +54,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose
 
 def _ids(settings: Settings, names: Iterable[SourceName]) -> dict[SourceName, Whose | None]:
     """Return the identity of each source that has one of this machine."""
-    return {one: source_of(settings, one).whose() for one in names if not kind_of(one).by_name}
+    return {one: source_of(settings, one).whose() for one in names if not one.kind.row.by_name}
 
 
 def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:

@@ -23,7 +23,7 @@ from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.sources import kind_of, source_of
+from refnet.sources import source_of
 from refnet.store import disk, remote_settings
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.local_draft import IS_ANOTHER, LocalDraft, name_taken
@@ -184,7 +184,7 @@ def _candidates(
     sources = (source,) if source else everything.sources
     target = _target(context, request)
     catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
-    for one in (one for one in sources if not kind_of(one).by_name):
+    for one in (one for one in sources if not one.kind.row.by_name):
         catalog = catalog.choices(source_of(context.settings, one).whose(), moment, one)
     newest = {one: catalog.complete(one, moment) for one in sources}
     found = {one: tuple(e for e in there if isinstance(e, Copy)) for one, there in newest.items() if there}

@@ -258,7 +258,7 @@ class Recovery:
         named = request.from_database
         target = Identity(named) if named else self._database(everything, moment)
         catalog = everything.choices(target, moment)
-        for source in (one for one in everything.sources if not kind_of(one).by_name):
+        for source in (one for one in everything.sources if not one.kind.row.by_name):
             catalog = catalog.choices(source_of(self._before, source).whose(), moment, source)
         planned = recovery_plan.decide(
             catalog,

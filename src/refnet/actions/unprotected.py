@@ -20,7 +20,6 @@ from refnet.postgres.connecting import ConnectError
 from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
-from refnet.sources import kind_of
 from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.sources.folder import entries
 from refnet.sources.folder.source import Folder
@@ -72,7 +71,7 @@ def uncovered(settings: Settings) -> Iterator[str]:
 
 def _asked(settings: Settings) -> tuple[str, ...]:
     """Return the database of each server, one, whose backup names the others: not where a cluster backs up all."""
-    databases = (one for one in wiring.protected(settings) if kind_of(one).by_name)
+    databases = (one for one in wiring.protected(settings) if one.kind.row.by_name)
     urls = {one: settings.of(one).url for one in databases}
     covered = {server_of(one.url or "")[0] for one in settings.clusters.values()}
     first: dict[str, str] = {}

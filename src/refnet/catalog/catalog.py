@@ -94,7 +94,7 @@ class Catalog:
         RefnetError if there are several.
         """
         there = self.of_source(source)
-        if source.kind is Kind.DATABASE:
+        if source.kind.row.by_name:
             own = continued(target, there) if isinstance(target, Identity) else None
             return self._only(source, _choices(there, own, at))
         if target is None and len(ids := {e.whose for e in there if e.whose and e.complete}) > 1:

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from functools import lru_cache
 
-from refnet.catalog.source_name import GLOBALS, STANDARD, Kind, SourceName, named
+from refnet.catalog.source_name import STANDARD, Kind, SourceName, named
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -12,40 +12,33 @@ PARTIAL_SUFFIX = ".partial"
 def artifact_names(source: SourceName, local: datetime, *, partial: bool = False) -> list[str]:
     """Return the names to try for an artifact of the local time `local`, best first; none is ever overwritten."""
     day, clock = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
-    if source.kind is Kind.DATABASE:
-        stem = "refnet" if source == SourceName.DATABASE else str(source)
-        end, first = ".sql.gz", f"{stem}_{day}_{clock}"
-        if partial:
-            first, end = f"{first}_tables", f".sql.gz{PARTIAL_SUFFIX}"
-        stems = [first]
-    elif source.kind in _ENDINGS:
-        end, stems = _ENDINGS[source.kind], [f"{source}_{day}_{clock}"]
-    else:
-        stem, end = ("vault" if source == SourceName.OBSIDIAN else str(source)), ".tar.gz"
-        stems = [f"{stem}_{day}"] if source in STANDARD else []
-        stems += [f"{stem}_{day}_{clock}"]
+    stem = next((stem for stem, one in _STEMS.items() if one == source), str(source))
+    stems = [f"{stem}_{day}"] if source in _BY_DAY else []
+    stems += [f"{stem}_{day}_{clock}{'_tables' if partial else ''}"]
     stems += [f"{stems[-1]}_{number}" for number in range(2, 100)]
+    end = source.kind.row.endings[-1 if partial else 0]
     return [f"{one}{end}" for one in stems]
 
 
 def kind_of_file(name: str) -> Kind | None:
     """Return the kind of the source of the artifact `name`, by its ending; None if no artifact ends so."""
-    if name.endswith(".tar.gz"):
-        return Kind.FOLDER
-    if name.endswith(".sqlite.gz"):
-        return Kind.SQLITE
-    if not name.removesuffix(PARTIAL_SUFFIX).endswith(".sql.gz"):
-        return None
-    return Kind.GLOBALS if _OF_ROLES.match(name) else Kind.DATABASE
+    return next(
+        (kind for kind in Kind if name.endswith(kind.row.endings) and _STARTS[kind].match(name)), None
+    )
 
 
-_OF_ROLES = re.compile(rf"[a-z0-9_-]+{GLOBALS}_\d{{8}}_")
+#: How the name of an artifact of each kind starts: any name, unless those of its sources end in one way.
+_STARTS = {
+    kind: re.compile(rf"[a-z0-9_-]+{kind.row.name_ends}_\d{{8}}_" if kind.row.name_ends else "")
+    for kind in Kind
+}
 _NAME = re.compile(
     r"(?P<stem>[a-z][a-z0-9_-]{0,39})_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d{1,2})?"
-    r"(?:\.sql\.gz|\.tar\.gz|\.sqlite\.gz)(?:\.partial)?"
+    rf"(?:{'|'.join(re.escape(kind.row.endings[0]) for kind in Kind)})(?:{re.escape(PARTIAL_SUFFIX)})?"
 )
-_ENDINGS = {Kind.GLOBALS: ".sql.gz", Kind.SQLITE: ".sqlite.gz"}
 _STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
+#: The sources whose first artifact of a day has no time in its name.
+_BY_DAY = (SourceName.CONFIG, SourceName.OBSIDIAN)
 
 
 @lru_cache(maxsize=1 << 15)  # a scan asks for each name several times

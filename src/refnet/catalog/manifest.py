@@ -24,7 +24,7 @@ from refnet.catalog.evidence import (
 from refnet.catalog.file_names import kind_of_file
 from refnet.catalog.identity import Identity, SourceId, Whose
 from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import LONGEST, Kind, SourceName, read_name
+from refnet.catalog.source_name import LONGEST, SourceName, read_name
 from refnet.catalog.unprotected import Unprotected
 from refnet.core import checked
 from refnet.core.records import Layout, Most, Named, Needed, Record, utc
@@ -158,7 +158,7 @@ class Manifest(Record):
     @property
     def of_database(self) -> bool:
         """Whether its source is a database."""
-        return self.source.kind is Kind.DATABASE
+        return self.source.kind.row.by_name
 
     @property
     def is_unknown(self) -> bool:

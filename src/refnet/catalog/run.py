@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import takewhile
 from typing import Annotated, Any, Self
 
-from refnet.catalog.source_name import Kind, read_name
+from refnet.catalog.source_name import LONGEST, wrong_name
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.records import Layout, Record
@@ -57,10 +57,14 @@ BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 _LONGEST_RUN = 3e7
 #: Messages are cut to this many characters.
 _LONGEST = 500
+_SOURCE = checked.text(LONGEST)
 
 
 def _source(value: Any) -> str:
-    return str(read_name(value, Kind.FOLDER))
+    name: str = _SOURCE(value)
+    if wrong := wrong_name(name):
+        raise ValueError(wrong)
+    return name
 
 
 _Words = Annotated[str, checked.text(100_000, errors="strict")]

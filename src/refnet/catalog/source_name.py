@@ -1,6 +1,7 @@
 """The names of sources, and of the backup folder among the stores. A source's name is also a folder of the store, the prefix of artifacts, and a word on the command line."""
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -11,6 +12,10 @@ LOCAL = "local"
 LONGEST = 40
 #: Ends the name of the source with the roles of a cluster.
 GLOBALS = "-globals"
+#: The table of the settings of that source, which those of its cluster make.
+ROLES = "globals"
+#: The words of backup.order for all sources of a group.
+DATABASES, FOLDERS = "databases", "folders"
 _NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST - 1}}}", re.ASCII)
 #: The prefixes of the standard sources' files, words of the command line, stages, tasks and keys of settings.
 RESERVED = frozenset(
@@ -48,17 +53,90 @@ def wrong_name(name: str) -> str:
     return f"{name} is a reserved word" if name in RESERVED else ""
 
 
-class Kind(StrEnum):
-    """The kind of a source, which decides how it is backed up, opened, proven and restored."""
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What the catalog and the settings need to know of a kind. Its class in `sources` knows everything else."""
 
-    DATABASE = "database"
-    FOLDER = "folder"
-    #: A file of SQLite.
-    SQLITE = "SQLite database"
+    #: DATABASES or FOLDERS: backed up together, and restored in one stage of a recovery.
+    group: str
+    #: Restored before the standard source of its stage.
+    first: bool = False
+    #: The table of its settings.
+    table: str
+    #: The table of refnet.toml to which a user adds one; "": the same.
+    added_to: str = ""
+    #: Whether it is the kind of that table that has a path and no URL.
+    is_file: bool = False
+    #: How the names of its artifacts end; the last ending is that of a partial one.
+    endings: tuple[str, ...]
+    #: How the names of its sources end.
+    name_ends: str = ""
+    #: The name of the source for a file of another program with one of these endings.
+    stand_in: str = ""
+    foreign: tuple[str, ...] = ()
+    #: Whether its identity is the name of a database and its server; else it is a random id that this machine keeps.
+    by_name: bool = False
+
+
+class Kind(StrEnum):
+    """The kind of a source, which decides how it is backed up, opened, proven and restored.
+
+    A new kind is a row here, in the order of backups, and one in `sources/__init__.py`. The name of a file is that of
+    the first kind that fits.
+    """
+
+    row: Row
+
     #: The roles and global objects of a server.
-    GLOBALS = "globals"
-    #: On the command line alone: all databases and the roles of a server.
-    CLUSTER = "cluster"
+    GLOBALS = (
+        "globals",
+        Row(
+            group=DATABASES,
+            first=True,
+            table=ROLES,
+            added_to="clusters",
+            endings=(".sql.gz", ".sql.gz.partial"),
+            name_ends=GLOBALS,
+        ),
+    )
+    DATABASE = (
+        "database",
+        Row(group=DATABASES, table="databases", endings=(".sql.gz", ".sql.gz.partial"), by_name=True),
+    )
+    FOLDER = (
+        "folder",
+        Row(
+            group=FOLDERS,
+            table="folders",
+            endings=(".tar.gz",),
+            stand_in="obsidian",
+            foreign=(".tar.gz", ".tgz"),
+        ),
+    )
+    #: A file of SQLite.
+    SQLITE = (
+        "SQLite database",
+        Row(
+            group=DATABASES,
+            table="databases",
+            is_file=True,
+            endings=(".sqlite.gz",),
+            stand_in="sqlite",
+            foreign=(".sqlite.gz",),
+        ),
+    )
+
+    def __new__(cls, called: str, row: Row) -> Self:
+        made = str.__new__(cls, called)
+        made._value_, made.row = called, row
+        return made
+
+
+def likely_kind(name: str, *, by_name: bool = True) -> Kind:
+    """The kind of a source of which only the name is known, and whether its identity is one: see `Row.by_name`."""
+    by_end = [kind for kind in Kind if kind.row.name_ends and name.endswith(kind.row.name_ends)]
+    others = (kind for kind in Kind if not kind.row.name_ends and kind.row.by_name is by_name)
+    return by_end[0] if by_end else next(others)
 
 
 _KINDS = {"database": Kind.DATABASE, "config": Kind.FOLDER, "obsidian": Kind.FOLDER}

@@ -18,9 +18,9 @@ from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
-from refnet.catalog.backup_order import DATABASES, FOLDERS, in_groups
+from refnet.catalog.backup_order import in_groups
 from refnet.catalog.manifest import Outcome
-from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName
 from refnet.catalog.unprotected import Unprotected
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, note, print_json, wants_step_lines, with_progress
@@ -30,7 +30,6 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.formatting import plain
 from refnet.settings import user_path
-from refnet.sources import kind_of
 from refnet.sources.acting import ActsOn
 from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
 
@@ -64,9 +63,9 @@ def backup(
     """
     here, failed = with_databases(context(), sources or (), record=not plan)
     lost, asked = gone(here.settings), {*(sources or ())}
-    sources = [one for one in expanded(here.settings, sources or ()) if one not in lost or one in asked]
-    others = [one for one in sources if not kind_of(one).by_name]
-    if table and (others or len(sources) > 1):
+    chosen = [one for one in expanded(here.settings, sources or ()) if one not in lost or one in asked]
+    others = [one for one in chosen if not one.kind.row.by_name]
+    if table and (others or len(chosen) > 1):
         raise RefnetError(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
         )
@@ -80,11 +79,11 @@ def backup(
     how = Options(
         not no_prove, jobs, tuple(table or ()), folder, if_older=_span(if_older) if if_older else None
     )
-    for source in sources or ():
+    for source in chosen:
         if source not in configured(here.settings):
             of_cluster = source in lost and source in here.settings.sources
             raise is_gone(source, lost[source]) if of_cluster else not_configured(here.settings, source)
-    names = tuple(dict.fromkeys(sources or ())) or ((SourceName.DATABASE,) if table else _all(here))
+    names = tuple(chosen) or ((SourceName.DATABASE,) if table else _all(here))
     code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
     raise typer.Exit(worst((code, *(error.code for error in failed))))
 
@@ -99,10 +98,10 @@ def _span(text: str) -> timedelta:
 
 
 def with_databases(
-    here: Context, sources: Sequence[SourceName], *, record: bool
+    here: Context, sources: Sequence[str], *, record: bool
 ) -> tuple[Context, tuple[RefnetError, ...]]:
     """Find the databases of the clusters that are backed up; print the error of each whose server cannot be asked."""
-    clusters = [name for name in sources if name.kind is Kind.CLUSTER]
+    clusters = [name for name in sources if not isinstance(name, SourceName)]
     if not here.settings.clusters or (sources and not clusters):
         return here, ()
     here, failed = find_databases(here, clusters, record=record)

@@ -11,7 +11,7 @@ import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from refnet import wiring
-from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.catalog.source_name import STANDARD, SourceName, likely_kind
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError, nearest
 
@@ -58,15 +58,17 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: boo
         members: also a name that begins like a database of a cluster, which nothing here knows yet.
     """
 
-    def parse(text: str) -> SourceName:
+    def parse(text: str) -> str:
         if found := next(
             (one for one in (*ALIASES.values(), *STANDARD) if one == ALIASES.get(text, text)), None
         ):
             return found
         here = Context(read_settings(lambda _: None))
-        known = {str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))}
+        known: dict[str, str] = {
+            str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))
+        }
         if clusters:
-            known |= {name: SourceName(name, Kind.CLUSTER) for name in here.settings.clusters}
+            known |= {name: name for name in here.settings.clusters}
         elif text in here.settings.clusters and text not in known:
             raise wiring.is_cluster(here.settings, text, code)
         if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
@@ -74,8 +76,8 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: boo
             raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)
         if members and text not in known and any(text.startswith(f"{c}-") for c in here.settings.clusters):
             with suppress(ValueError):
-                return SourceName(text, Kind.DATABASE)
-        parsed: SourceName = choice("source", known.values(), code)["parser"](text)
+                return SourceName(text, likely_kind(text))
+        parsed: str = choice("source", known.values(), code)["parser"](text)
         return parsed
 
     return {"parser": parse, "autocompletion": sources}

@@ -32,7 +32,7 @@ Source = Annotated[
     SourceName | None, typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name())
 ]
 Sources = Annotated[
-    list[SourceName] | None,
+    list[str] | None,
     typer.Argument(metavar="SOURCE", help="These sources; default: all.", **source_name(clusters=True)),
 ]
 OneSource = Annotated[

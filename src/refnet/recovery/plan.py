@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.file_names import kind_of_file
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import LONGEST, STANDARD, Kind, SourceName, read_name
+from refnet.catalog.source_name import DATABASES, FOLDERS, LONGEST, STANDARD, SourceName, read_name
 from refnet.core import checked
 from refnet.core.formatting import plural
 from refnet.core.records import Layout, Most, Needed, Record
@@ -41,17 +41,16 @@ RESTORES: Mapping[Stage, SourceName] = {
 }
 
 
-#: The kind of the named sources that a stage restores after its own.
-_KINDS = {Stage.DATABASE: (Kind.GLOBALS, Kind.DATABASE, Kind.SQLITE), Stage.VAULT: (Kind.FOLDER,)}
+#: The group of the named sources that a stage restores with its own.
+_GROUPS = {Stage.DATABASE: DATABASES, Stage.VAULT: FOLDERS}
 
 
 def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName, ...]:
     """Return what `stage` restores: roles, its standard source, then the named ones of `entries` that belong to it."""
-    kinds = _KINDS.get(stage, ())
-    named = [one for one in entries if one not in STANDARD and one.kind in kinds]
-    roles = [one for one in named if one.kind is Kind.GLOBALS]
-    rest = [one for one in named if one.kind is not Kind.GLOBALS]
-    return (*roles, RESTORES[stage], *rest) if stage in RESTORES else ()
+    named = [one for one in entries if one not in STANDARD and one.kind.row.group == _GROUPS.get(stage)]
+    first = [one for one in named if one.kind.row.first]
+    rest = [one for one in named if not one.kind.row.first]
+    return (*first, RESTORES[stage], *rest) if stage in RESTORES else ()
 
 
 def _names(value: object) -> dict[SourceName, str]:

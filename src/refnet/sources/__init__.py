@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
+from importlib import import_module
+from typing import cast
 
 from refnet import wiring
 from refnet.catalog.previous import HalfMade
@@ -15,26 +17,22 @@ from refnet.sources.base import Source
 __all__ = ["Source", "half_made", "kind_of", "recorded", "source_of"]
 
 
+#: The class of each kind, in the module `source` of its folder.
+_CLASSES = {
+    Kind.GLOBALS: ("roles", "Roles"),
+    Kind.DATABASE: ("database", "Database"),
+    Kind.FOLDER: ("folder", "Folder"),
+    Kind.SQLITE: ("sqlite", "Sqlite"),
+}
+
+
 def kind_of(name: SourceName) -> type[Source]:
     """The class of the source `name`, for what holds without settings.
 
-    Each kind is imported here: PostgreSQL's driver takes longer to load than a vault to be read.
+    It is imported now: PostgreSQL's driver takes longer to load than a vault to be read.
     """
-    if name.kind is Kind.FOLDER:
-        from refnet.sources.folder.source import Folder
-
-        return Folder
-    if name.kind is Kind.SQLITE:
-        from refnet.sources.sqlite.source import Sqlite
-
-        return Sqlite
-    if name.kind is Kind.GLOBALS:
-        from refnet.sources.roles.source import Roles
-
-        return Roles
-    from refnet.sources.database.source import Database
-
-    return Database
+    folder, its_name = _CLASSES[name.kind]
+    return cast("type[Source]", getattr(import_module(f"refnet.sources.{folder}.source"), its_name))
 
 
 def source_of(settings: Settings, name: SourceName) -> Source:

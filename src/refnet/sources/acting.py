@@ -8,7 +8,6 @@ from typing import Any
 
 from refnet.catalog.source_name import SourceName
 from refnet.settings import Settings
-from refnet.sources import kind_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class ActsOn:
     @classmethod
     def of_database(cls, settings: Settings, source: SourceName) -> ActsOn | None:
         """The same; None if `source` is no database."""
-        return cls.of(settings, source) if kind_of(source).by_name else None
+        return cls.of(settings, source) if source.kind.row.by_name else None
 
     def __str__(self) -> str:
         return f"on: {self.shown} (settings file: {self.file or 'none'})"

@@ -51,8 +51,6 @@ class Source(ABC):
     more_options: ClassVar[tuple[str, ...]] = ()
     #: What its artifacts contain that can be listed, searched and compared: "tables", "files"; "": nothing.
     contains: ClassVar[str] = ""
-    #: Whether its identity is the name of a database and its server; else it is a random id that this machine keeps.
-    by_name: ClassVar[bool] = False
     #: Whether dumps of other programs, files or folders, can be artifacts of it.
     takes_dumps: ClassVar[bool] = False
     #: The priority of its backup in Celery's queue; a higher one comes first.

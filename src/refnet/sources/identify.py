@@ -10,7 +10,7 @@ from refnet.catalog.artifact import Made, OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Identity, SourceId
 from refnet.catalog.manifest import MOST_BEFORE, MOST_NUMBERED, Entry
-from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
@@ -24,7 +24,7 @@ def identified(context: Context, source: SourceName, made: Made, there: Iterable
     """
     records, catalog = wiring.identities(context.settings), Catalog.of(there)
     known = records.or_handed_over(source)
-    if source.kind is Kind.DATABASE:
+    if source.kind.row.by_name:
         own = Identity.read(made.details)
         made = replace(made, continues=_continues(context, own, catalog)) if own else made
         before = frozenset(made.continues)

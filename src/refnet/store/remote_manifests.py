@@ -16,9 +16,8 @@ from pathlib import Path
 
 from xxhash import xxh3_128_digest
 
-from refnet.catalog.file_names import kind_of_file
 from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MANIFESTS, NAMESPACE, ManifestName, Signed
-from refnet.catalog.source_name import Kind, SourceName, read_name
+from refnet.catalog.source_name import SourceName, likely_kind, read_name
 from refnet.catalog.store import Unlisted
 from refnet.core.files import make_folder, open_file, read_regular, write_all
 from refnet.core.formatting import size
@@ -244,8 +243,8 @@ def source_of(name: str) -> SourceName:
     """Source in the name of a manifest's object, or `database`; its kind may differ."""
     named = ManifestName.read(name)
     with suppress(ValueError):
-        return read_name(named.source if named else "", kind_of_file("x.tar.gz"))
-    return SourceName("database", Kind.DATABASE)
+        return read_name(named.source, likely_kind(named.source)) if named else SourceName.DATABASE
+    return SourceName.DATABASE
 
 
 def _unlisted(stored: Stored, why: str, advice: str, *, unreadable: bool = False) -> Unlisted:

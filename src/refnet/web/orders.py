@@ -14,7 +14,6 @@ from refnet.catalog.source_name import SourceName
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.sources import kind_of
 from refnet.sources.database.plan.restore_place import OWN_NAME, check_name
 from refnet.web import child_files
 
@@ -83,7 +82,7 @@ class Order:
     def __post_init__(self) -> None:
         if self.beside:
             check_name(self.beside, "--as")
-        if self.beside and (self.verb is Verb.UNDO or not kind_of(self.source).by_name):
+        if self.beside and (self.verb is Verb.UNDO or not self.source.kind.row.by_name):
             raise RefnetError("--as is for a restore of a database only", "Leave it empty.", Exit.USAGE)
         previous = self.verb is Verb.RESTORE or not self.name or OWN_NAME.fullmatch(self.name)
         if not previous or not self.name.isprintable() or self.name.startswith(("-", "/")):
@@ -124,7 +123,7 @@ class OrderPlan:
     @property
     def name_to_type(self) -> str:
         """The name to type: of the database that is written; for other kinds, of the source."""
-        return str(self.values["database"]) if kind_of(self.order.source).by_name else self.order.source
+        return str(self.values["database"]) if self.order.source.kind.row.by_name else self.order.source
 
     @property
     def problems(self) -> list[dict[str, str]]:
@@ -155,7 +154,7 @@ def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "
         known = _PLAN(values)
     except ValueError:
         raise failure(order, code, stderr) from None
-    if kind_of(order.source).by_name and "database" not in known:
+    if order.source.kind.row.by_name and "database" not in known:
         raise failure(order, code, stderr)
     return OrderPlan(order, values, sha256)
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 
 from refnet.catalog.cluster import Seen, globals_name, member_name
-from refnet.catalog.source_name import Kind
 
 ODD = ["Shop", "wiki talk", "論文", "a" * 63, "globals", "x-0123abcd", "..", "a/b", "a\nb"]
 
 
 def test_a_plain_name_follows_that_of_the_cluster() -> None:
     assert member_name("main", "shop") == "main-shop"
-    assert member_name("main", "shop").kind is Kind.DATABASE
     assert globals_name("main") == "main-globals"
-    assert globals_name("main").kind is Kind.GLOBALS
 
 
 @pytest.mark.parametrize("database", ODD)

@@ -82,7 +82,6 @@ class Database(OnServer):
     called: ClassVar[str] = "a database"
     options: ClassVar[str] = "databases"
     contains: ClassVar[str] = "tables"
-    by_name: ClassVar[bool] = True
     takes_dumps: ClassVar[bool] = True
     is_snapshot: ClassVar[bool] = True
 
