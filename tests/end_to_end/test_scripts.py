@@ -75,9 +75,10 @@ def test_every_script_runs_and_brings_back_what_it_names(script: Run, short_fold
         made = script(f"backup-{source}.sh")
         assert "proven" in made.stdout
         assert "delete" in made.stdout
+    shutil.copytree(folder / "backups" / "database", folder / "elsewhere")  # so that no proof is due
     unproven = ("env", "REFNET_PROVE_EVERY=7", str(ROOT / "scripts" / "backup-database.sh"))
     script(*unproven, str(folder / "elsewhere"))
-    assert list((folder / "elsewhere").glob("refnet_*.sql.gz"))
+    assert len(list((folder / "elsewhere").glob("refnet_*.sql.gz"))) == 2
     ends = {"database": "*.sql.gz", "config": "*.tar.gz", "obsidian": "*.tar.gz"}
     artifacts = {source: str(next((folder / "backups" / source).glob(end))) for source, end in ends.items()}
     script("restore-database.sh", artifacts["database"], code=6)
@@ -88,7 +89,7 @@ def test_every_script_runs_and_brings_back_what_it_names(script: Run, short_fold
     (folder / "config" / ".env").unlink()
     script("restore-config.sh", artifacts["config"], "--force")
     assert (folder / "config" / ".env").read_text() == "A=1\n"
-    assert "proven" in script("verify-backup.sh", artifacts["database"]).stdout
+    assert "proven" in script("verify-backup.sh", artifacts["obsidian"]).stdout
     assert "proven" in script("verify-backup.sh").stdout
     assert "report" in script("monthly-recovery-test.sh").stdout
     assert "overall: NEW" in script("monitor-backup.sh").stdout
