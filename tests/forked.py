@@ -46,9 +46,13 @@ _CLONE = Path(__file__).parents[1]
 
 
 def run(
-    arguments: list[str], environment: Mapping[str, str], folder: Path, stdin: bytes, seconds: float
-) -> subprocess.CompletedProcess[bytes]:
-    """Run `refnet ARGUMENTS` to its end, which must come within `seconds`."""
+    arguments: list[str], environment: Mapping[str, str], folder: Path, stdin: bytes, seconds: float,
+    before: tuple[str, ...] = (),
+) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+    """Run `refnet ARGUMENTS` to its end, which must come within `seconds`.
+
+    `before`: the command with which its parent is started, as `nsenter`.
+    """
     program = str(Path(sys.executable).parent / "refnet")
     if os.getpid() != _OURS:
         return subprocess.run(
@@ -60,7 +64,7 @@ def run(
     given, out, err, ended = (os.pipe() for _ in range(4))
     theirs = (given[0], out[1], err[1], ended[1])
     try:
-        socket.send_fds(_parent(_at_start(environment)), [request.encode()], theirs)
+        socket.send_fds(_parent(_at_start(environment), before=before), [request.encode()], theirs)
     finally:
         for end in theirs:
             os.close(end)
@@ -273,14 +277,17 @@ def _read(said: list[bytes], number: int, end: int) -> None:
 
 
 @cache
-def _parent(at_start: frozenset[tuple[str, str]], module: str = "") -> socket.socket:
+def _parent(
+    at_start: frozenset[tuple[str, str]], module: str = "", before: tuple[str, ...] = ()
+) -> socket.socket:
     """Start the process that forks, in this environment; it ends when this one does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    state = "" if before else os.environ.get(_STATE, "")  # beside a systemd it is where units have it
     with theirs:
         number = theirs.fileno()
         parent = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(number), module, os.environ.get(_STATE, "")], env=dict(at_start),
-            cwd="/", pass_fds=[number], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [*before, sys.executable, "-P", __file__, str(number), module, state], env=dict(at_start), cwd="/",
+            pass_fds=[number], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
     def end() -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests import forked
 
+REFNET = str(Path(sys.executable).parent / "refnet")
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 
 #: $1 the name of a control group, $2 a folder to pass through. Nothing of this reaches the machine itself.
@@ -56,8 +59,14 @@ class Booted:
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `command` as root beside that systemd."""
         own = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "SUDO_", "XDG_"))}
+        beside = ("nsenter", "-t", str(self.pid), "--mount", "--pid", "--cgroup", "--")
+        if command[0] == REFNET:
+            done = forked.run([*command[1:]], own | environment, Path("/"), b"", 120, beside)
+            return subprocess.CompletedProcess(
+                done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+            )
         return subprocess.run(
-            ["nsenter", "-t", str(self.pid), "--mount", "--pid", "--cgroup", "--", *command],
+            [*beside, *command],
             env=own | environment,
             cwd="/",
             capture_output=True,
@@ -68,7 +77,15 @@ class Booted:
 
 
 @pytest.fixture
-def systemd() -> Iterator[Booted]:
+def systemd(booted: Booted) -> Iterator[Booted]:
+    """A systemd without units of ours."""
+    yield booted
+    clean = "systemctl stop 'refnet*'; rm -rf /etc/systemd/system/*; systemctl daemon-reload; systemctl reset-failed"
+    booted.run("sh", "-c", clean)
+
+
+@pytest.fixture(scope="module")
+def booted() -> Iterator[Booted]:
     if (
         os.geteuid() != 0
         or not SYSTEMD.exists()

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from refnet.scheduling.units import Service, files
 from refnet.settings.times import parse_when, parse_zone
 from refnet.store.local import LocalStore
 
-from .conftest import Booted
+from .conftest import REFNET, Booted
 
-REFNET = str(Path(sys.executable).parent / "refnet")
 TIMES = {
     TaskName.DATABASE: "daily 02:00",
     TaskName.CONFIG: "sunday 03:00",
@@ -193,15 +191,14 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
 def test_init_installs_the_timers_when_asked_to(systemd: Booted, folders: tuple[Path, Path]) -> None:
     home, backups = folders
     file = home.parent / "refnet.toml"
-    environment = {"REFNET_HOME": str(home), "REFNET_LOG_FOLDER": "none", "R": REFNET}
+    environment = {"REFNET_HOME": str(home), "REFNET_LOG_FOLDER": "none"}
     environment |= {
         "ANSWERS": f"\nnone\nnone\nnone\nnone\nnone\n{backups}\nmonday 04:00\ny\ny\n",
         "C": f"{REFNET} --config {file} init",
     }
-    command = (
-        '"$R" postgres start >&2 && printf "$ANSWERS" | script -qec "$C" /dev/null; "$R" postgres stop >&2'
-    )
-    asked = systemd.run("sh", "-c", command, **environment)
+    assert systemd.run(REFNET, "postgres", "start", **environment).returncode == 0
+    asked = systemd.run("sh", "-c", 'printf "$ANSWERS" | script -qec "$C" /dev/null', **environment)
+    systemd.run(REFNET, "postgres", "stop", **environment)
     assert "Install systemd timers" in asked.stdout, asked.stderr
     assert "proven" in asked.stdout
     assert 'database = "monday 04:00"' in file.read_text()
