@@ -10,17 +10,21 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from tests import forked
 from tests.integration.database.library import artifact_of, everything, of_database, papers
 
 from refnet.catalog.previous import MarkState
+from refnet.cli import main
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
+from refnet.sources.database import restore_database as verb
 from refnet.sources.database.admin_session import admin_session
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
@@ -28,24 +32,6 @@ SLOW = """
 CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_sleep(coalesce(current_setting('app.slow', true)::float, 0)); RETURN $1; END $$;
 CREATE INDEX ON jobs (slow(id));
-"""
-#: The command, in a process that comes to the exchange and then does what the test says.
-AT_THE_EXCHANGE = """
-import os, signal
-from psycopg import sql
-from refnet.cli.main import run
-from refnet.sources.database import restore_database as verb
-
-swap, when = verb.swap, os.environ["DIES"]
-
-def dying(admin, target, renames, also=()):
-    if when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    swap(admin, target, renames, [*also, sql.SQL("SELECT pg_sleep(2)")] if when == "within" else also)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-verb.swap = dying
-run()
 """
 
 
@@ -165,22 +151,10 @@ def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just
         session.execute(f"ALTER DATABASE {library.name} RESET app.slow")
         fine = tmp_path / "fine.sql.gz"
         fine.write_bytes(artifact_of(library, wheel))
-    killed = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from refnet.cli.main import run; run()",
-            "restore",
-            "database",
-            path,
-            "--force",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
+    killed = forked.Heard(["restore", "database", str(path), "--force"], environment, Path.cwd())
     await_query(library, f"{library.name}_copy_%", "CREATE INDEX jobs_slow%")
-    killed.kill()
-    killed.wait()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=120)
     assert len(of_database(library, MarkState.COPY)) == 1
     assert papers(library) == 50
     assert re.search(rf"half-made copy +{library.name}_copy_\w+, from", refnet(environment, "monitor").stdout)
@@ -192,19 +166,39 @@ def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just
     assert "half-made" not in refnet(environment, "monitor").stdout
 
 
+def dying_at_the_exchange(environment: dict[str, str], artifact: str, when: str) -> int:
+    """Start a restore that comes to the exchange and then kills itself, or waits within it; its process id."""
+    if child := os.fork():
+        return child
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        os.environ.clear()
+        os.environ.update(environment)
+        verb.swap = partial(_dying, verb.swap, when)
+        sys.argv[:] = ["refnet", "restore", "database", artifact, "--force"]
+        main.run()
+    finally:
+        os._exit(1)
+
+
+def _dying(swap: Any, when: str, admin: Any, target: Any, renames: Any, also: Any = ()) -> None:
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    swap(admin, target, renames, [*also, sql.SQL("SELECT pg_sleep(2)")] if when == "within" else also)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("when", ["before", "within", "after"])
 def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live(
     library: Target, environment: dict[str, str], artifact: str, when: str
 ) -> None:
-    killed = subprocess.Popen(
-        [sys.executable, "-c", AT_THE_EXCHANGE, "restore", "database", artifact, "--force"],
-        env={**environment, "DIES": when},
-        stdout=subprocess.DEVNULL,
-    )
+    killed = dying_at_the_exchange(environment, artifact, when)
     if when == "within":
         await_query(library, "%", "SELECT pg_sleep(2)")
-        killed.kill()
-    assert killed.wait() == -signal.SIGKILL
+        os.kill(killed, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(killed, 0)[1]) == -signal.SIGKILL
     assert papers(library) == (50 if when == "after" else 51)
     assert len(of_database(library, MarkState.COPY)) == (0 if when == "after" else 1)
     assert len(of_database(library, MarkState.RESTORED)) == (1 if when == "after" else 0)
@@ -222,21 +216,7 @@ def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
         session.execute(f"ALTER DATABASE {library.name} SET app.slow = 600")
         path = tmp_path / "slow.sql.gz"
         path.write_bytes(artifact_of(library, wheel))
-    interrupted = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from refnet.cli.main import run; run()",
-            "restore",
-            "database",
-            path,
-            "--force",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    interrupted = forked.Heard(["restore", "database", str(path), "--force"], environment, Path.cwd())
     await_query(library, f"{library.name}_copy_%", "CREATE INDEX jobs_slow%")
     for other in (("restore", "database", str(path), "--force"), ("backup", "database", "--no-prove")):
         refused = refnet(environment, *other)
@@ -244,7 +224,7 @@ def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
         assert f"database is locked by another run of RefNet (process {interrupted.pid})" in refused.stderr
     interrupted.send_signal(signal.SIGTERM)
     _, said = interrupted.communicate(timeout=120)
-    assert "interrupted" in said
+    assert b"interrupted" in said
     assert interrupted.returncode == 1
     assert everything(library) == [library.name]
 
