@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
@@ -22,7 +23,7 @@ FILE = Path("/srv/refnet/compose.yaml")
 CLOCK = Clock(sleep=lambda _: None)
 
 #: A project in a file, which the scripts show and change. `up` starts what its `starts` lists.
-SCRIPT = """#!{python}
+SCRIPT = """#!{python} -IS
 import json, os, pathlib, sys, time
 name, state = pathlib.Path(sys.argv[0]).name, pathlib.Path({state!r})
 words = sys.argv[1:]
@@ -291,11 +292,7 @@ def refnet(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         known = {"PATH": os.environ["PATH"], "REFNET_HOME": f"{tmp_path}/home", "REFNET_LOG_FOLDER": "none"}
-        return subprocess.run(
-            [sys.executable, "-m", "refnet", *words],
-            cwd=tmp_path / "clone", env=known | environment, capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        return forked.text(*words, environment=known | environment, folder=tmp_path / "clone")
 
     return run
 
