@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -97,6 +98,8 @@ def small() -> Iterator[Callable[..., None]]:
 
 
 def _renaming(function: Callable[[World, str], None], world: World, way: str) -> None:
+    gc.collect()
+    gc.freeze()  # or each child copies what a collection of it visits
     with pytest.MonkeyPatch.context() as patch:
         rename_by(way, patch)
         function(world, way)
