@@ -14,7 +14,7 @@ from tests.documents import ROOT, blocks
 from tests.seaweed import LOCKED, REGION, Seaweed
 
 from refnet.actions.fetch import FetchRequest
-from refnet.cli import fetch, recover, recovery_key
+from refnet.cli import context, fetch, recover
 from refnet.cli.options import StoreOptions
 from refnet.cli.recover import Asked
 from refnet.store.buckets.bucket import BucketError, BucketFailure
@@ -158,7 +158,7 @@ def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
             BucketFailure.REFUSED, f"versions of {prefix} refused by {bucket.shown}", "Permit it."
         )
 
-    monkeypatch.setattr(recovery_key, "recovery_keys", ask)
+    monkeypatch.setattr(context, "recovery_keys", ask)
     monkeypatch.setattr(FolderBucket, "versions", refuse)
     for name, value in lost.machine("asked")._environment({}).items():
         monkeypatch.setenv(name, value)

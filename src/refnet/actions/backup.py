@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refnet import wiring
-from refnet.actions import proving, unprotected
+from refnet.actions import proving, seal, unprotected
 from refnet.actions.backup_result import Backup
+from refnet.actions.copy import copy_new, missing
+from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.artifact import Maker, Turn, at_once, retried
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
@@ -28,9 +30,7 @@ from refnet.sources.database import replaced_tables
 from refnet.sources.hooks import Action
 from refnet.sources.identify import identified
 from refnet.store.local import LocalStore
-
-if TYPE_CHECKING:
-    from refnet.telemetry.watch import AtWork
+from refnet.telemetry.watch import AtWork
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,8 @@ def nothing_named(settings: Settings, name: SourceName) -> RefnetError | None:
 def _trouble(context: Context) -> RefnetError | None:
     """Return why nothing can be stored in the backup folder, as far as that is known before."""
     if context.settings.encryption_local:
-        from refnet.actions.seal import check
-
         try:
-            check(context)
+            seal.check(context)
         except RefnetError as error:
             return error
     return wiring.store(context.settings).trouble()
@@ -142,8 +140,6 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     maker = source_of(settings, name).maker(jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
-        from refnet.actions.watching import open_watch, report_proof
-
         run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
@@ -169,7 +165,6 @@ def _send_earlier(context: Context, made: Backup, *, again: bool) -> Backup:
     """Send the missing copies of what an earlier run made; this is a run of its own where there are stores."""
     if not context.settings.stores_of(made.manifest.source):
         return made
-    from refnet.actions.watching import open_watch
 
     with open_watch(context).run(RunKind.BACKUP, made.manifest.source, again=again) as at_work:
         at_work.done(made.manifest.name)
@@ -181,7 +176,6 @@ def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
     source = made.manifest.source
     if made.damaged or not context.settings.stores_of(source):
         return made
-    from refnet.actions.copy import copy_new, missing
 
     copies = copy_new(context, source, made.manifest.name)
     if uncopied := missing(copies):
@@ -232,9 +226,8 @@ def make(context: Context, maker: Maker, store: LocalStore, options: Options) ->
     with store.lock(maker.name):
         if not _seals(context, store):
             return made()
-        from refnet.actions.seal import sealed
 
-        return sealed(context, maker.name, made)
+        return seal.sealed(context, maker.name, made)
 
 
 def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> None:
@@ -277,9 +270,8 @@ def _path(context: Context, store: LocalStore, made: Backup) -> Path:
     manifest = made.manifest
     if not _seals(context, store):
         return store.folder(manifest.source) / manifest.name
-    from refnet.actions.seal import path
 
-    return path(context, manifest.source, manifest.name)
+    return seal.path(context, manifest.source, manifest.name)
 
 
 def _publish(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:

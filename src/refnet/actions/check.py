@@ -50,6 +50,8 @@ from refnet.sources.check_result import (
     writable,
 )
 from refnet.sources.folder import entries
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.buckets.opening import open_bucket
 from refnet.store.lock import LOCK_NAME
 
 _STATES = {
@@ -237,9 +239,6 @@ def check_hooks(settings: Settings) -> Iterator[Line]:
 
 def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
     """Check that both credentials of a store can be read, and that it answers; RefnetError if not."""
-    from refnet.store.buckets.folder import FolderBucket
-    from refnet.store.buckets.opening import open_bucket
-
     store = settings.stores[name]
     open_bucket(store, deleting=True)
     next(open_bucket(store).listed("check/"), None)

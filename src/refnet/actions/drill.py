@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from refnet import wiring
+from refnet import __version__, wiring
 from refnet.actions.choose import Selected
+from refnet.actions.copy import read_back_older
 from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
@@ -86,7 +86,7 @@ def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple
     found = prove(context, selected, watch=open_watch(context), again=again)
     for sentence in _of_stores(context):
         context.note(sentence)
-    values = report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
+    values = report(found, {"host": platform.node(), "made_by": f"refnet {__version__}"})
     clock = context.clock
     written = write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
     return found, signed(context, written)
@@ -96,8 +96,6 @@ def _of_stores(context: Context) -> Iterator[str]:
     """Check the remote stores; yield a sentence for each problem."""
     yield from check_due(context)
     if context.settings.every_store:
-        from refnet.actions.copy import read_back_older
-
         yield from read_back_older(context)
 
 

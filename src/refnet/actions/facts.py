@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 from refnet import servers, wiring
 from refnet.catalog.catalog import Catalog
@@ -20,10 +19,10 @@ from refnet.settings import Settings
 from refnet.sources import half_made, recorded, source_of
 from refnet.store import settings_copies
 from refnet.store.check_record import last_checks
+from refnet.store.key_history import stale_pages
+from refnet.store.remote_states import StoreStates
+from refnet.store.sealed import SealedStore
 from refnet.telemetry.facts import Facts
-
-if TYPE_CHECKING:
-    from refnet.store.sealed import SealedStore
 
 
 def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:
@@ -69,7 +68,6 @@ def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:
 def _stale_pages(settings: Settings) -> tuple[str, ...]:
     if not settings.encryption_recipients:
         return ()
-    from refnet.actions.keys import stale_pages  # what opens copies takes long to load
 
     with suppress(RefnetError):  # `refnet check` names what is wrong with the keys
         return tuple(stale_pages(settings))
@@ -88,6 +86,5 @@ def _states(settings: Settings, now: Callable[[], datetime]) -> Callable[[], tup
     """Return a function that reads the state of each remote store of the settings."""
     if not settings.stores:
         return lambda: ()
-    from refnet.store.remote_states import StoreStates
 
     return StoreStates.of(settings, wiring.known(settings), partial(wiring.remote_store, settings), now).read

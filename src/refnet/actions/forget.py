@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refnet.actions.choose import choose_listed
 from refnet.catalog import retention
@@ -14,9 +14,7 @@ from refnet.catalog.manifest import Entry
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.local import LocalStore
-
-if TYPE_CHECKING:
-    from refnet.store.sealed import SealedStore
+from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.actions.keys import KeyState, history_file, states
+from refnet.actions.keys import KeyState, states
 from refnet.catalog.manifest import Outcome
 from refnet.catalog.remote import MANIFEST_OBJECT_BYTES
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.store.key_history import Event, KeyEvent
+from refnet.store.key_history import Event, KeyEvent, history_file
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import decrypt, fetch
 from refnet.store.sealing.age import PrivateKey, SealedError, WrongKeyError

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
-from refnet.actions.recovery_page import RecoveryPage, url
+from refnet.actions.recovery_page import RecoveryPage
 from refnet.catalog.manifest import utc
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, explain, explained, write_all
-from refnet.core.formatting import some
 from refnet.settings import Settings
 from refnet.sources.check_result import Line, error_line, ok, warning
-from refnet.store.key_history import Event, HistoryFile, KeyEvent
+from refnet.store.key_history import Event, KeyEvent, history_file, stale_pages
 from refnet.store.sealing.age import PrivateKey
 from refnet.store.sealing.sshsig import Signer
 
@@ -68,11 +67,6 @@ class Making:
             found |= {"recipient": self.page.recipient, "recipients": list(self.recipients_after)}
             found |= {} if self.page_file else {"recovery_key": self.page.key.revealed()}
         return found
-
-
-def history_file(settings: Settings) -> HistoryFile:
-    """Return the file with the history of recovery keys."""
-    return HistoryFile(settings.home / "keys")
 
 
 def plan_new(context: Context, page_file: Path | None, *, machine: bool = False) -> Making:
@@ -122,7 +116,7 @@ def make(context: Context, planned: Making) -> Making:
                 write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
         event = Event.PAGE if planned.key else Event.MADE
         history_file(settings).add(
-            KeyEvent(now, event, page.recipient, planned.replaces, tuple(map(url, stores)))
+            KeyEvent(now, event, page.recipient, planned.replaces, tuple(one.url_to_read for one in stores))
         )
     return replace(done, page=page)
 
@@ -175,21 +169,6 @@ class KeyState:
             "checked": utc(self.checked.at) if self.checked else None,
             "replaced": [{"by": one.recipient, "at": utc(one.at)} for one in self.replaced_by],
         }
-
-
-def stale_pages(settings: Settings) -> Iterator[str]:
-    """Yield what is wrong with the stores on the newest page of each key in use; nothing of pages made before this was recorded."""
-    history, wanted = history_file(settings).read(), set(map(url, settings.every_store.values()))
-    for one in settings.encryption_recipients:
-        known = history.on_page(one)
-        if known is None or wanted == {*known}:
-            continue
-        said = []
-        if lacks := sorted(wanted - {*known}):
-            said.append(f"lacks {some(lacks, 3)}")
-        if old := sorted({*known} - wanted):
-            said.append(f"names {some(old, 3)}, which is not used")
-        yield f"the page of {one} {' and '.join(said)}"
 
 
 def states(settings: Settings, keys: Iterable[str]) -> tuple[KeyState, ...]:

@@ -30,6 +30,7 @@ from refnet.recovery.services.service import Services, wait_for
 from refnet.sources import Source, hooks, source_of
 from refnet.sources.base import Permits
 from refnet.sources.hooks import Action
+from refnet.telemetry.redact import redactor, secrets_of
 
 #: The time limit of one health request, and the pause between two looks, in seconds.
 _HEALTH_SECONDS, _PAUSE = 10, 0.5
@@ -128,8 +129,6 @@ class Live:
 
     def _hide(self, folder: Path | None) -> Callable[[str], str]:
         """Return what hides the secrets of the settings, and those in the files of a Compose project in `folder`."""
-        from refnet.telemetry.redact import redactor, secrets_of
-
         known = secrets_of(self.setup.settings)
         for path in islice((folder / "secrets").glob("*"), _SECRETS) if folder else ():
             with suppress(OSError, UnicodeDecodeError):

@@ -14,7 +14,9 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources import source_of
+from refnet.telemetry.notify import DEADLINE, Message, findings, report, send_by_apprise, within
 from refnet.telemetry.overview import Overview
+from refnet.telemetry.redact import redactor, secrets_of
 
 
 def monitor(context: Context, source: SourceName | None = None) -> Overview:
@@ -39,9 +41,6 @@ def notify(context: Context) -> list[str]:
 
     It takes DEADLINE at most, whatever a service does.
     """
-    from refnet.telemetry.notify import DEADLINE, Message, findings, report, send_by_apprise, within
-    from refnet.telemetry.redact import redactor, secrets_of
-
     settings = context.settings
     redact = redactor(secrets_of(settings))
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from shlex import quote
 from textwrap import wrap
-from urllib.parse import urlencode
+
+import segno
+from markupsafe import Markup
 
 from refnet.catalog.remote import NAMESPACE
 from refnet.core.page import render
@@ -125,7 +127,7 @@ class RecoveryPage:
             "On an empty machine, as root: install RefNet and PostgreSQL, and run this; it asks for the recovery key.",
             "Give it a credential that reads the store: its file as credentials_file=FILE in the URL, or variables.",
         )
-        urls = tuple(map(url, self.stores)) or ("URL",)
+        urls = tuple(one.url_to_read for one in self.stores) or ("URL",)
         lines = [
             line
             for one in urls
@@ -143,13 +145,6 @@ def grouped(key: str) -> str:
     """Return a private key in groups of four characters after its prefix."""
     prefix, one, rest = key.partition("-1")
     return " ".join([prefix + one, *(rest[at : at + 4] for at in range(0, len(rest), 4))])
-
-
-def url(store: StoreSettings) -> str:
-    """Return the URL of a store with the options that a reader needs, without the files of credentials."""
-    options = {"endpoint": store.endpoint, "region": store.region}
-    query = urlencode({name: value for name, value in options.items() if value}, safe=":/")
-    return f"{store.place}?{query}" if query else str(store.place)
 
 
 def _store(store: StoreSettings) -> Section:
@@ -195,7 +190,4 @@ def _fetch(store: StoreSettings) -> str:
 
 def _qr(text: str) -> object:
     """Return the QR code of `text` as SVG for a page."""
-    import segno
-    from markupsafe import Markup
-
     return Markup(segno.make_qr(text, error="q").svg_inline(omitsize=True, border=4, title="QR code"))  # noqa: S704  # segno's

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from refnet import wiring
 from refnet.actions.backup_result import Backup
@@ -26,9 +25,7 @@ from refnet.core.errors import RefnetError
 from refnet.settings.stores import ENCRYPTED
 from refnet.store import settings_copies
 from refnet.store.local import LocalStore
-
-if TYPE_CHECKING:
-    from refnet.store.sealed import SealedStore
+from refnet.store.sealed import SealedStore
 
 
 def check(context: Context) -> None:

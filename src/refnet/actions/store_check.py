@@ -12,6 +12,9 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
+from refnet.store.buckets.cloud import CloudBucket, Patience
+from refnet.store.buckets.opening import bare_bucket
+from refnet.store.buckets.trying import Trial
 from refnet.store.check_record import last_checks, record_check
 
 #: Kinds of stores that can refuse to delete; in the others, the machine that writes can also delete.
@@ -51,10 +54,6 @@ def listed_stores(context: Context) -> tuple[ListedStore, ...]:
 
 def check_store(context: Context, store: StoreSettings) -> StoreCheck:
     """Try what an attacker with this machine's credential would try, on an object of the check; record the answers."""
-    from refnet.store.buckets.cloud import CloudBucket, Patience
-    from refnet.store.buckets.opening import bare_bucket
-    from refnet.store.buckets.trying import Trial
-
     bucket, locks = bare_bucket(store), None
     if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits
         bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))

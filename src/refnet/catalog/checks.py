@@ -72,3 +72,9 @@ class Limits:
     @property
     def drill_age(self) -> timedelta | None:
         return self.drill_interval and self.drill_interval + DRILL_GRACE
+
+
+def watch_gone(name: SourceName, found: Gone) -> Check:
+    """Report a gone source."""
+    says = f"{found.why}: {found.how}, `refnet accept {name}` if that is intended"
+    return Check(name, "gone", Status.CRITICAL, says)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import GRACE, Check, Gone, Limits, Status
+from refnet.catalog.checks import GRACE, Check, Limits, Status
 from refnet.catalog.identity import Whose, labels
 from refnet.catalog.manifest import Entry, Level, Outcome
 from refnet.catalog.previous import HalfMade
@@ -121,12 +121,6 @@ def watch_previous(
         return (Check(name, what, Status.OK, says),)
     says = f"{says}, kept for {formatting.age(keep)}: `refnet prune` removes it or says why it stays"
     return (Check(name, what, Status.WARNING, says),)
-
-
-def watch_gone(name: SourceName, found: Gone) -> Check:
-    """Report a gone source."""
-    says = f"{found.why}: {found.how}, `refnet accept {name}` if that is intended"
-    return Check(name, "gone", Status.CRITICAL, says)
 
 
 def watch_nothing() -> Check:

@@ -14,7 +14,8 @@ from refnet.actions.adopt_foreign import ForeignAdoption
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
-from refnet.cli.context import complain, context, print_json
+from refnet.cli.context import context, print_json
+from refnet.cli.output import complain
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst

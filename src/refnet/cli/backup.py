@@ -18,13 +18,15 @@ from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
+from refnet.actions.copy import unready
 from refnet.catalog.backup_order import in_groups
 from refnet.catalog.manifest import Outcome
 from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName
 from refnet.catalog.unprotected import Unprotected
 from refnet.cli import options, render
-from refnet.cli.context import complain, context, note, print_json, wants_step_lines, with_progress
-from refnet.cli.output import output, say
+from refnet.cli.context import context, note, print_json, wants_step_lines, with_progress
+from refnet.cli.copy import print_copies
+from refnet.cli.output import complain, output, say
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
@@ -217,7 +219,6 @@ def _note_unready(here: Context, names: Iterable[SourceName], how: Options) -> E
     """Note the stores that the settings name and that nothing can be copied to. The backup is still made."""
     if not here.settings.stores or how.folder or how.tables:
         return Exit.DONE
-    from refnet.actions.copy import unready
 
     there = configured(here.settings)
     found = unready(here, (name for name in names if name in there))
@@ -285,8 +286,6 @@ def _print(made: Backup, context: Context, width: int) -> None:
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if made.copies:
-        from refnet.cli.copy import print_copies
-
         print_copies(lead, made.copies)
     if acts_on := ActsOn.of_database(context.settings, manifest.source):
         say(f"{'':{width}} {acts_on}")

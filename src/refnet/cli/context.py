@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
 from refnet.catalog.artifact import Progress, silent
-from refnet.catalog.source_name import LOCAL, SourceName
+from refnet.catalog.source_name import LOCAL
 from refnet.cli.output import StepLines, output, steps
+from refnet.cli.recovery_key import can_ask, recovery_keys
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
+from refnet.core.member_names import show
 from refnet.settings import PROGRESS, Settings
+from refnet.store.sealing.keys import GivenKeys
 
 if TYPE_CHECKING:
     from refnet.catalog.remote import Copy
@@ -65,8 +68,6 @@ def context(place: StoreOptions | None = None, *, key: bool = False) -> Context:
 
 def context_with_key(place: StoreOptions) -> Context:
     """Return the context of a command that reads the content of many artifacts; RefnetError (USAGE) without a key for them."""
-    from refnet.cli.recovery_key import recovery_keys
-
     here = context(place, key=True)
     if here.remote and not here.has_key:
         recovery_keys(place.identity_file)  # it says what is missing
@@ -80,8 +81,6 @@ def remote_store(settings: Settings, place: StoreOptions, *, key: bool) -> Remot
     place.check()
     if not (place.is_remote or by_default):
         return None
-    from refnet.cli.recovery_key import can_ask, recovery_keys
-    from refnet.store.sealing.keys import GivenKeys
 
     if by_default:  # a path needs no key, and what needs it says so
         key = key and can_ask(place.identity_file)
@@ -195,14 +194,6 @@ def ends_at_plan(
     return plan
 
 
-def log_subject(context: Context, source: SourceName, artifact: str = "") -> None:
-    """Name the database or the folder, and the artifact, in each line of the log that follows."""
-    from refnet.actions.watching import named  # structlog takes long to load
-    from refnet.telemetry.logging import add_to_log
-
-    add_to_log(source=source, **named(context.settings, source, artifact))
-
-
 def would(sentence: str, *, plan: bool) -> bool:
     """Print what the command would do if `plan`; return whether the command ends there."""
     if plan and output.json:
@@ -210,11 +201,6 @@ def would(sentence: str, *, plan: bool) -> bool:
     elif plan:
         print(f"would {sentence}")
     return plan
-
-
-def complain(error: RefnetError) -> None:
-    """Print a failure in its two lines, with control characters escaped."""
-    print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)
 
 
 def at_terminal() -> bool:
@@ -255,9 +241,6 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
             f"Check them with --plan, then use --yes-run-restored-commands. {otherwise}",
             Exit.CONFIRM,
         )
-    # with the other imports it slows every command
-    from refnet.core.member_names import show
-
     print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
     for when, line in commands:
         print(f"  {when:10} {show(line, 1000)}", file=sys.stderr)

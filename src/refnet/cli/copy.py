@@ -14,8 +14,8 @@ from refnet.actions.seal import remove_settings, seal_left
 from refnet.catalog.source_name import LOCAL
 from refnet.cli import options
 from refnet.cli.completion import source_or_artifact, stores
-from refnet.cli.context import complain, context, note, print_json, with_progress
-from refnet.cli.output import say
+from refnet.cli.context import context, note, print_json, with_progress
+from refnet.cli.output import complain, say
 from refnet.core.errors import RefnetError, worst
 from refnet.core.formatting import plain, plural, seconds, size
 

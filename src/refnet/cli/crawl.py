@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from refnet import servers
 from refnet.cli import options
@@ -100,7 +101,6 @@ def _shown() -> Iterator[Callable[[Standing], None] | None]:
     if not output.has_progress:
         yield None
         return
-    from rich.console import Console
 
     with Console(stderr=True).status("crawl") as status:
         first: list[Standing] = []

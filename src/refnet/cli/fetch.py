@@ -14,7 +14,6 @@ from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import (
-    complain,
     current_settings,
     note,
     note_signers,
@@ -22,7 +21,7 @@ from refnet.cli.context import (
     remote_store,
     with_progress,
 )
-from refnet.cli.output import say
+from refnet.cli.output import complain, say
 from refnet.cli.recovery_key import recovery_keys
 from refnet.context import Context
 from refnet.core import formatting

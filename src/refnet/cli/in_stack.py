@@ -16,6 +16,8 @@ from refnet.compose import compose_file
 from refnet.context import examine_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
+from refnet.recovery.services.compose import Compose
+from refnet.recovery.services.program import working_program
 from refnet.settings import Settings
 
 
@@ -37,8 +39,6 @@ def run_there(arguments: Sequence[str]) -> None:
         )
     if any(_is_of_this_machine(one) for one in arguments[1:]):
         return
-    from refnet.recovery.services.compose import Compose  # no other backup waits for these imports
-    from refnet.recovery.services.program import working_program
 
     program = working_program()
     there = Compose(_file(settings), program).running(settings.compose_service)

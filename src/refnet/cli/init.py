@@ -16,8 +16,8 @@ from refnet.actions.init import MORE, OWN, QUESTIONS, Draft, Question, start
 from refnet.cli import options
 from refnet.cli.backup import back_up, with_databases
 from refnet.cli.check import print_lines
-from refnet.cli.context import at_terminal, complain, confirm, context, note
-from refnet.cli.output import output, say
+from refnet.cli.context import at_terminal, confirm, context, note
+from refnet.cli.output import complain, output, say
 from refnet.cli.schedule import install
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain

@@ -14,8 +14,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
+from refnet import __version__
 from refnet.cli import streams
 from refnet.cli.command import HELP, SHARED, Command, Commands, Group
+from refnet.cli.output import complain
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.signals import interruptible
 
@@ -155,9 +157,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"refnet {version('refnet')}")
+        print(f"refnet {__version__}")
         raise typer.Exit
 
 
@@ -226,8 +226,6 @@ def _run_in_stack(arguments: list[str]) -> None:
 
 
 def _end(error: RefnetError) -> NoReturn:
-    from refnet.cli.context import complain  # `refnet --help` does without the actions
-
     complain(error)
     sys.exit(error.code)
 

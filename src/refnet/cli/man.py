@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any
 
 import typer
 
+from refnet import __version__
 from refnet.cli.command import DATABASES, FOLDERS, help_lines, titled
 from refnet.cli.main import GROUPS, app
 from refnet.core.errors import Exit
@@ -39,7 +39,7 @@ def page() -> str:
     """Return the page in roff, for man(7)."""
     root: Any = typer.main.get_command(app)
     top = typer.Context(root, info_name="refnet")
-    lines = [f'.TH REFNET 1 "" "refnet {version("refnet")}"', ".SH NAME", "refnet \\- " + _text(root.help)]
+    lines = [f'.TH REFNET 1 "" "refnet {__version__}"', ".SH NAME", "refnet \\- " + _text(root.help)]
     lines += [".SH SYNOPSIS", ".B refnet", _text(" ".join(root.collect_usage_pieces(top)))]
     lines += [".SH OPTIONS", *_options(root, top)]
     for title, names in GROUPS.items():

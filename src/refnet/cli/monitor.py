@@ -11,7 +11,8 @@ from refnet.catalog.monitoring import worst
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
-from refnet.cli.context import complain, context, print_json
+from refnet.cli.context import context, print_json
+from refnet.cli.output import complain
 from refnet.core.errors import Exit, RefnetError
 from refnet.wiring import gone, known, not_configured
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from refnet.core.errors import RefnetError
 from refnet.core.formatting import plain, seconds
 
 if TYPE_CHECKING:  # `refnet --help` does not wait for it
@@ -121,3 +122,8 @@ def steps(title: str) -> Iterator[Progress]:
 
     yield report
     end()
+
+
+def complain(error: RefnetError) -> None:
+    """Print a failure in its two lines, with control characters escaped."""
+    print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)

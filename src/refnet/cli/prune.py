@@ -6,25 +6,23 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from refnet.actions.prune import PrunePlan, simulate
 from refnet.actions.prune import prune as run
+from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
 from refnet.catalog.retention import Decision, too_much
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import options, render
-from refnet.cli.context import at_terminal, complain, context, print_json, says_yes
-from refnet.cli.output import output
+from refnet.cli.context import at_terminal, context, print_json, says_yes
+from refnet.cli.output import complain, output
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.sources.acting import ActsOn
 from refnet.wiring import configured, expanded, known
-
-if TYPE_CHECKING:
-    from refnet.actions.prune_store import StorePlan
 
 #: The most columns of the name of a database beside that of an artifact.
 _DATABASE = 40
@@ -116,7 +114,6 @@ def _stores(
     in_service = here.settings.compose_service and not store  # it has pruned them
     if (store == LOCAL and store not in there) or in_service or not (store or there):
         return [], []
-    from refnet.actions.prune_store import prune_store, prune_stores
 
     if not store:
         return prune_stores(here, names, plan=plan, much=much)

@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from refnet.actions import fetch as action
+from refnet.actions.fetch import Fetched, Found
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
 from refnet.actions.recovery_settings import Command, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.catalog.source_name import LOCAL, SourceName
-from refnet.cli import options, render
+from refnet.cli import fetch, options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES, choice
 from refnet.cli.context import (
@@ -38,10 +40,7 @@ from refnet.recovery.plan import SAYS, Stage
 from refnet.settings import FILE_NAME, user_path
 from refnet.sources.acting import ActsOn
 from refnet.store import settings_copies
-
-if TYPE_CHECKING:
-    from refnet.actions.fetch import Fetched, Found
-    from refnet.store.remote_settings import SettingsCopy
+from refnet.store.remote_settings import SettingsCopy
 
 
 def _stage_or_store(text: str) -> str:
@@ -164,9 +163,6 @@ def _fetched(
 
 def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, Found]:
     """Return the context, and what the store of `place` has for the recovery; ask at a terminal where somebody changed it."""
-    from refnet.actions import fetch as action  # takes long to load
-    from refnet.cli import fetch
-
     here, found = fetch.opened(place, action.FetchRequest(at=asked.at, from_database=asked.from_database))
     if found.alarm and not (asked.plan or asked.force) and at_terminal():
         confirm(f"{formatting.plain(found.alarm)}. Recover from what is there?", force=False)
@@ -186,9 +182,6 @@ def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched]
     comes back names. Where the backup folder is encrypted, they go into another folder. A plan of what is not here yet
     ends here.
     """
-    from refnet.actions import fetch as action  # takes long to load
-    from refnet.cli import fetch
-
     folder = here.local.root if here.settings.encryption_local else None
     if not folder:
         os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
@@ -217,8 +210,6 @@ def _end_at_fetch(
     here: Context, found: Found, fetched: Sequence[Fetched], settings: SettingsCopy | None, *, as_json: bool
 ) -> None:
     """Print what would be fetched, and end; the exit code is FAILED where a source is not in the settings sent with it."""
-    from refnet.cli import fetch
-
     start = Start(os.environ, Path.cwd(), _as_file(here, settings))
     unknown = unnamed(start, {one.copy.source: one.copy for one in fetched})
     if as_json:

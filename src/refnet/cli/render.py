@@ -20,6 +20,7 @@ from refnet.catalog.unprotected import Unprotected
 from refnet.cli.output import output, say
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import left_out, local, noted, phases, plain, plural, seconds, size, some
+from refnet.postgres.walls import advice
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
@@ -159,8 +160,6 @@ def details(proof: Proof) -> list[str]:
         lines += [f"server: {proof.server}"] if proof.server else []
         lines += [f"phases: {phases(proof.seconds)}"] if proof.seconds else []
     if proof.missing_walls:
-        from refnet.postgres.walls import advice
-
         lines.append(f"without isolation layers: {', '.join(proof.missing_walls)}. {advice()}")
     return [plain(line) for line in lines]
 

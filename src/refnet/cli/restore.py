@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from refnet.actions import watching
 from refnet.actions.backup import keep_tables
 from refnet.actions.choose import choose_to_restore, read_from
 from refnet.actions.cluster_databases import with_member
+from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.command import DATABASES, FOLDERS, spread
 from refnet.cli.completion import ALIASES, choice
@@ -18,7 +20,6 @@ from refnet.cli.context import (
     confirm,
     context,
     ends_at_plan,
-    log_subject,
     permit_run,
     print_json,
     with_progress,
@@ -29,6 +30,7 @@ from refnet.core.errors import Exit, refusal, worst
 from refnet.sources import source_of
 from refnet.sources.restore_options import Compare, Mode
 from refnet.sources.restoring import Columns, Done, Request, Work
+from refnet.telemetry.logging import add_to_log
 
 _OUTSIDE = "Or let the settings name copies outside of what is restored."
 
@@ -157,7 +159,7 @@ def restore(
     """
     here = with_member(context(place, key=True), asked.source)
     source = source_of(here.settings, asked.source)
-    log_subject(here, source.name)
+    _log_subject(here, source.name)
     request = Request(
         asked.to,
         bool(asked.artifact or asked.named),
@@ -181,7 +183,7 @@ def restore(
     named = ALIASES.get(asked.named or "", asked.named) if source.has_path else asked.named
     named = named if source.contains else None
     chosen = choose_to_restore(here, source.name, asked.artifact, asked.at, named)
-    log_subject(here, source.name, chosen.name)
+    _log_subject(here, source.name, chosen.name)
     origin, of_database = read_from(here, source.name, named)
     if origin != source.name and chosen.entry and chosen.entry.identity:
         of_database = chosen.entry.identity.database  # the source that is named permits its database
@@ -199,11 +201,11 @@ def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
     """
     here = with_member(context(), asked.source)
     source = source_of(here.settings, asked.source)
-    log_subject(here, source.name)
+    _log_subject(here, source.name)
     request = Request(asked.to, plan=asked.plan, force=asked.force, previous=database.name, keep=keep_tables)
     work = source.undoing(here, request)
     if work.artifact:
-        log_subject(here, source.name, work.artifact)
+        _log_subject(here, source.name, work.artifact)
     _carry_out(here, work, asked, run_restored=False)
 
 
@@ -252,3 +254,8 @@ def _print_plan(work: Work) -> None:
 def _print_done(done: Done) -> None:
     for line in done.said:
         (print if line.always else say)(line.text)
+
+
+def _log_subject(context: Context, source: SourceName, artifact: str = "") -> None:
+    """Name the database or the folder, and the artifact, in each line of the log that follows."""
+    add_to_log(source=source, **watching.named(context.settings, source, artifact))

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from refnet.cli import options
-from refnet.cli.context import complain, print_json, warn
+from refnet.cli.context import print_json, warn
+from refnet.cli.output import complain
 from refnet.context import examine_settings
 from refnet.core.errors import Exit
 from refnet.core.formatting import plain

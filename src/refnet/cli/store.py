@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from refnet import wiring
+from refnet.actions import store_accept as action
+from refnet.actions.store_accept import StoreAcceptance
+from refnet.actions.store_check import check_store, listed_stores
 from refnet.catalog.store_check import StoreCheck
 from refnet.cli import options, render
 from refnet.cli.command import Commands
@@ -15,10 +18,7 @@ from refnet.cli.context import confirm, context, current_settings, ends_at_plan,
 from refnet.cli.output import say
 from refnet.core import formatting
 from refnet.core.errors import Exit
-
-if TYPE_CHECKING:
-    from refnet.actions.store_accept import StoreAcceptance
-    from refnet.store.remote import RemoteStore
+from refnet.store.remote import RemoteStore
 
 store = Commands("Manage the backup folder, and check the remote stores.")
 
@@ -59,8 +59,6 @@ def accept(
 
 
 def _accept_gaps(remote: RemoteStore, *, plan: bool, force: bool, as_json: bool) -> None:
-    from refnet.actions import store_accept as action
-
     planned = action.plan(remote)
     if ends_at_plan(planned, _print_gaps, plan=plan, as_json=as_json):
         return
@@ -80,8 +78,6 @@ def _print_gaps(planned: StoreAcceptance) -> None:
 @store.command(name="list")
 def list_stores(*, as_json: options.Json = False) -> None:
     """List the remote stores of the settings."""
-    from refnet.actions.store_check import listed_stores
-
     here = context()
     found, now = listed_stores(here), here.clock.now()
     if as_json:
@@ -112,8 +108,6 @@ def check(
     It creates one small object there, and tries to replace and to delete it with the credential of this machine.
     Anything but a refusal is an alarm, and ends with 1.
     """
-    from refnet.actions.store_check import check_store
-
     here = context()
     found = check_store(here, here.settings.store(name))
     if as_json:

@@ -9,8 +9,8 @@ import typer
 
 from refnet import servers
 from refnet.cli import options
-from refnet.cli.context import complain, current_settings, print_json, progress, would
-from refnet.cli.output import output
+from refnet.cli.context import current_settings, print_json, progress, would
+from refnet.cli.output import complain, output
 from refnet.core.errors import Exit
 from refnet.core.formatting import plural
 from refnet.network import known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -29,8 +30,6 @@ def worst(codes: Iterable[Exit]) -> Exit:
 
 def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """The choice most similar to `value`; "" if none is similar."""
-    from difflib import get_close_matches  # slow to import, used only here
-
     return next(iter(get_close_matches(value.strip().lower()[:100], list(choices), 1, cutoff)), "")
 
 

@@ -5,13 +5,13 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from refnet.core import formatting
 
 
 def render(template: str, zone: tzinfo | None, **values: Any) -> str:
     """Return the page of `template` (in templates/) for `values`, with moments in `zone` (None: the machine's)."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,

@@ -4,9 +4,9 @@ import platform
 import shlex
 import sys
 from datetime import datetime, tzinfo
-from importlib.metadata import version
 from pathlib import Path
 
+from refnet import __version__
 from refnet.core.page import render
 from refnet.demo.many import Many
 from refnet.demo.story import Story
@@ -23,7 +23,7 @@ def write(story: Story | Many, now: datetime, zone: tzinfo | None = None) -> Pat
 
 def page(story: Story | Many, now: datetime, zone: tzinfo | None = None) -> str:
     """Return the page as HTML; `now`: its date."""
-    where = f"{platform.node()}, RefNet {version('refnet')}"
+    where = f"{platform.node()}, RefNet {__version__}"
     inside = story.cluster.is_relative_to(story.folder)
     return render(
         "story.html.j2" if isinstance(story, Story) else "many.html.j2",

@@ -13,6 +13,8 @@ from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
 from refnet.demo import configuration, independent_check
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import running
 from refnet.demo.independent_check import Contents
 from refnet.demo.stage import Chapter, Stage, proven, same
 
@@ -83,9 +85,6 @@ def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
 
 def _network(stage: Stage, papers: int) -> None:
     """Collect `papers` papers, and write the vault."""
-    from refnet.demo.fake_graph import FakeGraph
-    from refnet.demo.fake_scholar import running
-
     stage.chapter(
         "A citation network is collected",
         "refnet crawl asks RefNet's own fake of Semantic Scholar, on a loopback port: nothing leaves this machine. The "

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from refnet.catalog.source_name import wrong_name
@@ -90,8 +91,6 @@ def short(text: str) -> str:
 
 def _near(name: str, known: Iterable[str]) -> str:
     """ "Did you mean …?" for an unknown key: the same name outside of its table, then similar keys."""
-    from difflib import get_close_matches  # costs time, and only here
-
     table, dot, key = name.rpartition(".")
     inside = sorted(one for one in known if one.rpartition(".")[0] == table)
     outside = sorted({*known} - {*inside})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from refnet.catalog.periods import Retention
 from refnet.core.errors import Exit, RefnetError, nearest
@@ -191,6 +191,13 @@ class StoreSettings:
         if self.url is None:
             raise RefnetError(f"the store {self.name} has no url", f"Set stores.{self.name}.url.", Exit.USAGE)
         return self.url
+
+    @property
+    def url_to_read(self) -> str:
+        """Its URL with the options that a reader needs, without the files of credentials."""
+        options = {"endpoint": self.endpoint, "region": self.region}
+        query = urlencode({name: value for name, value in options.items() if value}, safe=":/")
+        return f"{self.place}?{query}" if query else str(self.place)
 
     @property
     def shown(self) -> str:

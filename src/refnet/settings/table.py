@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from refnet.catalog.periods import Retention
 from refnet.catalog.schedule import Schedule, TaskName, When
@@ -27,9 +28,6 @@ from refnet.settings.sources import SHORT, SHORT_KEYS, SourceSettings
 from refnet.settings.store_url import StoreKind, StoreUrl
 from refnet.settings.stores import ENCRYPTED, StoreSettings
 from refnet.settings.times import parse_schedule, parse_when, parse_zone
-
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
 
 #: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "

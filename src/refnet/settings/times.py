@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from refnet.catalog.schedule import WEEKDAYS, When
 from refnet.core.errors import nearest
 from refnet.settings.converters import InvalidError, utf8
-
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
 
 _WORDS = ("hourly", "daily", "monthly", *WEEKDAYS)
 _USAGE = "Write `hourly :45`, `daily 02:00`, `sunday 03:00`, `monthly 1 05:00` (day 1 to 28) or `off`."
@@ -81,8 +79,6 @@ def _near_time(text: str) -> str:
 
 def parse_zone(value: Any) -> ZoneInfo:
     """Parse the name of a time zone."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most runs name none
-
     name = utf8(value, _ZONE_USAGE)
     try:
         if not _ZONE.fullmatch(name):
@@ -94,8 +90,6 @@ def parse_zone(value: Any) -> ZoneInfo:
 
 def _near_zone(name: str) -> str:
     """The time zone whose name or city is closest to `name`, or ""."""
-    from zoneinfo import available_timezones
-
     known = sorted(available_timezones(), key=lambda each: (each.count("/") != 1, each))
     by_text = {each.rpartition("/")[2].lower(): each for each in reversed(known)}
     by_text |= {each.lower(): each for each in known}

@@ -22,6 +22,8 @@ from refnet.core.formatting import plain
 from refnet.settings import Settings
 from refnet.sources.command_runs import run
 from refnet.sources.restored_code import runs
+from refnet.telemetry.logging import open_log
+from refnet.telemetry.redact import redactor, secrets_of
 
 #: Variables of RefNet that a hook inherits: they name no secret, and a `refnet` in a hook needs them.
 _INHERITED = frozenset({"REFNET_HOME", "REFNET_CONFIG", "REFNET_BACKUP_DIR"})
@@ -137,8 +139,6 @@ class _Hooks:
         found = commands(settings, self.source, moment)
         if not found:
             return
-        from refnet.telemetry.logging import open_log  # structlog takes long to load
-        from refnet.telemetry.redact import redactor, secrets_of
 
         redact = redactor(secrets_of(settings))
         log = open_log(settings, self.action, service=self.context.service)

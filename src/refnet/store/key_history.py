@@ -5,7 +5,7 @@ It contains recipients, which are public, and no key. A line that cannot be read
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,9 @@ from typing import Annotated
 
 from refnet.core import checked, trust
 from refnet.core.files import explained, make_folder, sync_folder
+from refnet.core.formatting import some
 from refnet.core.records import Layout, Most, Record
+from refnet.settings import Settings
 from refnet.store.disk import append_lines
 
 #: The largest history that is read, in bytes: 5,000 lines.
@@ -121,3 +123,26 @@ class HistoryFile:
         with explained(self.path):
             if append_lines(self.path, event.to_json()):
                 sync_folder(self.folder)
+
+
+def history_file(settings: Settings) -> HistoryFile:
+    """Return the file with the history of recovery keys."""
+    return HistoryFile(settings.home / "keys")
+
+
+def stale_pages(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the stores on the newest page of each key in use; nothing of pages made before this was recorded."""
+    history, wanted = (
+        history_file(settings).read(),
+        {one.url_to_read for one in settings.every_store.values()},
+    )
+    for one in settings.encryption_recipients:
+        known = history.on_page(one)
+        if known is None or wanted == {*known}:
+            continue
+        said = []
+        if lacks := sorted(wanted - {*known}):
+            said.append(f"lacks {some(lacks, 3)}")
+        if old := sorted({*known} - wanted):
+            said.append(f"names {some(old, 3)}, which is not used")
+        yield f"the page of {one} {' and '.join(said)}"

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from isal import isal_zlib
 
+from refnet import __version__
 from refnet.catalog.artifact import Made
 from refnet.catalog.file_names import artifact_names
 from refnet.catalog.manifest import FILES_SUFFIX, FORMAT, MANIFEST_SUFFIX, Manifest
@@ -164,8 +165,6 @@ def _packed(files: bytes) -> Iterator[bytes]:
 
 def new_manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:
     """Return the manifest of the artifact `name`, with the digest and the size of its bytes."""
-    from importlib.metadata import version  # takes long to load, and `refnet list` does without it
-
     return Manifest(
         source=source,
         name=name,
@@ -184,6 +183,6 @@ def new_manifest(source: SourceName, name: str, made: Made, sha256: str, size: i
         files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
         unchecked=made.unchecked,
         details=made.details,
-        made_by=f"refnet {version('refnet')}",
+        made_by=f"refnet {__version__}",
         format=FORMAT,
     )

@@ -35,6 +35,7 @@ from refnet.store.open_artifacts import listed_in
 from refnet.store.remote_manifests import Manifests, Trust
 from refnet.store.remote_pieces import Kept, PieceReader, Pieces, decrypt, fetch
 from refnet.store.scan import evidence_in
+from refnet.store.sending_journal import begun
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
 _ON_THE_WAY = timedelta(days=2)
@@ -299,8 +300,6 @@ class RemoteStore:
 
     def sending(self) -> frozenset[str]:
         """Ids of copies that runs of this machine began but did not finish."""
-        from refnet.store.sending_journal import begun
-
         return begun(self.home / "sending")
 
     def _copy(self, signed: Signed) -> Copy:

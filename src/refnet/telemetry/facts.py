@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import Check, Gone, Limits
+from refnet.catalog.checks import Check, Gone, Limits, watch_gone
 from refnet.catalog.copies import StoreState, watch_copies
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Evidence, Level, Outcome
@@ -14,7 +14,6 @@ from refnet.catalog.monitoring import (
     another_store,
     watch,
     watch_bare,
-    watch_gone,
     watch_half_made,
     watch_nothing,
     watch_others,

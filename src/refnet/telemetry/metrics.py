@@ -8,7 +8,6 @@ prometheus-client does the escaping and both text formats.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from itertools import product
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
+from refnet import __version__
 from refnet.catalog.checks import Status
 from refnet.catalog.copies import is_missing
 from refnet.catalog.manifest import Entry, Level, Outcome
@@ -96,7 +96,7 @@ class _Collector(Collector):
 
 def families(facts: Facts) -> Iterator[Metric]:
     """Yield every metric of `facts`."""
-    yield InfoMetricFamily("refnet_build", _HELP["refnet_build"], {"version": version("refnet")})
+    yield InfoMetricFamily("refnet_build", _HELP["refnet_build"], {"version": __version__})
     yield _gauge("refnet_metrics_timestamp_seconds", [((), facts.now.timestamp())])
     yield from _newest(facts)
     yield from _left_out(facts)

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -15,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from refnet import __version__
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.page import render
 from refnet.settings import Settings
@@ -54,7 +54,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
 
     app = FastAPI(
         title="RefNet",
-        version=version("refnet"),
+        version=__version__,
         description="The citation network and its backups.",
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,

@@ -132,7 +132,7 @@ def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_lon
 def test_whoever_tells_waits_no_longer_than_the_deadline_for_a_service_that_never_answers(
     home: World, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "DEADLINE", 0.5)
+    monkeypatch.setattr(monitor, "DEADLINE", 0.5)
     service.silent.clear()
     home.run(failed=Reason.SERVER)
     given = _settings(home.home, service)

@@ -8,12 +8,12 @@ import pytest
 from tests.remote_store import Machine, artifact
 
 from refnet.actions.key_check import check_key
-from refnet.actions.keys import history_file
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.key_history import history_file
 from refnet.store.sealing.age import PrivateKey
 
 

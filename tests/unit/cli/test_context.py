@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from refnet.cli.context import complain, note, print_json
+from refnet.cli.context import note, print_json
+from refnet.cli.output import complain
 from refnet.core.errors import RefnetError
 
 

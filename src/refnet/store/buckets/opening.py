@@ -11,7 +11,14 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings.credentials import read_credentials
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
+from refnet.store.buckets.announced import Announced
 from refnet.store.buckets.bucket import Bucket
+from refnet.store.buckets.cloud import CloudBucket
+from refnet.store.buckets.folder import FolderBucket
+from refnet.store.buckets.paced import Paced
+from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.rclone import RcloneBucket
+from refnet.store.buckets.sftp import SftpBucket
 
 _LARGEST_CERTIFICATES = 1 << 20
 #: obstore's names of the keys of a file with a credential.
@@ -29,9 +36,6 @@ def open_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
 
     deleting: use the credential that may delete, if one is set.
     """
-    from refnet.store.buckets.announced import Announced
-    from refnet.store.buckets.paced import Paced
-
     found = bare_bucket(store, deleting=deleting)
     if store.place.kind is not StoreKind.FILE:
         found = Announced(found)
@@ -42,19 +46,11 @@ def bare_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
     """Return the bucket of `store` itself: of cloud storage, a CloudBucket."""
     url = store.place
     if url.kind is StoreKind.FILE:
-        from refnet.store.buckets.folder import FolderBucket
-
         return FolderBucket(Path(url.path))
     if url.kind is StoreKind.SFTP:
-        from refnet.store.buckets.sftp import SftpBucket
-
         return SftpBucket(url)
     if url.kind is StoreKind.RCLONE:
-        from refnet.store.buckets.rclone import RcloneBucket
-
         return RcloneBucket(url)
-    from refnet.store.buckets.cloud import CloudBucket
-    from refnet.store.buckets.place import BucketPlace
 
     return CloudBucket(
         BucketPlace(

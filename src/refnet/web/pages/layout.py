@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from refnet import __version__
 from refnet.core import formatting
 from refnet.core.checked import in_calendars
 from refnet.settings import Settings
@@ -112,14 +112,9 @@ def _about(settings: Settings) -> dict[str, str]:
     return {
         "machine": settings.instance or socket.gethostname(),
         "file": str(settings.file or "no settings file"),
-        "version": _version(),
+        "version": __version__,
         "zone": str(settings.schedule_timezone or datetime.now().astimezone().tzname()),
     }
-
-
-@cache
-def _version() -> str:
-    return version("refnet")
 
 
 @cache
