@@ -7,6 +7,7 @@ changes them.
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from refnet.actions.verify import verify
 from refnet.catalog.artifact import Made, OpenArtifact, Proof
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.file_names import read_file_name
-from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome, utc
+from refnet.catalog.manifest import MANIFEST_SUFFIX, Evidence, Level, Manifest, Outcome, utc
 from refnet.catalog.marks import Marks
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
@@ -29,8 +30,9 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.sources import kind_of
 from refnet.store import disk
-from refnet.store.local import LocalStore
+from refnet.store.local import LocalStore, new_manifest
 from refnet.store.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
+from refnet.store.scan import FolderScan
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
 #: What is not checked of an artifact that RefNet did not make.
@@ -103,11 +105,11 @@ def plan(context: Context, path: Path) -> Adoption:
     store = _place(context, path, source)
     inside = path.resolve().parent == store.folder(source).resolve()
     if inside:
-        store.check_adoptable(source, path.name)
+        _check_adoptable(store, source, path.name)
     artifact, broken = _opened(path, source)
     created = local.replace(tzinfo=zone) if zone else local.astimezone()
     if inside:
-        created = _sharper(created, store.first_check(source, path.name))
+        created = _sharper(created, FolderScan.read(store.folder(source), source, {}).first_check(path.name))
     stated = None if inside else _stated(artifact)
     made, made_from = (stated, "the manifest beside it") if stated else _of_itself(source, path, created)
     return Adoption(path, source, local, made, made_from, inside, broken)
@@ -198,7 +200,45 @@ def _stated(artifact: OpenArtifact) -> Made | None:
 def _publish(store: LocalStore, adoption: Adoption, others: frozenset[str]) -> Manifest:
     source, path = adoption.source, adoption.path
     if adoption.inside:
-        return store.adopt(source, path.name, adoption.made)
+        return _publish_in_place(store, source, path.name, adoption.made)
     with store.draft(source) as draft, explained(path), disk.open_regular(path) as reader:
         shutil.copyfileobj(reader, draft.out, disk.CHUNK)
         return draft.publish(adoption.made, adoption.local, 0.0, others)
+
+
+def _publish_in_place(store: LocalStore, source: SourceName, name: str, made: Made) -> Manifest:
+    """Publish the file `name` in the folder of `source`, which has no valid manifest.
+
+    An unreadable manifest is renamed. A crash leaves the file unchanged: the new manifest's hidden name is not one
+    of an intent (see scan.py). RefnetError if the catalog has the file already, or it cannot be adopted.
+    """
+    _check_adoptable(store, source, name)
+    store.remember()
+    folder = store.folder(source)
+    _rename_damaged(folder / f"{name}{MANIFEST_SUFFIX}")
+    with explained(folder / name), disk.open_cold(folder / name) as reader:
+        sha256, size = disk.digest(reader)
+        os.fchmod(reader.fileno(), 0o600)
+    manifest = new_manifest(source, name, made, sha256, size)
+    with disk.HiddenFile(folder, ".part") as file:
+        file.write(manifest.to_json().encode())
+        file.sync()
+        disk.publish(file, f"{name}{MANIFEST_SUFFIX}")
+    return manifest
+
+
+def _check_adoptable(store: LocalStore, source: SourceName, name: str) -> None:
+    """RefnetError if the file `name` in the folder of `source` cannot be adopted."""
+    path = store.folder(source) / name
+    found = next((one for one in store.unlisted(source) if one.name == name), None)
+    if found is None:
+        raise RefnetError(f"{path} has a manifest already", "`refnet list` shows it.")
+    if not found.adoptable:
+        raise RefnetError(f"{path} {found.why}", f"It is left unchanged: {found.advice}.")
+
+
+def _rename_damaged(path: Path) -> None:
+    """Rename the file `path`, if it exists, to a name that is never read."""
+    names = (f"{path.name}.damaged{f'-{number}' if number > 1 else ''}" for number in range(1, 100))
+    if os.path.lexists(path) and not any(disk.rename(path, path.with_name(name)) for name in names):
+        raise RefnetError(f"{path} cannot be renamed", f"Remove the files {path.name}.damaged* there.")

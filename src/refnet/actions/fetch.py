@@ -26,9 +26,10 @@ from refnet.core.files import explained
 from refnet.sources import source_of
 from refnet.store import disk, remote_settings
 from refnet.store.buckets.bucket import BucketError, BucketFailure
-from refnet.store.local_draft import IS_ANOTHER, LocalDraft, name_taken
+from refnet.store.local import IS_ANOTHER, LocalDraft, name_taken
 from refnet.store.remote import Contents, RemoteStore
 from refnet.store.remote_settings import SettingsCopy
+from refnet.store.scan import taken
 from refnet.store.settings_copies import SOON_AFTER
 
 _ALARM = "alarm: "
@@ -255,7 +256,8 @@ def _is_here(context: Context, copy: Copy) -> bool:
     local = context.local
     here = Catalog.of(local.entries(copy.source)).named(copy.name)
     if here is None:
-        local.check_free(copy.source, copy.name)
+        if taken(folder := local.folder(copy.source), copy.name):
+            raise name_taken(folder / copy.name)
         return False
     if _brought(here.manifest) != _brought(copy.manifest) or here.damaged:
         raise name_taken(local.path(here), "is damaged" if here.damaged else IS_ANOTHER)

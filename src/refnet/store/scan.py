@@ -9,6 +9,7 @@ be the only copy of something: they are listed and never cleaned.
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from refnet.catalog.manifest import (
     Outcome,
 )
 from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.files import explained, read_regular
 from refnet.store.disk import in_use
@@ -315,3 +316,20 @@ def _is_newer(text: bytes) -> bool:
         return bool(json.loads(text)["format"] > FORMAT)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def kind_in(folder: Path) -> Kind | None:
+    """The most frequent kind of the artifacts in `folder` that have its name, or None.
+
+    Artifacts with a manifest take precedence, so a stray file does not change the kind.
+    """
+    try:
+        names = set(os.listdir(folder))  # noqa: PTH208  # a Path for each takes three times as long
+    except OSError:
+        return None
+    manifests = (name for name in names if name.endswith(MANIFEST_SUFFIX))
+    for one in (names.intersection(name.removesuffix(MANIFEST_SUFFIX) for name in manifests), names):
+        said = (read_file_name(name) for name in sorted(one, reverse=True))
+        if kinds := Counter(found[0].kind for found in said if found and found[0] == folder.name):
+            return kinds.most_common(1)[0][0]
+    return None
