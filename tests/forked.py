@@ -40,7 +40,7 @@ _ENCODING, _PATH = "PYTHONIOENCODING", "PYTHONPATH"
 #: Names the folder, in memory, that takes the place of /var/lib: servers of root whose users cannot enter REFNET_HOME.
 _STATE = "PYTEST_DEBUG_TEMPROOT"
 #: The packages whose modules it loads; what they load themselves comes with them.
-_PACKAGES = ("actions", "cli", "core", "postgres", "recovery", "sources", "telemetry")
+_PACKAGES = ("actions", "catalog", "cli", "core", "postgres", "recovery", "sources", "store", "telemetry")
 #: Where the tests' own modules are found.
 _CLONE = Path(__file__).parents[1]
 

