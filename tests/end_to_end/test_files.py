@@ -258,9 +258,9 @@ def test_an_archive_that_has_lost_its_list_is_restored_alone_and_says_what_nobod
     made.with_name(f"{made.name}.files.json.gz").unlink()
     (vault / "papers" / "note 1.md").unlink()
 
-    assert "has lost its list of files" in refnet("restore", "obsidian", "--plan", code=4).stderr
+    assert "the list of files of" in refnet("restore", "obsidian", "--plan", code=4).stderr
     alone = tmp_path / made.name
     alone.write_bytes(made.read_bytes())
     assert "could not verify" in refnet("restore", "obsidian", str(alone), "--force").stdout
     assert (vault / "papers" / "note 1.md").exists()
-    assert "has lost its list of files" in refnet("verify", made.name, code=4).stdout
+    assert "the list of files of" in refnet("verify", made.name, code=4).stdout

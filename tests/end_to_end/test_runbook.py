@@ -72,7 +72,7 @@ def library(server: Cluster, short_folder: Path) -> Iterator[Library]:
         admin.execute(f"DROP ROLE {ROLE}, {READER}")
 
 
-@provokes("SHA-256 is not the manifest's")
+@provokes("SHA-256 differs from the manifest's")
 def artifact_damaged(library: Library) -> Result:
     copy = library.folder / "refnet_20261125_020000.sql.gz"
     whole = bytearray(library.newest().read_bytes())

@@ -32,7 +32,7 @@ def unmounted(refnet: Command) -> Path:
 
 def test_the_folder_of_a_disk_that_is_not_mounted_stays_empty(refnet: Command, unmounted: Path) -> None:
     words = (
-        f"{refnet.backups} is not the store that was here",
+        f"{refnet.backups} is not the store of earlier runs",
         "is the disk mounted?",
         "refnet store accept",
     )
@@ -62,13 +62,13 @@ def test_another_disk_in_its_place_is_no_better(refnet: Command, unmounted: Path
     other.home.mkdir()
     other("backup", "database", "--no-prove").succeeds()
 
-    refnet("backup", "database").fails(1, "is another store than the one that was here")
+    refnet("backup", "database").fails(1, "is a different store than earlier runs")
     for manifest in (refnet.backups / "database").glob("*.sql.gz.json"):
         values = json.loads(manifest.read_text()) | {"created": "2020-01-01T00:00:00+00:00"}
         manifest.write_text(json.dumps(values))
         shutil.copy(manifest, manifest.with_name("refnet_20200102_000000.sql.gz.json"))
     (refnet.backups / "database" / ".refnet-0.part").write_bytes(b"left by another run")
-    refnet("prune", "database").fails(1, "is another store than the one that was here")
+    refnet("prune", "database").fails(1, "is a different store than earlier runs")
     assert unmounted.exists()
 
 

@@ -201,7 +201,7 @@ def test_a_bit_that_flips_on_the_way_to_the_disk_publishes_nothing(
 
     store = LocalStore(tmp_path)
     monkeypatch.setattr(os, "fsync", flipping)
-    with pytest.raises(RefnetError, match="returns other bytes") as refused:
+    with pytest.raises(RefnetError, match="data read back differ") as refused:
         publish(store, b"precious" * 1000)
 
     assert refused.value.code is Exit.DAMAGED

@@ -224,12 +224,12 @@ def test_without_recipients_nothing_is_copied(tmp_path):
     ("text", "why"),
     [
         (RECIPIENT, ""),
-        (RECIPIENT.upper(), "is not like age1"),
-        (RECIPIENT[:-2], "is not like age1"),
+        (RECIPIENT.upper(), "is not of the form age1"),
+        (RECIPIENT[:-2], "is not of the form age1"),
         (RECIPIENT.replace("w", "s", 1), "is mistyped"),
         ("age1pq1" + "q" * 300, "is mistyped"),
         ("ssh-ed25519 AAAA", "is of a kind that has no recovery key on paper"),
-        ("", "is not like age1"),
+        ("", "is not of the form age1"),
     ],
 )
 def test_a_recipient_is_checked(text, why):

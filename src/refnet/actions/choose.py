@@ -204,7 +204,7 @@ def of_others(
         there = ", ".join(labels(others).values())
         return RefnetError(
             f"there is no complete artifact of the {source} of this machine ({target}), only of others: {there}",
-            f"To restore one of those, name it: `refnet list {source}` shows them.",
+            f"To restore one of those, give its name: `refnet list {source}` shows them.",
         )
     known = [one.database for one in others if isinstance(one, Identity)]
     names = dict.fromkeys((*known, *(["an unknown one"] if None in others else [])))
@@ -242,7 +242,7 @@ def no_copy(store: RemoteStore, sources: Iterable[SourceName]) -> RefnetError:
     last = unlisted[-1]
     count = formatting.plural(len(unlisted), "manifest")
     return RefnetError(
-        f"{what} that can be chosen: {count} there cannot be used; the last one {formatting.plain(last.why)}",
+        f"{what} that can be used: {count} there cannot; the last one {formatting.plain(last.why)}",
         f"{last.advice[0].upper()}{last.advice[1:]}.",
     )
 

@@ -305,7 +305,7 @@ def _damage(made: Copy, store: str) -> RefnetError | None:
         return None
     why = "; ".join(made.evidence[-1].reasons)
     return RefnetError(
-        f"what was sent to {store} is not what comes back: {why}",
+        f"the copy read back from {store} differs from what was sent: {why}",
         "Retry: refnet copy sends it again.",
         Exit.DAMAGED,
     )

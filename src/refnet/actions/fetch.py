@@ -180,7 +180,7 @@ def _candidates(
         named = tuple(one for one in contents.copies if one.name == meant and not one.damaged)
         if not named:
             hint = "`refnet list --store STORE` shows the copies."
-            raise RefnetError(f"'{meant}' has no copy there that can be used", hint, Exit.USAGE)
+            raise RefnetError(f"the store has no usable copy of '{meant}'", hint, Exit.USAGE)
         return {named[0].source: named}
     sources = (source,) if source else everything.sources
     target = _target(context, request)
@@ -286,7 +286,7 @@ def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
         )
     count = formatting.plural(len(others), "manifest")
     if any(one.sealed for one in others):
-        hint = "Is it the page of this store? One from before a rotation opens only the copies of its time."
+        hint = "Check that the recovery page is of this store. A page from before a rotation opens only older copies."
         return RefnetError(f"{store.shown}: the recovery key opens none of {count}", hint, Exit.USAGE)
     why = f"{others[0].name} {others[0].why}"
     return RefnetError(f"{store.shown}: none of {count} can be read: {why}", "Check the URL.", Exit.DAMAGED)
@@ -297,13 +297,13 @@ def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> It
     if contents.gaps:
         whys = formatting.some([one.why for one in contents.gaps], 3)
         other = ", or the recovery key does not open them" if sealed else ""
-        yield f"{_ALARM}{store.shown}: {whys}: somebody removed or replaced copies there{other}"
+        yield f"{_ALARM}{store.shown}: {whys}: copies were removed or replaced there{other}"
     sent = {str(copy.source): copy.document.sent for copy in chosen}
     newer = [one for one in sealed if _is_newer(one, sent)]
     if newer:
         yield (
             f"{store.shown}: the recovery key does not open {formatting.plural(len(newer), 'newer manifest')}: "
-            "is there a newer recovery page?"
+            "look for a newer recovery page"
         )
     foreign = [one for one in contents.unlisted if one.signer]
     if foreign:

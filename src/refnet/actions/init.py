@@ -353,7 +353,7 @@ def _absolute(answer: str) -> Path:
 
 def _exists(file: Path) -> RefnetError:
     return RefnetError(
-        f"there is a settings file already: {file}",
+        f"the settings file {file} already exists",
         "Edit it and run `refnet check`; or write another one: refnet --config FILE init.",
         Exit.USAGE,
     )

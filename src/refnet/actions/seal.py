@@ -58,7 +58,7 @@ def sealed(context: Context, source: SourceName, make: Callable[[], Backup]) -> 
     new = Catalog.of(place.entries(source)).named(made.manifest.name)
     if new is None:
         raise RefnetError(
-            f"{made.manifest.name} is gone from {place.root}", "Another program removed it; retry."
+            f"{made.manifest.name} is gone from {place.root}", "Another program removed it. Retry."
         )
     done = raised(context, seal(context, place, new))
     made.seconds["encrypt"] = done.seconds

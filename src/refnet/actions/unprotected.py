@@ -113,13 +113,13 @@ def check(settings: Settings) -> Iterator[Line]:
                 of = f" (beside {source})" if source not in STANDARD else ""
                 wrong.append(warning(what, f"{found}{of}", _HINTS[found.kind]))
         except ConnectError:
-            says = f"the other databases beside {source} are unknown: no session with its server is possible"
-            wrong.append(warning(what, says, f"Fix what the check of {source} says."))
+            says = f"cannot list the other databases of the server of {source}: no connection"
+            wrong.append(warning(what, says, f"Fix the errors that the check of {source} reports."))
         except RefnetError as error:
             wrong.append(error_line(what, error))
     wrong += _unnamed(settings, what)
     wrong += _settings_file(settings, what)
-    yield from wrong or (ok(what, "nothing is known that no source protects"),)
+    yield from wrong or (ok(what, "everything that RefNet knows is protected by a source"),)
 
 
 def _unnamed(settings: Settings, what: str) -> Iterator[Line]:

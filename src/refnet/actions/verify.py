@@ -85,9 +85,7 @@ def _gone(chosen: OpenArtifact) -> Finding | None:
     except (RefnetError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, FileNotFoundError):
-            return Finding(
-                "the artifact", Outcome.UNVERIFIED, "it is gone: it was deleted while it was checked"
-            )
+            return Finding("the artifact", Outcome.UNVERIFIED, "it was deleted during the check")
     return None
 
 
@@ -133,5 +131,5 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
     if count != size:
         return Finding(what, Outcome.FAILED, f"{count} bytes, the manifest says {size}")
     if sha.hexdigest() != sha256:
-        return Finding(what, Outcome.FAILED, "their SHA-256 is not the manifest's")
+        return Finding(what, Outcome.FAILED, "their SHA-256 differs from the manifest's")
     return Finding(what, Outcome.PASSED)

@@ -237,7 +237,7 @@ def continued(target: Identity, there: Iterable[Entry]) -> Identity:
 def _several(source: SourceName, there: Iterable[Whose | None]) -> RefnetError:
     return RefnetError(
         f"the store has artifacts of several sources {source}: {', '.join(labels(there).values())}",
-        f"Name an artifact of the one that you mean; `refnet list {source}` shows them.",
+        f"Give the name of an artifact; `refnet list {source}` shows them all.",
         Exit.USAGE,
     )
 

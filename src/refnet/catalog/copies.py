@@ -80,7 +80,7 @@ def watch_copies(
             if only in {None, source}:
                 yield from _damage(state, source)
         if only is None and state.gaps:
-            says = f"{formatting.some([one.why for one in state.gaps], 3)}: who can delete there? `refnet list --store {state.name}`"
+            says = f"{formatting.some([one.why for one in state.gaps], 3)}: find out who can delete there: `refnet list --store {state.name}`"
             yield Check(None, what, Status.CRITICAL, says)
         elif only is None and state.unlisted:
             says = f"{formatting.some([f'{one.name} {one.why}' for one in state.unlisted], 3)}; not counted"

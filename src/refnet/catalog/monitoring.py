@@ -271,7 +271,7 @@ def _proof(source: _Source, newest: Entry) -> Check:
         beyond = "" if newest.standing.unknown else f" beyond {newest.state}"
         return source.check("proof", Status.WARNING, f"could not verify{beyond}: {why}")
     return source.check(
-        "proof", Status.WARNING, f"the newest is {newest.state} only: `refnet verify` proves it"
+        "proof", Status.WARNING, f"the newest is only {newest.state}: `refnet verify` proves it"
     )
 
 

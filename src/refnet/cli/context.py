@@ -141,7 +141,7 @@ def wants_step_lines() -> bool:
     wanted = os.environ.get(PROGRESS, "")
     if wanted not in {"", "json"}:
         raise RefnetError(
-            f"{PROGRESS} is neither json nor empty", "Set it to json, or remove the variable.", Exit.USAGE
+            f"{PROGRESS} must be json or empty", "Set it to json, or remove the variable.", Exit.USAGE
         )
     return wanted == "json"
 

@@ -32,7 +32,7 @@ def run_there(arguments: Sequence[str]) -> None:
         return
     if file := _key_file(arguments):
         raise RefnetError(
-            f"{file} is a file of this machine, and the command runs in the service {settings.compose_service}",
+            f"{file} is on this machine, but the command runs in the service {settings.compose_service}",
             f"Type the key when it asks; or: docker compose exec -T {settings.compose_service} sh -c "
             "'umask 077; cat > /tmp/key' < FILE, and --identity-file=/tmp/key, which is in memory there.",
             Exit.USAGE,

@@ -68,7 +68,7 @@ def init(
     asks = not (force or plan)
     if asks and not at_terminal():
         raise RefnetError(
-            "refnet init asks questions, and stdin is not a terminal",
+            "refnet init asks questions, but stdin is not a terminal",
             f"Give {', '.join(one.option for one in QUESTIONS)} and --yes.",
             Exit.CONFIRM,
         )

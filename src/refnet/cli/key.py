@@ -90,7 +90,7 @@ def page_again(
     if len(given.keys) > 1:
         raise RefnetError(f"{len(given.keys)} keys were given", "Give the one of the page.", Exit.USAGE)
     if given.keys[0].recipient.text not in here.settings.encryption_recipients:
-        note("the key is not in use: encryption.recipients does not name it")
+        note("the key is not in use: its recipient is not in encryption.recipients")
     _make(replace(planned, key=given.keys[0]), plan=False, as_json=as_json)
 
 
@@ -167,8 +167,8 @@ def _need_place(planned: Making, *, as_json: bool) -> None:
     """RefnetError if the recovery key would be printed where a disk may get it."""
     if planned.recovery and not (planned.page_file or as_json or sys.stdout.isatty()):
         raise RefnetError(
-            "stdout is not a terminal, and the recovery key must reach no disk",
-            "Run it at a terminal, or name a file on a disk in memory: --page /dev/shm/page.html.",
+            "stdout is not a terminal, and the recovery key must not be written to a disk",
+            "Run it at a terminal, or give a file in memory: --page /dev/shm/page.html.",
             Exit.USAGE,
         )
 
@@ -196,14 +196,12 @@ def _print_next(done: Making, file: Path | None) -> None:
     if done.page_file:
         say(f"wrote {done.page_file}")
         note(
-            f"{done.page_file} has the recovery key: print it, then delete it (a disk in memory keeps nothing)"
+            f"{done.page_file} has the recovery key: print it, then delete it (a file in memory leaves no traces)"
         )
     else:
         note("the page above has the recovery key: print it or copy it by hand, then clear the terminal")
     if not done.page.stores:
-        note(
-            "no store is configured, so the page names none: write it on the page, or make a page once it is"
-        )
+        note("no store is configured, so the page names none: write it on the page, or make a new page later")
     if done.key:
         return
     print(f"Set in {file or 'refnet.toml'}:\n\n[encryption]")

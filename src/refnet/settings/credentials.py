@@ -40,7 +40,7 @@ def read_credentials(path: Path, kind: StoreKind) -> Credentials:
         if name not in keys:
             near = nearest(name, keys)
             raise _wrong(
-                path, f"has a key that {kind} does not know", f"{near and f'Did you mean {near}? '}{usage}"
+                path, f"has a key that {kind} does not use", f"{near and f'Did you mean {near}? '}{usage}"
             )
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
             raise _wrong(path, f"{name} must be text without spaces", usage)
@@ -69,7 +69,7 @@ def _check_private(path: Path) -> bytes:
     try:
         found = trust.read(path, LARGEST)
     except OSError as error:
-        hint = "Put the credential there, readable for this user alone (chmod 600)."
+        hint = "Put the credential there, readable only by this user (chmod 600)."
         raise _wrong(path, f"cannot be read: {error.strerror}", hint) from None
     if found.readable_by_others:
         raise _wrong(

@@ -43,7 +43,7 @@ def wrong_recipient(text: str) -> str:
     if text.startswith(("ssh-", "age1tag", "age1yubikey")):
         return "is of a kind that has no recovery key on paper"
     if not found:
-        return "is not like age1…, in small letters"
+        return "is not of the form age1…, in lowercase"
     if _checksum(found["kind"], found["data"]) != 1:
         return "is mistyped: its checksum is wrong"
     if found["kind"] != "age":

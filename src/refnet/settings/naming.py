@@ -96,7 +96,7 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
             yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
     if settings.web_metrics_token and settings.web_metrics_token == settings.web_token:
         place, same = file.place(("web", "metrics_token")) if file else "", "web.metrics_token"
-        hint = "Make another one: with it Prometheus could start restores."
+        hint = "Use a different token: Prometheus could start restores with it."
         yield Problem(f"{place}{same} is web.token", hint, same)
     standard = {**dict.fromkeys(SHORT), "obsidian": settings.vault_dir}
     folders = {name: one.path for name, one in settings.sources.items() if name not in SHORT}

@@ -26,7 +26,7 @@ def rules(value: Any) -> tuple[str, ...]:
     """Parse ignore rules; InvalidError if one is invalid or too slow."""
     found = names(value)
     if len(found) > MOST_RULES:
-        raise InvalidError(f"must have at most {MOST_RULES} rules", "Write fewer, with wildcards.")
+        raise InvalidError(f"must have at most {MOST_RULES} rules", "Combine rules with wildcards.")
     for rule in found:
         _check(rule)
     return found

@@ -128,7 +128,7 @@ def conflicts(sources: Mapping[str, SourceSettings], backup_dir: Path) -> Iterat
     yield from _same_databases(sources.values())
     for one in sources.values():
         if one.url and one.restore_url and server_of(one.url)[1] != server_of(one.restore_url)[1]:
-            hint = "Name the same database, with the role that restores."
+            hint = "Give the same database, with the role that restores."
             yield one.key_of("restore_url"), "not the database of the url", hint
     yield from _shared_folders(sources.values(), backup_dir)
 
@@ -160,7 +160,7 @@ def _shared_folders(sources: Iterable[SourceSettings], backup_dir: Path) -> Iter
             folders[real] = (at, not one.entries)
             continue
         if _inside(store, real) or _inside(real, store):
-            yield at, f"it and the backup folder {backup_dir} overlap", "Name a folder apart from it."
+            yield at, f"it and the backup folder {backup_dir} overlap", "Choose a folder outside of it."
         for path, (other, entire) in folders.items():
             outer = (entire and _inside(real, path)) or (not one.entries and _inside(path, real))
             if path == real or (

@@ -239,13 +239,17 @@ def conflicts(
         if one.url:
             place = (str(one.url), one.endpoint)
             if (other := places.setdefault(place, f"{start}.url")) != f"{start}.url":
-                yield f"{start}.url", f"the same place as {other}", "Give each store a place of its own."
+                yield f"{start}.url", f"the same place as {other}", "Give each store its own URL."
             yield from _unfitting(one, one.url, start)
             if one.url.kind is StoreKind.FILE:
                 yield from _overlaps(one.url.path, start, {"the backup folder": backup_dir, **sources})
         if one.credentials_file and one.credentials_file == one.prune_credentials_file:
             why = "the same file as credentials_file"
-            yield f"{start}.prune_credentials_file", why, "Use a second credential, which alone may delete."
+            yield (
+                f"{start}.prune_credentials_file",
+                why,
+                "Use a second credential, the only one that may delete.",
+            )
         yield from _unknown_sources(one, start, [*sources, *clusters], clusters)
 
 
@@ -267,7 +271,7 @@ def _overlaps(path: str, start: str, folders: Mapping[str, Path | None]) -> Iter
             yield (
                 f"{start}.url",
                 f"it and {name}, {folder}, overlap",
-                "Name a folder apart from it, on another disk.",
+                "Choose a folder outside of it, on another disk.",
             )
 
 

@@ -51,7 +51,7 @@ def _made(found: re.Match[str]) -> When | str:
         "hour must be 0-23": (hour or 0) <= 23,
         "minute must be 0-59": minute <= 59,
         "day must be 1-28": day is None or 1 <= day <= 28,
-        f"{word} must have {'minutes alone' if word == 'hourly' else 'an hour'}": (hour is None)
+        f"{word} must have {'only minutes' if word == 'hourly' else 'an hour'}": (hour is None)
         == (word == "hourly"),
         f"{word} must have {'a' if word == 'monthly' else 'no'} day of the month": (day is None)
         == (word != "monthly"),

@@ -174,7 +174,7 @@ class HiddenFile(io.RawIOBase):
             found = self._read_back.until(self._size)
         if (found.xxh3, found.size) != (self._xxh3.digest(), self._size):
             raise RefnetError(
-                f"{self.path.parent} returns other bytes than were written to it",
+                f"{self.path.parent}: data read back differ from the data written",
                 "The disk or the memory is failing: check both, and choose another folder. Nothing was kept.",
                 Exit.DAMAGED,
             )
@@ -297,4 +297,4 @@ def write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
             if file.rename(name):
                 sync_folder(folder)
                 return folder / name
-    raise RefnetError(f"every name like {stem}{ending} is taken in {folder}", "Retry in a second.")
+    raise RefnetError(f"{folder}: all names {stem}*{ending} are in use", "Retry in a second.")

@@ -106,8 +106,8 @@ def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetEr
     if there is not None and known in (None, there):
         return None
     if known is not None:
-        what = "another store than the one" if there else "not the store"
-        return RefnetError(f"{root} is {what} that was here: is the disk mounted?", f"Mount it. {_ACCEPT}")
+        what = "a different store than" if there else "not the store of"
+        return RefnetError(f"{root} is {what} earlier runs: is the disk mounted?", f"Mount it. {_ACCEPT}")
     if (mount := unmounted(root, fstab)) is None:
         return None
     return RefnetError(

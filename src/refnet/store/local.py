@@ -46,7 +46,7 @@ from refnet.store.open_artifacts import artifact_in, manifest_of
 from refnet.store.scan import FolderScan, Memory, beside, kind_in, taken
 
 #: Why an artifact cannot have its name.
-IS_ANOTHER = "is there already, and is another file"
+IS_ANOTHER = "already exists and is a different file"
 
 
 @contextmanager

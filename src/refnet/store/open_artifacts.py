@@ -83,7 +83,7 @@ def listed_in(
         found = stored(most)
         if found is None:
             raise RefnetError(
-                f"{name} has lost its list of files",
+                f"the list of files of {name} is missing",
                 f"Choose another artifact (`refnet list`). A copy of {name} alone can still be restored, but not "
                 "compared with its list.",
                 Exit.DAMAGED,

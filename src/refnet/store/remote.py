@@ -276,9 +276,7 @@ class RemoteStore:
         except FileNotFoundError:
             return Head()
         except ValueError as error:
-            hint = (
-                "Something else wrote it. Move it away; RefNet then trusts what the store says is the newest."
-            )
+            hint = "Another program wrote it. Move it away; RefNet then takes the newest manifest in the store as the newest."
             raise RefnetError(f"{path} cannot be used: {error}", hint) from error
         except OSError as error:
             raise RefnetError(

@@ -155,7 +155,7 @@ class Manifests:
                     continue  # deleted meanwhile
                 if error.kind is not BucketFailure.DAMAGED:
                     raise
-                yield one, _unlisted(one, "is not as large as the store says", "list it again")
+                yield one, _unlisted(one, "differs in size from the store's listing", "list it again")
             else:
                 yield one, data
 

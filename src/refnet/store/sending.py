@@ -144,7 +144,7 @@ class Sender:
             journal.remove()
             raise RefnetError(
                 f"the copy of {document.manifest.name} to {self.store.name} has no valid manifest: {error}",
-                f"Something else wrote in {self.store.home}, or signs with this machine's key: see docs/offsite.md.",
+                f"Another program wrote in {self.store.home}, or another machine signs with this machine's key: see docs/offsite.md.",
                 Exit.DAMAGED,
             ) from None
         _, data = self.sealer.manifest(line)

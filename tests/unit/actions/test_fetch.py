@@ -56,7 +56,7 @@ def test_what_is_here_already_is_compared_and_not_fetched_again(loss: Loss) -> N
     assert names(loss.brought()) == []
     path = loss.folder / "backups" / "database" / NEWEST
     path.write_bytes(b"x" + path.read_bytes()[1:])
-    with pytest.raises(RefnetError, match=f"{path} is there already, and is another file"):
+    with pytest.raises(RefnetError, match=f"{path} already exists and is a different file"):
         loss.brought()
 
 
@@ -65,7 +65,7 @@ def test_another_file_of_the_name_stays_as_it_is(loss: Loss) -> None:
     path.parent.mkdir(parents=True, mode=0o700)
     path.write_bytes(b"mine")
     for act in (loss.brought, lambda: list(plan(loss.context, loss.found()))):
-        with pytest.raises(RefnetError, match=f"{path} is there already, and is another file"):
+        with pytest.raises(RefnetError, match=f"{path} already exists and is a different file"):
             act()
     assert path.read_bytes() == b"mine"
 
@@ -91,7 +91,7 @@ def test_a_damaged_copy_is_noted_and_the_next_older_one_comes_back(loss: Loss) -
     assert NEWEST in loss.notes[0]
     assert "is damaged" in loss.notes[0]
     assert [one.name for one in loss.found().chosen] == [OLDER]
-    with pytest.raises(RefnetError, match="has no copy there that can be used"):
+    with pytest.raises(RefnetError, match="has no usable copy"):
         loss.found(FetchRequest(NEWEST))
 
 

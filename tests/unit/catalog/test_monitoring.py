@@ -174,7 +174,7 @@ def test_the_floor_is_what_the_setting_says() -> None:
     ("evidence", "status", "says"),
     [
         ((PROVEN,), OK, "proven"),
-        ((), WARNING, "written only"),
+        ((), WARNING, "only written"),
         ((line(Level.RESTORED, Outcome.PASSED),), WARNING, "restored only"),
         (
             (line(Level.INTACT, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED)),
@@ -328,7 +328,7 @@ def test_the_copy_that_a_killed_restore_left_is_named_and_a_warning_after_a_day(
             WARNING,
             "is proven and 8 d old, one is proven every 7 d",
         ),
-        (6.5, (), WARNING, "the newest is written only"),
+        (6.5, (), WARNING, "the newest is only written"),
         (
             6.5,
             (line(Level.INTACT, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED)),

@@ -45,11 +45,9 @@ def test_what_is_not_known_may_become_a_store_and_what_is_known_must_be_the_same
     assert why(root, remembered) is None
 
     (root / MARKER).unlink()
-    assert why(root, remembered) == f"{root} is not the store that was here: is the disk mounted?"
+    assert why(root, remembered) == f"{root} is not the store of earlier runs: is the disk mounted?"
     mark(root)
-    assert (
-        why(root, remembered) == f"{root} is another store than the one that was here: is the disk mounted?"
-    )
+    assert why(root, remembered) == f"{root} is a different store than earlier runs: is the disk mounted?"
     assert why(root.with_name("other"), remembered) is None
 
 

@@ -54,7 +54,7 @@ def test_a_bit_that_flips_in_a_part_read_back_early_is_found(
     monkeypatch.setattr(os, "pread", flipping)
     with HiddenFile(tmp_path, ".part") as file:
         written(file, wait=True)
-        with pytest.raises(RefnetError, match="returns other bytes") as refused:
+        with pytest.raises(RefnetError, match="data read back differ") as refused:
             file.sync()
     assert refused.value.code is Exit.DAMAGED
     assert list(tmp_path.iterdir()) == []
@@ -87,5 +87,5 @@ def test_a_digest_before_the_end_is_of_what_the_disk_returns(
     with HiddenFile(tmp_path, ".part") as file:
         written(file, wait=False)
         monkeypatch.setattr(os, "pread", lambda _handle, count, _at: bytes(count))
-        with pytest.raises(RefnetError, match="returns other bytes"):
+        with pytest.raises(RefnetError, match="data read back differ"):
             file.digest_so_far()

@@ -17,7 +17,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings, load
 
-SAYS = "is not the store that was here: is the disk mounted?"
+SAYS = "is not the store of earlier runs: is the disk mounted?"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 

@@ -29,11 +29,11 @@ _OF_BUCKETS = {"create", "list"}
 #: The server does not have the request at all, such as conditional writes or versions.
 NOT_IMPLEMENTED = "NotImplemented"
 _HINTS = {
-    BucketFailure.REFUSED: "Check the credential and what it may do; `refnet store check` tries each right.",
+    BucketFailure.REFUSED: "Check the credential and its permissions; `refnet store check` tests each.",
     BucketFailure.LOCKED: "It can be deleted after its lock ends.",
     BucketFailure.UNREACHABLE: "Check the endpoint and the network, and retry: what was sent is kept.",
     BucketFailure.FULL: "Free space there, or raise the quota, and retry.",
-    BucketFailure.DAMAGED: "Something between here and the server changes answers: check the endpoint and proxies.",
+    BucketFailure.DAMAGED: "The response was changed on its way: check the endpoint and proxies.",
 }
 
 
@@ -41,7 +41,7 @@ _HINTS_OF_CODES = {
     **dict.fromkeys(_NO_BUCKET, "Create the bucket, or correct the URL of the store."),
     **dict.fromkeys(
         ("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"),
-        "Set the clock of this machine: the server refuses requests from another time.",
+        "Set the clock of this machine: the server rejects requests with a wrong time.",
     ),
     **dict.fromkeys(
         ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"),

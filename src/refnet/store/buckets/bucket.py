@@ -73,8 +73,8 @@ def exists(name: str, shown: str) -> BucketError:
     """Error: the object exists with different content."""
     return BucketError(
         BucketFailure.EXISTS,
-        f"{name} is in {shown} already, with other bytes",
-        "Nothing was overwritten. Find out what else writes there; give RefNet a prefix of its own.",
+        f"{name} already exists in {shown}, with different content",
+        "Nothing was overwritten. Find the program that writes there, or give RefNet its own prefix.",
     )
 
 
@@ -90,7 +90,7 @@ def too_large(name: str, shown: str, most: int) -> BucketError:
     return BucketError(
         BucketFailure.DAMAGED,
         f"{name} in {shown} is larger than {most:,} bytes",
-        "It is not what was sent; do not use it.",
+        "It is not the object that was sent; do not use it.",
     )
 
 

@@ -152,7 +152,7 @@ class S3Requests:
         for _ in range(_MOST_PAGES):
             page = self._document("list", "", sent, about=prefix)
             if time.monotonic() > end:
-                why = f"cannot list {prefix}: it takes more than {self._waiting.pages:.0f} s"
+                why = f"cannot list {prefix}: the list was not complete within {self._waiting.pages:.0f} s"
                 raise self._server.error(BucketFailure.UNREACHABLE, why)
             for kind, row in page.rows:
                 with self._checked("list", prefix):
@@ -192,7 +192,7 @@ class S3Requests:
         except (ValueError, KeyError) as error:
             why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             raise self._server.error(
-                BucketFailure.DAMAGED, f"cannot {verb} {name}: its answer is not S3's: {why}"
+                BucketFailure.DAMAGED, f"cannot {verb} {name}: the response is not one of S3: {why}"
             ) from None
 
     def _send(self, verb: str, method: str, name: str, query: Mapping[str, str], body: bytes = b"") -> bytes:
@@ -228,10 +228,10 @@ class S3Requests:
                 found += piece
                 if len(found) > _LARGEST:
                     raise self._server.error(
-                        BucketFailure.DAMAGED, f"an answer is larger than {_LARGEST:,} bytes"
+                        BucketFailure.DAMAGED, f"the response is larger than {_LARGEST:,} bytes"
                     )
                 if time.monotonic() > end:
-                    raise TimeoutError(f"the answer takes more than {self._waiting.answer:.0f} s")
+                    raise TimeoutError(f"the response took longer than {self._waiting.answer:.0f} s")
             if answer.length:
                 raise IncompleteRead(found, answer.length)
         return answer.status, found

@@ -268,7 +268,7 @@ class SftpBucket:
             if len(found) < length:  # servers may send less
                 short += 1
                 if short > _EMPTY + size // _BYTES:
-                    raise AnswerError("the server sends the object in too small parts")
+                    raise AnswerError("the server sends the object in parts that are too small")
                 todo.appendleft((at + len(found), length - len(found)))
         return bytes(content)
 

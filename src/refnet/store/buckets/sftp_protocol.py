@@ -266,7 +266,7 @@ class Connection:
         left = self.deadline - time.monotonic()
         if not poll.poll(1000 * max(0.0, min(self._stall, left))):
             if left < self._stall:
-                raise AnswerError("the server is too slow for what was asked")
+                raise AnswerError("the server is too slow")
             raise LostError(f"the server did not answer within {self._stall:.0f} s")
 
     def _lost(self) -> LostError:

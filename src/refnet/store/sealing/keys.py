@@ -49,7 +49,7 @@ class Opener:
         """Decrypt a manifest; WrongKeyError if no available key fits, SealedError if it is damaged."""
         keys = (*((self.catalog,) if self.catalog else ()), *self.recovery)
         if not keys:
-            raise WrongKeyError("no key at hand")
+            raise WrongKeyError("no key is available")
         return age.decrypt(data, keys, MANIFEST_BYTES)
 
     def piece(self, data: bytes) -> bytes:
@@ -122,7 +122,12 @@ class MachineKeys:
     def _read(self, path: Path, what: str) -> bytes:
         message = f"this machine has no {what}: {path} does not exist"
         return _read_private(
-            path, RefnetError(message, "`refnet key new` makes it, with --machine it alone.", Exit.USAGE)
+            path,
+            RefnetError(
+                message,
+                "Create it: `refnet key new`, or `refnet key new --machine` without a new recovery key.",
+                Exit.USAGE,
+            ),
         )
 
 
