@@ -82,7 +82,7 @@ def artifact_damaged(library: Library) -> Result:
     return library.refnet("verify", copy)
 
 
-@provokes("is not what the database contains")
+@provokes("differs from the database")
 def rows_lost_on_the_way(library: Library) -> Result:
     folder = library.folder / "wire"
     folder.mkdir()

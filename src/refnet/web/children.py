@@ -44,7 +44,7 @@ class BusyError(RefnetError):
 
     def __init__(self, child: Child) -> None:
         super().__init__(
-            f"{child.title} still runs", "Wait for its end, or stop it.", Exit.LOCKED, transient=True
+            f"{child.title} is still running", "Wait until it ends, or stop it.", Exit.LOCKED, transient=True
         )
         self.child = child
 
@@ -100,7 +100,7 @@ class Child:
             lost = "Was it killed, or the machine switched off? Retry."
             return f"{self.title}: its process ended early", lost
         generic = f"{self.title} ended with exit code {self.code}"
-        return self.said or (generic, "Its result and its messages say why.")
+        return self.said or (generic, "See its result and its messages.")
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -168,7 +168,7 @@ class Children:
         ended = await threaded(work, self._threads)
         shown = f"`refnet {' '.join(words[:2])}`"
         if ended.cut:
-            raise RefnetError(f"{shown} printed over {_OUTPUT >> 20} MiB", "Run it in a terminal.")
+            raise RefnetError(f"{shown} printed more than {_OUTPUT >> 20} MiB", "Run it in a terminal.")
         if ended.code < 0:
             raise RefnetError(
                 f"{shown} did not end within {seconds:.0f} s", "Run it in a terminal.", transient=True
@@ -184,7 +184,7 @@ class Children:
         child = self._read(name) if child_files.ID.fullmatch(name) else None
         if not child:
             raise RefnetError(
-                f"there is no run {plain(name[:40])}", "The page Runs lists all that are kept.", Exit.USAGE
+                f"there is no run {plain(name[:40])}", "The page Runs lists all stored runs.", Exit.USAGE
             )
         return child
 

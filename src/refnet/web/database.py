@@ -172,17 +172,19 @@ def failure(error: psycopg.Error, target: Target) -> RefnetError:
     name = f"the database {target.name}"
     if isinstance(error, PoolTimeout | TooManyRequests):
         return RefnetError(
-            f"{name} does not answer, or all sessions to it are in use",
+            f"{name} does not respond, or all its sessions are in use",
             "Retry later; /health names what fails.",
             transient=True,
         )
     if isinstance(error, psycopg.errors.QueryCanceled):
         return RefnetError(
-            f"{name} needs more than {QUERY} s for this", "Ask for less: rarer words, fewer rows."
+            f"{name} needs more than {QUERY} s for this query", "Narrow it: rarer words, fewer rows."
         )
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        return NoTablesError(f"{name} has no tables of this RefNet", "Run: refnet network migrate.")
+        return NoTablesError(
+            f"{name} does not have the tables of this version", "Run: refnet network migrate."
+        )
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return RefnetError(
-        f"{name} refuses: {lines[0][:200]}", "Retry; /health names what fails.", transient=True
+        f"{name} rejects the query: {lines[0][:200]}", "Retry; /health names what fails.", transient=True
     )

@@ -99,7 +99,9 @@ class Guard:
     def _refused(self, scope: Scope, headers: Headers, session: str) -> Response | None:
         if is_of_another_site(headers) and not _is_navigation(scope, headers):
             return failed(
-                403, "a page of another site may read nothing here", "Open the address in a browser's tab."
+                403,
+                "cross-site request: another site may not read this page",
+                "Open the address in a browser tab.",
             )
         host = _host(headers.get("host", ""))
         if self._local:
@@ -108,14 +110,14 @@ class Guard:
             if not is_loopback(client) or not (host in _LOCAL or is_loopback(host)):
                 return failed(
                     403,
-                    "without web.token only this machine is answered",
-                    "Ask http://127.0.0.1, or set web.token.",
+                    "web.token is not set, so only requests from this machine are allowed",
+                    "Use http://127.0.0.1, or set web.token.",
                 )
             if self._is_of_another_user(scope):
                 return failed(
                     403,
-                    "without web.token the dashboard is only for the user who serves it",
-                    "Set web.token, and sign in with it.",
+                    "web.token is not set, so only the user who runs the dashboard may use it",
+                    "Set web.token and sign in.",
                 )
         elif not (
             is_open(scope["path"]) or self._reads_metrics(scope, headers) or self.may_see(headers, session)
@@ -124,7 +126,9 @@ class Guard:
         origin = headers.get("origin")
         if scope["method"] not in _READING and origin is not None and _origin(origin) != headers.get("host"):
             return failed(
-                403, "a page of another site may change nothing here", "Send the request without a browser."
+                403,
+                "cross-site request: another site may not change anything here",
+                "Open the dashboard itself, or send the request without a browser.",
             )
         return None
 
@@ -139,18 +143,18 @@ class Guard:
                 scope["state"]["form"] = fields = await _form(headers, receive)
             except ValueError as error:
                 return failed(
-                    400, f"the form cannot be read: {error}", "Load the page again, and send its form."
+                    400, f"the form cannot be read: {error}", "Reload the page and submit its form."
                 )
             except HTTPException as error:
-                return failed(error.status_code, error.detail, "No form of a page is that long.")
+                return failed(error.status_code, error.detail, "The form is too long for this page.")
             given = given or fields.pop("csrf", "")
         elif self._local:  # programs of this machine; a page of another site sends its origin
             return None
         if not (self._has_token(headers) or self._sessions.is_form_token(session, given)):
             return failed(
                 403,
-                "the form is from another page or an earlier start",
-                "Load the page again, and send it from there.",
+                "the form has expired or belongs to another page",
+                "Reload the page and submit the form again.",
             )
         return None
 

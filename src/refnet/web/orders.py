@@ -174,7 +174,7 @@ def failure(order: Order, code: int, stderr: str) -> RefnetError:
     documented = code in {one.value for one in Exit} and code != Exit.DONE
     if not said or not documented:
         return RefnetError(
-            f"`{order.command} --plan` ended with exit code {code} and said nothing",
+            f"`{order.command} --plan` ended with exit code {code} without a message",
             "Run it on the command line.",
         )
     return RefnetError(*said, Exit(code))

@@ -123,7 +123,7 @@ def test_a_member_with_another_text_than_was_dumped_is_damage(content: bytes) ->
     recorded = index["members"][number]["text"]
     forged = reader_of(forge.forged(other, lambda values: values["members"][number].update(text=recorded)))
 
-    with pytest.raises(RefnetError, match="another text than was written") as raised:
+    with pytest.raises(RefnetError, match="differs from what was written") as raised:
         row_digests.digested(forged, "", 2)
     assert raised.value.code is Exit.DAMAGED
 

@@ -109,7 +109,7 @@ def test_a_folder_that_never_holds_still_is_named(ordered: World, monkeypatch: p
         "a changed each of the 3 times that it was read: what was moved there meanwhile may be missing"
         in (held.manifest.unchecked)
     )
-    assert "a/2.md came while the folder was read: not in the archive" in held.manifest.unchecked
+    assert "a/2.md was created while the folder was being read: not in the archive" in held.manifest.unchecked
 
 
 def test_a_file_that_is_replaced_whenever_it_is_read_leaves_an_artifact_that_can_be_read(
@@ -168,7 +168,7 @@ def test_a_reader_that_skips_something_fails_the_backup_after_a_second_try(
     monkeypatch.setattr(archive_writer, "walk", faulty(skips))
     monkeypatch.setattr(files_maker, "dump", lambda *given: (tries.append(1), real(*given))[1])
 
-    with pytest.raises(RefnetError, match=r"is not what the folder contains: .* is missing in it") as caught:
+    with pytest.raises(RefnetError, match=r"differs from the folder: .* is not in the list") as caught:
         vault.backup()
 
     assert caught.value.code is Exit.DAMAGED
@@ -207,7 +207,7 @@ def test_a_bit_that_flips_on_the_way_into_the_archive_is_found_by_a_digest(
     assert held.manifest.compared is Compared.DIGESTED
 
     monkeypatch.setattr(archive_writer.os, "read", flip)
-    with pytest.raises(RefnetError, match=r"papers/note 3\.md has other content in it"):
+    with pytest.raises(RefnetError, match=r"papers/note 3\.md has different content in the list"):
         vault.backup()
 
 

@@ -169,7 +169,7 @@ def test_a_crawl_that_no_broker_takes_waits_and_the_page_says_so(
         "/network/crawls", data={"csrf": csrf(client, "/network/crawls"), "seeds": "10.1/waits"}
     )
     assert said.status_code == 200
-    assert "no worker has it: the broker does not answer" in said.text
+    assert "no worker is processing it: the broker does not answer" in said.text
 
 
 def test_failed_jobs_are_shown_with_their_reason_and_queued_again(

@@ -108,7 +108,11 @@ def test_the_same_again_is_refused_with_a_link_and_can_be_stopped(
     program(monkeypatch, WAITS)
     _, where = post(page, action="drill", source="obsidian")
     status, text = post(page, action="drill", source="obsidian")
-    assert (status, f'href="{where}"' in text, "Drill of obsidian still runs" in text) == (409, True, True)
+    assert (status, f'href="{where}"' in text, "Drill of obsidian is still running" in text) == (
+        409,
+        True,
+        True,
+    )
     assert f'hx-sse:connect="{where}/events"' in page.get(where).text
     assert post(page, f"{where}/stop") == (303, where)
     assert until(lambda: not children(page).one(where.rpartition("/")[2]).running, 30)
@@ -119,7 +123,7 @@ def test_the_same_again_is_refused_with_a_link_and_can_be_stopped(
 def test_a_restore_is_not_stopped_here(page: TestClient, home: Path) -> None:
     put(home, NAME, child_files.STARTED, json.dumps(GOOD | {"kind": "restore"}))
     status, text = post(page, f"/runs/{NAME}/stop")
-    assert (status, "is not stopped here" in text) == (400, True)
+    assert (status, "cannot be stopped here" in text) == (400, True)
     assert not (home / "web" / f"{NAME}.stop").exists()
 
 

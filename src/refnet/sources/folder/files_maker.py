@@ -87,7 +87,10 @@ class FilesMaker:
             raise everything_excluded(self.name, self.folder)
         self._check_not_emptied(dumped, last)
         notes = [
-            *(f"{show(path)} came while the folder was read: not in the archive" for path in seen.unsettled)
+            *(
+                f"{show(path)} was created while the folder was being read: not in the archive"
+                for path in seen.unsettled
+            )
         ]
         unchecked = (*interrupted, *absent, *_first([*notes, *dumped.notes]))
         details = {**self._details(dumped), "entries": seen.digest}
@@ -108,7 +111,7 @@ class FilesMaker:
             )
         if seen.wrong:
             raise TransientError(
-                f"{self.name} is not backed up: the list of its files is not what the folder contains: "
+                f"{self.name} is not backed up: its list of files differs from the folder: "
                 f"{'; '.join(seen.wrong[:_SHOWN])}{f'; {len(seen.wrong) - _SHOWN} more' if len(seen.wrong) > _SHOWN else ''}",
                 "Nothing was published. Check the disk and this machine's memory, then retry.",
                 Exit.DAMAGED,
@@ -159,7 +162,7 @@ class FilesMaker:
         except OSError as error:
             raise RefnetError(
                 f"the folder of {self.name} cannot be read: {show(str(self.folder))} ({error.strerror})",
-                f"Put it back, mount it, or set {_VARIABLES.get(self.name, f'folders.{self.name}.path')} to its path.",
+                f"Restore or mount it, or set {_VARIABLES.get(self.name, f'folders.{self.name}.path')} to its path.",
             ) from None
         try:
             yield root

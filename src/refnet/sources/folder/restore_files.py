@@ -145,7 +145,8 @@ def plan(
     notes = [*selection.notes, *map(_pending, target.unfinished())]
     unknown = target.unknown_folders()
     notes += [
-        f"{path} is of a restore that {target.swaps} does not know; it is left alone" for path in unknown
+        f"{path} belongs to a restore without a record in {target.swaps}; it was not changed"
+        for path in unknown
     ]
     if not listed:
         notes.append("could not verify: the archive has no list of files to be compared with")

@@ -127,7 +127,7 @@ def _missing(entry: _Entry, states: States, found: Look) -> None:
     """Record an entry that is not in the list: a fault, if its folder is as it was when it was read."""
     state = states.get(parent(entry.path))
     if state is None or state[:-1] == State.of(entry.folder)[:-1]:
-        found.wrong.append(f"{show(entry.path)} is missing in it")
+        found.wrong.append(f"{show(entry.path)} is not in the list")
     else:
         found.unsettled.append(entry.path)
 
@@ -138,19 +138,19 @@ def _invented(root: int, lost: list[str], states: States) -> Iterator[str]:
     for path in lost:
         above = parent(path)
         if above in states and above not in changed:
-            yield f"{show(path)} is in it, and not in the folder"
+            yield f"{show(path)} is in the list, but not in the folder"
 
 
 def _differs(entry: _Entry, listed: Listed, *, contents: bool) -> Iterator[str]:
     status = entry.status
     if listed.kind is not entry.kind:
-        yield f"is a {listed.kind} in it, and a {entry.kind}"
+        yield f"is a {listed.kind} in the list, but a {entry.kind} in the folder"
     elif listed.kind is FileKind.FILE and listed.size != status.st_size:
-        yield f"has {listed.size:,} bytes in it, and {status.st_size:,} in the folder"
+        yield f"has {listed.size:,} bytes in the list, but {status.st_size:,} in the folder"
     elif listed.mtime_ns != status.st_mtime_ns:
-        yield "has another time in it"
+        yield "has a different time in the list"
     elif contents and listed.kind is FileKind.FILE and _sha256(entry) not in (listed.sha256, None):
-        yield "has other content in it"
+        yield "has different content in the list"
 
 
 def _sha256(entry: _Entry) -> str | None:

@@ -113,7 +113,7 @@ def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[
         with opened(journal.work, OPEN_FOLDER, home) as handle:
             if os.fstat(handle).st_uid != os.geteuid() or names_in(handle):
                 raise FileExistsError(
-                    errno.EEXIST, "another folder was put there", str(journal.home / journal.work)
+                    errno.EEXIST, "another program replaced the folder", str(journal.home / journal.work)
                 )
             try:
                 work = Work(swap_journal.write(site.swaps, journal, State.BEGUN), handle)

@@ -161,7 +161,7 @@ def _member(head: bytes, kind: bytes, extensions: dict[bytes, bytes], at: int) -
     gid = _decimal(extensions, "gid", _number(head[116:124]))
     mtime_ns = _seconds(extensions.get(b"mtime"), head[136:148])
     if not possible(size, mtime_ns, uid, gid):
-        raise ArchiveError(f"{show(path)} has an impossible size, time or owner")
+        raise ArchiveError(f"{show(path)} has an invalid size, time or owner")
     target = extensions.get(b"linkpath") or head[157:257].split(b"\0", 1)[0]
     if len(target) >= MAX_PATH:
         raise ArchiveError(f"{show(path)} is a link with a target that is too long")

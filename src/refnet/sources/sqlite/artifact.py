@@ -131,7 +131,8 @@ class SqliteArtifact(Artifact):
             forget_cached(file)
             if not all(file.read(len(block)) == block for block in self.blocks()):
                 raise RefnetError(
-                    f"the copy of {self.name} reads back otherwise", "Check the disk, then retry."
+                    f"the copy of {self.name}: data read back differ from the data written",
+                    "Check the disk, then retry.",
                 )
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:

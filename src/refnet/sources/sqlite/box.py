@@ -252,4 +252,6 @@ def database_file(path: Path) -> os.stat_result:
 def refuse_links(path: Path) -> None:
     """Raise RefnetError if a link leads to `path`: another user, whose folder it is in, may have put it there."""
     if (real := os.path.realpath(path)) != str(path):
-        raise RefnetError(f"{path}: a link leads to {real}", "Set the path of the file itself.")
+        raise RefnetError(
+            f"{path} is reached by a symbolic link; the file is {real}", "Set the path of the file itself."
+        )

@@ -61,7 +61,9 @@ async def artifact_contents(request: Request, source: str, name: str) -> Respons
     found = await artifacts(request)
     entry, store = found.find(source, name)
     if not lists(found, entry, store):
-        raise RefnetError(f"{name[:100]} lists no content here", "`refnet show` reads it.", Exit.USAGE)
+        raise RefnetError(
+            f"{name[:100]} has no list of its content on this page", "Use `refnet show`.", Exit.USAGE
+        )
     return fragment(request, "artifact_contents.html.j2", contents=await _contents(request, entry))
 
 

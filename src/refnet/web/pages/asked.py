@@ -49,8 +49,8 @@ async def short(request: Request, words: Sequence[str], *, seconds: float = 60) 
     """Run the read-only command `refnet WORDS`; RefnetError (USAGE) for a request from another site."""
     if is_of_another_site(request.headers):
         raise RefnetError(
-            "this page starts a process, and a page of another site leads to it",
-            "Open it from the dashboard itself.",
+            "cross-site request: this page starts a process",
+            "Open it from the dashboard.",
             Exit.USAGE,
         )
     return await children_of(request).output(words, seconds=seconds)

@@ -83,7 +83,7 @@ async def retry(request: Request) -> Response:
     """Requeue one failed job, or all."""
     given = (await form(request)).get("job", "")
     if given and not (given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= HIGHEST):
-        raise RefnetError("job: not the id of a job", "Choose a job of the page.", Exit.USAGE)
+        raise RefnetError("job must be the id of a job", "Choose a job on the page.", Exit.USAGE)
     count, problem = await work.retry(request.app.state.database, [int(given)] if given else [])
     if not problem:
         return RedirectResponse(f"/network/crawls?retried={count}", 303)
@@ -91,7 +91,9 @@ async def retry(request: Request) -> Response:
 
 
 def _unsent(problem: str) -> RefnetError:
-    return RefnetError(f"no worker has it: {problem[:-1]}", "`refnet crawl` works on it without a worker.")
+    return RefnetError(
+        f"no worker is processing it: {problem[:-1]}", "`refnet crawl` works on it without a worker."
+    )
 
 
 def _order(wanted: dict[str, str]) -> work.NewCrawl:

@@ -137,9 +137,7 @@ async def start(request: Request) -> Response:
     fields = await form(request)
     action, source, artifact = (fields.get(name, "") for name in ("action", "source", "artifact"))
     if action not in ACTIONS or (artifact and action == "backup"):
-        raise RefnetError(
-            "the form names nothing that can be started here", "Choose it on /runs.", Exit.USAGE
-        )
+        raise RefnetError("the form names no action of this page", "Choose it on /runs.", Exit.USAGE)
     await reading(request, "the backup folder", partial(_check, settings_of(request), source, artifact))
     about = artifact or source
     named = [about] if about else []
@@ -190,7 +188,9 @@ async def stop(request: Request, name: RunId) -> Response:
     """Interrupt a backup, a verification or a drill, like Ctrl-C."""
     child = await reading(request, RUNS, Look(request, name).child)
     if child.kind not in ACTIONS:
-        raise RefnetError(f"{child.title} is not stopped here", "Wait for its end, and undo it.", Exit.USAGE)
+        raise RefnetError(
+            f"{child.title} cannot be stopped here", "Wait until it ends, then undo it.", Exit.USAGE
+        )
     if child.running:
         await reading(request, RUNS, partial(children_of(request).stop, child))
     return RedirectResponse(f"/runs/{child.id}", 303)
@@ -240,7 +240,7 @@ def _check(settings: Settings, source: str, artifact: str) -> None:
     there = Context(settings).catalog.entries(name) if name and artifact else ()
     if artifact and artifact not in {one.name for one in there}:
         raise RefnetError(
-            f"{plain(artifact[:100])} is not in the catalog", "/timeline shows what is.", Exit.USAGE
+            f"{plain(artifact[:100])} is not in the catalog", "/timeline lists all artifacts.", Exit.USAGE
         )
 
 
@@ -257,8 +257,8 @@ def _backed_up(settings: Settings, source: str) -> list[str]:
     others = [str(one) for one in wiring.protected(settings) if one != config]
     if source or not others:
         raise RefnetError(
-            f"{folder}, the folder of the configuration, is not there for the dashboard",
-            "Back it up where it is. In the stack: docker compose exec backup refnet backup config",
+            f"the dashboard cannot see the configuration folder {folder}",
+            "Back it up on its machine. In the stack: docker compose exec backup refnet backup config",
             Exit.USAGE,
         )
     return others

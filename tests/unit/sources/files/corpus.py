@@ -119,10 +119,10 @@ HOSTILE: dict[str, tuple[Archive, str]] = {
     "sparse file": (lambda: raw_header(set_bytes(156, b"S")), "a is a sparse file"),
     "unknown kind": (lambda: raw_header(set_bytes(156, b"Z")), "a has the unknown type"),
     "size that lies": (lambda: raw_header(set_bytes(124, b"00077777777\0")), "cut short"),
-    "size beyond all disks": (lambda: raw_header(set_bytes(124, b"\x80" + b"\x7f" * 11)), "an impossible size, time or owner"),
-    "size below zero": (lambda: raw_header(set_bytes(124, b"\xff" * 12)), "an impossible size, time or owner"),
+    "size beyond all disks": (lambda: raw_header(set_bytes(124, b"\x80" + b"\x7f" * 11)), "an invalid size, time or owner"),
+    "size below zero": (lambda: raw_header(set_bytes(124, b"\xff" * 12)), "an invalid size, time or owner"),
     "size in words": (lambda: raw_header(set_bytes(124, b"enormous\0\0\0\0")), "in place of a number"),
-    "owner that cannot be": (lambda: raw_header(set_bytes(108, b"\xff" * 8)), "an impossible size, time or owner"),
+    "owner that cannot be": (lambda: raw_header(set_bytes(108, b"\xff" * 8)), "an invalid size, time or owner"),
     "huge pax header": (
         lambda: raw_header(lambda head: (set_bytes(156, b"x")(head), set_bytes(124, b"77777777777\0")(head))),
         "bytes is too long",

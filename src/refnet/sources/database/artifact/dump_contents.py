@@ -81,7 +81,7 @@ class _Reader:
         server, program = self._text() or "", self._text() or ""
         count = self._number()
         if not 0 <= count <= _MOST_ENTRIES:
-            raise ValueError("it has an impossible number of entries")
+            raise ValueError("its number of entries is invalid")
         return Contents(server, program, tuple(self._entries(count)))
 
     def _entries(self, count: int) -> Iterator[DumpEntry]:

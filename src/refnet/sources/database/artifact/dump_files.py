@@ -137,7 +137,7 @@ def _file(name: str, folder: int) -> IO[bytes]:
     found = os.fstat(file.fileno())
     if found.st_nlink > 1 and found.st_uid != os.fstat(folder).st_uid:
         file.close()
-        raise ValueError(f"{name} is also another user's file")
+        raise ValueError(f"{name} is a hard link to another user's file")
     return file
 
 

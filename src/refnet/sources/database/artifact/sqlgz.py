@@ -191,7 +191,8 @@ class Reader:
                 )
             if member.text and text.hexdigest() != member.text:
                 raise damaged(
-                    self.name, f"the member at byte {member.offset} contains another text than was written"
+                    self.name,
+                    f"the content of the member at byte {member.offset} differs from what was written",
                 )
 
 

@@ -245,7 +245,7 @@ class SourceRows:
         left = [r for r in self._tables if r.oid not in self._digested] if self._digested else []
         if left:
             first = f"{left[0].schema}.{left[0].name}"
-            yield f"the server counted, and did not digest, the rows of {plural(len(left), 'table')}, the first is {first}"
+            yield f"the rows of {plural(len(left), 'table')} were counted, not digested; the first is {first}"
         if generated := self._with_generated - self._digested.keys():
             of = plural(len(generated), "table")
             yield f"the stored generated columns of {of} are not compared, as nothing was digested"
@@ -266,7 +266,7 @@ def _differs(wrong: Sequence[tuple[TableKey, int, int]]) -> SourceDiffersError:
     )
     more = f", and {len(wrong) - _NAMED} more tables differ" if len(wrong) > _NAMED else ""
     return SourceDiffersError(
-        f"the backup is not what the database contains: {'; '.join(said)}{more}",
+        f"the backup differs from the database: {'; '.join(said)}{more}",
         "Nothing was published. Check the network and its proxies, this machine's memory, and the server's log; then retry.",
         Exit.DAMAGED,
     )

@@ -39,7 +39,7 @@ _LONGEST = 1000
 _HINTS = {
     "42601": "Give one query that begins with SELECT, VALUES, TABLE or WITH, without a semicolon inside.",
     "42P01": "`refnet show ARTIFACT --tables` lists the tables; write SCHEMA.TABLE for one outside of the search path.",
-    "55000": "It reads what a scratch server cannot fill.",
+    "55000": "It reads a view or table that a scratch server cannot fill.",
 }
 
 

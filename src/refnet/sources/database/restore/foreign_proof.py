@@ -144,7 +144,7 @@ class ForeignProver:
                 return
             run.add(Finding(LOADED, Outcome.PASSED))
             if self._dump.has_foreign_tables:
-                why = "not filled, as the dump has foreign tables, which other servers answer for"
+                why = "not filled: the dump has foreign tables, whose servers a proof does not reach"
                 run.add(Finding("materialized views", Outcome.UNVERIFIED, why))
             run.level = Level.RESTORED
             with run.phases.phase("count"):
