@@ -1,6 +1,6 @@
-"""accept: record that a user knows what is unusual in an artifact, so that later artifacts may have it too.
+"""accept: record that a user knows an anomaly of an artifact, so that later artifacts may have it too.
 
-It contains much less than the one before it, or its source has objects that no server accepts.
+It contains much less than the previous artifact, or its source has objects that no server accepts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from refnet.store.cluster_record import ClusterRecord
 
 @dataclass(frozen=True)
 class GoneAcceptance:
-    """The acceptance that a source of earlier backups is not backed up any more."""
+    """The acceptance of a gone source."""
 
     source: str
     #: Its cluster, whose server no longer has the database; "": it is of none.
@@ -35,7 +35,7 @@ class GoneAcceptance:
 
 
 def plan_gone(context: Context, name: str) -> GoneAcceptance | None:
-    """Return the acceptance of the source `name`; None if it is not gone."""
+    """Planned acceptance of the gone source `name`; None if it is not gone."""
     for cluster in context.settings.clusters:
         seen = ClusterRecord.at(context.settings.home, cluster).read()
         for source, database in seen.members(cluster).items():
@@ -75,7 +75,7 @@ class Acceptance:
 
 
 def plan(context: Context, name: str) -> Acceptance:
-    """Return what would be accepted; RefnetError if there is nothing to accept."""
+    """Planned acceptance; RefnetError if there is nothing to accept."""
     entry = choose_listed(context.catalog, name)
     if not (entry.shrunk or entry.unaccepted):
         known = "is accepted already" if entry.manifest.shrunk or entry.faulty else "has not shrunk"
@@ -84,7 +84,7 @@ def plan(context: Context, name: str) -> Acceptance:
 
 
 def accept(context: Context, planned: Acceptance) -> Acceptance:
-    """Record that what is unusual is known."""
+    """Record the acceptance."""
     entry, now = planned.entry, context.clock.now()
     lines = []
     if entry.shrunk:
@@ -97,9 +97,9 @@ def accept(context: Context, planned: Acceptance) -> Acceptance:
 
 
 def carried(entries: Iterable[Entry], manifest: Manifest, proof: Proof, at: datetime) -> Evidence | None:
-    """Return the line that accepts those objects of `proof` that a user accepted of another artifact of the source.
+    """Line of evidence that repeats earlier acceptances of objects in `proof`.
 
-    entries: the artifacts that are known. None: there are none.
+    entries: known artifacts of the source. None: nothing was accepted before.
     """
     database = manifest.details.get("database")
     others = (

@@ -1,8 +1,8 @@
-"""adopt: make a manifest for an artifact that has none, so that list, monitor and prune see it.
+"""adopt: register existing artifacts and dumps in the catalog.
 
-It is made from the artifact: the index of a database, the list of files beside an archive. Where there is neither,
-another program made it: its name says what it is and when it was made. The times of the file do not count, as a copy
-changes them.
+The new manifest is made from the artifact: the index of a database, or the list of files beside an archive. An artifact
+without either was made by another program: its kind and time are taken from its name. The file's times are ignored,
+because copying changes them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Adopted:
 
 
 def plan(context: Context, path: Path) -> Adoption:
-    """Return what adopting the file at `path` would do; nothing is changed.
+    """Plan the adoption of the file at `path`; changes nothing.
 
     RefnetError if the name is not that of an artifact, or the file has a manifest already.
     """
@@ -147,13 +147,13 @@ def checked(context: Context, store: LocalStore, source: SourceName, name: str) 
 
 
 def _place(context: Context, path: Path, source: SourceName) -> LocalStore:
-    """Return the store that the file at `path` is in already, or else the one that artifacts are made in."""
+    """Store that contains `path`, else the store where artifacts are made."""
     places = (*wiring.plaintext(context.settings), context.local)
     return next((one for one in places if path.resolve().parent == one.folder(source).resolve()), places[-1])
 
 
 def _opened(path: Path, source: SourceName) -> tuple[OpenArtifact, str]:
-    """Return the artifact at `path`, and why its manifest cannot be read or ""."""
+    """The artifact at `path`, and why its manifest cannot be read, or ""."""
     try:
         return artifact_at(path, source), ""
     except RefnetError as error:
@@ -163,7 +163,7 @@ def _opened(path: Path, source: SourceName) -> tuple[OpenArtifact, str]:
 
 
 def _sharper(created: datetime, checked: datetime | None) -> datetime:
-    """Return when an artifact was made: `created` by its name, or the first check of that day if the name has no time."""
+    """Time of an artifact: `created` from its name, or the first check of that day if the name has only a date."""
     midnight = (created.hour, created.minute, created.second) == (0, 0, 0)
     if checked and midnight and created <= checked < created + timedelta(days=1):
         return checked
@@ -171,7 +171,7 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
 
 
 def _of_itself(source: SourceName, path: Path, created: datetime) -> tuple[Made, str]:
-    """Return the manifest's values from the artifact at `path`, and where they come from."""
+    """Manifest values taken from the artifact at `path`, and their origin."""
     artifact = artifact_in(source, path.parent, path.name, None)
     artifact = replace(artifact, files=partial(listed_beside, path))
     if described := kind_of(artifact.source).opened(artifact).describe(created):
@@ -180,7 +180,7 @@ def _of_itself(source: SourceName, path: Path, created: datetime) -> tuple[Made,
 
 
 def _stated(artifact: OpenArtifact) -> Made | None:
-    """Return the values of the manifest beside a file outside the store."""
+    """Values of the manifest beside a file outside of the store."""
     manifest = artifact.manifest
     if manifest is None or manifest.name != artifact.name:
         return None

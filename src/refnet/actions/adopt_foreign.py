@@ -1,7 +1,7 @@
 """adopt a dump that another program made, as an artifact of a database that the settings name.
 
-The dump is kept as SQL, gzipped, whatever its format was. RefNet restores it like any artifact; nothing was recorded of its
-content, so a proof ends with `restored`.
+The dump is kept as gzipped SQL, whatever its format was. RefNet restores it like any artifact; its content was not
+recorded, so a proof reaches at most `restored`.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class ForeignAdoption:
 
 
 def plan(context: Context, path: Path, source: SourceName, at: str | None) -> ForeignAdoption:
-    """Return what adopting the dump at `path` as one of `source` would do; nothing is changed.
+    """Plan the adoption of the dump at `path` for `source`; changes nothing.
 
-    at: its time; None: by its name.
+    at: its time; None: from its name.
     """
     if not kind_of(source).takes_dumps:
         raise RefnetError(
@@ -99,9 +99,9 @@ def _is_own(path: Path, source: SourceName) -> bool:
 
 
 def _time(path: Path, at: str | None, zone: tzinfo | None) -> tuple[datetime, str]:
-    """Return when the dump was made, and what says so; the times of the file do not count, as a copy changes them.
+    """Time of the dump, and where it comes from; the file's times are ignored, because copying changes them.
 
-    A date alone is its beginning.
+    A date without a time means its beginning.
     """
     if at:
         moment = parse_time(at, zone)

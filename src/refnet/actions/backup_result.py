@@ -1,4 +1,4 @@
-"""What a backup has made."""
+"""The result of a backup."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ class Backup:
 
     @property
     def damaged(self) -> bool:
-        """The proof failed."""
+        """Whether the proof failed."""
         return self.proof is not None and self.proof.outcome is Outcome.FAILED
 
     @property
     def unproven(self) -> bool:
-        """The proof could not run, and had to."""
+        """Whether a required proof could not run."""
         could_not = self.proof is not None and self.proof.outcome is Outcome.UNVERIFIED
         return could_not and self.must_prove
 
     @property
     def differs(self) -> bool:
-        """The restored rows are not those that the database digested."""
+        """Whether the restored rows differ from the digests of the database."""
         findings = self.proof.findings if self.proof else ()
         return any(one.what == SOURCE_ROWS and one.outcome is Outcome.FAILED for one in findings)
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED if the proof failed; FAILED if a copy is missing, or something waits to be accepted; UNVERIFIED."""
+        """DAMAGED if the proof failed; FAILED if a copy or an acceptance is missing; UNVERIFIED without a required proof."""
         found = {
             Exit.DAMAGED: self.damaged,
             Exit.FAILED: bool(self.unaccepted),

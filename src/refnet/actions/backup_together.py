@@ -1,4 +1,4 @@
-"""Back up several sources at once: a process for each, at most `jobs` of them at work.
+"""Back up several sources in parallel: one process each, at most `jobs` at work.
 
 Every database of a group opens its snapshot first and then waits for its turn, so the snapshots are close together
 however long the dumps take. A process, not a thread: Ctrl-C ends it as it ends a backup of one source, and a killed one
@@ -54,7 +54,7 @@ def back_up_together(
     Args:
         opened: the context of each source.
         options: of every backup.
-        jobs: how many dump or prove at a time.
+        jobs: maximum number of parallel dumps or proofs.
         ended: called with each result.
 
     Returns:
@@ -134,7 +134,7 @@ class _Group:
 def _is_child(pid: int | None) -> bool:
     """Return whether `pid` is a child of this process.
 
-    A signal that arrives while multiprocessing waits for a child makes it forget that the child has ended.
+    multiprocessing forgets the end of a child if a signal arrives while it waits for that child.
     """
     try:
         os.waitid(os.P_PID, pid or 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -159,7 +159,7 @@ def _work(
 ) -> None:
     """Back up `name` in this process, and send the result.
 
-    inherited: the parent's ends of pipes, which must be closed here: else nobody learns that the parent has closed them.
+    inherited: the parent's ends of pipes; closed here, so that closing them in the parent is noticed.
     """
     _end_with_parent()
     for one in inherited:
@@ -184,7 +184,7 @@ def _work(
 
 @contextmanager
 def _blocked() -> Iterator[None]:
-    """Block the signals that end a program: one that comes while a process starts would end it with a traceback."""
+    """Block terminating signals: during the start of a process they would end it with a traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
@@ -198,7 +198,7 @@ def _end_with_parent() -> None:
 
 
 class _Turn:
-    """Called when the moment of an artifact is fixed: waits until the parent gives the turn, the first time."""
+    """Called once the snapshot is taken: the first call waits for the parent's turn."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe: Connection | None = pipe

@@ -115,7 +115,7 @@ class Shown:
 
 
 def notes(entry: Entry, now: datetime) -> list[str]:
-    """Return the notes of the list on `entry`, beside its state."""
+    """Notes on `entry` for the list, beside its state."""
     found = entry.marks.describe(now)
     if entry.ahead(now):
         found.append("dated in the future: chosen only by its name, or if there is no other")
@@ -140,13 +140,13 @@ def notes(entry: Entry, now: datetime) -> list[str]:
 
 
 def not_named(context: Context, names: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
-    """Return those of `names` that the settings do not name any more: their artifacts are never pruned."""
+    """Names that are no longer in the settings: their artifacts are never pruned."""
     known = {*wiring.known(context.settings)}
     return tuple(name for name in names if name not in known)
 
 
 def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | None = None) -> Listing:
-    """Return every artifact of the sources `names` (None: all), or those with the tag `tag`; by source where any is named."""
+    """Artifacts of the sources `names` (None: all), optionally with the tag `tag`; grouped by source if any is named."""
     store, gaps = context.store, tuple[Gap, ...]()
     if isinstance(store, LocalStore):
         found, _, ignored = store.contents()
@@ -172,7 +172,7 @@ def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | N
 
 
 def show(context: Context, name: str, at: str | None = None) -> Shown:
-    """Return the artifact `name` (see choose_to_read); RefnetError where it has no manifest."""
+    """The artifact `name` (see choose_to_read); RefnetError without a manifest."""
     chosen = choose_to_read(context, name, at)
     manifest = chosen.manifest
     if manifest is None:

@@ -1,4 +1,4 @@
-"""Find the databases of each cluster: those that its server has now, new ones too."""
+"""Finds the current databases of each cluster."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def find_databases(
     """Ask the server of each cluster for its databases; return the context that names them.
 
     Args:
-        names: these clusters; none: all.
-        record: remember them, so that other commands know them without asking.
+        names: clusters; empty: all.
+        record: remember the databases, so that other commands need not ask.
 
     Returns:
-        The context, and the error of each cluster whose server could not be asked, which keeps the databases that were
-        seen last, or that has a database which cannot be backed up, or none at all.
+        The context, and errors by cluster: no connection (the databases seen last are used), a database that cannot
+        be backed up, or no database.
     """
     seen: dict[str, Seen] = {}
     failed: dict[str, RefnetError] = {}
@@ -61,9 +61,9 @@ def find_databases(
 
 
 def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, RefnetError | None]:
-    """Return the databases of `cluster` that are backed up as its own, and the error of one that cannot be.
+    """Databases to back up for `cluster`, and the error about one that cannot be.
 
-    RefnetError if its server cannot be asked.
+    RefnetError without a connection.
     """
     before = ClusterRecord.at(settings.home, cluster.name).read()
     url, found = cluster.url or "", _found(cluster, {*before.databases, *before.gone})
@@ -95,7 +95,7 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
 
 
 def _gone(before: Seen, found: Collection[str], excluded: Collection[Glob]) -> tuple[str, ...]:
-    """Return the databases that the server had before and has no longer; not those that are left out now."""
+    """Databases that disappeared from the server, without those excluded now."""
     missing = (one for one in dict.fromkeys((*before.gone, *before.databases)) if one not in found)
     return tuple(
         one
@@ -105,9 +105,9 @@ def _gone(before: Seen, found: Collection[str], excluded: Collection[Glob]) -> t
 
 
 def with_member(context: Context, source: SourceName) -> Context:
-    """Return `context` with the database `source` of a cluster, which its server may have lost, or never had on this home.
+    """`context` with the database `source` of a cluster, even if its server lost it or this home never saw it.
 
-    Its artifacts say which database it is, else its name. Without a cluster of that name, nothing changes.
+    The database is taken from its artifacts, else from its name. Without such a cluster, nothing changes.
     """
     settings = context.settings
     if not source.kind.row.by_name or source == SourceName.DATABASE or source in settings.sources:
@@ -122,7 +122,7 @@ def with_member(context: Context, source: SourceName) -> Context:
 
 
 def _found(cluster: SourceSettings, before: Collection[str]) -> list[str]:
-    """Return the databases of the server that can be backed up, and those of `before` that allow no connections now: their backup fails."""
+    """Databases of the server to back up, including known ones that now refuse connections: their backup must fail."""
     target = Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url")
     try:
         with target.connect(encoding="UTF8") as session:

@@ -1,4 +1,4 @@
-"""diff: compare notes, configuration files or tables of two artifacts, or of an artifact and what is live."""
+"""diff: compare files or tables of two artifacts, or of an artifact and live data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refnet.sources.contents import LIVE, Difference
 
 
 def diff(context: Context, before: str, after: str) -> Difference:
-    """Compare two artifacts of one source, or an artifact with what is LIVE.
+    """Compare two artifacts of one source, or an artifact with LIVE data.
 
     Args:
         before: a name in the catalog, a path, or a source for its newest artifact; `after` likewise.

@@ -1,6 +1,6 @@
 """drill: a timed proof of the newest artifact of each source, and a report.
 
-Nothing live is touched: a source proves in scratch places of its own.
+Nothing live is touched: proofs run in scratch servers and folders.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Drill:
 
     @property
     def exit(self) -> Exit:
-        """Return the worst of the results; UNVERIFIED where there was nothing to prove."""
+        """Worst exit code of the results; UNVERIFIED without any."""
         nothing = self.absent or not self.results
         return worst([*(result.exit for result in self.results), *([Exit.UNVERIFIED] if nothing else [])])
 
@@ -81,7 +81,7 @@ class Report:
 def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
     """Prove the `selected` artifacts and write the report; check the remote stores that are due, and older copies.
 
-    again: a transient failure is retried soon, so no message goes out yet.
+    again: a retry follows soon, so transient failures send no message yet.
     """
     found = prove(context, selected, watch=open_watch(context), again=again)
     for sentence in _of_stores(context):
@@ -100,7 +100,7 @@ def _of_stores(context: Context) -> Iterator[str]:
 
 
 def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool:
-    """Return whether every `selected` artifact had a drill since `asked`."""
+    """Whether every `selected` artifact had a drill since `asked`."""
     now = context.clock.now()
     return all(
         one.entry and any(line.drill and asked <= line.at <= now for line in one.entry.evidence)
@@ -109,7 +109,7 @@ def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool
 
 
 def prove(context: Context, selected: Selected, *, watch: Watch | None = None, again: bool = False) -> Drill:
-    """Prove each artifact and record that as a drill. `watch` sees the runs of those in the catalog."""
+    """Prove each artifact and record it as a drill. `watch` is told about runs of catalog artifacts."""
     clock = context.clock
     started, start = clock.now(), clock.monotonic()
 
@@ -128,7 +128,7 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
 
 
 def _closed(context: Context, chosen: OpenArtifact) -> Verified | None:
-    """Return the result for an artifact in the encrypted backup folder, if the recovery key is not at hand."""
+    """Result for an encrypted artifact without an available recovery key."""
     if not (context.settings.encryption_local and chosen.store == LOCAL) or context.has_key:
         return None
     why = "it is encrypted, and the recovery key is needed: run `refnet drill` at a terminal, or with --identity-file FILE"
@@ -137,7 +137,7 @@ def _closed(context: Context, chosen: OpenArtifact) -> Verified | None:
 
 
 def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the drill as plain values, for the JSON file and the page.
+    """The drill as JSON values, for the report and the page.
 
     Times are UTC, durations seconds, sizes bytes. `facts`: where it ran (host, RefNet's version).
     """
@@ -178,7 +178,7 @@ def _result(result: Verified, started: datetime) -> dict[str, Any]:
 
 
 def _made(manifest: Manifest | None, started: datetime) -> dict[str, Any]:
-    """Return the facts of the manifest; nothing where there is none."""
+    """Facts from the manifest; empty without one."""
     if manifest is None:
         return {}
     return {
@@ -231,7 +231,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def signed(context: Context, report: Report) -> Report:
-    """Write the signature of `report` beside its JSON, where this machine has a signing key; a failure is a note."""
+    """Sign `report` if this machine has a signing key; failures become a note."""
     keys, path = wiring.machine_keys(context.settings), report.json.with_name(f"{report.json.name}.sig")
     if not keys.signing_file.exists():
         return report

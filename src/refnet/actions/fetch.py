@@ -1,7 +1,7 @@
 """fetch: bring copies back from a remote store into the backup folder, where a recovery finds them.
 
-Each is decrypted under a hidden name, compared with its signed manifest, and published with that manifest. What is there
-already is compared and not fetched again, so an interrupted fetch continues.
+Each copy is decrypted under a hidden name, compared with its signed manifest, and published with that manifest. Existing
+artifacts are compared and not fetched again, so an interrupted fetch continues.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FetchRequest:
 
 @dataclass(frozen=True)
 class Found:
-    """Copies in a store that a fetch chooses from."""
+    """The copies that a fetch found and chose."""
 
     store: RemoteStore
     #: The complete copies of each source, the one to fetch first; the others are fetched where it is damaged.
@@ -61,7 +61,7 @@ class Found:
 
     @property
     def alarm(self) -> str:
-        """Return what a recovery asks about first and says last; "" if nothing is missing there."""
+        """Alarm that a recovery asks about first and repeats at the end; "" without gaps."""
         said = (one.removeprefix(_ALARM) for one in self.notes if one.startswith(_ALARM))
         return next(said, "") if self.gaps else ""
 
@@ -72,7 +72,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A copy, and what a fetch did with it, or would do."""
+    """A copy, and what a fetch did or would do with it."""
 
     copy: Copy
     #: It was not in the backup folder.
@@ -99,9 +99,10 @@ class Fetched:
 
 
 def find(context: Context, store: RemoteStore, request: FetchRequest) -> Found:
-    """Return what `store` has for `request`; RefnetError where nothing there can be used.
+    """The copies in `store` for `request`; RefnetError if none is usable.
 
-    The recovery key decides: a copy that this machine lists, but whose bytes the key does not open, is not used. Copies that somebody deleted or replaced are found behind that, where the bucket keeps versions.
+    Only copies that the recovery key opens are used, even if this machine can list others. Deleted and replaced copies
+    are found too, if the bucket keeps versions.
     """
     contents, notes = _contents(store)
     if not contents.copies:
@@ -117,13 +118,13 @@ def find(context: Context, store: RemoteStore, request: FetchRequest) -> Found:
 
 
 def plan(context: Context, found: Found) -> Iterator[Fetched]:
-    """Yield what `bring` would do, by the manifests alone."""
+    """Yield what `bring` would do, reading only manifests."""
     for copy in found.chosen:
         yield Fetched(copy, not _is_here(context, copy))
 
 
 def bring(context: Context, found: Found) -> Iterator[Fetched]:
-    """Bring back one copy of each source, and yield it; where one is damaged, the next older one is taken.
+    """Fetch one copy of each source, and yield it; if damaged, try the next older one.
 
     A source whose copies are all damaged is yielded with the error, and does not stop the others.
     """
@@ -145,7 +146,7 @@ def bring(context: Context, found: Found) -> Iterator[Fetched]:
 
 
 def settings_copy(found: Found) -> SettingsCopy | None:
-    """Return the settings file that was sent with the copies `found`; None where the store has none of their signers."""
+    """The settings file sent with the copies `found`, by the same signers, or None."""
     signers = None if found.store.trust.any_signer else {one.signed.signer for one in found.chosen}
     moment = max(one.document.sent for one in found.chosen) + SOON_AFTER
     return remote_settings.newest(found.store, moment, signers)
@@ -156,7 +157,7 @@ class _DamagedCopyError(RefnetError):
 
 
 def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
-    """List `store` with what was deleted there, if that can be read; and a note if not."""
+    """Contents of `store` including deleted copies if readable, else a note."""
     try:
         return store.by_recovery_key(versions=True).contents(), ()
     except BucketError as error:
@@ -204,7 +205,7 @@ def _target(context: Context, request: FetchRequest) -> Identity | None:
 
 
 def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
-    """Bring `copy` back; return False if it is in the backup folder, whose bytes are then compared with its manifest."""
+    """Fetch `copy`; False if the backup folder already has it, after comparing its bytes with the manifest."""
     local, begun = context.local, context.clock.monotonic()
     with local.lock(copy.source):
         if _is_here(context, copy):
@@ -230,7 +231,7 @@ def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
 
 
 def _read(context: Context, store: RemoteStore, copy: Copy, draft: LocalDraft) -> bytes | None:
-    """Write the bytes of a copy into `draft`; return its list of files as it is stored."""
+    """Write the bytes of a copy into `draft`; return its stored list of files."""
     artifact = store.artifact(copy, in_order=True)
     try:
         with artifact.open() as reader:
@@ -247,12 +248,12 @@ def _read(context: Context, store: RemoteStore, copy: Copy, draft: LocalDraft) -
 
 
 def _brought(manifest: Manifest) -> Manifest:
-    """Return the manifest of a copy here: its number would place it among what is made here since."""
+    """The copy's manifest for the backup folder, without its number, which would order it among newer artifacts."""
     return replace(manifest, number=None)
 
 
 def _is_here(context: Context, copy: Copy) -> bool:
-    """Return whether the backup folder has the artifact of `copy`; RefnetError if another file has its name."""
+    """Whether the backup folder has the artifact of `copy`; RefnetError if another file has its name."""
     local = context.local
     here = Catalog.of(local.entries(copy.source)).named(copy.name)
     if here is None:
@@ -265,7 +266,7 @@ def _is_here(context: Context, copy: Copy) -> bool:
 
 
 def _compare(context: Context, copy: Copy) -> None:
-    """RefnetError unless the artifact in the backup folder has the bytes that the signed manifest says."""
+    """RefnetError unless the artifact in the backup folder matches the signed manifest."""
     path = context.local.folder(copy.source) / copy.name
     with explained(path), disk.open_regular(path) as reader:
         found = disk.digest(reader)
@@ -315,6 +316,6 @@ def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> It
 
 
 def _is_newer(one: Unlisted, sent: Mapping[str, datetime]) -> bool:
-    """Return whether the name of a manifest says that it was sent after the copy of its source that is fetched."""
+    """Whether a manifest's name is dated after the fetched copy of its source."""
     named = ManifestName.read(one.name)
     return bool(named and named.source in sent and named.sent > sent[named.source])

@@ -1,4 +1,4 @@
-"""forget: delete artifacts by name, never a pinned one, and the last one of a source only if that is asked for."""
+"""forget: delete artifacts by name; never pinned ones, and a source's last one only on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refnet.store.sealed import SealedStore
 
 @dataclass(frozen=True)
 class Forgetting:
-    """The artifacts that are deleted."""
+    """The artifacts to delete."""
 
     entries: tuple[Entry, ...]
     #: By name: why every prune would keep it; it is deleted only with --force-last.
@@ -30,7 +30,7 @@ class Forgetting:
 
     @property
     def bytes_freed(self) -> int:
-        """Return the upper limit: an artifact that shares its bytes with another one frees nothing."""
+        """Upper bound of the freed bytes: artifacts that share bytes free nothing."""
         return sum(entry.manifest.size for entry in self.entries)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Forgetting:
 
 
 def plan(context: Context, names: Iterable[str], *, force_last: bool = False) -> Forgetting:
-    """Return what forgetting the artifacts `names` deletes; RefnetError if one of them must stay."""
+    """Plan the deletion of the artifacts `names`; RefnetError if one must stay."""
     store = context.catalog
     entries = {entry.name: entry for entry in (choose_listed(store, name) for name in names)}
     found = Forgetting(tuple(entries.values()), force_last=force_last)
@@ -59,7 +59,7 @@ def plan(context: Context, names: Iterable[str], *, force_last: bool = False) ->
 
 
 def forget(context: Context, planned: Forgetting) -> Forgetting:
-    """Delete what was planned, judged again under the locks; RefnetError, before anything is deleted, if that changed."""
+    """Carry out the plan after checking it again under the locks; RefnetError before any deletion if it changed."""
     store = context.catalog
     with ExitStack() as locks:
         for source in dict.fromkeys(entry.source for entry in planned.entries):
@@ -71,7 +71,7 @@ def forget(context: Context, planned: Forgetting) -> Forgetting:
 
 
 def _judged(planned: Forgetting, store: LocalStore | SealedStore, now: datetime) -> Forgetting:
-    """Return `planned` as the store is now; RefnetError if one of its artifacts is gone, pinned or needed."""
+    """Check `planned` against the current store; RefnetError if an artifact is gone, pinned or needed."""
     there = {source: store.entries(source) for source in {entry.source for entry in planned.entries}}
     known = {entry.name: entry for entries in there.values() for entry in entries}
     entries = []

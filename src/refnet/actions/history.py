@@ -1,4 +1,4 @@
-"""log and find: in which artifacts a file or a table changed, and which artifacts contain a path."""
+"""log and find: the artifacts in which a file or table changed, and those that contain a path."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from refnet.sources.contents import MOST, Finder, Version
 
 @dataclass(frozen=True)
 class Step:
-    """A change: what an artifact contains and the one before it did not."""
+    """A change between an artifact and the previous one."""
 
     entry: Entry
     #: first seen, changed, deleted or seen again.
@@ -123,7 +123,7 @@ class Search:
 
 
 def log(context: Context, meant: str) -> History:
-    """Return the history of `meant`: SOURCE/PATH, or SOURCE/TABLE of a database (`database/papers`)."""
+    """History of `meant`: SOURCE/PATH, or SOURCE/TABLE of a database (`database/papers`)."""
     word, slash, name = meant.partition("/")
     source = _source(context, word, f"{word}/…" if slash else meant)
     if not name.strip("/"):
@@ -150,7 +150,7 @@ def log(context: Context, meant: str) -> History:
 
 
 def find(context: Context, source: str, pattern: str) -> Search:
-    """Return what `pattern` matches in the artifacts of `source`."""
+    """Search the artifacts of `source` for `pattern`."""
     name = _source(context, source, source)
     look, newest = _Look(context, name, source_of(context.settings, name).like(pattern)), None
     found: dict[str, Found] = {}
@@ -201,7 +201,7 @@ class _Look:
     notes: list[str] = field(default_factory=list)
 
     def versions(self) -> Iterator[tuple[Entry, tuple[Version, ...]]]:
-        """Yield each artifact that can be read, oldest snapshot first, and what matches in it."""
+        """Yield readable artifacts, oldest snapshot first, with their matches."""
         entries = self._entries()
         for number, entry in enumerate(entries):
             self.context.progress(Counted("artifacts", "artifacts"), number, len(entries))

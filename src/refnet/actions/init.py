@@ -56,7 +56,7 @@ _HEAD = "# Written by `refnet init`. refnet.toml.example lists every setting.\n"
 
 @dataclass(frozen=True)
 class Draft:
-    """A settings file that is not written yet."""
+    """A settings file before it is written."""
 
     file: Path
     environment: Mapping[str, str]
@@ -65,14 +65,14 @@ class Draft:
 
     @property
     def settings(self) -> Settings:
-        """The settings with this file; an answer counts more than the environment."""
+        """The settings with this file; answers override the environment."""
         answered = {variable(key) for key in self.table} | {CONFIG}
         if _URL in self.table:
             answered.add(secret_file_variable(_URL))
         return _loaded({k: v for k, v in self.environment.items() if k not in answered}, self)
 
     def text(self, *, hidden: bool = False) -> str:
-        """Return the file as TOML; `hidden`: without the secrets."""
+        """The file as TOML; `hidden`: without secrets."""
         tables: dict[str, list[str]] = {"": []}
         ended = any(
             key.count(".") == 2 for key in self.table
@@ -90,7 +90,7 @@ class Draft:
         return _HEAD + "".join(parts)
 
     def write(self) -> None:
-        """Write the file for this user alone, completely or not at all; RefnetError if it exists."""
+        """Write the file atomically, readable only by this user; RefnetError if it exists."""
         hidden = self.file.with_name(f"{HIDDEN_PREFIX}{secrets.token_hex(8)}")
         with explained(self.file):
             try:
@@ -102,7 +102,7 @@ class Draft:
                 hidden.unlink(missing_ok=True)
 
     def overridden(self) -> tuple[str, ...]:
-        """Return the variables of the environment that take precedence over the file, with another value."""
+        """Environment variables that override the file with a different value."""
         found = ((variable(key), value) for key, value in self.table.items())
         return tuple(name for name, value in found if self.environment.get(name, "") not in ("", value))
 
@@ -207,14 +207,14 @@ def _more_folders(draft: Draft, answer: str) -> dict[str, Any]:
 
 
 def _name(draft: Draft, table: str, word: str) -> str:
-    """Return a name for a source of `table` that is like `word`, with a number where that is taken."""
+    """Source name for `table` derived from `word`, with a number if taken."""
     taken = {one.split(".")[1] for one in draft.table if one.count(".") == 2} | {*SHORT}
     near = near_name(word[: LONGEST_CLUSTER - 4]) or table.removesuffix("s")
     return next(one for one in (near, *(f"{near}{n}" for n in range(2, MOST + 3))) if one not in taken)
 
 
 def _check_newest(settings: Settings, table: str) -> Iterable[Line]:
-    """Check the source whose table was added last; nothing if there is none."""
+    """Check the most recently added source, if any."""
     found = {one.name: one for one in settings.named if isinstance(one, SourceSettings)}
     names = [name for name, one in found.items() if one.table == table]
     if not names:
@@ -251,7 +251,7 @@ def _schedule(draft: Draft, answer: str) -> dict[str, Any]:
 
 
 def _config(draft: Draft, answer: str) -> dict[str, Any]:
-    """Protect the usual entries beside a Compose file, else everything in the folder."""
+    """Protect the usual entries of a Compose project, else everything in the folder."""
     folder = _absolute(answer)
     if answer == NONE or not _is_folder(folder):
         none = {} if draft.settings.config_dir is None else {"config_dir": NONE}
@@ -278,7 +278,7 @@ def _every(folder: Path) -> Iterable[str]:
 
 
 def _more(option: str, asks: str, table: str) -> Question:
-    """Return a question for more sources of `table`."""
+    """Question for more sources of `table`."""
     values = _more_folders if table == "folders" else partial(_more_urls, table)
     return Question(option, asks, lambda _: NONE, values, partial(_check_newest, table=table))
 

@@ -1,4 +1,4 @@
-"""key check: try a recovery key that was typed in, on the newest copy of each store."""
+"""key check: test a typed recovery key on the newest copy in each store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from refnet.store.sealing.keys import Opener
 
 @dataclass(frozen=True)
 class TriedKey:
-    """One key on the newest copy of one store."""
+    """Result of one key on the newest copy in one store."""
 
     recipient: str
     store: str
@@ -34,7 +34,7 @@ class TriedKey:
 
 @dataclass(frozen=True)
 class KeyCheck:
-    """The keys that were typed in, and what they open."""
+    """The typed keys, and what they open."""
 
     keys: tuple[KeyState, ...]
     #: Each key on each store.
@@ -58,7 +58,7 @@ class KeyCheck:
 
 
 def check_key(context: Context, keys: Sequence[PrivateKey], stores: Iterable[RemoteStore]) -> KeyCheck:
-    """Find out whether each of `keys` is in use and what it opens in `stores`; record the check of those in use."""
+    """Check whether each of `keys` is in use and what it opens in `stores`; record the check of keys in use."""
     settings, file = context.settings, history_file(context.settings)
     current = settings.recipients()
     tried = tuple(_tried(key, store) for store in stores for key in keys)
@@ -80,7 +80,7 @@ def _tried(key: PrivateKey, store: RemoteStore) -> TriedKey:
 
 
 def _opened(opener: Opener, store: RemoteStore) -> tuple[Outcome, str]:
-    """Open the manifest and the last piece of the newest copy, as they are in the store."""
+    """Decrypt the manifest and the last piece of the newest copy in the store."""
     copies = store.contents().copies
     if not copies:
         return Outcome.UNVERIFIED, "no copy that a trusted signer signed is there"

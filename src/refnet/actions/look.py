@@ -1,4 +1,4 @@
-"""show --files, show --tables and cat: what an artifact contains, and one file of it."""
+"""show --files, show --tables and cat: the content of an artifact, and one of its files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Contents:
     unlisted: bool = False
 
     def head(self) -> dict[str, Any]:
-        """Return the report without its entries."""
+        """The report without its entries."""
         manifest = self.artifact.manifest
         return {
             "name": self.artifact.name,
@@ -52,7 +52,7 @@ class Contents:
         }
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the entries of the report: they may be a million."""
+        """Yield the entries of the report; there may be a million."""
         yield from map(file_to_json, self.files)
         for table in self.tables:
             yield {"schema": table.schema, "name": table.name, "rows": table.rows, "bytes": table.raw}
@@ -107,7 +107,7 @@ class Content:
 
 @contextmanager
 def content(context: Context, meant: str, path: str, at: str | None = None) -> Iterator[Content]:
-    """Open the file `path` of the artifact `meant`; RefnetError (DAMAGED) if it is not what was backed up.
+    """Open the file `path` of the artifact `meant`; RefnetError (DAMAGED) if it differs from its digest.
 
     path: a path, or a pattern that matches one file.
     """

@@ -48,7 +48,7 @@ def pin(context: Context, name: str, until: str | None = None) -> Marking:
 
 
 def unpin(context: Context, name: str) -> Marking:
-    """Plan to end the pin of the artifact `name`; marks that cannot be read are replaced by none."""
+    """Plan to unpin the artifact `name`; unreadable marks are removed."""
     entry = choose_listed(context.catalog, name)
     return Marking(entry, Marks(tags=entry.marks.tags))
 
@@ -89,7 +89,7 @@ def mark(context: Context, planned: Marking) -> Marking:
 
 
 def _readable(entry: Entry) -> Entry:
-    """Return `entry`; RefnetError if its marks cannot be read, as what they say would be lost."""
+    """`entry`; RefnetError if its marks are unreadable, as writing would lose them."""
     if entry.marks.unreadable:
         raise RefnetError(
             f"the marks of {entry.name} cannot be read: {entry.marks.unreadable}",

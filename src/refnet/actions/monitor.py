@@ -1,4 +1,4 @@
-"""monitor: is everything protected?"""
+"""monitor: report whether everything is protected."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def check_everything(context: Context) -> tuple[Check, ...]:
 
 
 def notify(context: Context) -> list[str]:
-    """Send a message for what starts to fail and what recovered; return a sentence for each that was not sent.
+    """Send messages about new failures and recoveries; return sentences about messages not sent.
 
-    It takes DEADLINE at most, whatever a service does.
+    Takes at most DEADLINE, whatever a service does.
     """
     settings = context.settings
     redact = redactor(secrets_of(settings))

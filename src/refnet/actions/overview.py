@@ -20,10 +20,10 @@ from refnet.telemetry.overview import Overview, overview, unreadable
 def overview_of(
     settings: Settings, now: Callable[[], datetime] = utc_now, only: SourceName | None = None
 ) -> Callable[[], Overview]:
-    """Return a function that makes the overview, or that of one source; it reads again only what has changed.
+    """Maker of the overview of all sources or `only` one; rereads only changes.
 
-    A database that does not answer costs 3 s, and only its name is known then. A store or a journal that cannot be read
-    is `unknown`, never ok; a folder that is not the store that was there is critical. RefnetError: a wrong setting.
+    A database that does not respond costs 3 s, and then only its name is known. An unreadable store or journal is
+    `unknown`, never ok; a folder that is not the store of earlier runs is critical. RefnetError: an invalid setting.
     """
     asked = only in {None, SourceName.DATABASE} and SourceName.DATABASE in wiring.configured(settings)
     read: Callable[[Whose | None], Facts] | None = None

@@ -28,7 +28,7 @@ class Kept:
     now: datetime
 
     def removed(self, one: PreviousVersion) -> datetime | None:
-        """Return the time from which prune removes it; None: never, as it is blocked."""
+        """Time from which prune removes it; None: never, because it is blocked."""
         return None if one.blocked else self.now if one.half_made else one.since + self.keep
 
     def to_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Kept:
 
 
 def previous(context: Context, names: Iterable[SourceName]) -> Kept:
-    """Return every previous version of the sources `names`; one that cannot be asked does not hide the others."""
+    """All previous versions of the sources `names`; errors of one source do not hide the others."""
     found, unknown = list[PreviousVersion](), list[RefnetError]()
     for name in names:
         for listed in source_of(context.settings, name).previous():

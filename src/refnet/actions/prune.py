@@ -1,4 +1,4 @@
-"""prune: delete what retention does not keep, leftovers of crashed runs, and old previous versions."""
+"""prune: delete artifacts beyond retention, leftovers of crashed runs, and old previous versions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PrunePlan:
 
     @property
     def bytes_freed(self) -> int:
-        """Return the upper limit: an artifact that shares its bytes with another one frees nothing."""
+        """Upper bound of the freed bytes: artifacts that share bytes free nothing."""
         artifacts = sum(decision.entry.manifest.size for decision in self.deleted)
         return artifacts + sum(leftover.size for leftover in self.leftovers)
 
@@ -65,7 +65,7 @@ def prune(
 ) -> tuple[list[PrunePlan], list[RefnetError]]:
     """Prune the sources `names`, or only plan it; an error of one source does not stop the others.
 
-    much: permit that the artifacts of many days go at once, see `retention.too_much`.
+    much: allow deleting the artifacts of many days at once, see `retention.too_much`.
     """
     settings, plans, errors = context.settings, list[PrunePlan](), list[RefnetError]()
     zone = settings.schedule.zone
@@ -94,7 +94,7 @@ def prune(
 
 
 def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decision, ...]:
-    """Return what would be kept of `name` after `span`, if every backup runs on time."""
+    """Artifacts of `name` kept after `span`, if every backup runs on time."""
     settings, now = context.settings, context.clock.now()
     return retention.simulate(
         name,
@@ -124,7 +124,7 @@ class Rules:
     lock: Callable[[SourceName], AbstractContextManager[None]] | None = None
 
     def plan(self, source: SourceName) -> PrunePlan:
-        """Return what a prune of `source` would do; change nothing."""
+        """Plan a prune of `source`; changes nothing."""
         due: list[PreviousVersion] = []
         unknown: list[RefnetError] = []
         for listed in self.previous_versions:
@@ -143,7 +143,7 @@ class Rules:
         )
 
     def prune(self, source: SourceName) -> PrunePlan:
-        """Do what `plan` says, decided again under the source's lock; return what was done."""
+        """Plan again under the source's lock, carry it out, and return the result."""
         found = self.plan(source)
         if found.changes_nothing:
             return found
@@ -160,7 +160,7 @@ class Rules:
 
 
 def _refused(previous: PreviousVersion) -> RefnetError | None:
-    """Remove `previous`; return why that failed: somebody may use it since the plan."""
+    """Remove `previous`; return why that failed, for example because it is in use now."""
     try:
         previous.remove()
     except RefnetError as error:

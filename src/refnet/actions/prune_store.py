@@ -25,7 +25,7 @@ from refnet.store.remote import RemoteStore
 
 @dataclass(frozen=True)
 class StillLocked:
-    """Something that a prune did not delete, as the server has it locked."""
+    """An object that the server did not delete because it is locked."""
 
     #: An artifact, or an object.
     name: str
@@ -49,13 +49,13 @@ class StorePlan:
 
     @property
     def deleted(self) -> tuple[Decision, ...]:
-        """The deletions, done or planned, without what turned out to be locked."""
+        """Deletions, done or planned, without locked objects."""
         kept = {one.name for one in self.locked}
         return tuple(one for one in self.decisions if not one.keep and one.entry.name not in kept)
 
     @property
     def cleaned(self) -> tuple[Leftover, ...]:
-        """The leftovers that are removed, or would be."""
+        """Leftovers removed, or to be removed."""
         kept = {one.name for one in self.locked}
         return tuple(one for one in self.leftovers if one.name not in kept)
 
@@ -101,7 +101,7 @@ def prune_store(
 ) -> StorePlan:
     """Prune the copies of `sources` in one store, or only plan it.
 
-    much: permit that the copies of many days go at once, see `retention.too_much`.
+    much: allow deleting the copies of many days at once, see `retention.too_much`.
     """
     own, names = context.settings.store(name_or_url), tuple(sources)
     if not plan and not can_prune(own):
@@ -168,5 +168,5 @@ def _run(store: RemoteStore, found: StorePlan) -> StorePlan:
 
 
 def _size(entry: Entry) -> int:
-    """Return the bytes of the objects of a copy."""
+    """Size of the objects of a copy, in bytes."""
     return entry.document.size if isinstance(entry, Copy) else entry.manifest.size

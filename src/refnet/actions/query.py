@@ -1,4 +1,4 @@
-"""query and browse: read the tables of an artifact in a scratch server, which is thrown away."""
+"""query and browse: read tables of an artifact in a throwaway scratch server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refnet.sources.database.query.copies import Copy
 
 @contextmanager
 def query(context: Context, meant: str, asked: Asked) -> Iterator[Answer]:
-    """Answer a query on the artifact `meant`, see choose_to_read; RefnetError where the server refuses it."""
+    """Run a query on the artifact `meant`, see choose_to_read; RefnetError if the server rejects it."""
     checked(asked.query)  # before anything is read
     chosen = choose_to_read(context, meant, asked.at)
     with source_of(context.settings, chosen.source).query(context, chosen, asked) as answer:

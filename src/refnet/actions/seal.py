@@ -1,4 +1,4 @@
-"""seal: with encryption.local, encrypt an artifact into the store `local`, read it back, and remove what is not encrypted.
+"""seal: with encryption.local, encrypt an artifact into the store `local`, read it back, remove the plain files.
 
 An artifact is made in the workplace, a folder in REFNET_HOME. It is removed there only after its copy in the backup folder
 was read back, so a crash leaves one of the two, or both; the next run of its source continues.
@@ -29,7 +29,7 @@ from refnet.store.sealed import SealedStore
 
 
 def check(context: Context) -> None:
-    """RefnetError where nothing could be encrypted: no keys, no recipient, or another backup folder."""
+    """RefnetError if encryption is impossible: no keys, no recipient, or an unexpected backup folder."""
     store = wiring.sealed(context.settings)
     if trouble := store.trouble():
         raise trouble
@@ -37,9 +37,9 @@ def check(context: Context) -> None:
 
 
 def sealed(context: Context, source: SourceName, make: Callable[[], Backup]) -> Backup:
-    """Finish what an earlier run left of `source`, which is locked; `make` an artifact, and seal it.
+    """Seal what an earlier run of the locked `source` left, then `make` and seal an artifact.
 
-    One that turned out damaged is not sealed: it stays in the workplace until the next run.
+    A damaged artifact is not sealed: it stays in the workplace until the next run.
     """
     check(context)
     place = context.local
@@ -66,7 +66,7 @@ def sealed(context: Context, source: SourceName, make: Callable[[], Backup]) -> 
 
 
 def seal(context: Context, place: LocalStore, entry: Entry) -> Copied:
-    """Seal an artifact in `place`, and remove it there; an error is returned, and then it stays."""
+    """Seal an artifact and remove it from `place`; on error, return the error and keep it."""
     store = wiring.sealed(context.settings)
     try:
         store.prepare()
@@ -82,7 +82,7 @@ def seal(context: Context, place: LocalStore, entry: Entry) -> Copied:
 
 
 def _take_along(store: SealedStore, there: Entry, entry: Entry, *, is_new: bool) -> None:
-    """Record for what is sealed the marks of `entry`, and what the monitor repeats: warnings, and why it is not proven."""
+    """Carry marks and relevant evidence over to the sealed copy."""
     if entry.marks != Marks():
         store.mark(there, Marks(pinned=True) if entry.marks.unreadable else entry.marks)
     said = (line for line in entry.evidence if is_new and line.reasons and not line.accepts)
@@ -92,7 +92,7 @@ def _take_along(store: SealedStore, there: Entry, entry: Entry, *, is_new: bool)
 
 
 def path(context: Context, source: SourceName, name: str) -> Path:
-    """Return the file of the manifest of the artifact `name` in the store `local`; where it was made, if it is not there."""
+    """File of the artifact's manifest in the store `local`, else of the artifact in the workplace."""
     found = Catalog.of(wiring.sealed(context.settings).entries(source)).named(name)
     root = context.settings.backup_dir / ENCRYPTED
     return root / found.object if found else context.local.folder(source) / name  # type: ignore[attr-defined]
@@ -114,7 +114,7 @@ def seal_left(context: Context, one: Wanted) -> Copied:
 
 
 def remove_settings(context: Context) -> None:
-    """Remove the copies of the settings file in an encrypted backup folder: they are not encrypted."""
+    """Remove plain copies of the settings file from an encrypted backup folder."""
     if context.settings.encryption_local and settings_copies.newest(context.settings.backup_dir, None):
         settings_copies.remove(context.settings.backup_dir)
         what = "the copies of the settings file in the backup folder are removed"
@@ -122,7 +122,7 @@ def remove_settings(context: Context) -> None:
 
 
 def raised(context: Context, done: Copied) -> Copied:
-    """Return `done`; RefnetError if it failed, which says where the artifact is until the next run."""
+    """`done`; RefnetError if it failed, naming the artifact's place until the next run."""
     if error := done.error:
         raise RefnetError(
             f"{done.artifact} is not encrypted into {context.settings.backup_dir / ENCRYPTED}: {error.message}",

@@ -1,4 +1,4 @@
-"""store accept: count what is missing in a remote store as deleted on purpose, so that it is an alarm no longer."""
+"""store accept: treat copies missing from a remote store as deleted on purpose, which ends the alarm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StoreAcceptance:
 
     @property
     def ending(self) -> tuple[Gap, ...]:
-        """The gaps that are an alarm no longer."""
+        """Gaps whose alarm ends."""
         return tuple(one for one in self.gaps if one not in self.staying)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def plan(store: RemoteStore) -> StoreAcceptance:
 
 
 def accept(planned: StoreAcceptance) -> StoreAcceptance:
-    """Record it; RefnetError if the store is another one by now."""
+    """Record the acceptance; RefnetError if the store has changed since the plan."""
     with planned.store.alone(seconds=0.0):
         if plan(planned.store) != planned:
             raise RefnetError(f"{planned.store.name} has changed meanwhile", "Retry.", transient=True)

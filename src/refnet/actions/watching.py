@@ -21,7 +21,7 @@ from refnet.telemetry.watch import AtWork, Watch
 
 
 def open_watch(context: Context) -> Watch:
-    """Return what surrounds each backup and drill."""
+    """The watch that surrounds each backup and drill."""
     settings = context.settings
     pings = {RunKind.BACKUP: settings.notify_backup_ping, RunKind.DRILL: settings.notify_drill_ping}
     return Watch(
@@ -37,7 +37,7 @@ def open_watch(context: Context) -> Watch:
 
 
 def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[str, str]:
-    """Return the database or the folder of `source`, and `artifact`, for the log; only what is known."""
+    """Fields for the log: database or folder of `source`, and `artifact`, if known."""
     values = {"artifact": artifact}
     with suppress(RefnetError):  # an invalid setting, which the run itself reports
         protected = source_of(settings, source)
@@ -46,7 +46,7 @@ def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[st
 
 
 def report_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
-    """Report the proof of a backup or a drill; None: the proof was left out."""
+    """Report the proof of a backup or a drill; None: the proof was skipped."""
     if proof is None or proof.outcome is Outcome.PASSED:
         at_work.done(artifact)
         return
