@@ -75,7 +75,7 @@ def test_a_name_a_source_and_a_time_choose(loss: Loss) -> None:
     assert names(loss.brought(FetchRequest("database"))) == [NEWEST]
     assert [one.name for one in loss.found(FetchRequest(at=str(NOW + timedelta(days=1)))).chosen] == [OLDER]
     for request, says in (
-        (FetchRequest("nothing"), "'nothing' has no copy there"),
+        (FetchRequest("nothing"), "no usable copy of 'nothing'"),
         (FetchRequest(OLDER, at="2026-11-25"), "not a source"),
         (FetchRequest(at="2020-01-01"), "2020"),
     ):

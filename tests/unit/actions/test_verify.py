@@ -161,7 +161,7 @@ def test_an_artifact_that_is_deleted_while_it_is_verified_is_not_proven(
     result = verify(Lab(None, Forgetting(), Clock(now, clock)), entry, Level.PROVEN)
 
     assert (result.exit, result.proof.level) == (Exit.UNVERIFIED, None)
-    assert "is gone" in result.proof.reasons[-1]
+    assert "deleted during the check" in result.proof.reasons[-1]
     assert [path.name for path in local.folder(entry.source).iterdir() if "evidence" in path.name] == []
 
 

@@ -175,7 +175,7 @@ def test_the_floor_is_what_the_setting_says() -> None:
     [
         ((PROVEN,), OK, "proven"),
         ((), WARNING, "only written"),
-        ((line(Level.RESTORED, Outcome.PASSED),), WARNING, "restored only"),
+        ((line(Level.RESTORED, Outcome.PASSED),), WARNING, "only restored"),
         (
             (line(Level.INTACT, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED)),
             WARNING,
