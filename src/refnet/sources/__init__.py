@@ -36,12 +36,12 @@ def kind_of(name: SourceName) -> type[Source]:
 
 
 def source_of(settings: Settings, name: SourceName) -> Source:
-    """The source `name` of the settings. Nothing is asked yet, and what they do not name is an error where it is used."""
+    """The source `name`. No server is contacted; a source missing from the settings raises an error only when used."""
     return kind_of(name)(settings, name)
 
 
 def recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
-    """Return since when the recorded previous versions of each source are kept; None: that cannot be read."""
+    """Times of the recorded previous versions, by source; None: unreadable."""
     found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(wiring.known(settings))
     for name in found:
         with suppress(RefnetError):  # the monitor warns that they cannot be read
@@ -50,7 +50,7 @@ def recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None
 
 
 def half_made(settings: Settings) -> tuple[HalfMade, ...]:
-    """Return the recorded copies of all sources that restores load, or that killed ones left."""
+    """Recorded copies of all sources, being loaded or left by killed restores."""
     found = list[HalfMade]()
     for name in wiring.known(settings):
         with suppress(RefnetError):  # `recorded` says which cannot be read

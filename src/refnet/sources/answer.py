@@ -24,16 +24,16 @@ class Limits:
 
 
 class Asker(Protocol):
-    """What reads the rows."""
+    """Reader of the rows of a query."""
 
     @property
     def count(self) -> int:
-        """How many it has read."""
+        """Number of rows read."""
         ...
 
     @property
     def cut(self) -> RefnetError | None:
-        """The reason that it reads no more; None: there is no more."""
+        """Why it stopped early; None: the end was reached."""
         ...
 
 
@@ -68,7 +68,7 @@ class Answer:
 
     @property
     def cut(self) -> RefnetError | None:
-        """The reason that the answer is not complete; None: it is."""
+        """Why the answer is incomplete; None: complete."""
         return self.asker.cut
 
     def head(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Answer:
 
 
 def repeated(columns: tuple[str, ...]) -> RefnetError:
-    """The error for columns of one name, of which JSON would keep the last."""
+    """Error about equal column names: JSON would keep only the last one."""
     name = next(one for one in columns if columns.count(one) > 1)
     return RefnetError(
         f"{plural(columns.count(name), 'column')} of the answer have the name {name}, and JSON needs different ones",

@@ -12,7 +12,7 @@ from refnet.proof_run import ProofOptions
 
 
 class Artifact(ABC):
-    """The content of an artifact. RefnetError (DAMAGED) where it is RefNet's, and cannot be read."""
+    """The content of an artifact. RefnetError (DAMAGED) if it is RefNet's own and unreadable."""
 
     def __init__(self, stored: OpenArtifact) -> None:
         self.stored = stored
@@ -22,9 +22,9 @@ class Artifact(ABC):
         return self.stored.name
 
     def describe(self, _created: datetime, /) -> Made | None:
-        """Return the values of a lost manifest; None if the content does not record them.
+        """Values for a new manifest in place of a lost one; None if the content does not record them.
 
-        The argument is when it was probably made, for content that does not record that.
+        The argument is the probable time, for content that does not record it.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""What every kind of source can do."""
+"""The interface of all kinds of sources."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Permits:
-    """What the user of a recovery permits beyond what the settings say."""
+    """Additional permissions that the user of a recovery gives."""
 
     #: Restore the data of this database, though it is not the target.
     from_database: str | None = None
@@ -40,7 +40,7 @@ class Permits:
 
 
 class Source(ABC):
-    """A source as the settings name it."""
+    """A source of the settings."""
 
     #: What it is, in logs.
     noun: ClassVar[str]
@@ -65,31 +65,31 @@ class Source(ABC):
 
     @property
     def own(self) -> SourceSettings:
-        """Its settings, with the defaults; RefnetError (USAGE) if they do not name it."""
+        """Its settings with defaults; RefnetError (USAGE) if not configured."""
         return self.settings.of(self.name)
 
     @abstractmethod
     def what(self) -> str:
-        """Return the database with its server, or the folder, for a display; "": it is not set. Connect to nothing."""
+        """Database with server, or folder, for display; "": not set. Does not connect."""
 
     @abstractmethod
     def reached(self) -> str:
-        """Return the same; RefnetError if it cannot be reached, or a program that a backup needs is missing."""
+        """Like `what`; RefnetError if it is unreachable, or a program for its backup is missing."""
 
     @abstractmethod
     def whose(self) -> Whose | None:
-        """Return its identity on this machine; None if it has none yet. RefNet's own server is not started for this."""
+        """Its identity on this machine, or None; does not start RefNet's own server."""
 
     @abstractmethod
     def maker(
         self, *, jobs: int | None = None, tables: tuple[str, ...] = (), into: LocalStore | None = None
     ) -> Maker:
-        """Return what makes an artifact of it.
+        """The maker of its artifacts.
 
         Args:
             jobs: parallel workers; None: as many as the settings say.
             tables: only these tables of a database; empty: everything.
-            into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
+            into: the store with whose last artifact a new one may share bytes; None: the configured one.
         """
 
     @staticmethod
@@ -98,38 +98,38 @@ class Source(ABC):
         """The content of one of its artifacts."""
 
     def checks(self) -> Iterable[Line]:
-        """Find what would stop its backup or its restore, for `refnet check`; change nothing."""
+        """Problems that would stop its backup or restore, for `refnet check`; changes nothing."""
         return ()
 
     def check_request(self, request: Request) -> None:  # noqa: B027  # most kinds have nothing to refuse
-        """RefnetError for options of a restore that exclude each other, or a source that is not set."""
+        """RefnetError for conflicting options of a restore, or an unset source."""
 
     @abstractmethod
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
-        """The restore of `chosen` that `request` asks for. Nothing is changed yet."""
+        """The restore of `chosen` for `request`; changes nothing yet."""
 
     @abstractmethod
     def undoing(self, context: Context, request: Request) -> Work:
         """The undo of the last restore; RefnetError if there is nothing to undo."""
 
     def previous(self) -> tuple[Listing, ...]:
-        """Return what lists the previous versions that restores left, for prune to remove when they are due."""
+        """Lister of previous versions left by restores, which prune removes when due."""
         return ()
 
     def recorded(self) -> tuple[datetime, ...]:
-        """Return since when its recorded previous versions are kept; no server is asked."""
+        """Times of its recorded previous versions, without contacting a server."""
         return ()
 
     def half_made(self) -> Iterable[HalfMade]:
-        """Return the recorded copies that restores load, or that killed ones left."""
+        """Recorded copies, being loaded or left by killed restores."""
         return ()
 
     def occupies(self, folder: Path) -> bool:  # noqa: ARG002  # nothing of this machine, unless its kind says so
-        """Whether `folder` is where it lies, is in that, or contains it: nothing else is restored there."""
+        """Whether `folder` equals, is inside of, or contains its place: nothing else is restored there."""
         return False
 
     def replaced(self) -> str:
-        """What a restore would replace, for a question; "": nothing. No server is made for this."""
+        """What a restore would replace, for a question; "": nothing. Creates no server."""
         return ""
 
     def problems(
@@ -138,12 +138,12 @@ class Source(ABC):
         chosen: OpenArtifact,  # noqa: ARG002
         permits: Permits,  # noqa: ARG002
     ) -> Sequence[RefnetError]:
-        """What would prevent `recover`; ConnectError if its server does not answer. What is not there is not made for this."""
+        """What would prevent `recover`; ConnectError if its server does not respond. Creates nothing."""
         return ()
 
     @abstractmethod
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        """Restore all of `chosen`, which the user has confirmed with a recovery; return what was done, a sentence each.
+        """Restore all of `chosen`, confirmed with the recovery; return sentences about it.
 
         `context.restored` is called before the hooks that follow.
         """
@@ -153,13 +153,13 @@ class Source(ABC):
         """Compare what is live with `chosen`."""
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
-        """The error for an artifact of a kind that has no `what`."""
+        """Error: artifacts of this kind have no `what`."""
         return RefnetError(
             f"{chosen.name} is an artifact of {chosen.source}, which has no {what}", advice, Exit.USAGE
         )
 
     def files(self, chosen: OpenArtifact, advice: str) -> tuple[Any, Any, bool]:
-        """`chosen`, its list of files, and whether the list is its own; RefnetError with `advice` if it has no files."""
+        """`chosen`, its list of files, and whether that was recorded; RefnetError with `advice` if it has no files."""
         raise self.without(chosen, "files", advice)
 
     def tables(self, chosen: OpenArtifact, advice: str) -> tuple[ListedTable, ...]:
@@ -172,7 +172,7 @@ class Source(ABC):
         chosen: OpenArtifact,
         asked: Asked,  # noqa: ARG002
     ) -> AbstractContextManager[Answer]:
-        """Answer a query on `chosen` in a scratch server; RefnetError where the server refuses it."""
+        """Run a query on `chosen` in a scratch server; RefnetError if the server rejects it."""
         raise self._without_tables(chosen)
 
     def browse(
@@ -191,7 +191,7 @@ class Source(ABC):
 
     @property
     def unlisted(self) -> RefnetError:
-        """The error for a search in artifacts that contain nothing to list."""
+        """Error: its artifacts contain nothing to list or search."""
         return RefnetError(
             f"{self.name} has neither tables nor files",
             "`refnet show` prints what an artifact of roles has.",
@@ -199,17 +199,17 @@ class Source(ABC):
         )
 
     def exactly(self, name: str) -> Finder:  # noqa: ARG002
-        """What finds the file or table `name` in its artifacts; RefnetError (USAGE) if that is no name of one."""
+        """Finder of the file or table `name`; RefnetError (USAGE) for an invalid name."""
         raise self.unlisted
 
     def like(self, pattern: str) -> Finder:  # noqa: ARG002
-        """What finds the files or tables that `pattern` matches."""
+        """Finder of files or tables that match `pattern`."""
         raise self.unlisted
 
     @abstractmethod
     def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
-        """What differs between two of its artifacts."""
+        """Differences between two of its artifacts."""
 
     @abstractmethod
     def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
-        """What differs between an artifact and what is live."""
+        """Differences between an artifact and the live data."""

@@ -76,7 +76,7 @@ def error_line(what: str, error: RefnetError, state: State = State.ERROR) -> Lin
 def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECONDS) -> tuple[Line, ...]:
     """Return the lines of `act`; an error, or the time limit, is its last line.
 
-    After `seconds` it runs on in its thread: nothing can end a call to a server or a disk that hangs.
+    After `seconds` the call continues in its thread: a hanging server or disk cannot be interrupted.
     """
     found: list[Line] = []
     ended: list[bool] = []
@@ -103,6 +103,6 @@ def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECON
 
 
 def writable(folder: Path) -> bool:
-    """Return whether this user can write in `folder`, or create it."""
+    """Whether this user can write in `folder`, or create it."""
     nearest = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""Runs one foreign command: bounded in time and output, and ended with everything that it has started."""
+"""Runs one external command with limits of time and output, and kills all processes that it started."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(
     """Run the command `words`; return why it failed, or "".
 
     Args:
-        seconds: it is ended after them.
+        seconds: time limit.
         tell: called with each line of its output, at most MOST_LINES of them and MOST_BYTES.
         env: its environment.
     """
@@ -66,7 +66,7 @@ def run(
 
 
 def _ends(process: subprocess.Popen[bytes], output: _Output, end: float) -> bool:
-    """Read the output until the process ends; return False if it has not at the time `end`."""
+    """Read the output until the process ends; False if the time `end` comes first."""
     assert process.stdout is not None  # noqa: S101  # it is a pipe
     pipe, open_pipe, ended = process.stdout.fileno(), True, False
     while open_pipe or not ended:
@@ -86,7 +86,7 @@ def _ends(process: subprocess.Popen[bytes], output: _Output, end: float) -> bool
 
 
 def _end(process: subprocess.Popen[bytes], token: str) -> bool:
-    """Kill the process and all that it has started; return whether something still ran."""
+    """Kill the process and everything it started; return whether anything was still running."""
     found = process.poll() is None
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -127,7 +127,7 @@ def _ended(code: int) -> str:
 
 @dataclass
 class _Output:
-    """The output of a command, passed on line by line. The last line before a limit is dropped: it may be half a secret."""
+    """Passes on a command's output line by line; drops a line cut by a limit, which may be half a secret."""
 
     tell: Callable[[str], None]
     rest: bytes = b""

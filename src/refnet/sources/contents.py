@@ -1,4 +1,4 @@
-"""What artifacts contain: a file or table of one, the differences between two."""
+"""Content of artifacts: files or tables of one, differences between two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST = 1_000_000
 
 @dataclass(frozen=True)
 class Version:
-    """A file, folder, link or table as one artifact contains it."""
+    """A file, folder, link or table in one artifact."""
 
     name: str
     #: A kind of file, or table.
@@ -32,7 +32,7 @@ class Version:
     more: tuple[str, ...] = ()
 
     def same(self, other: Version) -> bool:
-        """Return whether nothing has changed; two digests count only where both are known."""
+        """Whether both are equal; digests are compared only if both are known."""
         digests = not (self.digest and other.digest) or self.digest == other.digest
         return digests and (self.kind, self.size, self.rows, self.more) == (
             other.kind,
@@ -59,7 +59,7 @@ class ListedTable(Protocol):
 
     @property
     def raw(self) -> int:
-        """Bytes of its text; 0: not known."""
+        """Size of its text in bytes; 0: unknown."""
         ...
 
 
@@ -67,13 +67,13 @@ class Finder(Protocol):
     """Finds files or tables in the artifacts of one source."""
 
     def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
-        """What `artifact` contains of it; RefnetError if it cannot be read."""
+        """Matches in `artifact`; RefnetError if it is unreadable."""
         ...
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A file or table that is on both sides and differs, and why."""
+    """A file or table that differs between both sides, and why."""
 
     name: str
     why: str
@@ -81,7 +81,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Difference:
-    """The files or tables of `after` that are extra, changed and missing against `before`."""
+    """Files or tables of `after` that are extra, changed or missing compared with `before`."""
 
     source: SourceName
     before: str

@@ -32,7 +32,7 @@ _TRY_NEXT = {"3D000", "42501", "55000"}  # no such database, no privilege, no co
 
 @contextlib.contextmanager
 def admin_session(target: Target) -> Iterator[Session]:
-    """Open a session in another database than that of `target`; ConnectError where the server allows none.
+    """Open a session in a database other than that of `target`; ConnectError if the server allows none.
 
     An error of the server that the block does not handle becomes a ServerError: an administrator may end any session.
     """
@@ -57,7 +57,7 @@ def _connect(target: Target) -> Session:
 
 @contextlib.contextmanager
 def restore_lock(admin: Session, database: str) -> Iterator[None]:
-    """Lock restores of `database` on this server; RefnetError (LOCKED) where another run has locked them.
+    """Lock restores of `database` on this server; RefnetError (LOCKED) if another run holds the lock.
 
     The lock ends with the session, so a killed run blocks nobody.
     """

@@ -1,4 +1,4 @@
-"""The catalog queries' common part: which relations are a user's."""
+"""Common part of the catalog queries: the user's relations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 
 
 def user_relations(columns: str, kinds: str, rest: str = "") -> str:
-    """Return a query of the relations (`c`) outside of the system's schemas, with their schemas (`n`).
+    """Query for relations (`c`) outside of the system schemas, with their schemas (`n`).
 
     `kinds`: letters of pg_class.relkind. `rest`: more conditions, which begin with AND, and the order.
     """

@@ -66,7 +66,7 @@ def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> It
 
 
 def _extensions(settings: Settings, major: int | None, there: Mapping[str, str]) -> Iterator[Line]:
-    """Compare the extensions of the database with those that a scratch server can create."""
+    """Compare the extensions of the database with those available to scratch servers."""
     server = servers.proof_binaries(settings, major, server=True)
     known = extensions.available(server)
     if known is None or not there:
@@ -145,7 +145,7 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
 
 
 def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
-    """Check that this login could restore the newest artifact, else that it could create a database."""
+    """Check that this login can restore the newest artifact, or at least create a database."""
     context, target = Context(settings), servers.restoring(settings, source, existing=True)
     store = wiring.store(settings)
     here = source_of(settings, source).whose()

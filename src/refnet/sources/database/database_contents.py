@@ -1,4 +1,4 @@
-"""What artifacts of databases contain: the differences between two, and the versions of a table."""
+"""Content of database artifacts: differences between two, and versions of a table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from refnet.sources.database.workers import Workers
 def differences(
     before: OpenArtifact, after: OpenArtifact, jobs: int = 1, progress: Progress = silent
 ) -> Difference:
-    """What differs between two artifacts of one database. RefnetError where one cannot be read."""
+    """Differences between two artifacts of one database; RefnetError if one is unreadable."""
     return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
 
 
 def from_live(context: Context, before: OpenArtifact) -> Difference:
-    """What differs between an artifact and the live database of its source."""
+    """Differences between an artifact and the live database of its source."""
     settings = context.settings
     target = servers.existing_server(settings, before.source)
     with target.connect() as session:
@@ -33,7 +33,7 @@ def from_live(context: Context, before: OpenArtifact) -> Difference:
 
 
 def live_differences(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
-    """What differs between an artifact and the live database, table by table, by content."""
+    """Differences between an artifact and the live database, by the content of each table."""
     added, changed, removed, notes = [], [], [], []
     index = _index(before, workers.jobs, workers.progress)
     for finding in compare(target, index, workers):
@@ -73,7 +73,7 @@ def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index
 
 
 def _index(artifact: OpenArtifact, jobs: int, progress: Progress) -> Index:
-    """Return the index with the content digest of every table."""
+    """The index with the digests of all tables."""
     advice = "`refnet restore` restores it; a backup afterwards can be compared."
     return open_own(artifact, "so its tables cannot be compared", advice).digested(jobs, progress)
 

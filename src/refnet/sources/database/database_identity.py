@@ -18,7 +18,7 @@ _SECONDS = 3
 
 
 def identity_of(target: Target) -> Identity:
-    """Return the identity of the database `target`, which need not exist; its system is None if the server is silent."""
+    """Identity of the database `target`, which need not exist; system None if the server does not respond."""
     asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=_SECONDS))
     try:
         return Identity(target.name, _system(asked))

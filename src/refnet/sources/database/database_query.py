@@ -1,4 +1,4 @@
-"""query and browse: read the tables of an artifact in a scratch server, which is thrown away."""
+"""query and browse: read tables of an artifact in a throwaway scratch server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST = 100_000
 
 @contextmanager
 def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answer]:
-    """Answer a query on `chosen`; RefnetError where the server refuses it."""
+    """Run a query on `chosen`; RefnetError if the server rejects it."""
     text = checked(asked.query)
     options = wiring.proof_options(context.settings, chosen.source, context.progress, trust=asked.trust)
     with ExitStack() as stack:
@@ -55,7 +55,7 @@ def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answ
 
 
 def _rows(answer: Answer, asker: Asker, part: Part | None, text: bytes, *, as_json: bool) -> Rows:
-    """Yield the rows; RefnetError after the last one if a table was read that is not loaded."""
+    """Yield the rows; RefnetError at the end if the query read a table that was not loaded."""
     with asker.in_time():
         asker.session.execute("BEGIN READ ONLY")
     yield from asker.rows(text, as_json=as_json)
@@ -84,14 +84,14 @@ def browse(context: Context, chosen: OpenArtifact, *, trust: bool) -> Iterator[C
 
 
 def doubts(copy: Copy) -> Iterator[str]:
-    """Yield what is different from a restore, and the isolation layers that are missing, a sentence each."""
+    """Sentences about differences from a restore, and missing isolation layers."""
     yield from copy.notes
     if missing := copy.cluster.walls.missing:
         yield f"without isolation layers: {', '.join(missing)}. {advice()}"
 
 
 def checked(query: str) -> bytes:
-    """`query` as UTF-8; RefnetError (USAGE) if it cannot be one."""
+    """`query` as UTF-8; RefnetError (USAGE) if it is invalid."""
     text = query.strip().rstrip(";").strip()
     try:
         data = text.encode()

@@ -17,7 +17,7 @@ WHERE NOT datistemplate AND datallowconn AND datname NOT IN ('postgres', current
 
 
 def other_databases(target: Target) -> list[str]:
-    """Return the names of the other databases on the server of `target`, without those that restores made there.
+    """Other databases on the server of `target`, without databases made by restores.
 
     RefnetError if the server cannot be asked.
     """

@@ -1,7 +1,7 @@
-"""The definitions in the text of a schema: what each statement creates or changes, and the table that it belongs to.
+"""Definitions in the text of a schema: what each statement creates or changes, and its table.
 
-A statement is known by its complete beginning, as pg_dump writes it. The text may be forged, so a statement that could
-also change something else is not known: an action after a comma, a foreign key within CREATE TABLE, IF NOT EXISTS.
+A statement is recognized by its complete beginning, as pg_dump writes it. The text may be forged, so statements that
+could change something else are not recognized: an action after a comma, a foreign key within CREATE TABLE, IF NOT EXISTS.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _definition(
 
 
 def _is_alone(what: What, text: bytes) -> bool:
-    """Return False where a statement of a table could change more than that table."""
+    """Whether a statement can change only its table."""
     try:
         if what is What.TABLE:
             outline, names = sql_text.flat(text), sql_text.bare(text)

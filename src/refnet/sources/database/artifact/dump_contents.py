@@ -46,7 +46,7 @@ class UnsupportedVersionError(ValueError):
 
 
 def read(file: IO[bytes], *, custom: bool) -> Contents:
-    """Read the contents of the archive that begins here, in custom format or in that of a tar; else ValueError."""
+    """Parse the table of contents at the current position, in custom or tar format; ValueError if invalid."""
     return _Reader(file, _CUSTOM if custom else _TAR).contents()
 
 
@@ -158,7 +158,7 @@ _LARGE_OBJECT = re.compile(rb"[0-9]{1,10} blob_[0-9]{1,10}\.dat\n")
 
 
 def is_file_name(name: str) -> bool:
-    """Return True for a name that pg_dump gives to a file in a folder. None of them is a path."""
+    """Whether `name` is a file name that pg_dump uses in a folder; never a path."""
     return _FILE.fullmatch(name) is not None
 
 
@@ -173,7 +173,7 @@ def check_file_names(contents: Contents) -> None:
 
 
 def lists_large_objects(name: str) -> bool:
-    """Return True if pg_restore may read the file `name` as a list of large objects, which names other files."""
+    """Whether pg_restore may read the file `name` as a list of large objects, which names other files."""
     return ".toc" in name or name.startswith("blobs")
 
 

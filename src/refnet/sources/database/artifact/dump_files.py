@@ -77,7 +77,7 @@ def file_path(file: BinaryIO, account: Account | None) -> Iterator[DumpPath]:
 
 
 class UnsupportedDumpError(RefnetError):
-    """A dump of a kind that RefNet does not load, even where it is complete."""
+    """A dump of a kind that RefNet does not load, even if complete."""
 
 
 def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
@@ -102,7 +102,7 @@ _LINKED_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Raise what is wrong with the folder or a file in it as a RefnetError."""
+    """Turn errors about the folder or its files into RefnetErrors."""
     try:
         yield
     except NotRegularError as error:
@@ -156,7 +156,7 @@ def _names(folder: Path, handle: int) -> list[str]:
 
 
 def _ours_alone(handle: int) -> bool:
-    """Return True if only root and this user can change the open folder."""
+    """Whether only root and this user can change the open folder."""
     found = os.fstat(handle)
     return found.st_uid in {0, os.geteuid()} and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 

@@ -1,7 +1,7 @@
 """Foreign dumps: plain SQL (also gzipped), or pg_dump's custom, directory and tar formats.
 
-A dump is code: it runs in a new database, by programs that stop at the first error, read no other file and run no
-psql command from it. Nothing is recorded of its content, so its content cannot be verified.
+A dump is code: it is loaded into a new database by programs that stop at the first error, read no other file and run no
+psql command from it. Its content was not recorded, so it cannot be verified.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ForeignDump(Artifact):
         return Wanted(self.name, version, None, None, 0, roles=owners, owners=owners)
 
     def _owners(self) -> tuple[str, ...]:
-        """Return owners that pg_restore gives objects to. A name in an unknown encoding is left out."""
+        """Owners that pg_restore assigns; names in an unknown encoding are omitted."""
         owners = dict.fromkeys(
             one.owner for one in self._entries if one.kind in _OWNED and one.owner.isascii()
         )
@@ -114,12 +114,12 @@ class ForeignDump(Artifact):
 
     @property
     def proof_major(self) -> int | None:
-        """Return the oldest major whose server and programs can load it, or None if the dump does not say."""
+        """Oldest major version that can load it, or None if unknown."""
         return max((int(found[1]) for found in self._made_by if found), default=None)
 
     @property
     def _made_by(self) -> tuple[re.Match[Any] | None, re.Match[Any] | None]:
-        """Return the versions of the server and of pg_dump."""
+        """Versions of the server and of pg_dump."""
         if self._contents is None:
             return _FROM.search(self._head), _BY.search(self._head)
         return _VERSION.match(self._contents.server), _VERSION.match(self._contents.program)
@@ -157,7 +157,7 @@ class ForeignDump(Artifact):
         }
 
     def after_swap(self, _target: Target, _workers: Workers) -> tuple[str, ...]:
-        """Do nothing: all of it is loaded."""
+        """Do nothing: everything is loaded already."""
         return ()
 
     def load(
@@ -224,12 +224,12 @@ class ForeignDump(Artifact):
 
     @property
     def has_foreign_tables(self) -> bool:
-        """True if it has foreign tables; that of SQL is known after `check`."""
+        """Whether it has foreign tables; for SQL known only after `check`."""
         return self._foreign_tables or any(entry.kind == _FOREIGN_ENTRY for entry in self._entries)
 
     @property
     def is_of_cluster(self) -> bool:
-        """True if pg_dumpall made it."""
+        """Whether pg_dumpall made it."""
         return _CLUSTER in self._head
 
     def text(self) -> Iterator[bytes]:
@@ -270,7 +270,7 @@ class ForeignDump(Artifact):
 
     @property
     def is_archive(self) -> bool:
-        """True if it is not SQL, but has pg_dump's custom, directory or tar format."""
+        """Whether it has pg_dump's custom, directory or tar format, not SQL."""
         return self.format in {Format.CUSTOM, Format.DIRECTORY, Format.TAR}
 
     @cached_property
@@ -314,7 +314,7 @@ class ForeignDump(Artifact):
 
     @cached_property
     def _head(self) -> bytes:
-        """The first bytes of the SQL text; nothing for an archive."""
+        """First bytes of the SQL text; empty for an archive."""
         return b"" if self.is_archive else _head_of(self._pieces())[:_HEAD]
 
     def _pieces(self, *, packed: bool | None = None) -> Iterator[bytes]:
@@ -329,7 +329,7 @@ class ForeignDump(Artifact):
                 raise self._cut(str(error)) from error
 
     def _text(self, server: int, progress: Progress) -> Iterator[bytes]:
-        r"""Yield the SQL without its own `\restrict` pair (it gets another), and without settings that the server refuses."""
+        r"""Yield the SQL without its `\restrict` pair, which is replaced, and without settings that the server rejects."""
         pieces = self._pieces()
         head = _head_of(pieces)
         own = _RESTRICT.search(head)
@@ -360,7 +360,7 @@ def _begun(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:
-    """Yield `pieces` without the line `line`, even if it is cut in two."""
+    """Yield `pieces` without the line `line`, which may span two pieces."""
     if line is None:
         yield from pieces
         return
@@ -373,7 +373,7 @@ def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:
 
 
 def _without_lines(pieces: Iterable[bytes], beginning: bytes) -> Iterator[bytes]:
-    """Yield `pieces` without the lines that begin so."""
+    """Yield `pieces` without lines that start with `beginning`."""
     pending = b""
     for piece in pieces:
         complete, newline, pending = (pending + piece).rpartition(b"\n")

@@ -1,4 +1,4 @@
-"""Foreign dumps as SQL, so that the backup folder keeps each like an artifact: `zcat FILE | psql` restores it."""
+"""Foreign dumps converted to SQL for the backup folder: `zcat FILE | psql` restores it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RESTRICT = re.compile(rb"\\restrict (\w+)\s*")
 
 @contextmanager
 def opened(path: Path, source: SourceName, temporary: Path) -> Iterator[ForeignDump]:
-    """Open the dump at `path` while the block runs, unpacked into the folder `temporary` where it is compressed.
+    """Open the dump at `path` during the block; a compressed one is unpacked into the folder `temporary`.
 
     RefnetError if it is not a dump, or cannot be unpacked here.
     """
@@ -62,7 +62,7 @@ def opened(path: Path, source: SourceName, temporary: Path) -> Iterator[ForeignD
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Raise errors of a compressed file, in which gzip and bzip2 name no error of the system, as RefnetErrors."""
+    """Turn errors of a compressed file into RefnetErrors; gzip and bzip2 give no system error."""
     try:
         yield
     except (EOFError, lzma.LZMAError, ValueError, INFLATE_ERROR) as error:
@@ -74,7 +74,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _unpack(file: IO[bytes], path: Path, out: IO[bytes]) -> bool:
-    """Write what the compressed `file` contains to `out`; return False if it can be read as it is."""
+    """Decompress `file` to `out`; False if it can be read without unpacking."""
     head = file.read(8)
     file.seek(0)
     if head.startswith(_ZSTD):
@@ -110,7 +110,7 @@ def _damaged(path: Path, why: str) -> RefnetError:
 
 
 def sql_of(dump: ForeignDump, options: ProofOptions, database: str, temporary: Path) -> Iterator[bytes]:
-    """Yield the SQL of `dump`; of a dump by pg_dumpall, that of `database` alone."""
+    """Yield the SQL of `dump`; for a dump by pg_dumpall only that of `database`."""
     if not dump.is_archive:
         yield from one_database(dump.text(), database, dump.name) if dump.is_of_cluster else dump.text()
         return
@@ -123,7 +123,7 @@ def sql_of(dump: ForeignDump, options: ProofOptions, database: str, temporary: P
 
 
 def one_database(pieces: Iterable[bytes], database: str, name: str) -> Iterator[bytes]:
-    """Yield the SQL of `database` in a dump by pg_dumpall; RefnetError if it has none, with those that it has."""
+    """Yield the SQL of `database` from a dump by pg_dumpall; RefnetError listing its databases if missing."""
     seen: list[str] = []
     for current, line in _databases(pieces):
         if not line:
@@ -140,7 +140,7 @@ def one_database(pieces: Iterable[bytes], database: str, name: str) -> Iterator[
 
 
 def _databases(pieces: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    r"""Yield the name of each database with each line of its text; with b"" where it begins.
+    r"""Yield (database, line) for each line; b"" marks a database's beginning.
 
     The text ends with `\unrestrict` and the key of its first command, which no object can contain; in a dump by older
     programs with its last comment. Until then a line like `\connect` is text, of a function for example.
@@ -172,7 +172,7 @@ def _name(connect: re.Match[Any]) -> str:
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a text; the end of one that is longer than 4 KiB may come as more than one."""
+    """Yield the lines of a text; lines longer than 4 KiB may be split."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")

@@ -49,7 +49,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose rows the artifact contains. Oids are the source's, as in the archive's table of contents."""
+    """A table with rows in the artifact. Oids are those of the source, as in the archive's table of contents."""
 
     schema: str
     name: str
@@ -81,7 +81,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Index:
-    """Everything that a restore or a proof needs to know before it reads the data."""
+    """Everything that a restore or proof needs before it reads the data."""
 
     #: Encoding, locale, owner, settings, privileges, comment, as `metadata.database` returns them.
     database: dict[str, Any]
@@ -128,19 +128,19 @@ class Index:
 
     @classmethod
     def from_pieces(cls, pieces: Iterable[bytes]) -> Index:
-        """Return the index in such comments, which come in pieces; ValueError says what is wrong with it."""
+        """Parse the index from SQL comments in pieces; ValueError says what is wrong."""
         index = cls(**_values(JsonPieces(_unwrapped(pieces))))
         _agree(index)
         return index
 
     @property
     def digests(self) -> str:
-        """The content digests of all tables, in their order; "" if one is unknown."""
+        """Digests of all tables, in order; "" if one is unknown."""
         digests = [table.digest for table in self.tables]
         return "".join(digests) if all(digests) else ""
 
     def with_digests(self, digests: str) -> Index:
-        """Return this index with such digests."""
+        """The index with these digests."""
         each = (digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST))
         tables = (replace(table, digest=one) for table, one in zip(self.tables, each, strict=True))
         return replace(self, tables=tuple(tables))
@@ -161,7 +161,7 @@ class Index:
         return tuple(member for member in self.members if member.kind is kind)
 
     def programs_major(self, server: int) -> int:
-        """Return the major of the programs that a server of major `server` and the archive of the schema both need."""
+        """Major version of the programs for a server of major `server` and the archive of the schema."""
         return max(server, int(str(self.server["pg_dump"]).split(".")[0]))
 
 
@@ -205,7 +205,7 @@ def _values(text: JsonPieces) -> dict[str, Any]:
 
 
 def _entries(key: str, values: Iterable[Any]) -> Iterator[Any]:
-    """Yield the entries of a list. Each must differ: else a small file could contain enough to fill the memory."""
+    """Yield the entries of a list, which must be distinct: otherwise a small file could fill the memory."""
     check, identity = _LISTS[key]
     seen: set[Any] = set()
     for value in values:
@@ -217,7 +217,7 @@ def _entries(key: str, values: Iterable[Any]) -> Iterator[Any]:
 
 
 def _agree(index: Index) -> None:
-    """Raise ValueError if the parts of the index contradict each other."""
+    """Raise ValueError if the index is inconsistent."""
     if index.encoding != index.database["encoding"]:
         raise ValueError("two encodings")
     at = 0

@@ -1,4 +1,4 @@
-"""The types of the values in the index of a database artifact: exactly those that a backup writes."""
+"""Checks for values in the index of a database artifact: they accept exactly what a backup writes."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _tables(reader: Reader, required: Required) -> Iterator[Finding]:
 
 
 def _required(reader: Reader, required: Required) -> Iterator[Finding]:
-    """Yield the findings of required tables; a partitioned table, which has no rows of its own, is in the schema."""
+    """Findings about required tables; partitioned tables have no rows and are looked up in the schema."""
     index = reader.index
     tables = {(table.schema, table.name): table.columns for table in index.tables}
     found = tuple(required.check(tables, index.database["name"]))

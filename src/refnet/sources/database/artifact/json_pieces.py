@@ -1,6 +1,6 @@
 """Parse JSON that arrives in pieces, one value at a time, so that a large text is never in memory at once.
 
-A parser of complete texts makes up to 24 bytes of each byte of `[],[],`: a small file could fill the memory. Here
+A parser of complete texts needs up to 24 bytes per byte of `[],[],`, so a small file could fill the memory. Here
 each value is short, and the caller checks and converts it before the next one is read.
 """
 
@@ -77,7 +77,7 @@ class JsonPieces:
             raise ValueError("something follows its end")
 
     def _more(self) -> bool:
-        """Double the pending text, so that the attempts to parse a long value cost no more than its length."""
+        """Double the pending text, so that repeated attempts to parse a long value stay linear."""
         pending = self._text[self._at :]
         parts, size = [pending], 0
         for piece in self._pieces:

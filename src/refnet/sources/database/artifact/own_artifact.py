@@ -85,7 +85,7 @@ class DatabaseArtifact(Artifact):
         return self.index.roles
 
     def tools_major(self, server: int) -> int:
-        """Return the major of the programs that a server of major `server` and the stored schema both need."""
+        """Major version of the programs for a server of major `server` and the stored schema."""
         return self.index.programs_major(server)
 
     def check(self) -> None:
@@ -103,7 +103,7 @@ class DatabaseArtifact(Artifact):
         return {**self.index.database, "comment": sent}
 
     def load(self, target: Target, workers: Workers, again: Callable[[], None]) -> tuple[str, ...]:
-        """Load it into the empty database `target`; return notes. `again` makes that empty once more."""
+        """Load it into the empty database `target`; return notes. `again` empties that for another attempt."""
         left_out = load(self.reader, target, workers, How(late=self._late), again)
         workers.progress("views over foreign tables", 0, None)
         notes = (*self._notes(target), *foreign_views.refresh(target, self.index))
@@ -115,14 +115,14 @@ class DatabaseArtifact(Artifact):
                 yield "this server was built without lz4: it compresses those columns by its default"
 
     def with_digests(self) -> Reader:
-        """Return the reader; its index has the content digests that a proof recorded, if there are any."""
+        """The reader, its index completed by digests from a proof, if any."""
         reader, recorded = copy(self.reader), self.stored.row_digests
         if not self.index.digests and len(recorded) == len(self.index.tables) * DIGEST:
             reader.index = self.index.with_digests(recorded)
         return reader
 
     def digested(self, jobs: int, progress: Progress) -> Index:
-        """Return the index with the content digest of every table."""
+        """The index with the digests of all tables."""
         return digested(self.reader, self.stored.row_digests, jobs, progress)
 
     def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
@@ -130,7 +130,7 @@ class DatabaseArtifact(Artifact):
         return compare(target, self._late.part(index, late=False), workers, content=content)
 
     def after_swap(self, target: Target, workers: Workers) -> tuple[str, ...]:
-        """Create in `target` the extensions that only a database of its name can have; return notes."""
+        """Create in `target` extensions that require the database's final name; return notes."""
         if not self._late.names:
             return ()
         index = self.digested(workers.jobs, workers.progress)
@@ -138,7 +138,7 @@ class DatabaseArtifact(Artifact):
 
 
 def _uncounted(proof: Proof) -> Proof:
-    """Return `proof` of an artifact whose rows the source never counted: a lost row, too, breaks a foreign key."""
+    """`proof` of an artifact with uncounted rows: a lost row also breaks a foreign key."""
     if not any(what.startswith("foreign key ") for what in proof.faulty):
         return proof
     findings = (
@@ -151,7 +151,7 @@ def _uncounted(proof: Proof) -> Proof:
 
 
 def made(index: Index) -> Made:
-    """Return the content of the manifest for an artifact with `index`."""
+    """Description for the manifest of an artifact with `index`."""
     return Made(
         created=datetime.fromisoformat(index.snapshot),
         details={

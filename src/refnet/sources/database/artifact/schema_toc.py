@@ -39,7 +39,7 @@ class Item:
 
     @property
     def is_leaf(self) -> bool:
-        """Nothing but a comment depends on it."""
+        """Whether only comments depend on it."""
         return self.is_foreign_key or self.is_refresh or self.is_label
 
     @property
@@ -71,7 +71,7 @@ class Shares:
 
 
 def share(items: Sequence[Item], tables: Iterable[Table]) -> Shares:
-    """Separate the entries that can be restored as soon as their tables, copied in blocks, are loaded.
+    """Separate entries that can be restored once their tables, copied in blocks, are loaded.
 
     A foreign key needs both tables: it comes early only if both are copied in blocks.
     """

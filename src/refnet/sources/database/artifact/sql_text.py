@@ -1,6 +1,6 @@
 """Separates the statements of pg_dump's SQL text, and reduces one to its outline. The text may be forged.
 
-Nothing here decides alone: the server gets each statement by a protocol that accepts only one.
+This is not the only safeguard: statements are sent by a protocol that accepts only one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def statements(text: bytes) -> Iterator[bytes]:
 
 
 def bare(statement: bytes) -> bytes:
-    """Return `statement` with each string as '' and each quoted name as x; ValueError where it contains a comment."""
+    """`statement` with strings as '' and quoted names as x; ValueError if it contains a comment."""
     found, begin = [], 0
     for start, end in _parts(statement):
         one = statement[start:end]
@@ -54,7 +54,7 @@ def bare(statement: bytes) -> bytes:
 
 
 def flat(statement: bytes) -> bytes:
-    """Return `bare` without what is within its outermost brackets."""
+    """`bare` without the content of the outermost brackets."""
     text, found, depth, begin = bare(statement), [], 0, 0
     for start, end in _parts(text):
         one = text[start:end]
@@ -74,7 +74,7 @@ def flat(statement: bytes) -> bytes:
 
 
 def outline(text: bytes) -> bytes:
-    """Return `text` with the same length: x for what is within quotes, and _ for what is within brackets."""
+    """`text` at the same length, with x for quoted text and _ for text in brackets."""
     found, depth, begin = bytearray(text), 0, 0
     for start, end in _parts(text):
         one = text[start:end]

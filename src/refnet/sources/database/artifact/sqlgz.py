@@ -43,12 +43,12 @@ FOOTER_LENGTH = len(_HEAD) + _EXTRA.size + len(_TAIL)
 
 
 def longest_index(packed: int) -> int:
-    """Return the bytes that an index of `packed` bytes may inflate to."""
+    """Size limit of the decompressed index, for `packed` compressed bytes."""
     return _INDEX_FLOOR + _INDEX_EXPANSION * packed
 
 
 def compress(pieces: Iterable[bytes]) -> tuple[bytes, int]:
-    """Return one gzip member of `pieces`, and their length in bytes."""
+    """One gzip member of `pieces`, and their length in bytes."""
     deflater = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
     parts, raw = [], 0
     for piece in pieces:
@@ -62,7 +62,7 @@ class Writer:
     """Appends members to a file, then the index and the footer."""
 
     def __init__(self, out: BinaryIO) -> None:
-        """`out` may have `digest_so_far`, the SHA-256 of everything written to it, which then is not computed twice."""
+        """`out` may provide `digest_so_far`, the SHA-256 of everything written; otherwise it is computed here."""
         self._out = out
         self._sha256 = hashlib.sha256()
         self._digest_of_out: Callable[[], bytes] | None = getattr(out, "digest_so_far", None)
@@ -171,7 +171,7 @@ class Reader:
             return before_footer, sha256.digest()
 
     def raw(self, member: Member) -> Iterator[bytes]:
-        """Yield the inflated bytes of `member`, `member.raw` at most; RefnetError (DAMAGED) if they are not those written."""
+        """Yield the decompressed bytes of `member`, at most `member.raw`; RefnetError (DAMAGED) if they changed."""
         with self.open() as own:
             own.seek(member.offset)
             length, text = 0, xxh3_128()
@@ -223,7 +223,7 @@ def _inflate(file: BinaryIO, length: int, longest: int) -> Iterator[bytes]:
 
 
 def damaged(name: str, what: str) -> RefnetError:
-    """Return the error of an artifact whose bytes changed since they were written."""
+    """Error: the artifact's bytes changed since it was written."""
     return RefnetError(
         f"{name} is damaged: {what}",
         "Choose another artifact (`refnet list`); restore nothing from this one.",

@@ -1,8 +1,7 @@
-"""Chooses the definitions of tables that do not exist any more, and what must exist for them. Pure.
+"""Chooses the definitions of missing tables, and what these require. Pure.
 
-Only what belongs to these tables is chosen, and only objects that the chosen statements create are changed by others of
-them. A chosen statement touches another table in four ways, each of which the plan names: a foreign key to it, a
-foreign key from it, a partition of it, an inheritance.
+Only statements of these tables are chosen, and they change only objects that other chosen statements create. They touch
+other tables in four ways, each named by the plan: a foreign key to it, a foreign key from it, a partition, inheritance.
 """
 
 from __future__ import annotations
@@ -102,12 +101,12 @@ class TableDefinitions:
 
     @property
     def before(self) -> tuple[Definition, ...]:
-        """Everything before the rows: schemas, tables, sequences, defaults, partitions of these tables."""
+        """Statements before the rows: schemas, tables, sequences, defaults, partitions of these tables."""
         return tuple(one for one in self.chosen if self._step(one) == 0)
 
     @property
     def after(self) -> tuple[Definition, ...]:
-        """Everything after the rows; privileges come last, as the restoring role may need those that they revoke."""
+        """Statements after the rows; privileges last, as the restoring role may need those that are revoked."""
         return tuple(sorted((one for one in self.chosen if self._step(one)), key=self._step))
 
     def _step(self, one: Definition) -> int:
@@ -136,11 +135,11 @@ class TableDefinitions:
         )
 
     def of(self, what: What) -> tuple[Definition, ...]:
-        """Return the statements of a kind that concern the tables, also those that are not chosen."""
+        """Statements of a kind that concern the tables, chosen or not."""
         return tuple(one for one in self.all if one.what is what and one.table in self.tables)
 
     def partitions(self, table: Name) -> frozenset[Name]:
-        """Return `table` and those of the tables that are attached below it."""
+        """`table` and the missing tables attached below it."""
         return below(self._children, [table]) & self.tables
 
     @cached_property
@@ -149,7 +148,7 @@ class TableDefinitions:
 
     @cached_property
     def of_table(self) -> dict[Name, list[Definition]]:
-        """Every chosen statement, by its table; of a foreign key that returns, by the table that it refers to."""
+        """Chosen statements by table; a returning foreign key counts for the table that it refers to."""
         found: dict[Name, list[Definition]] = {}
         for one in (*self.chosen, *self.returning):
             name = one.table if one.table in self.tables else one.object
@@ -157,7 +156,7 @@ class TableDefinitions:
         return found
 
     def counts(self, tables: Iterable[Name]) -> tuple[tuple[int, str], ...]:
-        """Return how many objects of each kind belong to `tables`, for a plan."""
+        """Number of objects of each kind in `tables`, for a plan."""
         found: Counter[What] = Counter(
             What.SEQUENCE if one.what in {What.OWNED, What.IDENTITY} else one.what
             for table in tables
@@ -170,7 +169,7 @@ class TableDefinitions:
         return frozenset(role for one in self.chosen for role in one.roles)
 
     def owners(self) -> frozenset[str]:
-        """Return the roles that the login must act as: owners, and those that grant privileges."""
+        """Roles that the login must act as: owners and grantors."""
         named = {role for one in self.chosen if b" OWNER TO " in one.text for role in one.roles}
         return frozenset(named | {one.grantor for one in self.chosen if one.grantor})
 
@@ -179,7 +178,7 @@ class TableDefinitions:
         return frozenset(d.tablespace for d in self.chosen if d.what in made and d.tablespace)
 
     def needed(self, codec: Codec) -> dict[Name, Definition]:
-        """Return what the chosen statements name and the schema creates, but they do not."""
+        """Objects that the chosen statements name, and only other statements of the schema create."""
         created = {
             name: one for one in self.all if one.what in _CREATES and (name := one.table or one.object)
         }
@@ -188,7 +187,7 @@ class TableDefinitions:
         return {name: created[name] for name in sorted(names) if name in created and name not in own}
 
     def named(self, codec: Codec) -> frozenset[Name]:
-        """Return every qualified name in the chosen statements; some may be an alias and a column."""
+        """Qualified names in the chosen statements; some may be alias and column."""
         return frozenset(name for one in self.chosen for name in mentions(one.text, codec))
 
     def dependents(self, codec: Codec) -> Iterator[Definition]:
@@ -210,7 +209,7 @@ def mentions(text: bytes, codec: Codec) -> Iterator[Name]:
 
 
 def children(definitions: Iterable[Definition]) -> dict[Name, list[Name]]:
-    """Return every partitioned table → the tables attached to it."""
+    """Partitioned table → attached tables."""
     found: dict[Name, list[Name]] = {}
     for one in definitions:
         if one.what is What.ATTACH and one.object and one.table:
@@ -219,7 +218,7 @@ def children(definitions: Iterable[Definition]) -> dict[Name, list[Name]]:
 
 
 def below(attached: Mapping[Name, Sequence[Name]], tops: Iterable[Name]) -> frozenset[Name]:
-    """Return `tops` and all that is attached below them, each once: a forged schema may attach a table to itself."""
+    """`tops` and all tables attached below, each once: a forged schema may attach a table to itself."""
     found, todo = set(tops), list(tops)
     while todo:
         fresh = [name for name in attached.get(todo.pop(), ()) if name not in found]

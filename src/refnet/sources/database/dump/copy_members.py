@@ -64,7 +64,7 @@ class Cutter:
     def rows(self, table: TableKey, head: bytes, pieces: Iterable[bytes], *, even_none: bool = True) -> None:
         """Add one table's rows, in pieces of any length; each member begins with the COPY statement `head`.
 
-        `even_none`: write the statement for a table without rows too. ValueError where the last row has no newline.
+        `even_none`: write the statement even for a table without rows. ValueError if the last row has no newline.
         """
         ends = True
         for piece in pieces:
@@ -110,7 +110,7 @@ _LONGEST_STATEMENT = 64 << 20
 
 
 class Section:
-    """Cuts pg_dump's data section into members at the tables' boundaries; it knows pg_dump's quoting."""
+    """Cuts pg_dump's data section into members at table boundaries, aware of its quoting."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Section:
 
 
 def _quote_after(part: bytes, quote: bytes) -> bytes:
-    """Return the quote that is open after `part` of a statement, if `quote` is open before it; b"" if none is."""
+    """Quote open after `part`, given the `quote` open before it; b"": none."""
     for found in _QUOTE.finditer(part):
         if not quote:
             quote = found[0]

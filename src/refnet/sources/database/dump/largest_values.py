@@ -1,4 +1,4 @@
-"""Explains a table that no COPY can read: a row is text of at most 1 GB, in which a bytea takes two characters a byte."""
+"""Explains tables that COPY cannot read: a row has at most 1 GB of text, in which bytea takes two characters a byte."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AN
 
 
 def explained(said: str, snapshot: OpenSnapshot, table: Relation) -> RefnetError | None:
-    """Return the error that names the column with the largest value.
+    """Error that names the column with the largest value.
 
-    None where the server says something else, or lacks memory for rows that are not so long.
+    None for other errors, or if memory is short for rows below the limit.
     """
     if not _TOO_LARGE.search(said):
         return None

@@ -1,4 +1,4 @@
-"""The facts about a database that pg_dump does not write: its own settings, its roles, its extensions.
+"""Facts about a database that pg_dump omits: its settings, roles and extensions.
 
 Also the sizes and digests of its large objects.
 """
@@ -102,7 +102,7 @@ WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 2, 3
 
 
 def database(catalog: Catalog) -> dict[str, Any]:
-    """Return the state of the database itself: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
+    """The database's own state: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
     provider = "datlocprovider::text" if catalog.major >= 15 else "'c'"
     locale = (
         "datlocale::text"
@@ -138,7 +138,7 @@ def database(catalog: Catalog) -> dict[str, Any]:
 
 
 def roles(snapshot: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], ...]:
-    """Return the roles that the database depends on, without passwords.
+    """Roles that the database depends on, without passwords.
 
     `bootstrap`: include the cluster's first superuser; the server records no dependency on it.
     """
@@ -227,7 +227,7 @@ WHERE relpersistence = 'u' AND relkind IN ('r', 'S') AND oid >= 16384 AND pg_is_
 
 
 def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
-    """Return a sentence for each thing that the database refers to and an artifact does not contain."""
+    """Sentences about things that the database refers to and an artifact does not contain."""
     (foreign,) = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0]
     roles = [row[0] for row in snapshot.rows(_ROLES, False)]
     left_out = {

@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore as they come: the schema, and the data that RefNet does not copy itself."""
+"""Unmodified pg_dump and pg_restore: the schema, and data that RefNet does not copy itself."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class PgDump:
         return snapshot.target.environment(snapshot.reader_settings, encoding=snapshot.encoding)
 
     def check_settings(self) -> None:
-        """Raise RefnetError (USAGE) where a pooler drops settings that pg_dump does not set itself.
+        """Raise RefnetError (USAGE) if a pooler drops settings that pg_dump does not set itself.
 
-        lc_monetary counts only where a column, a domain or a range is of money.
+        lc_monetary matters only if a column, domain or range has the type money.
         """
         names = [*_NOT_SET_BY_PG_DUMP, *(["lc_monetary"] if self.snapshot.rows(_MONEY) else [])]
         settings = {name: READER_SETTINGS[name] for name in names}
@@ -173,7 +173,7 @@ WHERE NOT l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLoc
 
 
 def for_server(major: int, text: bytes) -> bytes:
-    """Return the output of a program of any major as a server of `major` accepts it."""
+    """Output of a program of any major version, adapted to a server of `major`."""
     return text if major >= 17 else text.replace(TIMEOUT_17, b"", 1)
 
 
@@ -188,7 +188,7 @@ def refuses_lz4(session: psycopg.Connection[tuple[Any, ...]], text: bytes) -> bo
 
 
 def without_lz4(text: bytes) -> bytes:
-    """Return the schema `text` for a server without lz4; it uses its default compression, which changes no value."""
+    """Schema `text` for a server without lz4, with its default compression; values stay the same."""
     return _LZ4.sub(b"", text)
 
 

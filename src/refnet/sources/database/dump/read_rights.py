@@ -1,6 +1,6 @@
-"""Find what a role may not read of a database, and the SQL that grants it.
+"""Finds objects of a database that a role may not read, and the SQL that grants access.
 
-pg_dump stops at the first object that it may not read. So everything is checked before it starts.
+pg_dump stops at the first unreadable object, so everything is checked before it starts.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Unreadable:
 def check(
     session: psycopg.Connection[tuple[Any, ...]], target: Target, codec: Codec, *, entire: bool
 ) -> None:
-    """Raise RefnetError if the role of `session` may not read the database `target`; it says what to grant.
+    """Raise RefnetError with the needed grants if the role of `session` may not read the database `target`.
 
     `entire`: check sequences, large objects and row-level security too, not only the tables that are locked.
     """

@@ -1,4 +1,4 @@
-"""Compare the server's clock, which dates the snapshot, with this machine's, which dates everything else."""
+"""Compares the clock of the server, which dates the snapshot, with this machine's, which dates all else."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def open_snapshot(target: Target, *, entire: bool = True) -> Iterator[OpenSnapsh
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Raise what the server says to the control session as a RefnetError."""
+    """Turn errors of the control session into RefnetErrors."""
     try:
         yield
     except psycopg.Error as error:
@@ -269,7 +269,7 @@ def _try(
 
 
 def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
-    """Return the error that names a session with an exclusive lock, or one that waits for it and blocks others."""
+    """Error naming a session that has an exclusive lock, or waits for one and blocks others."""
     table, pid, query = next(iter(codec.rows(control, _EXCLUSIVE_LOCK)), ("A table", None, ""))
     who = f"process {pid} has or waits for an exclusive lock ({query})"
     return RefnetError(

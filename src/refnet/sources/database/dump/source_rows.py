@@ -1,7 +1,6 @@
-"""Counts the rows of each table on the server, in the snapshot of a dump and on a road that no copied row takes.
+"""Counts the rows of each table on the server, in the dump's snapshot but independently of the copied rows.
 
-A dump compares these numbers with the rows that it wrote: neither the end of a COPY nor anything that was received says
-how many rows there are.
+A dump compares these numbers with the rows that it wrote: COPY itself does not tell how many rows there are.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _NAMED = 3
 
 
 class SourceDiffersError(TransientError):
-    """The artifact has not the rows of the database. It is not published, and made once more."""
+    """The artifact's rows differ from the database: it is not published, and the backup is retried."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Options:
     portable: bool = False
 
     def method(self, relations: Sequence[Relation]) -> Method | None:
-        """Return how the rows of `relations` are digested; None: they are not."""
+        """Digest method for the rows of `relations`; None: not digested."""
         if not self.digest_up_to or sum(relation.size for relation in relations) > self.digest_up_to:
             return None
         return Method.MD5 if self.portable else Method.RECORD
@@ -80,7 +79,7 @@ class Digested:
 
 
 class SourceRows:
-    """The numbers and digests of rows on the server, by a session of its own.
+    """Row counts and digests from the server, in a separate session.
 
     Tables that another session waits to change come last.
     """
@@ -131,7 +130,7 @@ class SourceRows:
                 session.cancel()
 
     def count(self) -> None:
-        """Count in a session of its own; ServerError where the server refuses."""
+        """Count in a separate session; ServerError on failure."""
         with self._open() as session:
             self._count_tables(session)
             for schema, name, columns in source_digest.views(self._snapshot.rows) if self._entire else ():
@@ -151,7 +150,7 @@ class SourceRows:
                 self._blocked += group
 
     def _read_view(self, session: Session, schema: str, name: str, columns: list[str]) -> None:
-        """Count the rows of a materialized view. No lock is held on it, and no dump needs the right to read it."""
+        """Count the rows of a materialized view, which is not locked and which a dump need not be able to read."""
         codec = self._snapshot.codec
         digest = expression(self._text, codec.listed(columns)) if self._digests and columns else b"NULL"
         try:
@@ -182,7 +181,7 @@ class SourceRows:
             self._session = None
 
     def _count(self, session: Session, group: Sequence[Relation]) -> None:
-        """Count, and digest what can be digested: a row may be too long as one text."""
+        """Count, and digest if possible: a row may be too long as one text."""
         try:
             with session.transaction():
                 self._ask(session, group)
@@ -209,7 +208,7 @@ class SourceRows:
         return self._snapshot.codec.quoted(relation.schema, relation.name)
 
     def _rows(self, relation: Relation) -> bytes:
-        """Return what pg_dump and the workers read of `relation`, for FROM."""
+        """Expression for FROM that selects what pg_dump and the workers read of `relation`."""
         condition = self._conditions.get(relation.oid, "")
         if condition:
             return self._name(relation) + b" " + self._snapshot.codec.encode(condition)
@@ -218,7 +217,7 @@ class SourceRows:
     def compare(self, copied: Mapping[TableKey, int]) -> None:
         """Raise SourceDiffersError unless the artifact's rows, by table, are those on the server.
 
-        Call it in the thread of the snapshot's session, which has the locks: it counts what was blocked.
+        Call it in the thread of the snapshot's session, which has the locks: blocked tables are counted now.
         """
         for group in _groups(self._blocked):
             self._count(self._snapshot.control, group)
@@ -241,7 +240,7 @@ class SourceRows:
         return self._digested.get(oid, Digested())
 
     def unchecked(self) -> Iterator[str]:
-        """Yield a sentence for what could not be digested, if anything was to be."""
+        """Sentences about what could not be digested, if digests were requested."""
         left = [r for r in self._tables if r.oid not in self._digested] if self._digested else []
         if left:
             first = f"{left[0].schema}.{left[0].name}"
@@ -253,7 +252,7 @@ class SourceRows:
 
 
 def _groups(relations: Sequence[Relation]) -> Iterator[list[Relation]]:
-    """Cut `relations` into what one statement counts, the large ones first."""
+    """Group `relations` for counting statements, large ones first."""
     yield from ([relation] for relation in relations if relation.size >= _SMALL)
     small = [relation for relation in relations if relation.size < _SMALL]
     yield from (small[at : at + _AT_ONCE] for at in range(0, len(small), _AT_ONCE))

@@ -1,4 +1,4 @@
-"""Decides from identities alone whether the backup of one database may replace another."""
+"""Decides by identities whether the backup of one database may replace another."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Permission:
-    """The databases, beside the target's own, whose artifacts may be restored."""
+    """Additional databases whose artifacts may be restored."""
 
     #: The one that the user named (--from-database).
     named: str | None = None
@@ -35,7 +35,7 @@ OWN = Permission()
 
 
 def moved(origin: Identity | None, destination: Destination) -> bool:
-    """Return whether the artifact was made on another server than that of `destination`, as far as both are known."""
+    """Whether the artifact is known to be from another server than `destination`."""
     if origin is None or origin.system is None or destination.identity.system is None:
         return False
     return origin.system != destination.identity.system
@@ -44,7 +44,7 @@ def moved(origin: Identity | None, destination: Destination) -> bool:
 def refusal(
     artifact: str, origin: Identity | None, destination: Destination, permission: Permission
 ) -> RefnetError | None:
-    """Return why `artifact`, of the database `origin`, must not be restored to `destination`; None if it may.
+    """Error if `artifact`, of the database `origin`, must not be restored to `destination`, else None.
 
     `origin` None: not recorded; then the user named the artifact, or there are no others.
     """
@@ -75,7 +75,7 @@ def refusal(
 
 
 def note(origin: Identity | None, destination: Destination) -> str | None:
-    """Return a plan's note about an artifact of another database or of an unknown one; None if there is none."""
+    """Note about an artifact of another or unknown database, or None."""
     if origin is None:
         return "could not verify: the artifact does not record its database"
     if moved(origin, destination):
@@ -88,7 +88,7 @@ def note(origin: Identity | None, destination: Destination) -> str | None:
 
 
 def origin_label(origin: Identity | None, destination: Destination) -> str:
-    """Return the database that an artifact is of, with its server if that is not the one of `destination`."""
+    """Label of the artifact's database, with the server if it differs from `destination`."""
     if origin is None:
         return "an unknown database"
     return (

@@ -1,4 +1,4 @@
-"""The facts that a restore of a database is planned from: the state of the server and the backup."""
+"""Facts for planning a restore of a database: state of the server, and the backup."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,14 +89,14 @@ class Facts:
 
     @property
     def destination(self) -> origin.Destination:
-        """The database that is restored to."""
+        """The target database."""
         occupied = self.live is not None and self.live.occupied
         return origin.Destination(Identity(self.database, self.system), self.server, occupied)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The backup that is to be restored."""
+    """The backup to restore."""
 
     name: str
     #: That of the server that it was made on, such as 180006; None: unknown.
@@ -130,5 +130,5 @@ class Wanted:
 
     @property
     def origin(self) -> Identity | None:
-        """The database that it was made of."""
+        """The database of the backup."""
         return Identity(self.database, self.system) if self.database else None

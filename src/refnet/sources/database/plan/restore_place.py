@@ -23,9 +23,9 @@ class Where(StrEnum):
 
 
 def check_name(name: str, option: str) -> None:
-    """RefnetError (USAGE) if PostgreSQL would not take `name` unchanged for a new database, or RefNet uses such names.
+    """RefnetError (USAGE) if PostgreSQL would change or reject `name`, or RefNet reserves it.
 
-    option: what gave the name, for the error.
+    option: where the name comes from, for the error.
     """
     wrong = ""
     if not name.isprintable() or not name.strip():

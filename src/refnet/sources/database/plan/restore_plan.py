@@ -1,4 +1,4 @@
-"""Decides what a restore of a database would do, from facts that were read before."""
+"""Plans a restore of a database from facts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class DatabasePlan:
 
     @property
     def replaces(self) -> bool:
-        """True if a live database would be replaced."""
+        """Whether a live database would be replaced."""
         return self.facts.live is not None
 
     @property
@@ -47,7 +47,7 @@ class DatabasePlan:
 
     @property
     def runs_as_superuser(self) -> str:
-        """The superuser whose rights the code in the dump has while it loads; "" if there is none."""
+        """The superuser as whom code in the dump runs during the load; "" for other logins."""
         return self.facts.user if self.facts.superuser else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class DatabasePlan:
         }
 
     def check(self) -> None:
-        """Raise the first problem, with the number of the others; nothing if there is none."""
+        """Raise the first problem, with the number of the others."""
         if self.problems:
             raise refusal(self.problems)
 
@@ -256,13 +256,13 @@ def _missing(
 
 
 def _powers(wanted: Wanted, facts: Facts, role: str) -> tuple[str, ...]:
-    """Return what `role`, once created, could do on the server beyond its own objects."""
+    """Powers of `role`, once created, beyond its own objects."""
     there = (one for one in wanted.member_of.get(role, ()) if one in facts.roles)
     return (*wanted.powers.get(role, ()), *(f"member of {one}" for one in there))
 
 
 def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[RefnetError]:
-    """Refuse attributes and memberships of roles that come from the file alone, which may be forged."""
+    """Refuse powerful roles that only the file asks for: it may be forged."""
     for role in created:
         if found := _powers(wanted, facts, role):
             yield RefnetError(
@@ -272,7 +272,7 @@ def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterato
 
 
 def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
-    """Yield what a role that is not a superuser cannot restore."""
+    """Yield what only a superuser can restore."""
     if facts.superuser:
         return
     extensions = [f"extension {name}" for name, _ in wanted.extensions if name in facts.restricted]
@@ -306,13 +306,13 @@ def _create(roles: Sequence[str]) -> str:
 
 
 def _membership(roles: Sequence[str], facts: Facts) -> str:
-    """Return the SQL that lets our role act as `roles`."""
+    """SQL that lets the login act as `roles`."""
     inherit = " WITH INHERIT TRUE, SET TRUE" if major(facts.version) >= 16 else ""
     return f"GRANT {', '.join(map(sql_name, roles))} TO {sql_name(facts.user)}{inherit}"
 
 
 def hindrances(facts: Facts) -> Iterator[RefnetError]:
-    """Yield what prevents renaming the live database."""
+    """Yield obstacles to renaming the live database."""
     live = facts.live
     if live is None:
         return

@@ -1,4 +1,4 @@
-"""The needs of the definitions of a missing table, and what to do if one of them is missing. Pure."""
+"""Requirements of the definitions of missing tables, and remedies. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 300
 
 @dataclass(frozen=True)
 class Missing:
-    """An object that the definitions name, and the database does not have."""
+    """A required object that the database lacks."""
 
     #: table, type, function …
     what: str
@@ -34,7 +34,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class TableNeeds:
-    """Everything that is missing or in the way, seen from the live database."""
+    """Objects missing from the live database, or in the way."""
 
     #: `schema.name` of those that no definition creates: extensions' tables, foreign tables.
     undefined: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class TableNeeds:
     unknown: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[RefnetError]:
-        """Yield what stops the creation of the tables, each with what to do."""
+        """Yield problems that prevent the creation of the tables, with hints."""
         for name in self.undefined:
             yield RefnetError(
                 f"the artifact contains no definition of {name}",

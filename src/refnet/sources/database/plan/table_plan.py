@@ -89,12 +89,12 @@ class TablePlan:
 
     @property
     def replaces(self) -> bool:
-        """True if a live row would be changed or deleted."""
+        """Whether a live row would be changed or deleted."""
         return bool(self.change or self.delete)
 
     @property
     def nothing(self) -> bool:
-        """True if there is nothing to do."""
+        """Whether there is nothing to do."""
         return not (self.creation or self.add or self.change or self.delete)
 
     def to_json(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _Stream = Generator[tuple[Any, ...], None, None]
 
 
 class Asker:
-    """A session that reads, and ends on time."""
+    """A read-only session with a time limit."""
 
     def __init__(self, target: Target, search_path: str | None, limits: Limits) -> None:
         self._limits = limits
@@ -76,7 +76,7 @@ class Asker:
     def rows(self, query: bytes, *, as_json: bool = False) -> Rows:
         """Yield the rows of `query`, in its order, as text; `as_json`: each as one value, a JSON object.
 
-        RefnetError where the server fails the query, or for a row that is larger than LARGEST_ROW.
+        RefnetError if the query fails, or a row is larger than LARGEST_ROW.
         """
         row = sql.Identifier(f"refnet_{secrets.token_hex(8)}")  # stands for the row: no column has this name
         text = sql.SQL("pg_catalog.row_to_json({})::text" if as_json else "{}::text").format(row)
@@ -125,7 +125,7 @@ class Asker:
             timer.cancel()
 
     def _end(self) -> None:
-        """Break the session: code in a query can refuse to be cancelled. The scratch server ends with this run."""
+        """Break the connection: code in a query can ignore a cancel request. The scratch server ends with this run."""
         self._expired = True
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.session.fileno())) as own:
             own.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A scratch server with the copy of an artifact, to read from: a part for one query, or all of it."""
+"""A scratch server with a copy of an artifact: a part for one query, or all of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Copy:
 
 @contextmanager
 def scratch_failures(name: str) -> Iterator[None]:
-    """Raise a RefnetError where the scratch server refuses what the artifact `name` makes of it."""
+    """Turn errors of the scratch server about the artifact `name` into RefnetErrors."""
     try:
         yield
     except psycopg.Error as error:
@@ -74,7 +74,7 @@ def complete_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator
 
 @contextmanager
 def partial_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[tuple[Copy, Part]]:
-    """Load the schema of `artifact` into a scratch server; the part loads rows where they are needed."""
+    """Load the schema of `artifact` into a scratch server; rows are loaded on demand."""
     with ExitStack() as stack:
         copy, logins, workers = stack.enter_context(_empty(artifact, options))
         folder = stack.enter_context(private_folder())
@@ -87,7 +87,7 @@ def partial_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[
 
 @contextmanager
 def foreign_copy(dump: ForeignDump, options: ProofOptions) -> Iterator[Copy]:
-    """Load a foreign dump into a scratch server, as a proof does; RefnetError (UNVERIFIED) where it is not trusted."""
+    """Load a foreign dump into a scratch server, as a proof does; RefnetError (UNVERIFIED) if not trusted."""
     binaries = options.binaries(dump.proof_major, server=True)
     options.progress("start a scratch server", 0, None)
     with scratch(binaries, base=options.base) as cluster:
@@ -137,7 +137,7 @@ def search_path(index: Index) -> str | None:
 
 
 def load_needed(part: Part, asker: Asker, query: bytes, limits: Limits, *, everything: bool) -> Needs:
-    """Load what `query` reads; return it. RefnetError where the server refuses the query."""
+    """Load the tables that `query` reads, and return them; RefnetError if the server rejects the query."""
     with asker.in_time():
         try:
             found = needs(asker.session, query)
@@ -159,6 +159,6 @@ def load_needed(part: Part, asker: Asker, query: bytes, limits: Limits, *, every
 
 
 def unloaded(part: Part, asker: Asker) -> frozenset[Key]:
-    """Return tables with rows that the last query has read although they were not loaded."""
+    """Tables that the last query read although their rows were not loaded."""
     with asker.in_time():
         return touched(asker.session) & part.tables - part.loaded

@@ -1,7 +1,7 @@
-"""The relations that a query reads, found by the scratch server itself in the schema alone.
+"""The relations that a query reads, determined by the scratch server from the schema.
 
-A temporary view of the query has the dependencies. Functions whose body is text hide theirs: with one of these, and
-where a query builds others from text, only all tables are enough; `touched` names what was read in the end.
+A temporary view of the query has the dependencies. Functions with a text body hide theirs: with one of these, or with
+dynamic SQL, all tables are needed; `touched` names what was read in the end.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Needs:
 
 
 def needs(session: Session, query: bytes) -> Needs:
-    """Return what `query` reads. psycopg.Error where the server refuses it: it is not a query, or has an error."""
+    """Relations that `query` reads; psycopg.Error if it is not a query or has an error."""
     session.execute("BEGIN READ WRITE")
     try:
         # In a subquery, as a view must not have two columns of one name. Binary makes it a single statement.

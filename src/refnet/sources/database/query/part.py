@@ -1,4 +1,4 @@
-"""Loads the schema of an artifact into a scratch server, and the rows of those tables alone that are needed.
+"""Loads the schema of an artifact into a scratch server, and rows only of needed tables.
 
 Indexes, foreign keys, triggers and privileges are left out. Keys come only where a definition or a query depends on
 them (GROUP BY of a primary key): pg_dump defines such a view twice, first without its query.
@@ -90,7 +90,7 @@ class Part(Loader):
         return frozenset((table.schema, table.name) for table in self._index.tables)
 
     def unstored(self, tables: Collection[Key]) -> list[Key]:
-        """Return those of the ordinary `tables` of which the artifact has no rows, and not even a count."""
+        """Ordinary `tables` without rows or row count in the artifact."""
         has_roots = any(table.root for table in self._index.tables)
         return [] if has_roots else sorted(set(tables) - self.tables)
 
@@ -120,12 +120,12 @@ class Part(Loader):
             self._load_block(self._index.tables[member.table], member)
 
     def _drop_checks(self) -> None:
-        """Drop the checks of all tables: rows of the source break one, and a query needs none."""
+        """Drop the checks of all tables: rows may violate them, and a query needs none."""
         with self._dropping, self._target.connect(self._settings, encoding=self._index.encoding) as session:
             LateChecks().drop(session, self._codec)
 
     def fill_views(self, views: Collection[Key], settings: Mapping[str, str]) -> None:
-        """Fill the materialized `views`, those first that others read. `settings`: of the session."""
+        """Fill the materialized `views` in order of dependency. `settings`: of the session."""
         if not views:
             return
         with self._scratch.as_builder(self._target.name).connect(settings, encoding="UTF8") as session:

@@ -111,7 +111,7 @@ def _is_named(name: _Name, wanted: str) -> bool:
 
 
 def _children(reader: Reader, codec: Codec) -> dict[_Name, list[_Name]]:
-    """Return every partitioned table → the tables attached to it."""
+    """Partitioned table → attached tables."""
     children: dict[_Name, list[_Name]] = {}
     for found in _ATTACH.finditer(reader.text(MemberKind.PRE)):
         schema, name, child_schema, child = (codec.unquoted(one) for one in found.groups())
