@@ -1,6 +1,6 @@
 """check: find everything that would stop a backup, a restore or a recovery, and change nothing.
 
-What is checked for a source is in its `checks`.
+The checks of a source are in its `checks`.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ def check() -> Checked:
 
 
 def _source(settings: Settings, name: SourceName, *, alone: bool) -> Iterator[Line]:
-    """Check the source `name`; unless it is the only database (`alone`), what is about it has its name."""
+    """Check the source `name`; findings carry its name unless it is the only database (`alone`)."""
     for line in source_of(settings, name).checks():
         same = alone or line.what in {name, *OF_MACHINE}
         yield line if same else replace(line, what=f"{name} {line.what}")
 
 
 def _cluster(settings: Settings, name: str) -> Iterator[Line]:
-    """Check that the server of a cluster answers, and name the databases that no backup has seen yet."""
+    """Check that the server of a cluster responds, and report databases that no backup has seen yet."""
     now, failed = find_databases(Context(settings), [name], record=False)
     if name in failed:
         raise failed[name]
@@ -116,7 +116,7 @@ def _cluster(settings: Settings, name: str) -> Iterator[Line]:
 
 
 def check_copies(settings: Settings) -> Iterator[Line]:
-    """Check for each remote store that copies can be encrypted, signed and sent; ask no store."""
+    """Check that copies can be encrypted, signed and sent to each remote store, without contacting it."""
     for name in settings.every_store:
         what = f"copies {name}"
         try:
@@ -166,7 +166,7 @@ def backup_folder(settings: Settings) -> Iterator[Line]:
 
 
 def _protected(settings: Settings) -> Iterator[Path]:
-    """Yield the folders that are backed up completely."""
+    """Folders that are backed up completely."""
     for one in (settings.of(name) for name in wiring.protected(settings)):
         if one.path and one.entries:
             listed = entries.parse_entries(one.entries)
@@ -176,7 +176,7 @@ def _protected(settings: Settings) -> Iterator[Path]:
 
 
 def half_made(settings: Settings) -> Iterator[Line]:
-    """Name the copies that killed restores left; what cannot be asked is an error of the source's own check."""
+    """Report copies left by killed restores; connection errors are reported by the source's own check."""
     for one in previous(Context(settings), wiring.protected(settings)).versions:
         if one.half_made and one.blocked:
             yield ok(one.source, f"{one.what} stays: {one.blocked}")
@@ -238,7 +238,7 @@ def check_hooks(settings: Settings) -> Iterator[Line]:
 
 
 def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
-    """Check that both credentials of a store can be read, and that it answers; RefnetError if not."""
+    """Check that a store responds and both of its credentials can be read; RefnetError if not."""
     store = settings.stores[name]
     open_bucket(store, deleting=True)
     next(open_bucket(store).listed("check/"), None)

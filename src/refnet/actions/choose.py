@@ -1,4 +1,4 @@
-"""The sources and artifacts that a command names: a listed name, any path, or none for the newest of each source."""
+"""Resolves the sources and artifacts of a command line: a listed name, a path, or nothing for each source's newest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selected:
-    """The artifacts that a check works on."""
+    """The artifacts to check."""
 
     chosen: list[OpenArtifact]
     #: The sources that are configured and have no complete artifact.
@@ -40,9 +40,9 @@ class Selected:
 
 
 def select(context: Context, meant: str | None) -> Selected:
-    """Return the artifact `meant`, the newest of the source `meant`, or (None) the newest of every source.
+    """The artifact `meant`, the newest of the source `meant`, or (None) the newest of every source.
 
-    RefnetError (UNVERIFIED) where there is none at all.
+    RefnetError (UNVERIFIED) if nothing is found.
     """
     source = named_source(context, meant) if meant else None
     if meant and not source:
@@ -66,7 +66,7 @@ def newest_of(
 ) -> list[OpenArtifact]:
     """Return the newest complete artifact (at or before `at`) of each of `names`.
 
-    from_database: of this database; None: of the one that the settings name.
+    from_database: a database; None: the configured one.
     """
     targets: dict[SourceName, Whose | None] = {}
     store = context.store
@@ -83,7 +83,7 @@ def newest_of(
 
 
 def named_source(context: Context, meant: str) -> SourceName | None:
-    """Return the source that is called `meant`: one that is configured, or that has artifacts."""
+    """The configured source `meant`, or one of that name with artifacts."""
     known = (*wiring.known(context.settings), *(() if "/" in meant else context.store.sources()))
     return next((one for one in known if one == meant), None)
 
@@ -116,7 +116,7 @@ def choose_to_restore(
 ) -> OpenArtifact:
     """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`).
 
-    named: the source or database that it is of, if not of `source`; see `read_from`.
+    named: origin of the artifact, if not `source`; see `read_from`.
     """
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Omit one of them.", Exit.USAGE)
@@ -132,9 +132,9 @@ def choose_to_restore(
 
 
 def read_from(context: Context, source: SourceName, named: str | None) -> tuple[SourceName, str | None]:
-    """Return the source whose artifact is restored into `source`, and its database, if `named` is one.
+    """Source whose artifact is restored into `source`, and its database if `named` is one.
 
-    named: the value of --source: another source of the same kind, or a database; None: none is given.
+    named: the value of --source: another source of the same kind, or a database.
     """
     other = named_source(context, named) if named else None
     if other and other != source and other.kind is source.kind:
@@ -163,11 +163,11 @@ def choose(
     targets: Mapping[SourceName, Whose | None] | None = None,
     now: datetime | None = None,
 ) -> list[OpenArtifact]:
-    """Return the newest complete artifact (at or before `at`) of each of `sources`; RefnetError where there is none.
+    """The newest complete artifact (at or before `at`) of each of `sources`; RefnetError if one has none.
 
     Args:
         targets: the identity of each source, see Catalog.choices.
-        now: what is dated after it is chosen only if there is no other; None: nothing is.
+        now: artifacts dated later are a last resort; None: no restriction.
     """
     everything, sources, targets = Catalog.of(store.entries(), now), tuple(sources), targets or {}
     catalog = everything
@@ -190,7 +190,7 @@ def choose(
 
 
 def absence(store: AnyStore, source: SourceName) -> str:
-    """Return why there was nothing to choose of `source`."""
+    """Reason why `source` has nothing to choose."""
     others = Catalog.of(store.entries(source)).newest_complete(source)
     of = " of the database that the settings name, only of others" if others else ""
     return f"there is no complete artifact{of}"
@@ -199,7 +199,7 @@ def absence(store: AnyStore, source: SourceName) -> str:
 def of_others(
     target: Whose, others: Collection[Whose | None], source: SourceName = SourceName.DATABASE
 ) -> RefnetError:
-    """Return the error for a store that has artifacts of `source` of `others` and none of `target`."""
+    """Error: the store has artifacts of `source` only from `others`, not from `target`."""
     if not isinstance(target, Identity):
         there = ", ".join(labels(others).values())
         return RefnetError(
@@ -216,7 +216,7 @@ def of_others(
 
 
 def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None) -> RefnetError:
-    """Return the error for `sources` without a complete artifact (at or before `at`); it names the oldest."""
+    """Error: no complete artifact of `sources` (at or before `at`); names the oldest one."""
     oldest = catalog.oldest_complete(sources)
     if at is None or oldest is None:
         return RefnetError(
@@ -232,7 +232,7 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
 
 
 def no_copy(store: RemoteStore, sources: Iterable[SourceName]) -> RefnetError:
-    """Return the error for a remote store without a copy of `sources`; it names why one that is there is not listed."""
+    """Error: no usable copy of `sources`, and why."""
     what = f"there is no copy of {', '.join(sources)} in {store.shown}"
     unlisted = [one for name in sources for one in store.contents().unlisted if one.source == name]
     if not unlisted:
@@ -248,9 +248,9 @@ def no_copy(store: RemoteStore, sources: Iterable[SourceName]) -> RefnetError:
 
 
 def choose_one(store: AnyStore, artifact: str, source: SourceName | None = None) -> OpenArtifact:
-    """Return the artifact with the name `artifact` in the catalog, else at that path.
+    """The artifact named `artifact` in the catalog, else the file at that path.
 
-    source: the required source, and that of a file whose name and manifest do not say; None: any.
+    source: required source, and default for a file without a recognizable name or manifest; None: any.
     """
     chosen = _named(store, artifact, source)
     if source and chosen.source == source and chosen.source.kind is not source.kind:
@@ -272,7 +272,7 @@ def choose_one(store: AnyStore, artifact: str, source: SourceName | None = None)
 
 
 def choose_listed(store: LocalStore | SealedStore, artifact: str) -> Entry:
-    """Return the artifact `artifact`, a name or a path, of the catalog; RefnetError if it is not in it."""
+    """The catalog's entry for `artifact`, a name or a path; RefnetError if it has none."""
     chosen = choose_one(store, artifact)
     listed = chosen.entry and (
         chosen.path == store.path(chosen.entry)

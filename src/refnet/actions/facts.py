@@ -1,4 +1,4 @@
-"""The facts that the monitor and the metrics judge: the artifacts, the journal of runs, the remote stores."""
+"""Input of the monitor and the metrics: artifacts, journal of runs, remote stores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from refnet.telemetry.facts import Facts
 
 
 def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:
-    """Return a function that reads the facts for a database; it reads again only what has changed."""
+    """Reader of the facts for a database; rereads only changes."""
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), settings.schedule
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     allowed, known = wiring.limits(settings), wiring.known(settings)
@@ -52,7 +52,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose
 
 
 def _ids(settings: Settings, names: Iterable[SourceName]) -> dict[SourceName, Whose | None]:
-    """Return the identity of each source that has one of this machine."""
+    """This machine's identities, by source."""
     return {one: source_of(settings, one).whose() for one in names if not one.kind.row.by_name}
 
 
@@ -75,7 +75,7 @@ def _stale_pages(settings: Settings) -> tuple[str, ...]:
 
 
 def _bare(settings: Settings, entries: Iterable[Entry], now: datetime) -> tuple[str, ...]:
-    """Return what is not encrypted: `entries` of the backup folder, what a run left, and copies of the settings."""
+    """Unencrypted files: `entries` of the backup folder, leftovers of a run, copies of the settings."""
     there = wiring.workplace(settings).entries()
     left = [one for one in there if now - one.published > GRACE]  # no run is at work on it
     copies = settings_copies.newest(settings.backup_dir, None)
@@ -83,7 +83,7 @@ def _bare(settings: Settings, entries: Iterable[Entry], now: datetime) -> tuple[
 
 
 def _states(settings: Settings, now: Callable[[], datetime]) -> Callable[[], tuple[StoreState, ...]]:
-    """Return a function that reads the state of each remote store of the settings."""
+    """Reader of the state of each configured remote store."""
     if not settings.stores:
         return lambda: ()
 

@@ -1,6 +1,6 @@
 """key: make, show and check the keys of remote copies.
 
-A new recovery key is in memory alone until its page is printed, or written where the user says.
+A new recovery key exists only in memory until its page is printed, or written to a file named by the user.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Making:
 
     @property
     def recipients_after(self) -> tuple[str, ...]:
-        """The value of encryption.recipients that the user is to set."""
+        """New value of encryption.recipients, for the user to set."""
         new = (self.page.recipient,) if self.page and not self.key else ()
         return (*(one for one in self.recipients if one != self.replaces), *new)
 
     def to_json(self) -> dict[str, Any]:
-        """The private key is in it only if it is in no file."""
+        """JSON values; they contain the private key only if it was not written to a file."""
         found: dict[str, Any] = {
             "done": self.signer is not None,
             "files": [str(one) for one in self.files],
@@ -70,7 +70,7 @@ class Making:
 
 
 def plan_new(context: Context, page_file: Path | None, *, machine: bool = False) -> Making:
-    """Plan a recovery key, unless `machine`, and the keys of this machine that are missing."""
+    """Plan a recovery key (unless `machine`) and the missing keys of this machine."""
     settings = context.settings
     if page_file and os.path.lexists(page_file):
         raise _exists(page_file)
@@ -79,7 +79,7 @@ def plan_new(context: Context, page_file: Path | None, *, machine: bool = False)
 
 
 def plan_rotation(context: Context, page_file: Path | None, replaces: str | None) -> Making:
-    """Plan a recovery key instead of that of the recipient `replaces` (None: the only one there is)."""
+    """Plan a recovery key that replaces the one of the recipient `replaces` (None: the only one)."""
     planned = plan_new(context, page_file)
     found = context.settings.recipients()
     if replaces is None and len(found) > 1:
@@ -92,7 +92,7 @@ def plan_rotation(context: Context, page_file: Path | None, replaces: str | None
 
 
 def plan_page(context: Context, page_file: Path | None) -> Making:
-    """Plan another page for a recovery key that the user has; RefnetError if this machine has no signing key to name."""
+    """Plan a new page for an existing recovery key; RefnetError if this machine has no signing key."""
     planned = plan_new(context, page_file)
     wiring.machine_keys(context.settings).signer()
     return replace(planned, files=())
@@ -127,7 +127,7 @@ def _exists(path: Path) -> RefnetError:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[int]:
-    """Create a file that this user alone may read, and open it; remove it again if the block fails."""
+    """Create and open a file readable only by this user; it is removed if the block fails."""
     try:
         handle = os.open(path, NEW_FILE, 0o600)
     except FileExistsError:
@@ -145,7 +145,7 @@ def _new_file(path: Path) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class KeyState:
-    """A recovery key, by its public part, and what is known of it."""
+    """State of a recovery key, identified by its public part."""
 
     recipient: str
     #: It is one of encryption.recipients.
@@ -172,7 +172,7 @@ class KeyState:
 
 
 def states(settings: Settings, keys: Iterable[str]) -> tuple[KeyState, ...]:
-    """Return what is known of `keys`, which are recipients."""
+    """States of the recipients `keys`."""
     history, current = history_file(settings).read(), settings.encryption_recipients
     return tuple(
         KeyState(one, one in current, history.made(one), history.checked(one), history.replacements(one))
@@ -216,7 +216,7 @@ def show(context: Context) -> Shown:
 
 
 def check_keys(settings: Settings) -> Iterator[Line]:
-    """Check that the keys of remote copies are there, and that somebody has their pages; nothing without stores."""
+    """Check that the keys of remote copies exist and their pages were checked; nothing without stores."""
     if not settings.every_store:
         return
     keys = wiring.machine_keys(settings)

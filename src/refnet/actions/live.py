@@ -40,7 +40,7 @@ _SECRETS, _SECRET_BYTES = 100, 64 << 10
 
 @dataclass(frozen=True)
 class Live:
-    """This machine, as the settings of a recovery name it; made again when the configuration is back."""
+    """This machine according to the settings of a recovery; recreated when the configuration is back."""
 
     setup: Setup
     clock: Clock = Clock()
@@ -55,18 +55,18 @@ class Live:
         return source in wiring.known(self.setup.settings)
 
     def replaced(self, name: SourceName) -> str:
-        """Return what a restore of the source `name` would replace, or ""."""
+        """What a restore of the source `name` would replace, or ""."""
         return self._source(name).replaced() if self.knows(name) else ""
 
     def restore(self, name: SourceName, entry: Entry, restored: Callable[[], None]) -> list[str]:
-        """Restore `name` from `entry`; return what was done, a sentence each. `restored`: called before its last hooks."""
+        """Restore `name` from `entry`; return sentences about it. `restored`: called before the last hooks."""
         context = replace(self.context, restored=restored)
         return self._source(name).recover(context, context.store.artifact(entry), self.permits)
 
     def problems(self, name: SourceName, entry: Entry) -> Sequence[RefnetError]:
-        """Return what would prevent that; ConnectError if its server does not answer.
+        """What would prevent the restore; ConnectError if its server does not respond.
 
-        An embedded server is not made for this, and what the settings in force do not name is not asked.
+        No embedded server is created for this, and sources that the settings do not name are skipped.
         """
         if not self.knows(name):
             return ()
@@ -76,7 +76,7 @@ class Live:
         )
 
     def _source(self, name: SourceName) -> Source:
-        """Return the source `name`; RefnetError where nothing may be restored to its place."""
+        """The source `name`; RefnetError if nothing may be restored to its place."""
         self.setup.folder(name)
         return source_of(self.setup.settings, name)
 
@@ -85,12 +85,12 @@ class Live:
         hooks.repeat(self.context, source, Action.RESTORE, entry.name)
 
     def compare(self, name: SourceName, entry: Entry) -> tuple[Finding, ...]:
-        """Compare what is live with `entry`."""
+        """Compare live data with `entry`."""
         context = self.context
         return source_of(context.settings, name).compare(context, context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
-        """Return the command lines by stage from a backup."""
+        """Command lines from a backup, by stage."""
         restored = [one for one in self.setup.commands if one.restored]
         return {
             stage: tuple(one.line for one in restored if one.stage is stage)
@@ -100,7 +100,7 @@ class Live:
 
     @property
     def runs_restored_hooks(self) -> bool:
-        """True if a restore runs hooks from a backup."""
+        """Whether a restore runs hooks from a backup."""
         return any(one.hook and one.restored for one in self.setup.commands)
 
     def start(self, stage: Stage) -> Sequence[str]:
@@ -128,7 +128,7 @@ class Live:
         return Compose(found, working_program(), settings.recover_seconds, self._hide(folder))
 
     def _hide(self, folder: Path | None) -> Callable[[str], str]:
-        """Return what hides the secrets of the settings, and those in the files of a Compose project in `folder`."""
+        """Filter that hides the secrets of the settings and of a Compose project in `folder`."""
         known = secrets_of(self.setup.settings)
         for path in islice((folder / "secrets").glob("*"), _SECRETS) if folder else ():
             with suppress(OSError, UnicodeDecodeError):
@@ -136,7 +136,7 @@ class Live:
         return redactor(known)
 
     def health(self) -> Finding | None:
-        """Ask the health URL until it answers 200 or the time is over; None where the settings have none."""
+        """Poll the health URL until it returns 200 or time is up; None without such a setting."""
         url, seconds = self.setup.settings.recover_health_url, self.setup.settings.recover_seconds
         if not url:
             return None
@@ -150,7 +150,7 @@ class Live:
 
 
 def _ask(url: str, seconds: float) -> str:
-    """Return why `url` does not answer, or ""."""
+    """Reason why `url` does not answer, or ""."""
     try:
         with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310  # only http: a setting's converter checks it
             return ""

@@ -1,4 +1,4 @@
-"""store check: try for real whether a remote store refuses to delete; store list: the stores of the settings."""
+"""store check: test that a remote store refuses deletions; store list: the configured stores."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class ListedStore:
 
 
 def can_prune(store: StoreSettings) -> bool:
-    """Return whether this machine may delete there: with a credential of its own for that, or as it is a folder."""
+    """Whether this machine may delete in the store."""
     return store.prune_credentials_file is not None or store.place.kind not in _PROTECT
 
 
 def listed_stores(context: Context) -> tuple[ListedStore, ...]:
-    """Return the stores of the settings; no store is asked."""
+    """The configured stores, without contacting them."""
     stores = context.settings.stores
     last = last_checks(context.settings.home / "remote", stores)
     return tuple(ListedStore(store, last[name]) for name, store in stores.items())
 
 
 def check_store(context: Context, store: StoreSettings) -> StoreCheck:
-    """Try what an attacker with this machine's credential would try, on an object of the check; record the answers."""
+    """Test on one object what an attacker with this machine's credential could do; record the results."""
     bucket, locks = bare_bucket(store), None
     if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits
         bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))
@@ -80,7 +80,7 @@ def check_due(context: Context) -> Iterator[str]:
 
 
 def _connection(store: StoreSettings) -> Iterator[Tried]:
-    """Yield whether the way to the server is encrypted and checked; nothing for a folder."""
+    """Yield whether the connection is encrypted and verified; nothing for a folder."""
     if store.place.kind not in _PROTECT:
         return
     endpoint = urlsplit(store.endpoint or "https:")

@@ -32,7 +32,7 @@ _HINTS = {
 
 
 def of_source(settings: Settings, source: SourceName) -> Unprotected | None:
-    """Return what `source` does not protect beside it; None if that is nothing. RefnetError if it cannot be found out."""
+    """Unprotected data beside `source`, or None; RefnetError if it cannot be determined."""
     if source == SourceName.CONFIG:
         found = Unprotected.of(Lacks.FILES, uncovered(settings))
     elif source in _asked(settings):
@@ -43,7 +43,7 @@ def of_source(settings: Settings, source: SourceName) -> Unprotected | None:
 
 
 def details(settings: Settings, source: SourceName) -> dict[str, Any]:
-    """Return what the manifest of a backup says about it."""
+    """Its record in a backup's manifest."""
     try:
         found = of_source(settings, source)
     except RefnetError:  # the backup itself says what is wrong with the folder or the server
@@ -52,7 +52,7 @@ def details(settings: Settings, source: SourceName) -> dict[str, Any]:
 
 
 def uncovered(settings: Settings) -> Iterator[str]:
-    """Yield the entries of config_dir that are in no backup. RefnetError if it cannot be read."""
+    """Entries of config_dir that no backup contains; RefnetError if unreadable."""
     folder = settings.config_dir
     if folder is None:
         return
@@ -70,7 +70,7 @@ def uncovered(settings: Settings) -> Iterator[str]:
 
 
 def _asked(settings: Settings) -> tuple[str, ...]:
-    """Return the database of each server, one, whose backup names the others: not where a cluster backs up all."""
+    """One database per server, whose backup reports the other databases; none for clusters."""
     databases = (one for one in wiring.protected(settings) if one.kind.row.by_name)
     urls = {one: settings.of(one).url for one in databases}
     covered = {server_of(one.url or "")[0] for one in settings.clusters.values()}
@@ -81,7 +81,7 @@ def _asked(settings: Settings) -> tuple[str, ...]:
 
 
 def _databases(settings: Settings, source: str) -> Iterable[str]:
-    """Return the databases of the server that no source names; an embedded server that is stopped has no others."""
+    """Databases of the server that no source protects; empty for a stopped embedded server."""
     from refnet.sources.database.other_databases import other_databases
 
     url = settings.of(source).url
@@ -97,7 +97,7 @@ def _databases(settings: Settings, source: str) -> Iterable[str]:
 
 
 def _named(settings: Settings, url: str) -> Iterator[str]:
-    """Yield the databases on the server of `url` that sources protect."""
+    """Protected databases on the server of `url`."""
     urls = [one.url for one in settings.sources.values()]
     for server, name in (server_of(one) for one in urls if one and url):
         if server == server_of(url)[0]:
@@ -105,7 +105,7 @@ def _named(settings: Settings, url: str) -> Iterator[str]:
 
 
 def check(settings: Settings) -> Iterator[Line]:
-    """Name what no source protects."""
+    """Report unprotected data."""
     what, wrong = "not protected", list[Line]()
     for source in wiring.known(settings):
         try:
@@ -123,7 +123,7 @@ def check(settings: Settings) -> Iterator[Line]:
 
 
 def _unnamed(settings: Settings, what: str) -> Iterator[Line]:
-    """Name RefNet's own server and the vault of `refnet notes` where tables name other sources, and not these."""
+    """Report RefNet's own server and the vault of `refnet notes` if the settings name only other sources."""
     left = {*STANDARD} - wiring.configured(settings) - settings.left_out
     paths = {os.path.realpath(one.path) for one in settings.sources.values() if one.path}
     if SourceName.DATABASE in left and wiring.has_own_server(settings):
@@ -137,7 +137,7 @@ def _unnamed(settings: Settings, what: str) -> Iterator[Line]:
 
 
 def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
-    """Find out whether a recovery from the backup folder or a store finds the settings file in force."""
+    """Check that a recovery from the backup folder or a store finds the current settings file."""
     if settings.file is None:
         return
     if not _in_config(settings, settings.file):
@@ -151,7 +151,7 @@ def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
 
 
 def _in_config(settings: Settings, file: Path) -> bool:
-    """Return whether the source config has the settings file, so that it comes back with it."""
+    """Whether the source config contains the settings file."""
     folder = settings.config_dir
     if folder is None or os.path.realpath(file.parent) != os.path.realpath(folder):
         return False
@@ -159,7 +159,7 @@ def _in_config(settings: Settings, file: Path) -> bool:
 
 
 def _without_settings(settings: Settings) -> Iterator[str]:
-    """Yield the backup folder and the stores that have artifacts, and not the settings file."""
+    """Yield places with artifacts but without the settings file."""
     if settings.encryption_local:
         stores = [LOCAL, *settings.stores]
     else:
@@ -173,7 +173,7 @@ def _without_settings(settings: Settings) -> Iterator[str]:
 
 
 def keep_settings(settings: Settings, clock: Clock) -> str:
-    """Store the settings file in force beside the artifacts, unless they are encrypted; return why that failed, or ""."""
+    """Store the current settings file beside unencrypted artifacts; return why that failed, or ""."""
     if settings.file is None or settings.encryption_local:
         return ""
     try:

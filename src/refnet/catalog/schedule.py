@@ -101,7 +101,7 @@ class TaskName(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The times of all tasks and sources. See `runs` for the tasks that back up the sources."""
+    """Scheduled times of all tasks and sources. See `runs` for the tasks that back up the sources."""
 
     #: Those that are on.
     times: Mapping[str, When]

@@ -22,7 +22,7 @@ class ActsOn:
 
     @classmethod
     def of(cls, settings: Settings, source: str = SourceName.DATABASE) -> ActsOn:
-        """Return what the settings name as `source`. Connect to nothing."""
+        """The configured database `source`, without connecting to it."""
         from refnet.postgres import embedded  # the driver takes long to load, and files do without it
         from refnet.postgres.session import Target
 
@@ -34,7 +34,7 @@ class ActsOn:
 
     @classmethod
     def of_database(cls, settings: Settings, source: SourceName) -> ActsOn | None:
-        """The same; None if `source` is no database."""
+        """Like `of`; None if `source` is not a database."""
         return cls.of(settings, source) if source.kind.row.by_name else None
 
     def __str__(self) -> str:

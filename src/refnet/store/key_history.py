@@ -126,12 +126,12 @@ class HistoryFile:
 
 
 def history_file(settings: Settings) -> HistoryFile:
-    """Return the file with the history of recovery keys."""
+    """The history of recovery keys."""
     return HistoryFile(settings.home / "keys")
 
 
 def stale_pages(settings: Settings) -> Iterator[str]:
-    """Yield what is wrong with the stores on the newest page of each key in use; nothing of pages made before this was recorded."""
+    """Yield wrong stores on the newest page of each key in use; older pages without a record are skipped."""
     history, wanted = (
         history_file(settings).read(),
         {one.url_to_read for one in settings.every_store.values()},

@@ -178,7 +178,7 @@ def open_database(artifact: OpenArtifact) -> DatabaseArtifact | ForeignDump:
 
 
 def open_own(artifact: OpenArtifact, lack: str, advice: str, code: Exit = Exit.FAILED) -> DatabaseArtifact:
-    """Return RefNet's own artifact of a database; RefnetError for a foreign dump, with what it lacks and what to do."""
+    """RefNet's own artifact of a database; RefnetError for a foreign dump, with `lack` and `advice`."""
     if isinstance(found := open_database(artifact), DatabaseArtifact):
         return found
     raise RefnetError(f"{artifact.name} is a foreign dump, {lack}", advice, code)

@@ -24,7 +24,7 @@ class CopiedTables:
         self._numbers = {key: number for number, key in enumerate(self._sizes)}
 
     def size_if_new(self, packed: Packed) -> int:
-        """Return the bytes of a small table of which `packed` is the first member; else 0."""
+        """Size of a small table if `packed` is its first member, else 0."""
         key = packed.table
         small = self._by_name.get(key) if key and key not in self._sizes else None
         return small.size if small else 0

@@ -1,7 +1,6 @@
 """Write one artifact of a database: workers copy the large tables in ranges, pg_dump the rest, one thread writes.
 
-The order in the file is: schema, rows in the order in which they come, indexes and constraints, index, footer.
-So nothing in the file refers to rows that come later.
+Order in the file: schema, rows as they arrive, indexes and constraints, index, footer. So nothing refers to later rows.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class DatabaseMaker:
         return replace(made(index), warnings=warnings, compared=compared)
 
     def _proves_with_another(self, major: int) -> bool:
-        """Return whether a proof on this machine runs a server of another major."""
+        """Whether proofs on this machine use a server of another major version."""
         try:
             return self.binaries(major, server=True).major != major
         except RefnetError:
@@ -214,7 +213,7 @@ class _DumpRun:
         self._writer.add(*compress([text]), kind)
 
     def _write(self) -> None:
-        """Write what the producers make until all have ended, then copy the blocked ranges; raise the first failure."""
+        """Write the producers' members until all have ended, then copy blocked ranges; raise the first failure."""
         running = len(self._producers)
         while running:
             packed = self._made.get()
@@ -325,7 +324,7 @@ class _DumpRun:
             self._source.count()
 
     def _copy_ranges(self) -> None:
-        """Copy ranges until none is left, except those of tables that another session waits to change."""
+        """Copy all ranges, except those of tables that another session waits to change."""
         while not self._todo.empty():
             with self._psql() as psql, self._running(psql):
                 try:
@@ -343,7 +342,7 @@ class _DumpRun:
                     self._blocked.append(part)
 
     def _explain(self, error: PsqlError, part: Range) -> None:
-        """Raise the reason of `error` if a value of the table is too large."""
+        """Raise a better error if a value of the table is too large."""
         if explained := largest_values.explained(error.message, self._snapshot, part.relation):
             raise explained from error
 
