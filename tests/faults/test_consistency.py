@@ -97,7 +97,7 @@ def _all(*disturbances: Disturbance) -> Iterator[None]:
 
 def test_what_is_published_under_load_is_one_moment_and_whole(refnet: Command, live: Live) -> None:
     live.run(_TABLES)
-    writers = [Disturbance(live, _transfer(number), 0.002) for number in range(2)]
+    writers = [Disturbance(live, _transfer(number), 0.006) for number in range(2)]
     acknowledged: dict[str, list[int]] = {}
 
     def back_up() -> Result:
@@ -108,7 +108,7 @@ def test_what_is_published_under_load_is_one_moment_and_whole(refnet: Command, l
         return made
 
     with _all(*writers, Disturbance(live, _create_and_drop, 0.05)):
-        for _ in range(3):
+        for _ in range(2):
             back_up().succeeds()
         with _all(Disturbance(live, _truncate, 0.01), Disturbance(live, _rewrite, 0.1)):
             for _ in range(2):
@@ -165,6 +165,6 @@ def test_a_table_that_is_emptied_and_filled_again_is_never_seen_empty(
     live.run(_TABLES)
     table = "truncated" if step is _truncate else "rewritten"
     with _all(Disturbance(live, step)):
-        for _ in range(40):
+        for _ in range(25):
             with open_snapshot(live.target) as snapshot:
                 assert snapshot.rows(f"SELECT count(*) FROM public.{table}") == [(_ROWS,)]

@@ -37,10 +37,10 @@ def _logins(live: Live, database: str) -> int:
 def test_all_that_reads_and_restores_works_with_a_login_trigger_that_writes(
     refnet: Command, live: Live
 ) -> None:
-    made = refnet("backup", "database")
-    made.succeeds()
-    assert "proven" in made.out
-    refnet("drill", "database").succeeds()
+    refnet("backup", "database", "--no-prove").succeeds()
+    drilled = refnet("drill", "database")
+    drilled.succeeds()
+    assert "proven" in drilled.out
     text = gzip.decompress(refnet.artifact().read_bytes()).decode()
     recorded = text.partition("COPY public.audit (")[2].partition("\n\\.\n")[0].count("\n")
     try:

@@ -126,6 +126,10 @@ def test_ctrl_c_ends_every_process_of_a_backup(refnet: Command, crowded: Cluster
 def test_a_database_that_is_gone_is_critical_until_it_is_accepted_and_can_always_be_restored(
     refnet: Command, crowded: Cluster, folder: Path
 ) -> None:
+    settings = (folder / "refnet.toml").read_text()  # of the databases of the server, this one alone
+    (folder / "refnet.toml").write_text(
+        settings.replace('"postgres"', '"postgres", "shop", "later", "Wiki*"')
+    )
     sql(crowded, "CREATE DATABASE pagila")
     with crowded.target("pagila").connect() as session:
         session.execute("CREATE TABLE film AS SELECT g AS id FROM generate_series(1, 20) g")

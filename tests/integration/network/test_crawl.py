@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from psycopg.types.json import Jsonb
+from tests import forked
 from tests.command import url_of
 from tests.integration.network.crawling import FAST, crawled, graph, network, settings_of
 
@@ -118,15 +117,16 @@ def test_a_crawl_that_is_killed_again_and_again_collects_the_same_graph(
             "REFNET_CRAWL_OPENALEX_URL": fake.openalex_url,
             "REFNET_CRAWL_REQUESTS_PER_SECOND": "0",
         }
-        line = [sys.executable, "-m", "refnet", "crawl", *SEEDS, "--depth", "3", "--limit", str(ORDER.limit)]
+        line = ["crawl", *SEEDS, "--depth", "3", "--limit", str(ORDER.limit)]
         for kill_after in (2, 9, 12):
             before = len(fake.requests)
-            process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
+            process = forked.Heard(line, environment, tmp_path)
             while process.poll() is None and len(fake.requests) < before + kill_after:
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+            process.communicate(60)
+            assert process.returncode == -signal.SIGKILL
+        done = forked.text(*line, environment=environment, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"crawl 1 succeeded: {ORDER.limit} papers" in done.stdout
     assert graph(target) == undisturbed

@@ -7,8 +7,10 @@ from typing import Any
 
 from celery.apps import beat, worker  # noqa: F401
 from celery.backends import redis as results  # noqa: F401
+from celery.bin import celery  # noqa: F401  # with what is plugged into it
 from celery.concurrency import prefork  # noqa: F401
-from celery.worker import consumer, strategy  # noqa: F401
+from celery.worker import consumer, pidbox, state, strategy  # noqa: F401
+from cffi import cparser  # noqa: F401
 from kombu.transport import redis  # noqa: F401
 
 from refnet import tasks
