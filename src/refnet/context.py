@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,9 @@ class Context:
 
     #: Called when a restore is done, before the hooks that follow it.
     restored: Callable[[], None] = lambda: None
+
+    #: Variables that a process of this run gets beside those of the environment: what somebody said instead of setting them.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     #: The store of copies that a command reads; None: that of this machine's artifacts.
     remote: RemoteStore | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -45,10 +46,12 @@ class Live:
     setup: Setup
     clock: Clock = Clock()
     permits: Permits = Permits()
+    #: Variables that its hooks and services get beside those of the environment.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def context(self) -> Context:
-        return Context(self.setup.settings, self.clock)
+        return Context(self.setup.settings, self.clock, variables=self.variables)
 
     def knows(self, source: SourceName) -> bool:
         """Return whether the settings name `source`."""
@@ -117,7 +120,8 @@ class Live:
         settings = self.setup.settings
         if settings.recover_services == "local":
             start_server = partial(servers.server, settings)
-            return LocalServices(settings.home / "services", start_server, hide=self._hide(None))
+            environment = {**os.environ, **self.variables}
+            return LocalServices(settings.home / "services", start_server, environment, self._hide(None))
         folder = settings.config_dir
         found = compose_file(folder) if folder else None
         if not found:
@@ -125,7 +129,7 @@ class Live:
                 f"recover.services is compose, and {folder or 'config_dir'} has no Compose file",
                 f"Put it there ({' or '.join(COMPOSE_FILES)}).",
             )
-        return Compose(found, working_program(), settings.recover_seconds, self._hide(folder))
+        return Compose(found, working_program(), settings.recover_seconds, self._hide(folder), self.variables)
 
     def _hide(self, folder: Path | None) -> Callable[[str], str]:
         """Filter that hides the secrets of the settings and of a Compose project in `folder`."""

@@ -54,7 +54,10 @@ class RecoveryRequest:
     role_powers: bool = False
     #: Choose among these artifacts, which a fetch has brought; None: all.
     fetched: frozenset[str] | None = None
-    #: Where it has brought them; None: into the backup folder.
+    #: The backup folder into which it has brought them, whatever the configuration that comes back names; None: that of
+    #: the settings.
+    backup_dir: Path | None = None
+    #: Where it has brought them, if the backup folder is encrypted.
     folder: Path | None = None
     #: The settings file that it has brought, its path and content.
     settings: tuple[Path, bytes] | None = None
@@ -137,6 +140,11 @@ class Planned:
         }
 
 
+def _variable(key: str, value: Path | None) -> dict[str, str]:
+    """Return `value` as the environment variable of a setting; empty for None."""
+    return {} if value is None else {variable(key): str(value)}
+
+
 class Recovery:
     """A planned recovery. RefnetError where there is nothing to recover from."""
 
@@ -146,10 +154,16 @@ class Recovery:
         """warn: called with the warnings about the settings, which may repeat."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()
         self._confirmed = False
+        #: What was said in the place of variables of the environment.
+        self._variables = _variable("backup_dir", request.backup_dir)
         #: What a plan says of artifacts that are dated in the future.
         self._clocks: tuple[str, ...] = ()
         self._before = self._setup({}).settings
         self.plan = self._decide()
+
+    def goes_to(self, folder: Path) -> None:
+        """Restore the configuration to `folder`, which nothing else names."""
+        self._variables |= _variable("config_dir", folder)
 
     def planned(self) -> Planned:
         """Return the plan, and the setup that is in force once the configuration is back."""
@@ -206,16 +220,16 @@ class Recovery:
     @property
     def _start(self) -> Start:
         """Return this process's environment and folder; the artifacts of the set are not encrypted where they were brought."""
-        folder = self._request.folder
-        there = {variable("backup_dir"): str(folder)} if folder else {}
-        environment = {**os.environ, variable("encryption.local"): "false", **there}
+        there = _variable("backup_dir", self._request.folder)
+        environment = {**os.environ, **self._variables, variable("encryption.local"): "false", **there}
         return Start(environment, Path.cwd(), self._request.settings)
 
     def clear(self) -> bool:
         """Remove what a fetch has brought, if the settings now in force encrypt the backup folder; return whether it was."""
         fetched = self._request.fetched or frozenset()
         try:
-            now = recovery_settings.setup(Start(os.environ, Path.cwd()), self.plan.entries).settings
+            start = Start({**os.environ, **self._variables}, Path.cwd())
+            now = recovery_settings.setup(start, self.plan.entries).settings
         except RefnetError:  # what came back has a mistake, which the next command reports
             return False
         if not (fetched and now.encryption_local):
@@ -236,8 +250,8 @@ class Recovery:
         return found
 
     def _live(self, entries: Mapping[SourceName, Entry]) -> Live:
-        request = self._request
-        return Live(self._setup(entries), self.clock, Permits(request.from_database, request.role_powers))
+        permits = Permits(self._request.from_database, self._request.role_powers)
+        return Live(self._setup(entries), self.clock, permits, self._variables)
 
     def _journals(self, entries: Mapping[SourceName, Entry]) -> list[Path]:
         """Return where a journal may be, the first choice first: the configuration may name another REFNET_HOME."""

@@ -37,7 +37,7 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.member_names import show
 from refnet.recovery.plan import SAYS, Stage
-from refnet.settings import FILE_NAME, user_path
+from refnet.settings import FILE_NAME, user_path, variable
 from refnet.sources.acting import ActsOn
 from refnet.store import settings_copies
 from refnet.store.remote_settings import SettingsCopy
@@ -114,7 +114,7 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
     text = partial(_print_plan, now=recovery.clock.now())
     if ends_at_plan(planned, text, plan=asked.plan, as_json=asked.as_json):
         raise typer.Exit(worst((planned.exit, _alarmed(found))))
-    _need_folder(planned)
+    _need_folder(recovery, planned)
     replaced = recovery.replaced()
     if replaced:
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=asked.force)
@@ -178,13 +178,9 @@ def _with_store(place: options.StoreOptions, origin: str) -> options.StoreOption
 def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched], RecoveryRequest]:
     """Bring the copies of the set into the backup folder, with the settings that were sent with them.
 
-    Return them, and the request for the recovery from there. It has that backup folder, whatever the configuration that
-    comes back names. Where the backup folder is encrypted, they go into another folder. A plan of what is not here yet
-    ends here.
+    Return them, and the request for the recovery from there. Where the backup folder is encrypted, they go into another
+    folder. A plan of what is not here yet ends here.
     """
-    folder = here.local.root if here.settings.encryption_local else None
-    if not folder:
-        os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
     settings = action.settings_copy(found)
     if asked.plan:
         fetched = list(action.plan(here, found))
@@ -198,7 +194,10 @@ def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched]
             settings_copies.keep(here.local.root, settings.text.encode(), settings.sent)
     names = frozenset(one.copy.name for one in fetched if not one.error)
     file = _as_file(here, settings)
-    return fetched, replace(asked.request, fetched=names, folder=folder, settings=file)
+    request = replace(asked.request, fetched=names, settings=file)
+    if here.settings.encryption_local:
+        return fetched, replace(request, folder=here.local.root)
+    return fetched, replace(request, backup_dir=here.settings.backup_dir)
 
 
 def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes] | None:
@@ -210,7 +209,10 @@ def _end_at_fetch(
     here: Context, found: Found, fetched: Sequence[Fetched], settings: SettingsCopy | None, *, as_json: bool
 ) -> None:
     """Print what would be fetched, and end; the exit code is FAILED where a source is not in the settings sent with it."""
-    start = Start(os.environ, Path.cwd(), _as_file(here, settings))
+    backup_dir = (
+        {} if here.settings.encryption_local else {variable("backup_dir"): str(here.settings.backup_dir)}
+    )
+    start = Start({**os.environ, **backup_dir}, Path.cwd(), _as_file(here, settings))
     unknown = unnamed(start, {one.copy.source: one.copy for one in fetched})
     if as_json:
         print_json({"plan": True, "fetch": fetch.to_json(found, fetched), "unknown": list(unknown)})
@@ -222,7 +224,7 @@ def _end_at_fetch(
     raise typer.Exit(worst((Exit.FAILED if unknown else Exit.DONE, _alarmed(found))))
 
 
-def _need_folder(planned: Planned) -> None:
+def _need_folder(recovery: Recovery, planned: Planned) -> None:
     """Ask for the folder of the configuration where nothing names it; RefnetError if stdin is not a terminal."""
     if SourceName.CONFIG not in planned.plan.replacing or planned.setup.folder(SourceName.CONFIG):
         return
@@ -233,7 +235,7 @@ def _need_folder(planned: Planned) -> None:
         answer = sys.stdin.readline().strip()
     if not answer and (problem := planned.folder_problem(SourceName.CONFIG)):
         raise problem
-    os.environ["REFNET_CONFIG_DIR"] = str(user_path(answer).absolute())
+    recovery.goes_to(user_path(answer).absolute())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -144,7 +144,7 @@ class _Hooks:
         log = open_log(settings, self.action, service=self.context.service)
         log = log.bind(hook=moment, source=str(self.source))
         environment = {
-            **_inherited(),
+            **_inherited(self.context.variables),
             "REFNET_SOURCE": str(self.source),
             "REFNET_ACTION": self.action.value,
             "REFNET_HOOK": moment,
@@ -199,10 +199,10 @@ _HINTS = {
 }
 
 
-def _inherited() -> dict[str, str]:
+def _inherited(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without RefNet's settings, which may be secrets, and PGPASSWORD."""
     return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in {**os.environ, **variables}.items()
         if name in _INHERITED or not (name.startswith("REFNET_") or name == "PGPASSWORD")
     }

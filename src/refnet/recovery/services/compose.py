@@ -6,9 +6,9 @@ The programs differ in what their `ps` says, and agree in what `docker inspect` 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, Popen, TimeoutExpired
 from tempfile import TemporaryFile
@@ -73,6 +73,8 @@ class Compose:
     seconds: float = 120.0
     #: Hides secrets in what a log says.
     hide: Callable[[str], str] = str
+    #: Variables beside those of the environment, which the file may name.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, names: Sequence[str]) -> None:
         command = self._command("up", "--detach", "--no-recreate", *names)
@@ -126,7 +128,7 @@ class Compose:
 
     def _up(self, command: Sequence[str], messages: IO[bytes]) -> int:
         """Run `up`, and return its exit code. RefnetError where it waits too long for a container that is not up."""
-        with _started(command, messages) as up:
+        with _started(command, messages, self.variables) as up:
             began = since = time.monotonic()
             before: set[str] = set()
             while True:
@@ -152,7 +154,8 @@ class Compose:
         return found
 
     def _inspected(self) -> list[Container]:
-        names = execute(self._command("ps", *self.program.listing, "--quiet")).split()
+        listed = self._command("ps", *self.program.listing, "--quiet")
+        names = execute(listed, variables=self.variables).split()
         if not names:
             return []
         command = [self.program.engine, "inspect", "--type", "container", *names]
@@ -166,9 +169,11 @@ class Compose:
 
 
 @contextmanager
-def _started(command: Sequence[str], messages: IO[bytes]) -> Iterator[Popen[bytes]]:
+def _started(
+    command: Sequence[str], messages: IO[bytes], variables: Mapping[str, str]
+) -> Iterator[Popen[bytes]]:
     """Run `command` in a session of its own, which ends with the block."""
-    environment = {**os.environ, **ENVIRONMENT}
+    environment = {**os.environ, **variables, **ENVIRONMENT}
     try:
         process = Popen(
             command, stdin=DEVNULL, stdout=DEVNULL, stderr=messages, env=environment, start_new_session=True

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -94,10 +94,12 @@ def _found(_path: str) -> Program:
     raise next((error for error in failed if error.code is not None), failed[0]).as_error()
 
 
-def execute(command: Sequence[str], seconds: float = QUICK_SECONDS) -> str:
+def execute(
+    command: Sequence[str], seconds: float = QUICK_SECONDS, variables: Mapping[str, str] | None = None
+) -> str:
     """Return the output of `command`; CommandError where it is missing, fails, or takes longer than `seconds`."""
     try:
-        ran = run_bounded(command, seconds, _LONGEST, environment=ENVIRONMENT)
+        ran = run_bounded(command, seconds, _LONGEST, environment={**(variables or {}), **ENVIRONMENT})
     except OSError:  # not there, not a program, or a folder on PATH may not be entered
         raise CommandError(command, None, []) from None
     if ran.code or ran.cut:
