@@ -26,7 +26,8 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 _REQUEST_BYTES = 1 << 17
 #: What a request says: arguments, environment, folder, mask. One more, and the process has a session of its own.
@@ -301,7 +302,6 @@ def _parent(
 
 def _serve(requests: socket.socket, module: str, state: str) -> None:
     import psycopg  # noqa: F401  # loaded before the first fork
-    import typer
 
     from refnet.cli import main
     from refnet.postgres import account, scratch
@@ -314,12 +314,7 @@ def _serve(requests: socket.socket, module: str, state: str) -> None:
         import_module(module)
     if state:
         account.STATE = scratch.STATE = Path(state)
-    # What each command builds of its own declarations is built once.
-    typer.main.get_command = cache(typer.main.get_command)
-    main._imported = cache(main._imported)
-    typer.main.get_command(main.app)
-    for name in main._COMMANDS:
-        main._imported(name)
+    _prepare(main)
     gc.collect()
     gc.freeze()
     running: dict[
@@ -349,6 +344,31 @@ def _serve(requests: socket.socket, module: str, state: str) -> None:
                 os.close(end)
             ready.register(ended := os.pidfd_open(child), select.POLLIN)
             running[ended] = (child, ends[3])
+
+
+def _prepare(main: ModuleType) -> None:
+    """Build and ask once what each command builds and asks anew: its declarations, programs for their versions."""
+    import typer
+
+    from refnet.core import records
+    from refnet.core.errors import RefnetError
+    from refnet.postgres.binaries import CLIENT, installed
+    from refnet.settings import examine
+
+    typer.main.get_command = cache(typer.main.get_command)
+    main._imported = cache(main._imported)
+    typer.main.get_command(main.app)
+    for name in main._COMMANDS:
+        main._imported(name)
+    examine({}, Path("/"), root=True, cores=1)
+    kinds: list[Any] = records.Record.__subclasses__()
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        records._plan(kind)
+    for found in installed(None):
+        for program in CLIENT:
+            with suppress(RefnetError):  # too old
+                found.tool(program)
 
 
 def _tell(ended: int, child: int, told: int) -> None:
