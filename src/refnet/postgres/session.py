@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import Any, Self
 
 import psycopg
@@ -141,7 +141,7 @@ class Target:
 
     @property
     def parts(self) -> dict[str, Any]:
-        return conninfo_to_dict(self.conninfo)
+        return dict(_parts(self.conninfo))
 
     @property
     def name(self) -> str:
@@ -165,7 +165,7 @@ class Target:
         return f"{self.name} on {self.address}"
 
     def _in_force(self, keyword: str) -> str:
-        given = self.parts.get(keyword)
+        given = _parts(self.conninfo).get(keyword)
         if given is None:
             given = os.environ.get(_variables()[keyword])
         return str(given or "")
@@ -296,7 +296,13 @@ def _system_user() -> str:
         return str(os.geteuid())
 
 
-def _variables() -> dict[str, str]:
+@lru_cache
+def _parts(conninfo: str) -> Mapping[str, Any]:
+    return conninfo_to_dict(conninfo)
+
+
+@cache
+def _variables() -> Mapping[str, str]:
     """Return keyword → environment variable, as libpq reads them."""
     return {o.keyword.decode(): o.envvar.decode() for o in Conninfo.get_defaults() if o.envvar}
 
