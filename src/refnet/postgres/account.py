@@ -9,6 +9,7 @@ import os
 import pwd
 import signal
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,16 @@ class Account:
         """Return whether this user can enter `folder`; the kernel decides, ACLs included."""
         if not self.other:
             return os.access(folder, os.X_OK)
-        command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
-        return run(command, cwd="/", capture_output=True, **self.become).returncode == 0
+        real = Path(os.path.realpath(folder))
+        seen = [each.stat() for each in (real, *real.parents) if each.exists()]
+        return _can_enter(self, folder, tuple((one.st_dev, one.st_ino, one.st_ctime_ns) for one in seen))
+
+
+@lru_cache
+def _can_enter(user: Account, folder: Path, _seen: tuple[tuple[int, int, int], ...]) -> bool:
+    """Ask the kernel again only if something changed on the way to `folder`: each change of rights is a new ctime."""
+    command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
+    return run(command, cwd="/", capture_output=True, **user.become).returncode == 0
 
 
 def account(data: Path | None = None) -> Account:
