@@ -59,7 +59,9 @@ def live(server: Cluster, _template: str) -> Iterator[Live]:
     """A small database of its own for one test; that it is as it was is checked by `unchanged`."""
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE IF EXISTS live WITH (FORCE)")
-        admin.execute(sql.SQL("CREATE DATABASE live TEMPLATE {}").format(sql.Identifier(_template)))
+        admin.execute(
+            sql.SQL("CREATE DATABASE live TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(_template))
+        )
     yield Live(server, server.target("live"))
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE IF EXISTS live WITH (FORCE)")

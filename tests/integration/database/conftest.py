@@ -37,7 +37,8 @@ def making(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
             return built(busy_server, names[-1], script)
         target = busy_server.target(names[-1])
         with busy_server.target().connect() as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(names[-1])))
+            made = sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY FILE_COPY")
+            admin.execute(made.format(sql.Identifier(names[-1])))
         with target.connect() as session:
             session.execute(script)
         return target

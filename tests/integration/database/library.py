@@ -110,7 +110,7 @@ def library_on(server: Cluster, script: str = SMALL_LIBRARY) -> Iterator[Target]
 def built(server: Cluster, name: str, script: str) -> Target:
     """A new database `name` that is as `script` makes it, which runs once a server."""
     with server.target().connect() as admin:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
         admin.execute(statement.format(sql.Identifier(name), sql.Identifier(_template(server, script))))
     return server.target(name)
 

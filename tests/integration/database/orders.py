@@ -133,4 +133,4 @@ def fresh(shop: Shop) -> None:
     """Make the shop as it was."""
     with shop.cluster.target().connect() as admin:
         admin.execute("DROP DATABASE IF EXISTS shop WITH (FORCE)")
-        admin.execute(sql.SQL("CREATE DATABASE shop TEMPLATE shop_template"))
+        admin.execute(sql.SQL("CREATE DATABASE shop TEMPLATE shop_template STRATEGY FILE_COPY"))
