@@ -169,7 +169,7 @@ def test_comments_that_cannot_be_read_stop_nothing(library: Target, previous: st
 def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed(
     library: Target, previous: str
 ) -> None:
-    from refnet.sources.database.restore.swap_databases import Rename, swap
+    from refnet.sources.database.restore.copy_and_swap import Rename, swap
 
     with (
         admin_session(library) as admin,

@@ -21,13 +21,13 @@ from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.sources.database import restore_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.dump import parallel_dump as dumping
 from refnet.sources.database.plan.origin import Permission
-from refnet.sources.database.restore import previous_databases
-from refnet.sources.database.restore_database import Options, Resources, Restored
+from refnet.sources.database.plan.restore_plan import Options
+from refnet.sources.database.restore import copy_and_swap, previous_databases
+from refnet.sources.database.restore.copy_and_swap import Resources, Restored
 from refnet.sources.database.workers import Workers
 from refnet.store.previous_records import PreviousVersions
 
@@ -61,11 +61,11 @@ def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> Databas
     return DatabaseArtifact(OpenArtifact(SourceName.DATABASE, name, lambda: io.BytesIO(content), None))
 
 
-def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
+def restore(target: Target, dump: copy_and_swap.Dump, binaries: Binaries, **options: Any) -> Restored:
     """Restore `dump` as `target`, from whichever database it is."""
     options.setdefault("permission", Permission(dump.wanted().database))
     resources = Resources(lambda _: binaries, PREVIOUS)
-    return restore_database.restore(target, dump, Options(2, **options), resources)
+    return copy_and_swap.restore(target, dump, Options(2, **options), resources)
 
 
 def papers(target: Target) -> int:

@@ -24,8 +24,8 @@ from refnet.catalog.previous import MarkState
 from refnet.cli import main
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.sources.database import restore_database as verb
 from refnet.sources.database.admin_session import admin_session
+from refnet.sources.database.restore import copy_and_swap as verb
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
 SLOW = """

@@ -25,12 +25,13 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.sources.database import restore_database, undo_database
+from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.restore_place import Where
+from refnet.sources.database.plan.restore_plan import Options
+from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.previous_databases import previous_databases
-from refnet.sources.database.restore_database import Options
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def _drop(target: Target) -> None:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(target.name)))
 
 
-def beside(shop: Target, dump: DatabaseArtifact, wheel: Binaries, name: str) -> restore_database.Restored:
+def beside(shop: Target, dump: DatabaseArtifact, wheel: Binaries, name: str) -> copy_and_swap.Restored:
     return restore(shop, dump, wheel, where=Where.NEW, name=name)
 
 
@@ -144,7 +145,7 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
 def test_an_older_server_is_refused_and_the_plan_names_both_versions(
     dump: DatabaseArtifact, system_server: Cluster, system_database: Target
 ) -> None:
-    plan = restore_database.plan(system_database, dump, Options(2, where=Where.ELSEWHERE), count=False)
+    plan = copy_and_swap.plan(system_database, dump, Options(2, where=Where.ELSEWHERE), count=False)
     assert plan.to_json()["server_version"] == system_server.binaries.major
     assert "comes from PostgreSQL 18" in " ".join(problem.message for problem in plan.problems)
 
@@ -156,7 +157,7 @@ def test_another_server_keeps_the_database_that_it_had(
         older = held(artifact_of(source, system_server.binaries))
     with database.connect() as session:
         session.execute("CREATE TABLE mine (a int)")
-    plan = restore_database.plan(database, older, Options(2, where=Where.ELSEWHERE), count=False)
+    plan = copy_and_swap.plan(database, older, Options(2, where=Where.ELSEWHERE), count=False)
     assert any("comes from PostgreSQL 17, and the server is 18" in note for note in plan.notes)
     assert any("`refnet undo database --to URL` restores it" in step for step in plan.steps)
     try:

@@ -28,11 +28,11 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.sources.database import restore_database
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.artifact.sqlgz import Writer
+from refnet.sources.database.restore import copy_and_swap
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_comparison_that_fails_does_not_wait_for_the_statistics(
     dump = Fails(
         OpenArtifact(SourceName.DATABASE, "refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)
     )
-    monkeypatch.setattr(restore_database, "analyze", long)
+    monkeypatch.setattr(copy_and_swap, "analyze", long)
     with pytest.raises(KeyboardInterrupt):
         restore(library, dump, wheel)
     assert ended == [psycopg.errors.AdminShutdown]

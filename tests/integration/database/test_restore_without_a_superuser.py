@@ -25,9 +25,10 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target, server_version
-from refnet.sources.database import restore_database, undo_database
+from refnet.sources.database import undo_database
+from refnet.sources.database.plan.restore_plan import Options
+from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.server_facts import live_state
-from refnet.sources.database.restore_database import Options
 
 SERVERS = {each.major: each for each in installed(None) if each.has_server}
 
@@ -109,7 +110,7 @@ def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop) -> None:
     dump = held(artifact_of(shop.admin, binaries))
     before = oracle.portrait(shop.admin.conninfo, binaries.folder)
     shop.run("DELETE FROM stock.orders; DROP TABLE audit.log")
-    plan = restore_database.plan(shop.keeper, dump, Options(2), count=True)
+    plan = copy_and_swap.plan(shop.keeper, dump, Options(2), count=True)
     assert (plan.problems, plan.runs_as_superuser) == ((), "")
     done = restore(shop.keeper, dump, binaries)
     assert [note for note in done.notes if "free space on the server" not in note] == []
@@ -158,7 +159,7 @@ def test_what_needs_a_superuser_is_named_before_anything_is_made(shop: Shop) -> 
         restore(shop.keeper, dump, shop.cluster.binaries)
     assert [needed for needed in _NEEDS if needed not in refused.value.message] == []
     assert everything(shop.admin) == [shop.admin.name]
-    assert restore_database.plan(shop.admin, dump, Options(2), count=False).problems == ()
+    assert copy_and_swap.plan(shop.admin, dump, Options(2), count=False).problems == ()
 
 
 def test_an_owner_that_the_login_is_no_member_of_is_named_with_the_grant(shop: Shop) -> None:
@@ -197,7 +198,7 @@ def run_hint(shop: Shop, error: RefnetError) -> None:
 def test_the_owner_of_a_large_object_is_named_with_the_grant(shop: Shop, other: str) -> None:
     shop.run(f"ALTER LARGE OBJECT 4242 OWNER TO {other}")
     dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-    (problem,) = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+    (problem,) = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
     assert problem.message == "the role keeper may not give objects to their owners " + other.strip('"')
     run_hint(shop, problem)
     assert restore(shop.keeper, dump, shop.cluster.binaries).previous
@@ -208,12 +209,12 @@ def test_a_missing_owner_is_named_with_both_statements(shop: Shop, other: str) -
     shop.run(f"ALTER TABLE stock.items OWNER TO {other}")
     dump = held(artifact_of(shop.admin, shop.cluster.binaries))
     shop.run(f"ALTER TABLE stock.items OWNER TO shop_app; DROP ROLE {other}")
-    missing, unowned = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+    missing, unowned = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
     assert missing.message == "roles missing on the server: " + other.strip('"')
     assert missing.hint == f"CREATE ROLE {other};"
     for problem in (missing, unowned):
         run_hint(shop, problem)
-    assert restore_database.plan(shop.keeper, dump, Options(2), count=False).problems == ()
+    assert copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems == ()
 
 
 def test_a_tablespace_that_is_closed_to_the_login_is_named_with_the_grant(shop: Shop) -> None:
@@ -223,7 +224,7 @@ def test_a_tablespace_that_is_closed_to_the_login_is_named_with_the_grant(shop: 
         try:
             shop.run("CREATE INDEX there ON stock.items (name) TABLESPACE fast")
             dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-            (problem,) = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+            (problem,) = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
             assert problem.message == "the role keeper may not create objects in the tablespaces fast"
             run_hint(shop, problem)
             restore(shop.keeper, dump, shop.cluster.binaries)
@@ -238,7 +239,7 @@ def test_a_database_of_a_superuser_is_given_away_and_not_its_role(shop: Shop) ->
     name = shop.admin.name
     shop.run(f"ALTER DATABASE {name} OWNER TO refnet; ALTER TABLE public.settings OWNER TO refnet")
     dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-    live, inside = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+    live, inside = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
     assert live.hint.startswith(f"ALTER DATABASE {name} OWNER TO keeper;")
     assert inside.message == "keeper is not a superuser, and objects belong to the superuser refnet"
     assert "GRANT refnet" not in live.hint + inside.hint

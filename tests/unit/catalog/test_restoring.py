@@ -12,7 +12,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.sources.database.plan.origin import Permission
 from refnet.sources.database.plan.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.sources.database.plan.restore_place import Where, check_name
-from refnet.sources.database.plan.restore_plan import DatabasePlan, dated_name, decide
+from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide
 
 GB = 1 << 30
 LIVE = Live(size=GB, owner="refnet", owned=True, tables={"public.papers": Rows(120, exact=True, newer=20)})
@@ -49,7 +49,9 @@ WANTED = Wanted(
 def plan(
     wanted: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, *, create_roles: bool = False
 ) -> DatabasePlan:
-    return decide(replace(WANTED, **wanted or {}), replace(FACTS, **facts or {}), create_roles=create_roles)
+    return decide(
+        replace(WANTED, **wanted or {}), replace(FACTS, **facts or {}), Options(1, create_roles=create_roles)
+    )
 
 
 def test_a_plan_without_problems_says_its_steps_in_order_and_that_something_live_is_replaced() -> None:
@@ -178,7 +180,7 @@ def test_a_role_with_powers_is_shown_and_created_only_where_that_is_asked_for(
     refused = plan(wanted, create_roles=True)
     assert f"boss ({told})" in refused.steps[0]
     assert [f"asks for: {told}" in problem.message for problem in refused.problems] == [True]
-    asked = decide(replace(WANTED, **wanted), FACTS, create_roles=True, role_powers=True)
+    asked = decide(replace(WANTED, **wanted), FACTS, Options(1, create_roles=True, role_powers=True))
     assert (asked.problems, asked.role_powers) == ((), {"boss": (told,)})
 
 
@@ -246,7 +248,7 @@ def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
     wanted: dict[str, Any], facts: dict[str, Any], named: str | None, words: str | None
 ) -> None:
     decided = decide(
-        replace(WANTED, **wanted), replace(FACTS, **facts), create_roles=False, permission=Permission(named)
+        replace(WANTED, **wanted), replace(FACTS, **facts), Options(1, permission=Permission(named))
     )
     if words is None:
         decided.check()
@@ -261,18 +263,18 @@ def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
 def test_a_new_database_touches_nothing_live_and_one_that_exists_is_refused() -> None:
     permission = Permission("refnet")
     there = replace(FACTS, database="other", live=None)
-    decided = decide(WANTED, there, create_roles=False, permission=permission, where=Where.NEW)
+    decided = decide(WANTED, there, Options(1, permission=permission, where=Where.NEW))
     assert decided.problems == ()
     assert not any("disconnect" in step or "keep" in step for step in decided.steps)
     assert decided.steps[-1] == "name it other; nothing live is touched"
     taken = replace(there, live=replace(LIVE, owned=False, prepared=("open",)))
-    refused = decide(WANTED, taken, create_roles=False, permission=permission, where=Where.NEW).problems
+    refused = decide(WANTED, taken, Options(1, permission=permission, where=Where.NEW)).problems
     assert ["other on localhost:5432 exists already" in one.message for one in refused] == [True]
     assert refused[0].code is Exit.USAGE
 
 
 def test_a_previous_version_on_another_server_is_not_said_to_be_pruned() -> None:
-    decided = decide(WANTED, FACTS, create_roles=False, where=Where.ELSEWHERE)
+    decided = decide(WANTED, FACTS, Options(1, where=Where.ELSEWHERE))
     assert "until you drop it" in decided.steps[-1]
 
 

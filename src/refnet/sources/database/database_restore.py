@@ -20,16 +20,17 @@ from refnet.postgres.session import Target, server_version
 from refnet.settings import Settings
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
-from refnet.sources.database import replaced_tables, restore_database, undo_database
+from refnet.sources.database import replaced_tables, undo_database
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.plan.origin import Permission, origin_label
 from refnet.sources.database.plan.restore_place import Where, check_name
-from refnet.sources.database.plan.restore_plan import DatabasePlan
+from refnet.sources.database.plan.restore_plan import DatabasePlan, Options
 from refnet.sources.database.plan.table_plan import TableSelection
+from refnet.sources.database.restore import copy_and_swap
+from refnet.sources.database.restore.copy_and_swap import Dump, Resources, Restored
 from refnet.sources.database.restore.left_out import LEFT_OUT
 from refnet.sources.database.restore.server_facts import holds_tables
-from refnet.sources.database.restore_database import Dump, Options, Resources, Restored
 from refnet.sources.database.restore_table import Staged, staged
 from refnet.sources.database.undo_database import Undone, UndoPlan
 from refnet.sources.database.workers import Workers
@@ -53,7 +54,7 @@ class DatabaseRestore:
 
     def plan(self, *, count: bool, damaged_anyway: bool) -> DatabasePlan:
         """Return what `run` would do. `count`: count the live rows, and those written after the dump."""
-        planned = restore_database.plan(self.target, self.dump, self.options, count=count)
+        planned = copy_and_swap.plan(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored
         refusals = stored.refusals(anyway=damaged_anyway)
         hooked = (f"hook {line}" for line in self.hooks)
@@ -81,7 +82,7 @@ class DatabaseRestore:
         resources = Resources(binaries, previous, context.clock, context.progress)
         with self.around():
             with context.restore_lock(self.source):
-                done = restore_database.restore(self.target, self.dump, self.options, resources)
+                done = copy_and_swap.restore(self.target, self.dump, self.options, resources)
             self._record_origin(done)  # before a hook, which may fail: the next run must know what it finds
         return done
 

@@ -19,10 +19,10 @@ from refnet.sources.database.database_restore import DatabaseRestore
 from refnet.sources.database.plan.origin import origin_label
 from refnet.sources.database.plan.restore_facts import Sessions
 from refnet.sources.database.plan.restore_place import Where, check_name
-from refnet.sources.database.plan.restore_plan import DatabasePlan
+from refnet.sources.database.plan.restore_plan import DatabasePlan, Options
 from refnet.sources.database.plan.table_plan import TableSelection
+from refnet.sources.database.restore.copy_and_swap import Restored
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
-from refnet.sources.database.restore_database import Options, Restored
 from refnet.sources.database.tables_restoring import TablesRestore
 from refnet.sources.database.undo_database import UndoPlan
 from refnet.sources.restore_options import Compare

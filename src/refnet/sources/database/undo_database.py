@@ -15,9 +15,9 @@ from refnet.sources.database.admin_session import Session, Statement, admin_sess
 from refnet.sources.database.plan.restore_facts import Facts, Rows
 from refnet.sources.database.plan.restore_plan import dated_name, hindrances
 from refnet.sources.database.restore import previous_databases
+from refnet.sources.database.restore.copy_and_swap import Rename, swap
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
-from refnet.sources.database.restore.swap_databases import Rename, swap
 from refnet.sources.database.rows import row_counts
 from refnet.store.previous_records import Known, PreviousVersions
 

@@ -18,6 +18,28 @@ _GROWTH = 2.0
 
 
 @dataclass(frozen=True)
+class Options:
+    """Options of a restore."""
+
+    jobs: int
+    #: Compare digests, else row counts alone.
+    content: bool = True
+    #: Create missing roles.
+    create_roles: bool = False
+    #: Create those as well that the artifact gives powers.
+    role_powers: bool = False
+    #: The databases, beside the target's own, whose data may be restored.
+    permission: origin.Permission = origin.OWN
+    #: How long the previous version is kept, for the plan.
+    keep_days: int = 7
+    #: The name of the database on the command line, for the plan.
+    source: str = "database"
+    where: Where = Where.LIVE
+    #: The name of the new database, for Where.NEW.
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class DatabasePlan:
     """The plan of a restore."""
 
@@ -100,40 +122,23 @@ class DatabasePlan:
         ]
 
 
-def decide(
-    wanted: Wanted,
-    facts: Facts,
-    *,
-    create_roles: bool,
-    role_powers: bool = False,
-    permission: origin.Permission = origin.OWN,
-    keep_days: int = 7,
-    source: str = "database",
-    where: Where = Where.LIVE,
-) -> DatabasePlan:
-    """Plan the restore of `wanted` on the server with `facts`.
-
-    Args:
-        create_roles: create missing roles; `role_powers`: also those with attributes or memberships.
-        keep_days: how long the previous version is kept.
-        source: the name of the database on the command line.
-        permission: the databases, beside the target's own, that `wanted` may be of.
-        where: the kind of database that `facts` are of.
-    """
-    refused = origin.refusal(wanted.name, wanted.origin, facts.destination, permission)
+def decide(wanted: Wanted, facts: Facts, options: Options) -> DatabasePlan:
+    """Plan the restore of `wanted` on the server with `facts`, which are of the database that it writes."""
+    where = options.where
+    refused = origin.refusal(wanted.name, wanted.origin, facts.destination, options.permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
-    created = tuple(role for role in missing if create_roles and role in wanted.powers)
+    created = tuple(role for role in missing if options.create_roles and role in wanted.powers)
     return DatabasePlan(
         wanted,
         facts,
-        (*_steps(wanted, facts, created, where), *_last_steps(facts, where, keep_days, source)),
+        (*_steps(wanted, facts, created, where), *_last_steps(facts, options)),
         (
             *([refused] if refused else []),
             *([_exists(facts)] if facts.live and where is Where.NEW else []),
             *_problems(wanted, facts, missing, created, need),
             *(() if where is Where.NEW else hindrances(facts)),
-            *_powerful(wanted, facts, () if role_powers else created),
+            *_powerful(wanted, facts, () if options.role_powers else created),
             *_without_superuser(wanted, facts),
         ),
         tuple(_notes(wanted, facts, need)),
@@ -184,15 +189,16 @@ def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], where: Where)
     )
 
 
-def _last_steps(facts: Facts, where: Where, keep_days: int, source: str) -> Iterator[str]:
-    if where is Where.NEW:
+def _last_steps(facts: Facts, options: Options) -> Iterator[str]:
+    undo = f"`refnet undo {options.source}"
+    if options.where is Where.NEW:
         yield f"name it {facts.database}; nothing live is touched"
     elif facts.live:
         yield f"disconnect the sessions of {facts.database}, swap it with the copy in one transaction"
         yield (
-            f"keep the previous version on that server until you drop it: `refnet undo {source} --to URL` restores it"
-            if where is Where.ELSEWHERE
-            else f"keep the previous version for {keep_days} days: `refnet undo {source}` restores it"
+            f"keep the previous version on that server until you drop it: {undo} --to URL` restores it"
+            if options.where is Where.ELSEWHERE
+            else f"keep the previous version for {options.keep_days} days: {undo}` restores it"
         )
     else:
         yield f"rename it to {facts.database}, which no database is called now"

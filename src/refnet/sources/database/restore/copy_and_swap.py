@@ -2,17 +2,22 @@
 
 Nothing live is touched before the swap, which is one transaction; the old database stays as the previous version. A
 run that fails drops its copy; a run that is killed leaves it marked, and the next one drops it.
+
+While a swap renames, another session keeps terminating the sessions in its databases: terminating first and renaming
+then fails against a pool that reconnects.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg import errors, sql
 
 from refnet.catalog.artifact import Finding, Progress, silent
 from refnet.catalog.identity import Identity
@@ -22,48 +27,31 @@ from refnet.core.clock import Clock, Phases, rounded
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
+from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.plan.origin import OWN, Destination, Permission
-from refnet.sources.database.plan.restore_facts import Facts, Wanted
+from refnet.sources.database.plan.origin import Destination
 from refnet.sources.database.plan.restore_place import Where
-from refnet.sources.database.plan.restore_plan import DatabasePlan, dated_name, decide, major
+from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide, major
 from refnet.sources.database.restore import create_database, previous_databases
 from refnet.sources.database.restore.analyze import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
-from refnet.sources.database.restore.swap_databases import Rename, swap, terminate
 from refnet.sources.database.rows import compare, row_counts
 from refnet.sources.database.workers import Workers
 from refnet.store.previous_records import PreviousVersions
 
 Dump = DatabaseArtifact | ForeignDump
 
+_TRIES = 5
+_PAUSE = 0.01  # seconds between two rounds of terminating sessions
 
-@dataclass(frozen=True)
-class Options:
-    """Options of a restore."""
-
-    jobs: int
-    #: Compare digests, else row counts alone.
-    content: bool = True
-    #: Create missing roles.
-    create_roles: bool = False
-    #: Create those as well that the artifact gives powers.
-    role_powers: bool = False
-    #: The databases, beside the target's own, whose data may be restored.
-    permission: Permission = OWN
-    #: How long the previous version is kept, for the plan.
-    keep_days: int = 7
-    #: The name of the database on the command line, for the plan.
-    source: str = "database"
-    where: Where = Where.LIVE
-    #: The name of the new database, for Where.NEW.
-    name: str = ""
-
-    def final(self, target: Target) -> Target:
-        """Return the database that the copy of `target` becomes."""
-        return target.database(self.name) if self.where is Where.NEW else target
+#: The server's own workers end by themselves; those of extensions (pg_cron) start again, like the clients of a pool.
+_TERMINATE = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid()
+    AND backend_type NOT IN ('autovacuum worker', 'parallel worker', 'logical replication worker')
+"""
 
 
 @dataclass(frozen=True)
@@ -115,13 +103,13 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Databa
 
     `count`: count the live database's rows, and those that were written after the dump.
     """
-    wanted, target = dump.wanted(), options.final(target)
+    wanted, target = dump.wanted(), _final(target, options)
     with admin_session(target) as admin:
         exists = facts(admin, target, {}).live is not None
         same = wanted.system is not None and wanted.system == row_counts.system_identifier(admin)
         snapshot = wanted.snapshot if same else None
         rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0) if exists else {}
-        return _decided(wanted, facts(admin, target, rows), options)
+        return decide(wanted, facts(admin, target, rows), options)
 
 
 def restore(target: Target, dump: Dump, options: Options, resources: Resources) -> Restored:
@@ -135,17 +123,9 @@ def restore(target: Target, dump: Dump, options: Options, resources: Resources) 
         return _RestoreRun(admin, target, dump, options, resources, phases).go()
 
 
-def _decided(wanted: Wanted, found: Facts, options: Options) -> DatabasePlan:
-    return decide(
-        wanted,
-        found,
-        create_roles=options.create_roles,
-        role_powers=options.role_powers,
-        permission=options.permission,
-        keep_days=options.keep_days,
-        source=options.source,
-        where=options.where,
-    )
+def _final(target: Target, options: Options) -> Target:
+    """The database that the copy of `target` becomes."""
+    return target.database(options.name) if options.where is Where.NEW else target
 
 
 @dataclass
@@ -163,8 +143,8 @@ class _RestoreRun:
     def go(self) -> Restored:
         with self.phases.phase("check"):
             self._drop_leftovers()
-            final = self.options.final(self.target)
-            plan = _decided(self.dump.wanted(), facts(self.admin, final, {}), self.options)
+            final = _final(self.target, self.options)
+            plan = decide(self.dump.wanted(), facts(self.admin, final, {}), self.options)
             plan.check()
             self.dump.check()
             tools = self.resources.binaries(self.dump.tools_major(major(plan.facts.version)))
@@ -235,7 +215,7 @@ class _RestoreRun:
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Swap the copy in; return the name of the previous version, if there is one."""
-        live, copy = self.options.final(self.target).name, previous_databases.oid_of(self.admin, name)
+        live, copy = _final(self.target, self.options).name, previous_databases.oid_of(self.admin, name)
         also: list[Statement] = [
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
             previous_databases.allow_connections(live, allow=True),
@@ -305,3 +285,101 @@ class _RestoreRun:
                     more = f"{error.hint} The copy {name} still exists: the next restore drops it."
                     raise RefnetError(error.message, more, error.code, transient=error.transient) from error
             raise
+
+
+@dataclass(frozen=True)
+class Rename:
+    """A rename of one database."""
+
+    old: str
+    new: str
+    #: Of the intended database: another one may have its name by now.
+    oid: int
+
+    @property
+    def statement(self) -> Statement:
+        return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+            sql.Identifier(self.old), sql.Identifier(self.new)
+        )
+
+
+def swap(admin: Session, target: Target, renames: Sequence[Rename], also: Sequence[Statement] = ()) -> None:
+    """Do `renames`, in this order, and run `also`, all in one transaction; change nothing where it fails.
+
+    Nobody connects to the databases before that: the server delays connections until a rename is committed, and
+    earlier sessions are terminated. RefnetError where a name belongs to another database than the intended one.
+    """
+    names = [rename.old for rename in renames]
+    with _disconnected(target, names):
+        for attempt in range(_TRIES):
+            try:
+                with admin.transaction():
+                    for rename in renames:
+                        admin.execute(rename.statement)
+                    _check(admin, renames)
+                    for statement in also:
+                        admin.execute(statement)
+            except errors.ObjectInUse as error:
+                if attempt == _TRIES - 1:
+                    raise _in_use(admin, names) from error
+            except errors.DuplicateDatabase as error:
+                raise RefnetError(
+                    f"a database named {renames[-1].new} was created on the server during the restore",
+                    "It was not touched. Drop or rename it, or give another name, then retry.",
+                ) from error
+            except psycopg.Error as error:
+                raise server_errors.of_server(error, "swapping the databases") from error
+            else:
+                return
+
+
+def terminate(admin: Session, names: list[str]) -> None:
+    """Terminate the other sessions in the databases `names`."""
+    admin.execute(_TERMINATE, (names,))
+
+
+def _check(admin: Session, renames: Sequence[Rename]) -> None:
+    """Compare the oid of each renamed database, which nobody else can rename now."""
+    found: dict[str, int] = dict(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
+    for rename in renames:
+        if found.get(rename.new) != rename.oid:
+            raise RefnetError(
+                f"{rename.old} was replaced by another database before the swap",
+                "Stop the program that renames databases on this server, then retry; nothing was changed.",
+            )
+
+
+@contextlib.contextmanager
+def _disconnected(target: Target, names: list[str]) -> Iterator[None]:
+    """Keep terminating the sessions in `names`, from a session of its own, until the block ends."""
+    over = threading.Event()
+
+    def keep_terminating() -> None:
+        with contextlib.suppress(psycopg.Error):
+            while not over.wait(_PAUSE):
+                terminate(other, names)
+
+    with admin_session(target) as other:
+        thread = threading.Thread(target=keep_terminating, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _in_use(admin: Session, names: list[str]) -> RefnetError:
+    rows = admin.execute(
+        "SELECT coalesce(application_name, ''), usename::text FROM pg_stat_activity WHERE datname = ANY (%s)",
+        (names,),
+    ).fetchall()
+    prepared = admin.execute(
+        "SELECT gid FROM pg_prepared_xacts WHERE database = ANY (%s)", (names,)
+    ).fetchall()
+    users = [f"the prepared transaction {gid}" for (gid,) in prepared]
+    users += [f"a session of {user} ({application or 'unnamed'})" for application, user in rows]
+    return RefnetError(
+        f"{names[0]} cannot be renamed, it is in use by {', '.join(users) or 'a session that has ended since'}",
+        "End what uses it and retry; nothing was changed.",
+    )
