@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL and its programs, made into the two lines that a user reads.
+"""Turns errors of PostgreSQL and its programs into message and hint.
 
 pg_restore prints no SQLSTATE, so a cause is found by the server's English words; a session's SQLSTATE counts as well.
 """
@@ -61,14 +61,14 @@ class ServerError(RefnetError):
 
     @property
     def lacks(self) -> bool:
-        """The server lacks something that another one may have: a right, memory, a library and its settings, an extension."""
+        """Whether the server lacks something that another may have: a right, memory, a library, an extension."""
         known = self.cause in {Cause.PRIVILEGE, Cause.OWNER, Cause.UNSUPPORTED}
         own = bool(self.sqlstate) and is_servers(self.sqlstate)
         return known or own or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
 
 
 class SchemaChangedError(ServerError, TransientError):
-    """Something was dropped or changed while it was read: the schema is not locked, as tables are."""
+    """An object was dropped or changed during the read: unlike tables, the schema is not locked."""
 
     tries = 6
 
@@ -202,17 +202,17 @@ _SERVERS = ("08", "25", "40", "53", "57", "58", "F0", "XX")
 
 
 def is_servers(sqlstate: str | None) -> bool:
-    """Return True for a state that says nothing of the statement or its objects; the statement may succeed later."""
+    """Whether the state is unrelated to the statement and its objects, which may succeed later."""
     return not sqlstate or sqlstate.startswith(_SERVERS)
 
 
 def is_transient(said: str, sqlstate: str | None = None) -> bool:
-    """Return True for a state that ends by itself, by the server's words or its SQLSTATE."""
+    """Whether the condition ends by itself, judging by message or SQLSTATE."""
     return sqlstate in _TRANSIENT_STATES or _find(said)[0].cause in _ENDING
 
 
 def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
-    """Return the error of a program that failed, by the first error line of its stderr."""
+    """Error of a failed program, from the first error line of its stderr."""
     lines = [line for line in stderr.split(b"\n") if line.strip() and not _STEP.match(line)]
     server = next((m for m in map(_SERVER_ERROR.search, lines) if m), None)
     own = next(
@@ -227,19 +227,19 @@ def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
 
 
 def of_server(error: psycopg.Error, doing: str) -> ServerError:
-    """Return the error of a statement that the server refused, or of a session that broke."""
+    """Error of a rejected statement or a broken session."""
     said = error.diag.message_primary or str(error).strip().split("\n")[0] or type(error).__name__
     return _error(doing, said, "the server", error.sqlstate)
 
 
 def hint(said: str) -> str:
-    """Return what to do about an error of the server, by its words."""
+    """Hint for an error of the server, from its message."""
     known, subject = _find(said)
     return known.hint.format(subject)
 
 
 def _find(said: str) -> tuple[_Known, str]:
-    """Return the known error that the server's words match, and the subject in them."""
+    """The known cause that matches the server's message, and its subject."""
     for known in _KNOWN:
         if match := re.search(known.words, said):
             return known, match[1] if match.re.groups else ""

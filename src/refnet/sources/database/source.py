@@ -1,4 +1,4 @@
-"""What is on a PostgreSQL server of the settings, and a database of it. The driver is imported where a server is asked."""
+"""Sources on PostgreSQL servers. The driver is imported only for connections."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Database(OnServer):
         return self._previous_databases, partial(previous_tables, self.settings, self.name)
 
     def _previous_databases(self) -> list[PreviousVersion]:
-        """List the previous databases. RefNet's own server is asked if it runs, and never started for this."""
+        """The previous databases; RefNet's own server is never started for this."""
         if not self.own.url and embedded.status(self.settings.home).pid is None:
             return []
         from refnet.sources.database.restore.previous_databases import previous_databases
@@ -219,7 +219,7 @@ class Database(OnServer):
     def _recorded(self) -> list[PreviousRecord]:
         """Return the records of this database.
 
-        Where two sources have a database of one name, the newest artifact of each tells their servers apart.
+        If two sources have databases of the same name, the newest artifacts tell their servers apart.
         """
         own = servers.database_name(self.settings, self.name)
         found = wiring.previous_databases(self.settings, self.name).read().records

@@ -47,7 +47,7 @@ class Programs:
         return stdout
 
     def attempt(self, command: Sequence[str], doing: str) -> bytes:
-        """Run `command`, which may fail, and return its complete stderr, "" if it did not fail; Stopped as in `run`."""
+        """Run `command`, which may fail; return its stderr, "" on success. Stopped as in `run`."""
         code, _, stderr = self._ran(command, None, (), _ALL)
         if code and (not stderr or len(stderr) >= _ALL):
             raise server_errors.of_program(command[0].rpartition("/")[2], stderr, doing)
@@ -111,7 +111,7 @@ class Programs:
 
 
 def _feed(child: subprocess.Popen[bytes], feed: Iterable[bytes]) -> None:
-    """Write `feed` to the child; a child that ends early writes the reason to its stderr."""
+    """Write `feed` to the child; if it ends early, its stderr has the reason."""
     with contextlib.suppress(BrokenPipeError), child.stdin or contextlib.nullcontext() as stdin:
         for piece in feed:
             view = memoryview(piece)

@@ -1,4 +1,4 @@
-"""Tasks that run as soon as what they need is done, the largest first; the first failure stops all of them."""
+"""Runs tasks once their prerequisites are done, largest first; the first failure stops all."""
 
 from __future__ import annotations
 

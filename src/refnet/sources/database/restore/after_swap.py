@@ -1,4 +1,4 @@
-"""Creates the late extensions of an artifact in the database that now has its name, and loads their rows."""
+"""Creates late extensions once the database has its final name, and loads their rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from refnet.sources.database.workers import Workers
 def create(
     reader: Reader, target: Target, workers: Workers, late: LateExtensions, index: Index
 ) -> tuple[str, ...]:
-    """Create them in the database `target`; return notes. RefnetError where that fails, or something differs.
+    """Create the late extensions in `target`; return notes. RefnetError on failure or difference.
 
-    One that is refused and has no rows is left out: nothing in the database needs it.
+    A rejected extension without rows is left out: nothing in the database needs it.
 
     index: of `reader`, with the digests of all tables.
     """

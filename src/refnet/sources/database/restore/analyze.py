@@ -34,7 +34,7 @@ _ANALYZED = user_relations(
 def analyze(target: Target) -> tuple[str, ...]:
     """Analyze every table, partitioned parents included, which autovacuum never analyzes.
 
-    Return a sentence for each table that failed, by its own types, functions or foreign server.
+    Return sentences about tables that failed because of their types, functions or foreign servers.
     """
     try:
         with target.connect(loader_settings(0), encoding="UTF8") as session:
@@ -47,7 +47,7 @@ def analyze(target: Target) -> tuple[str, ...]:
 
 
 def _analyze_all(session: Session) -> bool:
-    """Return False where it failed; the server does not say at which table."""
+    """Analyze everything at once; False if that failed, as the server does not name the table."""
     try:
         session.execute(sql.SQL("ANALYZE"))
     except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""Restores a schema by a login that need not be a superuser: a member of the owners, who get what it creates.
+"""Restores a schema as a login without superuser rights: a member of the owners, who then own the objects.
 
 ALTER … OWNER TO requires that the new owner may create in the schema (for a publication: in the database). A dump
 grants that later, so it is granted temporarily for the load.
@@ -64,7 +64,7 @@ class OwnSchema:
         settings: Mapping[str, str],
         roles: Iterable[Mapping[str, Any]],
     ) -> None:
-        """`settings`: of a loading session. `roles`: that get objects or privileges in the schema."""
+        """`settings`: of a loading session. `roles`: roles that get objects or privileges in the schema."""
         self._archive, self._programs, self._target, self._settings = archive, programs, target, settings
         self._roles = [role["name"] for role in roles]
         self._before: tuple[Item, ...] = ()
@@ -73,7 +73,7 @@ class OwnSchema:
         self._grants: tuple[TemporaryGrant, ...] = ()
 
     def create(self) -> None:
-        """Restore what comes before the rows."""
+        """Restore the entries before the rows."""
         owners = self._owners()
         self._before = self._archive.entries(self._programs, "pre-data")
         items = self.late.without(item for item in self._before if not item.is_label)
@@ -91,7 +91,7 @@ class OwnSchema:
     def finish(self, items: Sequence[Item], jobs: int, leaves: Leaves) -> None:
         """Restore `items` of post-data, revoke the temporary privileges and set the schemas' own again.
 
-        `leaves` restores those that may be left out.
+        `leaves` restores entries that may be left out.
         """
         if items := [*(item for item in self._before if item.is_label), *items]:
             leaves.restore(self._programs, "building keys and indexes", items, jobs=jobs)
@@ -107,7 +107,7 @@ class OwnSchema:
             self._archive.restore(self._programs, doing, items)
 
     def _owners(self) -> tuple[str, ...]:
-        """Return the roles that may need a temporary privilege; none where this login is a superuser."""
+        """Roles that may need a temporary privilege; empty for a superuser login."""
         with self._session("reading roles") as session:
             return tuple(name for (name,) in session.execute(_OWNERS, (self._roles,)).fetchall())
 
@@ -121,7 +121,7 @@ class OwnSchema:
 
 
 def _grant_create(session: Session, owners: Sequence[str]) -> tuple[TemporaryGrant, ...]:
-    """Let `owners` create in every schema and in the database; return what they could not do before."""
+    """Grant CREATE on all schemas and the database to `owners`; return the new grants."""
     in_schema = session.execute(_CANNOT_CREATE_IN_SCHEMA, (list(owners),)).fetchall()
     in_database = session.execute(_CANNOT_CREATE_IN_DATABASE, (list(owners),)).fetchall()
     grants = (

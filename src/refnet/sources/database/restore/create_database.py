@@ -1,4 +1,4 @@
-"""Creates a database and roles as an artifact recorded them; a dump of one database contains neither."""
+"""Creates a database and roles as recorded by an artifact; a dump of one database contains neither."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replicati
 def create_database(admin: Session, name: str, state: State) -> None:
     """Create the empty database `name` from template0 with the encoding, locale, owner and tablespace of `state`.
 
-    It allows no connections yet. RefnetError where the server has no such locale or refuses.
+    It allows no connections yet. RefnetError if the server lacks the locale or fails.
     """
     parts: list[Statement] = [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING {}").format(
@@ -79,17 +79,17 @@ def close_to_others(admin: Session, name: str, state: State) -> None:
 
 
 def apply_settings(admin: Session, name: str, state: State) -> tuple[str, ...]:
-    """Apply the database's settings, also those per role; return what could not be set, a sentence each.
+    """Apply the database's settings, including those per role; return sentences about failures.
 
-    Call it before the load, as functions in indexes may need them.
+    Call it before the load: functions in indexes may need the settings.
     """
     return tuple(_each(admin, _settings(name, state)))
 
 
 def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
-    """Set the database's privileges and connection limit; return what could not be set, a sentence each.
+    """Set the database's privileges and connection limit; return sentences about failures.
 
-    Call it after the load, which they might exclude; they replace those of `close_to_others`.
+    Call it after the load, which they might prevent; they replace those of `close_to_others`.
     """
     limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
         sql.Identifier(name), sql.Literal(state["connection_limit"])
@@ -101,7 +101,7 @@ def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
 
 
 def powers(role: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the attributes and the privileges on parameters with which `role` acts beyond its own objects."""
+    """Attributes and parameter privileges that give `role` power beyond its own objects."""
     parameters = dict.fromkeys(one["name"] for one in role.get("parameters", ()))
     return (
         *(power.upper() for power in _RISKY if role[power]),
@@ -112,9 +112,9 @@ def powers(role: Mapping[str, Any]) -> tuple[str, ...]:
 def create_roles(
     admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]
 ) -> tuple[str, ...]:
-    """Create the `wanted` ones of `roles`, with all that they have but passwords; return a sentence for what is lost.
+    """Create the roles in `wanted` with everything except passwords; return sentences about losses.
 
-    Such a role cannot log in by password until somebody sets one.
+    These roles cannot log in by password until one is set.
     """
     major, notes = server_version(admin), list[str]()
     chosen = [role for role in roles if role["name"] in set(wanted)]
@@ -183,7 +183,7 @@ def _no_utf8(what: str) -> RefnetError:
 
 
 def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) -> Iterator[str]:
-    """Make each change in a transaction of its own; yield a sentence for each that the server refuses."""
+    """Make each change in a separate transaction; yield sentences about rejected ones."""
     for what, statements in changes:
         try:
             with admin.transaction():
@@ -216,7 +216,7 @@ def _assignment(setting: str) -> sql.Composed:
 
 
 def _elements(value: str) -> list[str]:
-    """Return the elements of a stored list such as `"$user", public`; any other value is one element."""
+    """Elements of a stored list such as `"$user", public`; other values are one element."""
     found, at = [], 0
     while at < len(value):
         one = _QUOTED.match(value, at) or _BARE.match(value, at)
@@ -229,7 +229,7 @@ def _elements(value: str) -> list[str]:
 
 
 def _privileges(name: str, state: State, login: str) -> Iterator[tuple[str, tuple[Statement, ...]]]:
-    """Yield the owner's privileges first, with the end of the load's: the owner can connect whatever else fails."""
+    """Yield the owner's privileges first, ending those of the load: the owner can connect whatever fails later."""
     database, owner = sql.Identifier(name), state["owner"] or login
     listed = sorted(
         _default(owner) if state["acl"] is None else state["acl"], key=lambda one: one["grantor"] != owner
@@ -305,7 +305,7 @@ def _memberships(role: Mapping[str, Any], existing: set[str], major: int) -> Ite
 
 
 def _lost(role: Mapping[str, Any], existing: set[str], major: int) -> Iterator[str]:
-    """Yield a sentence for each thing of `role` that this server lacks."""
+    """Sentences about parts of `role` that this server does not support."""
     for one in role["member_of"]:
         name = f"the membership of {role['name']} in {one['role']}"
         off = [option.upper() for option in ("inherit", "set") if not one.get(option, True)]

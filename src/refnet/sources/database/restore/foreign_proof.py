@@ -1,6 +1,6 @@
-"""Proves a foreign dump: it loads into a scratch server, or it does not.
+"""Proves a foreign dump by loading it into a scratch server.
 
-Nothing recorded what such a dump should hold, so what was loaded is reported and not compared.
+The expected content was not recorded, so the loaded content is reported, not compared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ALL_TABLES = user_relations(
 
 
 class Dump(Protocol):
-    """A foreign dump, as its proof reads and loads it."""
+    """The interface of a foreign dump for its proof."""
 
     @property
     def name(self) -> str: ...
@@ -79,7 +79,7 @@ def prove(dump: Dump, level: Level, options: ProofOptions) -> Proof:
 
 
 def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
-    """Return FAILED where the dump is to blame, UNVERIFIED where this machine or a server of another major is."""
+    """FAILED if the dump is at fault, UNVERIFIED if this machine or a server of another major version is."""
     if error.code is Exit.DAMAGED:
         return Outcome.FAILED
     if isinstance(error.__cause__, OSError):  # the disk of the dump
@@ -113,7 +113,7 @@ class ForeignProver:
         return run.result(level)
 
     def _is_intact(self, level: Level) -> bool:
-        """Read the dump to its end; an archive is read by its load, where one follows."""
+        """Read the dump to its end; an archive is read by its load, if one follows."""
         try:
             with self._run.phases.phase("read the whole file"):
                 self._dump.check()
@@ -199,7 +199,7 @@ def untrusted(missing: tuple[str, ...]) -> str:
 
 @contextmanager
 def unprivileged(binaries: Binaries) -> Iterator[tuple[Binaries, Account | None]]:
-    """Give root an unused user to read a hostile file as, with programs that this user can run."""
+    """For root: an unused user for reading a hostile file, with programs that it can run."""
     if os.geteuid() != 0:
         yield binaries, None
         return

@@ -1,4 +1,4 @@
-"""Fills materialized views over foreign tables: last, one by one, as far as their servers answer.
+"""Fills materialized views over foreign tables: last and one by one, if their servers respond.
 
 A restore must not fail because such a server is down: the view stays empty, and the restore reports it.
 """
@@ -23,7 +23,7 @@ WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid
 
 
 def refresh(target: Target, index: Index) -> tuple[str, ...]:
-    """Fill those of `index` in the database `target`; return a sentence for each that stays empty."""
+    """Fill the foreign views of `index` in `target`; return sentences about views that stay empty."""
     if not index.foreign_views:
         return ()
     with target.connect(encoding="UTF8") as session:

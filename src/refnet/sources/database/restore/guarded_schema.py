@@ -70,7 +70,7 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
         self._open()
 
     def _running_code(self) -> set[int]:
-        """Return the dump ids of the entries of schema_phases.SOMETIMES that can run code of their owner."""
+        """Dump ids of entries of schema_phases.SOMETIMES that can run their owner's code."""
         found = set()
         for kind, words in schema_phases.SOMETIMES.items():
             items = [item for item in self._before if item.what.startswith(kind)]
@@ -79,7 +79,7 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
         return found
 
     def finish(self, items: Sequence[Item], jobs: int, leaves: Leaves) -> None:
-        """Restore `items` of post-data, the privileges and labels; `leaves` restores those that may be left out."""
+        """Restore `items` of post-data, the privileges and labels; `leaves` restores entries that may be left out."""
         items = [*(item for item in self._before if item.is_label), *items]
         runs = schema_phases.after_rows(self._before, items)
         for run in runs:

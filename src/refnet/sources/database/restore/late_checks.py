@@ -1,7 +1,7 @@
-"""Adds the checks of tables and domains after the rows, where the rows break one of them.
+"""Adds checks of tables and domains after the rows, if the rows violate one.
 
-A check can be broken in the source: it calls a function that became stricter. COPY then refuses the rows. So the checks
-are dropped before the rows and added again after them; what the rows break is added as not valid.
+Rows of the source can violate a check, for example one whose function became stricter. COPY then rejects them. So the
+checks are dropped before the rows and added again afterwards; violated ones are added as NOT VALID.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class LateChecks:
     checks: list[_Check] = field(default_factory=list)
 
     def drop(self, session: Session, codec: Codec) -> None:
-        """Drop every check in the database of `session`; those of children that stay without the parent's too."""
+        """Drop all checks in the database of `session`, including those of children that remain without the parent's."""
         while found := [_Check(*row) for row in codec.rows(session, _CHECKS)]:
             for one in found:
                 session.execute(codec.encode(f"ALTER {one.kind} {one.object} DROP CONSTRAINT {one.quoted}"))
             self.checks += found
 
     def add(self, session: Session, codec: Codec) -> list[LeftOut]:
-        """Add them again, the children's first; return those that the rows break."""
+        """Add the checks again, the children's first; return the violated ones."""
         left_out = []
         for one in reversed(self.checks):
             try:

@@ -1,4 +1,4 @@
-"""Extensions that can only be created in the database of one name: after the copy has that name.
+"""Extensions that can only be created in a database of a certain name: after the copy has that name.
 
 pg_cron is one. The copy is loaded without them, and without their tables' rows; both follow after the swap, and are
 compared (`after_swap.py`). What else needs such an extension cannot be restored, and ends the load.
@@ -25,7 +25,7 @@ _SCHEMAS = "SELECT nspname::text FROM pg_catalog.pg_namespace"
 
 @dataclass
 class LateExtensions:
-    """The extensions that a copy lacks, and what belongs to them."""
+    """Extensions that a copy lacks, and their entries."""
 
     names: set[str] = field(default_factory=set)
     #: Their schemas, which they create themselves.
@@ -36,7 +36,7 @@ class LateExtensions:
     _schemas: set[str] = field(default_factory=set)
 
     def refused(self, error: ServerError, index: Index) -> bool:
-        """Return True for the error of an extension that is not late yet: from now on it is."""
+        """Whether `error` is about an extension that is not yet late; it then becomes late."""
         names = (one["name"] for one in index.extensions)
         if error.cause is not Cause.OTHER:  # it is not installed, or a right is missing
             return False
@@ -46,7 +46,7 @@ class LateExtensions:
         return bool(new)
 
     def without(self, items: Iterable[Item]) -> list[Item]:
-        """Return `items` of pre-data without those of the extensions, which are kept for later."""
+        """`items` of pre-data without those of late extensions, which are kept for later."""
         begin = tuple(f"{kind} - {lead}{name} " for name in self.names for kind, lead in _OF_EXTENSION)
         others: list[Item] = []
         self.items = []
@@ -72,7 +72,7 @@ class LateExtensions:
         return table.schema in self.schemas
 
     def part(self, index: Index, *, late: bool) -> Index:
-        """Return the part of `index` that is loaded late, or the part that is loaded at once."""
+        """The part of `index` loaded late, or the part loaded at once."""
         if not self.schemas:
             return index
         tables = tuple(one for one in index.tables if self.has(one) is late)
@@ -102,7 +102,7 @@ _OF_EXTENSION = (("EXTENSION", ""), ("COMMENT", "EXTENSION "), ("SECURITY LABEL"
 
 
 def _schema_of_grant(item: Item) -> str:
-    """Return the schema of the object of a privilege, or the schema that it is on; "" of anything else."""
+    """Schema that a privilege concerns, or contains its object; "" for other entries."""
     kind, _, rest = item.what.partition(" ")
     words = rest.split(" ")
     if kind != "ACL" or len(words) < 3:

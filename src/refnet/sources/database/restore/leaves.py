@@ -1,7 +1,7 @@
 """Restores foreign keys, contents of materialized views and security labels, on which nothing else depends.
 
-A foreign key that the rows break is added as not valid; a view whose query fails stays empty; the label of a provider
-that this server has not loaded is left out, as nothing would read it.
+A violated foreign key is added as NOT VALID; a view whose query fails stays empty; the label of a provider that this
+server has not loaded is left out, as nothing would read it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _NOT_LOADED = "22023"
 
 
 class Leaves:
-    """Restores entries of an archive, and collects what is left out of them."""
+    """Restores leaf entries of an archive, and collects what is left out."""
 
     def __init__(self, archive: Archive, connect: Callable[[], Session], codec: Codec) -> None:
-        """`connect`: opens a session of the login that restores them. `codec`: of the archive's text."""
+        """`connect`: opens a session of the restoring login. `codec`: of the archive's text."""
         self._archive, self._connect, self._codec = archive, connect, codec
         self._lock = threading.Lock()
         self.left_out: list[LeftOut] = []
@@ -61,7 +61,7 @@ class Leaves:
         jobs: int = 1,
         owners: bool = True,
     ) -> None:
-        """Restore `items`; RefnetError if the server refuses what must not be left out."""
+        """Restore `items`; RefnetError if the server rejects one that must not be left out."""
         items = self._without_absent(items)
         if not any(item.is_leaf for item in items):
             self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
@@ -81,7 +81,7 @@ class Leaves:
         return [item for item in items if not any(absent in item.what for absent in self._absent)]
 
     def _add_missing(self, programs: Programs, doing: str, keys: Sequence[Item]) -> None:
-        """Add the foreign keys whose errors were lost: the processes of a pg_restore write into each other's lines."""
+        """Add foreign keys whose errors were lost: parallel pg_restore processes overwrite each other's lines."""
         for statement in statements(self._archive.text(programs, keys)) if keys else ():
             if found := _FOREIGN_KEY.fullmatch(statement):
                 error = self._run(statement)

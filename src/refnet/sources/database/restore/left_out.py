@@ -1,7 +1,7 @@
-"""What a restore leaves out: objects of the source that no server accepts as the source has them.
+"""Objects that a restore leaves out, because no server accepts them as they are in the source.
 
-These are the content of a materialized view whose query fails, and a check or a foreign key that the rows break. All
-else is restored, or the restore fails.
+These are contents of materialized views whose query fails, and violated checks and foreign keys. Everything else is
+restored, or the restore fails.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WHERE NOT con.convalidated
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One object that is not as it was in the source."""
+    """One object that differs from the source."""
 
     #: Its kind and its name, as SQL writes it.
     what: str
@@ -62,7 +62,7 @@ def fault_of_state(sqlstate: str | None) -> Fault:
 
 
 def align(copy: Session, reference: Session, left_out: Iterable[LeftOut], codec: Codec) -> None:
-    """Make the schemas of a proof's `copy` and its `reference`, which has no rows, alike in what was left out.
+    """Make the schemas of a proof's `copy` and of its `reference` without rows equal in what was left out.
 
     codec: of both sessions.
     """

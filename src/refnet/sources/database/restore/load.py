@@ -73,13 +73,13 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r'
 
 
 def loader_settings(major: int) -> dict[str, str]:
-    """Return the settings of every loading session on a server of `major`, the readers' settings included."""
+    """Settings of all loading sessions on a server of `major`, including the readers' settings."""
     return {**reader_settings(major), **LOADER_SETTINGS}
 
 
 @dataclass(frozen=True)
 class How:
-    """How an artifact is loaded."""
+    """Options for loading an artifact."""
 
     #: Of the scratch server that it is loaded into. Nothing then goes into a tablespace, and each table's rows are
     #: loaded by a session of its owner. None: the login of the target does everything.
@@ -92,7 +92,7 @@ class How:
     late: LateExtensions | None = None
 
     def after(self, error: ServerError, index: Index) -> How | None:
-        """Return how to load again after `error`; None if it is final."""
+        """Options for another attempt after `error`; None if it is final."""
         if error.sqlstate in REFUSED_ROWS and not self.checks_last:
             return replace(self, checks_last=True)
         return self if self.late and self.late.refused(error, index) else None
@@ -105,11 +105,11 @@ def load(
     how: How | None = None,
     again: Callable[[], None] | None = None,
 ) -> tuple[LeftOut, ...]:
-    """Load the artifact of `reader` into the empty database `target`; return what no server accepts of it.
+    """Load the artifact of `reader` into the empty database `target`; return objects that no server accepts.
 
     Materialized views over foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
 
-    again: makes `target` an empty database once more; without it, a check that the rows break ends the load.
+    again: empties `target` for another attempt; without it, a violated check ends the load.
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
@@ -234,13 +234,13 @@ class Loader(AbstractContextManager["Loader"]):
         return nullcontext(own)
 
     def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
-        """Return the owner of each table of the copy, extensions' tables included. `names`: of roles, by oid."""
+        """Owners of the copy's tables, extensions' tables included. `names`: role names by oid."""
         with self._target.connect(encoding=self._index.encoding) as session:
             rows = self._codec.rows(session, _OWNERS)
         return {(schema, name): names[owner] for schema, name, owner in rows}
 
     def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
-        """Yield what can run in parallel; the weight of a table's tasks is that of its complete work."""
+        """Yield parallel tasks; the weight of a table's tasks is that of all its work."""
         if self._index.members_of(MemberKind.DATA):
             yield Task(sum(m.raw for m in self._index.members_of(MemberKind.DATA)), self._load_data)
         by_table: dict[int, tuple[Task, ...]] = {}
@@ -267,7 +267,7 @@ class Loader(AbstractContextManager["Loader"]):
         )
 
     def _builds(self, table: Table, blocks: tuple[Task, ...], shares: schema_toc.Shares) -> tuple[Task, ...]:
-        """Return the tasks for keys, which lock their table against everything, and for indexes, against keys only."""
+        """Tasks for keys, which need their table exclusively, and for indexes, which exclude only keys."""
         run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
         one = frozenset({table.oid})
         weight = _weight(table)
@@ -276,7 +276,7 @@ class Loader(AbstractContextManager["Loader"]):
         return (*keys, *indexes)
 
     def _load_block(self, table: Table, member: Member) -> None:
-        """Load one member's rows by one COPY in this thread's session."""
+        """Load one member's rows with one COPY in this thread's session."""
         statement, pieces = copy_body(self._reader, member, self._codec, table)
         if self.rows is None:
             self._copy(statement, self._counted(pieces))
@@ -286,7 +286,7 @@ class Loader(AbstractContextManager["Loader"]):
 
     @contextmanager
     def _digested(self, member: Member) -> Iterator[Digest]:
-        """Yield the digest that gets the rows of `member`; RefnetError (DAMAGED) if they are not what was written."""
+        """Digest for the rows of `member`; RefnetError (DAMAGED) afterwards if they differ from what was written."""
         digest = Digest()
         try:
             yield digest
@@ -300,7 +300,7 @@ class Loader(AbstractContextManager["Loader"]):
         self._programs.run(self._archive.psql(), "loading the data", restricted(self._data_text()))
 
     def _data_text(self) -> Iterator[bytes]:
-        """Yield that section; in a scratch server without the rows, which sessions of their owners load meanwhile."""
+        """Yield the data section; for a scratch server without rows, which their owners' sessions load meanwhile."""
         yield statements(self._settings)
         for member in self._index.members_of(MemberKind.DATA):
             pieces = self._counted(self._reader.raw(member))
@@ -343,7 +343,7 @@ class Loader(AbstractContextManager["Loader"]):
         self.leaves.restore(self._builder, doing, items)
 
     def _session(self, table: tuple[str, str]) -> Session:
-        """Return this thread's session, opened at its first use; in a scratch server one of the table's owner."""
+        """This thread's session, opened on first use; in a scratch server as the table's owner."""
         target, owner = self._target, ""
         if self._logins:
             owner = self._owners.get(table, self._logins.builder)
@@ -378,7 +378,7 @@ def _weight(table: Table) -> int:
 
 
 def _build_settings(jobs: int, tables: Sequence[Table]) -> dict[str, str]:
-    """Turn off parallel workers and reading ahead where jobs are few: each core already builds an index."""
+    """Settings for building indexes: with few jobs no parallel workers and no prefetching, as each core is busy."""
     if jobs > _FEW_JOBS:
         return {}
     weights = [_weight(table) for table in tables] or [0]

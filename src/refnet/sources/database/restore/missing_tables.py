@@ -1,4 +1,4 @@
-"""Creates tables that do not exist any more, with everything that belongs to them, in the caller's transaction."""
+"""Creates missing tables with everything that belongs to them, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE c.relkind IN ('r', 'p', 'S') AND
 
 @dataclass(frozen=True)
 class MissingTables:
-    """The missing ones of the selected tables."""
+    """The selected tables that are missing."""
 
     reader: Reader
     codec: Codec
@@ -59,12 +59,12 @@ class MissingTables:
     notes: list[str] = field(default_factory=list)
 
     def problems(self) -> tuple[RefnetError, ...]:
-        """Return what stops their creation."""
+        """Problems that prevent their creation."""
         found = table_facts.needs(self.definitions, self.live, self.reader.index, self.codec)
         return tuple(found.problems())
 
     def creation(self, one: Recorded) -> Creation:
-        """Return what is created for one of the tables, for the plan."""
+        """What is created for one table, for the plan."""
         tables = self.definitions.partitions((one.schema, one.name))
         return Creation(
             partitions=len(tables) - 1,
@@ -73,11 +73,11 @@ class MissingTables:
         )
 
     def lost(self) -> tuple[str, ...]:
-        """Return what does not come back with them, a sentence each."""
+        """Sentences about what is not restored with them."""
         return table_facts.lost(self.definitions, self.live, self.codec)
 
     def _touches(self, tables: frozenset[Name]) -> Iterator[str]:
-        """Yield a sentence for each live object that the definitions of `tables` touch."""
+        """Sentences about live objects that the definitions of `tables` touch."""
         for one in (one for table in sorted(tables) for one in self.definitions.of_table.get(table, ())):
             if one.object in self.definitions.tables:
                 yield from self._touched_by(one)
@@ -102,7 +102,7 @@ class MissingTables:
         return tuple(d for d in self.definitions.returning if d.table and self.live.has_table(d.table))
 
     def create(self, session: Session, progress: Progress) -> None:
-        """Create the tables and load their rows; RefnetError where they are not those of the artifact."""
+        """Create the tables and load their rows; RefnetError if the rows differ from the artifact."""
         self._run_all(session, self.definitions.before)
         self._revoke_defaults(session)
         tables = self.reader.index.tables
@@ -112,7 +112,7 @@ class MissingTables:
         self._set_sequences(session)
 
     def _revoke_defaults(self, session: Session) -> None:
-        """Revoke what the live database grants on every new table or sequence by default."""
+        """Revoke default privileges of the live database on the new tables and sequences."""
         created = self.definitions.tables | self.definitions.sequences
         for schema, name, kind, role in self.codec.rows(session, _DEFAULTS):
             if (schema, name) in created:
@@ -121,7 +121,7 @@ class MissingTables:
                 session.execute(b"REVOKE ALL ON %b FROM %b" % (target, grantee))
 
     def finish(self, session: Session) -> None:
-        """Create what comes after the rows; foreign keys of other tables last, each or none of it."""
+        """Create the entries after the rows; foreign keys of other tables last, each completely or not at all."""
         self._run_all(session, self.definitions.after)
         for one in self._returning():
             try:
@@ -143,7 +143,7 @@ class MissingTables:
                     self._run(session, one)
 
     def _run(self, session: Session, one: Definition) -> None:
-        """Run one statement; `binary` makes psycopg send it by the protocol that accepts no second one."""
+        """Run one statement; `binary` selects the protocol that rejects a second statement."""
         if one.what in _PLACED:
             session.execute(_PLACE, (one.tablespace, one.access_method))
         if one.grantor:
@@ -177,7 +177,7 @@ class MissingTables:
 
 @contextmanager
 def _explained(one: Definition) -> Iterator[None]:
-    """Raise the server's error of a statement as a RefnetError; that of a lock is the caller's."""
+    """Turn the server's error about a statement into a RefnetError; lock errors are left to the caller."""
     try:
         yield
     except errors.LockNotAvailable:

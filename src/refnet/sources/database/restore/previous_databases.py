@@ -1,7 +1,7 @@
-"""Databases that a restore made or replaced: found, checked against the records, dropped.
+"""Finds databases that restores made or replaced, checks them against the records, and drops them.
 
-Each has a mark in its comment, for display and for copies of runs that were killed. The owner of a database can write
-any comment, so a previous version is trusted only where a record names its oid and its owner.
+Each has a mark in its comment, for display and for copies of killed runs. The owner of a database can write any comment,
+so a previous version is trusted only if a record names its oid and owner.
 """
 
 from __future__ import annotations
@@ -83,22 +83,22 @@ def comment_of(mark: Mark) -> str:
 
 
 def read(name: str, comment: str | None) -> Mark | None:
-    """Return the mark in `comment`; None where it or the name is not RefNet's, or where they disagree."""
+    """The mark in `comment`; None if mark or name are not RefNet's, or they disagree."""
     match, mark = OWN_NAME.fullmatch(name), _in_comment(comment)
     return mark if match and mark and (match[2] == "copy") is (mark.why is MarkState.COPY) else None
 
 
 def left_by_restore(name: str, comment: str | None, limit: int) -> bool:
-    """Return whether a restore loads, or left, the database `name`: a copy, or a previous version that is closed as those are.
+    """Whether `name` belongs to a restore: a copy, or a closed previous version.
 
-    No record is needed, as another machine may have restored: who forges the mark closes the database to its users.
+    Needs no record, as another machine may have restored: forging the mark would close the database to its users.
     """
     mark = read(name, comment)
     return mark is not None and (mark.why is MarkState.COPY or limit == 0)
 
 
 def own_comment(comment: str | None) -> str | None:
-    """Return the database's own comment, also where a mark replaced it: a live database must have no mark."""
+    """The database's own comment, restored from a mark if needed: a live database must have no mark."""
     found = _in_comment(comment)
     return found.comment if found else comment
 
@@ -115,7 +115,7 @@ def _in_comment(comment: str | None) -> Mark | None:
 def previous_databases(
     target: Target, records: Sequence[PreviousRecord], forget: Callable[[PreviousRecord], None]
 ) -> list[PreviousVersion]:
-    """List what restores of `target` made or replaced, for prune; one in use or not recorded may not be dropped.
+    """Databases that restores of `target` made or replaced, for prune; those in use or unrecorded are kept.
 
     `forget` removes the record of a database that is gone.
     """
@@ -148,7 +148,7 @@ def previous_databases(
 
 
 def _not_droppable(admin: Session, one: PreviousDatabase) -> str:
-    """Return why prune may not drop it, or ""."""
+    """Reason why prune must not drop it, or ""."""
     if one.doubt:
         return f"unknown: {one.doubt}"
     if one.is_copy:
@@ -188,7 +188,7 @@ def _previous(
 
 
 def _unmarked_copy(name: str) -> Mark | None:
-    """Return the mark of a copy that has none yet: it has RefNet's name, no comment, and allows no connections."""
+    """Mark for an unmarked copy: a name of RefNet's, no comment, no connections allowed."""
     match = OWN_NAME.fullmatch(name)
     if not match or match[2] != "copy":
         return None
@@ -201,7 +201,7 @@ def _unmarked_copy(name: str) -> Mark | None:
 def of_database(
     all_marked: Iterable[PreviousDatabase], database: str, *whys: MarkState
 ) -> tuple[PreviousDatabase, ...]:
-    """Return those that belong to `database`."""
+    """Marked databases that belong to `database`."""
     return tuple(one for one in all_marked if one.of == database and one.why in whys)
 
 
@@ -228,7 +228,7 @@ def allow_connections(name: str, *, allow: bool) -> sql.Composed:
 
 
 def free_name(admin: Session, name: str) -> str:
-    """Return `name`, with a number appended where a database has it already."""
+    """`name`, with a number appended if it is taken."""
     taken = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
     numbered = (f"{name[:60]}_{number}" for number in range(2, 100))
     return next(one for one in (name, *numbered) if one not in taken)
@@ -263,7 +263,7 @@ def closed(record: PreviousRecord) -> list[Statement]:
 
 
 def gone(admin: Session, records: Sequence[PreviousRecord], database: str) -> tuple[PreviousRecord, ...]:
-    """Return those records of `database` on this server whose database no longer exists."""
+    """Records of `database` on this server whose database no longer exists."""
     system = row_counts.system_identifier(admin)
     existing = set(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
     return tuple(
@@ -274,9 +274,10 @@ def gone(admin: Session, records: Sequence[PreviousRecord], database: str) -> tu
 
 
 def drop(admin: Session, target: Target, previous: PreviousDatabase) -> None:
-    """Drop a copy and disconnect its sessions, or a previous version without sessions; RefnetError where it has some.
+    """Drop a copy and disconnect its sessions, or drop a previous version; RefnetError if that has sessions.
 
-    Its subscriptions first lose their slots, which the live database may use: DROP would drop them at the publisher.
+    Subscriptions are detached from their slots first: DROP would drop the slots at the publisher, and the live database
+    may use them.
     """
     name = previous.name
     records = [previous.record] if previous.record else []
@@ -310,7 +311,7 @@ def _in_use(name: str, using: Sequence[Sessions]) -> RefnetError:
 
 
 def format_sessions(using: Sequence[Sessions]) -> str:
-    """Return who is connected: `2 sessions of web (gunicorn)`."""
+    """Connected sessions: `2 sessions of web (gunicorn)`."""
     return ", ".join(
         f"{plural(s.count, 'session')} of {s.user} ({s.application or 'unnamed'})" for s in using
     )

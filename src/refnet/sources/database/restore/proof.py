@@ -1,4 +1,4 @@
-"""Proves an artifact: loads it as a restore does, into a server that nothing else uses, and compares."""
+"""Proves an artifact: loads it like a restore into a scratch server, and compares."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _AMCHECK_SECONDS = 24 * 3600.0
 
 
 def rows_of(index: Index) -> tuple[dict[str, Any], ...]:
-    """Return the tables of an artifact for display."""
+    """Tables of an artifact, for display."""
     return tuple({"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in index.tables)
 
 
 class Prover:
-    """Checks one artifact up to a level; connects to no server but the one that it creates."""
+    """Checks one artifact up to a level; connects only to the scratch server that it creates."""
 
     def __init__(self, reader: Reader, binaries: Binaries, options: ProofOptions) -> None:
-        """`binaries`: with a server, of the artifact's major or newer."""
+        """`binaries`: including a server, of the artifact's major version or newer."""
         self._reader, self._binaries, self._options = reader, binaries, options
         self._workers = Workers(binaries, options.jobs, options.progress)
         self._run = ProofRun(rows=rows_of(reader.index), progress=options.progress)
@@ -84,7 +84,7 @@ class Prover:
 
     @contextlib.contextmanager
     def _scratch_failures(self) -> Iterator[None]:
-        """End the proof where the scratch server fails (its disk is full): that says nothing of the artifact."""
+        """End the proof if the scratch server fails (disk full): that says nothing about the artifact."""
         try:
             yield
         except (RefnetError, psycopg.Error, subprocess.CalledProcessError) as error:
@@ -136,7 +136,7 @@ class Prover:
                 run.level, run.row_digests = Level.PROVEN, index.digests
 
     def _prepare(self, cluster: Cluster) -> Logins | None:
-        """Create the empty database and its roles; None where an extension is not available."""
+        """Create the empty database and its roles; None if an extension is unavailable."""
         index = self._reader.index
         with cluster.target().connect() as admin:
             if missing := missing_extensions(admin, index):
@@ -162,7 +162,7 @@ class Prover:
         return True
 
     def _refused(self, error: RefnetError) -> Finding:
-        """Return the finding of a load that failed: damage unless the scratch server, or this machine, is to blame."""
+        """Finding for a failed load: damage, unless the scratch server or this machine is at fault."""
         found = stopped_by(LOADED, error)
         if not isinstance(error, ServerError):
             return found
@@ -203,7 +203,7 @@ class Prover:
         yield Finding("schema", outcome, why)
 
     def _structure(self, target: Target) -> Finding:
-        """Run amcheck on every heap and B-tree that the artifact brings; the catalogs are the scratch server's own."""
+        """Run amcheck on every heap and B-tree of the artifact; catalogs belong to the scratch server."""
         what = "structure of tables and indexes (amcheck)"
         try:
             tool = self._binaries.tool("pg_amcheck")
@@ -234,7 +234,7 @@ def missing_extensions(admin: Session, index: Index) -> list[str]:
 
 
 def create_empty(admin: Session, name: str, index: Index) -> str:
-    """Create an empty database with the artifact's encoding and locale; return why its locale is another, or ""."""
+    """Create an empty database with the artifact's encoding and locale; return why the locale differs, or ""."""
     state = {**index.database, "owner": None, "tablespace": None}
     note = ""
     try:
@@ -247,14 +247,14 @@ def create_empty(admin: Session, name: str, index: Index) -> str:
 
 
 def renew(logins: Logins, name: str, index: Index) -> None:
-    """Replace a database that a load has filled by an empty one."""
+    """Replace a filled database with an empty one."""
     with logins.as_superuser("postgres").connect() as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         create_empty(admin, name, index)
 
 
 def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
-    """Compare the members of schema text with what pg_restore makes of the archive: `zcat | psql` restores it too."""
+    """Compare the schema text with pg_restore's output for the archive: `zcat | psql` restores that text."""
     what = "schema text of the file"
     key = reader.index.restrict_key
     for kind, section in ((MemberKind.PRE, "pre-data"), (MemberKind.POST, "post-data")):
@@ -269,7 +269,7 @@ def _without_versions(text: bytes) -> bytes:
 
 
 def _reference_restore(binaries: Binaries, logins: Logins, path: Path, unread: set[int]) -> None:
-    """Restore the schema by pg_restore alone, without rows; an error (of a view, perhaps) shows as a difference.
+    """Restore the schema with plain pg_restore, without rows; errors (of a view, for example) show as differences.
 
     `unread`: materialized views that stay empty, by oid.
     """

@@ -27,7 +27,7 @@ _PSQL = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive and the database that it is restored into. The programs of each call decide its login."""
+    """An archive and its target database. The programs passed to each call determine the login."""
 
     path: Path
     binaries: Binaries
@@ -55,7 +55,7 @@ class Archive:
         jobs: int = 1,
         owners: bool = True,
     ) -> None:
-        """Restore exactly `items`. Without --section, which would leave out entries that belong to no section."""
+        """Restore exactly `items`, without --section, which omits entries that belong to no section."""
         with self._only(items, jobs, owners=owners) as options:
             if self._needs_text:
                 self._restore_as_text(programs, doing, options)
@@ -137,11 +137,11 @@ class Archive:
 
     @property
     def _needs_text(self) -> bool:
-        """The server is older than what pg_restore writes."""
+        """Whether the server is older than pg_restore's output."""
         return self.without_lz4 or self.server < 17 <= self.binaries.major
 
     def _restore_as_text(self, programs: Programs, doing: str, options: Sequence[str]) -> None:
-        """Restore by psql, without what this older server refuses; in one session, as text has one order."""
+        """Restore by psql without statements that this older server rejects; in one session, to keep their order."""
         chosen = [option for option in options if not option.startswith("--jobs")]
         command = [str(self.binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
         text = for_server(self.server, programs.run([*command, str(self.path)], doing))

@@ -1,4 +1,4 @@
-"""Decides the login and the order in which the entries of a schema are restored in a scratch server.
+"""Decides login and order of the entries of a schema in a scratch server.
 
 PostgreSQL evaluates expressions of a schema while it creates it: constants in generated columns, partition keys and
 checks, bounds of partitions and first values of aggregates. So the builder, a login without superuser rights that is a
@@ -16,7 +16,7 @@ from refnet.sources.database.artifact.schema_toc import Item
 
 
 class Who(Enum):
-    """The login that restores entries."""
+    """Which login restores entries."""
 
     SUPERUSER = "superuser"
     #: The superuser, who stays their owner, as nobody else may own them.
@@ -26,7 +26,7 @@ class Who(Enum):
 
 @dataclass(frozen=True)
 class ItemRun:
-    """Entries that one pg_restore restores, in their order."""
+    """Entries for one run of pg_restore, in order."""
 
     who: Who
     items: tuple[Item, ...]
@@ -48,9 +48,9 @@ _EVENT_TRIGGER = re.compile(r"(?:COMMENT - |SECURITY LABEL - )?EVENT TRIGGER ")
 
 
 def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[ItemRun, ...]:
-    """Return how pre-data is restored, without the privileges, which come last.
+    """Runs for pre-data, without the privileges, which come last.
 
-    `built`: the dump ids of further entries for the builder.
+    `built`: dump ids of additional entries for the builder.
     """
     runs: list[tuple[Who, list[Item]]] = []
     comments = []
@@ -81,7 +81,7 @@ def _creator(item: Item, built: Collection[int]) -> Who | None:
 
 
 def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[ItemRun, ...]:
-    """Return how the rest is restored: `after` of post-data, and the privileges in `before`, which is pre-data.
+    """Runs for the rest: `after` (post-data), and the privileges in `before` (pre-data).
 
     The privileges come before materialized views, which their owners fill. Event triggers come last, so that none fires.
     """

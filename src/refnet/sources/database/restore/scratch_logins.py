@@ -64,7 +64,7 @@ class Logins:
         return self.cluster.target(database, self.builder if cannot else role)
 
     def names(self) -> dict[int, str]:
-        """Return every role by its oid, read where names are UTF-8, whatever the encoding of the database."""
+        """All roles by oid, read as UTF-8 regardless of the database's encoding."""
         with self.cluster.target().connect(encoding="UTF8") as session:
             return dict(
                 session.execute("SELECT oid::int8, rolname::text FROM pg_catalog.pg_roles").fetchall()
@@ -104,7 +104,7 @@ def create_reader(admin: Session, cluster: Cluster, name: str) -> None:
 
 
 def _mentioned(index: Index) -> Iterator[str]:
-    """Yield the owners and grantees of what is restored."""
+    """Owners and grantees of restored objects."""
     for role in index.roles:
         yield role["name"]
         for one in role["member_of"]:

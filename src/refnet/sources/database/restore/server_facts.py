@@ -1,4 +1,4 @@
-"""Reads what a restore must know of the server before it begins, and what an artifact requires of it."""
+"""Reads the facts about the server for planning a restore, and an artifact's requirements."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = %s) 
 
 
 def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
-    """Read the facts from the server of `target`. `rows`: of the live database's tables, where they were counted."""
+    """Facts about the server of `target`. `rows`: row counts of the live database, if counted."""
     version, user, superuser, createdb, standby = _one(admin, _USER)
     return Facts(
         database=target.name,
@@ -110,7 +110,7 @@ def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
 
 
 def _occupied(target: Target) -> bool:
-    """Return True where the database contains a table, or where no session with it is possible."""
+    """Whether the database contains a table, or no session with it is possible."""
     try:
         return holds_tables(target)
     except (ConnectError, psycopg.Error):
@@ -118,13 +118,13 @@ def _occupied(target: Target) -> bool:
 
 
 def holds_tables(target: Target) -> bool:
-    """Return True where the database `target` contains a table; ConnectError where no session is possible."""
+    """Whether the database `target` contains a table; ConnectError if no session is possible."""
     with target.connect() as session:
         return session.execute(_ANY_TABLE).fetchone() is not None
 
 
 def free_bytes(admin: Session, target: Target) -> int | None:
-    """Return the free bytes where the server keeps its data; None on another machine or without the right to see it."""
+    """Free bytes on the server's disk; None for another machine or without the right to read it."""
     host = str(admin.info.host or "")
     if not (target.own or host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}):
         return None
@@ -143,7 +143,10 @@ def free_bytes(admin: Session, target: Target) -> int | None:
 
 
 def wanted(name: str, index: Index, needs: Needs) -> Wanted:
-    """Return what the artifact `name` with that index requires. `needs`: what its schema requires of the role."""
+    """What the artifact needs from a server.
+
+    `needs`: its schema's requirements on the role.
+    """
     roles = tuple(dict.fromkeys(role["name"] for role in index.roles))
     return Wanted(
         name=name,

@@ -1,7 +1,7 @@
-"""Reads from the SQL of a schema what only a superuser can restore, and who owns its objects.
+"""Finds in the SQL of a schema what only a superuser can restore, and the owners of its objects.
 
-pg_restore writes a line before each entry: its name, type, schema and owner. The result is for the plan alone; the
-server decides about the load.
+pg_restore writes a line before each entry: its name, type, schema and owner. The result is only for the plan; during the
+load the server decides.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Needs:
 
 
 def needs(*sections: str) -> Needs:
-    """Return what the SQL of the `sections` of a schema requires."""
+    """Requirements of the `sections` of a schema."""
     owners: dict[str, None] = {}
     superuser: dict[str, None] = {}
     for text in sections:
@@ -80,7 +80,7 @@ def _entries(text: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _superusers(kind: str, statement: str) -> str:
-    """Return the kind of an entry that only a superuser restores, else ""."""
+    """Kind of an entry that only a superuser can restore, else ""."""
     if kind in _FUNCTIONS:
         body = _BODY.search(statement)
         said = _UNTRUSTED.search(statement, 0, body.start() if body else len(statement))

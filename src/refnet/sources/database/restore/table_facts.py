@@ -1,4 +1,4 @@
-"""Reads what exists in the live database of all that the definitions of missing tables name."""
+"""Reads which objects named by definitions of missing tables exist in the live database."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class LiveObjects:
         return "superuser" in self.names
 
     def without(self, kind: str, wanted: Iterable[str]) -> tuple[str, ...]:
-        """Return those of `wanted` that do not exist."""
+        """Names in `wanted` that do not exist."""
         return tuple(sorted(set(wanted) - self.names.get(kind, frozenset())))
 
 
 def needs(tables: TableDefinitions, live: LiveObjects, index: Index, codec: Codec) -> TableNeeds:
-    """Return what the definitions of `tables` need and the database does not have, and what has their names."""
+    """Objects that the definitions of `tables` need and the database lacks, and objects with their names."""
     defined = {one.table for one in tables.of(What.TABLE)}
     schemas = {schema for schema, _ in tables.tables} - tables.schemas
     roles = live.without("role", tables.roles())
@@ -119,7 +119,7 @@ def needs(tables: TableDefinitions, live: LiveObjects, index: Index, codec: Code
 def _extensions(
     tables: TableDefinitions, live: LiveObjects, index: Index, codec: Codec
 ) -> tuple[tuple[str, str], ...]:
-    """Return the extensions that are missing, and in whose schema something is named that nothing else creates."""
+    """Missing extensions whose schema has a needed object that nothing else creates."""
     created = {name for one in tables.all for name in (one.table, one.object) if name}
     unknown = {
         name[0] for name in tables.named(codec) if not live.has(name) and name not in created | tables.tables
@@ -133,7 +133,7 @@ def _extensions(
 
 
 def lost(tables: TableDefinitions, live: LiveObjects, codec: Codec) -> tuple[str, ...]:
-    """Return a sentence for each thing that depended on the tables and does not come back with them."""
+    """Sentences about objects that depended on the tables and are not restored with them."""
     return (
         *(_dependent(one) for one in tables.dependents(codec) if one.object and not live.has(one.object)),
         *(

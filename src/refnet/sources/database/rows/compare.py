@@ -37,14 +37,14 @@ _MOST_SHARES = 4096
 
 
 def compare(target: Target, index: Index, workers: Workers, *, content: bool = True) -> tuple[Finding, ...]:
-    """Return a finding for each table of `index`, one for all large objects and one for all sequences.
+    """Findings for each table of `index`, all large objects, and all sequences.
 
-    One finding alone where the encodings differ, as the same rows then have other bytes.
+    Only one finding if the encodings differ, as equal rows then have different bytes.
 
     Args:
-        target: the database, in which nothing else writes. Its login need not be a superuser's.
+        target: the database, with no other writers. Its login need not be a superuser.
         index: what was recorded; columns are compared by name, as a correct restore may change their order.
-        content: compare digests, else row counts alone.
+        content: compare digests, else only row counts.
     """
     with live_catalog.reading(target) as (session, encoding, codec):
         if encoding != index.encoding:
@@ -108,7 +108,7 @@ class _Comparison:
         return [findings.get(n) or self._finding(n, table) for n, table in enumerate(self.index.tables)]
 
     def _statements(self, table: Table, relation: Relation) -> Iterator[bytes]:
-        """Yield the COPY statements that read the table, each a range of its pages."""
+        """COPY statements that read the table, one per range of pages."""
         quoted = self.codec.quoted
         # The recorded order of the catalog's own columns: `_other_columns` found none that is not one of them.
         columns = self.codec.listed(column for column in table.columns if column in relation.columns)
@@ -124,7 +124,7 @@ class _Comparison:
             yield b"COPY (%b WHERE %b) TO STDOUT" % (select, where)
 
     def _without_leaves(self, top: Relation) -> bytes:
-        """Return the condition that leaves out the leaves of a partitioned table that are recorded on their own."""
+        """Condition that excludes separately recorded leaves of a partitioned table."""
         recorded = (
             self.found.tables.get((one.schema, one.name)) for one in self.index.tables if not one.root
         )
@@ -192,7 +192,7 @@ def _differs(table: Table | Relation, deviation: Deviation, why: str) -> Finding
 
 
 def _other_columns(table: Table, relation: Relation) -> str:
-    """Return why the rows of `table` cannot be those of `relation`, or ""."""
+    """Reason why `relation` cannot contain the rows of `table`, or ""."""
     missing = sorted(set(table.columns) - set(relation.columns))
     extra = sorted(set(relation.columns) - set(table.columns))
     reasons = [f"columns are missing: {', '.join(missing)}"] if missing else []
@@ -201,9 +201,10 @@ def _other_columns(table: Table, relation: Relation) -> str:
 
 
 def _extra_tables(index: Index, found: Relations) -> Iterator[Finding]:
-    """Yield a finding for each table with rows of its own that was not recorded, nor the top of its partitions.
+    """Report live tables that the backup does not contain.
 
-    A backup from a standby records no unlogged table, as a standby has no rows of them: an empty one is none.
+    Empty unlogged tables are ignored: a standby has no rows of them, so its backups do not record them. A partition is
+    covered if the top of its hierarchy was recorded.
     """
     recorded = {(table.schema, table.name) for table in index.tables}
     through = {found.tables[name].oid for name in recorded if name in found.tables}
@@ -252,7 +253,7 @@ def _compared(what: str, wrong: Sequence[object]) -> Finding:
 
 
 def failed(findings: tuple[Finding, ...]) -> RefnetError | None:
-    """Return the error of a copy that differs from what was recorded, or None."""
+    """Error about a copy that differs from the record, or None."""
     wrong = [finding for finding in findings if finding.outcome is Outcome.FAILED]
     if not wrong:
         return None

@@ -63,7 +63,7 @@ class Digest:
 
 
 def gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """Yield the rows of psycopg's COPY, many in one piece: a row alone costs as much as a piece."""
+    """Yield the rows of psycopg's COPY in large pieces: overhead is per piece."""
     parts: list[bytes | bytearray | memoryview] = []
     size = 0
     for row in copy:

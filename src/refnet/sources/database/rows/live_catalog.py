@@ -1,4 +1,4 @@
-"""The tables and sequences of a database by its own catalog, the source of every name in a comparison's statements."""
+"""Tables and sequences from the database's catalog, the only source of names in a comparison's statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merges staged rows into the live tables: in one transaction, under locks, counted again, foreign keys checked."""
+"""Merges staged rows into live tables: in one transaction, under locks, with counts and foreign keys checked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _differ_as_text(session: Session, codec: Codec, layout: TableLayout) -> Diff
 
 
 def can_disable_triggers(session: Session) -> bool:
-    """Return True where this role may disable triggers and cascades (session_replication_role)."""
+    """Whether this role may disable triggers and cascades (session_replication_role)."""
     try:
         with session.transaction():
             session.execute("SET LOCAL session_replication_role = replica")
@@ -59,9 +59,9 @@ def can_disable_triggers(session: Session) -> bool:
 
 
 def in_order(layouts: Sequence[TableLayout]) -> tuple[tuple[TableLayout, ...], tuple[str, ...]]:
-    """Order `layouts`, each after those that it refers to; return them and the tables of a cycle, if there is one.
+    """Order `layouts` after the tables they refer to; also return the tables of a cycle, if any.
 
-    Where deferrable keys prevent an order, they are ignored.
+    Deferrable keys are ignored if they prevent an order.
     """
     for keys in ((True, False), (False,)):
         graph = {number: _referred(layouts, layout, keys) for number, layout in enumerate(layouts)}
@@ -81,7 +81,7 @@ def _referred(layouts: Sequence[TableLayout], layout: TableLayout, deferrable: C
 def merge(
     session: Session, codec: Codec, mode: Mode, planned: Sequence[tuple[TableLayout, Difference]]
 ) -> None:
-    """Change the live tables as `mode` says, or none of them.
+    """Change all live tables according to `mode`, or none.
 
     RefnetError where a table changed since it was `planned`, where a foreign key or another key would break, or where
     a table cannot be locked.
@@ -123,7 +123,7 @@ def merge(
 
 
 def cyclic(tables: Sequence[str]) -> RefnetError:
-    """Return the error of `tables` that have no order where foreign keys are checked at each statement."""
+    """Error: `tables` refer to each other in a cycle, and foreign keys are checked after each statement."""
     return RefnetError(
         f"{', '.join(tables)} refer to each other, and this role cannot defer their foreign keys",
         "Restore them as a superuser (or GRANT SET ON PARAMETER session_replication_role); nothing was changed.",
@@ -162,7 +162,7 @@ def _write(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode:
 
 
 def _update(session: Session, codec: Codec, layout: TableLayout) -> None:
-    """Change the rows that differ; nothing that refers to them is deleted or cascades."""
+    """Update differing rows; referring rows are neither deleted nor cascaded."""
     columns = [codec.quoted(column) for column in layout.columns if column not in layout.fixed]
     if columns:
         values = b", ".join(b"%b = s.%b" % (column, column) for column in columns)
@@ -173,7 +173,7 @@ def _update(session: Session, codec: Codec, layout: TableLayout) -> None:
 
 
 def _check_rows(left: Difference, layout: TableLayout, mode: Mode) -> None:
-    """Check that the table now contains the artifact's rows, as `mode` says."""
+    """Check that the table now contains the artifact's rows, according to `mode`."""
     changed = left.changed if mode is not Mode.MISSING else 0
     if left.missing or changed or (mode is Mode.REPLACE and left.extra):
         raise RefnetError(
@@ -195,7 +195,7 @@ def _check_keys(session: Session, layouts: Sequence[TableLayout]) -> None:
 
 
 def _check(session: Session, layout: TableLayout, key: ForeignKey) -> None:
-    """Check that every referring row has the row that it refers to; a key that is NOT VALID is not checked."""
+    """Check that every referring row has a referenced row; skip NOT VALID keys."""
     if not key.valid:
         return
     pairs = zip(key.columns, key.other_columns, key.operators, strict=True)
@@ -211,7 +211,7 @@ def _check(session: Session, layout: TableLayout, key: ForeignKey) -> None:
 
 
 def _check_unique(session: Session, layout: TableLayout, key: DeferrableKey) -> None:
-    """Check a deferrable key, as PostgreSQL does by the disabled triggers."""
+    """Check a deferrable key, in place of the disabled triggers."""
     columns = b", ".join(key.columns)
     filled = b" AND ".join(b"%b IS NOT NULL" % column for column in key.columns)
     row = session.execute(
@@ -240,7 +240,7 @@ def _literal(name: bytes) -> bytes:
 
 
 def _same_key(layout: TableLayout) -> bytes:
-    """Return the condition that two rows have the same key; never without one, so that all rows are replaced."""
+    """Condition for equal keys; without a key always false, so that all rows are replaced."""
     return (
         b" AND ".join(b"t.%b %b s.%b" % (column, operator, column) for column, operator in layout.key)
         or b"false"
@@ -248,7 +248,7 @@ def _same_key(layout: TableLayout) -> bytes:
 
 
 def _same_row(codec: Codec, layout: TableLayout) -> bytes:
-    """Return the condition that two rows have the same text: every type has a text, not every type an equality."""
+    """Condition for equal text of two rows: every type has text, not every type has equality."""
 
     def text(alias: bytes) -> Iterator[bytes]:
         return (alias + codec.quoted(column) for column in layout.columns)

@@ -38,9 +38,9 @@ count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapsh
 
 
 def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, Rows]:
-    """Return `schema.table` → its rows in the database `target`, estimated where `budget` seconds do not suffice.
+    """Row counts in the database `target` by `schema.table`, estimated beyond `budget` seconds.
 
-    They are unknown where the server has no estimate either: the table was never analyzed.
+    None without an estimate: the table was never analyzed.
 
     `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
     """
@@ -62,7 +62,7 @@ def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[s
 
 
 def system_identifier(session: psycopg.Connection[Any]) -> str | None:
-    """Return the cluster's identifier, or None where this user may not read it."""
+    """The cluster's system identifier; None if this user may not read it."""
     try:
         row = session.execute("SELECT system_identifier::int8 FROM pg_control_system()").fetchone()
     except errors.InsufficientPrivilege:

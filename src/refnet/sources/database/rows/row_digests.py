@@ -1,4 +1,4 @@
-"""The content digests of an artifact's tables: recorded by its proof (older versions: by its dump), or else computed."""
+"""Digests of an artifact's tables: recorded by its proof (older versions: its dump), else computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def digested(reader: Reader, recorded: str, jobs: int, progress: Progress = sile
 
     Args:
         recorded: the digests that a proof recorded, or "".
-        jobs: how many threads read the members, if they must be read.
+        jobs: threads for reading members, if necessary.
         progress: gets the bytes that were read.
     """
     index = reader.index
@@ -39,13 +39,13 @@ def digested(reader: Reader, recorded: str, jobs: int, progress: Progress = sile
 
 
 def cut_short(reader: Reader, member: Member) -> RefnetError:
-    """Return the error of a member whose last row has no end."""
+    """Error: the last row of a member has no end."""
     return damaged(reader.name, f"the member at byte {member.offset} ends within a row")
 
 
 @dataclass
 class MemberRows:
-    """Adds up the digests of tables, of members that several threads read."""
+    """Sums the digests of tables over members read by several threads."""
 
     reader: Reader
     #: Of the tables of the index, in its order.
@@ -84,6 +84,6 @@ class MemberRows:
                 self.digests[member.table].add(digest)
 
     def index(self) -> Index:
-        """Return the index with the digests of the members that were read, which are all."""
+        """The index with digests; all members must have been read."""
         index = self.reader.index
         return index if index.digests else index.with_digests("".join(one.hex for one in self.digests))

@@ -1,4 +1,4 @@
-"""Digests of a table's rows that the server itself computes: by one query, in the source and in a scratch server.
+"""Row digests computed by the server: by the same query in the source and in a scratch server.
 
 A digest is the sum of the hashes of all rows, so their order does not matter. It is written `METHOD:SUM`.
 """
@@ -27,7 +27,7 @@ SCANS = {"enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_bitma
 
 
 class Method(StrEnum):
-    """The hash of a row. Those of PostgreSQL's hash functions compare within one major version."""
+    """The hash of a row. PostgreSQL's hash functions are comparable only within a major version."""
 
     #: Of the values: fast. It takes 0 for -0 and 1.0 for 1.00.
     RECORD = "record"
@@ -65,7 +65,7 @@ _VIEWS = user_relations(
 
 
 def as_text(rows: Callable[..., list[tuple[Any, ...]]], oids: Sequence[int]) -> frozenset[int]:
-    """Tables whose rows are hashed as text: with a column of another type, or of a collation in which other texts are equal."""
+    """Tables whose rows are hashed as text: with an unsupported type or a nondeterministic collation."""
     return frozenset(oid for (oid,) in rows(_NOT_HASHED, oids, _HASHED))
 
 
@@ -84,10 +84,9 @@ def views(rows: Callable[..., list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
 
 
 def compare(target: Target, index: Index, major: int, progress: Progress) -> Iterator[Finding]:
-    """Digest the rows of `target`, a scratch server of `major`, as the source did; yield what differs.
+    """Digest the rows of `target`, a scratch server of `major`, like the source; yield differences.
 
-    Stored generated columns and materialized views are computed anew by every restore. So where the source has other
-    values than its definitions give now, that is no damage.
+    Every restore recomputes stored generated columns and materialized views, so differences there are not damage.
     """
     digested = [table for table in index.tables if table.source]
     theirs = int(index.server["version_num"]) // 10_000
@@ -108,7 +107,7 @@ def compare(target: Target, index: Index, major: int, progress: Progress) -> Ite
 
 @dataclass
 class _Scratch:
-    """A scratch server with what was restored."""
+    """A scratch server with the restored data."""
 
     session: Session
     codec: Codec
@@ -140,7 +139,7 @@ class _Scratch:
         yield Finding(SOURCE_ROWS, Outcome.FAILED, why, Deviation.CHANGED)
 
     def views(self, index: Index, *, digested: bool) -> Iterator[Finding]:
-        """Yield a finding for each materialized view that a restore fills with other rows."""
+        """Findings about materialized views that a restore fills with different rows."""
         unread = {name for _, name in index.foreign_views}
         live = {(schema, name): columns for schema, name, columns in self.codec.rows(self.session, _VIEWS)}
         for schema, name, rows, digest in index.views:
@@ -155,7 +154,7 @@ class _Scratch:
                 yield Finding(f"materialized view {schema}.{name}", Outcome.UNVERIFIED, why)
 
     def _digest(self, name: bytes, like: str, columns: Sequence[str]) -> str:
-        """Return the digest of rows, made as `like` was, or what the server says of them instead."""
+        """Digest of rows with the method of `like`, or the server's error."""
         method = Method(like.partition(":")[0])
         return written(
             method,

@@ -45,7 +45,7 @@ class Recorded:
 
 
 def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
-    """Return the table that `wanted` names (`table` or `schema.table`); RefnetError (USAGE) where it is not exactly one."""
+    """The table `wanted` (`table` or `schema.table`); RefnetError (USAGE) unless there is exactly one."""
     tables = {(table.schema, table.name): number for number, table in enumerate(reader.index.tables)}
     found = [Recorded(*name, (number,)) for name, number in tables.items() if _is_named(name, wanted)]
     names = {*tables}
@@ -71,9 +71,9 @@ def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
 
 
 def find_all(reader: Reader, codec: Codec, selection: TableSelection) -> list[Recorded]:
-    """Return the selected tables, each once, without partitions of others that a pattern or schema selects as well.
+    """The selected tables, each once, without partitions of other tables selected by a pattern or schema.
 
-    RefnetError (USAGE) where a name, a pattern or a schema selects none, or a name is not of exactly one.
+    RefnetError (USAGE) if a name, pattern or schema selects nothing, or a name is ambiguous.
     """
     found: dict[_Name, Recorded] = {}
     for wanted in selection.names:
@@ -136,7 +136,7 @@ def stage(
 ) -> None:
     """Load the rows into `layout.stage`, a table with the live columns' types.
 
-    RefnetError where these types do not accept the rows, or change them.
+    RefnetError if these types reject or change the rows.
     """
     index = reader.index
     codec = Codec.of(session, index.encoding)
@@ -162,7 +162,7 @@ def stage(
 def copy_rows(
     session: Session, reader: Reader, recorded: Recorded, into: bytes, progress: Progress
 ) -> Digest:
-    """Copy the rows into the table `into`; return their digest. RefnetError (DAMAGED) where a row has no end."""
+    """Copy the rows into the table `into`; return their digest. RefnetError (DAMAGED) if a row has no end."""
     index, codec, digest = reader.index, Codec.of(session, reader.index.encoding), Digest()
     total, done = sum(index.tables[number].raw for number in recorded.parts), 0
     parts = ((index.tables[n], one) for n in recorded.parts for one in index.members if one.table == n)
@@ -191,7 +191,7 @@ def digest_of(session: Session, codec: Codec, columns: tuple[str, ...], table: b
 
 
 def _same(session: Session, codec: Codec, layout: TableLayout, tables: list[Table], expected: Digest) -> bool:
-    """Compare the staged rows with those of the artifact, which the live types may have changed."""
+    """Check that the live types did not change the staged rows."""
     digest = digest_of(session, codec, tables[0].columns, layout.stage)
     # The digest of a leaf with another order of columns is of that order: then only the count is compared.
     same_order = len({table.columns for table in tables}) == 1

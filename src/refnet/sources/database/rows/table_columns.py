@@ -40,7 +40,7 @@ class Column:
 def differences(
     session: Session, codec: Codec, definitions: Sequence[Definition], table: Name
 ) -> tuple[str, ...]:
-    """Return a sentence for each difference of a live table, generated columns aside; none where nothing defines it."""
+    """Sentences about column differences, except generated columns; empty without a definition."""
     if not (recorded := recorded_columns(definitions, table, codec)):
         return ()
     rows = codec.rows(session, _LIVE, table)
@@ -65,7 +65,7 @@ def _differences(recorded: dict[str, Column], live: dict[str, Column]) -> Iterat
 
 
 def recorded_columns(definitions: Sequence[Definition], table: Name, codec: Codec) -> dict[str, Column]:
-    """Return the columns of a table by the artifact's schema, inherited ones too, without generated ones."""
+    """Columns of a table in the artifact's schema, including inherited, without generated ones."""
     of: dict[Name | None, list[Definition]] = {}
     for one in definitions:
         of.setdefault(one.table, []).append(one)
@@ -83,7 +83,7 @@ def recorded_columns(definitions: Sequence[Definition], table: Name, codec: Code
 
 
 def _lineage(of: Mapping[Name | None, Sequence[Definition]], table: Name, codec: Codec) -> list[Name]:
-    """Return `table` and what it inherits from, each once: a forged schema may inherit in a circle."""
+    """`table` and its ancestors, each once: a forged schema may contain a cycle."""
     found = {table: None}
     waiting = [table]
     while waiting:

@@ -1,4 +1,4 @@
-"""Reads the layout of a live table, as far as a restore of its rows needs it: columns, keys, triggers, sequences."""
+"""Reads the layout of a live table for a restore of its rows: columns, keys, triggers, sequences."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ForeignKey:
 
     @property
     def id(self) -> tuple[str, bytes, bytes]:
-        """Return what identifies it, the same for both of its tables."""
+        """Its identity, equal for both of its tables."""
         return self.name, self.referring, self.other
 
 
@@ -150,9 +150,9 @@ class TableLayout:
     sequences: tuple[Sequence, ...]
 
     def of_columns(self, recorded: tuple[str, ...], mode: Mode) -> TableLayout:
-        """Return the layout with the `recorded` columns alone; rows that are added get the defaults of the others.
+        """The layout with only the `recorded` columns; added rows get defaults in the others.
 
-        RefnetError where a column is missing, a new row needs more, or replaced rows would lose what others contain.
+        RefnetError if a column is missing, a new row needs more, or replaced rows would lose other columns' values.
         """
         extra, missing = set(self.columns) - set(recorded), set(recorded) - set(self.columns)
         if extra - self.required and not missing and mode is Mode.REPLACE:
@@ -166,7 +166,7 @@ class TableLayout:
         return replace(self, columns=tuple(one for one in self.columns if one in recorded))
 
     def check(self, mode: Mode) -> None:
-        """Raise RefnetError where rows cannot be restored: no key, rules, triggers that always fire."""
+        """Raise RefnetError if rows cannot be restored: no key, rules, triggers that always fire."""
         if not self.key and mode is not Mode.REPLACE:
             raise RefnetError(
                 f"{self.qualified} has no primary key, so its rows cannot be matched",
@@ -186,7 +186,7 @@ class TableLayout:
             raise refused(self.qualified, f"has triggers that always fire: {', '.join(always)}")
 
     def check_side_effects(self, *, deletes: bool) -> None:
-        """Raise RefnetError where writing rows has effects that only session_replication_role prevents."""
+        """Raise RefnetError if writing rows has side effects that only session_replication_role prevents."""
         if self.triggers:
             names = ", ".join(name for name, _ in self.triggers)
             raise _needs_superuser(self.qualified, f"the triggers {names} would fire")
@@ -195,7 +195,7 @@ class TableLayout:
 
 
 def refused(table: str, why: str) -> RefnetError:
-    """Return the error of a table whose rows cannot be restored."""
+    """Error: the table's rows cannot be restored."""
     return RefnetError(
         f"{table} {why}",
         "Restore the complete database instead; nothing was changed.",

@@ -1,4 +1,4 @@
-"""Find the rights that a role misses for a restore of rows into live tables, and the SQL that grants them."""
+"""Finds the rights that a role lacks for restoring rows into live tables, and the SQL that grants them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TO_LOCK = b"UPDATE, DELETE, TRUNCATE"
 
 
 def check(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode: Mode) -> None:
-    """Raise RefnetError if the role of `session` may not restore rows into `layouts`; it says what to grant."""
+    """Raise RefnetError with the needed grants if the role of `session` may not restore rows into `layouts`."""
     missing = [
         (name, grant)
         for name, grant, rights in _needed(layouts, mode)
@@ -34,7 +34,7 @@ def check(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode: 
 
 
 def _needed(layouts: Sequence[TableLayout], mode: Mode) -> Iterator[tuple[bytes, str, tuple[bytes, ...]]]:
-    """Yield each table and sequence, the rights to grant, and those that are checked."""
+    """Yield tables and sequences, the rights to grant, and the rights to check."""
     written = {layout.name for layout in layouts}
     write = {Mode.MERGE: "UPDATE"}.get(mode, "DELETE")
     to_write = _TO_LOCK if mode is Mode.MISSING else write.encode()
