@@ -304,10 +304,10 @@ class Rename:
 
 
 def swap(admin: Session, target: Target, renames: Sequence[Rename], also: Sequence[Statement] = ()) -> None:
-    """Do `renames`, in this order, and run `also`, all in one transaction; change nothing where it fails.
+    """Do `renames` in order and run `also`, in one transaction; nothing is changed on failure.
 
     Nobody connects to the databases before that: the server delays connections until a rename is committed, and
-    earlier sessions are terminated. RefnetError where a name belongs to another database than the intended one.
+    earlier sessions are terminated. RefnetError if a name belongs to another than the intended database.
     """
     names = [rename.old for rename in renames]
     with _disconnected(target, names):
@@ -351,7 +351,7 @@ def _check(admin: Session, renames: Sequence[Rename]) -> None:
 
 @contextlib.contextmanager
 def _disconnected(target: Target, names: list[str]) -> Iterator[None]:
-    """Keep terminating the sessions in `names`, from a session of its own, until the block ends."""
+    """Keep terminating sessions in `names` from a separate session until the block ends."""
     over = threading.Event()
 
     def keep_terminating() -> None:
