@@ -38,8 +38,8 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def lost_once(short_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a machine had left that was backed up and then lost everything but the backup folder."""
+def recovered(short_folder: Path) -> Iterator[tuple[Machine, subprocess.CompletedProcess[str]]]:
+    """A machine that was backed up, lost everything but the backup folder and was recovered; what the recovery said."""
     machine = Machine(short_folder / "lost")
     for name in ("here", "config", "vault/.obsidian"):
         (machine.folder / name).mkdir(parents=True)
@@ -52,23 +52,15 @@ def lost_once(short_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         assert ran.returncode == 0, ran.stderr
     for name in ("home", "config", "vault"):
         shutil.rmtree(machine.folder / name)
-    return Path(shutil.move(machine.folder, tmp_path_factory.mktemp("lost") / "left"))
-
-
-@pytest.fixture
-def lost(short_folder: Path, lost_once: Path) -> Iterator[Machine]:
-    """Such a machine."""
-    machine = Machine(short_folder / "lost")
-    shutil.copytree(lost_once, machine.folder)
-    yield machine
+    yield machine, machine.refnet("recover", "--json")
     machine.refnet("postgres", "stop")
     shutil.rmtree(machine.folder)
 
 
 def test_recover_brings_back_everything_from_the_backup_folder_alone_and_compares_all_three(
-    lost: Machine,
+    recovered: tuple[Machine, subprocess.CompletedProcess[str]],
 ) -> None:
-    ran = lost.refnet("recover", "--json")
+    lost, ran = recovered
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert {finding["outcome"] for finding in told["findings"]} == {"passed"}
@@ -85,6 +77,7 @@ def test_recover_brings_back_everything_from_the_backup_folder_alone_and_compare
     assert asked.returncode == 6
     (lost.folder / "vault" / "note.md").write_text("# Changed\n")
     checked = lost.refnet("recover", "--only", "check")
+    (lost.folder / "vault" / "note.md").write_text("# A note\n")
     assert checked.returncode == 4
     assert "files of obsidian: failed: 0 missing, 1 changed, 0 more" in checked.stdout
 
@@ -145,11 +138,12 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
 
 
 def test_artifacts_that_the_specification_s_commands_made_and_adopt_took_come_back_like_any_other(
-    lost: Machine,
+    recovered: tuple[Machine, subprocess.CompletedProcess[str]],
 ) -> None:
     """pg_dump and tar as the specification calls them, in a backup folder that knows nothing else."""
+    lost, told = recovered
+    assert told.returncode == 0, told.stderr
     folder, backups = lost.folder, lost.folder / "backups"
-    assert lost.refnet("recover").returncode == 0
     shutil.rmtree(backups)
     (folder / "config" / "docker-compose.yml").write_text("services: {}\n")
     status = json.loads(lost.refnet("postgres", "status", "--json").stdout)

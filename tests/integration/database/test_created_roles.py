@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.database.library import artifact_of, held, restore
 
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 
 #: A member of 15 has no options of its own; NOINHERIT stands for them.
 ROLES = """
@@ -49,33 +51,46 @@ def _roles(cluster: Cluster) -> list[str]:
     return [line for line in ran.stdout.decode().splitlines() if not line.startswith(("\\", "--"))]
 
 
+@dataclass(frozen=True)
+class Library:
+    """A dump, the roles of its server as pg_dumpall wrote them, and that server, which has neither any more."""
+
+    dump: DatabaseArtifact
+    roles: list[str]
+    cluster: Cluster
+
+
 @pytest.fixture(scope="module", params=sorted(SERVERS))
-def library(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
+def library(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Library]:
     binaries = SERVERS[request.param]
     with throwaway(binaries, base=short_folder / f"roles-{os.urandom(4).hex()}") as cluster:
-        major = binaries.major
+        major, target = binaries.major, cluster.target("library")
         with cluster.target().connect() as admin:
             admin.execute(ROLES + (OPTIONS if major >= 16 else "") + (PARAMETERS if major >= 15 else ""))
             admin.execute("CREATE DATABASE library")
-        with cluster.target("library").connect() as session:
-            session.execute(OWNED)
-        yield cluster
+            with target.connect() as session:
+                session.execute(OWNED)
+            found = Library(held(artifact_of(target, binaries)), _roles(cluster), cluster)
+            admin.execute("DROP DATABASE library")
+            admin.execute("DROP OWNED BY curator, plain; DROP ROLE curator, plain, staff, outer_staff")
+        yield found
 
 
-def test_created_roles_are_as_pg_dumpall_wrote_them(library: Cluster, short_folder: Path) -> None:
-    dump = held(artifact_of(library.target("library"), library.binaries))
-    with throwaway(library.binaries, base=short_folder / f"roles-{os.urandom(4).hex()}") as empty:
-        done = restore(empty.target("library"), dump, library.binaries, create_roles=True, role_powers=True)
-        assert _roles(empty) == _roles(library)
-        assert not [note for note in done.notes if "role" in note or "membership" in note]
+def test_created_roles_are_as_pg_dumpall_wrote_them(library: Library) -> None:
+    empty = library.cluster
+    assert _roles(empty) != library.roles
+    binaries = empty.binaries
+    done = restore(empty.target("library"), library.dump, binaries, create_roles=True, role_powers=True)
+    assert _roles(empty) == library.roles
+    assert not [note for note in done.notes if "role" in note or "membership" in note]
 
 
-def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Cluster, short_folder: Path) -> None:
-    major = library.binaries.major
+def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Library, short_folder: Path) -> None:
+    major = library.cluster.binaries.major
     older = next((one for one in SERVERS.values() if one.major < 16), None)
     if older is None or major < 16:
         pytest.skip("needs a server before 16 and one since")
-    roles = held(artifact_of(library.target("library"), library.binaries)).roles
+    roles = library.dump.roles
     with throwaway(older, base=short_folder / f"roles-{os.urandom(4).hex()}") as empty:
         from refnet.sources.database.restore.create_database import create_roles
 
@@ -88,8 +103,7 @@ def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Cluster, s
     assert len(notes) == 3
 
 
-def test_a_privilege_on_a_parameter_is_a_power(library: Cluster, wheel: Binaries) -> None:
-    if library.binaries.major != wheel.major:
+def test_a_privilege_on_a_parameter_is_a_power(library: Library, wheel: Binaries) -> None:
+    if library.cluster.binaries.major != wheel.major:
         pytest.skip("one server is enough")
-    dump = held(artifact_of(library.target("library"), wheel))
-    assert dump.wanted().powers["curator"] == ("may change log_statement",)
+    assert library.dump.wanted().powers["curator"] == ("may change log_statement",)
