@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,17 @@ def _template(server: Cluster) -> str:
 @pytest.fixture
 def live(server: Cluster, _template: str) -> Iterator[Live]:
     """A small database of its own for one test; that it is as it was is checked by `unchanged`."""
+    with made(server, _template) as found:
+        yield found
+
+
+@contextmanager
+def made(server: Cluster, template: str) -> Iterator[Live]:
+    """A small database."""
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE IF EXISTS live WITH (FORCE)")
         admin.execute(
-            sql.SQL("CREATE DATABASE live TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(_template))
+            sql.SQL("CREATE DATABASE live TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(template))
         )
     yield Live(server, server.target("live"))
     with server.target().connect() as admin:
@@ -92,9 +99,16 @@ def _portraits() -> list[oracle.Portrait]:
 @pytest.fixture
 def unchanged(live: Live, _portraits: list[oracle.Portrait]) -> Iterator[None]:
     """The live database is at the end what each is at the beginning."""
-    if not _portraits:
-        _portraits.append(live.portrait())
-    (before,) = _portraits
+    with kept(live, _portraits):
+        yield
+
+
+@contextmanager
+def kept(live: Live, portraits: list[oracle.Portrait]) -> Iterator[None]:
+    """`live` is at the end of the block what each is at the beginning."""
+    if not portraits:
+        portraits.append(live.portrait())
+    (before,) = portraits
     yield
     after = live.portrait()
     assert oracle.differences(before.inside, after.inside) == []

@@ -11,15 +11,28 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.command import Command, url_of
-from tests.faults.conftest import Live, fill
+from tests.faults.conftest import Live, fill, kept, made
+from tests.oracle import Portrait
 
 from refnet.core.processes import until
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("unchanged")
-
 SECRET = "s3cr3t/of@the:user%"
+
+
+@pytest.fixture(scope="module")
+def live(server: Cluster, _template: str) -> Iterator[Live]:
+    """A small database for all of these tests."""
+    with made(server, _template) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchanged(live: Live, _portraits: list[Portrait]) -> Iterator[None]:
+    """The live database is after all of these tests what it was before."""
+    with kept(live, _portraits):
+        yield
 
 
 def _nothing_came_of_it(refnet: Command) -> None:

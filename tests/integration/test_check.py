@@ -182,6 +182,7 @@ def test_an_error_ends_a_check_as_a_line_with_a_hint(error: Exception) -> None:
 
 
 def test_folders_that_are_missing_or_hold_the_backups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REFNET_DATABASE_URL")
     monkeypatch.setenv("REFNET_BACKUP_DIR", str(here / "vault" / "backups"))
     wrong("backup folder", State.ERROR, "inside", "REFNET_BACKUP_DIR")
     monkeypatch.setenv("REFNET_VAULT_DIR", str(here / "none"))
@@ -193,6 +194,7 @@ def test_folders_that_are_missing_or_hold_the_backups(here: Path, monkeypatch: p
 def test_a_recovery_needs_its_programs_and_its_compose_file(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("REFNET_DATABASE_URL")
     monkeypatch.setenv("REFNET_RECOVER_SERVICES", "local")
     monkeypatch.setenv("REFNET_RECOVER_APPLICATION", "sh -c true, no-such-program --x, 'open")
     wrong("settings", State.ERROR, "REFNET_RECOVER_APPLICATION", "quotes")
