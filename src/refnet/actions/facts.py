@@ -14,6 +14,7 @@ from refnet.catalog.copies import StoreState
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import STANDARD, SourceName
+from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources import half_made, recorded, source_of
@@ -23,6 +24,30 @@ from refnet.store.key_history import stale_pages
 from refnet.store.remote_states import StoreStates
 from refnet.store.sealed import SealedStore
 from refnet.telemetry.facts import Facts
+from refnet.telemetry.overview import Overview, overview, unreadable
+
+
+def overview_of(
+    settings: Settings, now: Callable[[], datetime] = utc_now, only: SourceName | None = None
+) -> Callable[[], Overview]:
+    """Maker of the overview of all sources or `only` one; rereads only changes.
+
+    A database that does not respond costs 3 s, and then only its name is known. An unreadable store or journal is
+    `unknown`, never ok; a folder that is not the store of earlier runs is critical. RefnetError: an invalid setting.
+    """
+    asked = only in {None, SourceName.DATABASE} and SourceName.DATABASE in wiring.configured(settings)
+    read: Callable[[Whose | None], Facts] | None = None
+
+    def look() -> Overview:
+        nonlocal read
+        target = source_of(settings, SourceName.DATABASE).whose() if asked else None
+        try:
+            read = read or facts_of(settings, now)
+            return overview(read(target), only)
+        except RefnetError as error:
+            return unreadable(now(), error)
+
+    return look
 
 
 def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from refnet import wiring
-from refnet.actions.overview import overview_of
+from refnet.actions.facts import overview_of
 from refnet.catalog.checks import Check
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context

@@ -20,7 +20,7 @@ from refnet.core.page import render
 from refnet.settings import Settings
 from refnet.web import backups, health, papers, work
 from refnet.web.answers import MOST_LINE, failed
-from refnet.web.artifacts import LastArtifacts
+from refnet.web.artifacts import Overviews
 from refnet.web.backups import Reports
 from refnet.web.children import Children
 from refnet.web.database import Database
@@ -29,7 +29,6 @@ from refnet.web.health import Health
 from refnet.web.pages import artifact, crawls, network, overview, restore, runs, sign_in, stores, timeline
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.layout import page
-from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
 from refnet.web.streams import Streams
 
@@ -75,7 +74,6 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
     app.state.overviews = Overviews(settings)
-    app.state.artifacts = LastArtifacts(settings)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in _ROUTES:
         app.include_router(module.router)

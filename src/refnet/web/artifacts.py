@@ -1,26 +1,40 @@
-"""The artifacts of this machine and their copies for the pages, from one set of facts."""
+"""The artifacts of this machine and their copies for the pages: read in a thread with the overview, and shared by all requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from anyio import CapacityLimiter
 from fastapi import Request
+from markupsafe import Markup
 
 from refnet import wiring
+from refnet.actions.facts import overview_of
 from refnet.catalog.calendar import Calendar, Expected
 from refnet.catalog.copies import StoreState, is_missing
 from refnet.catalog.manifest import Entry
 from refnet.catalog.periods import Retention
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import LOCAL, SourceName
+from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.telemetry.facts import Facts
-from refnet.telemetry.overview import Overview
+from refnet.telemetry.overview import Overview, unreadable
+from refnet.web.surroundings import Surroundings, surroundings
+from refnet.web.waiting import SECONDS, threaded, within
 
+#: The shortest time between two overviews, and how much longer the last one is shown meanwhile, in seconds.
+PAUSE, STALE = 2.0, 3.0
+#: The time between two checks of scheduler and settings, in seconds: systemd is asked for each timer.
+AROUND = 20.0
+#: The greatest share of one processor for overviews: Python runs one thread at a time, and pages wait for it.
+SHARE = 0.05
 #: Source, name and SHA-256 of an artifact, the same for its copies.
 Key = tuple[str, str, str]
 
@@ -138,24 +152,71 @@ def _key(entry: Entry) -> Key:
     return entry.source, entry.name, entry.manifest.sha256
 
 
-class LastArtifacts:
-    """Cache of the artifacts of the last overview."""
+@dataclass
+class Seen:
+    """An overview, the artifacts that it is of, and its rendered HTML by language."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._last: Artifacts | None = None
+    overview: Overview
+    #: None: they cannot be read, see the overview.
+    artifacts: Artifacts | None
+    around: Surroundings = Surroundings()
+    parts: dict[str, Markup] = field(default_factory=dict)
 
-    def of(self, facts: Facts) -> Artifacts:
-        """Return the artifacts of `facts`, cached."""
-        if self._last is None or self._last.facts is not facts:
-            self._last = Artifacts(self._settings, facts)
-        return self._last
+
+class Overviews:
+    """The overview of one server: computed by one thread, while requests get the last one."""
+
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+        self._look, self._now = overview_of(settings, now), now
+        self._thread = CapacityLimiter(1)
+        self._seen: Seen | None = None
+        self._making: asyncio.Task[Seen] | None = None
+        self._until = self._due = 0.0
+        self._settings, self._around, self._around_until = settings, Surroundings(), 0.0
+
+    async def latest(self) -> Seen:
+        """Return an overview that is at most some seconds old; RefnetError if computing it takes longer than 30 s."""
+        now = time.monotonic()
+        if self._making is None and now >= self._due:
+            self._making = asyncio.create_task(self._make())
+        if self._seen and (now < self._until or self._making is None):
+            return self._seen
+        return await within(SECONDS, "the backup folder", self._made())
+
+    async def _made(self) -> Seen:
+        making = self._making
+        if making is None:
+            return await self.latest()
+        return await asyncio.shield(making)
+
+    async def _make(self) -> Seen:
+        busy = 0.0
+        try:
+            found, busy = await threaded(self._timed, self._thread)
+            there = Artifacts(self._settings, found.facts) if found.facts else None
+            self._seen = Seen(found, there, self._around)
+            return self._seen
+        finally:
+            now, self._making = time.monotonic(), None
+            self._due = now + max(PAUSE, busy / SHARE)
+            self._until = self._due + STALE
+
+    def _timed(self) -> tuple[Overview, float]:
+        """Return the overview, and the processor time that it took, in seconds."""
+        begun = time.thread_time()
+        try:
+            found = self._look()
+            if (now := time.monotonic()) >= self._around_until:
+                self._around = surroundings(self._settings, self._now())
+                self._around_until = now + AROUND
+        except RefnetError as error:
+            found = unreadable(self._now(), error)
+        return found, time.thread_time() - begun
 
 
 async def artifacts(request: Request) -> Artifacts:
     """Return all artifacts and copies of the last overview; RefnetError if they cannot be read."""
-    seen: Overview = (await request.app.state.overviews.latest()).overview
-    if seen.facts is None:
-        raise seen.trouble or RefnetError("the backup folder cannot be read", "Retry.")
-    found: Artifacts = request.app.state.artifacts.of(seen.facts)
-    return found
+    seen: Seen = await request.app.state.overviews.latest()
+    if seen.artifacts is None:
+        raise seen.overview.trouble or RefnetError("the backup folder cannot be read", "Retry.")
+    return seen.artifacts

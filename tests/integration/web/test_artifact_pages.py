@@ -17,7 +17,7 @@ from tests import dashboard
 from tests.command import Command
 
 from refnet import settings
-from refnet.web.pages.overview import Overviews
+from refnet.web.artifacts import Overviews
 
 _SETTINGS = """
 [folders.notes]
