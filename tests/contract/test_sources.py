@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +14,6 @@ from pathlib import Path
 import pytest
 from benchmarks.throwaway import throwaway
 from tests.command import Command, url_of
-from tests.users import run
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -272,11 +273,43 @@ def test_a_recovery_brings_it_back(live: Live, refnet: Command) -> None:
     assert (done.code, live.state()) == (0, before), done.out + done.err
 
 
-def test_a_task_backs_it_up_as_the_schedule_does(live: Live, refnet: Command) -> None:
-    code = "import json, sys; from refnet.tasks import backup_source; "
-    code += "print(json.dumps(backup_source.apply(args=sys.argv[1:]).get()))"
-    out, err = run(code, live.name, env=refnet.variables).communicate()
-    assert json.loads(out or "{}").get("outcome") == "done", err
+#: For each line, which has an environment and a source: the result of that task, or why there is none.
+_TASKS = """
+import json, os, sys, traceback
+from refnet import tasks
+
+for line in sys.stdin:
+    environment, source = json.loads(line)
+    if os.fork() == 0:
+        os.environ.clear()
+        os.environ.update(environment)
+        try:
+            said = tasks.backup_source.apply(args=[source]).get()
+        except BaseException:
+            said = {"outcome": traceback.format_exc()}
+        print(json.dumps(said), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[subprocess.Popen[str]]:
+    """A process that has loaded the tasks, and does what it is told."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _TASKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+def test_a_task_backs_it_up_as_the_schedule_does(
+    live: Live, refnet: Command, worker: subprocess.Popen[str]
+) -> None:
+    assert worker.stdin
+    assert worker.stdout
+    worker.stdin.write(json.dumps([refnet.variables, live.name]) + "\n")
+    worker.stdin.flush()
+    assert json.loads(worker.stdout.readline())["outcome"] == "done"
 
 
 def test_its_artifacts_are_pruned_by_its_own_retention(live: Live, refnet: Command) -> None:

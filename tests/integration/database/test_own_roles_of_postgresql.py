@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
+from psycopg import sql
+from tests.conftest import fresh
 from tests.integration.database.library import artifact_of, held, restore
 
 from refnet.catalog.manifest import Level, Outcome
 from refnet.postgres.binaries import Binaries, installed
+from refnet.postgres.cluster import Cluster
 from refnet.proof_run import ProofOptions
 
 OWNED = """
@@ -27,27 +32,39 @@ ALTER TABLE citations OWNER TO pg_read_all_data;
 SERVERS = {one.major: one for one in installed(None) if one.has_server}
 
 
+@contextmanager
+def _running(binaries: Binaries, request: pytest.FixtureRequest, folder: Path) -> Iterator[Cluster]:
+    """A server of these programs: the one that all tests share, or else its own."""
+    for shared in ("server", "system_server"):
+        cluster: Cluster = request.getfixturevalue(shared)
+        if cluster.binaries == binaries:
+            yield cluster
+            return
+    with throwaway(binaries, base=folder / f"own-{os.urandom(4).hex()}") as cluster:
+        yield cluster
+
+
 @pytest.mark.parametrize("binaries", SERVERS.values(), ids=map(str, SERVERS))
 def test_a_table_of_a_role_that_cannot_log_in_is_proven_and_restored(
-    binaries: Binaries, short_folder: Path
+    binaries: Binaries, short_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    with throwaway(binaries, base=short_folder / f"own-{os.urandom(4).hex()}") as cluster:
-        with cluster.target().connect() as admin:
-            admin.execute("CREATE DATABASE library")
-        with cluster.target("library").connect() as session:
+    with _running(binaries, request, short_folder) as cluster, fresh(cluster) as target:
+        with target.connect() as session:
             session.execute(OWNED)
-        dump = held(artifact_of(cluster.target("library"), binaries))
+        dump = held(artifact_of(target, binaries))
         proof = dump.prove(
             Level.PROVEN, ProofOptions(short_folder / "scratch", lambda *_, **__: binaries, jobs=2)
         )
         assert [one for one in proof.findings if one.outcome is not Outcome.PASSED] == []
         assert proof.level is Level.PROVEN
-        restore(cluster.target("library"), dump, binaries)
-        with cluster.target("library").connect() as session:
+        done = restore(target, dump, binaries)
+        with target.connect() as session:
             owners = session.execute(
                 "SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE relowner IN"
                 " (SELECT oid FROM pg_roles WHERE rolname ~ '^pg_') AND relkind IN ('r', 'm') ORDER BY 1"
             ).fetchall()
+        with cluster.target().connect() as admin:
+            admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(done.previous or "")))
     assert owners == [
         ("citations", "pg_read_all_data"),
         *((name, "pg_database_owner") for name in ("long", "owned", "summed")),

@@ -42,12 +42,8 @@ def test_a_dump_of_every_format_is_restored_and_what_was_loaded_is_said(
     library: Target, wheel: Binaries, refnet: Command, tmp_path: Path, form: str
 ) -> None:
     path = _dump(library, wheel, tmp_path / "old.dump", f"-F{form}")
-    found = refnet("verify", path)
-    assert (found.code, found.err) == (0, "")
-    assert "old.dump: restored, but content could not be verified (3 tables" in found.out
-    assert "3 tables with 120 rows" in found.out
-    told = refnet("verify", path, "--level", "restored", "--json")
-    assert told.code == 0
+    told = refnet("verify", path, "--json")
+    assert (told.code, told.err) == (0, "")
     (result,) = told.json["results"]
     assert result["level"] == "restored"
     assert {row["name"]: row["rows"] for row in result["rows"]} == {
@@ -56,6 +52,10 @@ def test_a_dump_of_every_format_is_restored_and_what_was_loaded_is_said(
         "public.jobs": 20,
     }
     assert refnet("verify", path, "--level", "intact").code == 0
+    if form == "c":
+        found = refnet("verify", path, "--level", "restored")
+        assert (found.code, found.err) == (0, "")
+        assert "old.dump: restored (3 tables, 120 rows)" in found.out
     assert list(refnet.home.rglob("scratch-*")) == []
 
 
@@ -71,7 +71,10 @@ def test_roles_that_the_dump_names_are_no_hindrance(
         session.execute(sql.SQL("GRANT SELECT ON papers TO {}").format(reader))
         path = _dump(library, wheel, tmp_path / "owned.dump", "-Fc")
         session.execute(sql.SQL("DROP OWNED BY {}, {}").format(owner, reader))
-    assert "owned.dump: restored, but content" in refnet("verify", path).out
+    found = refnet("verify", path)
+    assert (found.code, found.err) == (0, "")
+    assert "owned.dump: restored, but content could not be verified (3 tables" in found.out
+    assert "3 tables with 120 rows" in found.out
 
 
 @pytest.mark.parametrize("form", ["p", "c"])
