@@ -17,7 +17,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.plan.origin import Permission
 from refnet.sources.database.plan.table_plan import TableSelection
-from refnet.sources.database.restore_table import Staged, staged
+from refnet.sources.database.restore.tables_in_place import Staged, staged
 
 
 @pytest.fixture

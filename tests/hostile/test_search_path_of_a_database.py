@@ -23,7 +23,7 @@ from refnet.sources.database.dump import server_clock
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore import copy_and_swap
-from refnet.sources.database.restore_table import staged
+from refnet.sources.database.restore.tables_in_place import staged
 from refnet.sources.restore_options import Mode
 
 #: What stands in `evil` counts who uses it. The functions cannot be told apart from the catalog's by their call.

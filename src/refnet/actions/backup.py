@@ -26,7 +26,7 @@ from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
 from refnet.sources import hooks, source_of
-from refnet.sources.database import replaced_tables
+from refnet.sources.database import saved_tables
 from refnet.sources.hooks import Action
 from refnet.sources.identify import identified
 from refnet.store.local import LocalStore
@@ -231,9 +231,9 @@ def make(context: Context, maker: Maker, store: LocalStore, options: Options) ->
 
 
 def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> None:
-    """Save `tables` of the live database, `schema.table` each, before a restore changes their rows; see `replaced_tables`."""
-    place = replaced_tables.store(context.settings, source)
-    how = Options(prove=False, tables=tuple(tables), details={replaced_tables.DETAIL: list(tables)})
+    """Save `tables` of the live database, `schema.table` each, before a restore changes their rows; see `saved_tables`."""
+    place = saved_tables.store(context.settings, source)
+    how = Options(prove=False, tables=tuple(tables), details={saved_tables.DETAIL: list(tables)})
     make(context, source_of(context.settings, source).maker(tables=how.tables), place, how)
 
 

@@ -15,7 +15,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump import parallel_dump as dumping
 from refnet.sources.database.plan.table_plan import TablePlan, TableSelection
-from refnet.sources.database.restore_table import staged
+from refnet.sources.database.restore.tables_in_place import staged
 from refnet.sources.database.workers import Workers
 from refnet.sources.restore_options import Mode
 

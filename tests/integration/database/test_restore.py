@@ -32,7 +32,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session
-from refnet.sources.database.database_restoring import row
+from refnet.sources.database.database_restore import row
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.sources.database.restore.server_facts import live_state

@@ -15,7 +15,7 @@ from tests.integration.database.orders import VIEWS, Shop
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import installed
 from refnet.sources.database.plan.table_plan import TableSelection
-from refnet.sources.database.restore_table import staged
+from refnet.sources.database.restore.tables_in_place import staged
 from refnet.sources.restore_options import Mode
 
 #: The rest is the same on each server.

@@ -18,7 +18,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.plan.table_plan import Difference, TableSelection
-from refnet.sources.database.restore_table import staged
+from refnet.sources.database.restore.tables_in_place import staged
 from refnet.sources.restore_options import Mode
 
 

@@ -13,7 +13,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.settings import load
-from refnet.sources.database.replaced_tables import previous_tables
+from refnet.sources.database.saved_tables import previous_tables
 
 #: The options of a restore of one table.
 _TABLES = ("--table", "papers", "--mode", "replace", "--force")

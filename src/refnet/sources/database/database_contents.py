@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refnet import servers
-from refnet.catalog.artifact import Deviation, OpenArtifact, Progress, silent
+from refnet.catalog.artifact import Deviation, Finding, OpenArtifact, Progress, silent
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
+from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.sources.contents import LIVE, Changed, Difference
 from refnet.sources.database.artifact.index import Index, Table
-from refnet.sources.database.artifact.own_artifact import open_own
+from refnet.sources.database.artifact.own_artifact import open_database, open_own
 from refnet.sources.database.rows.compare import compare
 from refnet.sources.database.workers import Workers
 
@@ -97,3 +98,16 @@ def _others(old: Index, new: Index) -> Iterator[Changed]:
         )
     if sorted(old.sequences) != sorted(new.sequences):
         yield Changed("sequences", "other values")
+
+
+def compare_live(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+    """Compare the live database with an artifact, by content."""
+    settings, dump = context.settings, open_database(chosen)
+    target = servers.server(settings, chosen.source)
+    try:
+        with target.connect() as session:
+            binaries = servers.binaries_for(settings, server_version(session))
+    except ConnectError as error:
+        return (Finding(f"database {target.name}", Outcome.FAILED, error.message),)
+    workers = Workers(binaries, settings.jobs, context.progress)
+    return dump.compare(target, workers, content=True)

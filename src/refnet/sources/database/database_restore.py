@@ -1,44 +1,63 @@
-"""restore and undo of the database, and its comparison with an artifact."""
+"""The restore of a database as it is asked for: its target, its plan as text, its hooks and lock, its result.
+
+`plan/restore_plan.py` decides what it would do, and `restore/copy_and_swap.py` does it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from refnet import servers, wiring
-from refnet.catalog.artifact import Finding, OpenArtifact
+from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import continued
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.postgres.connecting import ConnectError
-from refnet.postgres.session import Target, server_version
+from refnet.core.formatting import local, noted, phases, plain, seconds, size
+from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.sources import hooks, source_of
+from refnet.sources.acting import ActsOn
 from refnet.sources.base import Permits
-from refnet.sources.database import replaced_tables, undo_database
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
+from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.plan.origin import Permission, origin_label
+from refnet.sources.database.plan.restore_facts import Sessions
 from refnet.sources.database.plan.restore_place import Where, check_name
 from refnet.sources.database.plan.restore_plan import DatabasePlan, Options
-from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.copy_and_swap import Dump, Resources, Restored
 from refnet.sources.database.restore.left_out import LEFT_OUT
-from refnet.sources.database.restore.server_facts import holds_tables
-from refnet.sources.database.restore_table import Staged, staged
-from refnet.sources.database.undo_database import Undone, UndoPlan
-from refnet.sources.database.workers import Workers
 from refnet.sources.hooks import Action
-from refnet.sources.restore_options import Mode
+from refnet.sources.restore_options import Compare
+from refnet.sources.restoring import Columns, Done, Request, Said, Work
 
 #: Parts of a URL that are secrets.
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
+
+
+def check(request: Request) -> None:
+    """RefnetError (USAGE) for options that exclude each other."""
+    if request.mode and not request.tables and not request.schemas:
+        raise RefnetError("--mode requires --table or --schema", "Name each table.", Exit.USAGE)
+    if request.to and request.new:
+        raise RefnetError(
+            "--as and --to exclude each other", "Write the new name into the URL of --to.", Exit.USAGE
+        )
+    if (request.tables or request.schemas) and (request.to or request.new):
+        raise RefnetError(
+            f"--table and --schema write into the live database, and exclude {'--to' if request.to else '--as'}",
+            "Restore everything there with --as or --to, and copy the rows.",
+            Exit.USAGE,
+        )
+    if request.new:
+        check_name(request.new, "--as")
 
 
 @dataclass(frozen=True)
@@ -93,16 +112,6 @@ class DatabaseRestore:
             except RefnetError as error:
                 self.context.note(f"the origin of the restored database was not recorded: {error.message}")
 
-    def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
-        """Read the rows of the selected tables, and plan their restore in place."""
-        if not isinstance(self.dump, DatabaseArtifact):
-            raise RefnetError(
-                f"{self.dump.name} is a foreign dump, so single tables cannot be restored from it",
-                "Restore all of it under another name, and copy the rows.",
-            )
-        permission, progress = self.options.permission, self.context.progress
-        return staged(self.target, self.dump.with_digests(), selection, permission, progress)
-
 
 def _left_out(stored: OpenArtifact) -> Iterator[str]:
     """Yield a note for each object that the last proof could not restore as it is."""
@@ -110,17 +119,27 @@ def _left_out(stored: OpenArtifact) -> Iterator[str]:
         yield f"{what}: no server accepts it as it is, so it is left out; the result says how to complete it by hand"
 
 
-def database_at(url: str) -> Target:
-    """Return the database that `--to` names. RefnetError (USAGE) if the URL is not one, or contains a password."""
-    target = Target.from_url(url, "--to")
-    if any(target.parts.get(name) for name in _SECRETS):
-        raise RefnetError(
-            f"--to {target.display}: the URL contains a password, which every user of this machine can read",
-            "Leave it out: put the password into ~/.pgpass, or into the variable PGPASSWORD.",
-            Exit.USAGE,
-        )
-    check_name(target.name, "--to")
-    return target
+def restore_asked(
+    context: Context, source: SourceName, chosen: OpenArtifact, request: Request
+) -> DatabaseRestore:
+    """Return the restore that `request` asks for: of all of `chosen`, or, of tables, into the database that is there."""
+    options = Options(
+        request.jobs or context.settings.jobs,
+        request.compare is Compare.CONTENT,
+        request.create_roles,
+        request.role_powers,
+        where=Where.NEW if request.new else Where.ELSEWHERE if request.to else Where.LIVE,
+        name=request.new,
+    )
+    return restore_of(
+        context,
+        source,
+        chosen,
+        options,
+        from_database=request.from_database,
+        in_place=bool(request.tables or request.schemas),
+        to=request.to,
+    )
 
 
 def restore_of(
@@ -168,6 +187,104 @@ def _own_name(settings: Settings, source: SourceName, chosen: OpenArtifact) -> s
     return chosen.entry.identity.database if chosen.entry and chosen.entry.identity else None
 
 
+def database_at(url: str) -> Target:
+    """Return the database that `--to` names. RefnetError (USAGE) if the URL is not one, or contains a password."""
+    target = Target.from_url(url, "--to")
+    if any(target.parts.get(name) for name in _SECRETS):
+        raise RefnetError(
+            f"--to {target.display}: the URL contains a password, which every user of this machine can read",
+            "Leave it out: put the password into ~/.pgpass, or into the variable PGPASSWORD.",
+            Exit.USAGE,
+        )
+    check_name(target.name, "--to")
+    return target
+
+
+class WholeRestore(Work):
+    """A restore of all of a database."""
+
+    title = "restore"
+    planned: DatabasePlan
+
+    def __init__(self, restore: DatabaseRestore, request: Request) -> None:
+        self.restore, self.request = restore, request
+        if not request.to:
+            self.acts_on = ActsOn.of(restore.context.settings, restore.source)
+
+    def plan(self, context: Context) -> DatabasePlan:  # noqa: ARG002
+        request = self.request
+        count = request.plan or not request.force
+        self.planned = self.restore.plan(count=count, damaged_anyway=request.damaged_anyway)
+        return self.planned
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        return self.planned.problems
+
+    def describe(self) -> Iterator[str | Columns]:
+        plan = self.planned
+        moment = f" of {local(plan.wanted.moment)}" if plan.wanted.moment else ""
+        of = origin_label(plan.wanted.origin, plan.facts.destination)
+        yield f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.destination}:"
+        for number, step in enumerate(plan.steps, 1):
+            yield f"  {number}. {plain(step)}"
+        if plan.facts.live:
+            yield f"Live now: {size(plan.facts.live.size)}, {_sessions(plan.facts.live.sessions)}"
+        if tables := plan.tables():
+            yield Columns([("table", "rows", "live", "written since"), *map(row, tables)], (1, 2, 3), 0)
+        if user := plan.runs_as_superuser:
+            yield (
+                f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has superuser"
+                " rights while it loads. To avoid that, see docs/runbook.md, Restore without a superuser"
+            )
+        yield from noted(plan.notes, plan.problems)
+
+    def question(self) -> str:
+        return f"Replace the live database {self.restore.target.display}?" if self.planned.replaces else ""
+
+    def run(self, context: Context) -> Done:
+        done = replace(self.restore, context=context).run()
+        source = self.restore.source
+        return Done(done.to_json(), tuple(_said(done, undo_arguments(source, self.request.to))))
+
+
+def _sessions(sessions: tuple[Sessions, ...]) -> str:
+    if not sessions:
+        return "no sessions"
+    return ", ".join(f"{one.count} of {one.user} ({one.application or 'unnamed'})" for one in sessions)
+
+
+def row(table: dict[str, Any]) -> tuple[str, str, str, str]:
+    """A table of the plan as columns: its name, its rows in the artifact and live, and those written since."""
+    rows, live, since = (
+        "-" if table[key] is None else f"{table[key]:,}" for key in ("rows", "live_rows", "written_since")
+    )
+    if table["live_rows"] is None and table["live_rows_exact"] is not None:
+        live = "unknown"
+    about = "" if table["live_rows_exact"] or table["live_rows"] is None else "~"
+    return table["name"], rows, about + live, since
+
+
+def _said(done: Restored, again: str) -> Iterator[Said]:
+    """What was done. `again`: the arguments of its undo."""
+    passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
+    yield Said(
+        f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
+        f" in {seconds(sum(done.seconds.values()))} ({phases(done.seconds)})"
+    )
+    if done.findings:
+        yield Said(f"  {passed} of {len(done.findings)} comparisons are equal")
+    for note in done.notes:
+        yield Said(f"  {plain(note)}", always=True)
+    if done.previous:
+        yield Said(f"  the previous version is {done.previous}: `refnet undo {again}` brings it back")
+
+
+def undo_arguments(source: SourceName, to: str | None) -> str:
+    """The arguments of an undo."""
+    return f"{source} --to URL" if to else source
+
+
 def recovery_of(
     context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits
 ) -> DatabaseRestore:
@@ -188,65 +305,3 @@ def recover(context: Context, source: SourceName, chosen: OpenArtifact, permits:
         *left_out,
         *notes,
     ]
-
-
-def plan_undo(
-    context: Context, source: SourceName, name: str | None = None, to: str | None = None
-) -> UndoPlan:
-    """Return what `undo` of the database `source` would do.
-
-    Args:
-        name: this previous version; None: the last recorded one.
-        to: the URL of the database that was restored; None: that of the settings.
-    """
-    return undo_database.plan(
-        _existing(context, source, to), wiring.previous_databases(context.settings, source), name
-    )
-
-
-def _existing(context: Context, source: SourceName, to: str | None) -> Target:
-    return servers.restoring(context.settings, source, existing=True) if to is None else database_at(to)
-
-
-def undo_tables(context: Context, source: SourceName) -> tuple[DatabaseRestore, TableSelection] | None:
-    """Return the restore that undoes the last restore of tables; None if a later one replaced the whole database."""
-    found = replaced_tables.newest(context.settings, source)
-    whole = (one.mark.at for one in wiring.previous_databases(context.settings, source).read().records)
-    if found is None or any(at > found.at for at in whole):
-        return None
-    return restore_of(context, source, found.artifact, in_place=True), TableSelection(
-        found.tables, Mode.REPLACE
-    )
-
-
-def undo(context: Context, source: SourceName, name: str | None = None, to: str | None = None) -> Undone:
-    """Swap the previous version and the live database; see `plan_undo`."""
-    target, records = _existing(context, source, to), wiring.previous_databases(context.settings, source)
-    with context.restore_lock(source):
-        return undo_database.undo(target, records, name, context.clock)
-
-
-def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-    """Compare the live database with an artifact, by content."""
-    settings, dump = context.settings, open_database(chosen)
-    target = servers.server(settings, chosen.source)
-    try:
-        with target.connect() as session:
-            binaries = servers.binaries_for(settings, server_version(session))
-    except ConnectError as error:
-        return (Finding(f"database {target.name}", Outcome.FAILED, error.message),)
-    workers = Workers(binaries, settings.jobs, context.progress)
-    return dump.compare(target, workers, content=True)
-
-
-def replaced(settings: Settings, source: SourceName) -> str:
-    """Return the live database of `source` if it has any table, else "". An embedded server is not made for this."""
-    if not servers.is_made(settings, source):
-        return ""
-    target = servers.restoring(settings, source)
-    try:
-        return f"the database {target.display}" if holds_tables(target) else ""
-    except ConnectError as error:
-        if error.no_such_database:
-            return ""
-        raise

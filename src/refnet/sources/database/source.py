@@ -25,7 +25,8 @@ from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
 from refnet.sources.contents import Difference, Finder, Version
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
-from refnet.sources.database.replaced_tables import previous_tables
+from refnet.sources.database.plan.table_plan import TableSelection
+from refnet.sources.database.saved_tables import previous_tables
 from refnet.sources.restoring import Request, Work
 from refnet.store.local import LocalStore
 
@@ -172,42 +173,58 @@ class Database(OnServer):
         return [replace(one, source=self.name) for one in found]
 
     def check_request(self, request: Request) -> None:
-        from refnet.sources.database import database_restoring
+        from refnet.sources.database.database_restore import check
 
-        database_restoring.check(request)
+        check(request)
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
-        from refnet.sources.database import database_restoring
+        from refnet.sources.database.database_restore import WholeRestore, restore_asked
+        from refnet.sources.database.tables_restore import TablesRestore
 
-        return database_restoring.restoring(context, self.name, chosen, request)
+        restore = restore_asked(context, self.name, chosen, request)
+        if not request.tables and not request.schemas:
+            return WholeRestore(restore, request)
+        return TablesRestore(restore, TableSelection(request.tables, request.mode, request.schemas), request)
 
     def undoing(self, context: Context, request: Request) -> Work:
-        from refnet.sources.database import database_restoring
+        from refnet.sources.database.tables_restore import undo_of_tables
+        from refnet.sources.database.undo_database import DatabaseUndo
 
-        return database_restoring.undoing(context, self.name, request)
+        is_last = not request.to and not request.previous
+        of_tables = undo_of_tables(context, self.name, request) if is_last else None
+        return of_tables or DatabaseUndo(context, self.name, request)
 
     def replaced(self) -> str:
-        from refnet.sources.database import database_restore
+        if not servers.is_made(self.settings, self.name):
+            return ""
+        from refnet.postgres.connecting import ConnectError
+        from refnet.sources.database.restore.server_facts import holds_tables
 
-        return database_restore.replaced(self.settings, self.name)
+        target = servers.restoring(self.settings, self.name)
+        try:
+            return f"the database {target.display}" if holds_tables(target) else ""
+        except ConnectError as error:
+            if error.no_such_database:
+                return ""
+            raise
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
-        from refnet.sources.database import database_restore
+        from refnet.sources.database.database_restore import recovery_of
 
         if not self.own.url:
             return ()
-        recovery = database_restore.recovery_of(context, self.name, chosen, permits)
+        recovery = recovery_of(context, self.name, chosen, permits)
         return recovery.plan(count=False, damaged_anyway=False).problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        from refnet.sources.database import database_restore
+        from refnet.sources.database.database_restore import recover
 
-        return database_restore.recover(context, self.name, chosen, permits)
+        return recover(context, self.name, chosen, permits)
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        from refnet.sources.database import database_restore
+        from refnet.sources.database.database_contents import compare_live
 
-        return database_restore.compare(context, chosen)
+        return compare_live(context, chosen)
 
     def recorded(self) -> tuple[datetime, ...]:
         return tuple(one.mark.at for one in self._recorded() if one.mark.why is not MarkState.COPY)

@@ -1,17 +1,23 @@
-"""Undoes the last restore of a database: swaps the previous version in again."""
+"""The undo of the last restore of a database: its plan, the swap that brings the previous version back, and what it prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from refnet import servers, wiring
 from refnet.catalog.manifest import utc
 from refnet.catalog.previous import Mark, MarkState, PreviousRecord
+from refnet.catalog.source_name import SourceName
+from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
+from refnet.core.formatting import noted, plain, plural, replaced, size
 from refnet.postgres.session import Target
+from refnet.sources.acting import ActsOn
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.sources.database.database_restore import database_at, undo_arguments
 from refnet.sources.database.plan.restore_facts import Facts, Rows
 from refnet.sources.database.plan.restore_plan import dated_name, hindrances
 from refnet.sources.database.restore import previous_databases
@@ -19,6 +25,7 @@ from refnet.sources.database.restore.copy_and_swap import Rename, swap
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.rows import row_counts
+from refnet.sources.restoring import Done, Request, Said, Work
 from refnet.store.previous_records import Known, PreviousVersions
 
 
@@ -102,15 +109,15 @@ def undo(
             previous_databases.comment_on(live, back.mark.comment),
             previous_databases.limit_of(live, back.mark.limit),
         ]
-        replaced = _record(admin, back, live, clock) if decided.replaces else None
-        if replaced:
-            previous.add(replaced)
-            renames.insert(0, Rename(live, replaced.name, replaced.oid))
-            statements = [*previous_databases.closed(replaced), *statements]
+        before = _record(admin, back, live, clock) if decided.replaces else None
+        if before:
+            previous.add(before)
+            renames.insert(0, Rename(live, before.name, before.oid))
+            statements = [*previous_databases.closed(before), *statements]
         swap(admin, target, renames, statements)
         for record in previous_databases.gone(admin, previous.read().records, live):
             previous.forget(record)
-        return Undone(live, back, replaced.name if replaced else None)
+        return Undone(live, back, before.name if before else None)
 
 
 def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> PreviousRecord:
@@ -187,3 +194,60 @@ def _doubts(back: PreviousDatabase, found: Facts) -> Iterator[str]:
 
 def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target, command: str) -> RefnetError:
     return RefnetError(doubts[0], f"If {back.name} is to become {target.name}: `{command} {back.name}`.")
+
+
+class DatabaseUndo(Work):
+    """An undo of the last restore of a database."""
+
+    def __init__(self, context: Context, source: SourceName, request: Request) -> None:
+        self.source, self.request = source, request
+        records = wiring.previous_databases(context.settings, source)
+        self.planned: UndoPlan = plan(self._target(context), records, request.previous)
+        self.artifact = self.planned.back.mark.artifact
+        if not request.to:
+            self.acts_on = ActsOn.of(context.settings, source)
+
+    def _target(self, context: Context) -> Target:
+        """The database that was restored."""
+        to = self.request.to
+        return (
+            servers.restoring(context.settings, self.source, existing=True) if to is None else database_at(to)
+        )
+
+    def plan(self, context: Context) -> UndoPlan:  # noqa: ARG002
+        return self.planned
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        return self.planned.problems
+
+    def describe(self) -> Iterator[str]:
+        plan = self.planned
+        for doubt in plan.doubts:
+            yield f"UNRECORDED: {doubt}"
+        yield f"Bring back {plan.back.name} ({size(plan.back.size)}) as {plan.facts.destination}:"
+        yield f"  it was {plan.facts.database} until {_replaced(plan.back)}"
+        for name, rows in plan.written.items():
+            yield f"  written since in {plain(name)}: {plural(rows.newer or 0, 'row')}"
+        if plan.replaces and not plan.written:
+            yield "  nothing was written since"
+        yield from noted(plan.notes, plan.problems)
+
+    def question(self) -> str:
+        plan = self.planned
+        return f"Replace the live database {plan.facts.destination}?" if plan.replaces else ""
+
+    def run(self, context: Context) -> Done:
+        request, live = self.request, self.planned.facts.destination
+        target, records = self._target(context), wiring.previous_databases(context.settings, self.source)
+        with context.restore_lock(self.source):
+            done = undo(target, records, request.previous, context.clock)
+        said = [Said(f"{live} is {done.back.name} again: it was live until {_replaced(done.back)}.")]
+        if done.previous:
+            again = undo_arguments(self.source, request.to)
+            said.append(Said(f"  what was live is {done.previous}: `refnet undo {again}` brings it back"))
+        return Done(self.planned.to_json() | done.to_json(), tuple(said))
+
+
+def _replaced(back: PreviousDatabase) -> str:
+    return replaced(back.at, plain(back.mark.artifact), undone=back.why is not MarkState.RESTORED)

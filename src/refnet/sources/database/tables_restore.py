@@ -1,18 +1,27 @@
-"""The restore of some tables of a database, in place, and what it prints."""
+"""The restore of some tables of a database as it is asked for, and its undo: the plan as text, hooks, the result.
+
+`restore/tables_in_place.py` reads the rows, compares them, and writes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from refnet import wiring
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import local, noted, plain, plural, seconds
 from refnet.sources.acting import ActsOn
-from refnet.sources.database.database_restore import DatabaseRestore
+from refnet.sources.database import saved_tables
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.database_restore import DatabaseRestore, restore_of
 from refnet.sources.database.plan.origin import origin_label
 from refnet.sources.database.plan.table_plan import Creation, TablePlan, TableSelection, TablesRestored
-from refnet.sources.database.restore_table import Staged
+from refnet.sources.database.restore.tables_in_place import Staged, staged
+from refnet.sources.restore_options import Mode
 from refnet.sources.restoring import Done, Request, Said, Work
 
 
@@ -35,7 +44,7 @@ class TablesRestore(Work):
         clock = context.clock.monotonic
         began = clock()
         restore = replace(self.restore, context=context)
-        staged = self.staged = self.held.enter_context(restore.tables(self.selection))
+        staged = self.staged = self.held.enter_context(_staged(restore, self.selection))
         self.planned = TablesRestored(staged.plans, {"plan": clock() - began}, staged.notes, staged.problems)
         return self.planned
 
@@ -93,6 +102,29 @@ class TablesRestore(Work):
             yield Said(f"  `refnet undo {restore.source}` brings back the rows that it replaced")
         if created:
             yield Said(f"  {', '.join(created)}: created; `undo` does not remove what was created")
+
+
+def _staged(restore: DatabaseRestore, selection: TableSelection) -> AbstractContextManager[Staged]:
+    """Read the rows of the selected tables, and plan their restore in place."""
+    dump, progress = restore.dump, restore.context.progress
+    if not isinstance(dump, DatabaseArtifact):
+        raise RefnetError(
+            f"{dump.name} is a foreign dump, so single tables cannot be restored from it",
+            "Restore all of it under another name, and copy the rows.",
+        )
+    return staged(restore.target, dump.with_digests(), selection, restore.options.permission, progress)
+
+
+def undo_of_tables(context: Context, source: SourceName, request: Request) -> TablesRestore | None:
+    """The restore that undoes the last restore of tables; None if a later one replaced the whole database."""
+    found = saved_tables.newest(context.settings, source)
+    whole = (one.mark.at for one in wiring.previous_databases(context.settings, source).read().records)
+    if found is None or any(at > found.at for at in whole):
+        return None
+    selection = TableSelection(found.tables, Mode.REPLACE)
+    undo = TablesRestore(restore_of(context, source, found.artifact, in_place=True), selection, request)
+    undo.names_target = False
+    return undo
 
 
 def _described(plan: TablePlan) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The rows that restores of tables replace: artifacts of these tables in REFNET_HOME/tables, from which `undo` restores them."""
+"""The tables that restores change, saved before: artifacts of these tables in REFNET_HOME/tables, from which `undo` restores them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DETAIL = "replaced"
 
 
 @dataclass(frozen=True)
-class Replaced:
+class Saved:
     """The tables that one restore changed, as they were before it."""
 
     artifact: OpenArtifact
@@ -32,12 +32,12 @@ def store(settings: Settings, source: SourceName) -> LocalStore:
     return LocalStore(settings.home / "tables" / source, flat=True)
 
 
-def newest(settings: Settings, source: SourceName) -> Replaced | None:
+def newest(settings: Settings, source: SourceName) -> Saved | None:
     """Return what the last restore of tables replaced; None if that is not known."""
     place = store(settings, source)
     found = [one for one in place.entries(source) if _tables(one) and not one.damaged]
     last = max(found, key=lambda one: one.created, default=None)
-    return Replaced(place.artifact(last), _tables(last), last.created) if last else None
+    return Saved(place.artifact(last), _tables(last), last.created) if last else None
 
 
 def previous_tables(settings: Settings, source: SourceName) -> Iterator[PreviousVersion]:
