@@ -1,4 +1,4 @@
-"""The places of this machine that nothing is restored over."""
+"""Places on this machine that a restore must not overwrite."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/sr
 
 
 def of_others(settings: Settings, folder: Path) -> str:
-    """Return why nothing is restored into `folder`, which belongs to something else; "" if it may be."""
+    """Reason why nothing may be restored into `folder`, or ""."""
     if is_of_system(folder):
         return "is a folder of the system, or your home folder"
     for place, what in ((settings.backup_dir, "the backup folder"), (settings.home, "REFNET_HOME")):
@@ -47,11 +47,11 @@ def _overlap(one: Path, other: Path) -> bool:
 
 
 def is_of_system(place: Path) -> bool:
-    """Return whether `place` is a folder of the system, or the user's home, which nothing is restored over."""
+    """Whether `place` is a system folder or the user's home, which a restore must not overwrite."""
     return str(place) in _TOPS or place == user_path("~")
 
 
 def is_of_programs(place: Path) -> bool:
-    """Return whether programs run the files in `place`: a folder of the system, or a hidden one of a user."""
+    """Whether programs execute files in `place`: a system folder, or a hidden folder of a user."""
     hidden = str(place).replace("/.local/share/", "/")
     return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)

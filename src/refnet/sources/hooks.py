@@ -43,7 +43,7 @@ class Action(StrEnum):
 
 @dataclass
 class Doing:
-    """The state between the hooks, which the caller records for those that follow."""
+    """State between hooks, recorded by the caller for later hooks."""
 
     artifact: str = ""
     #: Why the artifact is damaged; "": it is not.
@@ -54,7 +54,7 @@ class Doing:
 def around(context: Context, source: SourceName, action: Action, artifact: str = "") -> Iterator[Doing]:
     """Run the hooks of `source` around the block. RefnetError, before the block, if one of `before_…` fails.
 
-    A failed hook after the block raises too: what the block made stays.
+    A failed hook after the block raises too, but the block's result stays.
     """
     doing, hooks = Doing(artifact), _Hooks(context, source, action)
     try:
@@ -79,20 +79,20 @@ def repeat(context: Context, source: SourceName, action: Action, artifact: str) 
 
 
 def listed(settings: Settings, source: SourceName, action: Action) -> list[str]:
-    """Return what `around` runs, for a plan: `before_backup: COMMAND`."""
+    """Hooks that `around` runs, for a plan: `before_backup: COMMAND`."""
     moments = (f"before_{action}", f"after_{action}", "on_error")
     return [f"{moment}: {line}" for moment in moments for line in lines(settings, source, moment)]
 
 
 def not_runnable(settings: Settings) -> set[str]:
-    """Return the programs of hooks that this user cannot run."""
+    """Programs of hooks that this user cannot run."""
     found = {words[0] for words in _all(settings)}
     folder = current_folder(settings)
     return {one for one in found if not shutil.which(folder / one if "/" in one else one)}
 
 
 def in_folders(settings: Settings, folders: Collection[Path]) -> tuple[str, ...]:
-    """Return the command lines of all hooks that run what is in `folders`: code out of a backup, once it is restored."""
+    """Command lines of hooks that run code from `folders`, which a restore replaces by code from a backup."""
     found = (words for words in _all(settings) if runs(words, current_folder(settings), folders))
     return tuple(dict.fromkeys(map(line, found)))
 
@@ -105,7 +105,7 @@ def _all(settings: Settings) -> Iterator[tuple[str, ...]]:
 
 
 def current_folder(settings: Settings) -> Path:
-    """Return the folder that commands of the settings run in."""
+    """Working directory of commands in the settings."""
     return settings.file.parent if settings.file else Path("/")
 
 
@@ -120,7 +120,7 @@ def line(words: Sequence[str]) -> str:
 
 
 def commands(settings: Settings, source: SourceName, moment: str) -> tuple[tuple[str, ...], ...]:
-    """Return the commands of the source itself, else those of all."""
+    """Commands of the source, else the common ones."""
     own = settings.sources.get(source)
     found: tuple[tuple[str, ...], ...] | None = getattr(own, moment) if own else None
     every: tuple[tuple[str, ...], ...] = getattr(settings, f"hooks_{moment}")
@@ -183,7 +183,7 @@ class _Hooks:
         return kept if folder else "Set log.folder to see its output."
 
     def run_on_error(self, doing: Doing, outcome: str, error: str) -> None:
-        """Run the hooks of `on_error`; one that fails is a note, as the first error matters more."""
+        """Run the hooks `on_error`; their failures become notes, as the first error matters more."""
         try:
             self.run("on_error", doing, outcome, error)
         except RefnetError as failed:
@@ -200,7 +200,7 @@ _HINTS = {
 
 
 def _inherited(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without RefNet's settings, which may be secrets, and PGPASSWORD."""
+    """Environment without RefNet's settings (possibly secrets) and PGPASSWORD."""
     return {
         name: value
         for name, value in {**os.environ, **variables}.items()

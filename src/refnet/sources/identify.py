@@ -1,4 +1,4 @@
-"""Give a new artifact the identity of its source and the next number, and a restored source the identity of its artifact."""
+"""Identities: a new artifact gets its source's and the next number, a restored source gets its artifact's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refnet.store.identities import Known, new_id
 
 
 def identified(context: Context, source: SourceName, made: Made, there: Iterable[Entry]) -> Made:
-    """Return `made` with its identity and the next number, which are recorded in REFNET_HOME.
+    """`made` with identity and next number, which are recorded in REFNET_HOME.
 
     there: the artifacts of `source` in the catalog, whose store is locked.
     """
@@ -42,14 +42,14 @@ def identified(context: Context, source: SourceName, made: Made, there: Iterable
 
 
 def _continues(context: Context, own: Identity, catalog: Catalog) -> tuple[str, ...]:
-    """Return the servers whose database of the same name `own` continues, the newest last."""
+    """Servers whose database of the same name `own` continues, newest last."""
     recorded = [one for place in wiring.lineages(context.settings) for one in place.before(own)]
     said = [one for e in catalog.entries if e.identity == own for one in e.manifest.continues]
     return tuple(one for one in dict.fromkeys((*said, *recorded)) if one != own.system)[-MOST_BEFORE:]
 
 
 def _say_others(context: Context, source: SourceName, catalog: Catalog) -> None:
-    """Say that a new source begins beside others of its name, which it does not continue."""
+    """Warn that a new source does not continue others of the same name."""
     others = {entry.whose for entry in catalog.of_source(source) if entry.whose}
     if others:
         context.note(
@@ -59,9 +59,9 @@ def _say_others(context: Context, source: SourceName, catalog: Catalog) -> None:
 
 
 def take_over(context: Context, source: SourceName, chosen: OpenArtifact, number: int = 0) -> None:
-    """Let `source`, into which all of `chosen` was restored, go on as what `chosen` was made of.
+    """Continue the identity of `chosen` in `source`, into which all of it was restored.
 
-    number: the largest one that is known elsewhere.
+    number: the largest number known elsewhere.
     """
     whose = chosen.manifest.whose if chosen.manifest else None
     if not isinstance(whose, SourceId) or chosen.source != source:

@@ -1,4 +1,4 @@
-"""The choices of a restore."""
+"""Options of a restore with a fixed choice."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ class Compare(StrEnum):
 
 
 class Mode(StrEnum):
-    """The change of the rows of a table that exists. Only `replace` deletes rows, and needs no primary key."""
+    """How rows of an existing table change. Only `replace` deletes rows, and works without a primary key."""
 
     #: Adds the rows whose key is missing, and touches no others.
     MISSING = "missing"

@@ -1,7 +1,7 @@
-"""Which commands run code out of a backup: a program or a file that they name is in a folder that a restore writes.
+"""Detects commands that run code from a backup: they name a program or file in a restored folder.
 
-It does not matter which settings name the command. Links are followed, also those on the way; what does not exist yet
-counts by its path. A program outside that opens something inside by itself is not seen: its owner decided that.
+The origin of the command does not matter. All links are followed; missing files count by their path. A program outside
+that itself opens files inside is not detected: that was its owner's decision.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LINKS = 40
 
 
 def runs(words: Sequence[str], cwd: Path, folders: Collection[Path]) -> bool:
-    """Return whether the command `words` runs, or may run, a file in one of `folders`."""
+    """Whether the command `words` runs or may run a file in one of `folders`."""
     places = {Path(os.path.normpath(one)) for one in folders} | {
         Path(os.path.realpath(one)) for one in folders
     }
@@ -47,12 +47,12 @@ def runs(words: Sequence[str], cwd: Path, folders: Collection[Path]) -> bool:
 
 
 def is_in(path: Path, folders: Collection[Path]) -> bool:
-    """Return whether `path`, or a link on its way, is one of `folders` or below one."""
+    """Whether `path`, or a link on its way, is at or below one of `folders`."""
     return any(place.is_relative_to(folder) for place in _way(path) for folder in folders)
 
 
 def _program(name: str, cwd: Path) -> Iterator[Path]:
-    """Yield where `name` is looked for, up to where it is found."""
+    """Yield the places searched for `name`, up to the match."""
     if "/" in name:
         yield cwd / name
         return
@@ -63,7 +63,7 @@ def _program(name: str, cwd: Path) -> Iterator[Path]:
 
 
 def _is_file_in(path: Path, word: str, folders: Collection[Path]) -> bool:
-    """Return whether `path` can be a file in `folders`. A folder is data, and so is a word that names nothing there."""
+    """Whether `path` may be a file in `folders`. Folders and words that name nothing there are data."""
     # Path's own raise where a name is too long, or this user may not look
     if os.path.isdir(path) or not ("/" in word or os.path.exists(path)):  # noqa: PTH110, PTH112
         return False
@@ -71,7 +71,7 @@ def _is_file_in(path: Path, word: str, folders: Collection[Path]) -> bool:
 
 
 def _way(path: Path) -> Iterator[Path]:
-    """Yield each place that the kernel passes on the way to the absolute `path`, through links."""
+    """Yield every place that the kernel visits to resolve the absolute `path`, including links."""
     at, left, links = Path("/"), list(reversed(path.parts[1:])), 0
     while left:
         name = left.pop()

@@ -1,4 +1,4 @@
-"""A restore or an undo as a command carries it out: planned, described, confirmed, run. Each kind of source has its own."""
+"""The interface of a restore or undo: plan, description, confirmation, run. Each kind of source implements it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _unsaved(_context: Context, _source: SourceName, _tables: Sequence[str]) -> 
 
 @dataclass(frozen=True)
 class Request:
-    """What the options of a restore or an undo ask for; those of other kinds of sources have their defaults."""
+    """Options of a restore or undo; options of other kinds of sources have their defaults."""
 
     #: The folder, or the URL of the database, that is written; None: what is live.
     to: str | None = None
@@ -65,7 +65,7 @@ class Columns(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A line about what was done."""
+    """A line of the result."""
 
     text: str
     #: Also where the command is quiet.
@@ -89,7 +89,7 @@ class Planned(Protocol):
 
 
 class Work(ABC):
-    """A restore or an undo that was asked for. In a `with` block: what its plan holds open ends with the block."""
+    """A requested restore or undo. Use it in a `with` block, which closes the plan's resources."""
 
     #: The title of its progress; "": it shows none.
     title: str = ""
@@ -112,25 +112,25 @@ class Work(ABC):
 
     @abstractmethod
     def plan(self, context: Context) -> Planned:
-        """Find out what `run` would do."""
+        """Plan what `run` will do."""
 
     @property
     @abstractmethod
     def problems(self) -> Sequence[RefnetError]:
-        """What stops it, by its plan."""
+        """Problems that prevent it, from the plan."""
 
     @abstractmethod
     def describe(self) -> Iterable[str | Columns]:
         """The plan as text."""
 
     def question(self) -> str:
-        """What the user confirms; "": nothing live is replaced."""
+        """Question to confirm; "": nothing live is replaced."""
         return ""
 
     def commands(self) -> tuple[str, ...]:
-        """Commands out of the backup that run with it; then `run` runs these and no others."""
+        """Commands from the backup that run with it; `run` runs no others."""
         return ()
 
     @abstractmethod
     def run(self, context: Context) -> Done:
-        """Do what was planned, and confirmed."""
+        """Carry out the confirmed plan."""

@@ -1,4 +1,4 @@
-"""Write the archive of a folder: read each file once, and digest exactly the bytes that go in."""
+"""Writes the archive of a folder: reads each file once, and digests exactly the archived bytes."""
 
 import os
 import stat
@@ -28,7 +28,7 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 def stamp(status: os.stat_result) -> int:
-    """Return a number that is another one once the entry was changed or replaced."""
+    """A number that changes when the entry is changed or replaced."""
     found = (
         status.st_dev,
         status.st_ino,
@@ -62,7 +62,7 @@ class Dumped:
 def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
     """Write the tar.gz of `scope` of the open folder `root` to `out`.
 
-    `root` itself becomes the member `.` unless the scope has only some of its entries.
+    `root` itself becomes the member `.`, unless the scope has only some of its entries.
     """
     left_out = LeftOut()
     with MemberWriter(out, jobs) as tar:
@@ -96,9 +96,9 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
 
 
 def _settle(root: int, scope: Scope, writer: "_Writer") -> list[str]:
-    """Read again the folders that changed after they were read; return those that changed each time.
+    """Reread folders that changed since they were read; return those that changed every time.
 
-    A file that is moved from a folder that was not read yet into one that was is in neither when it is read.
+    Otherwise a file that moves from an unread folder into one already read would be missed.
     """
     for _ in range(_TRIES - 1):
         changed, young = changed_folders(root, writer.states)
@@ -162,7 +162,7 @@ class _Writer:
             self._progress("reading", self._reported, None)
 
     def add_again(self, found: Found) -> None:
-        """Write one entry if it was not read, or is another file by now; the last copy of a file counts."""
+        """Write one entry if it is unread or was replaced; the last copy of a file counts."""
         if not self._numbers:
             self._numbers = {one.path: number for number, one in enumerate(self.files)}
         number, count = self._numbers.get(found.path), len(self.files)
@@ -187,7 +187,7 @@ class _Writer:
             self._replaced |= set() if number is None else {number}
 
     def result(self) -> tuple[tuple[Listed, ...], Sequence[int]]:
-        """Return the list of files, without those that were replaced, and their stamps."""
+        """The list of files without superseded copies, and their stamps."""
         if self._replaced:
             kept = [number for number in range(len(self.files)) if number not in self._replaced]
             self.files = [self.files[number] for number in kept]
@@ -201,7 +201,7 @@ class _Writer:
         self.fingerprint.add(path, status, steady=_same(status, os.fstat(folder)))
 
     def _kept(self, path: str, handle: int) -> Attributes:
-        """Return the attributes of an open file or folder; count those that are not kept."""
+        """Attributes of an open file or folder; unsupported ones are counted."""
         kept, others = attributes.read(handle)
         for name in others:
             self.unkept.add(name, path)
@@ -229,7 +229,7 @@ class _Writer:
         self._stamps.append(stamp(status))
 
     def _add_file(self, path: str, descriptor: int) -> None:
-        """Write header and content; again, under the same name, if the file changed meanwhile: the last copy counts."""
+        """Write header and content; repeat under the same name if the file changed meanwhile: the last copy counts."""
         for _ in range(_TRIES):
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -256,22 +256,22 @@ class _Writer:
         self.fingerprint.add(path, status, steady=steady)
 
     def _is_second(self, status: os.stat_result) -> bool:
-        """Return True if another path of the archive is the same file."""
+        """Whether another archived path is the same file."""
         known = len(self._linked)
         self._linked.add((status.st_dev, status.st_ino))
         return len(self._linked) == known
 
     def _copy_small(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
-        """Write a file that fits in memory, with the size that was read; see `_copy_large`."""
+        """Write a file that fits in memory, with its actual size; see `_copy_large`."""
         data = os.read(descriptor, listed.size + 1)
         listed = listed._replace(size=len(data), sha256=sha256(data).hexdigest())
         self._tar.write(header(listed), data, padding(listed.size))
         return listed, listed.size
 
     def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
-        """Write a file block by block: as many bytes as its header says, zeros if it became shorter.
+        """Write a file in blocks: exactly as many bytes as its header says, zeros if it shrank.
 
-        Return its entry, and the number of bytes that were read.
+        Return its entry, and the number of bytes read.
         """
         digest, left, read = sha256(), listed.size, 0
         self._tar.write(header(listed))

@@ -1,4 +1,4 @@
-"""Carry live entries that the rules of `exclude` leave out into the restored folder: a swap takes none of them away."""
+"""Carries excluded live entries over into the restored folder, so that a swap does not remove them."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from refnet.core.member_names import MAX_DEPTH
 def carry_over(live: int, fresh: int, paths: Iterable[str]) -> None:
     """Link the entries `paths` of the open folder `live` into `fresh`, at the same paths; OSError if that fails.
 
-    Files become hard links, so they cost no space and are in both versions; folders are created again.
+    Files become hard links in both versions, without using space; folders are recreated.
     """
     for path in paths:
         with suppress(FileNotFoundError):  # it is gone since it was found

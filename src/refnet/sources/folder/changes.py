@@ -1,4 +1,4 @@
-"""The differences between two lists of files: for the plan of a restore or an undo, and for `refnet diff`."""
+"""Differences between two lists of files, for plans of restore and undo, and for `refnet diff`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Changes:
-    """The paths that differ. A folder that is added or removed is named only if it is empty."""
+    """Differing paths. Added or removed folders are listed only if empty."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -26,7 +26,7 @@ class Changes:
         return {"added": self.added, "changed": self.changed, "removed": self.removed}
 
     def to_json(self, prefix: str = "") -> dict[str, Any]:
-        """Return the count of each kind, and the first paths, below `prefix`."""
+        """JSON values: count and first paths of each kind, below `prefix`."""
         return {
             kind: {"count": len(paths), "first": [spelled(prefix + path) for path in paths[:SHOWN]]}
             for kind, paths in self.by_kind.items()
@@ -34,7 +34,7 @@ class Changes:
 
 
 def changes(before: FileList, after: FileList, *, owners: bool = True) -> Changes:
-    """Return the changes that lead from `before` to `after`; that of an owner counts only with `owners`."""
+    """Changes from `before` to `after`; changed owners count only with `owners`."""
     old, new = before.by_path, after.by_path
     return Changes(
         tuple(path for path in _leaves(after) if path not in old),
@@ -44,9 +44,9 @@ def changes(before: FileList, after: FileList, *, owners: bool = True) -> Change
 
 
 def changed(one: Listed, other: Listed, *, owners: bool = True) -> str:
-    """Return what differs: kind, content, mode, owner, ACL or attributes; "" if nothing does.
+    """What differs: kind, content, mode, owner, ACL or attributes; "" if equal.
 
-    Times are not compared: every swap of an entry changes that of its folder.
+    Times are not compared: every swap changes those of a folder.
     """
     if one.kind is not other.kind:
         return "kind"
@@ -64,7 +64,7 @@ def changed(one: Listed, other: Listed, *, owners: bool = True) -> str:
 
 
 def _mode(one: Listed, other: Listed) -> int:
-    """Return the mode of `one`, as far as it is known of `other`: a link has none, and a list without ACLs has the mask."""
+    """Comparable mode of `one`: a link has none, and a list without ACLs has the mask instead of the group's rights."""
     if one.kind is FileKind.LINK:
         return 0
     masked = (one.acl is None and other.acl) or (other.acl is None and one.acl)

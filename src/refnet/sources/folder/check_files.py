@@ -26,7 +26,7 @@ _WALK_SECONDS = 20.0
 
 
 def files(settings: Settings, target: FolderTarget) -> Iterator[Line]:
-    """Check the live folder of a source: its entries, and what a backup or a restore may not use."""
+    """Check the live folder of a source: its entries, and access for backup and restore."""
     source = target.source
     folder = settings.of(source).path or target.folder
     scope = target.live_scope
@@ -46,7 +46,7 @@ def files(settings: Settings, target: FolderTarget) -> Iterator[Line]:
 
 
 def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -> Iterator[Line]:
-    """Find whether `names`, the entries of `folder`, are what its settings expect."""
+    """Check `names`, the entries of `folder`, against the settings."""
     if not any(scope.only is None or name in scope.only for name in names):
         says = (
             f"{folder} is empty" if scope.only is None else f"{folder} has no entry of {entries_of(source)}"
@@ -58,7 +58,7 @@ def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -
 
 
 def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[Line]:
-    """Find out whether the rules leave out more than `most` percent of the bytes in the open folder `root`."""
+    """Check whether the rules exclude more than `most` percent of the bytes in the open folder `root`."""
     if not scope.exclude:
         return
     end, left_out = time.monotonic() + _WALK_SECONDS, LeftOut(paths=[])
@@ -73,7 +73,7 @@ def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[L
 
 
 def _bytes(root: int, scope: Scope, end: float, left_out: LeftOut | None = None) -> int:
-    """Return the bytes of the files in the open folder `root`, those that are found until `end`."""
+    """Total size of the files in the open folder `root` found until `end`."""
     total = 0
     for run in runs(root, scope, left_out):
         for name in run.names:
@@ -86,7 +86,7 @@ def _bytes(root: int, scope: Scope, end: float, left_out: LeftOut | None = None)
 
 
 def _walked(source: SourceName, folder: Path, root: int, scope: Scope) -> Iterator[Line]:
-    """Find what a backup of the open folder `root` cannot read, and what its rules leave out."""
+    """Find what a backup of the open folder `root` cannot read, and what the rules exclude."""
     end, unreadable, left_out, any_file = time.monotonic() + _WALK_SECONDS, [], LeftOut(), False
     for one in walk(root, scope, left_out):
         if time.monotonic() > end:

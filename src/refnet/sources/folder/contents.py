@@ -1,4 +1,4 @@
-"""Read a complete archive once, check every member, and pass it to a sink."""
+"""Reads a complete archive once, checks every member, and passes it to a sink."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ class NoSpaceError(ArchiveError):
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest archive that is read."""
+    """Limits of an archive."""
 
     #: Members, with the folders that the archive does not name itself.
     members: int = 500_000
@@ -42,7 +42,7 @@ class Sink(Protocol):
 
 
 class NullSink:
-    """The sink for a check: it keeps nothing."""
+    """A sink that discards everything, for checks."""
 
     def folder(self, member: Listed) -> None:
         """Do nothing."""
@@ -68,8 +68,8 @@ def read_archive(
 ) -> FileList:
     """Check every member of `archive` and pass it to `sink`; return the list of files.
 
-    With `expected` each must equal that list, content included, and none may be missing; the times of the list, which
-    are finer, are used. ArchiveError names the first member that is damaged, changed or not allowed.
+    With `expected` each must match that list, content included, and none may be missing; the list's finer times are
+    used. ArchiveError names the first member that is damaged, changed or not allowed.
     """
     with inflated(archive) as stream:
         contents = _Contents(sink, limits, expected)
@@ -87,7 +87,7 @@ def read_archive(
 
 
 def limits(expected: FileList | None, space: int | None = None) -> Limits:
-    """Return the limits for an archive: a file that changes all the time is in it up to nine times."""
+    """Limits for an archive: a constantly changing file is in it up to nine times."""
     return Limits(9 * len(expected.files), MOST_LIST_BYTES, space) if expected else Limits(space=space)
 
 
@@ -159,7 +159,7 @@ class _Contents:
             raise NoSpaceError(f"{show(path)} does not fit: {space} bytes were free at the start")
 
     def _expect(self, member: Listed) -> Listed | None:
-        """Return the list's entry for `member`; an earlier copy of a file that changed meanwhile may differ."""
+        """The list's entry for `member`; superseded copies of a changing file may differ."""
         if self._expected is None:
             return None
         listed = self._expected.get(member.path)
@@ -176,7 +176,7 @@ class _Contents:
         return listed
 
     def _need_folder(self, path: str, member: Listed) -> None:
-        """Check that every parent is a folder; create those that the archive does not name."""
+        """Check that every parent is a folder; create parents that the archive omits."""
         listed = self.listed.get(path)
         if (listed and listed.kind is FileKind.FOLDER) or path in (".", member.path):
             return
@@ -188,7 +188,7 @@ class _Contents:
         self._list(made)
 
     def _shared(self, member: Listed) -> Listed:
-        """Return the earlier file whose content the hard link `member` shares; the link becomes a separate file."""
+        """The earlier file with the content of the hard link `member`, which becomes a separate file."""
         first = self.listed.get(member.same_as)
         if not first or first.kind is not FileKind.FILE or first.path == member.path:
             raise ArchiveError(
@@ -198,13 +198,13 @@ class _Contents:
 
 
 def facts(member: Listed) -> tuple[object, ...]:
-    """Return what the header of a member says as its entry in the list does."""
+    """Facts of a member's header in the form of a list entry."""
     acl, xattrs = member.acl or "", member.xattrs or ""
     return (member.kind, member.mode, member.size, member.target, acl, xattrs)
 
 
 class _Hashed:
-    """The blocks of a content, digested as they are read."""
+    """Blocks of a content, digested while they are read."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.digest = sha256()

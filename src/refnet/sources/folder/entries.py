@@ -42,14 +42,14 @@ def parse_entries(spelled: Iterable[str]) -> tuple[ConfigEntry, ...]:
 
 
 def names(entries: Iterable[ConfigEntry]) -> frozenset[str]:
-    """Return every listed name."""
+    """All listed names."""
     return frozenset(name for entry in entries for name in entry.names)
 
 
 def present(entries: Iterable[ConfigEntry], root: int) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the names that exist in the open folder `root`, and a sentence for each missing optional entry.
+    """Existing names in the open folder `root`, and sentences about missing optional entries.
 
-    RefnetError if a required one is missing, or is not a file or folder as listed.
+    RefnetError if a required entry is missing, or an entry is not a file or folder as listed.
     """
     found: set[str] = set()
     absent: list[str] = []

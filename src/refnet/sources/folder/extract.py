@@ -1,6 +1,6 @@
-"""Read some members of an archive: inflate only the gzip members that contain them.
+"""Reads single members of an archive: decompresses only the gzip members that contain them.
 
-Members are found by the list of files alone; the caller compares the result with that list.
+Members are located only by the list of files; the caller compares the result with that list.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def extract(
 ) -> None:
     """Pass `members` of `archive`, each with its new path, to `sink`, folders before their entries.
 
-    `files` has the offset of each. ArchiveError names the first member that is not there.
+    `files` has their offsets. ArchiveError names the first missing member.
     """
     done, reported, total = 0, 0, sum(listed.size for _, listed in members)
     with ExitStack() as stack, archive_errors():
@@ -54,7 +54,7 @@ def extract(
 
 
 def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
-    """Check that the member of `listed` comes next; in RefNet's own archives its exact header is known."""
+    """Check that the member of `listed` comes next, with its `exact` header in RefNet's own archives."""
     if exact:
         fits = reader.expect(header(listed), listed.size)
     else:
@@ -65,7 +65,7 @@ def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
 
 
 def _attributes(reader: TarReader, listed: Listed, *, exact: bool) -> Attributes:
-    """Return the attributes of the member of `listed`, which comes next; if not `exact`, it may be a hard link to that."""
+    """Attributes of the next member, that of `listed`; unless `exact`, a hard link to it is accepted."""
     member = reader.next()
     if member is None or (exact and member.path != listed.path) or facts(member) != facts(listed):
         raise _other(listed)
@@ -77,9 +77,9 @@ def _other(listed: Listed) -> ArchiveError:
 
 
 class _RandomAccess:
-    """Readers of an archive at any offset: read on, or restart at a gzip member, whatever is less work.
+    """Random access to an archive: reads on, or restarts at a gzip member, whichever is cheaper.
 
-    ahead: inflate ahead in a thread; for reading most of the archive.
+    ahead: decompress ahead in a thread, for reading most of the archive.
     """
 
     def __init__(self, archive: BinaryIO, files: FileList, stack: ExitStack, *, ahead: bool) -> None:

@@ -27,7 +27,7 @@ _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 500_000
 
 
 class FilesArtifact(Artifact):
-    """An archive of `config` or `obsidian`. ArchiveError if it, or its list of files, is not valid."""
+    """An archive of a folder. ArchiveError if the archive or its list of files is invalid."""
 
     def listed(self) -> FileList | None:
         """Return the checked list of files; None if the archive has none."""
@@ -35,14 +35,14 @@ class FilesArtifact(Artifact):
         return None if text is None else FileList.from_json(text, most_listed(self.stored.manifest))
 
     def files(self) -> tuple[FileList, bool]:
-        """Return the list of files, and True if it is the archive's own; without one the archive is read."""
+        """The list of files, and whether it was recorded; without one the archive is read."""
         if found := self.listed():
             return found, True
         with self.stored.open() as archive:
             return read_archive(archive, NullSink()), False
 
     def file(self, path: str, limit: int) -> bytes | None:
-        """Return the content of the file `path`, the last of that name; None if there is none.
+        """Content of the file `path` (its last copy), or None.
 
         ArchiveError if the archive is damaged, not allowed or too large to search, or the file is larger than `limit`
         bytes.
@@ -66,7 +66,7 @@ class FilesArtifact(Artifact):
         """Write the content of the file `listed` of `files` to the empty `out`.
 
         `compare`: `files` is the archive's own list, whose offsets and digests are used; else the archive is read to
-        its end. ArchiveError if it is damaged, or the content is not what the list says.
+        its end. ArchiveError if it is damaged, or the content does not match the list.
         """
         # An archive of another program can have hard links: the first member of an offset has their content.
         first = listed.path if compare else next(one.path for one in files.files if one.at == listed.at)
@@ -125,7 +125,7 @@ class FilesArtifact(Artifact):
 
 
 class _OneFile(NullSink):
-    """The sink that writes the last content of the file `path` to `out`."""
+    """A sink that writes the last content of the file `path` to `out`."""
 
     def __init__(self, path: str, out: BinaryIO) -> None:
         self.sha256 = ""
@@ -145,7 +145,7 @@ class _OneFile(NullSink):
 
 
 def _compare(run: ProofRun, files: FileList, root: int, unheld: Unheld | None) -> None:
-    """Compare what was unpacked. unheld: what its file system could not hold; None: the archive has no list."""
+    """Compare the unpacked files. unheld: metadata that the file system could not store; None: no list of files."""
     what = "SHA-256, kind, mode, time, ACL and attributes of every file"
     with run.phases.phase(what):
         found = list(islice(differences(files, root, unheld), _SHOWN))

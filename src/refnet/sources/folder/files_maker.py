@@ -1,4 +1,4 @@
-"""The sources `config` and `obsidian`: backups of folders."""
+"""Backups of folders."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +63,7 @@ class FilesMaker:
         return replace(self, digest_up_to=up_to)
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
-        """Write the archive; write nothing if it equals `last`, which the details then name.
+        """Write the archive, or nothing if the folder equals `last`, which the details then name.
 
         RefnetError if the folder or a required entry is missing, or a file cannot be read.
         """
@@ -119,14 +119,14 @@ class FilesMaker:
         return seen
 
     def _own(self) -> frozenset[str]:
-        """Return RefNet's work folders in the folder; none if a journal is not valid, which `interrupted` says."""
+        """RefNet's work folders in the folder; empty if a journal is invalid, which `interrupted` reports."""
         with suppress(RefnetError, OSError):
             if self.swaps:
                 return own_work_folders(self.swaps, self.name, self.folder.resolve())
         return frozenset()
 
     def _unchanged(self, last: OpenArtifact, root: int, scope: Scope, created: datetime) -> Made | None:
-        """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
+        """The result if the open folder `root` still equals the intact artifact `last`, else None."""
         manifest = last.manifest
         if not manifest or not manifest.details.get("settled") or not looked(manifest.details):
             return None  # an earlier version did not look at ACLs and attributes
@@ -170,7 +170,7 @@ class FilesMaker:
             os.close(root)
 
     def _present(self, root: int, interrupted: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-        """Return the existing entries; a missing one can be in the work folder of an interrupted restore."""
+        """The existing entries; a missing one may be in the work folder of an interrupted restore."""
         try:
             found, absent = present(self.entries or (), root)
         except RefnetError as error:
@@ -196,7 +196,7 @@ class FilesMaker:
             )
 
     def _list(self, dumped: Dumped) -> bytes:
-        """Return the list of files; RefnetError if it is too large to be read again."""
+        """The list of files; RefnetError if it is too large to be read later."""
         files = dumped.files.to_json()
         if len(dumped.files.files) > MOST_FILES or len(files) > MOST_LIST_BYTES:
             raise RefnetError(
@@ -217,7 +217,7 @@ class FilesMaker:
         }
 
     def _excluded(self, left_out: LeftOut) -> dict[str, object]:
-        """Return the details that say what the rules left out."""
+        """Details about what the rules excluded."""
         scope = self.scope
         excluded = {"rules": list(scope.exclude), **left_out.to_json()} if scope.exclude else None
         return {"excluded": excluded, "one_file_system": scope.one_file_system or None}
@@ -227,7 +227,7 @@ _VARIABLES = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFN
 
 
 def everything_excluded(source: SourceName, folder: Path) -> RefnetError:
-    """Return the error for rules that leave nothing to back up."""
+    """Error: the rules exclude everything."""
     return RefnetError(
         f"{source} is not backed up: exclude leaves out every file in {show(str(folder))}",
         f"Fix {_rules_of(source)} in the settings. Earlier artifacts are kept.",
@@ -247,7 +247,7 @@ def entries_of(source: SourceName) -> str:
 
 
 def listed_and_excluded(scope: Scope, names: Iterable[str]) -> list[str]:
-    """Return those of `names` that the rules of `scope` leave out."""
+    """Listed `names` that the rules of `scope` exclude."""
     out = scope.leaves_out
     return sorted(name for name in names if out and (out(name) or out(f"{name}/")))
 

@@ -1,4 +1,4 @@
-"""A fingerprint of a folder, from the file system's own records: equal ones mean that nothing changed."""
+"""Fingerprint of a folder from file system metadata: equal fingerprints mean no changes."""
 
 import os
 import struct
@@ -20,8 +20,8 @@ _CTIME = itemgetter(6)
 class Fingerprint:
     """A digest over every entry's path, inode, size, mode, owner, mtime and ctime.
 
-    No program can set ctime, so an edit that keeps size and mtime shows too. `settled` is False where an entry was
-    so young when it was read that a later edit could have the same times: then the fingerprint proves nothing.
+    Programs cannot set ctime, so edits that keep size and mtime are detected too. `settled` is False if an entry was so
+    recent when it was read that a later edit could have equal times: then the fingerprint proves nothing.
     """
 
     def __init__(self) -> None:
@@ -66,11 +66,11 @@ def _packed(records: list[tuple[int, ...]]) -> bytes:
 def fingerprint_of(
     root: int, scope: Scope | None = None, left_out: LeftOut | None = None
 ) -> Fingerprint | None:
-    """Return the fingerprint that `dump` of the open folder `root` would make; None if an entry cannot be read.
+    """Fingerprint that `dump` of the open folder `root` would record; None if an entry is unreadable.
 
     Args:
         scope: the part of the folder; None: everything.
-        left_out: counts what `scope` leaves out.
+        left_out: counts what `scope` excludes.
     """
     scope = scope or EVERYTHING
     fingerprint = Fingerprint()

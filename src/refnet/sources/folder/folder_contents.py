@@ -1,4 +1,4 @@
-"""What archives of folders contain: their lists of files, the differences between two, and the versions of a path."""
+"""Content of folder archives: lists of files, differences between two, versions of a path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from refnet.sources.folder.target import FolderTarget
 
 @contextmanager
 def archive_errors(name: str) -> Iterator[None]:
-    """Raise a RefnetError (DAMAGED) for what an archive or its list of files has wrong."""
+    """Turn errors of an archive or its list of files into RefnetErrors (DAMAGED)."""
     try:
         yield
     except ArchiveError as error:
@@ -33,14 +33,14 @@ def archive_errors(name: str) -> Iterator[None]:
 
 
 def files_of(chosen: OpenArtifact) -> tuple[FilesArtifact, FileList, bool]:
-    """The archive, its list of files, and whether the list is its own; RefnetError (DAMAGED) if it cannot be read."""
+    """The archive, its list of files, and whether that was recorded; RefnetError (DAMAGED) if unreadable."""
     artifact = FilesArtifact(chosen)
     with archive_errors(chosen.name):
         return artifact, *artifact.files()
 
 
 def differences(before: OpenArtifact, after: OpenArtifact) -> Difference:
-    """What differs between two archives of one folder. RefnetError where one cannot be read."""
+    """Differences between two archives of one folder; RefnetError if one is unreadable."""
     old, old_files, _ = files_of(before)
     new, new_files, _ = files_of(after)
     notes = tuple(f"{one.name}: {note}" for one in (before, after) for note in _unkept(one))
@@ -48,7 +48,7 @@ def differences(before: OpenArtifact, after: OpenArtifact) -> Difference:
 
 
 def live_differences(before: OpenArtifact, target: FolderTarget) -> Difference:
-    """What differs between an archive and the live files in `target`."""
+    """Differences between an archive and the live files in `target`."""
     artifact = FilesArtifact(before)
     with archive_errors(artifact.name):
         files, _ = artifact.files()
@@ -58,7 +58,7 @@ def live_differences(before: OpenArtifact, target: FolderTarget) -> Difference:
 
 
 def _unkept(artifact: OpenArtifact) -> tuple[str, ...]:
-    """Return the sentences about metadata that the artifact does not keep, which are not compared."""
+    """Sentences about metadata that the artifact does not keep and that is not compared."""
     return unkept(artifact.manifest.details) if artifact.manifest else ()
 
 
@@ -90,7 +90,7 @@ def _why(old: Listed, new: Listed) -> str:
 
 @dataclass
 class PathFinder:
-    """Finds paths in the archives of a folder; each list of files is read once, also if many archives have the same one."""
+    """Finds paths in the archives of a folder; equal lists of files are read once."""
 
     wanted: Callable[[str], bool]
     #: See listing.matching.
@@ -118,7 +118,7 @@ class PathFinder:
 
 
 def exactly(source: SourceName, name: str) -> PathFinder:
-    """What finds the path `name`; RefnetError (USAGE) if it is not a path."""
+    """Finder of the path `name`; RefnetError (USAGE) for an invalid path."""
     try:
         path = composed(checked(os.fsencode(name)))
     except (ArchiveError, UnicodeEncodeError) as error:
@@ -129,12 +129,12 @@ def exactly(source: SourceName, name: str) -> PathFinder:
 
 
 def _literal(path: str) -> str:
-    """Return ASCII text that every spelling of `path` contains, from a pattern that has no special characters."""
+    """ASCII text that every spelling of `path` contains."""
     return Glob("".join("?" if one in "*?[" else one for one in path[-500:])).literal
 
 
 def like(pattern: str) -> PathFinder:
-    """What finds the paths that `pattern` matches."""
+    """Finder of paths that match `pattern`."""
     glob = Glob(pattern)
     return PathFinder(glob.matches, glob.literal)
 

@@ -1,4 +1,4 @@
-"""Gzip members in sequence (RFC 1952): written in parallel, read from any member on; gunzip reads them as one."""
+"""Sequences of gzip members (RFC 1952): written in parallel, readable from any member; gunzip reads them as one."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
 class MemberWriter:
-    """Cut the written bytes into members, deflate them in `jobs` threads, write them in order to `out`."""
+    """Cuts written bytes into members, compresses them in `jobs` threads, and writes them in order to `out`."""
 
     def __init__(self, out: BinaryIO, jobs: int) -> None:
         self.members: list[Member] = []
@@ -98,7 +98,7 @@ def _stored(raw: bytearray) -> bytes:
 
 @contextmanager
 def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
-    """Open the raw bytes of an archive from the member at `offset` on, inflated ahead in a thread."""
+    """Open the decompressed bytes from the member at `offset`, decompressed ahead in a thread."""
     archive.seek(offset)
     with archive_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
         yield stream
@@ -106,7 +106,7 @@ def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
 
 @contextmanager
 def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
-    """Open the raw bytes from the member at `offset` on, inflated as they are read."""
+    """Open the decompressed bytes from the member at `offset`, decompressed on demand."""
     archive.seek(offset)
     with archive_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
         yield cast("BinaryIO", stream)
@@ -114,7 +114,7 @@ def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
 
 @contextmanager
 def archive_errors() -> Iterator[None]:
-    """Raise ArchiveError for what gzip finds damaged."""
+    """Turn gzip's errors into ArchiveErrors."""
     try:
         yield
     except igzip.BadGzipFile as error:

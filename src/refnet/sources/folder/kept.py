@@ -1,4 +1,4 @@
-"""Metadata that a backup does not keep, or that a file system cannot hold: counted, and named in sentences."""
+"""Metadata that a backup does not keep, or a file system cannot store: counts and sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class Unheld(Counted):
 
 
 def unkept(details: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the sentences about what an artifact does not keep, from its manifest's details, which may be forged."""
+    """Sentences about metadata not kept, from a manifest's details, which may be forged."""
     found, counted = details.get("unkept"), Counted()
     for kind, value in list(found.items())[:_MOST_KINDS] if isinstance(found, dict) else ():
         count, first = (value.get("count"), value.get("first")) if isinstance(value, dict) else (None, None)
@@ -80,5 +80,5 @@ def unkept(details: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def looked(details: Mapping[str, Any]) -> bool:
-    """Return whether the manifest's artifact was made by a version that looks at ACLs and attributes."""
+    """Whether the artifact was made by a version that records ACLs and attributes."""
     return isinstance(details.get("unkept"), dict)

@@ -1,7 +1,7 @@
 """The list of files of an archive: its members, their digests and their offsets.
 
-As JSON with one line per file, so that zgrep finds a note. A name that is not UTF-8 is written as `path_base64`.
-Anybody who can write to the store can forge the list, so it is parsed line by line, each line by one expression.
+JSON with one line per file, so that zgrep finds a note. Names that are not UTF-8 are written as `path_base64`.
+Anyone who can write to the store can forge the list, so it is parsed line by line, each line by one expression.
 """
 
 import base64
@@ -35,7 +35,7 @@ FOLDER_MODE = 0o3777
 
 
 class FileKind(StrEnum):
-    """The kinds of members that are written and unpacked; there are no others."""
+    """The kinds of members that are written and unpacked."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -73,13 +73,13 @@ class Listed(NamedTuple):
 
     @classmethod
     def of(cls, path: str, kind: FileKind, status: os.stat_result, *, at: int = -1) -> Self:
-        """Return the entry for a file system's record, without the bits that no archive has."""
+        """Entry for a file's status, without bits that archives do not store."""
         size, mode = status.st_size if kind is FileKind.FILE else 0, status.st_mode & _MODES[kind]
         mtime_ns, uid, gid = status.st_mtime_ns, status.st_uid, status.st_gid
         return cls(path, kind, size, mode, mtime_ns, uid, gid, at)
 
     def having(self, kept: Attributes) -> Self:
-        """Return it with these attributes."""
+        """The entry with these attributes."""
         if kept is NONE:
             return self
         mode = without_mask(self.mode, kept.access)
@@ -147,7 +147,7 @@ class FileList:
     def from_json(cls, text: bytes, most: int = MOST_FILES) -> Self:
         """Parse a list of at most `most` members; trust nothing in it before it is checked.
 
-        ArchiveError if it is not as `to_json` writes it, or names a path outside.
+        ArchiveError if it is not in the format of `to_json`, or a path leads outside.
         """
         lines = enumerate(io.BytesIO(text), 1)
         try:
@@ -160,10 +160,10 @@ class FileList:
 
 
 def matching(text: bytes, wanted: Callable[[str], bool], literal: str = "") -> Iterator[Listed]:
-    """Yield the entries of a list of files whose paths are `wanted`; only these are checked.
+    """Yield entries whose paths are `wanted`; only these are checked.
 
-    `literal`: ASCII characters that each such path contains (see Glob.literal); it saves most of the time.
-    ArchiveError if an entry that could match, or the head, is not as `to_json` writes it.
+    `literal`: ASCII text that each such path contains (see Glob.literal); it saves most of the time. ArchiveError if
+    the head or a possible match is not in the format of `to_json`.
     """
     lines = enumerate(io.BytesIO(text), 1)
     try:
@@ -247,7 +247,7 @@ def _start(lines: _Lines) -> tuple[tuple[Member, ...], bool]:
 
 
 def _entries(lines: _Lines, most: int, *, looked: bool) -> Iterator[Listed]:
-    """Parse the other lines. ValueError for the first one that is not valid."""
+    """Parse the other lines; ValueError for the first invalid one."""
     count, more = 0, b","
     for number, line in lines:
         if more and (found := _ENTRY.fullmatch(line)):
@@ -305,7 +305,7 @@ def _raw(text: bytes, in_base64: bytes | None) -> bytes:
 
 
 def possible(size: int, mtime_ns: int, uid: int, gid: int) -> bool:
-    """Return False for values that no file system can store."""
+    """Whether a file system can store these values."""
     return (
         0 <= size < _MOST
         and -_MOST_TIME <= mtime_ns < _MOST_TIME

@@ -1,4 +1,4 @@
-"""Decide what a merge of an artifact into a live folder does with each path: it adds and replaces, never deletes."""
+"""Decides what a merge into a live folder does with each path: add or replace, never delete."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ from refnet.sources.folder.tree import Tree, read_entries
 
 
 class Action(StrEnum):
-    """The treatment of a path whose content differs."""
+    """What is done with a differing path."""
 
     ADD = "add"
     REPLACE = "replace older"
@@ -40,7 +40,7 @@ class Merge:
     live: FileList
 
     def places(self) -> tuple[LivePlace, ...]:
-        """Return the live entries that are added or replaced: of a new folder, the folder alone."""
+        """Live entries that are added or replaced; only the top of a new folder."""
         done = {Action.ADD, Action.REPLACE}
         return tuple(
             LivePlace.at(path)
@@ -49,7 +49,7 @@ class Merge:
         )
 
     def of(self, files: FileList, before: Selection) -> Selection:
-        """Return the part of the selection `before` of `files` that the merge writes."""
+        """The part of the selection `before` that the merge writes."""
         wanted = {path for path, action in self.actions.items() if action in {Action.ADD, Action.REPLACE}}
         chosen = placed(files, wanted, self.places())
         return Selection(chosen.files, chosen.places, (), chosen.above, before.notes)
@@ -64,7 +64,7 @@ class Merge:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The paths that stay as they are, although they differ."""
+        """Differing paths that stay unchanged."""
         return tuple(path for path, action in self.actions.items() if action in {Action.NEWER, Action.OTHER})
 
     def to_json(self) -> list[dict[str, str]]:
@@ -72,9 +72,9 @@ class Merge:
 
 
 def merge(members: Iterable[Listed], live: Tree, taken: Iterable[str] = ()) -> Merge:
-    """Decide about `members`, folders before their entries, against what is `live`.
+    """Decide about `members`, folders before their entries, given the `live` entries.
 
-    taken: paths that the live file system has, though `live` does not list them under this name.
+    taken: existing paths that `live` lists under another name or not at all.
     """
     actions: dict[str, Action] = {}
     blocked = {*live.other, *taken}
@@ -93,14 +93,14 @@ def merge(members: Iterable[Listed], live: Tree, taken: Iterable[str] = ()) -> M
 
 
 def selected(files: FileList, target: FolderTarget, only: Sequence[str]) -> tuple[Selection, Tree, Merge]:
-    """Return what a merge of `files` writes, what is live in its place, and the merge; `only` as for `select`."""
+    """Plan a merge: files to write, live files replaced, actions; `only` as for `select`."""
     selection = select(files, target, only)
     merged = _plan(target, selection.files)
     return merged.of(files, selection), merged.replaced(), merged
 
 
 def _plan(target: FolderTarget, files: FileList) -> Merge:
-    """Decide about `files` of an artifact against what is live. OSError if that cannot be read."""
+    """Decide about `files` of an artifact given the live folder; OSError if unreadable."""
     if not os.path.lexists(target.folder):
         return merge(files.files, Tree(FileList(()), ()))
     with opened(target.folder, OPEN_FOLDER) as root:
@@ -129,7 +129,7 @@ def _times(one: Listed) -> tuple[FileKind, int, int]:
 
 
 def _statuses(root: int, places: Iterable[LivePlace]) -> dict[str, Listed]:
-    """Return those of `places` that exist in the open folder `root`, without their content."""
+    """Entries of `places` that exist in the open folder `root`, without content."""
     found = {}
     for folder, group in groupby(sorted(places), attrgetter("folder")):
         with suppress(FileNotFoundError), descended(root, folder) as handle:
@@ -142,7 +142,7 @@ def _statuses(root: int, places: Iterable[LivePlace]) -> dict[str, Listed]:
 
 
 def _action(new: Listed, live: Listed | None) -> Action | None:
-    """Return what is done with the live entry; None if it has the same content."""
+    """Action for the live entry; None if the content is equal."""
     if live is None:
         return Action.ADD
     if (new.kind, new.sha256, new.target) == (live.kind, live.sha256, live.target):

@@ -1,4 +1,4 @@
-"""The previous versions that restores of folders left, and the copies that interrupted ones left, for prune."""
+"""Previous versions left by restores of folders, and copies left by interrupted restores, for prune."""
 
 import re
 from contextlib import suppress
@@ -22,11 +22,11 @@ _NO_JOURNAL = "unknown: no journal of this user names it; check it, then remove 
 def previous_folders(
     swaps: Path, source: SourceName, live: FolderTarget | None
 ) -> tuple[PreviousVersion, ...]:
-    """Return what restores of `source` left, in the live folder and wherever else they wrote.
+    """Everything that restores of `source` left, in the live folder and elsewhere.
 
     Args:
         swaps: the folder of the journals.
-        live: where folders without a journal are looked for too; None: nowhere.
+        live: where to look for folders without a journal; None: nowhere.
     """
     kept = [
         PreviousVersion(
@@ -66,11 +66,11 @@ def _works(swaps: Path, source: SourceName) -> list[Work]:
 
 
 def _stays() -> None:
-    """Do nothing: a previous version that is blocked is not removed."""
+    """Do nothing: blocked previous versions are not removed."""
 
 
 def _why_stays(work: Work) -> str:
-    """Return why a half-made copy may not be removed; "" if it may."""
+    """Reason why an incomplete copy must not be removed, or ""."""
     if work.swap.state is State.SWAPPING:
         return "its swap was interrupted: the next restore or undo there finishes it"
     try:
@@ -89,7 +89,7 @@ def discard(work: Work) -> None:
 
 
 def _made_at(work: Path) -> datetime:
-    """Return the time in the name of a work folder, 1970 if it is none: anybody may have named it."""
+    """Time in the name of a work folder; 1970 for an invalid name, as anyone may have made it."""
     stamp = _STAMP.search(work.name)
     with suppress(ValueError, OverflowError):
         return datetime.strptime(stamp[1] if stamp else "", "%Y%m%d_%H%M%S").astimezone()

@@ -66,7 +66,7 @@ def sync_all(folder: int) -> None:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Return True if something is mounted at `path`, a file or folder: then it cannot be renamed."""
+    """Whether something is mounted at `path` (file or folder), which prevents renaming."""
     try:
         if path.lstat().st_dev != path.parent.stat().st_dev:
             return True
@@ -86,7 +86,7 @@ def _real(path: Path) -> bytes:
 
 
 def _mounts() -> list[bytes]:
-    """Return every mount point that this process sees; none if the system does not list them."""
+    """All mount points visible to this process; empty if the system does not list them."""
     try:
         lines = _MOUNTS.read_bytes().splitlines()
     except OSError:

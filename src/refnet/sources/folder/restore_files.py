@@ -1,6 +1,6 @@
-"""Restore config or the vault: unpack beside what is live, compare, then swap; keep the previous version.
+"""Restores a folder: unpack beside the live one, compare, swap; keep the previous version.
 
-Nothing live is touched before everything that is to become live was read back and compared. The swap is journaled
+Nothing live is touched before all new files were read back and compared. The swap is journaled
 (sources/files/swapping.py): the next run finishes one that is killed.
 """
 
@@ -82,7 +82,7 @@ class FolderPlan:
     merge: Merge | None = None
 
     def check(self) -> None:
-        """RefnetError if something prevents the restore."""
+        """Raise RefnetError if something prevents the restore."""
         if self.problems:
             raise self.problems[0]
 
@@ -134,8 +134,8 @@ def plan(
     """Plan a restore of `artifact` into `target`; change nothing.
 
     Args:
-        only: paths of files or folders of the artifact, or patterns of them; empty: everything.
-        merge: add what is missing and replace what is older, and delete nothing.
+        only: paths or patterns of files and folders in the artifact; empty: everything.
+        merge: add missing files, replace older ones, delete nothing.
     """
     with explain_archive_errors(artifact), explain_os_errors(target.folder):
         files, listed = artifact.files()
@@ -180,10 +180,9 @@ def restore(
     clock: Clock,
     progress: Progress = silent,
 ) -> Restored:
-    """Perform the plan, under the lock of the source; do nothing if nothing differs.
+    """Carry out the plan under the lock of the source; nothing happens without differences.
 
-    Interrupted restores are finished first; then it is planned again. RefnetError if something is wrong: what is
-    live is unchanged then.
+    Interrupted restores are finished first; then it is planned again. On RefnetError, live files are unchanged.
     """
     target = planned.target
     with explain_os_errors(target.folder):
@@ -202,7 +201,7 @@ def restore(
 def _carry_out(
     artifact: FilesArtifact, decided: FolderPlan, work: Work, clock: Clock, progress: Progress
 ) -> tuple[Work | None, dict[str, float], Unheld]:
-    """Unpack, compare, swap; return the work folder with the previous version, if any, seconds by phase, what is unheld.
+    """Unpack, compare, swap; return the work folder with the previous version, seconds by phase, and lost metadata.
 
     A failure before the swap leaves no trace.
     """
@@ -232,7 +231,7 @@ def _carry_out(
 
 @contextmanager
 def explain_archive_errors(artifact: FilesArtifact) -> Iterator[None]:
-    """Raise a RefnetError for an archive that is damaged, or does not fit on the file system."""
+    """Turn errors of the archive into RefnetErrors: damaged, or unsuitable for the file system."""
     try:
         yield
     except ArchiveError as error:
@@ -257,7 +256,7 @@ def _pending(work: Work) -> str:
 
 
 def _old_journals(unknown: list[Path]) -> Iterator[RefnetError]:
-    """Yield an error for each interrupted swap of an earlier version, which kept its journal in the work folder."""
+    """Errors about interrupted swaps of earlier versions, which kept their journal in the work folder."""
     for path in unknown:
         if os.path.lexists(journal := path / "exchange.json"):
             yield RefnetError(
@@ -301,7 +300,7 @@ def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetErro
 
 
 def _unpack(artifact: FilesArtifact, decided: FolderPlan, work: Work, progress: Progress) -> Unheld:
-    """Fill the folder `fresh` of the work folder; return what its file system could not hold."""
+    """Fill the folder `fresh` of the work folder; return metadata that its file system could not store."""
     owner = _owner(decided)
     members = tuple(
         (one.path, one._replace(uid=owner[0], gid=owner[1]) if owner else one)
@@ -336,7 +335,7 @@ def _fresh(decided: FolderPlan, work: Work) -> Iterator[int]:
 
 
 def _owner(decided: FolderPlan) -> tuple[int, int] | None:
-    """Return the owner of all files if it is not the recorded one: for root and a foreign archive, that of the live folder."""
+    """Owner of all files if not the recorded ones: for root and a foreign archive, the live folder's."""
     if decided.listed or os.geteuid():
         return None
     status = nearest(decided.target.folder).stat()
@@ -344,7 +343,7 @@ def _owner(decided: FolderPlan) -> tuple[int, int] | None:
 
 
 def _compare(decided: FolderPlan, work: Work, unheld: Unheld) -> None:
-    """Read back what was unpacked. ArchiveError if it is not what the artifact contains."""
+    """Read back the unpacked files; ArchiveError if they differ from the artifact."""
     with _fresh(decided, work) as root:
         found = list(islice(differences(decided.selection.unpacked, root, unheld, owners=decided.listed), 5))
     if found:
@@ -352,7 +351,7 @@ def _compare(decided: FolderPlan, work: Work, unheld: Unheld) -> None:
 
 
 def _carry(decided: FolderPlan, work: Work) -> None:
-    """Link what the rules leave out of the live folder into the new one. RefnetError if that is not possible."""
+    """Link excluded live entries into the new folder; RefnetError on failure."""
     live = decided.target.folder
     try:
         with opened(live, OPEN_FOLDER) as source, _fresh(decided, work) as root:
@@ -367,7 +366,7 @@ def _carry(decided: FolderPlan, work: Work) -> None:
 
 
 def _base(decided: FolderPlan) -> tuple[str, ...]:
-    """Return the names from the parent of the work folder to the folder of the live entries."""
+    """Path from the work folder's parent to the folder of the live entries."""
     folder = decided.target.home if decided.entire else decided.target.folder
     return folder.relative_to(decided.target.home).parts
 
@@ -385,7 +384,7 @@ def _unit(fresh: int, place: LivePlace) -> Unit:
 
 
 def _is_kept(previous: int, unit: Unit, decided: FolderPlan) -> bool:
-    """Return True if there is a previous entry; an empty folder that `--to` filled is none."""
+    """Whether a previous entry exists; an empty folder filled by `--to` does not count."""
     if not swapping.has_previous(previous, unit):
         return False
     if not (decided.entire and decided.target.elsewhere):

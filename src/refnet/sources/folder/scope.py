@@ -1,4 +1,4 @@
-"""The part of a folder that is backed up, compared and restored, and what its rules leave out."""
+"""The part of a folder that is backed up, compared and restored, and its exclude rules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scope:
 
     @cached_property
     def leaves_out(self) -> Callable[[str], bool] | None:
-        """Return a function that says whether a path, with a / after a folder, is left out; None: nothing is."""
+        """Predicate for excluded paths, with a / after a folder; None without rules."""
         if not self.exclude:
             return None
         matches, prefix = matcher(self.exclude), self.prefix
@@ -43,7 +43,7 @@ EVERYTHING = Scope()
 
 @dataclass
 class LeftOut:
-    """Counts of what the rules of a scope left out of a walk. A folder counts once: it is not read."""
+    """Counts of excluded entries. A folder counts once, as it is not read."""
 
     #: Files, links and others: everything except folders.
     files: int = 0

@@ -1,7 +1,7 @@
-"""A second look at a folder: is everything in it in the list of files, and as the list says?
+"""Second look at a folder: checks independently that the list of files matches it.
 
-The folder is walked by the standard library, and not by the code that reads it for the archive, so a fault there shows.
-Of what changed between the two walks nothing can be said: names that are missing in the list are unsettled then.
+The folder is walked by the standard library instead of the archive's code, so faults there are detected. Names missing
+from the list are unsettled if the folder changed between the two walks.
 """
 
 import os
@@ -46,7 +46,7 @@ class Look:
 
 
 def entries_digest(root: int, scope: Scope) -> str:
-    """Return the digest of a second look at `scope` of the open folder `root`. OSError if it cannot be read."""
+    """Digest of a second look at `scope` of the open folder `root`; OSError if unreadable."""
     digest = xxh3_128()
     for entry in _entries(root, scope):
         digest.update(_record(entry))
@@ -54,7 +54,7 @@ def entries_digest(root: int, scope: Scope) -> str:
 
 
 def look(root: int, scope: Scope, dumped: Dumped, *, contents: bool) -> Look:
-    """Compare `scope` of the open folder `root` with what was written of it. OSError if it cannot be read.
+    """Compare `scope` of the open folder `root` with the written archive; OSError if unreadable.
 
     contents: read every file again, and compare its SHA-256.
     """
@@ -80,7 +80,7 @@ def look(root: int, scope: Scope, dumped: Dumped, *, contents: bool) -> Look:
 
 
 def _entries(root: int, scope: Scope) -> Iterator[_Entry]:
-    """Yield what an archive of `scope` of the open folder `root` contains, by name."""
+    """Yield the entries that an archive of `scope` of the open folder `root` should contain, by name."""
     leaves_out, only = scope.leaves_out, scope.only
     device = os.fstat(root).st_dev if scope.one_file_system else None
     for top, folders, others, handle in os.fwalk(".", dir_fd=root, onerror=_unreadable):
@@ -101,7 +101,7 @@ def _entries(root: int, scope: Scope) -> Iterator[_Entry]:
 
 
 def _entry(prefix: str, name: str, folder: int) -> _Entry | None:
-    """Return an entry of an open folder; None for what no archive has, and for what is gone."""
+    """An entry of an open folder; None if archives do not store its kind, or it is gone."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
@@ -124,7 +124,7 @@ def _record(entry: _Entry) -> bytes:
 
 
 def _missing(entry: _Entry, states: States, found: Look) -> None:
-    """Record an entry that is not in the list: a fault, if its folder is as it was when it was read."""
+    """Record an entry missing from the list: a fault if its folder is unchanged since it was read."""
     state = states.get(parent(entry.path))
     if state is None or state[:-1] == State.of(entry.folder)[:-1]:
         found.wrong.append(f"{show(entry.path)} is not in the list")
@@ -133,7 +133,7 @@ def _missing(entry: _Entry, states: States, found: Look) -> None:
 
 
 def _invented(root: int, lost: list[str], states: States) -> Iterator[str]:
-    """Yield a sentence for each path of the list that is not in its folder, although that did not change."""
+    """Sentences about listed paths that are not in their folder, although that did not change."""
     changed = {*changed_folders(root, states)[0]} if lost else set()
     for path in lost:
         above = parent(path)

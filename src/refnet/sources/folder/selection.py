@@ -1,4 +1,4 @@
-"""Select what of an artifact is restored, and which live entries it replaces."""
+"""Selects the members of an artifact to restore, and the live entries to replace."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ _COMPARED = 100_000
 
 
 class NothingMatchesError(RefnetError):
-    """A path or pattern that is not in the artifact, whose name follows the message."""
+    """A path or pattern without a match in the artifact; the artifact's name follows the message."""
 
 
 class LivePlace(NamedTuple):
@@ -63,9 +63,9 @@ class Selection:
 
 
 def against_live(files: FileList, target: FolderTarget, only: Sequence[str] = ()) -> tuple[Selection, Tree]:
-    """Select as `select` does, and read what it replaces.
+    """Select like `select`, and read the live entries to replace.
 
-    Live entries that the rules of `exclude` leave out stay: what the artifact has of them is not selected.
+    Excluded live entries stay: their members in the artifact are not selected.
     """
     selection = select(files, target, only)
     try:
@@ -77,7 +77,7 @@ def against_live(files: FileList, target: FolderTarget, only: Sequence[str] = ()
 
 
 def _live(root: int, selection: Selection, target: FolderTarget, only: Sequence[str]) -> Tree:
-    """Read what is replaced of the open live folder."""
+    """Read the entries to replace in the open live folder."""
     if not only and target.names is None:
         tree = read_tree(root, target.live_scope)
         files = (
@@ -93,7 +93,7 @@ def _live(root: int, selection: Selection, target: FolderTarget, only: Sequence[
 
 
 def _excluded(scope: Scope, path: str) -> bool:
-    """Return True if a rule leaves out `path`, as a file or a folder, or one of its parents."""
+    """Whether a rule excludes `path`, as a file or folder, or one of its parents."""
     out = scope.leaves_out
     if out is None:
         return False
@@ -101,7 +101,7 @@ def _excluded(scope: Scope, path: str) -> bool:
 
 
 def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
-    """Leave what the rules leave out of the live folder where it is."""
+    """Restrict `selection` to keep excluded live entries in place."""
     stays = frozenset(live.excluded)
     above = frozenset(up for path in stays for up in _ancestors(path))
     members = tuple(
@@ -127,7 +127,7 @@ def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
 
 
 def select(files: FileList, target: FolderTarget, only: Sequence[str]) -> Selection:
-    """Select what of `files` is restored into `target`: everything allowed, or what matches one of `only`.
+    """Select members of `files` for `target`: everything allowed, or what matches one of `only`.
 
     RefnetError if one of `only` matches nothing in `files`, or may not be replaced.
     """
@@ -154,7 +154,7 @@ def select(files: FileList, target: FolderTarget, only: Sequence[str]) -> Select
 
 
 def placed(files: FileList, wanted: set[str], places: Sequence[LivePlace]) -> Selection:
-    """Return the selection of the paths `wanted` of `files`, which replace the entries `places` or are in them."""
+    """Selection of the paths `wanted` of `files`, which are at or below the live entries `places`."""
     above = {"/".join(one.folder[:depth]) for one in places for depth in range(1, len(one.folder) + 1)}
     return Selection(
         FileList(tuple(one for one in files.files if one.path in wanted)),
@@ -201,7 +201,7 @@ def _matching(files: FileList, target: FolderTarget, only: Sequence[str]) -> Sel
 
 
 def _matches(files: FileList, target: FolderTarget, pattern: str) -> Iterator[str]:
-    """Yield the members that `pattern` names: a path in the artifact, that of a live file, or a pattern."""
+    """Members named by `pattern`: a path in the artifact, the path of a live file, or a pattern."""
     inside = pattern.removeprefix(f"{target.folder}/")
     try:
         path = checked(os.fsencode(inside))
@@ -257,7 +257,7 @@ def _nothing(files: FileList, target: FolderTarget, path: str) -> RefnetError:
 
 
 def _as_shown(files: FileList, text: str) -> Listed | None:
-    """Return the one member that is displayed as `text`: a name that is escaped in messages."""
+    """The only member displayed as `text`, for names that messages escape."""
     found = [one for one in files.files if show(one.path, MAX_PATH * 4) == text] if "\\" in text else []
     return found[0] if len(found) == 1 else None
 
@@ -269,7 +269,7 @@ def _ancestors(path: str) -> Iterator[str]:
 
 
 def _live_place(target: FolderTarget, path: str) -> LivePlace:
-    """Return the live entry that `path` replaces: its own, or the topmost missing folder on the way to it."""
+    """Live entry to replace for `path`: itself, or the topmost missing parent."""
     *folders, last = path.split("/")
     for depth, name in enumerate(folders):
         live = target.folder.joinpath(*folders[: depth + 1])

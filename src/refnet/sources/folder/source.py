@@ -66,11 +66,11 @@ class Folder(Source):
 
     @property
     def scope(self) -> Scope:
-        """What is backed up of it."""
+        """The part of the folder that is backed up."""
         return Scope(None, self.own.exclude, bool(self.own.one_file_system))
 
     def target(self) -> FolderTarget:
-        """Return the live folder; RefnetError where the settings name none."""
+        """The live folder; RefnetError if not configured."""
         own = self.own
         if own.path is None:
             raise wiring.not_configured(self.settings, self.name)
@@ -102,7 +102,7 @@ class Folder(Source):
         )
 
     def _last(self, store: LocalStore) -> OpenArtifact | None:
-        """Return the newest complete artifact, as this machine knows the source."""
+        """Newest complete artifact with this machine's identity of the source."""
         entry = Catalog.of(store.entries(self.name)).about(self.whose(), self.name).newest_complete(self.name)
         return store.artifact(entry) if entry else None
 
@@ -194,9 +194,9 @@ class Folder(Source):
 
 
 def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool) -> FolderTarget:
-    """Return the folder that `--to` names. RefnetError (USAGE) if nothing may be restored there.
+    """Target folder for `--to`; RefnetError (USAGE) if nothing may be restored there.
 
-    merge: it may have content.
+    merge: allow a folder with content.
     """
     named = user_path(asked)
     if "://" in asked:

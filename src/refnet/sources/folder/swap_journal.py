@@ -1,7 +1,7 @@
-"""The journals of swaps in `REFNET_HOME/swaps`: what a restore or an undo does beside a live folder, or has done.
+"""Journals of swaps in `REFNET_HOME/swaps`: the progress of restores and undos.
 
-They are not beside the live folder, because its owner may be another user, who could forge a journal there and make
-RefNet move files. One file per swap, `NAME.STATE`: the state is the ending, so that a full disk cannot block a swap.
+They are not beside the live folder, because its owner may be another user, who could forge a journal and make RefNet
+move files. One file per swap, `NAME.STATE`: the state is the ending, so that a full disk cannot block a swap.
 Nothing in a journal is trusted before it is checked: owner, mode, size, keys, types, and that each name is a single
 path component.
 """
@@ -31,7 +31,7 @@ _LARGEST = 64 << 20
 
 
 class State(StrEnum):
-    """The progress of a swap; the ending of its journal's name."""
+    """State of a swap; also the ending of its journal's name."""
 
     BEGUN = "begun"
     SWAPPING = "swapping"
@@ -153,7 +153,7 @@ class Swap:
 
 
 def swaps(folder: Path, source: SourceName, live: Path | None = None) -> list[Swap]:
-    """Return the swaps of the folder `live` (None: of every folder), oldest first.
+    """Swaps of the folder `live` (None: all folders), oldest first.
 
     RefnetError for a journal that cannot be trusted.
     """
@@ -162,7 +162,7 @@ def swaps(folder: Path, source: SourceName, live: Path | None = None) -> list[Sw
 
 
 def find(folder: Path, name: str) -> Swap | None:
-    """Return the swap `name`, None if it has no journal any more. RefnetError as for `swaps`."""
+    """The swap `name`; None without a journal. RefnetError as for `swaps`."""
     source = name.rsplit("-", maxsplit=2)[0]
     return next((swap for swap in _all(folder, source) if swap.name == name), None)
 
@@ -189,7 +189,7 @@ def set_state(swap: Swap, state: State) -> Swap:
 
 
 def forget(swap: Swap, state: State | None = None) -> None:
-    """Remove the journal of `swap`, or the one of the same name that an earlier `state` left."""
+    """Remove the journal of `swap`, or its leftover journal of an earlier `state`."""
     with _folder(swap.folder) as handle:
         try:
             os.unlink(f"{swap.name}.{state or swap.state}", dir_fd=handle)

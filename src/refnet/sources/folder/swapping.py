@@ -126,7 +126,7 @@ def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[
 
 
 def _withdraw(site: Site, journal: Journal, home: int) -> None:
-    """Remove the new work folder, unless its swap is journaled by now."""
+    """Remove the new work folder unless its swap was journaled."""
     left = swap_journal.find(site.swaps, journal.name)
     if left is None:
         with suppress(OSError):
@@ -213,9 +213,9 @@ def _not_ours(swap: Swap, why: str) -> RefnetError:
 
 
 def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: str = "") -> Work:
-    """Journal the swap and perform it; the previous entries are in `kept` then.
+    """Journal and perform the swap; afterwards `kept` has the previous entries.
 
-    OSError if a rename fails, after the swapped entries were rolled back.
+    OSError if a rename fails; swapped entries were rolled back then.
     """
     for handle_of in ("fresh", "kept"):
         with work.folder(handle_of) as handle:
@@ -389,7 +389,7 @@ class _Open:
 
 
 def _swap_in(fresh: Entry, live: Entry, previous: Entry) -> None:
-    """Make `fresh` the live entry; the one that was live is under the name of `fresh` or `previous` afterwards."""
+    """Make `fresh` the live entry; the replaced one is afterwards at `fresh` or `previous`."""
     if rename.exists(live):
         if rename.swap(fresh, live):
             return

@@ -1,6 +1,6 @@
 """The headers of a tar archive (POSIX ustar, with pax records for what does not fit), a few microseconds each.
 
-Python's tarfile takes longer for a header than the kernel for the file behind it.
+Python's tarfile needs more time for a header than the kernel for the file.
 """
 
 import os
@@ -59,7 +59,7 @@ def _pax_header(raw: bytes, target: bytes, listed: Listed, numbers: _Numbers) ->
 
 
 def padding(size: int) -> bytes:
-    """Return the zeros that fill a content of `size` bytes up to complete blocks."""
+    """Zeros that pad a content of `size` bytes to complete blocks."""
     return bytes(-size % BLOCK)
 
 

@@ -1,4 +1,4 @@
-"""Read a tar archive strictly: files, folders and links; refuse everything else by name.
+"""Strict reader of tar archives: accepts files, folders and links, and rejects everything else by name.
 
 The archives of RefNet, GNU tar, bsdtar and Python can be read (ustar, pax, GNU long names).
 """
@@ -35,7 +35,7 @@ _REFUSED = {
 class TarReader:
     """The members of the tar in `stream`, which is read once, from `at` on.
 
-    After each member its content can be read, by `content`; otherwise it is skipped. ArchiveError for damage.
+    `content` reads the content of the current member; otherwise it is skipped. ArchiveError for damage.
     """
 
     def __init__(self, stream: BinaryIO, at: int = 0) -> None:
@@ -72,7 +72,7 @@ class TarReader:
         raise ArchiveError(f"the headers at byte {at} of the tar are too long")
 
     def expect(self, head: bytes, size: int) -> bool:
-        """Return True if the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
+        """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
         self._skip_content()
         if self._read(len(head)) != head:
             return False
@@ -87,7 +87,7 @@ class TarReader:
             yield block
 
     def skip_to(self, at: int) -> None:
-        """Skip to the member whose header is at `at`, which must not be behind."""
+        """Skip forward to the member whose header is at `at`."""
         self._skip_content()
         while self.at < at:
             self._read(min(at - self.at, _BLOCKS))
@@ -122,7 +122,7 @@ class TarReader:
         return {} if kind == b"g" else records
 
     def _check_end(self) -> None:
-        """Check that only zeros follow; reading them all also checks the checksum of the last gzip member."""
+        """Check that only zeros follow; reading them also verifies the checksum of the last gzip member."""
         while block := self._stream.read(_BLOCKS):
             if block.count(0) != len(block):
                 raise ArchiveError("there is data after the end of the archive")

@@ -1,4 +1,4 @@
-"""The live folder of a source, and what restores left there: interrupted work folders and previous versions."""
+"""The live folder of a source, with interrupted work folders and previous versions of restores."""
 
 import errno
 import os
@@ -48,7 +48,7 @@ class FolderTarget:
 
     @property
     def live_scope(self) -> Scope:
-        """What is compared and restored, without RefNet's work folders."""
+        """Scope for comparison and restore, without RefNet's work folders."""
         return replace(self.scope, own=self.own)
 
     @property
@@ -57,7 +57,7 @@ class FolderTarget:
         return self.folder.parent if self.entire else self.folder
 
     def site(self, *, beside: bool | None = None) -> Site:
-        """Return the location of a new swap; `beside`: as that of an earlier one."""
+        """Location for a new swap; `beside`: where an earlier one was."""
         return Site(self.swaps, self.source, self.folder, self.entire if beside is None else beside)
 
     def previous_versions(self) -> list[Work]:
@@ -69,7 +69,7 @@ class FolderTarget:
         return [Work(swap) for swap in self._swaps() if swap.state is not State.DONE]
 
     def unknown_folders(self) -> list[Path]:
-        """Return work folders without a journal, oldest first: another user's, or an earlier version's."""
+        """Work folders without a journal, oldest first: from another user or an earlier version."""
         known = {work.path for work in (*self.previous_versions(), *self.unfinished())}
         with explain_os_errors(self.folder):
             found = [path for home in (self.folder.parent, self.folder) for path in self._work_folders(home)]
@@ -103,7 +103,7 @@ def target_of(
 
 
 def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:
-    """Finish or remove what interrupted restores left; return a sentence for each."""
+    """Finish or roll back interrupted restores; return sentences about them."""
     sentences = []
     for work in sorted(target.unfinished(), key=lambda work: work.swap.state is State.BEGUN):
         if swap_journal.find(target.swaps, work.swap.name) is None:
@@ -118,7 +118,7 @@ def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:
 
 
 def own_work_folders(swaps_folder: Path, source: SourceName, live: Path) -> frozenset[str]:
-    """Return the names of RefNet's work folders in the folder `live`: those with the token of a journal.
+    """Names of RefNet's work folders in the folder `live`: those with a journal's token.
 
     RefnetError if a journal cannot be trusted.
     """
@@ -138,7 +138,7 @@ def _is_own(swap: Swap) -> bool:
 
 
 def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -> tuple[str, ...]:
-    """Return a sentence for each restore of `folder` that was interrupted in its swap, for a backup."""
+    """Sentences for a backup about restores of `folder` interrupted during their swap."""
     try:
         found = swap_journal.swaps(swaps_folder, source, folder.resolve())
     except RefnetError as error:
@@ -166,7 +166,7 @@ def _finish(swap: Swap) -> str:
 
 
 def _folder_name(path: Path) -> str:
-    """Return the name of the live folder from a work folder of an earlier version; "" if it cannot be read."""
+    """Name of the live folder, read from a work folder of an earlier version; "" if unreadable."""
     try:
         return os.fsdecode(read_regular(path / "of", MAX_PART))
     except OSError:
@@ -175,7 +175,7 @@ def _folder_name(path: Path) -> str:
 
 @contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Raise a RefnetError for an OSError at `path`, or at the path that the error names."""
+    """Turn OSErrors into RefnetErrors about the error's path, else `path`."""
     try:
         yield
     except OSError as error:

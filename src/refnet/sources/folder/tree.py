@@ -1,4 +1,4 @@
-"""List a live folder's entries: to verify what was unpacked, and to plan against what is live."""
+"""Lists a live folder's entries, for verifying unpacked files and for planning."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ class Tree:
         )
 
     def below(self, prefix: str) -> Self:
-        """Return it with `prefix` before each path."""
+        """The tree with `prefix` before each path."""
         if not prefix:
             return self
         files = tuple(one._replace(path=prefix + one.path) for one in self.files.files)
@@ -64,7 +64,7 @@ def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
 
 
 def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterator[tuple[str, Listed | None]]:
-    """Yield every path with its entry, or None for what no archive can hold, and what could not be read."""
+    """Yield each path with its entry; None for unsupported kinds and unreadable entries."""
     visible = attributes.visible(root)
     if scope.only is None:
         yield ".", _without(_folder(".", root), visible)
@@ -80,7 +80,7 @@ def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterat
 
 
 def _without(listed: Listed, visible: tuple[bool, bool]) -> Listed:
-    """Return `listed` without the digests of what its file system does not have; see `attributes.visible`."""
+    """`listed` without digests of attributes that its file system lacks; see `attributes.visible`."""
     if all(visible):
         return listed
     acls, xattrs = visible
@@ -90,7 +90,7 @@ def _without(listed: Listed, visible: tuple[bool, bool]) -> Listed:
 def read_entries(
     root: int, entries: Iterable[tuple[tuple[str, ...], str]], scope: Scope = EVERYTHING
 ) -> Tree:
-    """Read the entries (folder, name) of the open folder `root`, as `read_tree` does; missing ones are left out."""
+    """Read the entries (folder, name) of the open folder `root` like `read_tree`, without missing ones."""
     names: dict[tuple[str, ...], set[str]] = {}
     for folder, name in entries:
         names.setdefault(folder, set()).add(name)
@@ -131,10 +131,9 @@ def _folder(path: str, folder: int) -> Listed:
 def differences(
     expected: FileList, root: int, unheld: Unheld | None = None, *, owners: bool = False
 ) -> Iterator[str]:
-    """Yield a sentence for each entry of the open folder `root` that is not as in `expected`.
+    """Sentences about entries of the open folder `root` that differ from `expected`.
 
-    Everything but what is `unheld` is compared, and the owner only with `owners`; of what was read, one entry at a time
-    is in memory.
+    Everything except `unheld` metadata is compared, owners only with `owners`. One entry at a time is in memory.
     """
     skipped = unheld.paths if unheld else set()
     left = dict(expected.by_path)
@@ -164,7 +163,7 @@ def _difference(listed: Listed, found: Listed) -> str:
 
 
 def _metadata(listed: Listed, found: Listed, *, owners: bool) -> Iterator[tuple[Aspect, object, object]]:
-    """Yield each aspect with its two values."""
+    """Yield aspects of metadata with both values."""
     if listed.kind is not FileKind.LINK:
         yield Aspect.MODE, f"{listed.mode:04o}", f"{found.mode:04o}"
     yield Aspect.ACL, listed.acl or "", found.acl or ""

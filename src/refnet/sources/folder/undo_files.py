@@ -1,4 +1,4 @@
-"""Undo the last restore of config or the vault: swap the previous version with what is live."""
+"""Undoes the last restore of a folder: swaps the previous version with the live one."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def plan(target: FolderTarget) -> UndoPlan:
 
 
 def undo(target: FolderTarget, now: datetime) -> Undone:
-    """Bring back the previous version, under the lock of the source; keep what is live as the next one, so that an undo can be undone."""
+    """Swap in the previous version under the source's lock; the live version becomes the previous one, so an undo can be undone."""
     with explain_os_errors(target.folder):
         finished = finish_interrupted(target)
         decided = plan(target)
@@ -91,7 +91,7 @@ def undo(target: FolderTarget, now: datetime) -> Undone:
 
 
 def _refuse_unknown(target: FolderTarget, last: Work | None) -> None:
-    """RefnetError if the last restore is unknown to this REFNET_HOME."""
+    """Raise RefnetError if this REFNET_HOME does not know the last restore."""
     newest = next(reversed(target.unknown_folders()), None)
     if newest is None or (last and newest.name < last.journal.work):
         return
@@ -111,7 +111,7 @@ def _back(unit: Unit, previous: int) -> Unit:
 
 
 def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
-    """Return `found` in `base` with paths relative to `folder`, as the restore showed them."""
+    """`found` in `base`, with paths relative to `folder` as in the restore."""
 
     def seen(paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(os.path.relpath(base / path, folder) for path in paths)

@@ -42,10 +42,10 @@ def unpack(
     """Unpack `archive` into the empty open folder `root`, as this user's; return the list of files.
 
     Args:
-        unheld: receives what the file system cannot hold.
+        unheld: receives metadata that the file system cannot store.
 
-    ArchiveError names the first member that is damaged, not allowed or not as `expected`; OSError if the disk is
-    full. Both leave `root` half filled, for the caller to remove.
+    ArchiveError names the first member that is damaged, forbidden or unlike `expected`; OSError if the disk is full.
+    Both leave `root` incomplete, for the caller to remove.
     """
     fresh, most = FreshFolder(root, unheld=unheld), limits(expected, shutil.disk_usage(root).free)
     try:
@@ -60,7 +60,7 @@ def unpack(
 def scratch_folder(below: Path) -> Iterator[int]:
     """Create a private folder in `below`, open it, and remove it afterwards.
 
-    Leftovers of killed proofs are removed first: folders of this user that no process locks.
+    Leftovers of killed proofs are removed first: unlocked folders of this user.
     """
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
     with opened(below, OPEN_FOLDER & ~os.O_NOFOLLOW) as parent_folder:
@@ -127,7 +127,7 @@ class FreshFolder:
         self._folders[member.path] = member
 
     def _known(self, kept: Attributes) -> Attributes:
-        """Return the equal ACLs that an earlier folder has: they stay in memory until `finish`."""
+        """Equal ACLs of an earlier folder, to share memory until `finish`."""
         known = self._acls.setdefault(kept, kept)
         if known is kept:
             self._acl_bytes += len(kept.access) + len(kept.default)
@@ -197,13 +197,13 @@ class FreshFolder:
             self.unheld.add(Aspect.ACL, member.path)
 
     def _owner(self, member: Listed) -> tuple[int, int]:
-        """Return the owner that this user may give `member`: another user only root, a group only its members."""
+        """Owner that this user may set: another user only as root, a group only as its member."""
         if os.geteuid() == 0:
             return member.uid, member.gid
         return -1, member.gid if member.gid in self._groups else -1
 
     def _look(self, member: Listed, status: os.stat_result) -> None:
-        """Note what of `member` is not as it was set."""
+        """Record metadata of `member` that could not be set."""
         if self._owners and (status.st_uid, status.st_gid) != (member.uid, member.gid):
             self.unheld.add(Aspect.OWNER, member.path)
         if status.st_mtime_ns != member.mtime_ns:
@@ -212,7 +212,7 @@ class FreshFolder:
             self.unheld.add(Aspect.MODE, member.path)
 
     def _shared(self, member: Listed) -> Attributes:
-        """Return the attributes of the file that the hard link `member` is, as far as they could be set."""
+        """Attributes of the file that the hard link `member` refers to, as far as they could be set."""
         for aspect in (Aspect.ACL, Aspect.XATTRS):
             if (aspect, member.same_as) in self.unheld.paths:
                 self.unheld.add(aspect, member.path)
@@ -230,7 +230,7 @@ class FreshFolder:
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """Ignore that a file system cannot hold a value, or that this user may not set it: `_look` finds that."""
+    """Ignore values that the file system cannot store or this user may not set: `_look` reports them."""
     try:
         yield
     except OSError as error:

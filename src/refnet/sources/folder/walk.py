@@ -1,4 +1,4 @@
-"""Walk a folder by folder descriptors, so that no link on the way is followed."""
+"""Walks a folder by descriptors, so that no link is followed."""
 
 import os
 import time
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 class EntryRun(NamedTuple):
-    """Neighbouring entries of one folder, by name. Only the last one can be a folder; its entries come next."""
+    """Consecutive entries of one folder, by name. Only the last can be a folder; its entries follow."""
 
     #: What precedes the names in the paths from the walk's root: "" or `folder/`.
     prefix: str
@@ -48,7 +48,7 @@ class EntryRun(NamedTuple):
 
 
 class State(NamedTuple):
-    """A folder's record in the file system, right before its names were read."""
+    """A folder's status right before its names were read."""
 
     device: int
     inode: int
@@ -117,13 +117,13 @@ def runs(
 
 
 def is_young(ctime_ns: int, now: int) -> bool:
-    """Return whether what changed at `ctime_ns` may have changed again before `now` without another time."""
+    """Whether a change at `ctime_ns` is so recent that a further change until `now` could have the same time."""
     tick = _TICK_NS if ctime_ns % 1_000_000_000 else COARSE_TICK_NS
     return now - ctime_ns < tick
 
 
 class Descent:
-    """Opens folders below the open folder `root` one by one; the last one and those above it stay open."""
+    """Opens folders below the open folder `root` one by one; the last one and its parents stay open."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -154,9 +154,9 @@ class Descent:
 
 
 def changed_folders(root: int, states: States) -> tuple[list[str], list[str]]:
-    """Return the folders of `states` that changed since they were read, and those that may have, within a clock tick.
+    """Folders of `states` that changed since they were read, and those that may have within a clock tick.
 
-    What is gone is removed from `states`.
+    Removed folders are dropped from `states`.
     """
     changed, young, descent = [], [], Descent(root)
     try:
@@ -176,7 +176,7 @@ def changed_folders(root: int, states: States) -> tuple[list[str], list[str]]:
 
 
 class _Reader:
-    """Reads folders, without what a scope leaves out."""
+    """Reads folders without excluded entries."""
 
     def __init__(self, scope: Scope, left_out: LeftOut, root: int, states: States | None) -> None:
         self._only = scope.only
@@ -218,7 +218,7 @@ class _Reader:
         yield _Level(descriptor, prefix, kinds, _split(names, kinds))
 
     def _is_new(self, path: str, folder: int) -> bool:
-        """Record the state of an open folder; return False if it was read under this path."""
+        """Record the state of an open folder; False if it was already read under this path."""
         states = self._states or {}
         state, before = State.of(folder), states.get(path)
         if before and before[:2] == state[:2]:
@@ -229,7 +229,7 @@ class _Reader:
     def _kept(
         self, names: list[str], kinds: dict[str, FileKind | None], folder: int, prefix: str
     ) -> list[str]:
-        """Return those of `names` in the open `folder` that no rule leaves out; count the others."""
+        """Names in the open `folder` that no rule excludes; the others are counted."""
         leaves_out = self._leaves_out
         if leaves_out is None:
             return names
@@ -253,7 +253,7 @@ def _size(name: str, folder: int) -> int:
 
 
 def _read(folder: int) -> tuple[list[str], dict[str, FileKind | None]]:
-    """Return the sorted names in the open `folder`, and the kinds of those that are not files."""
+    """Sorted names in the open `folder`, and the kinds of entries that are not files."""
     names: list[str] = []
     kinds: dict[str, FileKind | None] = {}
     with os.scandir(folder) as entries:
@@ -272,7 +272,7 @@ def _kind(entry: os.DirEntry[str]) -> FileKind | None:
 
 
 def _split(names: list[str], kinds: dict[str, FileKind | None]) -> Iterator[list[str]]:
-    """Yield `names` in parts that end behind each folder."""
+    """Split `names` after each folder."""
     ends = (
         [end for end, name in enumerate(names, 1) if name in kinds and kinds[name] is FileKind.FOLDER]
         if kinds

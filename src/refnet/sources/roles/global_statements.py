@@ -1,4 +1,4 @@
-"""The statements of `pg_dumpall --globals-only`, read strictly: nothing else is ever sent to a server.
+"""Strict parser for `pg_dumpall --globals-only`: nothing else is ever sent to a server.
 
 A statement is compared by its shape: N is a name, S a string, 0 a number; keywords are themselves. The shapes are those
 that pg_dumpall of 15 to 18 writes. `GRANTED BY` is dropped: since PostgreSQL 16 a grantor needs the ADMIN OPTION, which
@@ -76,7 +76,7 @@ _SUBJECT = {StatementKind.MEMBERSHIP: 1, StatementKind.PARAMETER: 1, StatementKi
 
 
 class NotGlobalsError(ValueError):
-    """The text is not what pg_dumpall writes."""
+    """The text is not output of pg_dumpall."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Statement:
         return tuple(unquoted(one) for one in self.tokens if _is_name(one))
 
     def without(self, keyword: str, words: int) -> Statement:
-        """Return it without `keyword` and the tokens after it, `words` in all; itself if it has none."""
+        """The statement without `keyword` and following tokens, `words` in total; unchanged without it."""
         if keyword not in self.tokens:
             return self
         at = self.tokens.index(keyword)
@@ -120,7 +120,7 @@ def _is_name(token: str) -> bool:
 
 
 def read(text: str) -> Iterator[Statement]:
-    """Yield the statements of `text`; NotGlobalsError where it has another one, or too many."""
+    """Yield the statements of `text`; NotGlobalsError for an unknown statement, or too many."""
     tokens: list[str] = []
     shape: list[str] = []
     count = 0
@@ -165,7 +165,7 @@ def _statement(tokens: list[str], shape: str) -> Statement:
 
 
 def counted(statements: Iterable[Statement]) -> dict[str, int]:
-    """Return how many roles, memberships, tablespaces and passwords the `statements` set."""
+    """Number of roles, memberships, tablespaces and passwords in `statements`."""
     listed = tuple(statements)
     found = Counter(one.kind for one in listed)
     return {

@@ -43,7 +43,7 @@ class GlobalsArtifact(Artifact):
 
     @cached_property
     def statements(self) -> tuple[Statement, ...]:
-        """Its statements; RefnetError (DAMAGED) if it cannot be read, or contains anything else."""
+        """Its statements; RefnetError (DAMAGED) if unreadable, or with other statements."""
         try:
             with self.stored.open() as file, gzip.GzipFile(fileobj=file) as stream:
                 text = stream.read(LONGEST + 1)
@@ -113,7 +113,7 @@ class GlobalsArtifact(Artifact):
 
 
 def _load(cluster: Cluster, statements: tuple[Statement, ...]) -> list[str]:
-    """Run the statements; return why some failed. No transaction: CREATE TABLESPACE allows none."""
+    """Run the statements; return errors. No transaction, because CREATE TABLESPACE allows none."""
     failures = []
     with cluster.target().connect(encoding="UTF8") as session:
         for one in statements:
@@ -135,7 +135,7 @@ def _in_place(statement: Statement) -> str:
 
 
 def _compared(cluster: Cluster, binaries: Binaries, statements: tuple[Statement, ...]) -> Finding:
-    """Compare with what pg_dumpall writes for the scratch server."""
+    """Compare with pg_dumpall's output for the scratch server."""
     there = tuple(read(dumped(binaries, cluster.target(), passwords=True)))
     options = knows_options(statements) and knows_options(there)
     found = _values(there, options=options)

@@ -16,9 +16,9 @@ _SETTINGS = {"timezone": "UTC", "datestyle": "ISO"}
 
 
 def dumped(binaries: Binaries, target: Target, *, passwords: bool = False) -> str:
-    """Return the text of pg_dumpall --globals-only; RefnetError where the server refuses, or a name is not UTF-8.
+    """Output of pg_dumpall --globals-only; RefnetError if the server rejects it, or a name is not UTF-8.
 
-    passwords: with the verifiers of passwords; the role must be able to read pg_authid.
+    passwords: include password verifiers; requires read access to pg_authid.
     """
     tool = binaries.tool("pg_dumpall")
     left_out = [] if passwords else ["--no-role-passwords"]

@@ -63,7 +63,7 @@ class GlobalsMaker:
 
 
 def without_weak_passwords(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return `text` with the passwords that are SCRAM verifiers alone, and the roles that lost another one."""
+    """`text` with only SCRAM password verifiers, and the roles whose passwords were dropped."""
     dropped, pieces, at = [], [], 0
     for statement in read(text):
         if statement.kind is not StatementKind.ATTRIBUTES or "PASSWORD" not in statement.tokens:

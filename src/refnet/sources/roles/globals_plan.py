@@ -1,4 +1,4 @@
-"""Decides which roles of an artifact a restore creates on a server. What exists there is never changed."""
+"""Plans which roles of an artifact a restore creates on a server; existing roles are never changed."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def decide(
     role_powers: bool = False,
     options: bool = True,
 ) -> GlobalsPlan:
-    """Plan the creation of the roles of `wanted` that are missing in `live`, both without passwords or with them.
+    """Plan the creation of roles of `wanted` that `live` lacks; both with or both without passwords.
 
     Args:
-        limited: the settings that only a superuser may change.
-        role_powers: create also roles whose attributes, memberships or settings act beyond their own objects.
-        options: the server knows INHERIT and SET of a membership (16 and newer).
+        limited: settings that only a superuser may change.
+        role_powers: also create roles with power beyond their own objects.
+        options: the server supports INHERIT and SET of memberships (16 and newer).
     """
     there = {one.subject for one in live if one.kind is StatementKind.ROLE}
     create = tuple(
@@ -138,7 +138,7 @@ def _folders(wanted: tuple[Statement, ...], live: tuple[Statement, ...]) -> dict
 def _lost(
     wanted: tuple[Statement, ...], running: Collection[Statement], create: Collection[str], *, options: bool
 ) -> Iterator[str]:
-    """Yield what the roles of `create` do not get."""
+    """What the roles in `create` lose."""
     for one in wanted:
         if one.subject not in create:
             continue
@@ -152,7 +152,7 @@ def _lost(
 
 
 def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
-    """Return True if it is about a role that is created, and all its roles exist then."""
+    """Whether the statement is about a created role, and all its roles will exist."""
     if one.kind is not StatementKind.MEMBERSHIP:
         return one.subject in create
     pair = one.names[:2]
@@ -180,13 +180,13 @@ def _powers(
 
 
 def _is_limited(setting: str, limited: Collection[str]) -> bool:
-    """Return whether only a superuser may set it. A setting of a language (`plperl.…`) may be code."""
+    """Whether only a superuser may set it. A setting of a language (`plperl.…`) may be code."""
     name = setting.lower()
     return name in limited or (name.startswith("pl") and "." in name)
 
 
 def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[RefnetError]:
-    """Refuse powers that come from the file alone, which may be forged."""
+    """Refuse powers that only the file asks for: it may be forged."""
     for role, found in powers.items():
         yield RefnetError(
             f"{artifact} gives the role {role} powers: {', '.join(found)}",
@@ -197,7 +197,7 @@ def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[
 def _differing(
     wanted: tuple[Statement, ...], live: tuple[Statement, ...], there: set[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return each role of both that differs → the kinds of its differing statements."""
+    """Roles that differ on both sides → kinds of differing statements."""
     both = there & {one.subject for one in wanted if one.kind is StatementKind.ROLE}
     options = knows_options(wanted) and knows_options(live)
     sides = [
@@ -215,12 +215,12 @@ def _differing(
 
 
 def knows_options(statements: Iterable[Statement]) -> bool:
-    """Return whether they say INHERIT of each membership, as of a server of 16 and newer."""
+    """Whether memberships state INHERIT, as from servers 16 and newer."""
     return all("INHERIT" in one.tokens for one in statements if one.kind is StatementKind.MEMBERSHIP)
 
 
 def comparable(statement: Statement, *, passwords: bool = True, options: bool = True) -> tuple[str, ...]:
-    """Return what is compared: not the folder of a tablespace; `options`: INHERIT and SET of a membership too."""
+    """Comparable form: without the folder of a tablespace; `options`: with INHERIT and SET of memberships."""
     if statement.kind is StatementKind.MEMBERSHIP:
         admin = "ADMIN" if "ADMIN" in statement.tokens else ""
         return (*statement.tokens[:4], admin, *(_false_options(statement) if options else ()))
@@ -230,7 +230,7 @@ def comparable(statement: Statement, *, passwords: bool = True, options: bool = 
 
 
 def without_options(statement: Statement) -> Statement:
-    """Return a membership as a server before 16 takes it, and any other statement as it is."""
+    """A membership in the syntax before 16; other statements unchanged."""
     if statement.kind is not StatementKind.MEMBERSHIP:
         return statement
     admin = ("WITH", "ADMIN", "OPTION") if "ADMIN" in statement.tokens else ()

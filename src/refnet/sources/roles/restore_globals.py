@@ -1,4 +1,4 @@
-"""Create the roles of an artifact that a server does not have, in one transaction. What exists is left as it is."""
+"""Creates missing roles of an artifact on a server in one transaction; existing roles stay unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RestoredGlobals:
 def plan(
     target: Target, binaries: Binaries, artifact: GlobalsArtifact, *, role_powers: bool = False
 ) -> GlobalsPlan:
-    """Return what `restore` would do on the server of `target`."""
+    """Plan of `restore` on the server of `target`."""
     live = tuple(read(dumped(binaries, target)))
     with target.connect(READER_SETTINGS, encoding="UTF8") as session:
         limited = {name for (name,) in session.execute(_LIMITED).fetchall()}

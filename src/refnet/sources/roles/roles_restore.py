@@ -56,7 +56,7 @@ def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
 def restore_of(
     context: Context, chosen: OpenArtifact, to: str | None = None, *, role_powers: bool = False
 ) -> GlobalsRestore:
-    """Return the restore of `chosen` to the server of its cluster, or to that of the URL `to`."""
+    """Restore of `chosen` to its cluster's server, or to the server of the URL `to`."""
     if to:
         target = Target.from_url(to, "--to")
     else:
@@ -70,7 +70,7 @@ def restore_of(
 
 
 class RolesWork(Work):
-    """A restore of roles: it creates those that the server does not have; what exists stays as it is."""
+    """A restore of roles: creates missing roles; existing ones stay unchanged."""
 
     planned: GlobalsPlan
 

@@ -1,1 +1,1 @@
-"""SQLite databases: a file of a program, snapshot while the program runs."""
+"""SQLite databases: files of programs, backed up while the programs run."""

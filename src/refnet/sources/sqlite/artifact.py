@@ -1,4 +1,4 @@
-"""Makes and proves the artifact of an SQLite database: the file of one snapshot, compressed; `gunzip` makes it a database again."""
+"""Artifacts of SQLite databases: the compressed file of one snapshot, which `gunzip` turns back into a database."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SqliteMaker:
 
 
 def _compress(database: Path, out: BinaryIO, progress: Progress) -> int:
-    """Write the file, compressed; return its bytes."""
+    """Write the compressed file; return its uncompressed size."""
     deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, 31)  # gzip
     with open(open_file(database), "rb") as file:  # noqa: PTH123  # a handle
         total = os.fstat(file.fileno()).st_size
@@ -77,7 +77,7 @@ class SqliteArtifact(Artifact):
     """An SQLite database. The file may be forged: only a child parses it."""
 
     def contents(self) -> Contents | None:
-        """Return the list of its tables; None if it has none."""
+        """Its list of tables, or None."""
         text = self.stored.files()
         try:
             return None if text is None else Contents.from_json(text)
@@ -89,7 +89,7 @@ class SqliteArtifact(Artifact):
         return Made(created, found.totals, self.stored.files()) if found else None
 
     def blocks(self) -> Iterator[bytes]:
-        """Inflate it, no further than its header says; RefnetError (DAMAGED) if it is damaged or not a database."""
+        """Decompress it up to the size in its header; RefnetError (DAMAGED) if damaged or not a database."""
         size, most = 0, 100
         try:
             with self.stored.open() as file, gzip.GzipFile(fileobj=file) as stream:
@@ -111,7 +111,7 @@ class SqliteArtifact(Artifact):
         )
 
     def unpack(self, into: Path | str, at: int | None = None, mode: int = 0o644) -> int:
-        """Write the database to the new file `into`; return its bytes. RefnetError if it does not fit there."""
+        """Write the database to the new file `into`; return its size. RefnetError without enough space."""
         size = 0
         with opened(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, at) as handle:
             os.fchmod(handle, mode)
@@ -126,7 +126,7 @@ class SqliteArtifact(Artifact):
         return size
 
     def check_written(self, handle: int) -> None:
-        """Read the open file once more from the disk; RefnetError if it is not the database."""
+        """Reread the open file from the disk; RefnetError if it differs from the database."""
         with open(os.dup(handle), "rb") as file:  # noqa: PTH123  # a handle
             forget_cached(file)
             if not all(file.read(len(block)) == block for block in self.blocks()):
@@ -175,7 +175,7 @@ class SqliteArtifact(Artifact):
                 run.level = Level.PROVEN
 
     def _compared(self, found: Contents) -> Iterator[Finding]:
-        """Compare what was unpacked with what the source said of itself."""
+        """Compare the unpacked database with the recorded list."""
         recorded, manifest = self.contents(), self.stored.manifest
         what = SOURCE_ROWS if manifest and manifest.compared is Compared.DIGESTED else "rows of every table"
         if recorded is None:
@@ -186,7 +186,7 @@ class SqliteArtifact(Artifact):
 
 
 def _length(head: bytes) -> int:
-    """Return how long a database is, by its header; ValueError if it is none."""
+    """Size of a database from its header; ValueError if it is not one."""
     page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
     page = 65536 if page == 1 else page
     if head[:16] != _MAGIC or page < 512 or page & (page - 1):

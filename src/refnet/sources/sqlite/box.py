@@ -1,4 +1,4 @@
-"""Runs `child.py` as another user, inside walls, in a private folder."""
+"""Runs `child.py` as another user, behind isolation layers, in a private folder."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Contents(Record):
 
 @dataclass(frozen=True)
 class Checked(Record):
-    """What a check found."""
+    """Result of a check."""
 
     #: What integrity_check says; the rest is empty then.
     wrong: Sentences = ()
@@ -125,7 +125,7 @@ _Answer = TypeVar("_Answer", bound=Record)
 
 
 class _Python(Binaries):
-    """This interpreter, where walls expect the programs of a server."""
+    """This interpreter, in the role of a server's programs for the isolation layers."""
 
     def tool(self, _name: str) -> Path:
         return Path(os.path.realpath(sys.executable))
@@ -137,7 +137,7 @@ class _Python(Binaries):
 
 @dataclass(frozen=True)
 class _Folders(ServerFolders):
-    """The folders of a child: its own, and that of a live database."""
+    """The folders of a child: its private one, and that of a live database."""
 
     live: Path | None = None
 
@@ -148,7 +148,7 @@ class _Folders(ServerFolders):
 
 @dataclass(frozen=True)
 class Box:
-    """A private folder, and a way to run the child for the database in it, or for a live one."""
+    """A private folder in which the child runs, for the database in it or for a live one."""
 
     folders: _Folders
     way: Enclosure
@@ -161,7 +161,7 @@ class Box:
         return self.folders.data / "database"
 
     def live(self, path: Path, *, copy: bool = False, digests: bool = True) -> Contents:
-        """Ask the live database `path` for its tables, without digests for rows alone; copy it to `database` in the same moment."""
+        """Read the tables of the live database `path`, with row `digests` if asked; copy the same moment to `database`."""
         found, to = database_file(path), str(self.database) if copy else ""
         about = {"path": str(path), "inode": found.st_ino, "copy": to, "digests": digests}
         return self._run("live", found.st_size, Contents, **about)
@@ -171,11 +171,11 @@ class Box:
         return self._run("check", size, Checked)
 
     def query(self, size: int, sql: str, most: Limits) -> Rows:
-        """Ask the file `database`."""
+        """Query the file `database`."""
         return self._run("query", size, Rows, sql=sql, rows=most.rows, bytes=most.bytes, seconds=most.seconds)
 
     def _run(self, verb: str, size: int, kind: type[_Answer], **more: Any) -> _Answer:
-        """Return the answer of the child about a database of `size` bytes; RefnetError if SQLite refuses it."""
+        """The child's result for a database of `size` bytes; RefnetError if SQLite rejects it."""
         answer, seconds = self.folders.data / "answer", _SECONDS + size / _PACE
         job = {
             "verb": verb,
@@ -205,7 +205,7 @@ class Box:
             raise self._refused(f"its reader says {error}") from None
 
     def _refused(self, why: str, code: str = "") -> RefnetError:
-        """Return the error for a database that was not read; `code` is that of SQLite, such as SQLITE_NOTADB."""
+        """Error about an unreadable database; `code`: SQLite's, such as SQLITE_NOTADB."""
         damaged = code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
         hint = next(
             (hint for start, hint in _HINTS.items() if code.startswith(start)), "Check it with sqlite3."
@@ -216,7 +216,7 @@ class Box:
 
 @contextmanager
 def box(base: Path, name: str, live: Path | None = None) -> Iterator[Box]:
-    """Open a box below `base`: with the rights of the owner of the file `live`, else of a user that owns nothing."""
+    """Open a box below `base`, as the owner of the file `live`, else as an unprivileged user."""
     with ExitStack() as stack:
         with explained(live or base):
             user = _owner(live) if live or os.geteuid() else stack.enter_context(free_account())
@@ -228,7 +228,7 @@ def box(base: Path, name: str, live: Path | None = None) -> Iterator[Box]:
 
 
 def _owner(live: Path | None) -> Account:
-    """Return the owner of `live` where root runs this, else the user that runs it."""
+    """Owner of `live` for root, else this user."""
     uid, gid = os.geteuid(), os.getegid()
     if live is None or uid or not (found := live.lstat()).st_uid:
         return Account(f"#{uid}", uid, gid, other=False)
@@ -240,7 +240,7 @@ def _owner(live: Path | None) -> Account:
 
 
 def database_file(path: Path) -> os.stat_result:
-    """Return the status of the database `path`; RefnetError if it is not a regular file, or a link leads there."""
+    """Status of the database `path`; RefnetError if it is not a regular file, or is reached by a link."""
     with explained(path):
         found = path.lstat()
     refuse_links(path)
@@ -250,7 +250,7 @@ def database_file(path: Path) -> os.stat_result:
 
 
 def refuse_links(path: Path) -> None:
-    """Raise RefnetError if a link leads to `path`: another user, whose folder it is in, may have put it there."""
+    """Raise RefnetError if `path` contains a link, which another user may have placed there."""
     if (real := os.path.realpath(path)) != str(path):
         raise RefnetError(
             f"{path} is reached by a symbolic link; the file is {real}", "Set the path of the file itself."

@@ -1,4 +1,4 @@
-"""The program of the process that opens an SQLite file: as its owner or a user that owns nothing, inside walls, with limits.
+"""Child process that opens an SQLite file, as its owner or an unprivileged user, isolated and with limits.
 
 `python -c` gets its text, so it imports nothing of RefNet. Its argument is a job, its answer a file, both in JSON. The file
 may be hostile: no extension is loaded, a schema calls no function that does more than compute, and no virtual table is read.

@@ -42,7 +42,7 @@ class SqliteRestore(FolderRestore):
         self, chosen: OpenArtifact, target: FolderTarget, request: Request, whose: Callable[[], Whose | None],
         changes: Callable[[], Iterable[str]],
     ) -> None:  # fmt: skip
-        """`changes` returns what changes in each table of the live database."""
+        """`changes` returns the changes of each live table."""
         super().__init__(chosen, target, request, whose)
         self._changes = changes
 
@@ -73,7 +73,7 @@ class SqliteRestore(FolderRestore):
         )
 
     def _told(self) -> Iterator[str]:
-        """Say what changes in each table."""
+        """Sentences about changes of each table."""
         try:
             found = list(self._changes())
             more = [f"and {len(found) - SHOWN:,} more tables"] if len(found) > SHOWN else []
@@ -119,12 +119,12 @@ class SqliteUndo(FolderUndo):
 
 
 def _beside(path: Path) -> list[str]:
-    """Return the names of what SQLite may have beside a database: with that of another one it is not what it was."""
+    """Names of files that SQLite keeps beside a database and that belong to exactly this one."""
     return [path.name + end for end in ("-journal", "-shm", "-wal")]
 
 
 def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: Work) -> tuple[Unit, ...]:
-    """Fill the folder `fresh`; return what is swapped: first what SQLite has beside the live file leaves."""
+    """Fill the folder `fresh`; return the entries to swap, first SQLite's files beside the live database."""
     name = target.folder.name
     with work.folder("fresh") as fresh:
         artifact.unpack(name, fresh)
@@ -136,7 +136,7 @@ def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: Work) -> tup
 
 
 def _in_use(target: FolderTarget) -> Iterator[RefnetError]:
-    """Yield why nothing is swapped: a program has the database open, as the kernel knows, which then gives no lease."""
+    """Reasons against a swap: a program has the database open, so the kernel grants no lease."""
     path = target.folder
     try:
         with open(open_file(path), "rb") as file:  # noqa: PTH123  # a handle
@@ -156,7 +156,7 @@ def _in_use(target: FolderTarget) -> Iterator[RefnetError]:
 
 
 def _become_like(handle: int, live: Path, artifact: SqliteArtifact) -> None:
-    """Give the open new file the owner and the rights of the live one, else those that it had and the owner of its folder."""
+    """Set owner and mode of the open new file to those of the live one, else the recorded mode and the folder's owner."""
     try:
         with opened(live, OPEN_FILE) as before:
             attributes.copy(before, handle)

@@ -1,4 +1,4 @@
-"""An SQLite database of the settings: a file, as self-hosted programs use it."""
+"""SQLite databases of the settings, as used by self-hosted programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from refnet.store.local import LocalStore
 
 
 class Sqlite(Folder):
-    """One file, and what SQLite has beside it, which a restore swaps as a folder does its entries."""
+    """A database file with SQLite's files beside it, which a restore swaps like entries of a folder."""
 
     noun: ClassVar[str] = "SQLite database"
     called: ClassVar[str] = "an SQLite database"
@@ -62,7 +62,7 @@ class Sqlite(Folder):
         return self.settings.home / "scratch"
 
     def _at(self, path: Path) -> FolderTarget:
-        """Return the file `path` as what is swapped, by a work folder beside it."""
+        """Swap target for the file `path`, with a work folder beside it."""
         return FolderTarget(
             self.name, path.parent.resolve() / path.name, None, entire=True, swaps=self._swaps
         )
@@ -129,7 +129,7 @@ class Sqlite(Folder):
             return own.live(self._path)
 
     def _contents(self, chosen: OpenArtifact) -> Contents:
-        """Return the list of an artifact's tables; of one without a list, read them."""
+        """An artifact's list of tables, read from the database if it has none."""
         artifact = SqliteArtifact(chosen)
         if recorded := artifact.contents():
             return recorded
@@ -184,7 +184,7 @@ class Sqlite(Folder):
 
 @dataclass(frozen=True)
 class _Read:
-    """How many rows were read, and why there are no more."""
+    """Number of rows read, and why reading stopped."""
 
     count: int
     cut: RefnetError | None
