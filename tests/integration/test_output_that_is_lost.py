@@ -107,7 +107,7 @@ def test_programs_that_are_started_have_what_was_closed_too(tmp_path: Path, shel
 def test_a_backup_is_made_where_the_reader_has_left(refnet: Command, end: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = forked_with(refnet, "backup", "obsidian", "--verbose", **{end: writing})
+    done = forked_with(refnet, "backup", "obsidian", "--no-prove", "--verbose", **{end: writing})
     os.close(writing)
 
     assert b"Traceback" not in done.stdout + done.stderr
@@ -125,7 +125,7 @@ def test_a_backup_is_made_where_the_output_does_not_fit_on_its_disk(refnet: Comm
 
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1"])
 def test_names_that_the_output_cannot_encode_are_written_as_escapes(refnet: Command, encoding: str) -> None:
-    done = forked_with(refnet, "backup", "obsidian", PYTHONIOENCODING=encoding)
+    done = forked_with(refnet, "backup", "obsidian", "--no-prove", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
 
     name = artifacts(refnet)[0]["name"]
@@ -135,15 +135,13 @@ def test_names_that_the_output_cannot_encode_are_written_as_escapes(refnet: Comm
     for arguments in (
         ("show", name, "--files", "--json"),
         ("settings", "--json"),
-        ("backup", "obsidian", "--json"),
+        ("backup", "obsidian", "--no-prove", "--json"),
     ):
         found = forked_with(refnet, *arguments, PYTHONIOENCODING=encoding)
         assert (found.returncode, found.stderr) == (0, b"")
         assert json.loads(found.stdout)
-    assert NOTE in json.dumps(
-        json.loads(forked_with(refnet, "show", name, "--files", "--json", PYTHONIOENCODING=encoding).stdout),
-        ensure_ascii=False,
-    )
+        if "show" in arguments:
+            assert NOTE in json.dumps(json.loads(found.stdout), ensure_ascii=False)
     missing = forked_with(refnet, "restore", "ノート", PYTHONIOENCODING=encoding)
     assert missing.returncode == 2
     assert b"Traceback" not in missing.stderr

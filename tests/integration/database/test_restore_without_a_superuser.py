@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +94,9 @@ def cluster(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Clus
         yield found
 
 
-@pytest.fixture
-def shop(cluster: Cluster) -> Iterator[Shop]:
-    target = cluster.target(f"shop_{uuid.uuid4().hex[:8]}")
+@contextmanager
+def _shop(cluster: Cluster) -> Iterator[Shop]:
+    target = cluster.target("shop")
     name = sql.Identifier(target.name)
     with cluster.target().connect() as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE made OWNER shop_app").format(name))
@@ -105,9 +106,22 @@ def shop(cluster: Cluster) -> Iterator[Shop]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(one)))
 
 
-def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop) -> None:
-    binaries = shop.cluster.binaries
-    dump = held(artifact_of(shop.admin, binaries))
+@pytest.fixture(scope="module")
+def sound(cluster: Cluster) -> bytes:
+    """An artifact of the shop as it is at the beginning of each test."""
+    with _shop(cluster) as found:
+        return artifact_of(found.admin, cluster.binaries)
+
+
+@pytest.fixture
+def shop(cluster: Cluster, sound: bytes) -> Iterator[Shop]:
+    """The shop, made after `sound`, which has its name."""
+    with _shop(cluster) as found:
+        yield found
+
+
+def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop, sound: bytes) -> None:
+    binaries, dump = shop.cluster.binaries, held(sound)
     before = oracle.portrait(shop.admin.conninfo, binaries.folder)
     shop.run("DELETE FROM stock.orders; DROP TABLE audit.log")
     plan = copy_and_swap.plan(shop.keeper, dump, Options(2), count=True)
@@ -162,8 +176,8 @@ def test_what_needs_a_superuser_is_named_before_anything_is_made(shop: Shop) -> 
     assert copy_and_swap.plan(shop.admin, dump, Options(2), count=False).problems == ()
 
 
-def test_an_owner_that_the_login_is_no_member_of_is_named_with_the_grant(shop: Shop) -> None:
-    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+def test_an_owner_that_the_login_is_no_member_of_is_named_with_the_grant(shop: Shop, sound: bytes) -> None:
+    dump = held(sound)
     with shop.cluster.target().connect() as admin:
         member = "GRANT shop_clerk TO keeper" + (
             " WITH INHERIT TRUE, SET TRUE" if server_version(admin) >= 16 else ""
@@ -195,14 +209,27 @@ def run_hint(shop: Shop, error: RefnetError) -> None:
         admin.execute(error.hint.partition("; or ")[0].encode())
 
 
-def test_the_owner_of_a_large_object_is_named_with_the_grant(shop: Shop, other: str) -> None:
-    shop.run(f"ALTER LARGE OBJECT 4242 OWNER TO {other}")
-    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-    (problem,) = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
-    assert problem.message == "the role keeper may not give objects to their owners " + other.strip('"')
-    run_hint(shop, problem)
-    assert restore(shop.keeper, dump, shop.cluster.binaries).previous
-    shop.run("ALTER LARGE OBJECT 4242 OWNER TO shop_app")
+def test_a_large_objects_owner_and_a_closed_tablespace_are_named_with_grants(shop: Shop, other: str) -> None:
+    with shop.cluster.target().connect() as admin:
+        admin.execute("SET allow_in_place_tablespaces = on")
+        admin.execute("CREATE TABLESPACE fast LOCATION ''")
+        try:
+            shop.run(f"ALTER LARGE OBJECT 4242 OWNER TO {other}")
+            shop.run("CREATE INDEX there ON stock.items (name) TABLESPACE fast")
+            dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+            problems = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
+            assert {problem.message for problem in problems} == {
+                "the role keeper may not give objects to their owners " + other.strip('"'),
+                "the role keeper may not create objects in the tablespaces fast",
+            }
+            for problem in problems:
+                run_hint(shop, problem)
+            assert restore(shop.keeper, dump, shop.cluster.binaries).previous
+        finally:
+            for name in everything(shop.admin):
+                with shop.admin.database(name).connect() as session:
+                    session.execute("DROP INDEX IF EXISTS stock.there")
+            admin.execute("DROP TABLESPACE fast")
 
 
 def test_a_missing_owner_is_named_with_both_statements(shop: Shop, other: str) -> None:
@@ -217,24 +244,6 @@ def test_a_missing_owner_is_named_with_both_statements(shop: Shop, other: str) -
     assert copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems == ()
 
 
-def test_a_tablespace_that_is_closed_to_the_login_is_named_with_the_grant(shop: Shop) -> None:
-    with shop.cluster.target().connect() as admin:
-        admin.execute("SET allow_in_place_tablespaces = on")
-        admin.execute("CREATE TABLESPACE fast LOCATION ''")
-        try:
-            shop.run("CREATE INDEX there ON stock.items (name) TABLESPACE fast")
-            dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-            (problem,) = copy_and_swap.plan(shop.keeper, dump, Options(2), count=False).problems
-            assert problem.message == "the role keeper may not create objects in the tablespaces fast"
-            run_hint(shop, problem)
-            restore(shop.keeper, dump, shop.cluster.binaries)
-        finally:
-            for name in everything(shop.admin):
-                with shop.admin.database(name).connect() as session:
-                    session.execute("DROP INDEX IF EXISTS stock.there")
-            admin.execute("DROP TABLESPACE fast")
-
-
 def test_a_database_of_a_superuser_is_given_away_and_not_its_role(shop: Shop) -> None:
     name = shop.admin.name
     shop.run(f"ALTER DATABASE {name} OWNER TO refnet; ALTER TABLE public.settings OWNER TO refnet")
@@ -246,9 +255,9 @@ def test_a_database_of_a_superuser_is_given_away_and_not_its_role(shop: Shop) ->
 
 
 def test_the_copy_is_closed_to_the_owner_too_while_it_loads(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, sound: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    dump = held(sound)
     load, refused = type(dump).load, []
 
     def looked_at(self: object, target: Target, *others: object) -> tuple[str, ...]:
