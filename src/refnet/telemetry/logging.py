@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
-
-import structlog
 
 from refnet.core.errors import RefnetError
 from refnet.core.files import open_file
@@ -29,6 +29,19 @@ LEVELS = ("debug", "info", "warning", "error")
 _LARGEST = 10 * 1024 * 1024
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+
+
+def _structlog() -> ModuleType:
+    """Import structlog without rich, which it would load for tracebacks that no log has: a tenth of a command's start."""
+    hidden = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    try:
+        return import_module("structlog")
+    finally:
+        if hidden is None:
+            del sys.modules["rich"]
+
+
+structlog = _structlog()
 #: Called with a line's level and values.
 Sink = Callable[[str, dict[str, Any]], None]
 
