@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refnet.catalog.artifact import Finding, Progress, Proof, silent
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.required_tables import Required
 from refnet.core.clock import Phases
-
-if TYPE_CHECKING:
-    from refnet.postgres.binaries import Binaries
+from refnet.postgres.binaries import Binaries
 
 #: The finding that says whether the artifact loads.
 LOADED = "restore into an empty server"

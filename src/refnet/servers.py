@@ -1,20 +1,20 @@
-"""The servers that the settings name: the database, the broker, and PostgreSQL's programs."""
+"""The servers that the settings name: the database, as a target of the driver, and the broker. See `local_postgres`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from refnet.catalog.identity import Identity
 from refnet.catalog.source_name import SourceName
-from refnet.compose import compose_file
 from refnet.core.errors import RefnetError
+from refnet.local_postgres import is_made, no_server
+from refnet.postgres import embedded, embedded_start
+from refnet.postgres.connecting import restore_setting
+from refnet.postgres.session import Target
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
-
-if TYPE_CHECKING:
-    from refnet.postgres.binaries import Binaries
-    from refnet.postgres.session import Target
 
 
 def server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
@@ -22,12 +22,9 @@ def server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
 
     RefnetError (USAGE) if the settings do not name that source.
     """
-    from refnet.postgres import embedded
-    from refnet.postgres.session import Target
-
     if url := settings.of(source).url:
         return Target.from_url(url, _url_key(settings, source))
-    return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
+    return embedded_start.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
 
 
 def _url_key(settings: Settings, source: str) -> str:
@@ -39,13 +36,9 @@ def _url_key(settings: Settings, source: str) -> str:
 
 def database_name(settings: Settings, source: str) -> str:
     """Return the name of the database of `source`."""
-    from refnet.postgres import embedded
-
     url = settings.of(source).url
     if url is None:
         return embedded.DATABASE
-    from refnet.postgres.session import Target
-
     return Target.from_url(url).name
 
 
@@ -54,8 +47,6 @@ def named_by(settings: Settings, source: SourceName) -> Identity | None:
     url = settings.of(source).url
     if not url:
         return None
-    from refnet.postgres.session import Target
-
     try:
         return Identity(Target.from_url(url).name)
     except RefnetError:
@@ -69,20 +60,6 @@ def existing_server(settings: Settings, source: str = SourceName.DATABASE) -> Ta
     return server(settings, source)
 
 
-def no_server(settings: Settings) -> RefnetError:
-    """Return the error where no database is configured; it names the one that a Compose file runs."""
-    from refnet.postgres import embedded
-
-    return embedded.NoServerError(_by_compose(settings))
-
-
-def is_made(settings: Settings, source: str) -> bool:
-    """Return whether `source` has a URL, or RefNet's own server was created."""
-    from refnet.postgres import embedded
-
-    return bool(settings.of(source).url) or embedded.status(settings.home).major is not None
-
-
 def restoring(settings: Settings, source: str, *, existing: bool = False) -> Target:
     """Return the database of `source` as the role that restores logs in: by restore_url if that is set, else `server`.
 
@@ -91,25 +68,7 @@ def restoring(settings: Settings, source: str, *, existing: bool = False) -> Tar
     url = settings.of(source).restore_url
     if not url:
         return existing_server(settings, source) if existing else server(settings, source)
-    from refnet.postgres.connecting import restore_setting
-    from refnet.postgres.session import Target
-
     return Target.from_url(url, restore_setting(_url_key(settings, source)))
-
-
-def _by_compose(settings: Settings) -> str:
-    """Return the hint to use the PostgreSQL that the Compose file beside runs, or ""."""
-    from refnet.compose_guess import guess
-
-    file = compose_file(settings.config_dir or Path.cwd())
-    found = guess(file) if file else None
-    if found is None:
-        return ""
-    hint = (
-        f"{file} runs one as {found.service}: set REFNET_DATABASE_URL={found.url} (the password: ~/.pgpass)."
-    )
-    port = f' It publishes no port: add ports: ["127.0.0.1:5432:5432"] to {found.service}.'
-    return hint if found.published else hint + port
 
 
 def broker(settings: Settings) -> str:
@@ -119,17 +78,30 @@ def broker(settings: Settings) -> str:
     return settings.broker_url or own.start(settings.home)
 
 
-def proof_binaries(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
-    """Return the programs that a proof of an artifact of a server of `major` uses; see binaries.find."""
-    from refnet.postgres import binaries
+@dataclass(frozen=True)
+class ActsOn:
+    """The database that a command acts on, its server, and the settings file that names it."""
 
-    if folder := settings.prove_bin_dir:
-        return binaries.find(major, folder, server=server, named="prove.bin_dir")
-    return binaries_for(settings, major, server=server)
+    database: str
+    #: Its address, or the folder of RefNet's own server.
+    server: str
+    #: Both, for a display.
+    shown: str
+    #: The settings file that was read, if any.
+    file: Path | None
 
+    @classmethod
+    def of(cls, settings: Settings, source: str = SourceName.DATABASE) -> ActsOn:
+        """The configured database `source`, without connecting to it."""
+        if url := settings.of(source).url:
+            target = Target.from_url(url)
+            return cls(target.name, target.address, target.display, settings.file)
+        name, folder = embedded.DATABASE, str(settings.home / "postgres")
+        return cls(name, folder, f"{name} on RefNet's own server ({folder})", settings.file)
 
-def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
-    """Return PostgreSQL's programs for a server of `major`; see binaries.find."""
-    from refnet.postgres import binaries
+    def __str__(self) -> str:
+        return f"on: {self.shown} (settings file: {self.file or 'none'})"
 
-    return binaries.find(major, settings.postgres_bin_dir, server=server)
+    def to_json(self) -> dict[str, Any]:
+        file = str(self.file) if self.file else None
+        return {"acts_on": {"database": self.database, "server": self.server, "settings": file}}

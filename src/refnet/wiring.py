@@ -1,31 +1,23 @@
-"""Settings made into live objects.
-
-The sources are imported where they are used: PostgreSQL's driver takes longer to load than a vault to be read, and
-`refnet list` needs only the store.
-"""
+"""Settings made into live objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from refnet import servers
-from refnet.catalog.artifact import Progress
 from refnet.catalog.checks import Gone, Limits
 from refnet.catalog.periods import Retention
 from refnet.catalog.remote import MANIFESTS
-from refnet.catalog.required_tables import Required
 from refnet.catalog.run import History
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.shrinking import Shrinking
 from refnet.catalog.source_name import GLOBALS, LOCAL, STANDARD, Kind, SourceName, likely_kind
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
-from refnet.proof_run import ProofOptions
+from refnet.local_postgres import has_own_server, no_server
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT, SourceSettings
 from refnet.settings.stores import ENCRYPTED
@@ -221,13 +213,6 @@ def _is_there(settings: Settings, source: SourceName) -> bool:
     return settings.config_dir is not None if source == SourceName.CONFIG else settings.vault_dir.exists()
 
 
-def has_own_server(settings: Settings) -> bool:
-    """Return whether RefNet's own server was created."""
-    from refnet.postgres import embedded
-
-    return embedded.status(settings.home).major is not None
-
-
 def gone(settings: Settings) -> dict[SourceName, Gone]:
     """Return the sources that were backed up here and are not any more, unless somebody accepted that."""
     named = (one for one in known(settings) if one in settings.sources and settings.sources[one].gone)
@@ -275,33 +260,6 @@ def _restored(source: SourceName) -> str:
     return f"`refnet restore {source}` brings it back"
 
 
-def proof_options(
-    settings: Settings, source: SourceName, progress: Progress, *, trust: bool = False
-) -> ProofOptions:
-    """Return the options of the proof of an artifact of `source`; it needs nothing live.
-
-    trust: load foreign dumps even where this machine cannot build every isolation layer.
-    """
-    return ProofOptions(
-        base=settings.home / "scratch",
-        binaries=partial(servers.proof_binaries, settings),
-        jobs=settings.jobs,
-        progress=progress,
-        required=_required(settings, source),
-        trust=trust,
-    )
-
-
-def _required(settings: Settings, source: SourceName) -> Required:
-    """Return the tables without which an artifact of `source` is not intact, and the database that they are of."""
-    tables = settings.of(source).required_tables if source in known(settings) else None
-    name = None
-    if tables:
-        with suppress(RefnetError):  # a wrong URL fails where it is used
-            name = servers.database_name(settings, source)
-    return Required(tables, name)
-
-
 def shrinking(settings: Settings, name: SourceName) -> Shrinking:
     """Return the limits below which the source `name` counts as shrunk."""
     own = settings.of(name)
@@ -321,7 +279,7 @@ def retention(settings: Settings, name: SourceName) -> Retention:
 def not_configured(settings: Settings, name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
     if name == SourceName.DATABASE and not has_own_server(settings):
-        return servers.no_server(settings)
+        return no_server(settings)
     table = name.kind.row.added_to or name.kind.row.table
     cluster = next((one for one in settings.clusters if name.startswith(f"{one}-")), "")
     if name in settings.left_out:

@@ -15,7 +15,7 @@ from tests.faults.conftest import fill
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 
 #: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.

@@ -10,8 +10,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
 from refnet.postgres.account import account
-from refnet.postgres.cluster import data_major
-from refnet.postgres.postmaster import Postmaster
+from refnet.postgres.postmaster import Postmaster, data_major
 
 PID_FILE = b"4711\n/var/lib/refnet/data\n1764090001\n5432\n/run/refnet\n\n  5432001 7\nready   \n"
 

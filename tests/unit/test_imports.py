@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,35 @@ def test_a_command_runs_without_pydantic(tmp_path, command):
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout or done.stderr
+
+
+@pytest.mark.parametrize("kind", ["folder", "SQLite"])
+def test_what_is_no_postgresql_is_backed_up_and_restored_without_its_driver(tmp_path, kind):
+    code = "import sys; sys.modules['psycopg'] = None; from refnet.cli.main import run; run()"
+    place = tmp_path / "source"
+    if kind == "folder":
+        place.mkdir()
+        (place / "note.md").write_text("a note")
+        table = f'[folders.notes]\npath = "{place}"\n'
+    else:
+        with closing(sqlite3.connect(place)) as made:
+            made.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+        table = f'[databases.notes]\npath = "{place}"\n'
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "refnet.toml").write_text(table)
+    (home / "refnet.toml").chmod(0o600)
+    environment = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    for command in ("backup notes", "list", "verify notes", "restore notes --yes", "monitor"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command.split()],
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
 
 
 def test_a_backup_imports_nothing_that_only_other_commands_need(tmp_path):

@@ -16,7 +16,6 @@ from typing import Any
 
 from isal import isal_zlib
 
-from refnet import wiring
 from refnet.actions.adopt import FOREIGN, Adopted, checked
 from refnet.actions.cluster_databases import with_member
 from refnet.catalog.artifact import Made, OpenArtifact
@@ -26,8 +25,8 @@ from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NotRegularError, explained, make_folder
-from refnet.sources import kind_of
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
+from refnet.sources import kind_of, source_of
 from refnet.sources.database.artifact import foreign_text
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import open_database
@@ -127,7 +126,7 @@ def adopt(context: Context, adoption: ForeignAdoption) -> Adopted:
     """Take the planned dump into the catalog, as SQL, and check it up to `intact`."""
     source, path = adoption.source, adoption.path
     settings = with_member(context, source).settings
-    options = wiring.proof_options(settings, source, context.progress)
+    options = source_of(settings, source).proof_options(context.progress)
     database = ActsOn.of(settings, source).database
     details = {"adopted_from": str(path), "format": adoption.format}
     made = Made(adoption.created, details, unchecked=(FOREIGN,))

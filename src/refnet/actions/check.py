@@ -34,10 +34,10 @@ from refnet.core.formatting import plural, some
 from refnet.core.locks import is_locked
 from refnet.recovery.services.program import working_program
 from refnet.scheduling.status import status
+from refnet.servers import ActsOn
 from refnet.settings import Settings
 from refnet.settings.store_url import StoreKind
 from refnet.sources import hooks, kind_of, source_of
-from refnet.sources.acting import ActsOn
 from refnet.sources.check_result import (
     OF_MACHINE,
     Checked,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-import psycopg
-
 from refnet.catalog.cluster import MOST, Seen, member_name
 from refnet.catalog.source_name import SourceName
 from refnet.cluster_sources import member, url_of, with_clusters
@@ -14,20 +12,12 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.core.glob import Glob
-from refnet.postgres.session import Target
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
-from refnet.sources.database import server_errors
+from refnet.sources import kind_of
 from refnet.sources.database.plan.restore_place import OWN_NAME
-from refnet.sources.database.restore import previous_databases
 from refnet.store.cluster_record import ClusterRecord
 from refnet.store.previous_records import PreviousVersions
-
-#: Without the templates.
-_DATABASES = """
-SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit, datallowconn FROM pg_database
-WHERE NOT datistemplate ORDER BY 1
-"""
 
 
 def find_databases(
@@ -66,7 +56,8 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     RefnetError without a connection.
     """
     before = ClusterRecord.at(settings.home, cluster.name).read()
-    url, found = cluster.url or "", _found(cluster, {*before.databases, *before.gone})
+    found = kind_of(SourceName.DATABASE).of_cluster(cluster, {*before.databases, *before.gone})
+    url = cluster.url or ""
     own = {one.name for one in PreviousVersions(settings.home / "previous", cluster.name).read().records}
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
     gone = _gone(before, found, excluded)
@@ -119,22 +110,6 @@ def with_member(context: Context, source: SourceName) -> Context:
                 sources = {**settings.sources, source: member(cluster, source, database)}
                 return replace(context, settings=replace(settings, sources=sources))
     return context
-
-
-def _found(cluster: SourceSettings, before: Collection[str]) -> list[str]:
-    """Databases of the server to back up, including known ones that now refuse connections: their backup must fail."""
-    target = Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url")
-    try:
-        with target.connect(encoding="UTF8") as session:
-            rows = session.execute(_DATABASES).fetchall()
-    except psycopg.Error as error:
-        raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
-    return [
-        name
-        for name, comment, limit, open_to_sessions in rows
-        if (open_to_sessions or name in before)
-        and not previous_databases.left_by_restore(name, comment, limit)
-    ]
 
 
 def _is_utf8(name: str) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.checks import GRACE
 from refnet.catalog.copies import StoreState
@@ -56,7 +56,7 @@ def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     allowed, known = wiring.limits(settings), wiring.known(settings)
     databases = [one for one in known if one not in STANDARD and one.kind.row.by_name]
-    named: dict[SourceName, Whose | None] = {one: servers.named_by(settings, one) for one in databases}
+    named: dict[SourceName, Whose | None] = {one: source_of(settings, one).named() for one in databases}
 
     def read(target: Whose | None) -> Facts:
         trouble, moment = artifacts.trouble(), now()

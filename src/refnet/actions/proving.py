@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from refnet import wiring
 from refnet.actions.accept import carried
 from refnet.actions.backup_result import Backup
 from refnet.catalog.artifact import Maker, OpenArtifact, Proof, stopped_by
@@ -92,7 +91,7 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
         context.progress(f"proof: {step}", done, total)
 
     try:
-        options = wiring.proof_options(context.settings, artifact.source, progress, trust=trust)
+        options = source_of(context.settings, artifact.source).proof_options(progress, trust=trust)
         proof = kind_of(artifact.source).opened(artifact).prove(level, options)
     except (RefnetError, OSError) as error:
         found = stopped_by("the proof itself", error)

@@ -28,7 +28,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder
 from refnet.core.member_names import show
 from refnet.postgres.account import make_enterable
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery import plan as recovery_plan
 from refnet.recovery.plan import Journal, RecoveryPlan, Stage

@@ -8,18 +8,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
 from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.core import trust
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.local_postgres import has_own_server
 from refnet.postgres import embedded
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
+from refnet.sources import source_of
 from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.sources.folder import entries
 from refnet.sources.folder.source import Folder
@@ -69,25 +71,23 @@ def uncovered(settings: Settings) -> Iterator[str]:
                 yield name
 
 
-def _asked(settings: Settings) -> tuple[str, ...]:
+def _asked(settings: Settings) -> tuple[SourceName, ...]:
     """One database per server, whose backup reports the other databases; none for clusters."""
     databases = (one for one in wiring.protected(settings) if one.kind.row.by_name)
     urls = {one: settings.of(one).url for one in databases}
     covered = {server_of(one.url or "")[0] for one in settings.clusters.values()}
-    first: dict[str, str] = {}
+    first: dict[str, SourceName] = {}
     for name, url in urls.items():
         first.setdefault(server_of(url)[0] if url else "", name)
     return tuple(name for server, name in first.items() if server not in covered)
 
 
-def _databases(settings: Settings, source: str) -> Iterable[str]:
+def _databases(settings: Settings, source: SourceName) -> Iterable[str]:
     """Databases of the server that no source protects; empty for a stopped embedded server."""
-    from refnet.sources.database.other_databases import other_databases
-
     url = settings.of(source).url
     if not url and embedded.status(settings.home).pid is None:
         return ()
-    found = other_databases(servers.existing_server(settings, source))
+    found = source_of(settings, source).others()
     named = set(_named(settings, url or ""))
     return (
         name
@@ -126,7 +126,7 @@ def _unnamed(settings: Settings, what: str) -> Iterator[Line]:
     """Report RefNet's own server and the vault of `refnet notes` if the settings name only other sources."""
     left = {*STANDARD} - wiring.configured(settings) - settings.left_out
     paths = {os.path.realpath(one.path) for one in settings.sources.values() if one.path}
-    if SourceName.DATABASE in left and wiring.has_own_server(settings):
+    if SourceName.DATABASE in left and has_own_server(settings):
         hint = 'Set database_url = "own" to back it up, or "none" if that is intended.'
         yield warning(what, "the database of RefNet's own server", hint)
     vault = settings.vault_dir

@@ -32,7 +32,7 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.formatting import plain
 from refnet.settings import user_path
-from refnet.sources.acting import ActsOn
+from refnet.sources import source_of
 from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
 
 #: The least width of the column of names.
@@ -262,7 +262,7 @@ def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
         return {"source": name, "outcome": "not configured"}
     if isinstance(made, RefnetError):
         return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
-    acts_on = ActsOn.of_database(context.settings, name)
+    acts_on = source_of(context.settings, name).acts_on()
     return made.to_json() | (acts_on.to_json() if acts_on else {})
 
 
@@ -287,7 +287,7 @@ def _print(made: Backup, context: Context, width: int) -> None:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if made.copies:
         print_copies(lead, made.copies)
-    if acts_on := ActsOn.of_database(context.settings, manifest.source):
+    if acts_on := source_of(context.settings, manifest.source).acts_on():
         say(f"{'':{width}} {acts_on}")
     if lacks := Unprotected.read(manifest.details):
         say(f"{'':{width}} not protected: {lacks}; see `refnet check`")

@@ -26,7 +26,7 @@ from refnet.store.sealing.keys import GivenKeys
 if TYPE_CHECKING:
     from refnet.catalog.remote import Copy
     from refnet.cli.options import StoreOptions
-    from refnet.sources.acting import ActsOn
+    from refnet.servers import ActsOn
     from refnet.store.remote import RemoteStore
 
 

@@ -18,8 +18,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, plain, plural, seconds
 from refnet.network import SESSION, known, server_errors
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
+from refnet.servers import ActsOn
 from refnet.settings import Settings
-from refnet.sources.acting import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.crawl_result import CrawlResult, Standing

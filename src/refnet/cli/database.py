@@ -7,7 +7,7 @@ from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
 from refnet.core import formatting
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 from refnet.sources.database.rows.sizes import sizes
 
 app = Commands("Inspect the database.")

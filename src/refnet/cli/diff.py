@@ -13,7 +13,7 @@ from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.core.errors import Exit
 from refnet.core.member_names import MAX_PATH, show
-from refnet.sources.acting import ActsOn
+from refnet.sources import source_of
 from refnet.sources.contents import LIVE, Difference
 
 #: How many of each kind are shown.
@@ -44,7 +44,7 @@ def diff(
     """
     with with_progress(context(place, key=True), "diff") as here:
         found = run(here, before, after)
-    acts_on = ActsOn.of_database(here.settings, found.source) if after == LIVE else None
+    acts_on = source_of(here.settings, found.source).acts_on() if after == LIVE else None
     if as_json:
         print_json(found.to_json() | (acts_on.to_json() if acts_on else {}))
     else:

@@ -16,7 +16,7 @@ from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.network import known
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 
 _CSV = "csv"
 _FORMATS = ("graphml", _CSV, "bibtex", "json")

@@ -22,8 +22,8 @@ from refnet.cli.schedule import install
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain
 from refnet.scheduling.systemctl import Systemd
+from refnet.servers import ActsOn
 from refnet.settings import is_secret
-from refnet.sources.acting import ActsOn
 from refnet.sources.check_result import Line
 
 

@@ -24,7 +24,7 @@ from refnet.demo.sample import Shape, make
 from refnet.network.cora import import_cora
 from refnet.network.import_scholar import import_scholar, read
 from refnet.postgres.session import Target
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated

@@ -13,7 +13,7 @@ from refnet.cli.context import current_settings, print_json, progress
 from refnet.cli.output import output
 from refnet.core.formatting import plain, plural
 from refnet.network import known
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 
 
 def notes(

@@ -21,7 +21,7 @@ from refnet.cli.output import complain, output
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.sources.acting import ActsOn
+from refnet.sources import source_of
 from refnet.wiring import configured, expanded, known
 
 #: The most columns of the name of a database beside that of an artifact.
@@ -83,7 +83,7 @@ def prune(
         _print_stores(copies, plan=plan)
         if local and SourceName.DATABASE in names and SourceName.DATABASE in configured(here.settings):
             with suppress(RefnetError):  # reported above
-                print(ActsOn.of(here.settings))
+                print(source_of(here.settings, SourceName.DATABASE).acts_on())
     raise typer.Exit(worst(error.code for error in errors))
 
 

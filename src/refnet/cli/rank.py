@@ -13,7 +13,7 @@ from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.core.formatting import plural
 from refnet.network import known
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.rank import Ranked

@@ -37,8 +37,8 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.member_names import show
 from refnet.recovery.plan import SAYS, Stage
+from refnet.servers import ActsOn
 from refnet.settings import FILE_NAME, user_path, variable
-from refnet.sources.acting import ActsOn
 from refnet.store import settings_copies
 from refnet.store.remote_settings import SettingsCopy
 

@@ -14,7 +14,7 @@ from refnet.cli.output import complain, output
 from refnet.core.errors import Exit
 from refnet.core.formatting import plural
 from refnet.network import known
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.summarize import Summarized

@@ -27,7 +27,7 @@ from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.papers import AnswerError
 from refnet.network.providers import OpenAlex, Scholar, openalex_server, scholar_server
 from refnet.network.rate_limit import Limiter
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 

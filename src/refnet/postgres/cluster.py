@@ -7,20 +7,19 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from psycopg.conninfo import make_conninfo
 
 from refnet.core.errors import RefnetError
 from refnet.core.locks import is_locked, take
 from refnet.core.processes import run, until
 from refnet.postgres.account import environment
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster
+from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, data_major
 from refnet.postgres.scram import verifier
+from refnet.postgres.session import Target, own_parameters
 from refnet.postgres.walls import Enclosure, Walls
-
-if TYPE_CHECKING:  # the driver takes long to load, and is not needed for a server's state
-    from refnet.postgres.session import Target
 
 #: initdb's options for templates in UTF-8 with the locale C.
 C_LOCALE = ("--encoding=UTF8", "--locale=C")
@@ -60,10 +59,6 @@ class Cluster(Postmaster):
         Every parameter is set, so that inherited PG* variables have no effect. The server is authenticated by its
         system user, or by the password that it checks.
         """
-        from psycopg.conninfo import make_conninfo
-
-        from refnet.postgres.session import Target, own_parameters
-
         by_password = {"password": self.password, "require_auth": "scram-sha-256"}
         parameters = own_parameters(
             host=str(self.socket if self.enclosure else self.socket_in_use()),
@@ -208,24 +203,6 @@ class Cluster(Postmaster):
             yield handle
         finally:
             os.close(handle)
-
-
-def data_major(data: Path) -> int | None:
-    """Return the major version of a data folder; None if the folder does not exist."""
-    try:
-        return int((data / "PG_VERSION").read_text(encoding="ascii"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        raise RefnetError(
-            f"{data} is not the data folder of a PostgreSQL cluster",
-            "Restore that folder, or set REFNET_HOME to another one.",
-        ) from None
-    except PermissionError:
-        raise RefnetError(
-            f"{data} belongs to another user",
-            "Run this as its owner or as root, or set REFNET_HOME to another folder.",
-        ) from None
 
 
 def last_error(text: str) -> str:

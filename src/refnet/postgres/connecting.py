@@ -9,33 +9,13 @@ from dataclasses import dataclass
 
 import psycopg
 
-from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import sql_name
+from refnet.postgres.connect_error import NO_SUCH_DATABASE, ConnectError
 
-NO_SUCH_DATABASE = "3D000"
 #: Marks the error of a login trigger: only functions have a context, and a login runs no other function.
 LOGIN_TRIGGER = r"\nCONTEXT: "
 #: The default name of the setting with the URL.
 URL = "REFNET_DATABASE_URL"
-
-
-class ConnectError(RefnetError):
-    """A session could not be opened. `sqlstate`: the server's reason; None if no server answered or it is unknown."""
-
-    def __init__(
-        self,
-        message: str,
-        hint: str,
-        sqlstate: str | None = None,
-        transient: bool = False,
-        code: Exit = Exit.FAILED,
-    ) -> None:
-        super().__init__(message, hint, code, transient)
-        self.sqlstate = sqlstate
-
-    @property
-    def no_such_database(self) -> bool:
-        return self.sqlstate == NO_SUCH_DATABASE
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from refnet.core.errors import Exit
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 
 Session = psycopg.Connection[tuple[Any, ...]]
 

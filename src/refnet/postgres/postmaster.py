@@ -117,3 +117,21 @@ class Postmaster:
             except OSError:
                 return False
             return True
+
+
+def data_major(data: Path) -> int | None:
+    """Return the major version of a data folder; None if the folder does not exist."""
+    try:
+        return int((data / "PG_VERSION").read_text(encoding="ascii"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        raise RefnetError(
+            f"{data} is not the data folder of a PostgreSQL cluster",
+            "Restore that folder, or set REFNET_HOME to another one.",
+        ) from None
+    except PermissionError:
+        raise RefnetError(
+            f"{data} belongs to another user",
+            "Run this as its owner or as root, or set REFNET_HOME to another folder.",
+        ) from None

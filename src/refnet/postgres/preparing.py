@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import psycopg
 
 from refnet.core.errors import Exit
-from refnet.postgres.connecting import LOGIN_TRIGGER, ConnectError
+from refnet.postgres.connect_error import ConnectError
+from refnet.postgres.connecting import LOGIN_TRIGGER
 from refnet.postgres.poolers import MARK, Poolers, Session
 
 #: Settings under which a login trigger may not find its tables or not write: never sent at login (None), or not with

@@ -1,20 +1,16 @@
 """Scratch servers: temporary, isolated PostgreSQL servers that proofs load into.
 
-A killed run leaves its folder behind; the next run in the same base folder removes it. The folder's lock
-distinguishes a leftover from a running server.
+A killed run leaves its folder behind; the next run in the same base folder removes it: `scratch_folder.py`.
 """
 
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.core.errors import RefnetError
-from refnet.core.files import check_own, explained, hand_over, make_folder, remove_tree
-from refnet.core.locks import locked
+from refnet.core.files import check_own, explained, hand_over, make_folder
 from refnet.core.signals import delayed
 from refnet.postgres import ending, template
 from refnet.postgres.account import STATE, Account, account, make_enterable
@@ -23,11 +19,9 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.free_uid import free_account
 from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
 from refnet.postgres.scram import new_password
-from refnet.postgres.tempdirs import private_folder, remove_leftovers
+from refnet.postgres.scratch_folder import new_folder
+from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
-
-PREFIX = "scratch-"
-_OWNER = "owner"
 
 #: Durability is off, as nothing is kept. Measured: a fifth faster to load.
 SETTINGS: Mapping[str, str] = {
@@ -81,20 +75,6 @@ def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) ->
     return ServerFolders(folder, _socket_folder(folder, user, stack), programs)
 
 
-def new_folder(base: Path, user: Account, stack: ExitStack) -> Path:
-    """Create a folder below `base` with a folder `data` of `user`; `stack` removes it. First remove leftovers."""
-    place = _enterable(base, user)
-    with locked(place / ".lock"):
-        remove_leftovers(place, PREFIX, _OWNER, end=ending.end_leftover)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        stack.callback(_remove, folder)
-        stack.enter_context(locked(folder / _OWNER))
-    folder.chmod(0o711)
-    (folder / "data").mkdir()
-    user.own(folder / "data")
-    return folder
-
-
 def _templates(place: Path) -> Path:
     """Return the folder for templates of data folders, accessible only to this user."""
     place = STATE / "refnet-scratch" if os.geteuid() == 0 else place
@@ -103,19 +83,6 @@ def _templates(place: Path) -> Path:
     make_folder(folder)
     check_own(folder, "the folder of templates", "remove it")
     return folder
-
-
-def _enterable(base: Path, user: Account) -> Path:
-    """Return `base`, created if it is missing, or /var/lib/refnet-scratch if the server's user cannot enter it."""
-    for place in (base, STATE / "refnet-scratch"):
-        make_enterable(place)
-        check_own(place, "the folder of scratch servers", "set REFNET_HOME to another folder")
-        if user.can_enter(place):
-            return place
-    raise RefnetError(
-        f"the user {user.name}, which runs scratch servers, cannot enter {place}",
-        f"Let other users enter {place} and the folders above it (chmod o+x).",
-    )
 
 
 def _create(cluster: Cluster) -> None:
@@ -141,9 +108,3 @@ def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
     path.mkdir()
     user.own(path)
     return path
-
-
-def _remove(folder: Path) -> None:
-    ending.wait(folder)
-    with suppress(OSError):  # the next run tries again
-        remove_tree(folder)

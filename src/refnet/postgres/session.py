@@ -19,7 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.postgres.connecting import URL, ConnectError, explain
+from refnet.postgres.connect_error import ConnectError
+from refnet.postgres.connecting import URL, explain
 from refnet.postgres.preparing import Openings, Wanted
 
 #: The settings of every reader: the same rows always give the same text.

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from psycopg import Error
+
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import (
@@ -84,8 +86,6 @@ def fill(cluster: Cluster, place: Path, make: Callable[[Cluster], None]) -> Clus
 
 def renamed(cluster: Cluster) -> Cluster:
     """Give the superuser of the running `cluster` a random name and password, which no template knows."""
-    from psycopg import Error
-
     name, password = f"refnet_{secrets.token_hex(6)}", new_password()
     try:
         with cluster.target().connect() as session:

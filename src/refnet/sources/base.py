@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from refnet.catalog.artifact import Finding, Maker, OpenArtifact
-from refnet.catalog.identity import Whose
+from refnet import local_postgres, wiring
+from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
+from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.previous import HalfMade
+from refnet.catalog.required_tables import Required
 from refnet.catalog.retention import Listing
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.artifact import Artifact
@@ -24,6 +28,7 @@ from refnet.sources.check_result import Line
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
+    from refnet.servers import ActsOn
     from refnet.sources.answer import Answer, Asked
     from refnet.sources.contents import Difference, Finder, ListedTable
     from refnet.sources.restoring import Request, Work
@@ -80,6 +85,23 @@ class Source(ABC):
     def whose(self) -> Whose | None:
         """Its identity on this machine, or None; does not start RefNet's own server."""
 
+    def named(self) -> Identity | None:
+        """Return its identity as far as the settings say it, without a question; None: they do not."""
+        return None
+
+    def acts_on(self) -> ActsOn | None:
+        """Return the database of the settings and its server, for a display; None: it is on none."""
+        return None
+
+    def others(self) -> Iterable[str]:
+        """Return the other databases of its server; RefnetError if that cannot be asked."""
+        return ()
+
+    @staticmethod
+    def of_cluster(cluster: SourceSettings, before: Collection[str]) -> list[str]:  # noqa: ARG004
+        """Databases of the server of `cluster` to back up, including those of `before` that now refuse connections."""
+        return []
+
     @abstractmethod
     def maker(
         self, *, jobs: int | None = None, tables: tuple[str, ...] = (), into: LocalStore | None = None
@@ -96,6 +118,24 @@ class Source(ABC):
     @abstractmethod
     def opened(stored: OpenArtifact) -> Artifact:
         """The content of one of its artifacts."""
+
+    def proof_options(self, progress: Progress, *, trust: bool = False) -> ProofOptions:
+        """Return the options of the proof of one of its artifacts; it needs nothing live.
+
+        trust: load foreign dumps even where this machine cannot build every isolation layer.
+        """
+        return ProofOptions(
+            base=self.settings.home / "scratch",
+            binaries=partial(local_postgres.proof_binaries, self.settings),
+            jobs=self.settings.jobs,
+            progress=progress,
+            required=self.required(),
+            trust=trust,
+        )
+
+    def required(self) -> Required:
+        """Return the tables without which an artifact of it is not intact, and the database that they are of."""
+        return Required(self.own.required_tables if self.name in wiring.known(self.settings) else None)
 
     def checks(self) -> Iterable[Line]:
         """Problems that would stop its backup or restore, for `refnet check`; changes nothing."""

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.sources.acting import ActsOn
 from refnet.sources.restore_options import Compare, Mode
+
+if TYPE_CHECKING:
+    from refnet.servers import ActsOn
 
 
 def _unsaved(_context: Context, _source: SourceName, _tables: Sequence[str]) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from refnet.postgres import embedded
+from refnet.postgres import embedded, embedded_start
 
 
 @pytest.fixture(scope="session")
 def made_home(short_folder: Path) -> Path:
     """A REFNET_HOME with a cluster that is stopped, to be copied."""
     home = short_folder / "made"
-    embedded.start(home, None)
+    embedded_start.start(home, None)
     embedded.stop(home)
     return home
 

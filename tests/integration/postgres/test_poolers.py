@@ -13,7 +13,7 @@ from tests.pooler import pooler
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 
 pytestmark = pytest.mark.skipif(not Path("/usr/sbin/pgbouncer").exists(), reason="pgbouncer is not installed")

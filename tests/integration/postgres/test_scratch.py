@@ -12,10 +12,12 @@ from tests.users import Ordinary, run
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.postgres import scratch as place
+from refnet.postgres import scratch_folder
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch_folder import new_folder
 from refnet.postgres.session import Target
 
 HOLD = """
@@ -175,11 +177,12 @@ def test_where_templates_came_first_the_servers_user_can_enter(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(place, "STATE", folder / "lib")
+    monkeypatch.setattr(scratch_folder, "STATE", folder / "lib")
     place._templates(folder)
     folder.chmod(0o711)
     (folder / "closed").mkdir(mode=0o700)
     with ExitStack() as stack:
-        made = place.new_folder(folder / "closed" / "base", account(), stack)
+        made = new_folder(folder / "closed" / "base", account(), stack)
         assert made.is_relative_to(folder / "lib")
 
 

@@ -14,7 +14,7 @@ from psycopg.pq import Conninfo
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 
 

@@ -12,7 +12,7 @@ import pytest
 from refnet.catalog.run import BUCKETS, Ended, History, Reason, Run, RunKind, Totals, reason_of
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 
 _RUN = Run("a", RunKind.BACKUP, SourceName.DATABASE, datetime(2026, 11, 25, tzinfo=UTC), Ended.DONE, 4.0)
 _FAILED = replace(_RUN, ended=Ended.FAILED, reason=Reason.SERVER)

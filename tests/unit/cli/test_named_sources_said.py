@@ -163,7 +163,7 @@ def test_check_gives_each_row_about_a_database_its_name_and_each_about_the_machi
 def test_a_cluster_that_leaves_out_every_database_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exclude: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr("refnet.actions.cluster_databases._found", lambda *_: ["shop", "wiki"])
+    monkeypatch.setattr("refnet.sources.database.other_databases.of_cluster", lambda *_: ["shop", "wiki"])
     url = "postgresql://backup@db/postgres"
     main = SourceSettings("main", "clusters", url=url, exclude_databases=exclude)
     settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups", clusters={"main": main})

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
+from refnet.local_postgres import binaries_for, proof_binaries
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.extensions import available, package
-from refnet.servers import binaries_for, proof_binaries
 from refnet.settings import Settings
 
 

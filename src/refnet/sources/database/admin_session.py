@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database import server_errors
 

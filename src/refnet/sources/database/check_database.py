@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from refnet import servers, wiring
+from refnet import local_postgres, servers, wiring
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
@@ -67,7 +67,7 @@ def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> It
 
 def _extensions(settings: Settings, major: int | None, there: Mapping[str, str]) -> Iterator[Line]:
     """Compare the extensions of the database with those available to scratch servers."""
-    server = servers.proof_binaries(settings, major, server=True)
+    server = local_postgres.proof_binaries(settings, major, server=True)
     known = extensions.available(server)
     if known is None or not there:
         return
@@ -115,7 +115,7 @@ def _login(
 
 def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
     """Check the programs of a backup, and those and the isolation layers of a proof."""
-    client = servers.binaries_for(settings, major)
+    client = local_postgres.binaries_for(settings, major)
     for name in ("pg_dump", "pg_restore", "psql"):
         client.tool(name)
     newer = f"; the server is {major}" if major and client.major != major else ""
@@ -126,7 +126,7 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
         )
     else:
         yield ok("programs", says)
-    server = servers.proof_binaries(settings, major, server=True)
+    server = local_postgres.proof_binaries(settings, major, server=True)
     user = account()
     with tempfile.TemporaryDirectory(prefix="refnet-check-") as name:
         folder = Path(name)

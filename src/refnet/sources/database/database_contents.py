@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from refnet import servers
+from refnet import local_postgres, servers
 from refnet.catalog.artifact import Deviation, Finding, OpenArtifact, Progress, silent
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.sources.contents import LIVE, Changed, Difference
 from refnet.sources.database.artifact.index import Index, Table
@@ -29,7 +29,7 @@ def from_live(context: Context, before: OpenArtifact) -> Difference:
     settings = context.settings
     target = servers.existing_server(settings, before.source)
     with target.connect() as session:
-        binaries = servers.binaries_for(settings, server_version(session))
+        binaries = local_postgres.binaries_for(settings, server_version(session))
     return live_differences(before, target, Workers(binaries, settings.jobs, context.progress))
 
 
@@ -106,7 +106,7 @@ def compare_live(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
     target = servers.server(settings, chosen.source)
     try:
         with target.connect() as session:
-            binaries = servers.binaries_for(settings, server_version(session))
+            binaries = local_postgres.binaries_for(settings, server_version(session))
     except ConnectError as error:
         return (Finding(f"database {target.name}", Outcome.FAILED, error.message),)
     workers = Workers(binaries, settings.jobs, context.progress)

@@ -8,7 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from refnet.catalog.identity import Identity
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.rows.row_counts import system_identifier

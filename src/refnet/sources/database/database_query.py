@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
-from refnet import wiring
 from refnet.catalog.artifact import OpenArtifact
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.walls import advice
+from refnet.sources import source_of
 from refnet.sources.answer import Answer, Asked, repeated
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import copies
@@ -26,7 +26,7 @@ LONGEST = 100_000
 def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answer]:
     """Run a query on `chosen`; RefnetError if the server rejects it."""
     text = checked(asked.query)
-    options = wiring.proof_options(context.settings, chosen.source, context.progress, trust=asked.trust)
+    options = source_of(context.settings, chosen.source).proof_options(context.progress, trust=asked.trust)
     with ExitStack() as stack:
         opened = open_database(chosen)
         part: Part | None = None
@@ -70,7 +70,7 @@ def _rows(answer: Answer, asker: Asker, part: Part | None, text: bytes, *, as_js
 @contextmanager
 def browse(context: Context, chosen: OpenArtifact, *, trust: bool) -> Iterator[Copy]:
     """Load all of `chosen` into a scratch server, which ends with the block."""
-    options = wiring.proof_options(context.settings, chosen.source, context.progress, trust=trust)
+    options = source_of(context.settings, chosen.source).proof_options(context.progress, trust=trust)
     opened = open_database(chosen)
     making = (
         partial(copies.complete_copy, opened)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from refnet import servers, wiring
+from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import continued
 from refnet.catalog.identity import Identity
@@ -21,9 +21,9 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, noted, phases, plain, seconds, size
 from refnet.postgres.session import Target
+from refnet.servers import ActsOn
 from refnet.settings import Settings
 from refnet.sources import hooks, source_of
-from refnet.sources.acting import ActsOn
 from refnet.sources.base import Permits
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import open_database
@@ -95,7 +95,7 @@ class DatabaseRestore:
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
         binaries, previous = (
-            partial(servers.binaries_for, settings),
+            partial(local_postgres.binaries_for, settings),
             wiring.previous_databases(settings, self.source),
         )
         resources = Resources(binaries, previous, context.clock, context.progress)

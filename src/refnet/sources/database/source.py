@@ -1,38 +1,52 @@
-"""Sources on PostgreSQL servers. The driver is imported only for connections."""
+"""Sources on PostgreSQL servers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from refnet import servers, wiring
+from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Identity
 from refnet.catalog.previous import HalfMade, MarkState, PreviousRecord
+from refnet.catalog.required_tables import Required
 from refnet.catalog.retention import Listing, PreviousVersion
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import TableGlob
 from refnet.postgres import embedded
+from refnet.postgres.connect_error import ConnectError
+from refnet.postgres.session import Target, server_version
+from refnet.servers import ActsOn
+from refnet.settings import SourceSettings
+from refnet.sources.answer import Answer, Asked
 from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
 from refnet.sources.contents import Difference, Finder, Version
+from refnet.sources.database import database_contents, database_query, other_databases
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
+from refnet.sources.database.artifact.own_artifact import open_database, open_own
+from refnet.sources.database.check_database import database
+from refnet.sources.database.database_contents import compare_live
+from refnet.sources.database.database_identity import identity_of
+from refnet.sources.database.database_restore import WholeRestore, check, recover, recovery_of, restore_asked
+from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.database.plan.table_plan import TableSelection
+from refnet.sources.database.query.copies import Copy
+from refnet.sources.database.restore.previous_databases import previous_databases
+from refnet.sources.database.restore.server_facts import holds_tables
 from refnet.sources.database.saved_tables import previous_tables
+from refnet.sources.database.tables_restore import TablesRestore, undo_of_tables
+from refnet.sources.database.undo_database import DatabaseUndo
 from refnet.sources.restoring import Request, Work
 from refnet.store.local import LocalStore
-
-if TYPE_CHECKING:
-    from refnet.sources.answer import Answer, Asked
-    from refnet.sources.database.query.copies import Copy
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,6 @@ class TableFinder:
     wanted: Callable[[str, str], bool]
 
     def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
-        from refnet.sources.database.artifact.own_artifact import open_own
-
         found = open_own(artifact, "which records no tables", "")
         return tuple(self._matching(found.index, artifact.row_digests))
 
@@ -62,18 +74,14 @@ class OnServer(Source):
 
     def what(self) -> str:
         if url := self.own.url:
-            from refnet.postgres.session import Target
-
             return Target.from_url(url).display
         return f"{embedded.DATABASE} on RefNet's own server ({self.settings.home / 'postgres'})"
 
     def reached(self) -> str:
         # RefNet's own server, once created, is started by a backup, and not by a question.
         if self.own.url or embedded.status(self.settings.home).major is None:
-            from refnet.postgres.session import server_version
-
             with servers.existing_server(self.settings, self.name).connect() as session:
-                servers.binaries_for(self.settings, server_version(session))
+                local_postgres.binaries_for(self.settings, server_version(session))
         return self.what()
 
 
@@ -94,16 +102,33 @@ class Database(OnServer):
             there = embedded.status(settings.home)
             if there.pid is None:
                 return None if there.major is None else Identity(embedded.DATABASE)
-        from refnet.sources.database.database_identity import identity_of
 
         found = identity_of(servers.server(settings, name))
         before = (one for place in wiring.lineages(settings) for one in place.before(found))
         return replace(found, before=frozenset(before))
 
+    def named(self) -> Identity | None:
+        return servers.named_by(self.settings, self.name)
+
+    def acts_on(self) -> ActsOn:
+        return ActsOn.of(self.settings, self.name)
+
+    def others(self) -> list[str]:
+        return other_databases.other_databases(servers.existing_server(self.settings, self.name))
+
+    @staticmethod
+    def of_cluster(cluster: SourceSettings, before: Collection[str]) -> list[str]:
+        return other_databases.of_cluster(cluster, before)
+
+    def required(self) -> Required:
+        found = super().required()
+        with suppress(RefnetError):  # a wrong URL fails where it is used
+            if found.names:
+                return replace(found, database=servers.database_name(self.settings, self.name))
+        return found
+
     @staticmethod
     def opened(stored: OpenArtifact) -> Artifact:
-        from refnet.sources.database.artifact.own_artifact import open_database
-
         return open_database(stored)
 
     def maker(
@@ -113,33 +138,23 @@ class Database(OnServer):
         tables: tuple[str, ...] = (),
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
     ) -> Maker:
-        from refnet.sources.database.dump.parallel_dump import DatabaseMaker
-
         target = partial(servers.existing_server, self.settings, self.name)
-        binaries = partial(servers.binaries_for, self.settings)
+        binaries = partial(local_postgres.binaries_for, self.settings)
         return DatabaseMaker(self.name, target, binaries, jobs or self.settings.jobs, tables)
 
     def checks(self) -> Iterator[Line]:
-        from refnet.sources.database.check_database import database
-
         return database(self.settings, self.name)
 
     def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
-        from refnet.sources.database.artifact.own_artifact import open_own
-
         advice = (
             "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
         )
         return open_own(chosen, "which records no tables", advice, Exit.USAGE).index.tables
 
     def query(self, context: Context, chosen: OpenArtifact, asked: Asked) -> AbstractContextManager[Answer]:
-        from refnet.sources.database import database_query
-
         return database_query.query(context, chosen, asked)
 
     def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> AbstractContextManager[Copy]:
-        from refnet.sources.database import database_query
-
         return database_query.browse(context, chosen, trust=trust)
 
     def exactly(self, name: str) -> Finder:
@@ -149,13 +164,9 @@ class Database(OnServer):
         return TableFinder(TableGlob(pattern).matches)
 
     def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
-        from refnet.sources.database import database_contents
-
         return database_contents.differences(before, after, self.settings.jobs, context.progress)
 
     def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
-        from refnet.sources.database import database_contents
-
         return database_contents.from_live(context, before)
 
     def previous(self) -> tuple[Listing, ...]:
@@ -165,7 +176,6 @@ class Database(OnServer):
         """The previous databases; RefNet's own server is never started for this."""
         if not self.own.url and embedded.status(self.settings.home).pid is None:
             return []
-        from refnet.sources.database.restore.previous_databases import previous_databases
 
         records = wiring.previous_databases(self.settings, self.name)
         target = servers.restoring(self.settings, self.name)
@@ -173,33 +183,22 @@ class Database(OnServer):
         return [replace(one, source=self.name) for one in found]
 
     def check_request(self, request: Request) -> None:
-        from refnet.sources.database.database_restore import check
-
         check(request)
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
-        from refnet.sources.database.database_restore import WholeRestore, restore_asked
-        from refnet.sources.database.tables_restore import TablesRestore
-
         restore = restore_asked(context, self.name, chosen, request)
         if not request.tables and not request.schemas:
             return WholeRestore(restore, request)
         return TablesRestore(restore, TableSelection(request.tables, request.mode, request.schemas), request)
 
     def undoing(self, context: Context, request: Request) -> Work:
-        from refnet.sources.database.tables_restore import undo_of_tables
-        from refnet.sources.database.undo_database import DatabaseUndo
-
         is_last = not request.to and not request.previous
         of_tables = undo_of_tables(context, self.name, request) if is_last else None
         return of_tables or DatabaseUndo(context, self.name, request)
 
     def replaced(self) -> str:
-        if not servers.is_made(self.settings, self.name):
+        if not local_postgres.is_made(self.settings, self.name):
             return ""
-        from refnet.postgres.connecting import ConnectError
-        from refnet.sources.database.restore.server_facts import holds_tables
-
         target = servers.restoring(self.settings, self.name)
         try:
             return f"the database {target.display}" if holds_tables(target) else ""
@@ -209,21 +208,15 @@ class Database(OnServer):
             raise
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
-        from refnet.sources.database.database_restore import recovery_of
-
         if not self.own.url:
             return ()
         recovery = recovery_of(context, self.name, chosen, permits)
         return recovery.plan(count=False, damaged_anyway=False).problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        from refnet.sources.database.database_restore import recover
-
         return recover(context, self.name, chosen, permits)
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        from refnet.sources.database.database_contents import compare_live
-
         return compare_live(context, chosen)
 
     def recorded(self) -> tuple[datetime, ...]:

@@ -14,7 +14,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import local, noted, plain, plural, seconds
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 from refnet.sources.database import saved_tables
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.database_restore import DatabaseRestore, restore_of

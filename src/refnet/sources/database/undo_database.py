@@ -15,7 +15,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import noted, plain, plural, replaced, size
 from refnet.postgres.session import Target
-from refnet.sources.acting import ActsOn
+from refnet.servers import ActsOn
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.sources.database.database_restore import database_at, undo_arguments
 from refnet.sources.database.plan.restore_facts import Facts, Rows

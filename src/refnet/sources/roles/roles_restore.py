@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from refnet import servers
+from refnet import local_postgres
 from refnet.catalog.artifact import Finding, OpenArtifact
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
@@ -64,7 +64,7 @@ def restore_of(
         key = own.key_of("restore_url" if own.restore_url else "url")
         target = Target.from_url(own.restore_url or own.url or "", key)
     with target.connect() as session:
-        binaries = servers.binaries_for(context.settings, server_version(session))
+        binaries = local_postgres.binaries_for(context.settings, server_version(session))
     after = partial(take_over, context, chosen.source, chosen) if to is None else lambda: None
     return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers, after)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
-from refnet import servers, wiring
+from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact
 from refnet.catalog.identity import Whose
 from refnet.context import Context
@@ -40,7 +40,7 @@ class Roles(OnServer):
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
     ) -> Maker:
         target = partial(servers.existing_server, self.settings, self.name)
-        binaries = partial(servers.binaries_for, self.settings)
+        binaries = partial(local_postgres.binaries_for, self.settings)
         return GlobalsMaker(self.name, target, binaries, bool(self.own.roles_with_passwords))
 
     @staticmethod

@@ -24,7 +24,7 @@ from refnet.core.records import Layout, Most, Record
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.free_uid import free_account
-from refnet.postgres.scratch import new_folder
+from refnet.postgres.scratch_folder import new_folder
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
 from refnet.sources.answer import Limits
 

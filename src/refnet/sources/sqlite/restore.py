@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from refnet import wiring
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Level, Outcome
@@ -17,7 +16,7 @@ from refnet.context import Context
 from refnet.core import attributes
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
-from refnet.sources import hooks
+from refnet.sources import hooks, source_of
 from refnet.sources.folder import rename, swapping
 from refnet.sources.folder.changes import SHOWN, Changes
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
@@ -85,7 +84,7 @@ class SqliteRestore(FolderRestore):
         """Prove the artifact, unpack it beside what is live, read it back, and swap."""
         chosen, target, clock, artifact = self.chosen, self.target, context.clock, SqliteArtifact(self.chosen)
         self.planned.check()
-        options = wiring.proof_options(context.settings, target.source, context.progress)
+        options = source_of(context.settings, target.source).proof_options(context.progress)
         proof = artifact.prove(Level.PROVEN, options)
         if proof.outcome is Outcome.FAILED or proof.level in {None, Level.INTACT}:
             raise RefnetError(

@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 
-from refnet.postgres.connecting import ConnectError, restore_setting
+from refnet.postgres.connect_error import ConnectError
+from refnet.postgres.connecting import restore_setting
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from refnet.postgres.connecting import ConnectError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.catalog_queries import OF_EXTENSION, user_relations
 from refnet.sources.database.plan.restore_facts import Rows
