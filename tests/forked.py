@@ -205,12 +205,11 @@ sys.exit(code if code >= 0 else 128 - code)
 """
 
 
-#: Has each `python -m refnet` be that program instead, in the environment of `module`.
+#: Has each `python -m refnet` be that program instead, in the environment of `module`, which its children inherit.
 _MODULE = """
 import os, sys
 given = [one for one in sys.orig_argv[1:] if one != "-P"]
 if given[:2] == ["-m", "refnet"]:
-    del os.environ["PYTHONPATH"]
     os.execv({client!r}, ["refnet", *given[2:]])
 """
 
@@ -253,8 +252,9 @@ def _pass_on(listener: socket.socket) -> None:
             return
         with client:
             request, ends, _, _ = socket.recv_fds(client, _REQUEST_BYTES, 4)
+            at_start = frozenset(one for one in _at_start(json.loads(request)[1]) if one[0] != _PATH)
             try:
-                socket.send_fds(_parent(_at_start(json.loads(request)[1])), [request], ends)
+                socket.send_fds(_parent(at_start), [request], ends)
             finally:
                 for end in ends:
                     os.close(end)

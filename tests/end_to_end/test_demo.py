@@ -270,11 +270,11 @@ def test_a_demo_in_which_a_step_goes_wrong_says_so_and_fails(
     assert running_in(place) == []
 
 
-def test_demo_never_clears_a_folder_that_no_demo_made(short_folder: Path) -> None:
+def test_demo_never_clears_a_folder_that_no_demo_made(short_folder: Path, quick: dict[str, str]) -> None:
     precious = short_folder / "precious"
     precious.mkdir()
     (precious / "thesis.md").write_text("years of work")
-    demo = start(short_folder, precious, {})
+    demo = start(short_folder, precious, quick)
     _, err = demo.communicate(timeout=_SECONDS)
     assert demo.returncode == 2
     assert (precious / "thesis.md").read_text() == "years of work"
