@@ -11,7 +11,6 @@ from psycopg import sql
 from tests.command import url_of
 from tests.integration.database.library import PREVIOUS, artifact_of, held, library_on, restore
 
-from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
@@ -72,7 +71,7 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
         server_clock.warnings(session, lambda: datetime.now(UTC))
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_DATABASE_URL": url_of(library)}
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
-    assert Live(setup).replaced(SourceName.DATABASE)
+    assert setup.replaced(SourceName.DATABASE)
     copy_and_swap.plan(library, dump, Options(2), count=True)
     with staged(library, dump.reader, TableSelection(("papers", "jobs"), Mode.REPLACE)) as work:
         work.apply()

@@ -8,16 +8,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from refnet import servers, wiring
+from refnet import servers
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.artifact import Finding
-from refnet.catalog.manifest import Entry, Outcome
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.manifest import Outcome
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.context import Context
 from refnet.core.clock import Clock
@@ -28,9 +27,7 @@ from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
 from refnet.recovery.services.program import working_program
 from refnet.recovery.services.service import Services, wait_for
-from refnet.sources import Source, hooks, source_of
 from refnet.sources.base import Permits
-from refnet.sources.hooks import Action
 from refnet.telemetry.redact import redactor, secrets_of
 
 #: The time limit of one health request, and the pause between two looks, in seconds.
@@ -49,48 +46,9 @@ class Live:
     #: Variables that its hooks and services get beside those of the environment.
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def context(self) -> Context:
-        return Context(self.setup.settings, self.clock, variables=self.variables)
-
-    def knows(self, source: SourceName) -> bool:
-        """Return whether the settings name `source`."""
-        return source in wiring.known(self.setup.settings)
-
-    def replaced(self, name: SourceName) -> str:
-        """What a restore of the source `name` would replace, or ""."""
-        return self._source(name).replaced() if self.knows(name) else ""
-
-    def restore(self, name: SourceName, entry: Entry, restored: Callable[[], None]) -> list[str]:
-        """Restore `name` from `entry`; return sentences about it. `restored`: called before the last hooks."""
-        context = replace(self.context, restored=restored)
-        return self._source(name).recover(context, context.store.artifact(entry), self.permits)
-
-    def problems(self, name: SourceName, entry: Entry) -> Sequence[RefnetError]:
-        """What would prevent the restore; ConnectError if its server does not respond.
-
-        No embedded server is created for this, and sources that the settings do not name are skipped.
-        """
-        if not self.knows(name):
-            return ()
-        context = self.context
-        return source_of(context.settings, name).problems(
-            context, context.store.artifact(entry), self.permits
-        )
-
-    def _source(self, name: SourceName) -> Source:
-        """The source `name`; RefnetError if nothing may be restored to its place."""
-        self.setup.folder(name)
-        return source_of(self.setup.settings, name)
-
-    def repeat_hooks(self, source: SourceName, entry: Entry) -> None:
-        """Run the hooks after the restore of `source` from `entry` once more."""
-        hooks.repeat(self.context, source, Action.RESTORE, entry.name)
-
-    def compare(self, name: SourceName, entry: Entry) -> tuple[Finding, ...]:
-        """Compare live data with `entry`."""
-        context = self.context
-        return source_of(context.settings, name).compare(context, context.store.artifact(entry))
+    def context(self, restored: Callable[[], None] = lambda: None) -> Context:
+        """What a restore works with; `restored` is called before the hooks that follow it."""
+        return Context(self.setup.settings, self.clock, restored=restored, variables=self.variables)
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
         """Command lines from a backup, by stage."""

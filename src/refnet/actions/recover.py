@@ -85,10 +85,6 @@ class Planned:
         config = SourceName.CONFIG in self.plan.replacing and self.folder_problem(SourceName.CONFIG)
         return config.code if config else Exit.FAILED if self.problems else Exit.DONE
 
-    def knows(self, source: SourceName) -> bool:
-        """Return whether the settings of the recovery name `source`."""
-        return source in wiring.known(self.setup.settings)
-
     def folder_problem(self, source: SourceName) -> RefnetError | None:
         """Return why `source` cannot be restored to its folder; None if it can, or has none."""
         try:
@@ -108,7 +104,7 @@ class Planned:
         return targets | {"settings": f"{self.setup.settings.file or 'none'}{of_backup}"}
 
     def _target(self, source: SourceName) -> str:
-        if not self.knows(source):
+        if not self.setup.knows(source):
             return "not restored: the settings do not name it"
         if not (found := source_of(self.setup.settings, source)).has_path:
             return found.what()
@@ -176,15 +172,17 @@ class Recovery:
         for source, why in self.plan.missing.items():
             yield RefnetError(f"{source} is not restored: {why}", "The recovery is not complete without it.")
         live = self._live(self.plan.entries)
+        context = live.context()
         for source in self.plan.replacing:
-            if not planned.knows(source):
+            if not planned.setup.knows(source):
                 hint = f"Name it in the settings of the recovery (--config FILE), or leave it out: --skip {source}."
                 yield RefnetError(f"{source} is not restored: the settings do not name it", hint)
             elif problem := planned.folder_problem(source):
                 yield problem
-            else:
+            elif live.setup.knows(source):  # another one may be named only when the configuration is back
                 with suppress(ConnectError):
-                    yield from live.problems(source, self.plan.entries[source])
+                    chosen = context.store.artifact(self.plan.entries[source])
+                    yield from source_of(context.settings, source).problems(context, chosen, live.permits)
 
     def settings(self) -> Settings:
         """Return the settings that are in force now."""
@@ -192,10 +190,10 @@ class Recovery:
 
     def replaced(self) -> list[str]:
         """Return what is live now and would be replaced. A server that is down is asked when its stage comes."""
-        live, found = self._live(self.plan.entries), []
+        setup, found = self._setup(self.plan.entries), []
         for source in self.plan.replacing:
             with suppress(ConnectError):
-                found.append(live.replaced(source))
+                found.append(setup.replaced(source))
         return [one for one in found if one]
 
     def run(self, operator: Operator) -> Recovered:
@@ -341,10 +339,10 @@ class Recovery:
         left = next((journal for journal in journals if journal), None)
         if left is None:
             return None
-        live, gone = self._live(entries), []
+        setup, gone = self._setup(entries), []
         for source in left.back:
             with suppress(ConnectError):
-                if not live.replaced(source):
+                if not setup.replaced(source):
                     gone.append(source)
         return left.without(gone)
 

@@ -37,7 +37,7 @@ from refnet.settings import (
     read_file,
     variable,
 )
-from refnet.sources import hooks, kind_of
+from refnet.sources import Source, hooks, kind_of, source_of
 from refnet.sources.elsewhere import is_of_programs, is_of_system
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.restored_code import is_in, runs
@@ -107,6 +107,19 @@ class Setup:
         for words in hooks.commands(self.settings, source, moment):
             restored = (self.own and self._from_file(key)) or runs(words, folder, self.folders)
             yield hooks.line(words), restored
+
+    def knows(self, source: SourceName) -> bool:
+        """Whether the settings name `source`."""
+        return source in wiring.known(self.settings)
+
+    def source(self, name: SourceName) -> Source:
+        """The source `name`; RefnetError where nothing may be restored to its place."""
+        self.folder(name)
+        return source_of(self.settings, name)
+
+    def replaced(self, name: SourceName) -> str:
+        """What a restore of the source `name` would replace; "": nothing."""
+        return self.source(name).replaced() if self.knows(name) else ""
 
     def folder(self, source: SourceName) -> Path | None:
         """Return the target folder of `source`; None: unknown, or it has none. RefnetError where nothing may go there."""

@@ -19,6 +19,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, replace_file
 from refnet.postgres.account import make_enterable
 from refnet.recovery.plan import Journal, RecoveryPlan, Stage, restored_in
+from refnet.sources import hooks, source_of
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)
@@ -172,7 +173,7 @@ class _RecoveryRun:
         if entry is None:
             why = self.plan.absent.get(source)
             return [f"{source} is not restored: {why.why}"] if why else []
-        if not self._is_known(source):
+        if not self.live.setup.knows(source):
             self.unknown[source] = _UNKNOWN
             return [f"{source} is not restored: {_UNKNOWN}; {entry.name} stays"]
         try:
@@ -190,19 +191,18 @@ class _RecoveryRun:
             says = [f"{entry.name} was restored before; {source} stays as it is now"]
             if not (self.plan.left and source in self.plan.left.hooks):
                 return says
-            self.live.repeat_hooks(source, entry)
+            hooks.repeat(self.live.context(), source, hooks.Action.RESTORE, entry.name)
             says += ["its hook ran again"]
         else:
-            if replaced := self.live.replaced(source):
+            if replaced := self.live.setup.replaced(source):
                 self.operator.permit_replace(replaced)
-            says = self.live.restore(source, entry, partial(record, hooks=True))
+            context = self.live.context(partial(record, hooks=True))
+            chosen = context.store.artifact(entry)
+            says = self.live.setup.source(source).recover(context, chosen, self.live.permits)
         record(hooks=False)
         if source == SourceName.CONFIG:
             self.live = self.make_live()
         return says
-
-    def _is_known(self, source: SourceName) -> bool:
-        return self.live.knows(source)
 
     def _ask_to_run(self, only: Stage | None = None) -> None:
         """Ask, once, whether the commands of all stages from a backup may run."""
@@ -235,10 +235,13 @@ class _RecoveryRun:
         return [] if stage is Stage.DATABASE else ["no services are listed for it"]
 
     def _check(self) -> tuple[Finding, ...]:
-        plan = self.plan
-        known = {source: entry for source, entry in plan.entries.items() if self._is_known(source)}
-        entries = {source: entry for source, entry in known.items() if source not in self.failed}
-        found = [one for source, entry in entries.items() for one in self.live.compare(source, entry)]
+        plan, context = self.plan, self.live.context()
+        known = {source: entry for source, entry in plan.entries.items() if self.live.setup.knows(source)}
+        found = list[Finding]()
+        for source, entry in known.items():
+            if source not in self.failed:
+                chosen = context.store.artifact(entry)
+                found += source_of(context.settings, source).compare(context, chosen)
         self.unknown |= dict.fromkeys(sorted(plan.entries.keys() - known.keys()), _UNKNOWN)
         whys = {**self.unknown, **dict.fromkeys(self.failed, "it is not restored completely")}
         found += [Finding(one, Outcome.UNVERIFIED, why) for one, why in whys.items()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from refnet.actions import recovery_stages
 from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
 from refnet.catalog.artifact import Finding
 from refnet.catalog.catalog import Catalog
@@ -18,8 +19,38 @@ from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.plan import Journal, RecoveryPlan, Stage, decide
 from refnet.recovery.services.service import wait_for
+from refnet.sources import hooks
+from refnet.sources.base import Permits
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@dataclass
+class Made:
+    """A source of that machine, and the context of its restore."""
+
+    settings: World
+    restored: Callable[[], None] = lambda: None
+    name: SourceName = SourceName.CONFIG
+
+    @property
+    def store(self) -> Made:
+        return self
+
+    def artifact(self, entry: Entry) -> Entry:
+        return entry
+
+    def recover(self, context: Made, chosen: Entry, _permits: Permits) -> list[str]:
+        return self.settings.restore(self.name, chosen, context.restored)
+
+    def compare(self, _context: Made, _chosen: Entry) -> tuple[Finding, ...]:
+        return (Finding(self.name, self.settings.outcome(self.name), "it differs"),)
+
+
+@pytest.fixture(autouse=True)
+def _sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery_stages, "source_of", lambda world, name: world.source(name))
+    monkeypatch.setattr(hooks, "repeat", lambda context, source, *_: context.settings.repeat_hooks(source))
 
 
 @dataclass
@@ -45,8 +76,19 @@ class World:
         self.started = started
         return self
 
-    def compare(self, source: SourceName, _entry: Entry) -> tuple[Finding, ...]:
-        return (Finding(source, self.outcome(source), "it differs"),)
+    @property
+    def setup(self) -> World:
+        return self
+
+    @property
+    def permits(self) -> Permits:
+        return Permits()
+
+    def context(self, restored: Callable[[], None] = lambda: None) -> Made:
+        return Made(self, restored)
+
+    def source(self, name: SourceName) -> Made:
+        return Made(self, name=name)
 
     def replaced(self, source: SourceName) -> str:
         return self.live if source.kind is Kind.DATABASE else ""
@@ -69,7 +111,7 @@ class World:
         if source == self.hooked:
             raise RefnetError("the hook failed: it ended with 1: no disk", "It is live.")
 
-    def repeat_hooks(self, source: SourceName, _entry: Entry) -> None:
+    def repeat_hooks(self, source: SourceName) -> None:
         self.asked.append(f"hook of {source}")
         self.hook(source)
 
