@@ -21,7 +21,7 @@ def refnet(small_library: Target, short_home: Path, tmp_path: Path) -> Command:
     return Command(short_home, tmp_path / "backups", url_of(small_library), REQUIRED)
 
 
-def test_an_artifact_lacks_a_required_table_until_it_is_there_with_its_partitions(
+def test_a_required_table_is_missing_until_its_partitions_are_there(
     refnet: Command, small_library: Target
 ) -> None:
     made = refnet("backup", "database")

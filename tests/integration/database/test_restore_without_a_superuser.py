@@ -209,7 +209,7 @@ def run_hint(shop: Shop, error: RefnetError) -> None:
         admin.execute(error.hint.partition("; or ")[0].encode())
 
 
-def test_a_large_objects_owner_and_a_closed_tablespace_are_named_with_grants(shop: Shop, other: str) -> None:
+def test_a_large_objects_owner_and_a_closed_tablespace_get_their_grants(shop: Shop, other: str) -> None:
     with shop.cluster.target().connect() as admin:
         admin.execute("SET allow_in_place_tablespaces = on")
         admin.execute("CREATE TABLESPACE fast LOCATION ''")

@@ -28,7 +28,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in listed.stdout.split()]
 
 
-def test_messages_of_an_outage_make_one_proven_backup_and_sources_go_together(place: Place):
+def test_an_outage_makes_one_proven_backup_and_two_sources_go_at_once(place: Place):
     embedded.start(place.home)
     results = [place.send("backup_database") for _ in range(4)]
     with place.worker(proves=True):
