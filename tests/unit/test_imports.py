@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -189,6 +190,38 @@ def test_commands_that_need_no_celery_do_without_it(tmp_path):
         assert done.stdout
 
 
+#: For each line: a module that is not there, and the command that runs without it; the code with which that ended.
+_STARTED = """
+import json, os, sys
+from refnet.cli.main import run
+
+for line in sys.stdin:
+    module, environment, arguments, said = json.loads(line)
+    if (child := os.fork()) == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        assert module not in sys.modules
+        sys.modules[module] = None
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(environment["REFNET_HOME"])
+        sys.argv[1:] = arguments
+        run()
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def started():
+    """A process that has loaded what `refnet` loads before it knows its command."""
+    command = [sys.executable, "-c", _STARTED]
+    with subprocess.Popen(
+        command, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
     [
@@ -205,18 +238,12 @@ def test_commands_that_need_no_celery_do_without_it(tmp_path):
         ("serve", "psycopg_pool", "web"),
     ],
 )
-def test_a_command_without_its_extra_says_what_installs_it(tmp_path, command, module, extra):
-    code = f"import sys; sys.modules[{module!r}] = None; from refnet.cli.main import run; run()"
+def test_a_command_without_its_extra_says_what_installs_it(started, tmp_path, command, module, extra):
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_BACKUP_DIR": str(tmp_path / "b")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command.split()],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    what, hint = done.stderr.splitlines()
+    said = tmp_path.parent / f"{tmp_path.name}.txt"
+    started.stdin.write(json.dumps([module, environment, command.split(), str(said)]) + "\n")
+    started.stdin.flush()
+    assert started.stdout.readline() == "1\n"
+    what, hint = said.read_text().splitlines()
     assert what == f"refnet: {module} is not installed; it is part of the extra `{extra}`"
     assert hint.strip() == f"Run: {ROOT}/dev setup, which installs every extra."

@@ -115,16 +115,19 @@ def test_the_server_of_a_killed_run_ends_and_the_next_removes_what_it_left(
         assert _left(folder) == [cluster.data.parent.name]
 
 
-@pytest.mark.parametrize(
-    "reached", ["PG_VERSION", "global/pg_control", "base/1/PG_VERSION", "base/4/PG_VERSION"]
-)
 def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(
-    wheel: Binaries, folder: Path, reached: str
+    wheel: Binaries, folder: Path
 ) -> None:
-    process = run(WITHOUT_TEMPLATE + HOLD, folder)
-    assert until(lambda: any(folder.glob(f"scratch-*/data/{reached}")), 30)
-    process.kill()
-    process.communicate()
+    seen: set[str] = set()
+    for reached in ("PG_VERSION", "global/pg_control", "base/1/PG_VERSION", "base/4/PG_VERSION"):
+        process = run(WITHOUT_TEMPLATE + HOLD, folder)
+        assert until(lambda: {*_left(folder)} - seen, 30)
+        assert until(lambda: any(folder.glob(f"scratch-*/data/{reached}")), 30)  # noqa: B023
+        process.kill()
+        process.communicate()
+        [left] = _left(folder)  # the next run has removed what the one before it left
+        assert left not in seen
+        seen.add(left)
     with scratch(wheel, base=folder) as cluster:
         assert _left(folder) == [cluster.data.parent.name]
 
