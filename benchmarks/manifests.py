@@ -13,7 +13,7 @@ from refnet.catalog.remote import Piece, PieceName, RemoteManifest, lengths
 from refnet.store.buckets.bucket import Bucket
 from refnet.store.sealing.age import Recipient
 from refnet.store.sealing.keys import MachineKeys
-from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending import Sealer
 
 #: Bytes that encryption adds to a piece, about.
 _ADDED = 5_000

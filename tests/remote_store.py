@@ -17,12 +17,12 @@ from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
 from refnet.store.buckets.bucket import Bucket
+from refnet.store.copy_checks import fetch_back
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_manifests import Trust
 from refnet.store.sealing.age import PrivateKey
 from refnet.store.sealing.keys import MachineKeys, Opener
-from refnet.store.sealing.sealer import Sealer
-from refnet.store.sending import Sender, fetch_back
+from refnet.store.sending import Sealer, Sender
 
 NOW = datetime(2026, 11, 25, 17, 0, tzinfo=UTC)
 PROOF = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.5, row_digests="ab" * 16)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from refnet.store.remote import RemoteStore
     from refnet.store.sealed import SealedStore
     from refnet.store.sealing.keys import GivenKeys, MachineKeys
-    from refnet.store.sending import Sender
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
 UNSEALED = "unsealed"
@@ -72,30 +71,13 @@ def plaintext(settings: Settings) -> tuple[LocalStore, ...]:
 def remote_store(
     settings: Settings, name_or_url: str, given: GivenKeys | None = None, *, any_signer: bool = False
 ) -> RemoteStore:
-    """Return the remote store of a name or at a URL; RefnetError (USAGE) if it is neither. Nothing is requested yet.
-
-    Args:
-        given: recovery keys and signers of this run.
-        any_signer: trust every signer.
-    """
-    from refnet.store.buckets.opening import open_bucket
+    """Return the remote store of a name or at a URL, or what is encrypted in the backup folder; see `RemoteStore.of_settings`."""
     from refnet.store.remote import RemoteStore
-    from refnet.store.remote_manifests import Trust
-    from refnet.store.sealing.keys import Opener
-    from refnet.store.sealing.sshsig import fingerprint
-
-    own, keys = settings.store(name_or_url), machine_keys(settings)
-    opener = Opener(keys.catalog() if keys.catalog_file.exists() else None, given.keys if given else ())
-    signers = {fingerprint(one) for one in (*settings.encryption_signers, *(given.signers if given else ()))}
-    if keys.signing_file.exists():
-        signers.add(keys.signer().fingerprint)
-    trust = Trust(opener, frozenset(signers), any_signer)
-    home = settings.home / "remote" / own.name
-    if own.name != LOCAL:
-        return RemoteStore(own.name, open_bucket(own), home, trust)
     from refnet.store.sealed import SealedStore
 
-    found = SealedStore(own.name, open_bucket(own), home, trust)
+    if settings.store(name_or_url).name != LOCAL:
+        return RemoteStore.of_settings(settings, name_or_url, given, any_signer=any_signer)
+    found = SealedStore.of_settings(settings, name_or_url, given, any_signer=any_signer)
     found.folder, found.workplace = store(settings), workplace(settings)
     return found
 
@@ -104,20 +86,7 @@ def machine_keys(settings: Settings) -> MachineKeys:
     """Return the keys of this machine."""
     from refnet.store.sealing.keys import MachineKeys
 
-    return MachineKeys(settings.home / "keys")
-
-
-def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -> Sender:
-    """Return what sends copies to `into`; RefnetError (USAGE) without recipients, or without this machine's keys."""
-    from refnet.store.sealing.age import Recipient
-    from refnet.store.sealing.sealer import Sealer
-    from refnet.store.sending import Sender
-
-    keys = machine_keys(settings)
-    sealer = Sealer(tuple(map(Recipient, settings.recipients())), keys)
-    keys.signer()
-    keys.catalog()
-    return Sender(into, sealer, now)
+    return MachineKeys.in_home(settings.home)
 
 
 def journal(settings: Settings) -> Journal:

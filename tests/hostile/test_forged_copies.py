@@ -14,7 +14,7 @@ from xxhash import xxh3_128_hexdigest
 
 from refnet.catalog.remote import MOST_COUNTER, Copy, Piece, PieceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending import Sealer
 from refnet.store.sending_journal import SendingJournal, Sent
 
 

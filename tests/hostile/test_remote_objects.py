@@ -17,7 +17,7 @@ from refnet.core.errors import RefnetError
 from refnet.store import remote_manifests, remote_pieces
 from refnet.store.buckets.bucket import Version
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.sending import sample_back
+from refnet.store.copy_checks import sample_back
 
 LATEST = 1 << 40
 

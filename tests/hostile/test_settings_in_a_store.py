@@ -11,7 +11,7 @@ from tests.remote_store import NOW, Machine
 from refnet.store import remote_settings
 from refnet.store.remote_settings import PREFIX, SettingsCopy
 from refnet.store.sealing import age
-from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending import Sealer
 
 LATER = NOW + timedelta(days=9)
 

@@ -53,6 +53,7 @@ from refnet.sources.folder import entries
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.lock import LOCK_NAME
+from refnet.store.sending import sender_to
 
 _STATES = {
     Status.OK: State.OK,
@@ -121,7 +122,7 @@ def check_copies(settings: Settings) -> Iterator[Line]:
         what = f"copies {name}"
         try:
             store = wiring.remote_store(settings, name)
-            sender = wiring.sender(settings, store, Clock().now)
+            sender = sender_to(store, settings, Clock().now)
         except RefnetError as problem:
             yield error(what, problem.message, problem.hint)
         else:

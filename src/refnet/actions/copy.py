@@ -21,10 +21,11 @@ from refnet.settings import LARGEST
 from refnet.settings.store_url import StoreKind
 from refnet.store import remote_settings
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back
 from refnet.store.local import LocalStore
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_settings import SettingsCopy
-from refnet.store.sending import Sender, fetch_back, read_oldest_back, sample_back
+from refnet.store.sending import Sender, sender_to
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _note_down(context: Context, store: str, error: RefnetError) -> None:
 def _sender(context: Context, name: str) -> Sender:
     """Return what sends to the store `name`; RefnetError if it cannot send, or a disk seems not to be mounted."""
     store = wiring.remote_store(context.settings, name)
-    sender = wiring.sender(context.settings, store, context.clock.now)
+    sender = sender_to(store, context.settings, context.clock.now)
     if context.settings.store(name).place.kind is StoreKind.FILE:
         store.require_mounted()
     return sender
@@ -197,7 +198,7 @@ def unready(context: Context, sources: Iterable[SourceName]) -> list[RefnetError
     found: dict[str, tuple[list[str], RefnetError]] = {}
     for name in names:
         try:
-            wiring.sender(context.settings, wiring.remote_store(context.settings, name), context.clock.now)
+            sender_to(wiring.remote_store(context.settings, name), context.settings, context.clock.now)
         except RefnetError as error:
             found.setdefault(error.message, ([], error))[0].append(name)
     return [

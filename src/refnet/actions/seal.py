@@ -26,6 +26,7 @@ from refnet.settings.stores import ENCRYPTED
 from refnet.store import settings_copies
 from refnet.store.local import LocalStore
 from refnet.store.sealed import SealedStore
+from refnet.store.sending import sender_to
 
 
 def check(context: Context) -> None:
@@ -33,7 +34,7 @@ def check(context: Context) -> None:
     store = wiring.sealed(context.settings)
     if trouble := store.trouble():
         raise trouble
-    wiring.sender(context.settings, store, context.clock.now)
+    sender_to(store, context.settings, context.clock.now)
 
 
 def sealed(context: Context, source: SourceName, make: Callable[[], Backup]) -> Backup:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Evidence
@@ -28,13 +28,17 @@ from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
 from refnet.core.locks import locked
+from refnet.settings import Settings
 from refnet.store import disk
 from refnet.store.buckets.bucket import Bucket
+from refnet.store.buckets.opening import open_bucket
 from refnet.store.buckets.trying import CHECKS
 from refnet.store.open_artifacts import listed_in
 from refnet.store.remote_manifests import Manifests, Trust
 from refnet.store.remote_pieces import Kept, PieceReader, Pieces, decrypt, fetch
 from refnet.store.scan import evidence_in
+from refnet.store.sealing.keys import GivenKeys, MachineKeys, Opener
+from refnet.store.sealing.sshsig import fingerprint
 from refnet.store.sending_journal import begun
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
@@ -84,6 +88,26 @@ class RemoteStore:
         self.manifests = Manifests(bucket, fetched, trust, versions)
         self._once = False
         self._contents: Contents | None = None
+
+    @classmethod
+    def of_settings(
+        cls, settings: Settings, name_or_url: str, given: GivenKeys | None = None, *, any_signer: bool = False
+    ) -> Self:
+        """Return the store of a name or at a URL; RefnetError (USAGE) if it is neither. Nothing is requested yet.
+
+        Args:
+            given: recovery keys and signers of this run.
+            any_signer: trust every signer.
+        """
+        own, keys = settings.store(name_or_url), MachineKeys.in_home(settings.home)
+        opener = Opener(keys.catalog() if keys.catalog_file.exists() else None, given.keys if given else ())
+        signers = {
+            fingerprint(one) for one in (*settings.encryption_signers, *(given.signers if given else ()))
+        }
+        if keys.signing_file.exists():
+            signers.add(keys.signer().fingerprint)
+        trust = Trust(opener, frozenset(signers), any_signer)
+        return cls(own.name, open_bucket(own), settings.home / "remote" / own.name, trust)
 
     @property
     def shown(self) -> str:

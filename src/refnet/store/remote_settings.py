@@ -27,7 +27,7 @@ from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.remote import RemoteStore
 from refnet.store.sealing import sshsig
 from refnet.store.sealing.age import SealedError
-from refnet.store.sealing.sealer import Sealer
+from refnet.store.sending import Sealer
 
 PREFIX = "settings/"
 #: What the signature is for.

@@ -1,4 +1,4 @@
-"""Send an artifact to a remote store, and read it back from there.
+"""Encrypt an artifact in pieces, sign its manifest, and send both to a remote store.
 
 Order: each piece, after its line in the journal; the manifest, after it is written to a file here; then the head. So a
 crash at any point leaves a copy that the next run continues, and the store shows it completely or not at all. The
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
-from secrets import SystemRandom
 from threading import Lock
 from typing import BinaryIO
 
@@ -22,11 +20,12 @@ from xxhash import xxh3_128_hexdigest
 
 from refnet.catalog.artifact import OpenArtifact, Progress
 from refnet.catalog.copies import copy_of
-from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.remote import (
     DATA,
     MANIFEST_OBJECT_BYTES,
     MOST_PIECES,
+    NAMESPACE,
     PIECE_BYTES,
     Copy,
     Piece,
@@ -39,15 +38,16 @@ from refnet.catalog.remote import (
 from refnet.catalog.remote_head import newest, ranges
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
+from refnet.settings import Settings
 from refnet.store.buckets.background import in_background
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import fetch
-from refnet.store.sealing.sealer import Sealer
+from refnet.store.sealing import age
+from refnet.store.sealing.age import Recipient
+from refnet.store.sealing.keys import MachineKeys
 from refnet.store.sending_journal import SendingJournal, Sent, sealed
 
-#: A drill reads back so much of the older copies in each store.
-OLDER_BYTES = 1 << 30
 #: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
 _REPORTED_SECONDS = 1.0
 #: Requests with pieces at once. Each has 16 MiB in memory, and its bucket may have them once more.
@@ -56,6 +56,27 @@ _AT_ONCE = 3
 
 #: The pieces of an artifact, and those of its list of files.
 _BothPieces = tuple[tuple[Piece, ...], tuple[Piece, ...]]
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """The public keys that copies are encrypted to, and this machine's keys, which sign them."""
+
+    recipients: tuple[Recipient, ...]
+    keys: MachineKeys
+
+    @property
+    def digest(self) -> str:
+        """Digest of the recipients."""
+        return hashlib.sha256("\n".join(sorted(one.text for one in self.recipients)).encode()).hexdigest()
+
+    def piece(self, data: bytes) -> bytes:
+        return age.encrypt(data, self.recipients)
+
+    def manifest(self, line: bytes) -> tuple[bytes, bytes]:
+        """Sign a manifest's line; return the plaintext, and the ciphertext for the recipients and this machine."""
+        plaintext = line + self.keys.sign(line, NAMESPACE).encode("ascii")
+        return plaintext, age.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))
 
 
 @dataclass(frozen=True)
@@ -179,6 +200,15 @@ class Sender:
                 journal.remove()
 
 
+def sender_to(store: RemoteStore, settings: Settings, now: Callable[[], datetime]) -> Sender:
+    """Return what sends copies to `store`; RefnetError (USAGE) without recipients, or without this machine's keys."""
+    keys = MachineKeys.in_home(settings.home)
+    sealer = Sealer(tuple(map(Recipient, settings.recipients())), keys)
+    keys.signer()
+    keys.catalog()
+    return Sender(store, sealer, now)
+
+
 class _Pieces:
     """The pieces of a copy being sent, with a few parallel requests."""
 
@@ -278,111 +308,3 @@ class _Pieces:
     def _all(self, names: Sequence[PieceName]) -> tuple[Piece, ...]:
         self._wait(0)
         return tuple(self._journal.pieces[one.number, one.files].piece for one in names)
-
-
-def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:
-    """Read back and compare every object of `copy`; record the result as evidence, and return the updated copy.
-
-    No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
-    """
-    begun, what, step = now(), f"{copy.name} in {store.name}", f"read back from {store.name}"
-    total, done = copy.document.size, 0
-    reasons: tuple[str, ...] = ()
-    try:
-        _compare_manifest(store, copy, what)
-        progress(step, done, total)
-        for piece in _fetched(store, copy.document.objects, what):
-            done += piece.size
-            progress(step, done, total)
-    except RefnetError as error:
-        if error.code is not Exit.DAMAGED:
-            raise
-        reasons = (error.message,)
-    return _recorded(store, copy, now(), (now() - begun).total_seconds(), reasons)
-
-
-def sample_back(
-    store: RemoteStore, copies: Sequence[Copy], now: Callable[[], datetime], most: int = 4
-) -> tuple[Copy, ...]:
-    """Read back manifest and a random piece of up to `most` of `copies`; return the damaged ones, as recorded.
-
-    Detects a loss in the store before the copy is needed. BucketError if the store cannot be reached.
-    """
-    random, found = SystemRandom(), list[Copy]()
-    sound = [one for one in copies if not one.damaged]
-    for copy in random.sample(sound, min(most, len(sound))):
-        piece, what = random.choice(copy.document.objects), f"{copy.name} in {store.name}"
-        try:
-            _compare_manifest(store, copy, what)  # a list may show what was kept here
-            fetch(store.bucket, piece, what)
-        except RefnetError as error:
-            if error.code is not Exit.DAMAGED:
-                raise
-            found.append(_recorded(store, copy, now(), 0.0, (error.message,)))
-    return tuple(found)
-
-
-def read_oldest_back(
-    store: RemoteStore, now: Callable[[], datetime], progress: Progress, most: int = OLDER_BYTES
-) -> tuple[Copy, ...]:
-    """Read back the copies with the oldest checks, up to `most` bytes; return the damaged ones.
-
-    Larger copies are left to `sample_back`. BucketError if the store cannot be reached.
-    """
-    found = list[Copy]()
-    sound = (one for one in store.entries() if not one.damaged)
-    for copy in sorted(sound, key=_last_check):
-        if copy.document.size <= most:
-            most -= copy.document.size
-            found.append(fetch_back(store, copy, now, progress))
-    return tuple(one for one in found if one.damaged)
-
-
-def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, reasons: tuple[str, ...]) -> Copy:
-    """Record a check of `copy`, failed if there are `reasons`; return the updated copy."""
-    line = Evidence(
-        at, Level.WRITTEN, Outcome.FAILED if reasons else Outcome.PASSED, seconds, reasons=reasons
-    )
-    store.record(copy, line)
-    return replace(copy, evidence=(*copy.evidence, line))
-
-
-def _last_check(copy: Copy) -> datetime:
-    return max((line.at for line in copy.evidence), default=copy.document.sent)
-
-
-def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
-    if not (_is_there(store, copy) or _is_there(store, copy)):  # it may have changed on the way
-        raise RefnetError(
-            f"{what} is damaged: its manifest is not the one that was sent", "Send it again.", Exit.DAMAGED
-        )
-
-
-def _is_there(store: RemoteStore, copy: Copy) -> bool:
-    try:
-        data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
-        return store.manifests.parse(data, copy.object).sha256 == copy.signed.sha256
-    except ValueError:
-        return False
-    except BucketError as error:
-        if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
-            raise
-        return False
-
-
-def _fetched(store: RemoteStore, pieces: Sequence[Piece], what: str) -> Iterator[Piece]:
-    """Yield each piece once it was fetched and compared, in order."""
-    begun: deque[tuple[Piece, Future[None]]] = deque()
-
-    def compare(piece: Piece) -> None:
-        fetch(store.bucket, piece, what)
-
-    for piece in pieces:
-        if len(begun) >= _AT_ONCE:
-            first, future = begun.popleft()
-            future.result()
-            yield first
-        begun.append((piece, in_background(compare, piece)))
-    for piece, future in begun:
-        future.result()
-        yield piece

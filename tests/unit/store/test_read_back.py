@@ -11,7 +11,7 @@ from refnet.catalog.artifact import silent
 from refnet.context import Context
 from refnet.settings import Settings, StoreSettings
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.sending import read_oldest_back
+from refnet.store.copy_checks import read_oldest_back
 
 
 def _checks(machine: Machine) -> list[int]:

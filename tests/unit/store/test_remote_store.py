@@ -23,8 +23,8 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import remote_pieces, sending
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.copy_checks import sample_back
 from refnet.store.sealing.age import PrivateKey, encrypt
-from refnet.store.sending import sample_back
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)

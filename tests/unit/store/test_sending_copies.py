@@ -16,8 +16,7 @@ from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import remote_pieces, sending
 from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.sealer import Sealer
-from refnet.store.sending import Sender
+from refnet.store.sending import Sealer, Sender
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)

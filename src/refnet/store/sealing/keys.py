@@ -63,8 +63,12 @@ class Opener:
 class MachineKeys:
     """The signing key and the catalog key of this machine. Nothing overwrites either."""
 
-    #: REFNET_HOME/keys.
     folder: Path
+
+    @classmethod
+    def in_home(cls, home: Path) -> MachineKeys:
+        """The keys in REFNET_HOME/keys."""
+        return cls(home / "keys")
 
     @property
     def signing_file(self) -> Path:
