@@ -365,7 +365,7 @@ def test_a_key_file_of_the_machine_is_not_there_for_the_service(
     key.write_text("x")
     done = refnet("verify", *([f"--identity-file={key}"] if joined else ["--identity-file", str(key)]))
     assert done.returncode == 2
-    assert f"{key} is a file of this machine" in done.stderr
+    assert f"{key} is on this machine, but the command runs in the service api" in done.stderr
     assert not calls.exists()
     refnet("verify", "--identity-file=/tmp/of-the-container")
     assert calls.read_text().splitlines()[-1].endswith("refnet verify --identity-file=/tmp/of-the-container")
