@@ -157,7 +157,7 @@ def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
         problems, role, what = plan.problems, plan.facts.user, f"restore {entry.name} as {target.name}"
     else:
         with admin_session(target) as admin:
-            found = facts(admin, target, {})
+            found = facts(admin, target)
         role, what = found.user, "create databases"
         hint = f"ALTER ROLE {role} CREATEDB; or restore as another role."
         wrong = RefnetError(f"{role} may not create databases", hint)

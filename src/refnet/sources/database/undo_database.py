@@ -136,7 +136,7 @@ def _plan(
     )
     command = f"refnet undo {previous.source}"
     back = _named(candidates, target, name, command) if name else _last(candidates, known, target, command)
-    found = facts(admin, target, {})
+    found = facts(admin, target)
     rows = row_counts.rows(target, back.mark.snapshot or None) if count and found.live else {}
     written = {table: one for table, one in rows.items() if one.newer}
     doubts = tuple(_doubts(back, found))

@@ -13,7 +13,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -105,11 +105,13 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Databa
     """
     wanted, target = dump.wanted(), _final(target, options)
     with admin_session(target) as admin:
-        exists = facts(admin, target, {}).live is not None
-        same = wanted.system is not None and wanted.system == row_counts.system_identifier(admin)
-        snapshot = wanted.snapshot if same else None
-        rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0) if exists else {}
-        return decide(wanted, facts(admin, target, rows), options)
+        found = facts(admin, target)
+        if found.live:
+            same = wanted.system is not None and wanted.system == found.system
+            snapshot = wanted.snapshot if same else None
+            rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0)
+            found = replace(found, live=replace(found.live, tables=rows))
+        return decide(wanted, found, options)
 
 
 def restore(target: Target, dump: Dump, options: Options, resources: Resources) -> Restored:
@@ -144,7 +146,7 @@ class _RestoreRun:
         with self.phases.phase("check"):
             self._drop_leftovers()
             final = _final(self.target, self.options)
-            plan = decide(self.dump.wanted(), facts(self.admin, final, {}), self.options)
+            plan = decide(self.dump.wanted(), facts(self.admin, final), self.options)
             plan.check()
             self.dump.check()
             tools = self.resources.binaries(self.dump.tools_major(major(plan.facts.version)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.catalog_queries import user_relations
 from refnet.sources.database.dump import metadata
-from refnet.sources.database.plan.restore_facts import Facts, Live, Rows, Sessions, Wanted
+from refnet.sources.database.plan.restore_facts import Facts, Live, Sessions, Wanted
 from refnet.sources.database.restore.create_database import powers
 from refnet.sources.database.restore.superuser_needs import Needs
 from refnet.sources.database.rows import row_counts
@@ -60,8 +59,8 @@ WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = %s) 
 """
 
 
-def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
-    """Facts about the server of `target`. `rows`: row counts of the live database, if counted."""
+def facts(admin: Session, target: Target) -> Facts:
+    """Facts about the server of `target`, without row counts of the live database."""
     version, user, superuser, createdb, standby = _one(admin, _USER)
     return Facts(
         database=target.name,
@@ -78,14 +77,14 @@ def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
         superusers=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles WHERE rolsuper")),
         closed_tablespaces=frozenset(_column(admin, _CLOSED_TABLESPACES)),
         free=free_bytes(admin, target),
-        live=_live(admin, target, rows),
+        live=_live(admin, target),
         server=target.address,
         system=row_counts.system_identifier(admin),
         named=restore_setting(target.named),
     )
 
 
-def _live(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Live | None:
+def _live(admin: Session, target: Target) -> Live | None:
     name = target.name
     found = admin.execute(_LIVE, (name,)).fetchone()
     if found is None:
@@ -101,7 +100,6 @@ def _live(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Live | No
         slots=_column(admin, _SLOTS, name),
         subscriptions=_column(admin, _SUBSCRIPTIONS, name),
         occupied=_occupied(target),
-        tables=rows,
     )
 
 
