@@ -126,6 +126,11 @@ class DatabaseArtifact(Artifact):
         return digested(self.reader, self.stored.row_digests, jobs, progress)
 
     def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
+        """Compare every table, large object and sequence of `target`; return a finding for each table that the index names.
+
+        content: by digests of the rows: those of the proof, else of the file, against those of the rows that are read
+            from `target`; otherwise only by their number.
+        """
         index = self.digested(workers.jobs, workers.progress) if content else self.index
         return compare(target, self._late.part(index, late=False), workers, content=content)
 
