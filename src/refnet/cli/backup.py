@@ -102,7 +102,7 @@ def _span(text: str) -> timedelta:
 def with_databases(
     here: Context, sources: Sequence[str], *, record: bool
 ) -> tuple[Context, tuple[RefnetError, ...]]:
-    """Find the databases of the clusters that are backed up; print the error of each whose server cannot be asked."""
+    """Find the databases of configured clusters; print errors of unreachable servers."""
     clusters = [name for name in sources if not isinstance(name, SourceName)]
     if not here.settings.clusters or (sources and not clusters):
         return here, ()
@@ -162,7 +162,7 @@ def back_up(
 
 
 def _order(here: Context) -> tuple[str, ...]:
-    """Return the setting backup.order; RefnetError if it names what is not a source."""
+    """The setting backup.order; RefnetError if it names an unknown source."""
     order, allowed = here.settings.backup_order, (*known(here.settings), DATABASES, FOLDERS)
     if wrong := next((one for one in order if one not in allowed), None):
         near = f"Did you mean {found}? " if (found := nearest(wrong, allowed)) else ""
@@ -175,7 +175,7 @@ def _order(here: Context) -> tuple[str, ...]:
 
 
 def _all(here: Context) -> tuple[SourceName, ...]:
-    """Return the sources that are configured, and the standard ones that could be, of which a line says how."""
+    """Configured sources, and unconfigured standard ones, which get a line with advice."""
     settings, there, lost = here.settings, configured(here.settings), gone(here.settings)
     for name in lost.keys() - settings.sources.keys():  # of a cluster, `find_databases` says it
         error = is_gone(name, lost[name])
@@ -186,12 +186,12 @@ def _all(here: Context) -> tuple[SourceName, ...]:
 
 
 def _width(names: Iterable[SourceName]) -> int:
-    """Return the width of the column of names."""
+    """Width of the column of names."""
     return max(_NARROWEST, *map(len, names))
 
 
 def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: bool) -> Exit:
-    """Print what a backup of `names` would do; return the exit code of its problems."""
+    """Print the plan of a backup of `names`; return the exit code."""
     plans = [action.plan(here, name, how) for name in names]
     unready = _note_unready(here, names, how)
     width = _width(one.source for one in plans)
@@ -216,7 +216,7 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
 
 
 def _note_unready(here: Context, names: Iterable[SourceName], how: Options) -> Exit:
-    """Note the stores that the settings name and that nothing can be copied to. The backup is still made."""
+    """Print notes about stores that cannot receive copies; the backup is made anyway."""
     if not here.settings.stores or how.folder or how.tables:
         return Exit.DONE
 
@@ -228,7 +228,7 @@ def _note_unready(here: Context, names: Iterable[SourceName], how: Options) -> E
 
 
 def _complain(name: SourceName, error: RefnetError) -> None:
-    """Print the error of the source `name`, which may be one of several."""
+    """Print an error, with the name of the source unless the message contains it."""
     said = name in STANDARD or re.search(rf"\b{re.escape(name)}\b", error.message)
     complain(error if said else RefnetError(f"{name}: {error.message}", error.hint))
 
@@ -240,7 +240,7 @@ def _exit(made: Result) -> Exit:
 
 
 def _one(context: Context, name: SourceName, how: Options) -> Result:
-    """Back up one source; None: it is not configured. An error is returned, never raised."""
+    """Back up one source; None if not configured. Errors are returned, not raised."""
     try:
         with with_progress(context, name) as shown:
             return run(shown, name, how) or action.nothing_named(context.settings, name)
@@ -294,7 +294,7 @@ def _print(made: Backup, context: Context, width: int) -> None:
 
 
 def _print_at_the_end(made: Backup, width: int) -> None:
-    """Print that the artifact shrank, or could not be proven and why."""
+    """Print that an artifact shrank, or why it could not be proven."""
     manifest, proof = made.manifest, made.proof
     if not {*manifest.shrunk}.isdisjoint(made.unaccepted):
         print(

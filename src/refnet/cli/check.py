@@ -1,4 +1,4 @@
-"""`refnet check`: is everything there that a backup, a restore and a recovery need?"""
+"""`refnet check`: check everything that backup, restore and recovery need."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(as_json: options.Json = False) -> None:
 
 
 def print_lines(lines: Iterable[Line]) -> None:
-    """Print each check, and what to do below it."""
+    """Print each check, with its hint below."""
     rows = [("status", "check", "")]
     for line in lines:
         rows.append((line.state.upper(), line.what, line.says))

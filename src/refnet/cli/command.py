@@ -1,4 +1,4 @@
-"""The commands and groups of the command line: the options and the checks of arguments that all of them share."""
+"""Commands and groups of the command line, with shared options and checks of arguments."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class _Shared:
         return [_read_without_pydantic(param) for param in parent.get_params(ctx)]  # --help too
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Return the arguments that are left; RefnetError (USAGE) for those that cannot be used."""
+        """Parse arguments, and return the rest; RefnetError (USAGE) for invalid ones."""
         parent: Any = super()
         if ctx.parent is None:
             output.reset()
@@ -115,7 +115,7 @@ class _Shared:
 
 @dataclass(frozen=True)
 class _Value(RuntimeParam):
-    """A reader of the text of one parameter."""
+    """Parser for the text of one parameter."""
 
     #: Text → value; ValueError if it is none.
     read: Callable[[str], Any]
@@ -130,7 +130,7 @@ class _Value(RuntimeParam):
 def _read_without_pydantic(param: Any) -> Any:
     """Let `param` parse its own text; unknown types stay with Typer.
 
-    pydantic, with which Typer parses, takes longer to load than most commands run.
+    Typer parses with pydantic, which takes longer to import than most commands run.
     """
     described = param.type_descriptor
     about = described.parameter_info
@@ -194,7 +194,7 @@ class Commands(typer.Typer):
 
 
 def titled(command: Any, ctx: Any) -> dict[str, list[Any]]:
-    """Return the parameters of a command by the titles of its help."""
+    """Parameters of a command, by section of its help."""
     found: dict[str, list[Any]] = {"Arguments": [], "Options": []}
     for one in command.get_params(ctx):
         common = "Arguments" if one.param_type_name == "argument" else "Options"
@@ -203,7 +203,7 @@ def titled(command: Any, ctx: Any) -> dict[str, list[Any]]:
 
 
 def help_lines(params: Iterable[Any], ctx: Any) -> list[tuple[str, str]]:
-    """Return the term and the text of each parameter; the type of an argument is left out, its choices are not."""
+    """Term and text of each parameter for the help; arguments without their type, but with their choices."""
     lines = [(one, line) for one in params if (line := one.get_help_record(ctx))]
     return [(_TYPE.sub("", _without(term, _old(one))), text) for one, (term, text) in lines]
 
@@ -215,7 +215,7 @@ def _without(term: str, old: Iterable[str]) -> str:
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command like `function`, with the fields of each dataclass that it takes in the place of that parameter."""
+    """Expand each dataclass parameter into one option per field."""
     taken = inspect.signature(function, eval_str=True).parameters
     fields = {
         name: inspect.signature(one.annotation, eval_str=True).parameters
@@ -253,7 +253,7 @@ SHARED = {name for option in _OPTIONS for name in option.opts}
 
 
 def _check(command: Any, ctx: Any, args: list[str]) -> None:
-    """Refuse a value that no command can use, and an option that is given twice where one value counts."""
+    """Reject unusable values, and repeated options that take one value."""
     values, _, given = command.make_parser(ctx).parse_args(args=[*args])
     for param in given:
         name = _name(param)
@@ -266,7 +266,7 @@ def _check(command: Any, ctx: Any, args: list[str]) -> None:
 
 
 def _refuse_other_kind(command: Any, ctx: Any) -> None:
-    """Refuse what is given of the options that do not fit the kind of the argument SOURCE."""
+    """Reject options that do not fit the kind of SOURCE."""
     source, groups = ctx.params.get("source"), titled(command, ctx)
     given = [
         (one, title.removeprefix("For "))
@@ -334,7 +334,7 @@ def _name(param: Any) -> str:
 
 
 def _old(param: Any) -> set[str]:
-    """Return the former names of an option."""
+    """Former names of an option."""
     return {old for name in param.opts for old in OLD.get(name, ()) if old in param.opts}
 
 

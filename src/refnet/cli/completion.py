@@ -1,4 +1,4 @@
-"""The values of options: `refnet completion`, what a shell completes, options with a fixed choice, names of sources."""
+"""Values of options and arguments: fixed choices, names of sources, shell completion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shell(StrEnum):
 
 
 def choice(what: str, members: Iterable[str], code: Exit = Exit.USAGE) -> dict[str, Any]:
-    """Return the parameters of Typer for a choice of `members`; any other value is not a `what`, and ends with `code`."""
+    """Typer's parameters for a choice of `members`, called `what` in errors; other values end with `code`."""
     known = {str(one): one for one in members}
 
     def parse(text: str) -> str:
@@ -51,11 +51,11 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
 
 
 def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: bool = False) -> dict[str, Any]:
-    """Return the parameters of Typer for the name of a source; any other value ends with `code`.
+    """Typer's parameters for the name of a source; other values end with `code`.
 
     Args:
-        clusters: also the name of a cluster, for all its sources.
-        members: also a name that begins like a database of a cluster, which nothing here knows yet.
+        clusters: accept the name of a cluster, for all its sources.
+        members: accept names that look like a database of a cluster, even if unknown here.
     """
 
     def parse(text: str) -> str:
@@ -84,7 +84,7 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: boo
 
 
 def sources() -> list[str]:
-    """Return the names of the configured sources."""
+    """Names of the configured sources."""
     try:  # a shell has no place for an error
         settings = read_settings(lambda _: None)
         configured = wiring.configured(settings)
@@ -94,7 +94,7 @@ def sources() -> list[str]:
 
 
 def stores() -> list[str]:
-    """Return the names of the remote stores of the settings."""
+    """Names of the configured remote stores."""
     try:
         return [*read_settings(lambda _: None).every_store]
     except RefnetError:
@@ -102,7 +102,7 @@ def stores() -> list[str]:
 
 
 def artifacts(ctx: typer.Context) -> list[str]:
-    """Return the names of all artifacts; where the command names a source, of those of --source or of that."""
+    """Names of all artifacts, or only those of --source or of the source argument."""
     given = (ctx.params.get("named"), ctx.params.get("source"))
     named = [str(ALIASES.get(one, one)) for one in given if isinstance(one, str)]
     try:
@@ -113,7 +113,7 @@ def artifacts(ctx: typer.Context) -> list[str]:
 
 
 def source_or_artifact(*values: str) -> dict[str, Any]:
-    """Return the parameters of Typer for a source, a listed name, a path, or one of `values`."""
+    """Typer's parameters for a source, a listed name, a path, or one of `values`."""
     return {
         "parser": lambda text: str(ALIASES.get(text, text)),
         "autocompletion": lambda ctx: [*values, *sources(), *artifacts(ctx)],

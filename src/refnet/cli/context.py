@@ -42,19 +42,19 @@ _warned: set[str] = set()
 
 
 def current_settings(*, own: bool = True) -> Settings:
-    """Load the settings of this process; print what is wrong with their files on stderr.
+    """Load the settings of this process; print warnings about their files on stderr.
 
-    own: refuse a REFNET_HOME of another user, as every command that works in it must.
+    own: reject a REFNET_HOME of another user, for commands that write there.
     """
     return read_settings(lambda sentence: warn((sentence,)), own=own)
 
 
 def context(place: StoreOptions | None = None, *, key: bool = False) -> Context:
-    """Return what the actions of this process work with.
+    """The context for the actions of this process.
 
     Args:
-        place: what is read; None: the backup folder.
-        key: the bytes of copies are read, so a remote store needs the recovery key.
+        place: store to read; None: the backup folder.
+        key: copies are decrypted, so a remote store needs the recovery key.
     """
     here = Context(current_settings(), note=note, down={})
     remote = remote_store(here.settings, place, key=key) if place else None
@@ -67,7 +67,7 @@ def context(place: StoreOptions | None = None, *, key: bool = False) -> Context:
 
 
 def context_with_key(place: StoreOptions) -> Context:
-    """Return the context of a command that reads the content of many artifacts; RefnetError (USAGE) without a key for them."""
+    """Context for reading the content of many artifacts; RefnetError (USAGE) without a needed key."""
     here = context(place, key=True)
     if here.remote and not here.has_key:
         recovery_keys(place.identity_file)  # it says what is missing
@@ -75,7 +75,7 @@ def context_with_key(place: StoreOptions) -> Context:
 
 
 def remote_store(settings: Settings, place: StoreOptions, *, key: bool) -> RemoteStore | None:
-    """Return the remote store that `place` names; None: the backup folder, and nothing in it is encrypted."""
+    """The remote store that `place` names; None: an unencrypted backup folder."""
     by_default = settings.encryption_local and not place.is_remote
     place = replace(place, store=LOCAL) if by_default else place
     place.check()
@@ -94,7 +94,7 @@ def remote_store(settings: Settings, place: StoreOptions, *, key: bool) -> Remot
 
 
 def note_signers(shown: str, copies: Iterable[Copy]) -> None:
-    """Print who signed the copies of a store, where the options trust anyone."""
+    """Print the signers of a store's copies if the options trust any signer."""
     signers = dict.fromkeys(one.signed.signer for one in copies)
     by = f": {some([*signers], 3)}" if signers else ""
     note(f"{shown}: --any-signer: compare who signed with the recovery page{by}")
@@ -117,10 +117,10 @@ def warn(sentences: Iterable[str]) -> None:
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second.
+    """Show progress, rate and estimate on a terminal, if the block takes over a second.
 
-    --verbose prints each step that has ended instead. REFNET_PROGRESS=json: lines of JSON on stderr, whatever the options
-    are.
+    With --verbose, finished steps are printed instead. REFNET_PROGRESS=json: lines of JSON on stderr, regardless of
+    options.
     """
     if wants_step_lines():
         with steps(title) if output.verbose else nullcontext(silent) as report:
@@ -137,7 +137,7 @@ def progress(title: str) -> Iterator[Progress]:
 
 
 def wants_step_lines() -> bool:
-    """Return whether REFNET_PROGRESS asks for progress as JSON; RefnetError (USAGE) if it asks for something else."""
+    """Whether REFNET_PROGRESS requests JSON; RefnetError (USAGE) for other values."""
     wanted = os.environ.get(PROGRESS, "")
     if wanted not in {"", "json"}:
         raise RefnetError(
@@ -147,7 +147,7 @@ def wants_step_lines() -> bool:
 
 
 def print_json_list(head: dict[str, Any], key: str, items: Iterable[str]) -> None:
-    """Print a report as JSON whose last value, the list `key` of `items` in JSON, is printed while it is made."""
+    """Print a JSON report and stream its last value: the list `key` with the JSON texts `items`."""
     begin = printable_json(json.dumps(head, ensure_ascii=False, indent=2)).removesuffix("\n}")
     print(f'{begin},\n  "{key}": [', end="")
     separator = "\n    "
@@ -158,7 +158,7 @@ def print_json_list(head: dict[str, Any], key: str, items: Iterable[str]) -> Non
 
 
 def note(sentence: str) -> None:
-    """Print a failure that leaves the command's result valid."""
+    """Print a note about a failure that does not affect the result."""
     print(f"refnet: note: {plain(sentence)}", file=sys.stderr)
 
 
@@ -168,7 +168,7 @@ def print_json(values: object) -> None:
 
 
 def printable_json(text: str) -> str:
-    """Return the JSON `text` with escapes for the characters in it that could change a terminal, or that stdout cannot encode."""
+    """JSON `text` with escapes for terminal control characters and characters that stdout cannot encode."""
     wide = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     if text.replace("\n", "").isprintable() and (wide or text.isascii()):
         return text
@@ -186,7 +186,7 @@ def ends_at_plan(
     as_json: bool,
     acts_on: ActsOn | None = None,
 ) -> bool:
-    """Print a plan as JSON (with --plan alone) or text; return whether the command ends there (--plan)."""
+    """Print a plan as text, or as JSON with --plan and --json; return whether the command ends there (--plan)."""
     if plan and as_json:
         print_json(planned.to_json() | (acts_on.to_json() if acts_on else {}))
     elif not as_json and (plan or not output.quiet):
@@ -195,7 +195,7 @@ def ends_at_plan(
 
 
 def would(sentence: str, *, plan: bool) -> bool:
-    """Print what the command would do if `plan`; return whether the command ends there."""
+    """With `plan`, print what the command would do; return whether the command ends there."""
     if plan and output.json:
         print_json({"plan": True, "would": sentence})
     elif plan:
@@ -204,7 +204,7 @@ def would(sentence: str, *, plan: bool) -> bool:
 
 
 def at_terminal() -> bool:
-    """Return whether somebody can be asked."""
+    """Whether stdin and stderr allow questions."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

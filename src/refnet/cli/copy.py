@@ -85,7 +85,7 @@ def print_copies(lead: str, copies: Iterable[Copied]) -> None:
 
 
 def _print_down(found: Sequence[Copied]) -> None:
-    """Say how many more artifacts have the error of a store that was printed once."""
+    """Print how many more artifacts have the same error of a store."""
     times = Counter((one.store, one.error) for one in found if one.error)
     for (store, _), count in times.items():
         if count > 1:

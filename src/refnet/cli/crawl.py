@@ -97,7 +97,7 @@ def _print(settings: Settings, results: list[CrawlResult], as_json: bool) -> Non
 
 @contextmanager
 def _shown() -> Iterator[Callable[[Standing], None] | None]:
-    """Show the state of a crawl on the terminal, if there is one."""
+    """Show the progress of a crawl on a terminal."""
     if not output.has_progress:
         yield None
         return

@@ -62,7 +62,7 @@ def fetch(
 
 
 def opened(place: options.StoreOptions, request: FetchRequest) -> tuple[Context, Found]:
-    """Return the context with the remote store that `place` names, and what it has; print the notes on stderr."""
+    """Context with the remote store that `place` names, and the copies found; notes go to stderr."""
     settings = current_settings()
     if place.is_remote and settings.store(str(place.store)):
         with explained(settings.home):  # the user of a server that is made there later passes through
@@ -93,7 +93,7 @@ def bring(here: Context, found: Found, *, quiet: bool) -> Iterator[Fetched]:
 
 
 def print_plan(found: Found, fetched: Iterable[Fetched], folder: object) -> None:
-    """Print what would be fetched, its size, and who signed it."""
+    """Print what would be fetched, with size and signer."""
     print(f"Fetch from {found.store.shown} into {folder}:")
     rows = [
         (
@@ -109,7 +109,7 @@ def print_plan(found: Found, fetched: Iterable[Fetched], folder: object) -> None
 
 
 def to_json(found: Found, fetched: Iterable[Fetched]) -> dict[str, object]:
-    """Return what was fetched, or would be."""
+    """JSON values of copies fetched, or to be fetched."""
     return {
         "store": found.store.shown,
         "copies": [one.to_json() for one in fetched],

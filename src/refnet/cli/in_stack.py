@@ -1,4 +1,4 @@
-"""Commands of a machine whose backups a stack of containers makes: they run in the container of one of its services.
+"""Runs commands in the container that makes the backups of this machine.
 
 The backup folder and the record of all runs belong to the user of that service.
 """
@@ -22,10 +22,10 @@ from refnet.settings import Settings
 
 
 def run_there(arguments: Sequence[str]) -> None:
-    """Become the command in the container of `compose.service`; return where the command runs here.
+    """Replace this process by the command in the container of `compose.service`; return if it runs here.
 
-    It runs here with `--to`, or about a file of this machine, which the container does not see. `prune` runs there, and then
-    here too: only this machine knows the previous versions that its own restores keep.
+    Commands with `--to` or a file of this machine run here, because the container cannot see it. `prune` runs there, then
+    here: only this machine knows the previous versions of its own restores.
     """
     settings = examine_settings().settings
     if not settings.compose_service:
@@ -58,7 +58,7 @@ def run_there(arguments: Sequence[str]) -> None:
 
 
 def _key_file(arguments: Sequence[str]) -> str:
-    """Return the file of `--identity-file`, if it is one of this machine."""
+    """The file of `--identity-file`, if it is on this machine."""
     words = [word for one in arguments for word in one.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--identity-file"]
     return next((plain(one) for one in named if _exists(one)), "")

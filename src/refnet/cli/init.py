@@ -115,7 +115,7 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
 def _answered(
     draft: Draft, question: Question, answer: str | None, *, asks: bool
 ) -> tuple[Draft, tuple[Line, ...]]:
-    """Return `draft` with an answer to `question`, and its checks; at a terminal, ask again after a wrong one."""
+    """`draft` with an answer to `question`, and its checks; a terminal user is asked again after an error."""
     default = question.default(draft)
     if answer is not None or not asks:
         return draft.answered(question, default if answer is None else answer)
@@ -132,7 +132,7 @@ def _answered(
 def _repeated(
     draft: Draft, question: Question, answers: Sequence[str], *, asks: bool
 ) -> tuple[Draft, list[Line]]:
-    """Return `draft` with each of `answers`, and with those at the terminal until one is none; and their checks."""
+    """`draft` with all `answers`, and with answers from the terminal up to "none"; and their checks."""
     lines: list[Line] = []
     for answer in answers or (repeat(None) if asks else ()):
         before = draft

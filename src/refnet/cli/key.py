@@ -164,7 +164,7 @@ def _make(planned: Making, *, plan: bool, as_json: bool) -> None:
 
 
 def _need_place(planned: Making, *, as_json: bool) -> None:
-    """RefnetError if the recovery key would be printed where a disk may get it."""
+    """Raise RefnetError if the printed recovery key could reach a disk."""
     if planned.recovery and not (planned.page_file or as_json or sys.stdout.isatty()):
         raise RefnetError(
             "stdout is not a terminal, and the recovery key must not be written to a disk",
@@ -184,7 +184,7 @@ def _print_plan(planned: Making) -> None:
 
 
 def _print_next(done: Making, file: Path | None) -> None:
-    """Print what was made, and what to do with it."""
+    """Print the created keys and the next steps."""
     for one in done.files:
         say(f"made {one}")
     if not done.page:

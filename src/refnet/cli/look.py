@@ -70,7 +70,7 @@ def _blocks(content: BinaryIO) -> Iterator[bytes]:
 
 
 def _is_text(content: BinaryIO) -> bool:
-    """Return whether the bytes are UTF-8 without control characters, which could change the terminal."""
+    """Whether the content is UTF-8 without terminal control characters."""
     decoder = getincrementaldecoder("utf-8")()
     try:
         pieces = (decoder.decode(block) for block in _blocks(content))
@@ -136,7 +136,7 @@ def _row(step: Step) -> tuple[str, ...]:
 
 
 def short(there: Version) -> str:
-    """Return a part of a digest that differs between contents: that of a small table begins with zeros."""
+    """Short form of a digest; a small table's digest begins with zeros, so its end is used."""
     return there.digest[:_DIGEST] if there.rows is None else there.digest[-_DIGEST:]
 
 

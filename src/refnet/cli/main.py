@@ -1,4 +1,4 @@
-"""The command `refnet`: its commands by name, each imported only when it runs, and the one place of exit codes."""
+"""The command `refnet`: commands imported on demand, and the single place that sets exit codes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ _INTERRUPTED = 130
 
 
 class _Root(Group):
-    """The commands of `_COMMANDS`: names and help lines at first; the one that is called replaces its entry."""
+    """The commands of `_COMMANDS`: first only names and help lines; the called command replaces its entry."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -218,7 +218,7 @@ def run() -> None:
 
 
 def _run_in_stack(arguments: list[str]) -> None:
-    """Run a command where the backups are made, if that is a container; it does not return then."""
+    """Run the command in the container that makes the backups, if there is one; then it does not return."""
     if arguments and arguments[0] in _WRITING and _HELP.isdisjoint(arguments):
         from refnet.cli.in_stack import run_there  # `refnet --help` does without it
 
@@ -247,7 +247,7 @@ def _logged(arguments: list[str]) -> Iterator[None]:
 
 
 def _without_keys(arguments: list[str]) -> list[str]:
-    """Return `arguments`; RefnetError if a recovery key is among them, before anything repeats it."""
+    """`arguments`; RefnetError if they contain a recovery key, before anything prints it."""
     if any("AGE-SECRET-KEY-" in one.upper() for one in arguments):
         raise RefnetError(
             "a recovery key is among the arguments, which other users and the shell's history see",
@@ -258,7 +258,7 @@ def _without_keys(arguments: list[str]) -> list[str]:
 
 
 def _without_config(arguments: list[str]) -> list[str]:
-    """Return `arguments` from the command on; put a `--config FILE` before it into the environment."""
+    """`arguments` from the command on; a preceding `--config FILE` goes into the environment."""
     while arguments and (arguments[0] in SHARED or arguments[0].startswith("--config")):
         option, equals, value = arguments.pop(0).partition("=")
         if option in SHARED:

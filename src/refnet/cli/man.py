@@ -36,7 +36,7 @@ _FILES = {
 
 
 def page() -> str:
-    """Return the page in roff, for man(7)."""
+    """The page in roff, for man(7)."""
     root: Any = typer.main.get_command(app)
     top = typer.Context(root, info_name="refnet")
     lines = [f'.TH REFNET 1 "" "refnet {__version__}"', ".SH NAME", "refnet \\- " + _text(root.help)]
@@ -56,7 +56,7 @@ def page() -> str:
 
 
 def _command(command: Any, name: str, parent: Any) -> Iterator[str]:
-    """Yield the section of a command, or those of all commands of a group."""
+    """Sections of a command, or of all commands of a group."""
     context = typer.Context(command, info_name=name, parent=parent)
     for inner, child in getattr(command, "commands", {}).items():
         yield from _command(child, inner, context)
@@ -80,7 +80,7 @@ def _list(items: dict[str, str]) -> Iterator[str]:
 
 
 def _text(words: str) -> str:
-    r"""Return `words` as one line of roff: with \e and \-, and not a request."""
+    r"""`words` as one line of roff, escaped and never a request."""
     line = " ".join(words.split()).replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{line}" if line.startswith((".", "'")) else line
 

@@ -41,7 +41,7 @@ def metrics(
 
 
 def _answer() -> Answer:
-    """Return what computes the metrics at each call; RefnetError where the extra is not installed."""
+    """Function that computes the metrics; RefnetError if the extra is not installed."""
     with needed("metrics"):
         from refnet.telemetry.metrics import exposition
     from refnet.actions.facts import facts_of

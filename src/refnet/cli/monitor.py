@@ -1,4 +1,4 @@
-"""`refnet monitor`: is everything protected? Ends as monitoring plugins do: 0 ok, 1 warning, 2 critical, 3 unknown."""
+"""`refnet monitor`: report whether everything is protected. Exit codes of monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`refnet network migrate|sample`, `refnet import cora|semantic-scholar`.
 
-Alembic and PyYAML come with the extra `network`; what needs them is imported by the commands that use it.
+Alembic and PyYAML come with the extra `network`; modules that need them are imported by the commands.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _refuse_other_than_file(file: Path, hint: str) -> None:
 
 
 def _planned(what: str, *, plan: bool) -> bool:
-    """Print a plan after a connection to the server, which must be running; return whether the command ends there."""
+    """Connect to the server, which must be running, and print the plan; return whether the command ends there."""
     settings = current_settings()
     if plan and settings.database_url:
         servers.server(settings).connect().close()
@@ -161,7 +161,7 @@ def _planned(what: str, *, plan: bool) -> bool:
 
 
 def _migrated() -> tuple[Target, Migrated]:
-    """Return the database, migrated to this RefNet's schema, and what that changed."""
+    """The database, migrated to the current schema, and the changes."""
     from refnet.network.migrate import migrate as run
 
     target = servers.server(current_settings())

@@ -116,11 +116,11 @@ class StoreOptions:
 
     @property
     def is_remote(self) -> bool:
-        """Return whether it is a remote store, not the backup folder."""
+        """Whether it is a remote store, not the backup folder."""
         return self.store not in {None, LOCAL}
 
     def check(self) -> None:
-        """RefnetError (USAGE) where there are options of a remote store, and none is named."""
+        """Raise RefnetError (USAGE) for options of a remote store without a store."""
         if self.store is None and (self.identity_file or self.signer or self.any_signer or self.deleted):
             raise RefnetError(
                 "--identity-file, --signer, --any-signer and --deleted are for remote stores",

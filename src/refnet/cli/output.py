@@ -1,4 +1,4 @@
-"""The amount of output of a run: one place decides."""
+"""How much a run prints, decided in one place."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Output:
 
     @property
     def has_progress(self) -> bool:
-        """A progress line is shown: only on a terminal, and only to a person."""
+        """Whether a progress line is shown: only on a terminal, not with --json, --quiet or --verbose."""
         return sys.stderr.isatty() and not (self.quiet or self.verbose or self.json)
 
 
@@ -73,7 +73,7 @@ class _Details(logging.Handler):
 
 
 class StepLines:
-    """Callable as a Progress: passes it to `also`, and prints it on stderr as JSON at each new step and 4 times a second."""
+    """A Progress that prints JSON on stderr at each new step and 4 times a second, and forwards to `also`."""
 
     def __init__(self, also: Progress) -> None:
         self._also = also
@@ -98,14 +98,14 @@ output = Output()
 
 
 def say(text: str = "", *, flush: bool = False) -> None:
-    """Print what a run did, unless it is quiet."""
+    """Print results unless the run is quiet."""
     if not output.quiet:
         print(text, flush=flush)
 
 
 @contextmanager
 def steps(title: str) -> Iterator[Progress]:
-    """Write each step and its seconds to the details, when the next one begins."""
+    """Log each step and its seconds as a detail when the next step begins."""
     begun: dict[str, float] = {}
     lock = threading.Lock()  # sources report from each worker thread
 

@@ -1,4 +1,4 @@
-"""A progress line: the step, its rate and the time that is left."""
+"""Progress line: step, rate and remaining time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SPEED_SECONDS = 180.0
 
 
 class _Speed(ProgressColumn):
-    """Bytes per second in binary units; rich's own column uses decimal ones. Empty for a step that counts things."""
+    """Bytes per second in binary units (rich uses decimal ones); empty for steps that count things."""
 
     def render(self, task: Task) -> Text:
         speed = None if task.fields["unit"] else task.finished_speed or task.speed
@@ -36,7 +36,7 @@ class _Speed(ProgressColumn):
 
 
 class _Amount(ProgressColumn):
-    """Amount that is done, and the total if it is known, in bytes or in its unit; empty for a step that has only a name."""
+    """Amount done, and total if known, in bytes or the step's unit; empty without amounts."""
 
     def render(self, task: Task) -> Text:
         if task.total is None and not task.completed:

@@ -1,4 +1,4 @@
-"""`refnet prune`: delete what is no longer kept, and say why each artifact stays or goes."""
+"""`refnet prune`: delete artifacts beyond retention, with a reason for each decision."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def _work(
     much: bool,
     done: Collection[SourceName] = (),
 ) -> tuple[list[PrunePlan], list[StorePlan], list[RefnetError]]:
-    """Prune, or plan it: the backup folder, and the remote store that is named, or all of them where none is.
+    """Prune or plan: the backup folder, and the named remote store or all.
 
-    done: leave these sources out in the backup folder.
+    done: sources to skip in the backup folder.
     """
     left = [one for one in names if one not in done]
     plans, errors = run(here, left, plan=plan, much=much) if store in {None, LOCAL} else ([], [])
@@ -109,7 +109,7 @@ def _work(
 def _stores(
     here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool, much: bool
 ) -> tuple[list[StorePlan], list[RefnetError]]:
-    """Prune the remote store that is named, or all of them where none is."""
+    """Prune the named remote store, or all."""
     there = here.settings.every_store
     in_service = here.settings.compose_service and not store  # it has pruned them
     if (store == LOCAL and store not in there) or in_service or not (store or there):
@@ -171,7 +171,7 @@ def _print(plans: list[PrunePlan], here: Context, *, plan: bool) -> None:
 
 
 def _print_stores(plans: list[StorePlan], *, plan: bool) -> None:
-    """Print what was deleted in each store, or would be, and what stays although it is due."""
+    """Print deletions in each store, done or planned, and locked objects that stay."""
     for one in plans:
         rows = [*_rows_of_store(one, plan=plan)]
         if rows:
@@ -196,7 +196,7 @@ def _rows_of_store(found: StorePlan, *, plan: bool) -> Iterator[tuple[str, str, 
 
 
 def _named(decision: Decision, of: dict[str, str]) -> str:
-    """Return the name of the artifact, with its database if there are several."""
+    """Name of the artifact, with its database if there are several."""
     name = decision.entry.name
     return f"{name} ({render.middle(of[name], _DATABASE)})" if name in of else name
 

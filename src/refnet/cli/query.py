@@ -98,7 +98,7 @@ def _print_json(answer: Answer) -> None:
 
 
 def _checked(text: str | None) -> str:
-    """Return the JSON that the server made of a row, with what cannot be printed as escapes."""
+    """The server's JSON for a row, with escapes for unprintable characters."""
     try:
         parsed(text or "", LARGEST_ROW)
     except ValueError as error:
@@ -122,7 +122,7 @@ def _print_line(row: Iterable[str | None]) -> None:
 
 
 def _cell(value: str | None) -> str:
-    """Return a value as PostgreSQL writes CSV: NULL is empty, an empty text is quoted."""
+    """A value in PostgreSQL's CSV: NULL is empty, empty text is quoted."""
     if value is None:
         return ""
     special = not value or value == "\\." or any(one in value for one in ',"\r\n')
@@ -187,8 +187,8 @@ def browse(
 def _psql(copy: Copy) -> int:
     """Run psql until it ends; return its exit code.
 
-    A hostile backup chooses what is printed. `less` shows control characters as text, so it prints every result;
-    messages of the server pass through this process.
+    A hostile backup controls the output, so results go through `less`, which shows control characters as text, and
+    messages of the server through this process.
     """
     less = shutil.which("less")
     command = [str(copy.cluster.binaries.tool("psql")), "-X", "--no-password", "-v", "HISTFILE=/dev/null"]
@@ -211,7 +211,7 @@ def _psql(copy: Copy) -> int:
 
 
 def _environment(copy: Copy, less: str | None) -> dict[str, str]:
-    """Return the environment of psql: the terminal, the language, and the login; nothing else of this process."""
+    """Environment of psql: only terminal, language and login."""
     login = copy.reader.environment(SETTINGS, encoding="UTF8")
     kept = {name: value for name, value in os.environ.items() if name in _KEPT}
     pager = (

@@ -1,4 +1,4 @@
-"""`refnet rank`: which papers matter, which belong together, and which are missing."""
+"""`refnet rank`: the most important, closest and missing papers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rank(
 
 
 def _head(name: str, ranked: Ranked) -> Iterator[str]:
-    """Yield what was ranked, what did not count, and what is needed for a ranking that says something."""
+    """Yield what was ranked and skipped, and what a meaningful ranking needs."""
     from refnet.network.closeness import MOST
 
     if not ranked.papers:

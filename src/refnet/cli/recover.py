@@ -1,4 +1,4 @@
-"""`refnet recover`: everything back after a loss, in stages."""
+"""`refnet recover`: restore everything after a loss, in stages."""
 
 from __future__ import annotations
 
@@ -140,16 +140,16 @@ def _report(
 
 
 def _alarmed(found: Found | None) -> Exit:
-    """Return the exit code for what somebody removed, replaced or put back in the store that is recovered from."""
+    """Exit code for copies removed, replaced or put back in the store."""
     return Exit.DAMAGED if found and found.gaps else Exit.DONE
 
 
 def _fetched(
     asked: Asked, place: options.StoreOptions
 ) -> tuple[Sequence[Fetched], Found | None, RecoveryRequest]:
-    """Fetch what a recovery needs from the store of `place`; nothing where the backup folder has it unencrypted.
+    """Fetch what a recovery needs from the store of `place`; nothing for an unencrypted backup folder.
 
-    Return the copies, what the store has, and the request for the recovery from them.
+    Return the fetched copies, the copies found, and the request for the recovery.
     """
     if not place.is_remote:
         if not current_settings(own=False).encryption_local:
@@ -162,7 +162,7 @@ def _fetched(
 
 
 def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, Found]:
-    """Return the context, and what the store of `place` has for the recovery; ask at a terminal where somebody changed it."""
+    """Context, and copies found in the store of `place`; asks at a terminal after an alarm."""
     here, found = fetch.opened(place, action.FetchRequest(at=asked.at, from_database=asked.from_database))
     if found.alarm and not (asked.plan or asked.force) and at_terminal():
         confirm(f"{formatting.plain(found.alarm)}. Recover from what is there?", force=False)
@@ -176,7 +176,7 @@ def _with_store(place: options.StoreOptions, origin: str) -> options.StoreOption
 
 
 def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched], RecoveryRequest]:
-    """Bring the copies of the set into the backup folder, with the settings that were sent with them.
+    """Fetch the copies of the set into the backup folder, with the settings sent with them.
 
     Return them, and the request for the recovery from there. Where the backup folder is encrypted, they go into another
     folder. A plan of what is not here yet ends here.
@@ -208,7 +208,7 @@ def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes]
 def _end_at_fetch(
     here: Context, found: Found, fetched: Sequence[Fetched], settings: SettingsCopy | None, *, as_json: bool
 ) -> None:
-    """Print what would be fetched, and end; the exit code is FAILED where a source is not in the settings sent with it."""
+    """Print what would be fetched, and end; exit code FAILED if a source is missing from the sent settings."""
     backup_dir = (
         {} if here.settings.encryption_local else {variable("backup_dir"): str(here.settings.backup_dir)}
     )
@@ -225,7 +225,7 @@ def _end_at_fetch(
 
 
 def _need_folder(recovery: Recovery, planned: Planned) -> None:
-    """Ask for the folder of the configuration where nothing names it; RefnetError if stdin is not a terminal."""
+    """Ask for an unknown configuration folder; RefnetError if stdin is not a terminal."""
     if SourceName.CONFIG not in planned.plan.replacing or planned.setup.folder(SourceName.CONFIG):
         return
     answer = ""

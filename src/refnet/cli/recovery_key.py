@@ -1,4 +1,4 @@
-"""The recovery key that a command needs: from a file, or typed in hidden. It is never an argument or a variable."""
+"""Reads the recovery key from a file or a hidden prompt, never from an argument or a variable."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _QUESTION = "Recovery key (AGE-SECRET-KEY-1…): "
 
 
 def can_ask(file: Path | None) -> bool:
-    """Return whether a recovery key can be read: from a file, or at the terminal."""
+    """Whether a recovery key can be read, from a file or at the terminal."""
     return bool(file or os.environ.get(IDENTITY_FILE)) or (sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def recovery_keys(file: Path | None) -> GivenKeys:
-    """Read the recovery keys of `file`, or of the file that the environment names, or ask at the terminal.
+    """Read recovery keys from `file`, from the file in the environment, or at the terminal.
 
-    RefnetError (USAGE) if that is not a key, or if there is neither a file nor a terminal.
+    RefnetError (USAGE) for an invalid key, or without file and terminal.
     """
     named = os.environ.get(IDENTITY_FILE, "")
     if "AGE-SECRET-KEY-" in named.upper():

@@ -30,7 +30,7 @@ _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
 
 
 def local_ns(nanoseconds: int) -> str:
-    """Format the time of a file, from a list that may be forged; "-" for a time that no calendar has."""
+    """Format a file's time from a list, which may be forged; "-" for an impossible time."""
     try:
         return datetime.fromtimestamp(nanoseconds // 10**9).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
@@ -42,11 +42,11 @@ def print_columns(
     right: tuple[int, ...] = (),
     shorten: int | None = None,
 ) -> None:
-    """Print `rows` in aligned columns that fit the terminal, or 100 columns where that is narrower.
+    """Print `rows` in aligned columns that fit the terminal, which counts as at least 100 columns wide.
 
     Args:
-        right: the columns that are aligned to the right.
-        shorten: the column whose cells lose their middle first; then the last column is wrapped.
+        right: right-aligned columns.
+        shorten: column shortened first, in the middle; then the last column is wrapped.
     """
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -78,18 +78,18 @@ def print_columns(
 
 
 def width() -> int:
-    """Return the columns of the terminal, at least 100; a file or a pipe is never too narrow."""
+    """Width of the terminal, at least 100; unlimited for a file or pipe."""
     columns = get_terminal_size((0, 0)).columns
     return max(columns, _WIDTH) if columns else sys.maxsize
 
 
 def cell_len(text: str) -> int:
-    """Return how many cells of the terminal the printable `text` takes."""
+    """Number of terminal cells that the printable `text` takes."""
     return len(text) if text.isascii() else cells_of(text)
 
 
 def middle(text: str, width: int) -> str:
-    """Return `text` in at most `width` cells of the terminal, its middle replaced by an ellipsis."""
+    """`text` in at most `width` terminal cells, with an ellipsis in the middle."""
     if cell_len(text) <= width:
         return text
     head = chop_cells(text, (width - 1) - (width - 1) // 2)[0]
@@ -98,7 +98,7 @@ def middle(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Return `text` as lines of at most `width` cells, broken between words where that is possible."""
+    """`text` as lines of at most `width` cells, broken between words if possible."""
     lines, line = list[str](), ""
     for word in text.split(" "):
         longer = f"{line} {word}" if line else word
@@ -113,7 +113,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def databases(entries: Sequence[Entry]) -> dict[str, str]:
-    """Return the database, or the id of another source, of each artifact by its name; nothing if all are of the same."""
+    """Database or source id by artifact name; empty if all are equal."""
     groups: dict[tuple[bool, str], dict[str, Whose | None]] = {}
     for entry in entries:
         group = (True, "") if entry.manifest.of_database else (False, str(entry.source))
@@ -127,12 +127,12 @@ def databases(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def shrunk(manifest: Manifest) -> str:
-    """Describe what shrank in an artifact."""
+    """Description of what shrank in an artifact."""
     return plain(f"SHRUNK against {manifest.shrunk_from}: {'; '.join(manifest.shrunk)}")
 
 
 def headline(proof: Proof) -> str:
-    """Return the outcome of a proof in one line."""
+    """Outcome of a proof in one line."""
     beyond = f" beyond {proof.level.value}" if proof.level else ""
     if proof.outcome is Outcome.FAILED:
         return f"DAMAGED{beyond}"
@@ -152,7 +152,7 @@ def headline(proof: Proof) -> str:
 
 
 def details(proof: Proof) -> list[str]:
-    """Return a line for each finding that did not pass, failures first, and one for missing isolation layers."""
+    """Lines for findings that did not pass, failures first, and for missing isolation layers."""
     findings = [f for outcome in _MARKS for f in proof.findings if f.outcome is outcome]
     lines = [f"{_MARKS[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings]
     if output.verbose:
@@ -231,7 +231,7 @@ def _evidence(line: Evidence) -> str:
 
 
 def print_chosen(chosen: OpenArtifact) -> None:
-    """Print the remote store that the artifact is read from, that a check found it damaged, and that it shrank."""
+    """Print the artifact's remote store, and whether it is damaged or shrank."""
     if chosen.store:
         say(f"from {chosen.label}")
     if chosen.damage:
@@ -246,7 +246,7 @@ def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
 
 
 def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", indent: int = 10) -> None:
-    """Print the outcome after `title`, then the reasons. `unrecorded`: why the evidence was not recorded."""
+    """Print `title` with the outcome, then the reasons. `unrecorded`: why the evidence was not recorded."""
     quiet = output.quiet and proof.outcome is Outcome.PASSED
     if not quiet or unrecorded:
         print(f"{title} {headline(proof)}{took}")

@@ -1,4 +1,4 @@
-"""`refnet restore` and `refnet undo`: what a restore does, and prints, is said by the kind of the source."""
+"""`refnet restore` and `refnet undo`. The kind of the source determines what they do and print."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OUTSIDE = "Or let the settings name copies outside of what is restored."
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """The options of the restore of a database alone."""
+    """Options that apply only to databases."""
 
     compare: Annotated[
         Compare,
@@ -104,7 +104,7 @@ class DatabaseOptions:
 
 @dataclass(frozen=True)
 class UndoArgument:
-    """The argument of the undo of a database alone."""
+    """Argument of undo that applies only to databases."""
 
     name: Annotated[
         str | None,
@@ -212,7 +212,7 @@ def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
 def _carry_out(
     here: Context, work: Work, asked: options.RestoreOptions | options.UndoOptions, *, run_restored: bool
 ) -> None:
-    """Print what `work` would do, ask before something live is replaced, and do it."""
+    """Print the plan of `work`, ask before live data is replaced, and carry it out."""
     if work.acts_on and work.names_target and not asked.as_json:
         (print if asked.plan else say)(str(work.acts_on))
     progress = with_progress(here, work.title) if work.title else nullcontext(here)
@@ -257,5 +257,5 @@ def _print_done(done: Done) -> None:
 
 
 def _log_subject(context: Context, source: SourceName, artifact: str = "") -> None:
-    """Name the database or the folder, and the artifact, in each line of the log that follows."""
+    """Add database or folder, and artifact, to all following log lines."""
     add_to_log(source=source, **watching.named(context.settings, source, artifact))

@@ -119,9 +119,9 @@ def remove(
 
 
 def _of_instance(systemd: Systemd, asked: str | None) -> tuple[Settings, list[str]]:
-    """Return the settings, with the name of their units, and the names of their units that are installed.
+    """Settings with the name of their units, and the installed names.
 
-    asked: --instance; None: the name in the settings, else the one that is installed.
+    asked: --instance; None: the name in the settings, else the installed one.
     """
     settings = current_settings(own=False)
     found = own(installed(systemd.folder), Owner.of(settings))

@@ -49,7 +49,7 @@ def show(found: Examined) -> None:
 
 
 def _report(found: Examined) -> dict[str, Any]:
-    """Return the settings and their problems as values of JSON; an invalid setting and one that is not set are null."""
+    """Settings and problems as JSON values; invalid and unset settings are null."""
     problems = [{"key": one.key, "message": one.message, "hint": one.hint} for one in found.problems]
     return {
         "file": found.settings.file and str(found.settings.file),

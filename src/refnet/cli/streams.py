@@ -1,6 +1,6 @@
-"""stdin, stdout and stderr as a run may find them: closed, a pipe without a reader, a full disk, an old encoding.
+"""Makes stdin, stdout and stderr safe: they may be closed, full, without a reader, or in an old encoding.
 
-What a run does does not depend on who reads its output: a backup is made also where nothing can be printed.
+A run must not depend on its output: a backup succeeds even if nothing can be printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _READERS = {
 
 
 class Lasting(io.TextIOWrapper):
-    """A text stream that accepts text where nothing can be written any more, and remembers why."""
+    """A text stream that continues to accept text after a write error, and remembers the error."""
 
     lost: OSError | None = None
 
@@ -47,16 +47,16 @@ class Lasting(io.TextIOWrapper):
 
 
 def to_nowhere(number: int) -> None:
-    """Have the open file `number` lead nowhere: what is still to be written is dropped."""
+    """Redirect the file descriptor `number` to nowhere; pending output is dropped."""
     handle = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(handle, number)
     os.close(handle)
 
 
 def prepare(arguments: list[str]) -> None:
-    """Open what is closed of stdin, stdout and stderr, or a file that is opened later would take its number.
+    """Open closed standard streams, so that later files do not take their numbers.
 
-    What their encoding lacks is written as an escape. A reader of stderr may leave, and one of stdout too where the
+    Characters outside of their encoding are escaped. The reader of stderr may disappear, and that of stdout too if the
     command in `arguments` does more than print.
     """
     name = next((one for one in arguments if not one.startswith("-")), "")
@@ -84,5 +84,5 @@ def _stream(stream: TextIO | None, number: int, *, lasting: bool) -> TextIO:
 
 
 def stdout_error() -> OSError | None:
-    """Return why the output could not be written; None if it was."""
+    """The error of writing stdout, or None."""
     return sys.stdout.lost if isinstance(sys.stdout, Lasting) else None

@@ -1,6 +1,6 @@
 """`refnet worker`, `refnet beat`, `refnet broker start|stop|status`: RefNet under Celery.
 
-What needs the extra `celery` is imported after `_require_celery` has found it.
+Modules that need the extra `celery` are imported after `_require_celery`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def worker(
 
 
 def _give_signs(sign: Path) -> None:
-    """Touch `sign` with each heartbeat that the worker sends: as long as its loop runs and its broker is connected."""
+    """Touch `sign` at each heartbeat of the worker, which requires a running loop and a connected broker."""
     from celery.signals import heartbeat_sent
 
     make_folder(sign.parent)
@@ -102,7 +102,7 @@ def beat(check: _Check = False) -> None:
 
 
 def _locked(path: Path, *, shared: bool = False) -> AbstractContextManager[bool]:
-    """Lock `path` while the block runs, even while `refnet schedule show` probes it."""
+    """Lock `path` during the block, even while `refnet schedule show` probes it."""
     make_folder(path.parent)
     return locks.locked(path, shared=shared, seconds=locks.PROBE_SECONDS)
 
@@ -169,7 +169,7 @@ def _show(settings: Settings, *, as_json: bool) -> None:
 
 
 def _celery(settings: Settings) -> Any:
-    """Return Celery's app, after its broker has answered."""
+    """Celery's app, after its broker responded."""
     _require_celery()
     from refnet.broker import address
     from refnet.tasks import app
