@@ -208,7 +208,7 @@ def shop(library: Library) -> str:
     return url_of(library.target.database("shop"))
 
 
-@provokes("something live would be replaced")
+@provokes("live data would be replaced")
 def nobody_to_ask(library: Library) -> Result:
     return library.refnet("restore", "database")
 

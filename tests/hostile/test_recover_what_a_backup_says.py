@@ -84,7 +84,7 @@ def test_a_hook_out_of_the_backup_does_not_run_unseen(machine: Machine) -> None:
     hook = f"sh -c 'id > {machine.ran}'"
     machine.backed_up(f"[hooks]\nbefore_restore = [{json.dumps(hook)}]\non_error = [{json.dumps(hook)}]\n")
     shown = machine.refnet("recover", "--plan")
-    assert f"{hook} (out of the backup: asked for)" in shown.stdout
+    assert f"{hook} (from the backup: needs confirmation)" in shown.stdout
     for here in (
         None,
         machine.config,
@@ -289,7 +289,7 @@ def test_a_program_that_a_recovery_brings_does_not_run_unseen_though_other_setti
 ) -> None:
     given = outside(machine, text)
     shown = machine.refnet("recover", "--plan", **given)
-    assert "(out of the backup: asked for)" in shown.stdout
+    assert "(from the backup: needs confirmation)" in shown.stdout
     refused = machine.refnet("recover", "--force", **given)
     assert (refused.returncode, machine.ran.exists()) == (6, False), refused.stdout + refused.stderr
     assert str(machine.config / "deploy" / "prepare") in refused.stderr

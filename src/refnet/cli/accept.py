@@ -16,9 +16,10 @@ def accept(
 ) -> None:
     """Accept an artifact that shrank.
 
-    Or objects of its source that cannot be restored; or, by the name of a source, that it is not backed up any more.
+    It also accepts objects of its source that cannot be restored. With the name of a source, it accepts that the source
+    is gone.
 
-    Later artifacts are compared with it, and the one before it is kept no longer. Later artifacts with the same objects
+    Later artifacts are compared with it, the previous one is no longer kept, and later artifacts with the same objects
     are accepted too.
     """
     here = context()

@@ -26,20 +26,20 @@ Planned = Adoption | ForeignAdoption
 
 def adopt(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Artifacts without a manifest that can be read.")
+        list[Path], typer.Argument(metavar="FILE", help="Artifacts without a readable manifest.")
     ],
     *,
     source: Annotated[
         SourceName | None,
         typer.Option(
             metavar="SOURCE",
-            help="Adopt dumps of other programs as ones of this database.",
+            help="Adopt dumps of other programs for this database.",
             **source_name(members=True),
         ),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="With --source: when it was made; default: by its name."),
+        typer.Option(metavar="TIME", help="With --source: its time; default: from its name."),
     ] = None,
     plan: options.Plan = False,
     as_json: options.Json = False,

@@ -46,13 +46,15 @@ def backup(
     table: Annotated[
         list[str] | None, typer.Option(metavar="T", help="Only this table of the database; repeatable.")
     ] = None,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Write there, outside the catalog.")] = None,
-    no_prove: Annotated[bool, typer.Option("--no-prove", help="Leave the proof to later.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write to this folder, outside of the catalog.")
+    ] = None,
+    no_prove: Annotated[bool, typer.Option("--no-prove", help="Skip the proof.")] = False,
     if_older: Annotated[
         str | None,
         typer.Option(
             metavar="SPAN",
-            help="Make none if the newest complete one is not older (1h, 30min); send its missing copies.",
+            help="Skip the backup if the newest complete artifact is not older (1h, 30min); send its missing copies.",
         ),
     ] = None,
     plan: options.Plan = False,

@@ -57,13 +57,13 @@ def _shared(
     _q: Annotated[
         bool,
         typer.Option(
-            "-q", "--quiet", callback=_quiet, help="Print only errors, warnings and what was asked for."
+            "-q", "--quiet", callback=_quiet, help="Print only errors, warnings and requested output."
         ),
     ] = False,
     _v: Annotated[
         bool,
         typer.Option(
-            "-v", "--verbose", callback=_verbose, help="Print also each phase, program, server and check."
+            "-v", "--verbose", callback=_verbose, help="Also print each phase, program, server and check."
         ),
     ] = False,
 ) -> None:

@@ -208,7 +208,7 @@ def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def confirm(question: str, *, force: bool, what: str = "something live would be replaced") -> None:
+def confirm(question: str, *, force: bool, what: str = "live data would be replaced") -> None:
     """Ask on the terminal unless `force`; RefnetError (CONFIRM) without consent or a terminal."""
     if force:
         return
@@ -245,4 +245,4 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
     for when, line in commands:
         print(f"  {when:10} {show(line, 1000)}", file=sys.stderr)
     if not says_yes("Run these commands?"):
-        raise RefnetError("not confirmed: no command out of the backup was run", otherwise, Exit.CONFIRM)
+        raise RefnetError("not confirmed: no command from the backup was run", otherwise, Exit.CONFIRM)

@@ -23,7 +23,7 @@ Meant = Annotated[
     str | None,
     typer.Argument(
         metavar="ARTIFACT",
-        help="A listed name, or a source or cluster: its newest; default: the newest of each.",
+        help="A listed name, or a source or cluster for its newest; default: the newest of each.",
         **source_or_artifact(),
     ),
 ]

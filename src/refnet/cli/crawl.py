@@ -31,14 +31,15 @@ _HINT = "`refnet network migrate` creates the network's tables."
 def crawl(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="A DOI, an arXiv id, a URL …; default: what is unfinished."),
+        typer.Argument(metavar="ID", help="A DOI, an arXiv id, a URL …; default: unfinished crawls."),
     ] = None,
     *,
     depth: Annotated[
-        int, typer.Option(min=0, max=DEEPEST, metavar="N", help="The distance from the papers named.")
+        int, typer.Option(min=0, max=DEEPEST, metavar="N", help="The distance from the given papers.")
     ] = 1,
     limit: Annotated[
-        int, typer.Option(min=1, max=10_000_000, metavar="N", help="The most papers with details.")
+        int,
+        typer.Option(min=1, max=10_000_000, metavar="N", help="The maximum number of papers with details."),
     ] = 1000,
     direction: Annotated[
         Direction,
@@ -138,8 +139,10 @@ def jobs(
             metavar="STATE", help="queued, running, succeeded, failed or cancelled.", autocompletion=_states
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="The most jobs to list.")] = 20,
-    retry: Annotated[bool, typer.Option("--retry", help="Queue failed jobs again; default: all.")] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="The maximum number of jobs to list.")
+    ] = 20,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry failed jobs; default: all.")] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:

@@ -26,7 +26,7 @@ def diff(
         str,
         typer.Argument(
             metavar="A",
-            help="A listed name, a path; a source: its newest.",
+            help="A listed name, a path, or a source for its newest.",
             **source_or_artifact(),
         ),
     ],

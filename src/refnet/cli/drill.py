@@ -24,7 +24,7 @@ def drill(
         str | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="A source, a listed name or a path; none: every source's newest.",
+            help="A source, a listed name, or a path; default: every source's newest.",
             **source_or_artifact(),
         ),
     ] = None,

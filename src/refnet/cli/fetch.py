@@ -36,7 +36,7 @@ def fetch(
         str | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="A listed name, or a source: its newest; default: the newest of each.",
+            help="A listed name, or a source for its newest; default: the newest of each.",
             **source_or_artifact(),
         ),
     ] = None,

@@ -25,7 +25,7 @@ def forget(
     plan: options.Plan = False,
     force: Annotated[bool, typer.Option("--force", "--yes", "-y", help="Do not ask.")] = False,
     force_last: Annotated[
-        bool, typer.Option("--force-last", help="Delete also the last proven one of a source.")
+        bool, typer.Option("--force-last", help="Also delete a source's last proven artifact.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:

@@ -43,7 +43,8 @@ def init(
     cluster: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL", help="A database of a server, all of whose databases are backed up (repeatable)."
+            metavar="URL",
+            help="A database of a server; all databases of the server are backed up (repeatable).",
         ),
     ] = None,
     folder: Annotated[
@@ -55,7 +56,7 @@ def init(
     ] = None,
     plan: options.Plan = False,
     force: Annotated[
-        bool, typer.Option("--yes", "--force", "-y", help="Ask nothing; take the defaults.")
+        bool, typer.Option("--yes", "--force", "-y", help="Ask no questions; use the defaults.")
     ] = False,
 ) -> None:
     """Write refnet.toml and make the first backup.

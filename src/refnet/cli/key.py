@@ -37,7 +37,7 @@ def new(
     *,
     page: Page = None,
     machine: Annotated[
-        bool, typer.Option("--machine", help="Make only the missing keys of this machine.")
+        bool, typer.Option("--machine", help="Create only the missing keys of this machine.")
     ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
@@ -64,7 +64,7 @@ def rotate(
 ) -> None:
     """Make a recovery key that replaces one in use.
 
-    Copies that are there stay encrypted to the old key: keep its page as long as you keep them.
+    Existing copies stay encrypted to the old key: keep its page as long as those copies.
     """
     _make(keys.plan_rotation(context(), _path(page), replaces), plan=plan, as_json=as_json)
 
@@ -79,7 +79,7 @@ def page_again(
 ) -> None:
     """Make another recovery page for a key that you type in.
 
-    It names the signer and the stores of now. It makes no key.
+    It names the current signer and stores. It makes no new key.
     """
     here = context()
     planned = keys.plan_page(here, _path(page))
@@ -120,13 +120,11 @@ def check(
     identity_file: options.IdentityFile = None,
     store: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Try it on this store only; default: on each.", autocompletion=stores
-        ),
+        typer.Option(metavar="NAME", help="Check only this store; default: each.", autocompletion=stores),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Try a recovery key that you type in from its page.
+    """Check a recovery key that you type from its page.
 
     It opens the newest copy of each store. Exit 4: the key is not in use, or does not open it; 3: there is no copy.
     """

@@ -32,11 +32,11 @@ _DIGEST = 12
 def cat(
     artifact: options.Artifact,
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The file, or a pattern that matches only one.")
+        str, typer.Argument(metavar="PATH", help="The file, or a pattern that matches one file.")
     ],
     at: options.At = None,
     binary: Annotated[
-        bool, typer.Option("--binary", "--force", help="Print also a binary file on a terminal.")
+        bool, typer.Option("--binary", "--force", help="Print binary files on a terminal too.")
     ] = False,
     *,
     place: options.StoreOptions,
@@ -144,7 +144,7 @@ def short(there: Version) -> str:
 def find(
     source: options.OneSource,
     pattern: Annotated[
-        str, typer.Argument(metavar="GLOB", help="Of paths ('todo*', 'papers/**/*.pdf') or tables ('old_*').")
+        str, typer.Argument(metavar="GLOB", help="Paths ('todo*', 'papers/**/*.pdf') or tables ('old_*').")
     ],
     as_json: options.Json = False,
     *,

@@ -20,7 +20,7 @@ EXITS = {
     Exit.UNVERIFIED: "could not verify: `verify`, `drill`, the proof of a `backup` (not with `prove.required = false`); or no artifact to verify",
     Exit.DAMAGED: "damaged, or differs; a recovery from a remote store that was rolled back",
     Exit.LOCKED: "locked by another run",
-    Exit.CONFIRM: "confirmation needed: something live would be replaced or deleted, and stdin is not a terminal",
+    Exit.CONFIRM: "confirmation needed: live data would be replaced or deleted, and stdin is not a terminal",
 }
 _VARIABLES = {
     CONFIG: "The settings file, as --config.",

@@ -18,7 +18,7 @@ def pin(
     artifact: options.ListedArtifact,
     *,
     until: Annotated[
-        str | None, typer.Option(metavar="DATE", help="The last day or time; default: until unpin.")
+        str | None, typer.Option(metavar="DATE", help="The end of the pin; default: until unpin.")
     ] = None,
     plan: options.Plan = False,
     as_json: options.Json = False,

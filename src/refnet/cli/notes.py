@@ -19,14 +19,14 @@ from refnet.servers import ActsOn
 def notes(
     *,
     stubs: Annotated[
-        bool, typer.Option("--stubs", help="Write notes also for papers that are known by title only.")
+        bool, typer.Option("--stubs", help="Also write notes for papers known only by title.")
     ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the network into the Obsidian vault.
 
-    Each paper gets a note, each seed an index note and a canvas; what their reader wrote stays.
+    Each paper gets a note, each seed an index note and a canvas; text written by the reader stays.
     """
     from refnet.network.vault import write_vault
 

@@ -23,11 +23,11 @@ def _json(value: bool) -> bool:
 Json = Annotated[bool, typer.Option("--json", callback=_json, help="Print a JSON report.")]
 Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what would be done and stop.")]
 Force = Annotated[
-    bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
+    bool, typer.Option("--force", "--yes", "-y", help="Do not ask before live data is replaced.")
 ]
 RunRestored = Annotated[
     bool,
-    typer.Option("--yes-run-restored-commands", help="Do not ask before commands out of the backup are run."),
+    typer.Option("--yes-run-restored-commands", help="Do not ask before commands from the backup run."),
 ]
 Source = Annotated[
     SourceName | None, typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name())
@@ -44,7 +44,7 @@ Artifact = Annotated[
     str,
     typer.Argument(
         metavar="ARTIFACT",
-        help="A listed name or a path; a source: its newest.",
+        help="A listed name, a path, or a source for its newest.",
         **source_or_artifact(),
     ),
 ]
@@ -60,12 +60,12 @@ To = Annotated[
     str | None,
     typer.Option(
         metavar="PLACE",
-        help="This folder, or the database of this URL (without a password), instead of the live one.",
+        help="Restore to this folder or database URL (without a password) instead of the live one.",
     ),
 ]
 FromDatabase = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Restore the data of this database, although it is not the target's."),
+    typer.Option(metavar="NAME", help="Restore the data of this database, which is not the target."),
 ]
 
 
@@ -100,17 +100,17 @@ class StoreOptions:
         list[str] | None,
         typer.Option(
             metavar="KEY",
-            help="Trust also what this key signed: SHA256:… or a public key (repeatable).",
+            help="Also trust this signer: SHA256:… or a public key (repeatable).",
             parser=_signer,
         ),
     ] = None
     any_signer: Annotated[
-        bool, typer.Option("--any-signer", help="Trust anyone who signed; the key is not compared.")
+        bool, typer.Option("--any-signer", help="Trust any signer; do not compare keys.")
     ] = False
     deleted: Annotated[
         bool,
         typer.Option(
-            "--deleted", help="Read also what somebody deleted or replaced, where the bucket keeps versions."
+            "--deleted", help="Also read deleted and replaced copies, if the bucket keeps versions."
         ),
     ] = False
 
@@ -156,7 +156,7 @@ class RestoreOptions:
             "--from",
             "--from-database",
             metavar="NAME",
-            help="Restore the data of this other source or database.",
+            help="Restore from this other source or database.",
         ),
     ] = None
     as_json: Json = False

@@ -34,9 +34,7 @@ def prune(
     plan: options.Plan = False,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", "--yes", "-y", help="Do not ask before the artifacts of many days are deleted."
-        ),
+        typer.Option("--force", "--yes", "-y", help="Do not ask before artifacts of many days are deleted."),
     ] = False,
     simulate: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Show what would be kept after 365d, 52w or 2y.")

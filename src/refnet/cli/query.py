@@ -40,7 +40,7 @@ _KEPT = frozenset({"PATH", "TERM", "LANG", "LC_ALL", "LC_CTYPE", "COLUMNS", "LIN
 _LONGEST = 400_000
 
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing.")
+    bool, typer.Option("--trust", help="Load a foreign dump even if an isolation layer is missing.")
 ]
 
 
@@ -55,16 +55,16 @@ def query(
     ],
     *,
     at: options.At = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with a line of names.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header line.")] = False,
     as_json: options.Json = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Load every table, not only those that the query names.")
+        bool, typer.Option("--all", help="Load every table, not only those in the query.")
     ] = False,
     rows: Annotated[
-        int, typer.Option(min=1, max=10**9, metavar="N", help="The most rows that are printed.")
+        int, typer.Option(min=1, max=10**9, metavar="N", help="The maximum number of rows to print.")
     ] = Limits.rows,
     megabytes: Annotated[
-        int, typer.Option(min=1, max=10**6, metavar="N", help="The most that is printed, in MiB.")
+        int, typer.Option(min=1, max=10**6, metavar="N", help="The maximum output, in MiB.")
     ] = Limits.bytes >> 20,
     seconds: Annotated[
         int, typer.Option(min=1, max=86_400, metavar="N", help="The time limit of the query.")

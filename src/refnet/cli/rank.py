@@ -28,7 +28,7 @@ def rank(
         int, typer.Option(min=1, max=10_000, metavar="N", help="The number of papers to show.")
     ] = 20,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Show the papers that yours cite most and that you do not have.")
+        bool, typer.Option("--missing", help="Show the papers that yours cite most and that are missing.")
     ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,

@@ -78,7 +78,7 @@ class Asked:
     force: options.Force = False
     run_restored: options.RunRestored = False
     role_powers: Annotated[
-        bool, typer.Option("--role-powers", help="Create roles with powers, such as SUPERUSER, too.")
+        bool, typer.Option("--role-powers", help="Also create roles with powers such as SUPERUSER.")
     ] = False
     from_database: options.FromDatabase = None
     skip: Annotated[
@@ -315,4 +315,4 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
 
 def _line(one: Command) -> str:
     line = show(one.line, 1000)
-    return f"{line} (out of the backup: asked for)" if one.restored else line
+    return f"{line} (from the backup: needs confirmation)" if one.restored else line

@@ -32,7 +32,7 @@ from refnet.sources.restore_options import Compare, Mode
 from refnet.sources.restoring import Columns, Done, Request, Work
 from refnet.telemetry.logging import add_to_log
 
-_OUTSIDE = "Or let the settings name copies outside of what is restored."
+_OUTSIDE = "Or let the settings name copies of them outside of the restored folder."
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class DatabaseOptions:
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="Of tables that exist: add missing rows, also change others, or replace all.",
+            help="For existing tables: add missing rows, also update others, or replace all.",
             rich_help_panel=DATABASES,
             **choice("mode", Mode),
         ),
@@ -124,7 +124,7 @@ class FolderOptions:
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="Restore this file or folder, or those that a pattern matches: '*.md', 'papers/**' (repeatable).",
+            help="Restore this file or folder, or matches of a pattern: '*.md', 'papers/**' (repeatable).",
             rich_help_panel=FOLDERS,
         ),
     ] = None
@@ -132,7 +132,7 @@ class FolderOptions:
         bool,
         typer.Option(
             "--merge",
-            help="Add what is missing, replace what is older, keep the rest; delete nothing.",
+            help="Add missing files, replace older ones, keep the rest; delete nothing.",
             rich_help_panel=FOLDERS,
         ),
     ] = False
@@ -140,7 +140,7 @@ class FolderOptions:
         bool,
         typer.Option(
             "--yes-run-restored-commands",
-            help="Do not ask before hooks that are in what is restored are run.",
+            help="Do not ask before hooks from the restored files run.",
             rich_help_panel=FOLDERS,
         ),
     ] = False

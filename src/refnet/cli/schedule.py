@@ -34,11 +34,11 @@ app = Commands("Install systemd timers and show the next runs.")
 
 _User = Annotated[bool, typer.Option("--user", help="Use your own systemd manager, not the system's.")]
 _Force = Annotated[
-    bool, typer.Option("--force", help="Replace or remove units that were edited by hand too.")
+    bool, typer.Option("--force", help="Also replace or remove units that were edited by hand.")
 ]
 _Instance = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The name of these settings' units, beside those of other settings."),
+    typer.Option(metavar="NAME", help="The name of these units, if other settings have units too."),
 ]
 
 
@@ -47,7 +47,7 @@ def install(
     *,
     user: _User = False,
     run_as: Annotated[
-        str | None, typer.Option("--as", metavar="USER", help="The user that the system's units run as.")
+        str | None, typer.Option("--as", metavar="USER", help="The user that the system units run as.")
     ] = None,
     instance: _Instance = None,
     plan: options.Plan = False,

@@ -14,10 +14,10 @@ from refnet.core.extras import needed
 def serve(
     *,
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="The address; without web.token only of this machine.")
+        str, typer.Option(metavar="HOST", help="The address; without web.token only a loopback address.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="PORT", help="The port; 0: any free one.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="The port; 0: any free port.")
     ] = 8000,
 ) -> None:
     """Serve the dashboard and the HTTP API.

@@ -29,7 +29,7 @@ def accept(
         str | None,
         typer.Argument(
             metavar="STORE",
-            help="A remote store, as it is now; default: the backup folder.",
+            help="A remote store; default: the backup folder.",
             autocompletion=stores,
         ),
     ] = None,
@@ -40,8 +40,8 @@ def accept(
 ) -> None:
     """Accept the backup folder, or a remote store, as it is.
 
-    This is needed after a new disk or a deliberate move; for a remote store also after something else than this machine
-    has deleted copies there on purpose, which is an alarm.
+    Needed after a new disk or a deliberate move. For a remote store it ends the alarm about copies that something else
+    than this machine deleted on purpose.
     """
     settings = current_settings()
     if name:
@@ -103,10 +103,10 @@ def check(
     *,
     as_json: options.Json = False,
 ) -> None:
-    """Try whether a remote store refuses to delete.
+    """Check that a remote store refuses deletions.
 
-    It creates one small object there, and tries to replace and to delete it with the credential of this machine.
-    Anything but a refusal is an alarm, and ends with 1.
+    It creates one small object, and tries to replace and delete it with this machine's credential. Anything but a
+    refusal is an alarm, with exit code 1.
     """
     here = context()
     found = check_store(here, here.settings.store(name))

@@ -24,7 +24,7 @@ def verify(
         str | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="A listed name or a path; a source; none: each source's newest.",
+            help="A listed name, a path, or a source; default: each source's newest.",
             **source_or_artifact(),
         ),
     ] = None,
@@ -38,7 +38,7 @@ def verify(
     ] = Level.PROVEN,
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing."),
+        typer.Option("--trust", help="Load a foreign dump even if an isolation layer is missing."),
     ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Each source's newest artifact, as without ARTIFACT.")

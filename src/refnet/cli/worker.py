@@ -31,7 +31,7 @@ from refnet.settings import Settings
 
 broker = Commands("Manage the embedded Celery broker.")
 _Check = Annotated[
-    bool, typer.Option("--check", help="Only say whether one runs on this machine, by exit code.")
+    bool, typer.Option("--check", help="Only check whether one runs on this machine; see the exit code.")
 ]
 
 
@@ -39,7 +39,7 @@ def worker(
     queue: Annotated[
         list[str] | None,
         typer.Option(
-            help="Take the tasks of this queue alone; repeatable.",
+            help="Only run tasks of this queue (repeatable).",
             metavar="|".join(places.QUEUES),
             **choice("queue", places.QUEUES),
         ),

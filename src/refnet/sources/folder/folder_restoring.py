@@ -209,7 +209,7 @@ def _not_permitted(lines: Sequence[str]) -> RefnetError:
     """The error for commands out of a backup that nobody has permitted."""
     return RefnetError(
         f"commands from the backup would run: {some(lines, 3)}",
-        "Let the settings name copies of them outside of what is restored.",
+        "Let the settings name copies of them outside of the restored folder.",
         Exit.CONFIRM,
     )
 
