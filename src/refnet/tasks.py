@@ -310,7 +310,7 @@ def send_crawl(number: int) -> None:
         crawl.apply_async(args=(number,), retry=False)
     except OperationalError as error:
         raise RefnetError(
-            f"the broker does not take the task: {error}", "Retry when it answers.", transient=True
+            f"the broker rejects the task: {error}", "Retry when it answers.", transient=True
         ) from None
 
 
@@ -365,19 +365,19 @@ def _said(made: Backup | None) -> dict[str, Any]:
         raise made.uncopied
     if made.damaged:
         raise RefnetError(
-            f"{artifact} is damaged: what was restored from it is not what was backed up",
+            f"{artifact} is damaged: the restored data differ from the backup",
             f"See `refnet show {artifact}`; check this machine's disk and memory.",
             made.exit,
         )
     if made.unaccepted:
         raise RefnetError(
-            f"{artifact} is made, and waits to be accepted: {'; '.join(made.unaccepted)}",
+            f"{artifact} is complete, but must be accepted: {'; '.join(made.unaccepted)}",
             f"`refnet accept {artifact}` if that is intended.",
             made.exit,
         )
     if made.unproven and made.proof:
         raise RefnetError(
-            f"{artifact} is made, and not proven: {'; '.join(made.proof.reasons)}",
+            f"{artifact} is complete, but not proven: {'; '.join(made.proof.reasons)}",
             f"See `refnet show {artifact}`; where no proof can run, set prove.required = false.",
             made.exit,
         )

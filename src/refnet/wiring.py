@@ -219,9 +219,9 @@ def _lost(settings: Settings, source: SourceName) -> Gone:
     """Return why a source of earlier backups is not protected: its default has disappeared, or nothing names it."""
     if settings.defaults_to(source) and source != SourceName.CONFIG:
         what = "RefNet's own server" if source == SourceName.DATABASE else f"the vault {settings.vault_dir}"
-        return Gone(f"{what} is not there any more", _restored(source))
-    why = f"{SHORT[source]} is none" if source in settings.left_out else "nothing names it any more"
-    again = f"set {SHORT[source]}" if source in SHORT else "name it again"
+        return Gone(f"{what} no longer exists", _restored(source))
+    why = f"{SHORT[source]} is none" if source in settings.left_out else "the settings no longer name it"
+    again = f"set {SHORT[source]}" if source in SHORT else "add it to the settings again"
     return Gone(why, f"{again}, or restore it elsewhere (`refnet restore {source} --to`)")
 
 

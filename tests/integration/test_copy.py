@@ -153,14 +153,14 @@ def test_a_retried_backup_sends_the_missing_copy_and_makes_no_other_artifact(ref
     retried = refnet("backup", "notes", "--if-older", "1h")
     retried.fails(1, "is not copied to away")
     assert f"{made[-1].name}  " in retried.out
-    assert "is new enough; no other was made" in retried.out
+    assert "is new enough; no backup was made" in retried.out
     *_, last = map(json.loads, journal.read_text().splitlines())
     assert (last["ended"], last["reason"], last["artifact"]) == ("failed", "copy", made[-1].name)
 
     _mount(folder)
     planned = refnet("backup", "notes", "--if-older", "1h", "--plan")
     planned.succeeds()
-    assert f"would make none: {made[-1].name} is new enough" in planned.out
+    assert f"needs no backup: {made[-1].name} is new enough" in planned.out
     [sent] = refnet("backup", "notes", "--if-older", "60min", "--json").json["results"]
     assert (sent["outcome"], [one["new"] for one in sent["copies"]]) == ("done before", [False, True])
     assert sorted((folder / "backups" / "notes").glob("*.tar.gz")) == made

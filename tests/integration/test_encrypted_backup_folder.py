@@ -257,7 +257,7 @@ def test_an_empty_machine_recovers_from_the_backup_folder_and_the_key(
     place = f"file://{machine.backups}/encrypted"
     done = refnet("recover", "--from", place, "--signer", machine.signer, *machine.with_key, "--force")
     assert done.code == 0, done.out + done.err
-    assert "what was fetched is removed: it was not encrypted" in done.out
+    assert "the fetched artifacts were removed, because they were not encrypted" in done.out
     assert (machine.notes / "a.bin").read_bytes() == NOTE
     assert MARKER in (machine.config / ".env").read_text()
     with machine.target.connect() as session:

@@ -89,10 +89,10 @@ def _renamed(refnet: Command, folder: Path, artifact: str, system_database: Targ
     refnet("list", "wikki").fails(2, "Did you mean wiki?")
     for one in ("monitor", "monitor wiki"):  # its backups ended, and nobody said that this is intended
         assert ["CRITICAL", "wiki", "gone"] in _rows(refnet(*one.split()))
-    assert "alarm: wiki: nothing names it any more" in refnet("list").out
+    assert "alarm: wiki: the settings no longer name it" in refnet("list").out
     assert ["ERROR", "wiki", "gone"] in _rows(refnet("check"))
     assert 'refnet_check_status{check="gone",source="wiki"} 2.0' in refnet("metrics").out
-    assert "note: wiki is not backed up: nothing names it any more" in refnet("backup", "--plan").err
+    assert "note: wiki is not backed up: the settings no longer name it" in refnet("backup", "--plan").err
     server = url_of(system_database, dbname=f"{system_database.name}_elsewhere")
     done = refnet("restore", "wiki", "--to", server)  # what nothing names can still be restored by its name
     assert done.code == 0, done.err

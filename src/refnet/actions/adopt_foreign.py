@@ -83,7 +83,7 @@ def plan(context: Context, path: Path, source: SourceName, at: str | None) -> Fo
         created, told_by = _time(path, at, context.settings.schedule.zone)
         if created > context.clock.now():
             raise RefnetError(
-                f"{path} was not made at {created:%Y-%m-%d %H:%M}, as {told_by} says: that is in the future",
+                f"the time of {path} is in the future: {created:%Y-%m-%d %H:%M}, from {told_by}",
                 _GIVE,
                 Exit.USAGE,
             )

@@ -250,7 +250,7 @@ def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -
     if not made.differs:
         return made
     context.note(
-        f"{made.manifest.name} differs from the database and counts as damaged; it is made once more"
+        f"{made.manifest.name} differs from the database and counts as damaged; the backup is repeated"
     )
     return prove(publish())
 

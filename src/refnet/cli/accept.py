@@ -41,7 +41,7 @@ def _print_gone(planned: GoneAcceptance) -> None:
     what = f"the cluster {planned.cluster} no longer has the database {planned.database}"
     print(plain(f"Accept that {what if planned.cluster else f'{planned.source} is not backed up any more'}:"))
     print(
-        f"  1. the monitor forgets {planned.source}; its artifacts stay, and `refnet restore` still takes them"
+        f"  1. the monitor forgets {planned.source}; its artifacts stay, and `refnet restore` can still use them"
     )
 
 
@@ -49,10 +49,12 @@ def _print(planned: Acceptance) -> None:
     entry = planned.entry
     if entry.unaccepted:
         print(plain(f"Accept {entry.name}: no server accepts {'; '.join(entry.faulty)}:"))
-        print("  1. verify, backup and monitor report these objects no more; a restore still leaves them out")
+        print(
+            "  1. verify, backup and monitor no longer report these objects; a restore still leaves them out"
+        )
     if not entry.shrunk:
         return
     shrank = "; ".join(entry.manifest.shrunk)
     print(plain(f"Accept {entry.name}: {shrank}, against {entry.manifest.shrunk_from}:"))
     print(f"  1. later artifacts are compared with {entry.name}")
-    print("  2. `refnet prune` no longer keeps the last proven one before it for its sake")
+    print("  2. `refnet prune` no longer keeps the last proven artifact before it")

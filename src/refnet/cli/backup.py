@@ -205,7 +205,7 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
             _complain(one.source, one.problem)
         elif one.earlier:
             copies = f"; would copy it to {', '.join(one.stores)} where it is missing" if one.stores else ""
-            print(f"{one.source:{width}} would make none: {one.earlier} is new enough{copies}")
+            print(f"{one.source:{width}} needs no backup: {one.earlier} is new enough{copies}")
         elif one.what:
             proof = " and prove it" if how.prove else ""
             copies = f", then copy it to {', '.join(one.stores)}" if one.stores else ""
@@ -271,7 +271,7 @@ def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
 def _print(made: Backup, context: Context, width: int) -> None:
     manifest = made.manifest
     if made.earlier:
-        took = "is new enough; no other was made"
+        took = "is new enough; no backup was made"
     else:
         took = f"in {formatting.seconds(made.seconds['dump'] + made.seconds['publish'])}"
     say(f"{manifest.source:{width}} {made.path}  {formatting.size(manifest.size)} {took}")

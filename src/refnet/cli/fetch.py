@@ -120,6 +120,6 @@ def to_json(found: Found, fetched: Iterable[Fetched]) -> dict[str, object]:
 
 def _done(one: Fetched, found: Found) -> str:
     if not one.is_new:
-        return f"{one.copy.name} is here already, and is the copy in {found.store.bucket.shown}"
+        return f"{one.copy.name} exists here already and equals the copy in {found.store.bucket.shown}"
     size = formatting.size(one.copy.manifest.size)
     return f"{one.copy.name} fetched from {found.store.bucket.shown}: {size} in {formatting.seconds(one.seconds)}"

@@ -160,7 +160,7 @@ def _print(plans: list[PrunePlan], here: Context, *, plan: bool) -> None:
         render.print_columns(rows)
     for one in plans:
         if plan and (much := too_much(one.deleted, moment)):
-            print(f"it asks first: {much.message}")
+            print(f"needs confirmation: {much.message}")
     count = sum(len(one.deleted) + len(one.leftovers) + len(one.previous_versions) for one in plans)
     stays = sum(decision.keep for one in plans for decision in one.decisions)
     freed = formatting.size(sum(one.bytes_freed for one in plans))

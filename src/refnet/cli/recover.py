@@ -120,7 +120,7 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=asked.force)
     done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
-        say("what was fetched is removed: it was not encrypted")
+        say("the fetched artifacts were removed, because they were not encrypted")
     _report(done, recovery, fetched, found, as_json=asked.as_json)
     raise typer.Exit(worst((done.exit, *(one.exit for one in fetched), _alarmed(found))))
 
@@ -218,7 +218,7 @@ def _end_at_fetch(
         print_json({"plan": True, "fetch": fetch.to_json(found, fetched), "unknown": list(unknown)})
     else:
         fetch.print_plan(found, fetched, here.local.root)
-        print("Then recover from them, in stages; once they are here, --plan shows what is restored where.")
+        print("Then recover from them, in stages. After the fetch, --plan shows the targets.")
         for source in unknown:
             print(f"problem: {source} is not restored: no settings name it, neither here nor in the store")
     raise typer.Exit(worst((Exit.FAILED if unknown else Exit.DONE, _alarmed(found))))

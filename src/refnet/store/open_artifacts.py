@@ -198,7 +198,7 @@ def _check(packed: bytes, sha256: str, most: int, file: str) -> None:
 def _damaged(file: str) -> RefnetError:
     return RefnetError(
         f"{file} is damaged: it does not match the manifest",
-        "The artifact cannot be verified any more: choose another one (`refnet list`).",
+        "This artifact can no longer be verified. Choose another one (`refnet list`).",
         Exit.DAMAGED,
     )
 

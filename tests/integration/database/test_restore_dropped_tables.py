@@ -249,9 +249,7 @@ def test_columns_that_stop_a_restore_are_named_with_every_difference(shop: Shop)
         shop.restore("customers", mode=Mode.REPLACE)
     assert "--mode merge" in caught.value.hint
     shop.run("ALTER TABLE customers DROP COLUMN name")
-    with pytest.raises(
-        RefnetError, match="artifact: name; column name does not exist any more; column vip is new"
-    ):
+    with pytest.raises(RefnetError, match="artifact: name; column name no longer exists; column vip is new"):
         shop.restore("customers", mode=Mode.MERGE)
 
 

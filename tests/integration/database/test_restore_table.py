@@ -211,7 +211,7 @@ def test_a_row_that_meets_a_key_that_is_checked_late_is_refused(
         ("ALTER TABLE papers ADD COLUMN doi text", "other columns than the artifact: doi"),
         ("ALTER TABLE papers DROP COLUMN extra", "other columns than the artifact: extra"),
         ("DELETE FROM papers WHERE id > 9; ALTER TABLE papers ALTER title TYPE varchar(7)", "value too long"),
-        ("ALTER TABLE papers ALTER year TYPE numeric(8, 1)", "other types than the artifact"),
+        ("ALTER TABLE papers ALTER year TYPE numeric(8, 1)", "types that differ from the artifact"),
         ("CREATE RULE r AS ON DELETE TO papers DO INSTEAD NOTHING", "has rules"),
         ("ALTER TABLE papers RENAME TO books", "public.papers_id_seq exists already, as a sequence"),
     ],

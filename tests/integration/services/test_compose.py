@@ -199,8 +199,8 @@ def test_a_service_that_never_becomes_healthy_is_told_with_the_end_of_its_log(ma
     with pytest.raises(RefnetError) as error:
         wait_for(services(), ["api"], 0.1, CLOCK)
     message = error.value.message
-    assert "api did not come up within 0 s: api is unhealthy (its check says: no response)" in message
-    assert r"its log ends: b | c | d | token is (hidden) | \x1b[31mx" in message
+    assert "api did not come up within 0 s: api is unhealthy (health check: no response)" in message
+    assert r"last log lines: b | c | d | token is (hidden) | \x1b[31mx" in message
     assert len(message) < 500
     assert message.isprintable()
 
@@ -208,7 +208,7 @@ def test_a_service_that_never_becomes_healthy_is_told_with_the_end_of_its_log(ma
 @pytest.mark.parametrize(
     ("one", "says"),
     [
-        ({"status": "exited", "code": 3}, "api exited with 3, its log ends: it is empty"),
+        ({"status": "exited", "code": 3}, "api exited with 3, last log lines: it is empty"),
         ({"status": "exited", "restart": "always"}, "api exited with 0"),
         ({"status": "restarting"}, "api is restarting"),
     ],
@@ -275,9 +275,7 @@ def test_health_checks_of_podman_are_run_where_no_systemd_runs_them(
 
 def test_an_answer_that_is_not_what_it_should_be_is_an_error(machine: Machine) -> None:
     machine(["docker"], {"api": {"State": "running", "Config": {}}})
-    with pytest.raises(
-        RefnetError, match="docker inspect failed: its answer is not what it should be: State"
-    ):
+    with pytest.raises(RefnetError, match="docker inspect failed: unexpected output: State"):
         services().waiting(["api"])
 
 

@@ -83,7 +83,7 @@ def test_the_end_of_the_log_of_a_local_service_that_ended_is_told_without_secret
     services.start([str(script)])
     with pytest.raises(RefnetError) as error:
         wait_for(services, [str(script), "sleep 9"], 2, CLOCK)
-    assert r"does not run, its log ends: token is (hidden) | \x1b[31mbroken; sleep 9" in error.value.message
+    assert r"does not run, last log lines: token is (hidden) | \x1b[31mbroken; sleep 9" in error.value.message
 
 
 def test_a_local_service_whose_program_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:

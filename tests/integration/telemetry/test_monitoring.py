@@ -98,7 +98,9 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set
     copy = Copy(LOCAL, signed=signed(document()))
     cloud = StoreState("cloud", frozenset([SourceName.DATABASE]), (copy,))
     facts = partial(replace, world.facts(), previous={SourceName.DATABASE: (world.now,)}, stores=(cloud,))
-    facts = partial(facts, gone={SourceName("shop", Kind.DATABASE): Gone("nothing names it", "name it")})
+    facts = partial(
+        facts, gone={SourceName("shop", Kind.DATABASE): Gone("the settings no longer name it", "name it")}
+    )
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(facts)[0].decode()):
         for sample in family.samples:

@@ -105,7 +105,7 @@ def test_a_source_whose_copies_are_all_damaged_does_not_stop_the_others(loss: Lo
     brought = loss.brought()
     assert names(brought) == [manifest.name]
     assert [one.exit for one in brought] == [Exit.DAMAGED, Exit.DONE]
-    assert "an older one is taken" in loss.notes[0]
+    assert "an older copy is used" in loss.notes[0]
     for one in brought:
         assert bool(one.to_json()["error"]) == bool(one.error)
 

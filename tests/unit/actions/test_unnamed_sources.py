@@ -79,7 +79,7 @@ def test_a_vault_that_became_a_named_folder_is_never_run_and_critical_until_that
     assert (wiring.protected(moved), backup(Context(moved), VAULT)) == ((name,), None)
     assert _says(moved) == [
         (
-            "obsidian critical: nothing names it any more: set vault_dir, or restore it elsewhere"
+            "obsidian critical: the settings no longer name it: set vault_dir, or restore it elsewhere"
             " (`refnet restore obsidian --to`), `refnet accept obsidian` if that is intended"
         )
     ]
@@ -107,7 +107,7 @@ def test_a_source_that_comes_back_and_goes_again_is_critical_again(settings: Set
 
 
 @pytest.mark.parametrize(
-    ("moved", "why"), [(False, "vault is not there any more"), (True, "is not there any more")]
+    ("moved", "why"), [(False, "vault no longer exists"), (True, "is not there any more")]
 )
 def test_a_default_vault_that_disappeared_is_critical_and_not_run(
     settings: Settings, tmp_path: Path, moved: bool, why: str
@@ -133,7 +133,7 @@ def test_a_named_folder_that_nothing_names_any_more_is_critical_by_the_journal_a
     (settings.home / "identities" / "notes.json").unlink()
 
     assert [*wiring.gone(settings)] == [name]
-    assert "notes critical: nothing names it any more" in _says(settings)[0]
+    assert "notes critical: the settings no longer name it" in _says(settings)[0]
     other = replace(settings, home=tmp_path / "home2")  # another machine with this backup folder
     assert not wiring.gone(other)
 

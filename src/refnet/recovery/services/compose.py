@@ -115,9 +115,9 @@ class Compose:
         asked = [self.program.engine, "logs", "--tail", str(LOG_LINES), one.id]
         log = run_bounded(asked, QUICK_SECONDS, _LOG)
         says = log_end(one.check, self.hide) if one.health else ""
-        check = f" (its check says: {says})" if says else ""
+        check = f" (health check: {says})" if says else ""
         text = log.output.decode(errors="replace") + log.messages
-        return f"{one.state}{check}, its log ends: {log_end(text, self.hide) or 'it is empty'}"
+        return f"{one.state}{check}, last log lines: {log_end(text, self.hide) or 'none'}"
 
     def _broken(self) -> list[str]:
         """Return what is known of a container that has failed, if one has."""
@@ -162,7 +162,7 @@ class Compose:
         try:
             return containers(execute(command))
         except ValueError as error:
-            raise CommandError(command, 0, [f"its answer is not what it should be: {error}"]) from None
+            raise CommandError(command, 0, [f"unexpected output: {error}"]) from None
 
     def _command(self, *arguments: str) -> list[str]:
         return [*self.program.words, "--file", str(self.file), *arguments]

@@ -58,7 +58,7 @@ class LocalServices:
                 text = reader.read(_LOG).decode(errors="replace")
         except OSError:
             return "does not run"
-        return f"does not run, its log ends: {log_end(text, self.hide) or 'it is empty'}"
+        return f"does not run, last log lines: {log_end(text, self.hide) or 'none'}"
 
     def _start(self, name: str) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

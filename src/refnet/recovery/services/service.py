@@ -41,7 +41,7 @@ def not_up(services: Services, waiting: Sequence[str], seconds: float) -> Refnet
     known = "; ".join(f"{name} {services.why(name)}" for name in waiting[:_EXPLAINED])
     return RefnetError(
         f"{', '.join(waiting)} did not come up within {seconds:.0f} s: {known}",
-        "Correct what the log says, then retry; recover.seconds in the settings is the time limit.",
+        "Fix the error in the log, then retry. The time limit is recover.seconds in the settings.",
     )
 
 

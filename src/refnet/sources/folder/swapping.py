@@ -208,7 +208,7 @@ def _not_ours(swap: Swap, why: str) -> RefnetError:
     journal = swap.journal
     return RefnetError(
         f"{journal.home / journal.work} is not the folder that the restore of {journal.artifact} made: {why}",
-        f"Check it and move it away. If nothing of that restore is needed any more, remove {swap.path} too.",
+        f"Check it and move it away. If that restore is no longer needed, remove {swap.path} too.",
     )
 
 

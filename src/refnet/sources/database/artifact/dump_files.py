@@ -92,7 +92,7 @@ def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
         )
         raise kind(
             f"reading {name}: {error}",
-            "Take another copy of it. A newer pg_dump's archive needs a newer RefNet.",
+            "Get another copy of the dump. A newer pg_dump's archive needs a newer RefNet.",
         ) from error
 
 
@@ -114,7 +114,7 @@ def _explained(folder: Path) -> Iterator[None]:
 def _unsafe(folder: Path, why: str) -> RefnetError:
     return RefnetError(
         f"{folder.name} cannot be restored: {why}",
-        "pg_restore could read files outside of the folder. Take another copy of the dump.",
+        "pg_restore could read files outside of the folder. Get another copy of the dump.",
         Exit.DAMAGED,
     )
 

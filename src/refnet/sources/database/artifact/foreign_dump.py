@@ -305,7 +305,7 @@ class ForeignDump(Artifact):
 
     def _cut(self, why: str) -> RefnetError:
         return RefnetError(
-            f"{self.name} is damaged or cut short: {why}", "Take another copy of it.", Exit.DAMAGED
+            f"{self.name} is damaged or cut short: {why}", "Get another copy of the dump.", Exit.DAMAGED
         )
 
     @property

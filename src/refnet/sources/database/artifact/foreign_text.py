@@ -106,7 +106,9 @@ def _unpack_zstd(file: IO[bytes], path: Path, out: IO[bytes]) -> None:
 
 
 def _damaged(path: Path, why: str) -> RefnetError:
-    return RefnetError(f"{path} is damaged or cut short: {why}", "Take another copy of it.", Exit.DAMAGED)
+    return RefnetError(
+        f"{path} is damaged or cut short: {why}", "Get another copy of the dump.", Exit.DAMAGED
+    )
 
 
 def sql_of(dump: ForeignDump, options: ProofOptions, database: str, temporary: Path) -> Iterator[bytes]:

@@ -85,7 +85,7 @@ def find_all(reader: Reader, codec: Codec, selection: TableSelection) -> list[Re
         of_schema = _matching(reader, codec, lambda one, _: one == schema)  # noqa: B023  # called at once
         if not of_schema:
             raise RefnetError(
-                f"{reader.name} contains no table of a schema '{schema}'",
+                f"{reader.name} has no table in the schema '{schema}'",
                 "`refnet show` lists its tables.",
                 Exit.USAGE,
             )
@@ -156,7 +156,9 @@ def stage(
     if all(table.digest for table in tables):
         expected.total = sum(int(table.digest, 16) for table in tables)
     if not _same(session, codec, layout, tables, expected):
-        raise refused(recorded.qualified, "has other types than the artifact, which would change its values")
+        raise refused(
+            recorded.qualified, "has types that differ from the artifact's and would change its values"
+        )
 
 
 def copy_rows(

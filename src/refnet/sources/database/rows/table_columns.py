@@ -51,7 +51,7 @@ def _differences(recorded: dict[str, Column], live: dict[str, Column]) -> Iterat
     for name, column in recorded.items():
         now = live.get(name)
         if now is None:
-            yield f"column {name} does not exist any more"
+            yield f"column {name} no longer exists"
             continue
         if now.type != column.type:
             yield f"column {name} is {now.type}, it was {column.type}: each value must fit unchanged"
