@@ -208,7 +208,7 @@ def test_a_service_that_never_becomes_healthy_is_told_with_the_end_of_its_log(ma
 @pytest.mark.parametrize(
     ("one", "says"),
     [
-        ({"status": "exited", "code": 3}, "api exited with 3, last log lines: it is empty"),
+        ({"status": "exited", "code": 3}, "api exited with 3, last log lines: none"),
         ({"status": "exited", "restart": "always"}, "api exited with 0"),
         ({"status": "restarting"}, "api is restarting"),
     ],

@@ -68,7 +68,7 @@ def test_a_time_in_the_future_is_refused(context: Context, tmp_path: Path) -> No
     (tmp_path / "dump_20990101.sql").write_text(DUMP)
     assert "from its name" in refused(context, tmp_path / "dump_20990101.sql")
     tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
-    assert "as --at says" in refused(context, tmp_path / "dump_20990101.sql", tomorrow)
+    assert "from --at" in refused(context, tmp_path / "dump_20990101.sql", tomorrow)
 
 
 def test_a_date_alone_is_its_beginning_so_a_dump_of_today_is_not_of_the_future(
