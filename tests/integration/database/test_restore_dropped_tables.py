@@ -272,6 +272,6 @@ def test_a_pattern_takes_a_partitioned_table_once_and_an_unknown_one_is_a_matter
     plans, _ = shop.restore("log*", mode=Mode.MISSING)
     assert [plan.table for plan in plans] == ["public.log"]
     for names, schemas in ((("nothing*",), ()), ((), ("nowhere",))):
-        with pytest.raises(RefnetError, match="contains no table") as caught:
+        with pytest.raises(RefnetError, match="has no table in the schema") as caught:
             shop.restore(*names, schemas=schemas)
         assert caught.value.code is Exit.USAGE
