@@ -88,7 +88,7 @@ class BackupPlan:
 
 
 def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
-    """Return what a backup of `name` would do; write nothing and start no server."""
+    """Plan a backup of `name`; writes nothing and starts no server."""
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
     what, problem = "", None if options.folder else _trouble(context)
     if name in wiring.configured(context.settings):
@@ -111,14 +111,14 @@ def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
 
 
 def nothing_named(settings: Settings, name: SourceName) -> RefnetError | None:
-    """Return the error of `database`, what to set, where no key names a source, and neither a server nor a vault is there."""
+    """Error with advice about settings, if no source is named and no default exists."""
     there = {*settings.sources} | wiring.configured(settings) - {SourceName.CONFIG}
     asked = name == SourceName.DATABASE and settings.defaults_to(name) and not there
     return wiring.not_configured(settings, name) if asked else None
 
 
 def _trouble(context: Context) -> RefnetError | None:
-    """Return why nothing can be stored in the backup folder, as far as that is known before."""
+    """Error that would prevent storing artifacts in the backup folder, as far as known in advance."""
     if context.settings.encryption_local:
         try:
             seal.check(context)
@@ -128,7 +128,7 @@ def _trouble(context: Context) -> RefnetError | None:
 
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
-    """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
+    """Make an artifact of the source `name` and prove it; None if the source is not configured."""
     options, settings = options or Options(), context.settings
     if name not in wiring.configured(settings):
         return None
@@ -162,7 +162,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
 
 
 def _send_earlier(context: Context, made: Backup, *, again: bool) -> Backup:
-    """Send the missing copies of what an earlier run made; this is a run of its own where there are stores."""
+    """Send missing copies of an earlier artifact; recorded as a separate run if stores are configured."""
     if not context.settings.stores_of(made.manifest.source):
         return made
 
@@ -172,7 +172,7 @@ def _send_earlier(context: Context, made: Backup, *, again: bool) -> Backup:
 
 
 def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
-    """Copy what was made to the remote stores of its source; a damaged artifact is not copied."""
+    """Copy the new artifact to the remote stores of its source, unless it is damaged."""
     source = made.manifest.source
     if made.damaged or not context.settings.stores_of(source):
         return made
@@ -184,9 +184,9 @@ def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
 
 
 def _since(context: Context, name: SourceName, options: Options) -> datetime | None:
-    """Return since when an artifact is new enough.
+    """Earliest time of an artifact that counts as new enough.
 
-    Sending may take longer than `if_older`. So what the last run made and did not send is new enough, however old.
+    Sending may take longer than `if_older`, so an artifact that the last run did not send is always new enough.
     """
     if options.if_older is None:
         return options.since
@@ -201,7 +201,7 @@ def _since(context: Context, name: SourceName, options: Options) -> datetime | N
 
 
 def _earlier(context: Context, name: SourceName, store: LocalStore, since: datetime | None) -> Backup | None:
-    """Return the newest complete artifact of `name` if it was published and checked since `since`."""
+    """The newest complete artifact of `name`, if published and checked since `since`."""
     if since is None:
         return None
     target = source_of(context.settings, name).whose()
@@ -216,12 +216,12 @@ def _earlier(context: Context, name: SourceName, store: LocalStore, since: datet
 
 
 def _unaccepted(entry: Entry) -> tuple[str, ...]:
-    """Return what of an artifact a user has to accept."""
+    """Anomalies of an artifact that must be accepted."""
     return (*(entry.manifest.shrunk if entry.shrunk else ()), *entry.unaccepted)
 
 
 def make(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
-    """Make one artifact in `store`; return the earlier one if another run has made it since."""
+    """Make one artifact in `store`; return an earlier one if another run made it meanwhile."""
     made = partial(_made, context, maker, store, options)
     with store.lock(maker.name):
         if not _seals(context, store):
@@ -238,7 +238,7 @@ def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> 
 
 
 def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
-    """Make one, and prove it, in `store`, which is locked."""
+    """Make and prove an artifact in the locked `store`."""
     if earlier := _earlier(context, maker.name, store, options.since):
         return earlier
     before = _known(context, store, maker.name)
@@ -256,17 +256,17 @@ def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -
 
 
 def _seals(context: Context, store: LocalStore) -> bool:
-    """Return whether what is made in `store` is encrypted into the backup folder."""
+    """Whether artifacts made in `store` are then encrypted into the backup folder."""
     return context.settings.encryption_local and not store.flat
 
 
 def _known(context: Context, store: LocalStore, name: SourceName) -> tuple[Entry, ...]:
-    """Return the artifacts of `name` before one that is made in `store`."""
+    """Existing artifacts of `name`, before a new one in `store`."""
     return (context.catalog if _seals(context, store) else store).entries(name)
 
 
 def _path(context: Context, store: LocalStore, made: Backup) -> Path:
-    """Return the file of an artifact; of one that is encrypted, its manifest."""
+    """File of an artifact; of an encrypted one its manifest."""
     manifest = made.manifest
     if not _seals(context, store):
         return store.folder(manifest.source) / manifest.name

@@ -30,7 +30,7 @@ from refnet.store.sending import Sender, sender_to
 
 @dataclass(frozen=True)
 class Copied:
-    """One artifact and one store: what a copy did, or would do."""
+    """Result or plan of a copy: one artifact, one store."""
 
     source: SourceName
     #: Its name; "": the source has none that can be copied.
@@ -50,7 +50,7 @@ class Copied:
 
     @property
     def exit(self) -> Exit:
-        """That of its error; it is DONE where nothing was to be copied."""
+        """Exit code of the error; DONE if nothing had to be copied."""
         return self.error.code if self.error else Exit.DONE
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An artifact of the backup folder that belongs into a store."""
+    """An artifact of the backup folder to copy to a store."""
 
     source: SourceName
     store: str
@@ -84,10 +84,10 @@ class Wanted:
 def wanted(
     context: Context, meant: str | None, to: str | None = None, *, all_of_them: bool = False
 ) -> list[Wanted]:
-    """Return what is to be copied: the artifact `meant`, the newest of the source or cluster `meant`, or of all.
+    """Artifacts to copy: the artifact `meant`, the newest of the source or cluster `meant`, or of all.
 
     Args:
-        to: only to this store, a name or a URL; None: to those of the settings.
+        to: only this store, a name or a URL; None: the configured stores.
         all_of_them: every artifact, not only the newest complete one.
     """
     settings, local = context.settings, context.catalog
@@ -128,21 +128,21 @@ def wanted(
 
 
 def _unsealed(context: Context) -> Iterator[Wanted]:
-    """Yield what is not encrypted, although encryption.local is set."""
+    """Yield unencrypted artifacts, although encryption.local is set."""
     for place in wiring.plaintext(context.settings):
         for entry in place.entries():
             yield Wanted(entry.source, LOCAL, entry, "it is damaged" if entry.damaged else "", place)
 
 
 def _of_source(entries: Iterable[Entry], *, all_of_them: bool) -> tuple[list[Entry], str]:
-    """Return the artifacts of a source to copy, oldest first; else why there are none."""
+    """Artifacts of a source to copy, oldest first, or the reason why there are none."""
     found = Catalog.of(entries).entries
     chosen = found if all_of_them else [one for one in found if one.complete][-1:]
     return [*chosen], "" if chosen else "no complete artifact"
 
 
 def _unfit(entry: Entry | None) -> str:
-    """Return why an artifact is not copied; "" if it is."""
+    """Reason for not copying an artifact, or ""."""
     if entry is None:
         return "no artifact"
     if entry.damaged:
@@ -153,7 +153,7 @@ def _unfit(entry: Entry | None) -> str:
 
 
 def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
-    """Yield what a copy would do: list the stores, and send nothing."""
+    """Plan copies: lists the stores, sends nothing."""
     opened: dict[str, Sender] = {}
     for one in ones:
         found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
@@ -174,7 +174,7 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
 
 
 def _note_down(context: Context, store: str, error: RefnetError) -> None:
-    """Remember a store that does not answer: the run does not ask it again."""
+    """Remember an unreachable store: this run does not contact it again."""
     if (
         context.down is not None
         and isinstance(error, BucketError)
@@ -184,7 +184,7 @@ def _note_down(context: Context, store: str, error: RefnetError) -> None:
 
 
 def _sender(context: Context, name: str) -> Sender:
-    """Return what sends to the store `name`; RefnetError if it cannot send, or a disk seems not to be mounted."""
+    """Sender for the store `name`; RefnetError if it cannot send, or a disk is probably not mounted."""
     store = wiring.remote_store(context.settings, name)
     sender = sender_to(store, context.settings, context.clock.now)
     if context.settings.store(name).place.kind is StoreKind.FILE:
@@ -193,7 +193,7 @@ def _sender(context: Context, name: str) -> Sender:
 
 
 def unready(context: Context, sources: Iterable[SourceName]) -> list[RefnetError]:
-    """Return why nothing can be copied to stores of `sources`, as far as this is known before they are asked."""
+    """Errors that prevent copies of `sources`, as far as known without contacting the stores."""
     names = dict.fromkeys(one.name for source in sources for one in context.settings.stores_of(source))
     found: dict[str, tuple[list[str], RefnetError]] = {}
     for name in names:
@@ -208,7 +208,7 @@ def unready(context: Context, sources: Iterable[SourceName]) -> list[RefnetError
 
 
 def copy(context: Context, one: Wanted) -> Copied:
-    """Send an artifact to a store, unless its copy is there, and read it back; an error is returned, never raised."""
+    """Send an artifact to a store unless its copy exists, and read it back. Errors are returned, not raised."""
     begun = context.clock.monotonic()
     found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
     if one.entry is None or one.skipped:
@@ -241,7 +241,7 @@ def copy(context: Context, one: Wanted) -> Copied:
 
 
 def _send_settings(context: Context, sender: Sender) -> None:
-    """Send the settings file in force, if the store does not have it: a recovery from there reads it."""
+    """Send the current settings file, unless the store has it: a recovery reads it."""
     file = context.settings.file
     if file is None:
         return
@@ -253,7 +253,7 @@ def _send_settings(context: Context, sender: Sender) -> None:
 
 
 def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> None:
-    """Read back parts of older copies; note damage, or why that failed: the new copy is there anyway."""
+    """Read back parts of older copies; damage and errors become notes, as the new copy is complete."""
     try:
         found = sample_back(store, copies, context.clock.now)
     except RefnetError as error:
@@ -264,7 +264,7 @@ def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> N
 
 
 def read_back_older(context: Context) -> Iterator[str]:
-    """Read back the copies in each store whose last check is the oldest; yield a sentence for each problem."""
+    """Read back the copies with the oldest checks in each store; yield problems."""
     for name in context.settings.every_store:
         try:
             store = wiring.remote_store(context.settings, name)
@@ -279,14 +279,14 @@ def _lost(damaged: Copy) -> str:
 
 
 def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:
-    """Copy the artifact that a backup has made to each store of its source; an error of one stops no other."""
+    """Copy a new artifact to each store of its source; an error of one does not stop the others."""
     stores = context.settings.stores_of(source)
     entry = Catalog.of(context.catalog.entries(source)).named(artifact) if stores else None
     return tuple(copy(context, Wanted(source, one.name, entry, _unfit(entry))) for one in stores)
 
 
 def missing(copies: Iterable[Copied]) -> RefnetError | None:
-    """Return the error about the copies that are missing; None if none is."""
+    """Error about missing copies, or None."""
     failed = [(one, one.error) for one in copies if one.error]
     if not failed:
         return None

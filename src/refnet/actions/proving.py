@@ -1,4 +1,4 @@
-"""The proof of an artifact: whether it is due and how deep, the attempt, and the evidence that is recorded."""
+"""Proofs of artifacts: whether due and how deep, the attempt, and the recorded evidence."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ALWAYS = datetime.max.replace(tzinfo=UTC)
 def comparison(
     context: Context, maker: Maker, known: Iterable[Entry], *, prove: bool, first: bool
 ) -> tuple[Level | None, Maker]:
-    """Return how deep the next artifact is proven (None: not at all), and what makes it, as it is compared.
+    """Level of the proof for the next artifact (None: no proof), and its maker with the right comparison.
 
     Args:
-        maker: makes it.
-        known: the artifacts that are there.
+        maker: the maker of the artifact.
+        known: existing artifacts.
         prove: prove it if a proof is due, else read it once; False: neither.
         first: prove it, and digest every row.
     """
@@ -54,9 +54,9 @@ def prove(
     known: Callable[[], tuple[Entry, ...]],
     level: Level | None,
 ) -> Backup:
-    """Prove what was made in `store` up to `level` (None: not at all), and record the evidence and the warnings.
+    """Prove a new artifact in `store` up to `level` (None: not at all); record evidence and warnings.
 
-    known: returns the artifacts that are there.
+    known: returns the existing artifacts.
     """
     clock, artifact = context.clock, store.artifact(Entry(made.manifest))
     if made.warnings:
@@ -81,7 +81,7 @@ def prove(
 
 
 def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False) -> Proof:
-    """Prove `artifact`, whose bytes are known to be right.
+    """Prove `artifact`, whose bytes were already verified.
 
     A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
     failure.
@@ -103,7 +103,7 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
 
 
 def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = False) -> tuple[Evidence, ...]:
-    """Return the lines of evidence: the level that was reached, then what failed or could not be verified beyond."""
+    """Lines of evidence: the level reached, then failures and unverified checks beyond."""
 
     def line(level: Level, outcome: Outcome) -> Evidence:
         is_result = outcome is proof.outcome
@@ -128,7 +128,7 @@ def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = Fal
 
 
 def _beyond(proof: Proof) -> Level:
-    """Return the level at which `proof` stopped."""
+    """The level at which `proof` stopped."""
     levels = list(Level)
     rank = 0 if proof.level is None else proof.level.rank + 1
     return levels[min(rank, len(levels) - 1)] if proof.outcome is Outcome.FAILED else proof.wanted
@@ -141,9 +141,9 @@ def record(
     at: datetime,
     known: Callable[[], Iterable[Entry]],
 ) -> tuple[str, tuple[str, ...]]:
-    """Record `lines`, the evidence of `proof`; return why that was not possible, or "", and the objects that nobody has accepted.
+    """Record `lines`, the evidence of `proof`; return the reason of a failure, or "", and unaccepted objects.
 
-    known: returns the artifacts of the source: what a user accepted of one of them is accepted of this one.
+    known: returns the artifacts of the source; acceptances of earlier ones also apply to this one.
     """
     unaccepted = proof.faulty
     if unaccepted and artifact.manifest and (line := carried(known(), artifact.manifest, proof, at)):
@@ -153,7 +153,7 @@ def record(
 
 
 def keep(artifact: OpenArtifact, lines: tuple[Evidence, ...]) -> str:
-    """Append `lines` to the evidence of `artifact`; return why that was not possible (a read-only disk), or ""."""
+    """Append `lines` to the evidence of `artifact`; return the reason of a failure (a read-only disk), or ""."""
     if artifact.record is None:
         return ""
     try:

@@ -1,6 +1,6 @@
 """The recovery page: one sheet of paper that brings everything back from a remote store.
 
-It contains the recovery key, so it must reach no disk of this machine but at the user's wish.
+It contains the recovery key, so it must not reach a disk of this machine unless the user wants it.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class RecoveryPage:
         return self.key.recipient.text
 
     def html(self, zone: tzinfo | None) -> str:
-        """Return the page for a printer, with times in `zone` (None: the machine's)."""
+        """The page as HTML for a printer, with times in `zone` (None: the machine's)."""
         return render("recovery.html.j2", zone, page=self, sections=self.sections, qr=_qr)
 
     def text(self, zone: tzinfo | None) -> str:
-        """Return the page as plain text of at most 78 columns, but for long commands and URLs."""
+        """The page as plain text of at most 78 columns, except long commands and URLs."""
         head = f"Recovery page of {self.host}, {self.made.astimezone(zone):%Y-%m-%d %H:%M %Z}"
         lines = [head, "=" * len(head)]
         for one in self.sections:
@@ -142,7 +142,7 @@ class RecoveryPage:
 
 
 def grouped(key: str) -> str:
-    """Return a private key in groups of four characters after its prefix."""
+    """A private key in groups of four characters after its prefix."""
     prefix, one, rest = key.partition("-1")
     return " ".join([prefix + one, *(rest[at : at + 4] for at in range(0, len(rest), 4))])
 
@@ -167,7 +167,7 @@ def _store(store: StoreSettings) -> Section:
 
 
 def _fetch(store: StoreSettings) -> str:
-    """Return the command that fetches all files of a store into the folder `copies`."""
+    """Command that fetches all files of a store into the folder `copies`."""
     place, url = store.place, quote(str(store.place))
     if place.kind is StoreKind.S3:
         options = {"--endpoint-url": store.endpoint, "--region": store.region}

@@ -1,4 +1,4 @@
-"""The settings of a recovery, its target folders, and which of them came out of a backup.
+"""Settings and target folders of a recovery, and which of them come from a backup.
 
 Anyone who can write a backup can write its settings. So programs that a backup names run only after the user has seen and
 permitted them, and folders that it names follow stricter rules than those of the user.
@@ -78,20 +78,20 @@ class Setup:
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """Return the commands of all stages, in order, and hooks of later backups that are out of the backup."""
+        """Commands of all stages, in order, and restored hooks of later backups."""
         stages = dict.fromkeys((*RESTORES, *_KEYS))
         found = (command for stage in stages for command in (*self._hooks(stage), *self._of(stage)))
         return tuple(dict.fromkeys((*found, *self._later())))
 
     def _hooks(self, stage: Stage) -> Iterator[Command]:
-        """Yield the hooks of the restores in `stage`."""
+        """Hooks of the restores in `stage`."""
         for source in restored_in(stage, wiring.known(self.settings)):
             for moment in ("before_restore", "after_restore", "on_error"):
                 for line, restored in self._of_moment(source, moment):
                     yield Command(stage, line, restored, hook=True)
 
     def _later(self) -> Iterator[Command]:
-        """Yield the restored hooks of backups: the next backup asks nobody, so they are permitted here."""
+        """Restored hooks of backups: the next backup does not ask, so they are permitted here."""
         for source in wiring.known(self.settings):
             for moment in ("before_backup", "after_backup"):
                 for line, restored in self._of_moment(source, moment):
@@ -99,7 +99,7 @@ class Setup:
                         yield Command(Stage.CONFIG, f"{line} ({moment}, run by later backups)", restored)
 
     def _of_moment(self, source: SourceName, moment: str) -> Iterator[tuple[str, bool]]:
-        """Yield the command lines of a hook, and whether each is out of the backup."""
+        """Command lines of a hook, and whether each comes from the backup."""
         own = self.settings.sources.get(source)
         is_own = own and getattr(own, moment) is not None
         key = f"{own.table}.{source}.{moment}" if own and is_own else f"hooks.{moment}"
@@ -122,7 +122,7 @@ class Setup:
         return self.source(name).replaced() if self.knows(name) else ""
 
     def folder(self, source: SourceName) -> Path | None:
-        """Return the target folder of `source`; None: unknown, or it has none. RefnetError where nothing may go there."""
+        """Target folder of `source`, or None; RefnetError if nothing may be restored there."""
         if not kind_of(source).has_path:
             return None
         own = self.settings.of(source)
@@ -134,7 +134,7 @@ class Setup:
         return own.path and _checked(own, own.path, said_by_backup)
 
     def services(self, stage: Stage) -> tuple[str, ...]:
-        """Return the services that `stage` starts."""
+        """Services that `stage` starts."""
         names: tuple[str, ...] = getattr(self.settings, keys()[_KEYS[stage]].name) if stage in _KEYS else ()
         return names
 
@@ -172,7 +172,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Start:
-    """What a recovery finds on the machine, before anything is restored."""
+    """State of the machine before a recovery."""
 
     environment: Mapping[str, str]
     #: The current folder.
@@ -188,14 +188,14 @@ def setup(
     trusting: bool = False,
     planned: bool = False,
 ) -> Setup:
-    """Return the settings in force, else those of the configuration's own refnet.toml.
+    """Setup from the current settings, else from the refnet.toml of the configuration.
 
-    On an empty machine the configuration goes back to the folder that it was backed up from.
+    On an empty machine the configuration returns to the folder that it was backed up from.
 
     Args:
-        entries: the set that is recovered.
-        trusting: use the folder of programs that a backup's settings name.
-        planned: as if the configuration of the set were back already.
+        entries: the set to recover.
+        trusting: use the program folder named by a backup's settings.
+        planned: assume that the configuration of the set is already restored.
     """
     folder = start.folder
     made = partial(load, start.environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
@@ -240,14 +240,14 @@ def setup(
 
 
 def _vault_by_manifest(settings: Settings, entries: Mapping[SourceName, Entry]) -> Path | None:
-    """Return the folder that the vault was backed up from, where no setting names another."""
+    """Folder that the vault was backed up from, if no setting names another."""
     return None if "vault_dir" in settings.origins else _recorded(entries.get(SourceName.OBSIDIAN))
 
 
 def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Iterator[str]:
-    """Yield a warning for each folder that goes elsewhere than where it was backed up from.
+    """Warn about folders restored elsewhere than where they were backed up from.
 
-    The containers of a stack, which make its backups, have other paths than the machine.
+    Containers that make the backups of a stack have other paths than the machine.
     """
     if settings.recover_services == "compose":
         return
@@ -259,19 +259,19 @@ def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Itera
 
 
 def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, ...]:
-    """Return the folders that a recovery of `entries` writes, as the settings name them and with all links resolved."""
+    """Folders that a recovery of `entries` writes, as configured and with links resolved."""
     there = [one for one in entries if kind_of(one).has_path and one in wiring.known(settings)]
     found = [path for one in there if (path := settings.of(one).path)]
     return tuple(dict.fromkeys(form for one in found for form in (Path(os.path.normpath(one)), _real(one))))
 
 
 def _real(path: Path) -> Path:
-    """Return `path` with all links resolved; Path's own raises where they lead in a circle."""
+    """`path` with links resolved; unlike Path.resolve, it accepts loops."""
     return Path(os.path.realpath(path))
 
 
 def unnamed(start: Start, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
-    """Return the sources of a set, which is not here yet, that no settings name; () where its configuration may name them."""
+    """Sources of a set to fetch that no settings name; () if its configuration may name them."""
     if SourceName.CONFIG in entries:
         return ()
     known = wiring.known(setup(start, entries).settings)
@@ -279,7 +279,7 @@ def unnamed(start: Start, entries: Mapping[SourceName, Entry]) -> tuple[SourceNa
 
 
 def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, Seen]:
-    """Return the databases of each cluster: those that were seen last, and those of the set."""
+    """Databases of each cluster: those seen last, and those of the set."""
     found = {}
     for cluster in settings.clusters:
         of_set = [
@@ -298,7 +298,7 @@ def _of_copy(
     settings: Settings,
     entries: Mapping[SourceName, Entry],
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings of the copy beside the set `entries` that it was made with, else `settings`; and notes."""
+    """Settings from the copy beside the set `entries`, else `settings`; and notes."""
     moment = max(entry.published for entry in entries.values())
     try:
         found = given or settings_copies.newest(settings.backup_dir, moment + settings_copies.SOON_AFTER)
@@ -313,7 +313,7 @@ def _of_copy(
 
 
 def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, str]:
-    """Return the folder of the configuration, and what names it: the settings, else the set, else a Compose file here."""
+    """Folder of the configuration, and what names it: the settings, the set, or a Compose file here."""
     said = settings.origins.get("config_dir", "")
     if settings.config_dir and not said.startswith(BY_COMPOSE_FILE):
         return settings.config_dir, said
@@ -323,7 +323,7 @@ def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, s
 
 
 def _recorded(entry: Entry | None) -> Path | None:
-    """Return the folder that `entry` was backed up from, if its manifest names one."""
+    """Folder that `entry` was backed up from, if recorded."""
     folder = entry.manifest.details.get("folder") if entry else None
     says_one = isinstance(folder, str) and folder.startswith("/") and folder.isprintable()
     return Path(folder) if says_one and isinstance(folder, str) else None
@@ -332,9 +332,9 @@ def _recorded(entry: Entry | None) -> Path | None:
 def _own_file(
     settings: Settings, own: Path, entry: Entry | None, *, planned: bool
 ) -> tuple[Given | None, tuple[str, ...]]:
-    """Return the configuration's own settings file, and notes: as it is now, else as it is in the set.
+    """The configuration's own settings file, and notes: the live one, else the one in the set.
 
-    planned: the other way round.
+    planned: prefer the one in the set.
     """
     if planned and entry:
         try:
@@ -360,7 +360,7 @@ def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
 
 
 def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:
-    """Return whether a restore may have written `file`: it is in a target folder, or equals the file in the backup."""
+    """Whether a restore may have written `file`: it is in a target folder, or equals the file in the backup."""
     if _real(file.parent) in {_real(folder) for folder in (target, _recorded(entry)) if folder}:
         return True
     try:
@@ -371,7 +371,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 
 
 def _checked(own: SourceSettings, folder: Path, said_by_backup: bool) -> Path:
-    """The `folder` of the source `own`; RefnetError where nothing may be restored there."""
+    """The `folder` of the source `own`; RefnetError if nothing may be restored there."""
     places = (Path(os.path.normpath(folder)), _real(folder))
     if any(map(is_of_system, places)) or (said_by_backup and any(map(is_of_programs, places))):
         raise RefnetError(

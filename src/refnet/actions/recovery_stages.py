@@ -1,4 +1,4 @@
-"""The stages of a recovery: each waits for its services and reports what it has done."""
+"""Runs the stages of a recovery: each waits for its services and reports its results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Recovered:
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED where something live differs from the backup; FAILED where something is not restored."""
+        """DAMAGED if live data differ from the backup; FAILED if something is not restored."""
         differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
         return worst([Exit.DAMAGED] * differs + [Exit.FAILED] * bool(self.missing))
 
@@ -76,7 +76,7 @@ class Recovered:
 
 
 class Operator(Protocol):
-    """The user of a recovery. What is not permitted raises RefnetError."""
+    """The user of a recovery. Refused permissions raise RefnetError."""
 
     def permit_replace(self, live: str) -> None:
         """Ask whether `live` may be replaced."""
@@ -96,13 +96,14 @@ def run_stages(
     clock: Clock,
     memory: Memory | None = None,
 ) -> Recovered:
-    """Run the stages of `plan`. A failure names its stage; what was done before stays, and is in the journal.
+    """Run the stages of `plan`. A failure names its stage; finished work stays and is in the journal.
 
-    A source that cannot be restored stops no other. The application is not started before it is restored or left out.
+    A source that cannot be restored does not stop the others, but the application starts only once it is restored or
+    left out.
 
     Args:
-        live: returns what to act on; called again when the configuration is back, as the settings come with it.
-        memory: keeps the journal; None: the recovery cannot be continued.
+        live: returns the live system; called again once the configuration, and with it the settings, is restored.
+        memory: writes the journal; None: the recovery cannot be continued.
     """
     began, done = clock.monotonic(), list[StageDone]()
     run = _RecoveryRun(live, live(), plan, operator, clock, memory)
@@ -122,7 +123,7 @@ def run_stages(
 
 @dataclass
 class _RecoveryRun:
-    """A recovery at work: each stage acts on what the stages before it have brought back."""
+    """A running recovery: each stage builds on the previous ones."""
 
     make_live: Callable[[], Live]
     live: Live
@@ -137,7 +138,7 @@ class _RecoveryRun:
     unknown: dict[SourceName, str] = field(default_factory=dict)
 
     def stage(self, stage: Stage) -> StageDone:
-        """Run `stage` and record it; RefnetError that names it where it fails."""
+        """Run `stage` and record it; RefnetError names the stage."""
         began = self.clock.monotonic()
         with self._named(stage):
             self._ask_to_run(stage)
@@ -164,7 +165,7 @@ class _RecoveryRun:
             ) from error
 
     def _restore(self, stage: Stage) -> list[str]:
-        """Restore the sources that belong to `stage`; return what was done."""
+        """Restore the sources of `stage`; return what was done."""
         sources = restored_in(stage, (*self.plan.entries, *self.plan.absent))
         return [says for source in sources for says in self._restore_one(source)]
 
@@ -185,7 +186,7 @@ class _RecoveryRun:
             return [f"{source} failed: {error.message}. {error.hint}"]
 
     def _acted(self, source: SourceName, entry: Entry) -> list[str]:
-        """Restore one source, or run the hooks that its restore before has left; return what was done."""
+        """Restore one source, or run remaining hooks of its earlier restore; return what was done."""
         record = partial(self.memory.restored, source) if self.memory else _nothing
         if source in self.plan.standing:
             says = [f"{entry.name} was restored before; {source} stays as it is now"]
@@ -216,7 +217,7 @@ class _RecoveryRun:
             self.permitted |= new
 
     def _waits(self, stage: Stage) -> bool:
-        """Return whether the services of `stage` are not started, as something failed."""
+        """Whether the services of `stage` are not started because of a failure."""
         return bool(self.failed) and stage not in (Stage.CONFIG, Stage.DATABASE)
 
     def _start(self, stage: Stage) -> list[str]:
@@ -251,7 +252,7 @@ class _RecoveryRun:
 
 
 def _nothing(*, hooks: bool) -> None:
-    """Record nothing: a stage alone is not continued."""
+    """Record nothing: a single stage is not continued."""
 
 
 def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
@@ -261,7 +262,7 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
 
 
 def read_journal(path: Path, now: datetime) -> Journal | None:
-    """Return the journal of an interrupted recovery, or None. After a day it belongs to another loss: its set is old."""
+    """Journal of an interrupted recovery, or None. After a day it is ignored: its set is too old."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     with suppress(ValueError):
         journal = Journal.from_json(text)
@@ -272,7 +273,7 @@ def read_journal(path: Path, now: datetime) -> Journal | None:
 class Memory:
     """Writes the journal of a recovery as its stages are done.
 
-    path: called each time, as the configuration that comes back may name another REFNET_HOME.
+    path: called each time, as the restored configuration may name another REFNET_HOME.
     """
 
     def __init__(self, path: Callable[[], Path], journal: Journal) -> None:
@@ -282,7 +283,7 @@ class Memory:
         self._write(self._journal.with_done(stage))
 
     def restored(self, source: SourceName, *, hooks: bool) -> None:
-        """Record a restored source; `hooks`: before those that follow its restore."""
+        """Record a restored source; `hooks`: its later hooks have not run yet."""
         self._write(self._journal.with_restored(source, hooks=hooks))
 
     def _write(self, journal: Journal) -> None:

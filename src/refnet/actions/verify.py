@@ -54,8 +54,8 @@ def verify(
     """Check `chosen` up to `level` and record the result as evidence.
 
     Args:
-        trust: load a foreign dump even where this machine cannot build every isolation layer.
-        drill: this is a drill, which the monitor counts.
+        trust: load a foreign dump even if an isolation layer is missing.
+        drill: record the check as a drill, which the monitor counts.
     """
     clock, progress = context.clock, context.progress
     started = clock.monotonic()
@@ -79,7 +79,7 @@ def verify(
 
 
 def _gone(chosen: OpenArtifact) -> Finding | None:
-    """Return the finding that `chosen` was deleted meanwhile; None if it is still there."""
+    """Finding that `chosen` was deleted meanwhile, or None."""
     try:
         chosen.open().close()
     except (RefnetError, OSError) as error:
@@ -90,9 +90,9 @@ def _gone(chosen: OpenArtifact) -> Finding | None:
 
 
 def check_written(artifact: OpenArtifact, progress: Progress = silent) -> tuple[Finding, ...]:
-    """Compare the bytes with the size and the digests in the manifest; read once more what could not be read.
+    """Compare the bytes with size and digests in the manifest; retry read errors once.
 
-    Without a manifest this finds nothing: the artifact's own index is checked next.
+    Without a manifest there is nothing to compare: the artifact's index is checked next.
     """
     found = _check_written(artifact, progress)
     again = any(finding.whose is Fault.TRANSIENT for finding in found)

@@ -46,7 +46,7 @@ _GROUPS = {Stage.DATABASE: DATABASES, Stage.VAULT: FOLDERS}
 
 
 def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName, ...]:
-    """Return what `stage` restores: roles, its standard source, then the named ones of `entries` that belong to it."""
+    """Sources restored in `stage`: roles, its standard source, then named ones of `entries`."""
     named = [one for one in entries if one not in STANDARD and one.kind.row.group == _GROUPS.get(stage)]
     first = [one for one in named if one.kind.row.first]
     rest = [one for one in named if not one.kind.row.first]
@@ -82,7 +82,7 @@ class Journal(Record):
         return replace(self, done=(*self.done, stage))
 
     def with_restored(self, source: SourceName, *, hooks: bool = False) -> Self:
-        """Return the journal with a restored source; `hooks`: those that follow its restore have not run yet."""
+        """The journal with a restored source; `hooks`: its later hooks have not run yet."""
         left = tuple(one for one in self.hooks if one != source)
         restored = dict.fromkeys((*self.restored, source))
         return replace(self, restored=tuple(restored), hooks=(*left, source) if hooks else left)
@@ -94,14 +94,14 @@ class Journal(Record):
         return tuple(dict.fromkeys((*stages, *self.restored)))
 
     def without(self, gone: Collection[SourceName]) -> Self:
-        """Return the journal as if the sources `gone` had not been restored."""
+        """The journal without the restores of the sources `gone`."""
         done = tuple(one for one in self.done if not {*restored_in(one, self.names)} & {*gone})
         restored, hooks = (tuple(o for o in these if o not in gone) for these in (self.restored, self.hooks))
         return replace(self, done=done, restored=restored, hooks=hooks)
 
     @classmethod
     def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Find the restored sources among the standard ones and those of the set; others are dropped."""
+        """Keep restored sources that are standard or in the set."""
         sources = {str(one): one for one in (*STANDARD, *values["names"])}
         for key in ("restored", "hooks"):
             values[key] = tuple(sources[one] for one in values.get(key, ()) if one in sources)
@@ -110,7 +110,7 @@ class Journal(Record):
 
 @dataclass(frozen=True)
 class Absent:
-    """The absence of a source from a set."""
+    """A source missing from a set."""
 
     why: str
     #: It was backed up, and no complete artifact is left.
@@ -122,7 +122,7 @@ class Absent:
 def absent(
     catalog: Catalog, moment: datetime | None, names: Sequence[SourceName] = STANDARD
 ) -> Mapping[SourceName, Absent]:
-    """Return what is absent from the set of `moment` (None: the newest): of `names`, and lost standard sources."""
+    """Missing from the set at `moment` (None: the newest): sources of `names`, and lost standard sources."""
     when = " of that time" if moment else ""
     found: dict[SourceName, Absent] = {}
     for source in dict.fromkeys((*names, *STANDARD)):
@@ -157,7 +157,7 @@ class RecoveryPlan:
 
     @property
     def missing(self) -> Mapping[SourceName, str]:
-        """Why sources of its stages will not be there after it: what the settings name and the set lacks, what is left out."""
+        """Reasons why sources of its stages will be missing: absent from the set, or left out."""
         there = {source: one.why for source, one in self.absent.items() if one.named and not one.lost}
         there |= dict.fromkeys(self.skipped, "left out by --skip")
         wanted = {one for stage in self.stages for one in restored_in(stage, there)}
@@ -177,7 +177,7 @@ class RecoveryPlan:
         return Journal(self.left.began if self.left else now, names, done, self.standing, hooks)
 
     def without(self, skip: Collection[SourceName]) -> Self:
-        """Return the plan without the sources `skip` of the set."""
+        """The plan without the sources `skip`."""
         entries = {source: one for source, one in self.entries.items() if source not in skip}
         missing = {source: one for source, one in self.absent.items() if source not in skip}
         standing = tuple(one for one in self.standing if one not in skip)
@@ -195,13 +195,13 @@ def decide(
     first: Stage | None = None,
     only: Stage | None = None,
 ) -> RecoveryPlan:
-    """Plan a recovery: of `only` one stage, from `first` on, or of what an interrupted one left to do.
+    """Plan a recovery: `only` one stage, from `first` on, or the rest of an interrupted one.
 
     Args:
         left: the journal of an interrupted recovery. Its set is used, as later backups may be of half a system, unless
             `moment` selects another set, or an artifact of it is missing or damaged.
-        names: the sources that are expected, in the order of their restores; others come last.
-        moment: the set of this time; None: the newest.
+        names: expected sources, in order of restore; others come last.
+        moment: time of the set; None: the newest.
     """
     entries = catalog.set_at(moment)
     if left and (set_left := _complete_set(catalog, left)) and (moment is None or set_left == entries):
@@ -221,7 +221,7 @@ def decide(
 
 
 def _complete_set(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:
-    """Return the set that `left` names; None if a part of it is missing or damaged."""
+    """The set that `left` names; None if an artifact is missing or damaged."""
     named = {source: catalog.named(name) for source, name in left.names.items()}
     found = {source: entry for source, entry in named.items() if entry and not entry.damaged}
     return found if len(found) == len(named) else None
