@@ -67,7 +67,7 @@ class RecoveryRequest:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and the setup that is in force once the configuration is back."""
+    """A plan, and the setup after the configuration is restored."""
 
     plan: RecoveryPlan
     setup: Setup
@@ -76,17 +76,17 @@ class Planned:
 
     @property
     def commands(self) -> list[Command]:
-        """Return the commands that it runs."""
+        """Commands that the recovery runs."""
         return [one for one in self.setup.commands if one.stage in self.plan.stages]
 
     @property
     def exit(self) -> Exit:
-        """Return the exit code of the recovery, as far as it is known before: a source that fails stops no other."""
+        """Exit code of the recovery as far as known in advance: a failing source does not stop the others."""
         config = SourceName.CONFIG in self.plan.replacing and self.folder_problem(SourceName.CONFIG)
         return config.code if config else Exit.FAILED if self.problems else Exit.DONE
 
     def folder_problem(self, source: SourceName) -> RefnetError | None:
-        """Return why `source` cannot be restored to its folder; None if it can, or has none."""
+        """Error that prevents restoring `source` to its folder, or None."""
         try:
             folder = self.setup.folder(source)
         except RefnetError as error:
@@ -98,7 +98,7 @@ class Planned:
 
     @property
     def targets(self) -> dict[str, str]:
-        """Return the target of each source of the set, and the settings file."""
+        """Targets of the sources in the set, and the settings file."""
         targets = {source: self._target(source) for source in self.plan.entries}
         of_backup = ", out of the backup" if self.setup.own else ""
         return targets | {"settings": f"{self.setup.settings.file or 'none'}{of_backup}"}
@@ -142,12 +142,12 @@ def _variable(key: str, value: Path | None) -> dict[str, str]:
 
 
 class Recovery:
-    """A planned recovery. RefnetError where there is nothing to recover from."""
+    """A planned recovery. RefnetError if there is nothing to recover from."""
 
     def __init__(
         self, request: RecoveryRequest, warn: Callable[[Iterable[str]], None], clock: Clock | None = None
     ) -> None:
-        """warn: called with the warnings about the settings, which may repeat."""
+        """warn: called with warnings about the settings, possibly repeatedly."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()
         self._confirmed = False
         #: What was said in the place of variables of the environment.
@@ -162,13 +162,13 @@ class Recovery:
         self._variables |= _variable("config_dir", folder)
 
     def planned(self) -> Planned:
-        """Return the plan, and the setup that is in force once the configuration is back."""
+        """The plan, and the setup after the configuration is restored."""
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
         planned = Planned(self.plan, replace(setup, notes=(*setup.notes, *self._clocks)))
         return replace(planned, problems=tuple(self._problems(planned)))
 
     def _problems(self, planned: Planned) -> Iterator[RefnetError]:
-        """Yield why sources will not be restored. A server that does not answer is asked when its stage comes."""
+        """Yield reasons why sources will not be restored. Unreachable servers are checked again in their stage."""
         for source, why in self.plan.missing.items():
             yield RefnetError(f"{source} is not restored: {why}", "The recovery is not complete without it.")
         live = self._live(self.plan.entries)
@@ -185,11 +185,11 @@ class Recovery:
                     yield from source_of(context.settings, source).problems(context, chosen, live.permits)
 
     def settings(self) -> Settings:
-        """Return the settings that are in force now."""
+        """The current settings."""
         return self._setup(self.plan.entries).settings
 
     def replaced(self) -> list[str]:
-        """Return what is live now and would be replaced. A server that is down is asked when its stage comes."""
+        """Live data that would be replaced. Unreachable servers are checked again in their stage."""
         setup, found = self._setup(self.plan.entries), []
         for source in self.plan.replacing:
             with suppress(ConnectError):
@@ -197,9 +197,9 @@ class Recovery:
         return [one for one in found if one]
 
     def run(self, operator: Operator) -> Recovered:
-        """Run the stages of the plan, which is confirmed. One stage alone cannot be continued.
+        """Run the stages of the confirmed plan. A single stage cannot be continued.
 
-        RefnetError (LOCKED) where another recovery of this REFNET_HOME runs: both would write one journal.
+        RefnetError (LOCKED) if another recovery of this REFNET_HOME runs: both would write the same journal.
         """
         self._confirmed = True
         entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
@@ -217,13 +217,13 @@ class Recovery:
 
     @property
     def _start(self) -> Start:
-        """Return this process's environment and folder; the artifacts of the set are not encrypted where they were brought."""
+        """Environment and folder of this process, without encryption.local for fetched artifacts, which are plain."""
         there = _variable("backup_dir", self._request.folder)
         environment = {**os.environ, **self._variables, variable("encryption.local"): "false", **there}
         return Start(environment, Path.cwd(), self._request.settings)
 
     def clear(self) -> bool:
-        """Remove what a fetch has brought, if the settings now in force encrypt the backup folder; return whether it was."""
+        """Remove fetched artifacts if the current settings encrypt the backup folder; return whether that was done."""
         fetched = self._request.fetched or frozenset()
         try:
             start = Start({**os.environ, **self._variables}, Path.cwd())
@@ -252,7 +252,7 @@ class Recovery:
         return Live(self._setup(entries), self.clock, permits, self._variables)
 
     def _journals(self, entries: Mapping[SourceName, Entry]) -> list[Path]:
-        """Return where a journal may be, the first choice first: the configuration may name another REFNET_HOME."""
+        """Possible journals, in order of preference: the configuration may name another REFNET_HOME."""
         homes = [self._before.home]
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
             homes.insert(0, self._setup(entries).settings.home)
@@ -301,7 +301,7 @@ class Recovery:
         return frozenset(there[name] for name in self._request.skip)
 
     def _with_named(self, planned: RecoveryPlan) -> RecoveryPlan:
-        """Return `planned` with what the settings name: where that has no artifact, the recovery is not complete."""
+        """`planned` with all sources of the settings: without an artifact of one, the recovery is incomplete."""
         settings = self._before
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
             settings = recovery_settings.setup(self._start, planned.entries, planned=True).settings
@@ -311,7 +311,7 @@ class Recovery:
         return replace(planned, absent=absent)
 
     def _expected(self, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
-        """Return the sources that the settings of the recovery protect, in the order of backup.order."""
+        """Sources protected by the settings of the recovery, in the order of backup.order."""
         settings, store = self._before, self._before.backup_dir
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
             found = recovery_settings.setup(self._start, entries, planned=True)
@@ -320,9 +320,9 @@ class Recovery:
         return tuple(one for group in groups for one in group)
 
     def _database(self, everything: Catalog, moment: datetime | None) -> Whose | None:
-        """Return the database that the settings in force name, else those in the backup.
+        """The database in the current settings, else in those of the backup.
 
-        Those give its name alone: no server is contacted because a backup names it.
+        The latter give only its name: no server is contacted because a backup names it.
         """
         newest = ((source, everything.newest_complete(source, moment)) for source in STANDARD)
         entries = {source: entry for source, entry in newest if entry}
@@ -334,7 +334,7 @@ class Recovery:
         return source_of(self._before, SourceName.DATABASE).whose()
 
     def _interrupted(self, entries: Mapping[SourceName, Entry]) -> Journal | None:
-        """Return the journal of an interrupted recovery, without the sources that it restored and are gone again."""
+        """Journal of an interrupted recovery, without restored sources that have disappeared again."""
         journals = (read_journal(path, self.clock.now()) for path in self._journals(entries))
         left = next((journal for journal in journals if journal), None)
         if left is None:

@@ -106,9 +106,7 @@ def test_a_source_that_comes_back_and_goes_again_is_critical_again(settings: Set
         backup(Context(settings), VAULT, Options(prove=False))
 
 
-@pytest.mark.parametrize(
-    ("moved", "why"), [(False, "vault no longer exists"), (True, "no longer exists")]
-)
+@pytest.mark.parametrize(("moved", "why"), [(False, "vault no longer exists"), (True, "no longer exists")])
 def test_a_default_vault_that_disappeared_is_critical_and_not_run(
     settings: Settings, tmp_path: Path, moved: bool, why: str
 ) -> None:
