@@ -31,7 +31,7 @@ from refnet.store.run_journal import Journal
 if TYPE_CHECKING:
     from refnet.store.remote import RemoteStore
     from refnet.store.sealed import SealedStore
-    from refnet.store.sealing.keys import GivenKeys, MachineKeys
+    from refnet.store.sealing.keys import GivenKeys
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
 UNSEALED = "unsealed"
@@ -80,13 +80,6 @@ def remote_store(
     found = SealedStore.of_settings(settings, name_or_url, given, any_signer=any_signer)
     found.folder, found.workplace = store(settings), workplace(settings)
     return found
-
-
-def machine_keys(settings: Settings) -> MachineKeys:
-    """Return the keys of this machine."""
-    from refnet.store.sealing.keys import MachineKeys
-
-    return MachineKeys.in_home(settings.home)
 
 
 def journal(settings: Settings) -> Journal:

@@ -14,7 +14,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from refnet import __version__, wiring
+from refnet import __version__
 from refnet.actions.choose import Selected
 from refnet.actions.copy import read_back_older
 from refnet.actions.store_check import check_due
@@ -31,6 +31,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, make_folder, replace_file
 from refnet.core.page import render
 from refnet.store import disk
+from refnet.store.sealing.keys import MachineKeys
 from refnet.telemetry.watch import Watch
 
 #: The purpose of the signatures of reports.
@@ -232,7 +233,7 @@ def _shown(name: str, value: Any) -> str:
 
 def signed(context: Context, report: Report) -> Report:
     """Sign `report` if this machine has a signing key; failures become a note."""
-    keys, path = wiring.machine_keys(context.settings), report.json.with_name(f"{report.json.name}.sig")
+    keys, path = MachineKeys.in_home(context.settings.home), report.json.with_name(f"{report.json.name}.sig")
     if not keys.signing_file.exists():
         return report
     try:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refnet import wiring
 from refnet.actions.recovery_page import RecoveryPage
 from refnet.catalog.manifest import utc
 from refnet.context import Context
@@ -23,6 +22,7 @@ from refnet.settings import Settings
 from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.store.key_history import Event, KeyEvent, history_file, stale_pages
 from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.keys import MachineKeys
 from refnet.store.sealing.sshsig import Signer
 
 
@@ -74,7 +74,7 @@ def plan_new(context: Context, page_file: Path | None, *, machine: bool = False)
     settings = context.settings
     if page_file and os.path.lexists(page_file):
         raise _exists(page_file)
-    missing = wiring.machine_keys(settings).missing
+    missing = MachineKeys.in_home(settings.home).missing
     return Making(missing, settings.encryption_recipients, not machine, page_file=page_file)
 
 
@@ -94,7 +94,7 @@ def plan_rotation(context: Context, page_file: Path | None, replaces: str | None
 def plan_page(context: Context, page_file: Path | None) -> Making:
     """Plan a new page for an existing recovery key; RefnetError if this machine has no signing key."""
     planned = plan_new(context, page_file)
-    wiring.machine_keys(context.settings).signer()
+    MachineKeys.in_home(context.settings.home).signer()
     return replace(planned, files=())
 
 
@@ -103,7 +103,7 @@ def make(context: Context, planned: Making) -> Making:
     settings, now, zone = context.settings, context.clock.now(), context.clock.zone
     file = planned.page_file
     with _new_file(file) if file else nullcontext() as handle:
-        keys = wiring.machine_keys(settings)
+        keys = MachineKeys.in_home(settings.home)
         files = () if planned.key else keys.make_missing()
         done = replace(planned, files=files, signer=(signer := keys.signer()))
         if not planned.recovery:
@@ -206,7 +206,7 @@ class Shown:
 def show(context: Context) -> Shown:
     """Return the public parts of the keys; RefnetError if one cannot be read."""
     settings = context.settings
-    keys, named = wiring.machine_keys(settings), settings.encryption_recipients
+    keys, named = MachineKeys.in_home(settings.home), settings.encryption_recipients
     return Shown(
         keys.signer() if keys.signing_file.exists() else None,
         keys.catalog().recipient.text if keys.catalog_file.exists() else "",
@@ -219,7 +219,7 @@ def check_keys(settings: Settings) -> Iterator[Line]:
     """Check that the keys of remote copies exist and their pages were checked; nothing without stores."""
     if not settings.every_store:
         return
-    keys = wiring.machine_keys(settings)
+    keys = MachineKeys.in_home(settings.home)
     needed: dict[str, Callable[[], object]] = {
         "signing key": keys.signer,
         "catalog key": keys.catalog,

@@ -12,7 +12,6 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
-from refnet.store.buckets.cloud import CloudBucket, Patience
 from refnet.store.buckets.opening import bare_bucket
 from refnet.store.buckets.trying import Trial
 from refnet.store.check_record import last_checks, record_check
@@ -55,9 +54,12 @@ def listed_stores(context: Context) -> tuple[ListedStore, ...]:
 def check_store(context: Context, store: StoreSettings) -> StoreCheck:
     """Test on one object what an attacker with this machine's credential could do; record the results."""
     bucket, locks = bare_bucket(store), None
-    if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits
-        bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))
-        locks = bucket.requests
+    if store.place.kind in _PROTECT:
+        from refnet.store.buckets.cloud import CloudBucket, Patience
+
+        if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits
+            bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))
+            locks = bucket.requests
     trial = Trial(
         bucket, context.clock.now, locks, lock=store.lock is not None, protects=store.place.kind in _PROTECT
     )

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import Lab
 
-from refnet import wiring
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
@@ -26,6 +25,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
+from refnet.store.sealing.keys import MachineKeys
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
@@ -149,7 +149,7 @@ def test_ssh_keygen_accepts_the_signature_of_a_report_where_this_machine_has_a_s
     now = datetime.now(UTC)
     written = write_report(report(Drill(now, 1.5, ()), {"host": "läb"}), tmp_path / "reports", now, UTC)
     assert signed(context, written) == written
-    keys = wiring.machine_keys(context.settings)
+    keys = MachineKeys.in_home(context.settings.home)
     keys.make_missing()
 
     done = signed(context, written)

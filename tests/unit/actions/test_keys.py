@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from refnet import wiring
 from refnet.actions import keys
 from refnet.actions.facts import facts_of
 from refnet.actions.key_check import check_key
@@ -17,6 +16,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings
 from refnet.sources.check_result import State
 from refnet.store.sealing.age import PrivateKey
+from refnet.store.sealing.keys import MachineKeys
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 NAS = {"nas": StoreSettings.from_url("file:///mnt/nas")}
@@ -181,7 +181,7 @@ def test_check_reports_missing_keys_and_pages_that_were_never_checked(context):
     assert states() == [("recovery key", State.WARNING)]
     check_key(here, [key], ())
     assert states() == [("recovery key", State.OK)]
-    wiring.machine_keys(here.settings).signing_file.chmod(0o644)
+    MachineKeys.in_home(here.settings.home).signing_file.chmod(0o644)
     assert states() == [("signing key", State.ERROR), ("recovery key", State.OK)]
 
 
@@ -191,7 +191,7 @@ def test_show_has_no_private_part(context):
     }  # fmt: skip
     keys.make(context, keys.plan_new(context, None))
     shown = json.dumps(keys.show(context).to_json())
-    assert wiring.machine_keys(context.settings).signer().fingerprint in shown
+    assert MachineKeys.in_home(context.settings.home).signer().fingerprint in shown
     assert "SECRET" not in shown
 
 

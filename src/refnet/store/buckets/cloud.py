@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from refnet.core import extras
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
+from obstore.store import AzureStore, GCSStore, S3Store
+
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets import bucket
 from refnet.store.buckets.answers import NOT_IMPLEMENTED, Server
@@ -25,7 +28,7 @@ from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Vers
 from refnet.store.buckets.place import REGION, BucketPlace
 from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they are only in obstore's stubs
     from obstore import GetResult, ObjectMeta
     from obstore.store import ObjectStore
 
@@ -70,8 +73,6 @@ class CloudBucket:
         self._patience = patience
         self._prefix = f"{place.prefix}/" if place.prefix else ""
         self._server = Server(place.shown, tuple(filter(None, place.credential.values())))
-        with extras.needed("cloud"):
-            from obstore.exceptions import BaseError
         try:
             self._reader = self._store(patience.read, patience.longest)
             self.requests = self._requests()
@@ -86,9 +87,6 @@ class CloudBucket:
         return CloudBucket(self._place, patience)
 
     def put(self, name: str, data: bytes) -> str:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
         key, end = self._prefix + checked_name(name), time.monotonic() + self._patience.longest
         pause = self._patience.pause / 100
         while True:
@@ -126,9 +124,6 @@ class CloudBucket:
 
     def _listed(self, prefix: str) -> Iterator[Stored]:
         """Yield objects from obstore's list, which accepts a folder but no partial name."""
-        import obstore
-        from obstore.exceptions import BaseError, InvalidPathError
-
         folder = (self._prefix + prefix).rpartition("/")[0] or None
         try:
             found = in_background(_all_listed, obstore.list(self._reader, folder, chunk_size=1000)).result()
@@ -166,9 +161,6 @@ class CloudBucket:
                 raise self._server.error(
                     BucketFailure.REFUSED, f"{why} without a credential of the settings", hint
                 )
-            import obstore
-            from obstore.exceptions import BaseError
-
             try:
                 obstore.delete(self._reader, self._prefix + name)
             except (BaseError, OSError) as failed:
@@ -179,9 +171,6 @@ class CloudBucket:
 
     def _read(self, name: str, most: int, version: str = "") -> tuple[bytes, str]:
         """Return an object of at most `most` bytes, and the id of its version."""
-        import obstore
-        from obstore.exceptions import BaseError
-
         key = self._prefix + checked_name(name)
         asked = {"version": version} if version and self._place.kind == "s3" else {}
         try:
@@ -231,8 +220,6 @@ class CloudBucket:
         return store
 
     def _store(self, read: float, longest: float, headers: Mapping[str, str] | None = None) -> ObjectStore:
-        from obstore.store import AzureStore, GCSStore, S3Store
-
         place, patience = self._place, self._patience
         client: dict[str, Any] = {
             "allow_http": place.endpoint.startswith("http://"),

@@ -6,14 +6,13 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from refnet.core import trust
+from refnet.core import extras, trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.credentials import read_credentials
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
 from refnet.store.buckets.announced import Announced
 from refnet.store.buckets.bucket import Bucket
-from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.paced import Paced
 from refnet.store.buckets.place import BucketPlace
@@ -51,19 +50,19 @@ def bare_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
         return SftpBucket(url)
     if url.kind is StoreKind.RCLONE:
         return RcloneBucket(url)
-
-    return CloudBucket(
-        BucketPlace(
-            url.kind,
-            url.place,
-            url.path,
-            store.endpoint or "",
-            store.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
-            _credential(store, deleting),
-            _certificates(store),
-            timedelta(days=store.lock) if store.lock else None,
-        )
+    place = BucketPlace(
+        url.kind,
+        url.place,
+        url.path,
+        store.endpoint or "",
+        store.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+        _credential(store, deleting),
+        _certificates(store),
+        timedelta(days=store.lock) if store.lock else None,
     )
+    with extras.needed("cloud"):
+        from refnet.store.buckets.cloud import CloudBucket
+    return CloudBucket(place)
 
 
 def _credential(store: StoreSettings, deleting: bool) -> dict[str, str]:
