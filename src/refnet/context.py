@@ -83,21 +83,23 @@ class Context:
             yield
 
 
-def examine_settings(environment: Mapping[str, str] = os.environ) -> Examined:
-    """Return the settings of this process and their problems."""
+def examine_settings(variables: Mapping[str, str] | None = None) -> Examined:
+    """Return the settings of this process and their problems. `variables`: those that take precedence over its environment."""
+    environment = {**os.environ, **(variables or {})}
     return examine(environment, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
 
 
 def read_settings(
-    warn: Callable[[str], None], environment: Mapping[str, str] = os.environ, *, own: bool = True
+    warn: Callable[[str], None], variables: Mapping[str, str] | None = None, *, own: bool = True
 ) -> Settings:
     """Return the settings of this process; RefnetError where they are wrong.
 
     Args:
         warn: called with each warning about the settings files.
+        variables: those that take precedence over the environment.
         own: refuse a REFNET_HOME of another user.
     """
-    settings = examine_settings(environment).valid()
+    settings = examine_settings(variables).valid()
     for sentence in settings.warnings:
         warn(sentence)
     settings = with_clusters(settings)

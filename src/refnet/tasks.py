@@ -56,9 +56,18 @@ LOST_AFTER = 60
 PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
 
 
+#: The variable of the settings file that the command names by whose process the tasks run; see `Settings.variables`.
+_variables: dict[str, str] = {}
+
+
+def use(settings: Settings) -> None:
+    """Let the tasks read the settings file of `settings`."""
+    _variables.update(settings.variables)
+
+
 def current_settings() -> Settings:
     """Return the settings of this process."""
-    return read_settings(_log.warning)
+    return read_settings(_log.warning, _variables)
 
 
 def configuration() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -64,9 +64,9 @@ _STATES = {
 }
 
 
-def check() -> Checked:
-    """Check the settings, then everything that they name."""
-    examined = examine_settings()
+def check(variables: Mapping[str, str] | None = None) -> Checked:
+    """Check the settings, then everything that they name. `variables`: see `examine_settings`."""
+    examined = examine_settings(variables)
     settings = examined.settings
     if examined.problems:
         hint = "The other checks need valid settings."

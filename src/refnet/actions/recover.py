@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,8 @@ class RecoveryRequest:
     folder: Path | None = None
     #: The settings file that it has brought, its path and content.
     settings: tuple[Path, bytes] | None = None
+    #: Variables that take precedence over the environment.
+    variables: Mapping[str, str] = field(default_factory=dict)
     #: These sources are left out.
     skip: frozenset[str] = frozenset()
 
@@ -151,7 +153,7 @@ class Recovery:
         self._request, self._warn, self.clock = request, warn, clock or Clock()
         self._confirmed = False
         #: What was said in the place of variables of the environment.
-        self._variables = _variable("backup_dir", request.backup_dir)
+        self._variables = {**request.variables, **_variable("backup_dir", request.backup_dir)}
         #: What a plan says of artifacts that are dated in the future.
         self._clocks: tuple[str, ...] = ()
         self._before = self._setup({}).settings

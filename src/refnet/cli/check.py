@@ -9,6 +9,7 @@ import typer
 from refnet.actions.check import check as run
 from refnet.cli import options, render
 from refnet.cli.context import print_json
+from refnet.cli.output import output
 from refnet.sources.check_result import Line
 
 
@@ -17,7 +18,7 @@ def check(as_json: options.Json = False) -> None:
 
     Ends with 0 ok, 1 warning, 2 error.
     """
-    checked = run()
+    checked = run(output.variables)
     if as_json:
         print_json(checked.to_json())
     else:

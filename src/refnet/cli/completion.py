@@ -12,6 +12,7 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from refnet import wiring
 from refnet.catalog.source_name import STANDARD, SourceName, likely_kind
+from refnet.cli.output import output
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError, nearest
 
@@ -63,7 +64,7 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: boo
             (one for one in (*ALIASES.values(), *STANDARD) if one == ALIASES.get(text, text)), None
         ):
             return found
-        here = Context(read_settings(lambda _: None))
+        here = Context(read_settings(lambda _: None, output.variables))
         known: dict[str, str] = {
             str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))
         }
@@ -86,7 +87,7 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: boo
 def sources() -> list[str]:
     """Names of the configured sources."""
     try:  # a shell has no place for an error
-        settings = read_settings(lambda _: None)
+        settings = read_settings(lambda _: None, output.variables)
         configured = wiring.configured(settings)
         return [one for one in wiring.known(settings) if one in configured]
     except RefnetError:
@@ -96,7 +97,7 @@ def sources() -> list[str]:
 def stores() -> list[str]:
     """Names of the configured remote stores."""
     try:
-        return [*read_settings(lambda _: None).every_store]
+        return [*read_settings(lambda _: None, output.variables).every_store]
     except RefnetError:
         return []
 
@@ -106,7 +107,7 @@ def artifacts(ctx: typer.Context) -> list[str]:
     given = (ctx.params.get("named"), ctx.params.get("source"))
     named = [str(ALIASES.get(one, one)) for one in given if isinstance(one, str)]
     try:
-        entries = Context(read_settings(lambda _: None)).store.entries()
+        entries = Context(read_settings(lambda _: None, output.variables)).store.entries()
     except RefnetError:
         return []
     return [entry.name for entry in entries if entry.source in named[:1] or not named]

@@ -46,7 +46,7 @@ def current_settings(*, own: bool = True) -> Settings:
 
     own: reject a REFNET_HOME of another user, for commands that write there.
     """
-    return read_settings(lambda sentence: warn((sentence,)), own=own)
+    return read_settings(lambda sentence: warn((sentence,)), output.variables, own=own)
 
 
 def context(place: StoreOptions | None = None, *, key: bool = False) -> Context:

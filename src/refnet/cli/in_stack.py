@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from refnet.cli.output import output
 from refnet.compose import compose_file
 from refnet.context import examine_settings
 from refnet.core.errors import Exit, RefnetError
@@ -27,7 +28,7 @@ def run_there(arguments: Sequence[str]) -> None:
     Commands with `--to` or a file of this machine run here, because the container cannot see it. `prune` runs there, then
     here: only this machine knows the previous versions of its own restores.
     """
-    settings = examine_settings().settings
+    settings = examine_settings(output.variables).settings
     if not settings.compose_service:
         return
     if file := _key_file(arguments):

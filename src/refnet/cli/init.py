@@ -65,7 +65,7 @@ def init(
     """
     given = zip(QUESTIONS, (database_url, config_dir, vault_dir, backup_dir, schedule), strict=True)
     further = {"--another-database": another_database, "--cluster": cluster, "--folder": folder}
-    draft = start(os.environ, Path.cwd())
+    draft = start({**os.environ, **output.variables}, Path.cwd())
     asks = not (force or plan)
     if asks and not at_terminal():
         raise RefnetError(

@@ -17,7 +17,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 from refnet import __version__
 from refnet.cli import streams
 from refnet.cli.command import HELP, SHARED, Command, Commands, Group
-from refnet.cli.output import complain
+from refnet.cli.output import complain, output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.signals import interruptible
 
@@ -258,7 +258,8 @@ def _without_keys(arguments: list[str]) -> list[str]:
 
 
 def _without_config(arguments: list[str]) -> list[str]:
-    """`arguments` from the command on; a preceding `--config FILE` goes into the environment."""
+    """`arguments` from the command on; a preceding `--config FILE` is kept for all that reads settings."""
+    output.variables = {}
     while arguments and (arguments[0] in SHARED or arguments[0].startswith("--config")):
         option, equals, value = arguments.pop(0).partition("=")
         if option in SHARED:
@@ -267,5 +268,5 @@ def _without_config(arguments: list[str]) -> list[str]:
             break  # Typer reports the error
         from refnet.settings import CONFIG, user_path  # `refnet --help` does not wait for it
 
-        os.environ[CONFIG] = str(user_path(value if equals else arguments.pop(0)).absolute())
+        output.variables = {CONFIG: str(user_path(value if equals else arguments.pop(0)).absolute())}
     return arguments

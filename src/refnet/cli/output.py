@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from refnet.core.errors import RefnetError
@@ -28,7 +28,7 @@ _APART = 0.25
 
 @dataclass
 class Output:
-    """The options -q, -v and --json of this run."""
+    """The options -q, -v, --json and --config of this run."""
 
     #: Print only errors, warnings that need action, and what was asked for.
     quiet: bool = False
@@ -36,6 +36,8 @@ class Output:
     verbose: bool = False
     #: The result is one JSON document on stdout.
     json: bool = False
+    #: The variable of the settings file that --config names; empty without it.
+    variables: dict[str, str] = field(default_factory=dict)
 
     def reset(self) -> None:
         self.quiet = self.verbose = self.json = False

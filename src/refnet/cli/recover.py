@@ -31,7 +31,7 @@ from refnet.cli.context import (
     print_json,
     warn,
 )
-from refnet.cli.output import say
+from refnet.cli.output import output, say
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
@@ -94,7 +94,14 @@ class Asked:
     def request(self) -> RecoveryRequest:
         skip = frozenset(str(ALIASES.get(one, one)) for one in self.skip or ())
         return RecoveryRequest(
-            self.at, self.first, self.only, self.from_database, self.run_restored, self.role_powers, skip=skip
+            self.at,
+            self.first,
+            self.only,
+            self.from_database,
+            self.run_restored,
+            self.role_powers,
+            skip=skip,
+            variables=output.variables,
         )
 
 
@@ -212,7 +219,7 @@ def _end_at_fetch(
     backup_dir = (
         {} if here.settings.encryption_local else {variable("backup_dir"): str(here.settings.backup_dir)}
     )
-    start = Start({**os.environ, **backup_dir}, Path.cwd(), _as_file(here, settings))
+    start = Start({**os.environ, **output.variables, **backup_dir}, Path.cwd(), _as_file(here, settings))
     unknown = unnamed(start, {one.copy.source: one.copy for one in fetched})
     if as_json:
         print_json({"plan": True, "fetch": fetch.to_json(found, fetched), "unknown": list(unknown)})

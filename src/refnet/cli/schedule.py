@@ -26,7 +26,7 @@ from refnet.scheduling.instances import Installed, Owner, installed, others, own
 from refnet.scheduling.status import status
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import Found, files, scheduled
-from refnet.settings import CONFIG, Settings
+from refnet.settings import Settings
 from refnet.settings.converters import InvalidError, instance_name
 from refnet.settings.times import OFF
 
@@ -63,7 +63,7 @@ def install(
     systemd = Systemd(user)
     settings, stale = _of_instance(systemd, instance)
     if other := _other(systemd, settings):
-        words = [f"--config {shlex.quote(str(settings.file))}"] * bool(os.environ.get(CONFIG))
+        words = [f"--config {shlex.quote(str(settings.file))}"] * bool(settings.variables)
         words += ["schedule install", *["--user"] * user, *([f"--as {run_as}"] if run_as else [])]
         command = " ".join(("refnet", *words, "--instance", verb.name_for(settings)))
         raise _refused(other, f"Install these under a name of their own: `{command}`.")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from refnet.cli import options
 from refnet.cli.context import print_json, warn
-from refnet.cli.output import complain
+from refnet.cli.output import complain, output
 from refnet.context import examine_settings
 from refnet.core.errors import Exit
 from refnet.core.formatting import plain
@@ -25,7 +25,7 @@ def settings(as_json: options.Json = False) -> None:
 
     All problems are listed, and secrets are hidden. Ends with 2 if a setting is wrong.
     """
-    found = examine_settings()
+    found = examine_settings(output.variables)
     warn(found.settings.warnings)
     if as_json:
         print_json(_report(found))

@@ -172,8 +172,9 @@ def _celery(settings: Settings) -> Any:
     """Celery's app, after its broker responded."""
     _require_celery()
     from refnet.broker import address
-    from refnet.tasks import app
+    from refnet.tasks import app, use
 
+    use(settings)
     address.check(servers.broker(settings))
     return app
 

@@ -133,7 +133,7 @@ def _owner(folder: Path) -> str | None:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return REFNET_HOME and the settings that are set only in this process's environment."""
     values = {"REFNET_HOME": str(settings.home)}
-    if settings.file and os.environ.get(CONFIG):
+    if settings.file and settings.variables:
         values[CONFIG] = str(settings.file)
     if settings.instance:
         values[variable("instance")] = settings.instance

@@ -35,7 +35,7 @@ FILE_NAME = "refnet.toml"
 SYSTEM_FILE = Path("/etc/refnet") / FILE_NAME
 #: The default folder of the logs, in REFNET_HOME.
 LOGS = "logs"
-#: Names the settings file; `--config` sets it.
+#: Names the settings file, as `--config` does, which takes precedence.
 CONFIG = "REFNET_CONFIG"
 #: Names the file with a recovery key, where `--identity-file` does not.
 IDENTITY_FILE = "REFNET_IDENTITY_FILE"
@@ -138,6 +138,7 @@ def examine(
         clusters={name: one for name, one in sources.items() if one.table == "clusters"},
         stores={name: one.with_values(_own(one, values)) for name, one in stores.items()},
         file=file.path if file else None,
+        variables={CONFIG: environment[CONFIG]} if environment.get(CONFIG) else {},
         origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )

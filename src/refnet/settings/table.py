@@ -222,6 +222,8 @@ class Settings:
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
     #: The settings file that was read.
     file: Path | None = None
+    #: REFNET_CONFIG, if that or --config names it: other processes of RefNet need it to read the same file.
+    variables: Mapping[str, str] = field(default_factory=dict)
     #: Key → the source of a value that is not the default.
     origins: Mapping[str, str] = field(default_factory=dict)
     #: Problems of the files that were read, printed at every run.

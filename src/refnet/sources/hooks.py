@@ -144,7 +144,7 @@ class _Hooks:
         log = open_log(settings, self.action, service=self.context.service)
         log = log.bind(hook=moment, source=str(self.source))
         environment = {
-            **_inherited(self.context.variables),
+            **_inherited({**settings.variables, **self.context.variables}),
             "REFNET_SOURCE": str(self.source),
             "REFNET_ACTION": self.action.value,
             "REFNET_HOOK": moment,

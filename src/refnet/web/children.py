@@ -132,6 +132,7 @@ class Children:
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.home / "web"
+        self._environment = {**_ENVIRONMENT, **settings.variables}
         self._threads = CapacityLimiter(4)
 
     def start(
@@ -164,7 +165,7 @@ class Children:
 
     async def output(self, words: Sequence[str], *, seconds: float = 60) -> Output:
         """Run a short read-only command; RefnetError if it takes longer than `seconds` or prints over 4 MiB."""
-        work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=_ENVIRONMENT)
+        work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=self._environment)
         ended = await threaded(work, self._threads)
         shown = f"`refnet {' '.join(words[:2])}`"
         if ended.cut:
@@ -208,7 +209,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,  # only for an error of that process
-                env={**os.environ, **_ENVIRONMENT, PROGRESS: "json"},
+                env={**os.environ, **self._environment, PROGRESS: "json"},
                 start_new_session=True,
                 pass_fds=(lock,),
             )

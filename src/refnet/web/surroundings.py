@@ -29,7 +29,7 @@ class Surroundings:
 
 def surroundings(running: Settings, now: datetime) -> Surroundings:
     """Return scheduler and settings around a server that was started with the settings `running`."""
-    found, schedule = examine_settings(), status(running, wiring.configured(running), now)
+    found, schedule = examine_settings(running.variables), status(running, wiring.configured(running), now)
     return Surroundings(
         schedule.warnings,
         bool(schedule.in_force),

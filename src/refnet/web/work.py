@@ -14,6 +14,7 @@ from refnet.network import SESSION
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.postgres.session import Target
+from refnet.settings import Settings
 from refnet.web.answers import json_of, json_text
 from refnet.web.database import Database
 from refnet.web.papers import HIGHEST, MOST
@@ -111,7 +112,7 @@ async def start(database: Database, wanted: NewCrawl) -> tuple[CrawlOrder, int, 
         with needed("network"):
             from refnet.network.crawl import start
         number = start(target, asked)
-        return number, _send([number])
+        return number, _send(database.settings, [number])
 
     return asked, *await database.threaded(stored)
 
@@ -126,16 +127,17 @@ async def retry(database: Database, ids: list[int]) -> tuple[int, str]:
         with target.connect(SESSION) as session:
             retried = retry_jobs(session, ids)
             rows = session.execute(_CRAWLS_OF, [retried]).fetchall()
-        return len(retried), _send([number for (number,) in rows])
+        return len(retried), _send(database.settings, [number for (number,) in rows])
 
     return await database.threaded(queued)
 
 
-def _send(numbers: list[int]) -> str:
+def _send(settings: Settings, numbers: list[int]) -> str:
     """Send tasks for crawls to the workers; return why they were not sent ("": they were sent)."""
     try:
         with needed("celery"):
-            from refnet.tasks import send_crawl
+            from refnet.tasks import send_crawl, use
+        use(settings)
         for number in numbers:
             send_crawl(number)
     except RefnetError as error:

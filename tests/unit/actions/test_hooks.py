@@ -240,3 +240,12 @@ def test_a_check_names_the_programs_of_hooks_that_cannot_be_run(context: Make, t
 def test_refnet_in_a_hook_reads_its_settings(context: Make) -> None:
     given = {f"REFNET_{name}": "x" for name in ("SOURCE", "ACTION", "HOOK", "OUTCOME", "ARTIFACT", "ERROR")}
     load({**given, "REFNET_HOME": os.fspath(context().settings.home)}, Path("/"), root=False, cores=2)
+
+
+def test_refnet_in_a_hook_reads_the_settings_file_that_is_named(
+    context: Make, told: Any, tmp_path: Path
+) -> None:
+    there = context(before_backup=["TELL"]).settings
+    named = {"REFNET_HOME": os.fspath(there.home), "REFNET_CONFIG": os.fspath(tmp_path / "refnet.toml")}
+    backup(Context(load(named, Path("/"), root=False, cores=2)), VAULT, NO_PROOF)
+    assert [one["REFNET_CONFIG"] for one in told()] == [named["REFNET_CONFIG"]]

@@ -13,6 +13,7 @@ import typer
 
 from refnet.cli import main
 from refnet.cli.main import GROUPS, app, run
+from refnet.cli.output import output
 
 
 def tree() -> dict[str, Any]:
@@ -43,7 +44,7 @@ def ran(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> t
     monkeypatch.setattr(sys, "argv", ["refnet", *arguments])
     monkeypatch.setattr(typer.main, "get_command", _BUILT)
     monkeypatch.setattr(main, "_imported", _IMPORTED)
-    monkeypatch.setenv("REFNET_CONFIG", "")  # --config sets it: it is as before afterwards
+    monkeypatch.setattr(output, "variables", {})  # --config sets it: it is as before afterwards
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         run()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer
-from tests.unit.cli.commands import COMMANDS
+from tests.unit.cli.commands import COMMANDS, ran
 from typer.testing import CliRunner
 
 from refnet.cli.command import DATABASES, titled
@@ -215,3 +218,16 @@ def test_vault_is_another_name_of_obsidian(command, monkeypatch, tmp_path):
     error = CliRunner().invoke(app, command.split()).exception
     assert isinstance(error, RefnetError)
     assert "obsidian" in error.message
+
+
+def test_config_names_the_settings_file_and_sets_no_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.toml").write_text("jobs = 7\n")
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REFNET_CONFIG", str(tmp_path / "none.toml"))  # --config takes precedence
+    code, out, err = ran(
+        ["--config", str(tmp_path / "other.toml"), "settings", "--json"], monkeypatch, capsys
+    )
+    assert (code, json.loads(out)["file"]) == (0, str(tmp_path / "other.toml")), err
+    assert os.environ["REFNET_CONFIG"] == str(tmp_path / "none.toml")

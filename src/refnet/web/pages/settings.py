@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
 
 from refnet.context import examine_settings
-from refnet.settings import Examined
+from refnet.settings import Examined, Settings
 from refnet.settings.report import ShownSetting, report, text_of
 from refnet.web.pages.layout import page, reading
 from refnet.web.surroundings import changed as changed_keys
@@ -19,7 +21,7 @@ async def settings(request: Request, q: str = "", changed: str = "") -> Response
 
     The settings are read again, so that problems show up before the next start.
     """
-    found, every = await reading(request, "the settings file", _read)
+    found, every = await reading(request, "the settings file", partial(_read, request.app.state.settings))
     words = q[:200].casefold().split()
     shown = [one for one in every if _matches(one, words) and (not changed or _is_set(one))]
     return page(
@@ -28,8 +30,8 @@ async def settings(request: Request, q: str = "", changed: str = "") -> Response
     )  # fmt: skip
 
 
-def _read() -> tuple[Examined, list[ShownSetting]]:
-    found = examine_settings()
+def _read(running: Settings) -> tuple[Examined, list[ShownSetting]]:
+    found = examine_settings(running.variables)
     return found, report(found)
 
 
