@@ -195,7 +195,7 @@ def _made(manifest: Manifest | None, started: datetime) -> dict[str, Any]:
 
 
 def write_report(values: dict[str, Any], folder: Path, local: datetime, zone: tzinfo | None) -> Report:
-    """Write the JSON and the page into `folder`, readable by this user alone."""
+    """Write the JSON and the page into `folder`, readable only by this user."""
     make_folder(folder)
     stem = f"drill_{local:%Y%m%d_%H%M%S}"
     return Report(

@@ -113,7 +113,7 @@ class Setup:
         return source in wiring.known(self.settings)
 
     def source(self, name: SourceName) -> Source:
-        """The source `name`; RefnetError where nothing may be restored to its place."""
+        """The source `name`; RefnetError if nothing may be restored to its place."""
         self.folder(name)
         return source_of(self.settings, name)
 

@@ -1,4 +1,4 @@
-"""`refnet demo`: the complete story, or that of several sources, by the commands that a user types, on a server of its own."""
+"""`refnet demo`: a story told with real commands on a separate server."""
 
 import os
 import sys

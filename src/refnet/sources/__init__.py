@@ -1,4 +1,4 @@
-"""The protected sources: what the settings name, each as an object of its kind."""
+"""The protected sources: an object per configured source, of the class of its kind."""
 
 from __future__ import annotations
 

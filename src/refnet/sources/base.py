@@ -190,7 +190,7 @@ class Source(ABC):
 
     @abstractmethod
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        """Compare what is live with `chosen`."""
+        """Compare the live data with `chosen`."""
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
         """Error: artifacts of this kind have no `what`."""

@@ -1,4 +1,4 @@
-"""Read copies back from their store, compare them with what was sent, and record the result as evidence."""
+"""Reads copies back from their store, compares them, and records the result as evidence."""
 
 from __future__ import annotations
 

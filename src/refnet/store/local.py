@@ -62,7 +62,7 @@ def _without_collections() -> Iterator[None]:
 
 
 class LocalStore:
-    """Artifacts in folders of this machine (0700), each file for this user alone (0600).
+    """Artifacts in private folders (0700) and files (0600) of this machine.
 
     Args:
         root: the backup folder; it and the folders of the sources are created when something is written.
@@ -239,7 +239,7 @@ class LocalStore:
 
 
 class LocalDraft:
-    """A new artifact in a LocalStore: what is written to `out` in `folder`.
+    """A new artifact in a LocalStore; its content is written to `out`.
 
     `remember`: records the store, before an artifact is published in it.
     """

@@ -184,7 +184,7 @@ def _inflated(packed: bytes, sha256: str, most: int, file: str) -> bytes:
 
 
 def _check(packed: bytes, sha256: str, most: int, file: str) -> None:
-    """Check the list of files `packed` as `_inflated` does, in pieces: that of a million files takes 200 MB."""
+    """Check the list of files `packed` like `_inflated`, in pieces: a million files take 200 MB."""
     digest = hashlib.sha256()
     try:
         for piece in _pieces(packed, most):

@@ -43,7 +43,7 @@ class ReadBack:
             self._last = self._pool.submit(self._follow, size)
 
     def until(self, size: int) -> OnDisk:
-        """Return the first `size` bytes, which are all that was written; fewer where the disk returns fewer.
+        """Digest of the first `size` bytes (everything written); fewer if the disk returns fewer.
 
         The last bytes are read again after further writes: only complete pages can be dropped from the page cache.
         """

@@ -228,7 +228,7 @@ class _Pieces:
         self._done = self._total = 0
 
     def send(self, manifest: Manifest, reader: BinaryIO) -> tuple[Piece, ...]:
-        """Send an artifact, and return its pieces; RefnetError (DAMAGED) if its bytes are not those of `manifest`."""
+        """Send an artifact, and return its pieces; RefnetError (DAMAGED) if its bytes do not match `manifest`."""
         if manifest.size > MOST_PIECES * PIECE_BYTES:
             most = formatting.size(MOST_PIECES * PIECE_BYTES)
             raise RefnetError(
@@ -295,7 +295,7 @@ class _Pieces:
             self._journal.add(sent)
 
     def _wait(self, most: int) -> None:
-        """Wait until at most `most` requests are in flight; raise the error of one that failed."""
+        """Wait until at most `most` requests are in flight; raise the error of a failed request."""
         while len(self._in_flight) > most:
             done, self._in_flight = wait(self._in_flight, _REPORTED_SECONDS, FIRST_COMPLETED)
             self._done += sum(one.result() for one in done)

@@ -43,7 +43,7 @@ _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 
 def check(request: Request) -> None:
-    """RefnetError (USAGE) for options that exclude each other."""
+    """Raise RefnetError (USAGE) for conflicting options."""
     if request.mode and not request.tables and not request.schemas:
         raise RefnetError("--mode requires --table or --schema", "Name each table.", Exit.USAGE)
     if request.to and request.new:
@@ -72,7 +72,7 @@ class DatabaseRestore:
     options: Options
 
     def plan(self, *, count: bool, damaged_anyway: bool) -> DatabasePlan:
-        """Return what `run` would do. `count`: count the live rows, and those written after the dump."""
+        """Plan of `run`. `count`: count the live rows, and those written after the dump."""
         planned = copy_and_swap.plan(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored
         refusals = stored.refusals(anyway=damaged_anyway)
@@ -82,7 +82,7 @@ class DatabaseRestore:
 
     @property
     def hooks(self) -> list[str]:
-        """Return the hooks that it runs: none for a database beside the live one or elsewhere."""
+        """Hooks of the restore: none for a database beside the live one or elsewhere."""
         is_live = self.options.where is Where.LIVE
         return hooks.listed(self.context.settings, self.source, Action.RESTORE) if is_live else []
 
@@ -114,7 +114,7 @@ class DatabaseRestore:
 
 
 def _left_out(stored: OpenArtifact) -> Iterator[str]:
-    """Yield a note for each object that the last proof could not restore as it is."""
+    """Notes about objects that the last proof could not restore unchanged."""
     for what in stored.entry.faulty if stored.entry else ():
         yield f"{what}: no server accepts it as it is, so it is left out; the result says how to complete it by hand"
 
@@ -152,12 +152,12 @@ def restore_of(
     in_place: bool = False,
     to: str | None = None,
 ) -> DatabaseRestore:
-    """Return the restore of `chosen` into the database of `source`.
+    """The restore of `chosen` into the database of `source`.
 
     Args:
-        from_database: the database, beside the target's own, whose data may be restored.
-        in_place: the database must exist already.
-        to: the URL of the database that is written, for Where.ELSEWHERE; None: the source's own, or a new one beside it.
+        from_database: an additional database whose data may be restored.
+        in_place: require an existing database.
+        to: URL of the target, for Where.ELSEWHERE; None: the source's own database, or a new one beside it.
     """
     settings, dump = context.settings, open_database(chosen)
     options = options or Options(settings.jobs)
@@ -181,14 +181,14 @@ def restore_of(
 
 
 def _own_name(settings: Settings, source: SourceName, chosen: OpenArtifact) -> str | None:
-    """Return the name of the database of `source`: that of the settings, else that of its artifact."""
+    """Name of the database of `source`, from the settings, else from its artifact."""
     if source == SourceName.DATABASE or source in settings.sources:
         return servers.database_name(settings, source)
     return chosen.entry.identity.database if chosen.entry and chosen.entry.identity else None
 
 
 def database_at(url: str) -> Target:
-    """Return the database that `--to` names. RefnetError (USAGE) if the URL is not one, or contains a password."""
+    """Database of the URL `--to`; RefnetError (USAGE) if invalid, or with a password."""
     target = Target.from_url(url, "--to")
     if any(target.parts.get(name) for name in _SECRETS):
         raise RefnetError(
@@ -255,7 +255,7 @@ def _sessions(sessions: tuple[Sessions, ...]) -> str:
 
 
 def row(table: dict[str, Any]) -> tuple[str, str, str, str]:
-    """A table of the plan as columns: its name, its rows in the artifact and live, and those written since."""
+    """A table of the plan as columns: name, rows in the artifact, live rows, rows written since."""
     rows, live, since = (
         "-" if table[key] is None else f"{table[key]:,}" for key in ("rows", "live_rows", "written_since")
     )
@@ -266,7 +266,7 @@ def row(table: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _said(done: Restored, again: str) -> Iterator[Said]:
-    """What was done. `again`: the arguments of its undo."""
+    """The result as text. `again`: the arguments of its undo."""
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     yield Said(
         f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
@@ -295,7 +295,7 @@ def recovery_of(
 
 
 def recover(context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits) -> list[str]:
-    """Restore `chosen` in a recovery; return what was done, a sentence each."""
+    """Restore `chosen` in a recovery; return sentences about it."""
     notes = list[str]()
     back = recovery_of(replace(context, note=notes.append), source, chosen, permits).run()
     of = origin_label(back.origin, back.destination)

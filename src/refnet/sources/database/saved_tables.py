@@ -20,7 +20,7 @@ DETAIL = "replaced"
 
 @dataclass(frozen=True)
 class Saved:
-    """The tables that one restore changed, as they were before it."""
+    """The tables that one restore changed, in their state before it."""
 
     artifact: OpenArtifact
     tables: tuple[str, ...]
@@ -28,12 +28,12 @@ class Saved:
 
 
 def store(settings: Settings, source: SourceName) -> LocalStore:
-    """Return the place of the artifacts of `source`."""
+    """The store of the artifacts of `source`."""
     return LocalStore(settings.home / "tables" / source, flat=True)
 
 
 def newest(settings: Settings, source: SourceName) -> Saved | None:
-    """Return what the last restore of tables replaced; None if that is not known."""
+    """Tables replaced by the last restore of tables; None: unknown."""
     place = store(settings, source)
     found = [one for one in place.entries(source) if _tables(one) and not one.damaged]
     last = max(found, key=lambda one: one.created, default=None)
@@ -41,7 +41,7 @@ def newest(settings: Settings, source: SourceName) -> Saved | None:
 
 
 def previous_tables(settings: Settings, source: SourceName) -> Iterator[PreviousVersion]:
-    """Yield what restores of tables replaced, for lists and for prune."""
+    """Tables replaced by restores, for lists and for prune."""
     place = store(settings, source)
     for one in place.entries(source):
         remove = partial(_remove, place, one)

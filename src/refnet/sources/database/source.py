@@ -68,7 +68,7 @@ class TableFinder:
 
 
 class OnServer(Source):
-    """A source on a PostgreSQL server: that of its URL, else RefNet's own."""
+    """A source on the PostgreSQL server of its URL, else on RefNet's own."""
 
     noun: ClassVar[str] = "database"
 

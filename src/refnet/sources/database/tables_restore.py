@@ -26,7 +26,7 @@ from refnet.sources.restoring import Done, Request, Said, Work
 
 
 class TablesRestore(Work):
-    """A restore of tables. Its plan stages their rows beside the live ones, in a session that `run` goes on with."""
+    """A restore of tables. Its plan stages their rows in a session that `run` continues."""
 
     plans_long = True
     planned: TablesRestored

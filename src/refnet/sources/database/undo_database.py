@@ -47,7 +47,7 @@ class UndoPlan:
 
     @property
     def replaces(self) -> bool:
-        """Return True where a live database would be replaced."""
+        """Whether a live database would be replaced."""
         return self.facts.live is not None
 
     def check(self) -> None:
@@ -86,11 +86,11 @@ class Undone:
 
 
 def plan(target: Target, previous: PreviousVersions, name: str | None = None) -> UndoPlan:
-    """Return what an undo of the database of `target` would do; RefnetError where it has no previous version.
+    """Plan an undo of the database of `target`; RefnetError without a previous version.
 
     Args:
         previous: the records of restores and undos.
-        name: this previous version, recorded or not; None: the last recorded one.
+        name: a previous version, recorded or not; None: the last recorded one.
     """
     with admin_session(target) as admin:
         return _plan(admin, target, previous, name, count=True)
@@ -121,7 +121,7 @@ def undo(
 
 
 def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> PreviousRecord:
-    """Return the record of the live database as a previous version."""
+    """Record of the live database as a previous version."""
     name = previous_databases.free_name(admin, dated_name(live, "undone", clock.local()))
     mark = Mark(live, MarkState.UNDONE, clock.now(), artifact=back.mark.artifact)
     return previous_databases.record_of(admin, live, name, back.oid, mark)
@@ -164,7 +164,7 @@ def _named(
 def _last(
     candidates: tuple[PreviousDatabase, ...], known: Known, target: Target, command: str
 ) -> PreviousDatabase:
-    """The last recorded previous version; RefnetError where there is none."""
+    """The last recorded previous version; RefnetError if there is none."""
     recorded = [one for one in candidates if not one.doubt]
     if recorded:
         return recorded[-1]

@@ -134,7 +134,7 @@ class _Writer:
         self._reported = 0
 
     def add(self, found: Found) -> None:
-        """Write one entry; note what cannot be read."""
+        """Write one entry; unreadable ones become notes."""
         try:
             if found.error:
                 raise found.error

@@ -104,7 +104,7 @@ class FilesMaker:
         return Compared.DIGESTED if digests else Compared.COUNTED
 
     def _second_look(self, root: int, scope: Scope, dumped: Dumped) -> Look:
-        """Compare the open folder with the list of what was written. TransientError (DAMAGED) if the list is wrong."""
+        """Compare the open folder with the list of files; TransientError (DAMAGED) if the list is wrong."""
         with explain_os_errors(self.folder):
             seen = look(
                 root, scope, dumped, contents=self._compared(dumped.files.raw_bytes) is Compared.DIGESTED

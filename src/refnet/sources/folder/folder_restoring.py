@@ -1,4 +1,4 @@
-"""The restore and the undo of a folder, and what they print."""
+"""Restore and undo of a folder, and their output."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class FolderRestore(Work):
         return self.planned
 
     def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
-        """The plan by what is live and in the artifact alone."""
+        """The plan, based only on live files and artifact."""
         request = self.request
         return restore_files.plan(FilesArtifact(self.chosen), self.target, request.only, merge=request.merge)
 
     def _of_another(self, planned: FolderPlan) -> Iterator[RefnetError]:
-        """Yield why an artifact that nobody named does not replace what this machine has, and never made an artifact of."""
+        """Problem: an artifact that was not named explicitly must not replace files that this machine never backed up."""
         chosen, source = self.chosen, self.target.source
         whose = chosen.manifest.whose if chosen.manifest else None
         allowed = self.request.named or self.target.elsewhere or not (planned.replaces and planned.changes)
@@ -89,7 +89,7 @@ class FolderRestore(Work):
     def restore(self, context: Context, permitted: tuple[str, ...] = ()) -> Restored:
         """Do what was planned.
 
-        permitted: those of `commands` that the user has seen and permitted; RefnetError (CONFIRM) for another.
+        permitted: `commands` that the user permitted; RefnetError (CONFIRM) for others.
         """
         planned, source, is_live = self.planned, self.target.source, not self.target.elsewhere
         if new := [one for one in _restored_commands(context, planned) if one not in permitted]:
@@ -102,7 +102,7 @@ class FolderRestore(Work):
         return done
 
     def _put(self, context: Context) -> Restored:
-        """Put what was planned in the place of what is live."""
+        """Swap in the planned files."""
         return restore_files.restore(
             FilesArtifact(self.chosen), self.planned, context.clock, context.progress
         )
@@ -130,7 +130,7 @@ class FolderRestore(Work):
 
     @property
     def _written(self) -> str:
-        """What is restored: the folder, or the one path of it."""
+        """The restored place: the folder, or a single path in it."""
         plan = self.planned
         return shown_path(plan.target.folder / (plan.only[0] if len(plan.only) == 1 else ""))
 
@@ -201,12 +201,12 @@ class FolderUndo(Work):
 
 
 def _restored_commands(context: Context, planned: FolderPlan) -> tuple[str, ...]:
-    """The hooks, of backups too, that run what is in the folder that `planned` writes: code out of the backup."""
+    """Hooks (also of backups) that run code from the restored folder."""
     return hooks.in_folders(context.settings, [planned.target.folder]) if planned.changes else ()
 
 
 def _not_permitted(lines: Sequence[str]) -> RefnetError:
-    """The error for commands out of a backup that nobody has permitted."""
+    """Error about unpermitted commands from a backup."""
     return RefnetError(
         f"commands from the backup would run: {some(lines, 3)}",
         "Let the settings name copies of them outside of the restored folder.",
@@ -221,7 +221,7 @@ def _again(target: FolderTarget) -> str:
 
 
 def _actions(plan: FolderPlan) -> Iterator[str]:
-    """What a merge does with each path; of a new folder with content, its content."""
+    """Actions of a merge by path; a new non-empty folder is represented by its content."""
     added = set(plan.changes.added)
     for path, done in (plan.merge.actions if plan.merge else {}).items():
         if done is not Action.ADD or path in added:

@@ -21,7 +21,7 @@ _Numbers = tuple[int, int, int, int, int]
 
 
 def header(listed: Listed) -> bytes:
-    """Return the header blocks of one member, pax blocks before them where a field does not fit."""
+    """Header blocks of one member, preceded by pax blocks if a field does not fit."""
     name, target = os.fsencode(listed.path), os.fsencode(listed.target)
     if listed.kind is FileKind.FOLDER:
         name += b"/"
@@ -64,7 +64,7 @@ def padding(size: int) -> bytes:
 
 
 def _split(raw: bytes) -> tuple[bytes | None, bytes]:
-    """Return `raw` as ustar's name and prefix; the name is None if it does not fit."""
+    """`raw` split into ustar's name and prefix; the name is None if it does not fit."""
     if len(raw) <= 100:
         return raw, b""
     cut = raw.find(b"/", len(raw) - 101, len(raw) - 1)
@@ -80,7 +80,7 @@ def _block(name: bytes, numbers: _Numbers, tail: tuple[bytes, int]) -> bytes:
 
 @lru_cache(256)
 def _tail(kind: bytes, target: bytes, prefix: bytes) -> tuple[bytes, int]:
-    """Return the bytes after the checksum, and what they and the checksum's own eight spaces add to it."""
+    """Bytes after the checksum, and the sum of these and of the checksum's own eight spaces."""
     tail = kind + target.ljust(100, b"\0") + _AFTER_TYPE + prefix.ljust(155 + 12, b"\0")
     return tail, _sum(tail[:256]) + _sum(tail[256:]) + 8 * ord(" ")
 

@@ -49,7 +49,7 @@ def live(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(job: dict[str, Any]) -> dict[str, Any]:
-    """Check a file that nobody writes: its structure, its tables, and its foreign keys."""
+    """Check a file without writers: structure, tables, and foreign keys."""
     found = _opened(job, "ro&immutable=1")
     wrong, unchecked = _integrity(found)
     if wrong:  # a forged tree may lead to one page a billion times
@@ -114,7 +114,7 @@ def _contents(connection: sqlite3.Connection, *, digests: bool) -> dict[str, Any
 
 
 def _table(connection: sqlite3.Connection, name: str, *, digest: bool) -> dict[str, Any]:
-    """Count the rows of a table, and digest them in its own order, without what is computed, perhaps by a program's function."""
+    """Count the rows of a table, and digest them in their order, without computed columns, which may need a program's function."""
     table, rows, content = f"main.{_quoted(name)}", 0, hashlib.sha256()
     try:
         if digest:
@@ -138,7 +138,7 @@ def _quoted(name: str) -> str:
 
 
 def _integrity(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
-    """Return what is wrong, and what cannot be checked; what a program brings along is missing for single tables."""
+    """Errors, and tables that cannot be checked because they need a program's own functions."""
     wrong, unchecked = list[str](), list[str]()
     parts = [str(_SHOWN)]
     for part in parts:

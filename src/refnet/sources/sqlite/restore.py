@@ -81,7 +81,7 @@ class SqliteRestore(FolderRestore):
             yield f"what is live cannot be compared: {error.message}"
 
     def _put(self, context: Context) -> Restored:
-        """Prove the artifact, unpack it beside what is live, read it back, and swap."""
+        """Prove the artifact, unpack it beside the live database, read it back, and swap."""
         chosen, target, clock, artifact = self.chosen, self.target, context.clock, SqliteArtifact(self.chosen)
         self.planned.check()
         options = source_of(context.settings, target.source).proof_options(context.progress)

@@ -17,7 +17,7 @@ _MMAP_THRESHOLD, _LARGE = -3, 4 << 20
 def in_background(
     call: Callable[_Arguments, _Value], *args: _Arguments.args, **kwargs: _Arguments.kwargs
 ) -> Future[_Value]:
-    """Start `call` in a thread of its own. The caller limits how many run at once."""
+    """Start `call` in a new thread. The caller limits their number."""
     return_large_blocks()
     future: Future[_Value] = Future()
 

@@ -1,4 +1,4 @@
-"""A bucket of object storage: S3 and what is compatible with it, Google Cloud Storage, Azure Blob Storage.
+"""A bucket of object storage: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
 Every object is created by one conditional request with its SHA-256, so that nothing is overwritten and a flipped bit is
 refused. obstore repeats requests that a server does not answer; a slow upload that it gives up is repeated here. No

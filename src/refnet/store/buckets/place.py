@@ -1,4 +1,4 @@
-"""A place in object storage: what the settings say of it."""
+"""A place in object storage, from the settings."""
 
 from __future__ import annotations
 

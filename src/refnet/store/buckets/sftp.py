@@ -316,7 +316,7 @@ def _opened(server: Connection, kind: Ask, *fields: int | bytes) -> Iterator[byt
 
 
 def _write(server: Connection, path: bytes, data: bytes) -> None:
-    """Write a new file, and flush it where the server can."""
+    """Write a new file, and flush it if the server supports that."""
     with _opened(server, Ask.OPEN, path, _NEW, 4, 0o600) as handle:
         sent: deque[int] = deque()
         for at in range(0, len(data), _WRITTEN):

@@ -387,7 +387,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _settings(server: int) -> dict[str, str]:
-    """Return settings without timeouts and read-only mode; the dump sets those that its text depends on."""
+    """Session settings without timeouts and read-only mode; the dump sets what its text depends on."""
     limits = {n: value for n, value in reader_settings(server).items() if n.endswith("_timeout")}
     return {**limits, **{name: LOADER_SETTINGS[name] for name in _LOADING}}
 

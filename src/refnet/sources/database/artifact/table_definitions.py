@@ -46,7 +46,7 @@ _COUNTED = {
 
 @dataclass(frozen=True)
 class TableDefinitions:
-    """The definitions of some tables, out of those of a schema."""
+    """The definitions of some tables, selected from a schema."""
 
     #: Of the complete schema.
     all: tuple[Definition, ...]

@@ -57,7 +57,7 @@ def _buffered() -> tuple[str, ...]:
 
 
 class PsqlCopy:
-    """One session that runs `COPY … TO STDOUT` statements, in the exported snapshot `snapshot` if one is given."""
+    """One session that runs `COPY … TO STDOUT` statements, optionally in the exported `snapshot`."""
 
     def __init__(
         self,

@@ -99,9 +99,9 @@ class Restored:
 
 
 def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> DatabasePlan:
-    """Return what a restore of `dump` would do; change nothing.
+    """Plan a restore of `dump`; changes nothing.
 
-    `count`: count the live database's rows, and those that were written after the dump.
+    `count`: count the rows of the live database, and those written after the dump.
     """
     wanted, target = dump.wanted(), _final(target, options)
     with admin_session(target) as admin:
@@ -117,8 +117,8 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Databa
 def restore(target: Target, dump: Dump, options: Options, resources: Resources) -> Restored:
     """Restore `dump` as the database of `target`, which need not exist; record the previous version.
 
-    RefnetError where the plan has problems, the dump is damaged, the load fails or the copy differs: then the live
-    database is unchanged, and the copy is dropped.
+    RefnetError if the plan has problems, the dump is damaged, the load fails or the copy differs: the live database is
+    unchanged then, and the copy is dropped.
     """
     with admin_session(target) as admin, restore_lock(admin, target.name):
         phases = Phases(resources.clock.monotonic, lambda name: resources.progress(name, 0, None))
@@ -174,7 +174,7 @@ class _RestoreRun:
         )
 
     def _fill(self, name: str, state: dict[str, Any], workers: Workers) -> tuple[Finding, ...]:
-        """Create the copy, load it and compare it; RefnetError where it differs."""
+        """Create the copy, load and compare it; RefnetError if it differs."""
         copy = self.target.database(name)
 
         def again() -> None:
@@ -216,7 +216,7 @@ class _RestoreRun:
         self._forget_gone(self.target.name)
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
-        """Swap the copy in; return the name of the previous version, if there is one."""
+        """Swap the copy in; return the name of the previous version, if any."""
         live, copy = _final(self.target, self.options).name, previous_databases.oid_of(self.admin, name)
         also: list[Statement] = [
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
@@ -237,14 +237,14 @@ class _RestoreRun:
         return old.name
 
     def _record_copy(self, name: str) -> None:
-        """Record the copy, so that the monitor names it if this run is killed; prune does not look elsewhere."""
+        """Record the copy, so that the monitor reports it if this run is killed; prune does not look at other servers."""
         if self.options.where is Where.ELSEWHERE:
             return
         oid, mark = previous_databases.oid_of(self.admin, name), self._mark(MarkState.COPY)
         self.resources.previous.add(previous_databases.record_of(self.admin, name, name, oid, mark))
 
     def _forget_gone(self, database: str) -> None:
-        """Forget the records of `database` whose database is gone, or has another name."""
+        """Forget records of `database` whose database was dropped or renamed."""
         records = self.resources.previous
         for record in previous_databases.gone(self.admin, records.read().records, database):
             records.forget(record)
@@ -267,7 +267,7 @@ class _RestoreRun:
 
     @contextlib.contextmanager
     def _disconnected_on_failure(self, name: str) -> Iterator[None]:
-        """Terminate the sessions in the copy where the block fails, so that nobody waits for them."""
+        """If the block fails, terminate the sessions in the copy, so that nothing waits for them."""
         try:
             yield
         except BaseException:
@@ -341,7 +341,7 @@ def terminate(admin: Session, names: list[str]) -> None:
 
 
 def _check(admin: Session, renames: Sequence[Rename]) -> None:
-    """Compare the oid of each renamed database, which nobody else can rename now."""
+    """Check the oids of the databases to rename, which are now protected from other renames."""
     found: dict[str, int] = dict(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
     for rename in renames:
         if found.get(rename.new) != rename.oid:

@@ -235,7 +235,7 @@ def free_name(admin: Session, name: str) -> str:
 
 
 def oid_of(admin: Session, name: str) -> int:
-    """Return the oid of the database `name`; RefnetError where it no longer exists."""
+    """The oid of the database `name`; RefnetError if it no longer exists."""
     row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
     if row is None:
         raise RefnetError(f"the database {name} is gone", "Find out who dropped or renamed it.")

@@ -1,4 +1,4 @@
-"""Restores some tables: creates those that are missing, and the rows of the others; reads only their bytes."""
+"""Restores some tables: creates missing ones, and changes rows of existing ones; reads only their bytes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _MOST_HOLDERS = 3
 
 @dataclass(frozen=True)
 class Staged:
-    """The artifact's rows of existing tables beside them, and the definitions of missing ones, in one session."""
+    """Staged rows of existing tables, and definitions of missing ones, in one session."""
 
     #: One per table: those that are created, then the others in the order in which they are written.
     plans: tuple[TablePlan, ...]
@@ -90,7 +90,7 @@ class _Work:
         return self.selection.mode or Mode.MISSING
 
     def stage(self, recorded: Sequence[Recorded], definitions: Sequence[Definition]) -> list[_Existing]:
-        """Stage the rows of tables that exist, and compare them."""
+        """Stage the rows of existing tables, and compare them."""
         found = self._found(recorded, definitions)
         write_rights.check(self.session, self.codec, [live for _, live in found], self.mode)
         existing = []
@@ -103,7 +103,7 @@ class _Work:
     def _found(
         self, recorded: Sequence[Recorded], definitions: Sequence[Definition]
     ) -> list[tuple[Recorded, TableLayout]]:
-        """Return each table, recorded and live, those that others refer to first; RefnetError where it cannot be restored."""
+        """Tables, recorded and live, referenced ones first; RefnetError if one cannot be restored."""
         can_disable = merge.can_disable_triggers(self.session)
         by_layout: dict[TableLayout, Recorded] = {}
         for number, one in enumerate(recorded):
@@ -120,7 +120,7 @@ class _Work:
         return [(by_layout[live], live) for live in ordered]
 
     def _of_columns(self, live: TableLayout, part: int, definitions: Sequence[Definition]) -> TableLayout:
-        """Return `live` with the columns of a recorded table; RefnetError names each difference where it cannot be."""
+        """`live` with the columns of a recorded table; RefnetError lists the differences if that is impossible."""
         table = self.reader.index.tables[part]
         try:
             return live.of_columns(table.columns, self.mode)
@@ -130,7 +130,7 @@ class _Work:
             raise RefnetError("; ".join((error.message, *columns)), error.hint) from error
 
     def apply(self, missing: MissingTables | None, existing: Sequence[_Existing]) -> tuple[str, ...]:
-        """Change everything or nothing; return what did not come back. RefnetError if something is missing for it."""
+        """Change everything or nothing; return what was not restored. RefnetError if a requirement is missing."""
         for problem in missing.problems() if missing else ():
             raise problem
         try:
@@ -158,7 +158,7 @@ class _Work:
 
 
 def _holders(session: Session, codec: Codec, tables: Collection[tuple[str, str]]) -> str:
-    """Return some sessions that have locks on `tables`; "" if there are none."""
+    """Some sessions that have locks on `tables`, or ""."""
     found = {
         f"process {pid} of {user} ({application})": None
         for schema, name, pid, user, application in codec.rows(session, _LOCKS)
@@ -186,10 +186,10 @@ def staged(
     permission: Permission = OWN,
     progress: Progress = silent,
 ) -> Iterator[Staged]:
-    """Read the rows of the selected tables that exist, and plan what `apply` does, which changes all or nothing.
+    """Stage the rows of the selected existing tables, and plan `apply`, which changes all or nothing.
 
-    RefnetError, before any row is read, where the rows of one cannot be restored, or not by this role, or where they
-    are of another database than `target` and not permitted.
+    RefnetError, before any row is read, if rows cannot be restored at all or by this role, or come from another
+    database than `target` without permission.
     """
     with _explained(target), target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
         destination, origin = _checked(session, target, reader, permission)
@@ -225,7 +225,7 @@ def staged(
 
 @contextlib.contextmanager
 def _explained(target: Target) -> Iterator[None]:
-    """Raise a right that the role misses as a RefnetError."""
+    """Turn errors about missing rights into RefnetErrors."""
     try:
         yield
     except errors.InsufficientPrivilege as error:
@@ -246,7 +246,10 @@ def _missing(
 def _split(
     reader: Reader, recorded: Sequence[Recorded], live: LiveObjects
 ) -> tuple[list[Recorded], list[Recorded]]:
-    """Return the tables that exist, and those that do not; missing partitions of one that exists are among these."""
+    """Split tables into existing and missing ones.
+
+    Missing partitions of an existing table count as missing.
+    """
     there, gone = [], []
     for one in recorded:
         if not live.has_table((one.schema, one.name)):
@@ -273,7 +276,7 @@ def _check_mode(there: Sequence[Recorded], selection: TableSelection) -> None:
 
 
 def _check_apart(recorded: Sequence[Recorded]) -> None:
-    """Raise RefnetError where one table is a partition of another: its rows would be written twice."""
+    """Raise RefnetError if one table is a partition of another: its rows would be written twice."""
     of: dict[int, Recorded] = {}
     for one in recorded:
         for part in one.parts:
@@ -289,7 +292,7 @@ def _check_apart(recorded: Sequence[Recorded]) -> None:
 def _checked(
     session: Session, target: Target, reader: Reader, permission: Permission
 ) -> tuple[Destination, Identity]:
-    """Return the target and the origin of the rows; RefnetError where the target may not get them."""
+    """The target, and the origin of the rows; RefnetError if the target must not get them."""
     destination = Destination(
         Identity(target.name, row_counts.system_identifier(session)), target.address, occupied=True
     )

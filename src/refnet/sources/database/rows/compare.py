@@ -63,7 +63,7 @@ def compare(target: Target, index: Index, workers: Workers, *, content: bool = T
 
 @dataclass
 class _Comparison:
-    """One comparison of tables, by workers that share it; each has a psql of its own."""
+    """One comparison of tables by parallel workers, each with its own psql."""
 
     target: Target
     index: Index

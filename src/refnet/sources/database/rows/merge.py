@@ -131,7 +131,7 @@ def cyclic(tables: Sequence[str]) -> RefnetError:
 
 
 def _lock(session: Session, layouts: Sequence[TableLayout]) -> None:
-    """Lock the tables, and those that foreign keys connect with them, against writers."""
+    """Lock the tables, and tables connected by foreign keys, against writers."""
     session.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     written = {layout.only for layout in layouts}
     joined = {table for layout in layouts for key in layout.foreign for table in (key.referring, key.other)}
@@ -183,7 +183,7 @@ def _check_rows(left: Difference, layout: TableLayout, mode: Mode) -> None:
 
 
 def _check_keys(session: Session, layouts: Sequence[TableLayout]) -> None:
-    """Check what the disabled triggers would have checked, each key once."""
+    """Check each key once, in place of the disabled triggers."""
     seen: set[tuple[str, bytes, bytes]] = set()
     for layout in layouts:
         for key in layout.foreign:

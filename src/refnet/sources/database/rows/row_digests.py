@@ -60,7 +60,7 @@ class MemberRows:
         self.digests = [Digest() for _ in self.reader.index.tables]
 
     def read(self, member: Member) -> None:
-        """Read `member`, of a table, to its end and add its rows; RefnetError (DAMAGED) if it is not what was written."""
+        """Read `member`, of a table, to its end and add its rows; RefnetError (DAMAGED) if it changed."""
         digest = Digest()
         lines = Lines(complete_lines(self.reader.raw(member)))
         try:

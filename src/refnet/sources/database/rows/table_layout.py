@@ -210,7 +210,7 @@ def _needs_superuser(table: str, why: str) -> RefnetError:
 
 
 def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0) -> TableLayout:
-    """Read the layout of a live table; RefnetError where it does not exist. `number`: of its staging table."""
+    """Read the layout of a live table; RefnetError if it does not exist. `number`: for its staging table."""
     found = codec.rows(session, _TABLE, (schema, name))
     if not found:
         raise RefnetError(
