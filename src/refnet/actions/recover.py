@@ -14,9 +14,8 @@ from typing import Any
 from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
-from refnet.actions.live import Live
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
-from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
+from refnet.actions.recovery_stages import Live, Memory, Operator, Recovered, read_journal, run_stages
 from refnet.catalog.backup_order import in_groups
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose

@@ -10,16 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from refnet.actions.live import Live
+from refnet.actions import recovery_services
+from refnet.actions.recovery_settings import Setup
 from refnet.catalog.artifact import Finding
 from refnet.catalog.manifest import Entry, Outcome, utc
 from refnet.catalog.source_name import SourceName
+from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, replace_file
 from refnet.postgres.account import make_enterable
 from refnet.recovery.plan import Journal, RecoveryPlan, Stage, restored_in
 from refnet.sources import hooks, source_of
+from refnet.sources.base import Permits
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)
@@ -73,6 +76,35 @@ class Recovered:
             ],
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+
+@dataclass(frozen=True)
+class Live:
+    """This machine according to the settings of a recovery; recreated when the configuration is back."""
+
+    setup: Setup
+    clock: Clock = Clock()
+    permits: Permits = Permits()
+    #: Variables that its hooks and services get beside those of the environment.
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def context(self, restored: Callable[[], None] = lambda: None) -> Context:
+        """What a restore works with; `restored` is called before the hooks that follow it."""
+        return Context(self.setup.settings, self.clock, restored=restored, variables=self.variables)
+
+    def commands(self) -> dict[Stage, tuple[str, ...]]:
+        """Command lines from a backup, by stage."""
+        restored = [one for one in self.setup.commands if one.restored]
+        return {
+            stage: tuple(one.line for one in restored if one.stage is stage)
+            for stage in Stage
+            if any(one.stage is stage for one in restored)
+        }
+
+    @property
+    def runs_restored_hooks(self) -> bool:
+        """Whether a restore runs hooks from a backup."""
+        return any(one.hook and one.restored for one in self.setup.commands)
 
 
 class Operator(Protocol):
@@ -226,7 +258,7 @@ class _RecoveryRun:
             skip = " ".join(f"--skip {one}" for one in self.failed)
             return [f"no service is started, as {', '.join(self.failed)} failed. Without: {skip}"]
         try:
-            names = self.live.start(stage)
+            names = recovery_services.start(self.live.context(), self.live.setup.services(stage))
         except RefnetError as error:
             raise RefnetError(
                 error.message, f"{error.hint} {_WITHOUT}", error.code, error.transient
@@ -247,7 +279,7 @@ class _RecoveryRun:
         whys = {**self.unknown, **dict.fromkeys(self.failed, "it is not restored completely")}
         found += [Finding(one, Outcome.UNVERIFIED, why) for one, why in whys.items()]
         found += [Finding(source, Outcome.FAILED, one.why) for source, one in plan.absent.items() if one.lost]
-        health = self.live.health()
+        health = recovery_services.health(context)
         return (*found, health) if health else tuple(found)
 
 

@@ -14,9 +14,9 @@ from threading import Thread
 
 import pytest
 
-from refnet.actions.live import Live
-from refnet.actions.recovery_settings import Setup
+from refnet.actions.recovery_services import health
 from refnet.catalog.manifest import Outcome
+from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.recovery.services.local import LocalServices
@@ -109,16 +109,15 @@ def test_the_health_url_is_asked_until_it_is_well_or_the_time_is_over() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Late) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/health"
-        asked = Live(
-            Setup(replace(Settings(), recover_health_url=url, recover_seconds=20), "", own=False)
-        ).health
+        late = replace(Settings(), recover_health_url=url, recover_seconds=20)
+        asked = health(Context(late))
         assert asked
-        assert asked().outcome is Outcome.PASSED
+        assert asked.outcome is Outcome.PASSED
         server.shutdown()
-    closed = Live(Setup(replace(Settings(), recover_health_url=url, recover_seconds=1), "", own=False)).health
-    assert closed
+    closed = replace(Settings(), recover_health_url=url, recover_seconds=1)
     began = time.monotonic()
-    found = closed()
+    found = health(Context(closed))
+    assert found
     assert found.outcome is Outcome.FAILED
     assert "refused" in found.reason
     assert 1 <= time.monotonic() - began < 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions import recovery_stages
+from refnet.actions import recovery_services, recovery_stages
 from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
 from refnet.catalog.artifact import Finding
 from refnet.catalog.catalog import Catalog
@@ -50,6 +50,8 @@ class Made:
 @pytest.fixture(autouse=True)
 def _sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_stages, "source_of", lambda world, name: world.source(name))
+    monkeypatch.setattr(recovery_services, "start", lambda context, names: context.settings.start(names))
+    monkeypatch.setattr(recovery_services, "health", lambda _: None)
     monkeypatch.setattr(hooks, "repeat", lambda context, source, *_: context.settings.repeat_hooks(source))
 
 
@@ -96,9 +98,6 @@ class World:
     def commands(self) -> Mapping[Stage, tuple[str, ...]]:
         return self.restored
 
-    def health(self) -> None:
-        """Nothing is asked."""
-
     def restore(self, source: SourceName, entry: Entry, restored: Callable[[], None]) -> list[str]:
         if source == self.fails:
             raise RefnetError("the disk is full", "Free space.")
@@ -132,8 +131,10 @@ class World:
     def report(self, _done: object) -> None:
         """Nothing is printed."""
 
-    def start(self, stage: Stage) -> tuple[str, ...]:
-        names = self.started.get(stage, ())
+    def services(self, stage: Stage) -> tuple[str, ...]:
+        return self.started.get(stage, ())
+
+    def start(self, names: tuple[str, ...]) -> tuple[str, ...]:
         if self.broken in names:
             raise RefnetError(f"{self.broken} is broken", "See the log of the service.", transient=True)
         if names:
