@@ -265,7 +265,7 @@ def test_a_program_that_a_restore_brings_does_not_run_unseen_though_other_settin
     given = outside(machine, f"[hooks]\n{hook} = ['sh {{}}']\n")
     program = machine.config / "deploy" / "prepare"
     plan = machine.refnet("restore", "config", "--plan", **given)
-    assert f"sh {program} is in what is restored: asked for" in plan.stdout
+    assert f"sh {program} is in the restored files: needs confirmation" in plan.stdout
     refused = machine.refnet("restore", "config", "--force", **given)
     assert (refused.returncode, machine.ran.exists()) == (6, False), refused.stderr
     assert f"commands from the backup would run: sh {program}" in refused.stderr

@@ -117,7 +117,7 @@ def test_a_manifest_that_was_overwritten_in_its_folder_is_noticed(tmp_path: Path
 
     assert [one.name for one in machine.store().contents().unlisted] == [copy.object]
     (damaged,) = sample_back(machine.store(), [copy], machine.now)
-    assert "its manifest is not the one that was sent" in damaged.evidence[-1].reasons[0]
+    assert "its manifest differs from the one that was sent" in damaged.evidence[-1].reasons[0]
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system with times of any size")

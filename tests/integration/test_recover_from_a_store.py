@@ -141,7 +141,7 @@ def test_a_store_that_was_rolled_back_is_asked_about_at_a_terminal(
 
     assert len(asked) == 1
     assert "missing: number 1" in asked[0]
-    assert asked[0].endswith("Recover from what is there?")
+    assert asked[0].endswith("Recover from the remaining copies?")
 
 
 def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
@@ -164,7 +164,7 @@ def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
         monkeypatch.setenv(name, value)
     _, found = fetch.opened(StoreOptions(store=lost.url, signer=[lost.signer]), FetchRequest())
     assert (len(asked), len(found.chosen)) == (1, 2)
-    assert "cannot be listed with this credential" in capsys.readouterr().err
+    assert "this credential cannot list deleted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", ["runbook.md", "runbook.ja.md"])

@@ -179,7 +179,7 @@ def test_a_bad_value_is_refused_with_the_nearest_valid_one(
         ("jobs = 1\n\njobs = 2\n", "line 3: jobs is set twice, first in line 1", "Remove one"),
         ("[schedule]\nprune = 'daily 1:00'\n[log]\n[schedule]\n", "line 4: not TOML", "Fix that line"),
         ("jobs = 1\njobs =\n", "line 2: not TOML", "Fix that line"),
-        ("jobs = [", ": not TOML", "Close what is open"),
+        ("jobs = [", ": not TOML", "Close the open quote or bracket"),
         ("[shedule]\nprune = 'daily 1:00'\n", "line 1: [shedule] is not a table of settings", "Did you mean [schedule]?"),
         ("[shedule]\n", "line 1: [shedule] is not a table of settings", "Did you mean [schedule]?"),
         ("[database.shop]\n", "line 1: [database.shop] is not a table of settings", "Did you mean [databases.shop]?"),

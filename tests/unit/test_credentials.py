@@ -59,7 +59,7 @@ def test_a_credential_of_each_kind_is_read_and_never_shown(tmp_path: Path) -> No
         (S3 + 'session_token = "hunter2\\n"', "session_token must be text without spaces"),
         (S3 + 'access_key_id = "hunter2"', "is not TOML"),
         ("secret_access_key = hunter2", "is not TOML"),
-        ("[default]\naws_access_key_id = 'hunter2'", "has a key that s3 does not know"),
+        ("[default]\naws_access_key_id = 'hunter2'", "has a key that s3 does not use"),
         ("x = " + "[" * 5000, "is not TOML"),
         (b"\xff\xfe", "is not TOML"),
         ("#" * 20_000, "is larger than"),

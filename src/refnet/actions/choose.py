@@ -211,7 +211,7 @@ def of_others(
     url = "REFNET_DATABASE_URL" if source == SourceName.DATABASE else f"the url of {source}"
     return RefnetError(
         f"there is no complete artifact of the database {target.database}; the store has artifacts of {', '.join(names)}",
-        f"Set {url} to the intended database; to restore another one there, give --from-database NAME.",
+        f"Set {url} to the intended database; to restore another database there, give --from-database NAME.",
     )
 
 

@@ -275,7 +275,7 @@ def read_back_older(context: Context) -> Iterator[str]:
 
 def _lost(damaged: Copy) -> str:
     why = "; ".join(damaged.evidence[-1].reasons)
-    return f"{why}: `refnet copy --all` sends what is still in the backup folder"
+    return f"{why}: `refnet copy --all` sends the artifacts that are still in the backup folder"
 
 
 def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:
@@ -295,7 +295,7 @@ def missing(copies: Iterable[Copied]) -> RefnetError | None:
         stores.setdefault((error.message, error.hint), []).append(one.store)
     said = "; ".join(f"{', '.join(names)}: {message}" for (message, _), names in stores.items())
     (_, hint), *more = stores
-    hint = "`refnet copy` sends what is missing, or says of each store what to do." if more else hint
+    hint = "`refnet copy` sends missing copies, or says for each store what to do." if more else hint
     code = Exit.DAMAGED if any(error.code is Exit.DAMAGED for _, error in failed) else Exit.FAILED
     transient = all(error.transient for _, error in failed)
     return RefnetError(f"{failed[0][0].artifact} is not copied to {said}", hint, code, transient)

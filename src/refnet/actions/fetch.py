@@ -163,7 +163,7 @@ def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
     except BucketError as error:
         if error.kind is not BucketFailure.REFUSED:
             raise
-        what = f"{store.shown}: what was deleted or replaced cannot be listed with this credential"
+        what = f"{store.shown}: this credential cannot list deleted and replaced copies"
         return store.by_recovery_key(versions=False).contents(), (f"{what} ({error.message})",)
 
 
@@ -214,9 +214,7 @@ def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
         with local.draft(copy.source) as draft:
             listed = _read(context, store, copy, draft)
             draft.publish_again(_brought(copy.manifest), listed)
-        says = (
-            f"fetched from {store.shown}: every byte is that of the manifest signed by {copy.signed.signer}"
-        )
+        says = f"fetched from {store.shown}: every byte matches the manifest signed by {copy.signed.signer}"
         line = Evidence(
             context.clock.now(),
             Level.INTACT,

@@ -83,7 +83,7 @@ def _opened(opener: Opener, store: RemoteStore) -> tuple[Outcome, str]:
     """Decrypt the manifest and the last piece of the newest copy in the store."""
     copies = store.contents().copies
     if not copies:
-        return Outcome.UNVERIFIED, "no copy that a trusted signer signed is there"
+        return Outcome.UNVERIFIED, "there is no copy signed by a trusted signer"
     copy = max(copies, key=lambda one: one.document.sent)
     pieces, what = copy.document.pieces, f"{copy.name} in {store.name}"
     try:

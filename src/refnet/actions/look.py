@@ -150,7 +150,7 @@ def _file(chosen: OpenArtifact, found: FileList, path: str) -> Listed:
             f"{show(one.path)} in {chosen.name} is a {one.kind}, not a file",
             f"It leads to {show(one.target)}."
             if one.kind is FileKind.LINK
-            else f"`refnet show {chosen.name} --files '{show(one.path)}/**'` lists what is in it.",
+            else f"`refnet show {chosen.name} --files '{show(one.path)}/**'` lists its content.",
             Exit.USAGE,
         )
     return one

@@ -221,7 +221,7 @@ class _RecoveryRun:
         """Restore one source, or run remaining hooks of its earlier restore; return what was done."""
         record = partial(self.memory.restored, source) if self.memory else _nothing
         if source in self.plan.standing:
-            says = [f"{entry.name} was restored before; {source} stays as it is now"]
+            says = [f"{entry.name} was restored before; {source} stays unchanged"]
             if not (self.plan.left and source in self.plan.left.hooks):
                 return says
             hooks.repeat(self.live.context(), source, hooks.Action.RESTORE, entry.name)

@@ -28,8 +28,8 @@ from refnet.sources.folder.source import Folder
 from refnet.store import remote_settings, settings_copies
 
 _HINTS = {
-    Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",
-    Lacks.DATABASES: "Back them up too; or name what is left out on purpose in left_out.databases.",
+    Lacks.FILES: "Add them to config.entries, or list intended omissions in left_out.files.",
+    Lacks.DATABASES: "Back them up too, or list intended omissions in left_out.databases.",
 }
 
 

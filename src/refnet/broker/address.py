@@ -60,7 +60,7 @@ def _is_socket(url: str) -> bool:
 def _refused(where: str, said: str) -> RefnetError:
     if "NOAUTH" in said or "required" in said.lower():
         return RefnetError(
-            f"the broker at {where} requires a password, and none is given",
+            f"the broker at {where} requires a password, but none is set",
             "Put it into REFNET_BROKER_URL (redis://:PASSWORD@HOST:PORT/0), for instance in refnet.toml.",
         )
     return RefnetError(

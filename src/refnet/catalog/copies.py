@@ -99,7 +99,7 @@ def _damage(state: StoreState, source: SourceName) -> Iterator[Check]:
     damaged = [one for one in state.copies if one.source == source and one.damaged]
     names = [one.name for one in damaged if not copy_of(state.copies, one.manifest)]
     if names:
-        says = f"damaged there: {formatting.some(names, 3)}: `refnet copy --all` sends what is still here"
+        says = f"damaged there: {formatting.some(names, 3)}: `refnet copy --all` sends the artifacts that are still here"
         if state.name == LOCAL:
             says = f"damaged: {formatting.some(names, 3)}: `refnet fetch NAME --store STORE` has another, if one was sent"
         yield Check(source, f"{OF_COPY}{state.name}", Status.WARNING, says)

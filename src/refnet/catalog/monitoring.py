@@ -125,7 +125,7 @@ def watch_previous(
 
 def watch_nothing() -> Check:
     """Warn that no source is protected."""
-    says = "nothing is backed up: no setting names a source, and no default is there; `refnet backup` says what to set"
+    says = "nothing is backed up: no source is configured, and no default exists; `refnet backup` says what to set"
     return Check(None, "sources", Status.WARNING, says)
 
 
@@ -145,7 +145,7 @@ def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
     """Warn about unencrypted files, although encryption.local is set."""
     if not names:
         return ()
-    says = f"{formatting.some(names, 3)}: `refnet copy --store local` encrypts what is not, and removes it"
+    says = f"{formatting.some(names, 3)}: `refnet copy --store local` encrypts and removes them"
     return (Check(None, "not encrypted", Status.WARNING, says),)
 
 

@@ -153,7 +153,7 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
         gone = ((head.counter, head.counter),)
         if without(gone, head.deleted):
             found.append(
-                Gap(f"no manifest of this machine is there; it sent number {head.counter}", head.counter)
+                Gap(f"there is no manifest of this machine, which sent number {head.counter}", head.counter)
             )
     return tuple(found)
 
@@ -191,10 +191,10 @@ def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
             found.append(Gap(f"number {number} does not continue number {number - 1}", number))
     known = without(there, last.document.present)
     if returned := without(known, ((last.document.counter, MOST_COUNTER),)):
-        found.append(Gap(f"number {returned[0][0]} was deleted, and is there again", returned[0][0]))
+        found.append(Gap(f"number {returned[0][0]} was deleted and has reappeared", returned[0][0]))
     if head and last.document.counter < head.counter and without(((head.counter, head.counter),), deleted):
         older = f"the newest is number {last.document.counter}, and this machine sent number {head.counter}"
         found.append(Gap(older, head.counter))
     if head and last.document.counter == head.counter and last.sha256 != head.sha256:
-        found.append(Gap(f"number {head.counter} is not the one that this machine sent", head.counter))
+        found.append(Gap(f"number {head.counter} differs from the one that this machine sent", head.counter))
     return found

@@ -38,7 +38,7 @@ def diff(
     *,
     place: options.StoreOptions,
 ) -> None:
-    """Show what differs between an artifact and what is live.
+    """Show the differences between an artifact and live data.
 
     Also between two artifacts: files, or tables. Ends with 4 if anything differs.
     """

@@ -175,7 +175,7 @@ def _print_plan(planned: Making) -> None:
     for one in planned.files:
         print(f"would make {one}")
     if planned.recovery:
-        what = f", which replaces that of {planned.replaces}" if planned.replaces else ""
+        what = f", which replaces the key of {planned.replaces}" if planned.replaces else ""
         print(f"would make a recovery key{what}; its page: {planned.page_file or 'printed here'}")
     elif not planned.files:
         print("nothing is missing")
@@ -205,9 +205,7 @@ def _print_next(done: Making, file: Path | None) -> None:
     print(f"Set in {file or 'refnet.toml'}:\n\n[encryption]")
     print(f"recipients = {json.dumps(done.recipients_after)}\n")
     if done.replaces:
-        print(
-            f"Copies that are there need the key of {done.replaces}: keep its page as long as you keep them."
-        )
+        print(f"Existing copies need the key of {done.replaces}: keep its page as long as those copies.")
     print("Then type the key in from the printed page: `refnet key check`.")
 
 

@@ -59,7 +59,7 @@ GROUPS = {
     "Check": {
         "verify": ("verify", "verify", "Check artifacts by a trial restore."),
         "drill": ("drill", "drill", "Prove the newest artifacts, time it, and write a report."),
-        "diff": ("diff", "diff", "Show what differs between an artifact and what is live."),
+        "diff": ("diff", "diff", "Show the differences between an artifact and live data."),
         "monitor": ("monitor", "monitor", "Report whether every source is protected."),
         "settings": ("settings", "settings", "Print every setting and its origin."),
         "database": ("database", "app", "Inspect the database."),

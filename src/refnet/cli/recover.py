@@ -124,7 +124,7 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
     _need_folder(recovery, planned)
     replaced = recovery.replaced()
     if replaced:
-        confirm(f"Replace what is live: {', '.join(replaced)}?", force=asked.force)
+        confirm(f"Replace live data: {', '.join(replaced)}?", force=asked.force)
     done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("the fetched artifacts were removed, because they were not encrypted")
@@ -172,7 +172,7 @@ def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, Found]:
     """Context, and copies found in the store of `place`; asks at a terminal after an alarm."""
     here, found = fetch.opened(place, action.FetchRequest(at=asked.at, from_database=asked.from_database))
     if found.alarm and not (asked.plan or asked.force) and at_terminal():
-        confirm(f"{formatting.plain(found.alarm)}. Recover from what is there?", force=False)
+        confirm(f"{formatting.plain(found.alarm)}. Recover from the remaining copies?", force=False)
     return here, found
 
 
@@ -258,7 +258,7 @@ class _Operator:
 
     def permit_replace(self, live: str) -> None:
         if live not in self.replaced:
-            confirm(f"Replace what is live: {live}?", force=self.force)
+            confirm(f"Replace live data: {live}?", force=self.force)
 
     def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         if self.run_restored:
@@ -314,7 +314,7 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
         print("Commands that it runs:")
         render.print_columns([(f"  {one.stage}", _line(one)) for one in planned.commands])
     for source in plan.standing:
-        print(f"note: {source} was restored before, and stays as it is now")
+        print(f"note: {source} was restored before, and stays unchanged")
     for source, one in plan.absent.items():
         print(f"note: {source} is not restored: {one.why}")
     render.print_notes((), planned.problems)

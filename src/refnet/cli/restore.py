@@ -155,7 +155,7 @@ def restore(
 ) -> None:
     """Restore a source and keep the previous version.
 
-    Loads a copy beside what is live, compares it with the backup, then swaps the two.
+    Loads a copy beside the live version, compares it with the backup, then swaps the two.
     """
     here = with_member(context(place, key=True), asked.source)
     source = source_of(here.settings, asked.source)
@@ -197,7 +197,7 @@ def restore(
 def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
     """Undo the last restore of a source.
 
-    Swaps the previous version and what is live. An undo can be undone.
+    Swaps the previous version and the live version. An undo can be undone.
     """
     here = with_member(context(), asked.source)
     source = source_of(here.settings, asked.source)

@@ -31,7 +31,7 @@ _REASONS = (
     _Reason(
         r"no password supplied",
         None,
-        "the server at {address} requires a password for {user}, and none is given",
+        "the server at {address} requires a password for {user}, but none is set",
         "Put it into {named}, or into ~/.pgpass.",
     ),
     _Reason(

@@ -120,7 +120,10 @@ def _fault(text: str, name: str, error: str) -> tuple[str, str]:
             "Remove one of the two.",
         )
     at = f", line {line}" if line else ""
-    return f"{name}{at}: not TOML: {what}", _HINT if line else "Close what is open; see refnet.toml.example."
+    return (
+        f"{name}{at}: not TOML: {what}",
+        _HINT if line else "Close the open quote or bracket; see refnet.toml.example.",
+    )
 
 
 def flat(table: Mapping[str, Any], above: statements.Path = ()) -> Iterator[tuple[statements.Path, Any]]:

@@ -61,7 +61,7 @@ def run(
         left = _end(process, token)
     output.close()
     if left:
-        tell("(what it left running was ended)")
+        tell("(processes that it left running were killed)")
     return why
 
 

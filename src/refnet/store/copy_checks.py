@@ -98,7 +98,9 @@ def _last_check(copy: Copy) -> datetime:
 def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
     if not (_is_there(store, copy) or _is_there(store, copy)):  # it may have changed on the way
         raise RefnetError(
-            f"{what} is damaged: its manifest is not the one that was sent", "Send it again.", Exit.DAMAGED
+            f"{what} is damaged: its manifest differs from the one that was sent",
+            "Send it again.",
+            Exit.DAMAGED,
         )
 
 

@@ -284,7 +284,7 @@ class LocalDraft:
         self._remember()
         if self._out.sync() != (manifest.sha256, manifest.size):
             raise RefnetError(
-                f"{manifest.name} is damaged: its bytes are not those of its manifest",
+                f"{manifest.name} is damaged: its bytes do not match its manifest",
                 "Choose another artifact.",
                 Exit.DAMAGED,
             )

@@ -208,7 +208,7 @@ class RemoteStore:
     def require_manifests(self) -> None:
         """RefnetError if the store has no manifests at all; needs no key."""
         if not any(True for _ in self.bucket.listed(MANIFESTS)):
-            hint = "Check the name or URL of the store; --deleted reads also what somebody deleted there."
+            hint = "Check the name or URL of the store; --deleted also reads deleted copies."
             raise RefnetError(f"there is no copy in {self.shown}", hint)
 
     def require_mounted(self) -> None:

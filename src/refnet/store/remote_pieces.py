@@ -67,7 +67,7 @@ def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
 def _get(bucket: Bucket, piece: Piece, version: str) -> bytes:
     data = bucket.get(piece.name, piece.size, version=version)
     if len(data) != piece.size or hashlib.sha256(data).hexdigest() != piece.sha256:
-        raise BucketError(BucketFailure.DAMAGED, f"{piece.name} is not what was sent (SHA-256)", "")
+        raise BucketError(BucketFailure.DAMAGED, f"{piece.name} differs from what was sent (SHA-256)", "")
     return data
 
 

@@ -245,7 +245,7 @@ class _Pieces:
         if size != manifest.size or reader.read(1) or sha.hexdigest() != manifest.sha256:
             self._journal.remove()
             raise RefnetError(
-                f"{manifest.name} is damaged: its bytes are not those of its manifest",
+                f"{manifest.name} is damaged: its bytes do not match its manifest",
                 f"It is not copied. Check it: `refnet verify {manifest.name}`.",
                 Exit.DAMAGED,
             )

@@ -69,7 +69,7 @@ _HELP = {
     "refnet_store_copy_timestamp_seconds": "The moment whose state the newest complete copy in the remote store contains.",
     "refnet_store_copy_level": "How far the newest complete copy is checked in the remote store: 0 sent, 1 fetched, 2 proven.",
     "refnet_store_copy_missing": "1 if the newest complete artifact has no copy in the remote store.",
-    "refnet_store_gaps": "Manifests of the remote store that somebody removed, replaced or put back.",
+    "refnet_store_gaps": "Manifests of the remote store that were removed, replaced or put back.",
     "refnet_store_readable": "1 if the remote store could be listed, else 0.",
     "refnet_check_status": "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
 }

@@ -127,7 +127,8 @@ def test_an_undo_and_an_undo_of_it_say_what_they_bring_back(
         done = refnet(environment, "undo", "database", "--force").stdout
         assert re.search(rf"{library.name} on \S+ is {kept} again: it was live {replaced}\.\n", done)
         found = re.search(
-            rf"what was live is ({library.name}_undone_\w+): `refnet undo database` brings it back", done
+            rf"the replaced database is now ({library.name}_undone_\w+): `refnet undo database` brings it back",
+            done,
         )
         assert found, done
         assert f"_{word}_" in kept

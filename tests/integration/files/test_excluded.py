@@ -33,7 +33,7 @@ def test_what_is_excluded_is_not_backed_up_and_survives_a_restore_and_its_undo(e
     spoilt = contents(excluding.folder)
 
     planned = excluding.plan(chosen)
-    assert any("keeps as it is: .trash, new/sub/y.tmp" in note for note in planned.notes)
+    assert any("not changed by the restore: .trash, new/sub/y.tmp" in note for note in planned.notes)
     assert not any(path.endswith(".tmp") or path.startswith("new/") for path in planned.changes.removed)
     done = excluding.restore(chosen)
 

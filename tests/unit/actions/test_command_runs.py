@@ -59,7 +59,7 @@ def test_what_a_command_leaves_in_the_background_is_ended_and_not_waited_for() -
     began = time.monotonic()
     why, lines = ran(sys.executable, "-c", daemon)
 
-    assert (why, lines[1:]) == ("", ["(what it left running was ended)"])
+    assert (why, lines[1:]) == ("", ["(processes that it left running were killed)"])
     assert time.monotonic() - began < 15
     assert not alive(int(lines[0]))
 

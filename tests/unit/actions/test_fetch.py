@@ -190,7 +190,7 @@ def test_a_credential_that_cannot_list_versions_reads_what_is_listed(
         raise BucketError(BucketFailure.REFUSED, f"versions of {prefix} refused", "Permit it.")
 
     monkeypatch.setattr(loss.sender.bucket, "versions", refuse)
-    assert "cannot be listed with this credential" in loss.found().notes[0]
+    assert "this credential cannot list deleted" in loss.found().notes[0]
     assert names(loss.brought()) == [NEWEST]
 
 

@@ -307,7 +307,7 @@ def test_what_is_back_stays_as_it_is_where_only_a_service_of_its_stage_failed(tm
     world = World()
     recovered = run(world, plan)
     assert world.asked[:2] == ["settings", "start postgres redis"]
-    assert recovered.stages[0].says[0] == "config.gz was restored before; config stays as it is now"
+    assert recovered.stages[0].says[0] == "config.gz was restored before; config stays unchanged"
 
 
 def test_a_recovery_goes_on_with_its_own_set_whatever_was_backed_up_since() -> None:

@@ -234,13 +234,16 @@ def test_a_replaced_manifest_is_a_gap() -> None:
     other = signed(document(2, previous=found[0].sha256, sent=NOW))
     assert "does not continue" in gaps([found[0], other, found[2]], "cloud")[0].why
     assert any("two manifests have number 2" in one.why for one in gaps([*found, other], "cloud"))
-    assert "not the one that this machine sent" in gaps(found, "cloud", _head(found, sha256="ab" * 32))[0].why
+    assert (
+        "differs from the one that this machine sent"
+        in gaps(found, "cloud", _head(found, sha256="ab" * 32))[0].why
+    )
 
 
 def test_a_manifest_that_was_deleted_and_is_put_back_is_a_gap() -> None:
     found = in_order(3)
     last = signed(document(3, previous=found[1].sha256, present=((2, 3),)))
-    assert "was deleted, and is there again" in gaps([*found[:2], last], "cloud")[0].why
+    assert "was deleted and has reappeared" in gaps([*found[:2], last], "cloud")[0].why
 
 
 def test_what_is_missing_can_be_accepted_and_what_was_replaced_or_put_back_cannot() -> None:

@@ -101,7 +101,7 @@ class TablesRestore(Work):
         if any(not one.creation and not one.nothing for one in done.plans):
             yield Said(f"  `refnet undo {restore.source}` brings back the rows that it replaced")
         if created:
-            yield Said(f"  {', '.join(created)}: created; `undo` does not remove what was created")
+            yield Said(f"  {', '.join(created)}: created; `undo` does not remove them")
 
 
 def _staged(restore: DatabaseRestore, selection: TableSelection) -> AbstractContextManager[Staged]:

@@ -245,7 +245,9 @@ class DatabaseUndo(Work):
         said = [Said(f"{live} is {done.back.name} again: it was live until {_replaced(done.back)}.")]
         if done.previous:
             again = undo_arguments(self.source, request.to)
-            said.append(Said(f"  what was live is {done.previous}: `refnet undo {again}` brings it back"))
+            said.append(
+                Said(f"  the replaced database is now {done.previous}: `refnet undo {again}` brings it back")
+            )
         return Done(self.planned.to_json() | done.to_json(), tuple(said))
 
 

@@ -114,9 +114,7 @@ class _Contents:
         self._need_folder(parent(member.path), member)
         listed = self._pass_on(member, reader)
         if expected and expected.at == member.at and expected.sha256 != listed.sha256:
-            raise ArchiveError(
-                f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
-            )
+            raise ArchiveError(f"the content of {show(member.path)} differs from the list of files (SHA-256)")
         listed = listed._replace(kept=NONE)
         self._list(expected if expected == listed else listed)  # one entry in memory, not two
 
@@ -171,7 +169,7 @@ class _Contents:
             raise ArchiveError(f"{show(member.path)} is not at the offset that the list of files gives")
         if member.at == listed.at and (facts(member) != facts(listed) or member.same_as):
             raise ArchiveError(
-                f"{show(member.path)} is not what the list of files says (kind, size, mode, ACL, attributes)"
+                f"{show(member.path)} differs from the list of files (kind, size, mode, ACL, attributes)"
             )
         return listed
 

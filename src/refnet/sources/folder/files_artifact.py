@@ -77,9 +77,7 @@ class FilesArtifact(Artifact):
             else:
                 files = read_archive(archive, sink)
         if sink.sha256 != files.by_path[listed.path].sha256:
-            raise ArchiveError(
-                f"the content of {show(listed.path)} is not what the list of files says (SHA-256)"
-            )
+            raise ArchiveError(f"the content of {show(listed.path)} differs from the list of files (SHA-256)")
 
     def describe(self, created: datetime, /) -> Made | None:
         text = self.stored.files()

@@ -50,7 +50,10 @@ class FolderRestore(Work):
         hooked = (
             hooks.listed(context.settings, target.source, hooks.Action.RESTORE) if request.to is None else []
         )
-        asks = [f"{line} is in what is restored: asked for" for line in _restored_commands(context, planned)]
+        asks = [
+            f"{line} is in the restored files: needs confirmation"
+            for line in _restored_commands(context, planned)
+        ]
         self.planned = replace(
             planned,
             problems=(*refusals, *planned.problems),
@@ -75,7 +78,7 @@ class FolderRestore(Work):
         if self._whose() != whose:
             yield RefnetError(
                 f"{chosen.name} is of another machine, or of another REFNET_HOME: here no artifact of {source} was made yet",
-                f"To replace what is live with it, name it: `refnet restore {source} {chosen.name}`.",
+                f"To replace the live version with it, name it: `refnet restore {source} {chosen.name}`.",
                 Exit.USAGE,
             )
 
@@ -121,7 +124,7 @@ class FolderRestore(Work):
 
     def question(self) -> str:
         if self.planned.replaces and self.planned.changes:
-            return f"Replace what is live in {self._written}?"
+            return f"Replace the live version in {self._written}?"
         return ""
 
     def run(self, context: Context) -> Done:
@@ -180,10 +183,10 @@ class FolderUndo(Work):
         yield f"  it was live until {_replaced(plan)}"
         yield from _changes(plan.changes)
         if not plan.changes:
-            yield "  nothing differs from what is live"
+            yield "  no differences from the live version"
 
     def question(self) -> str:
-        return f"Replace what is live in {shown_path(self.planned.target.folder)}?"
+        return f"Replace the live version in {shown_path(self.planned.target.folder)}?"
 
     def run(self, context: Context) -> Done:
         target = self._target()
@@ -194,7 +197,7 @@ class FolderUndo(Work):
             *(Said(note, always=True) for note in done.notes),
             Said(f"{folder} is its previous version again: it was live until {_replaced(done.plan)}."),
             Said(
-                f"  what was live is now in {previous}: `refnet undo {_again(done.plan.target)}` brings it back"
+                f"  the replaced version is now in {previous}: `refnet undo {_again(done.plan.target)}` brings it back"
             ),
         )
         return Done(self.planned.to_json() | done.to_json(), said)

@@ -237,10 +237,10 @@ def explain_archive_errors(artifact: FilesArtifact) -> Iterator[None]:
     except ArchiveError as error:
         hint, code = "Nothing live was touched. Choose another artifact (`refnet list`).", Exit.DAMAGED
         if isinstance(error, NoSpaceError):
-            hint, code = "Free some space there; what is live was not touched.", Exit.FAILED
+            hint, code = "Free some space there; the live files were not touched.", Exit.FAILED
         elif isinstance(error, NamesMergeError):
             hint, code = (
-                "Restore to a file system that keeps such names apart; what is live was not touched.",
+                "Restore to a file system that keeps such names apart; the live files were not touched.",
                 Exit.FAILED,
             )
         raise RefnetError(f"{artifact.name} is not restored: {error}", hint, code) from error
@@ -361,7 +361,7 @@ def _carry(decided: FolderPlan, work: Work) -> None:
         name = show(os.fsdecode(error.filename or live))
         raise RefnetError(
             f"{name}, which exclude leaves out, cannot be carried into the restored folder: {error.strerror}",
-            "Run it as the owner of these files, or move them elsewhere; what is live was not touched.",
+            "Run it as the owner of these files, or move them elsewhere; the live files were not touched.",
         ) from error
 
 

@@ -118,7 +118,7 @@ def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
         removed=tuple(name for name in selection.removed if name not in stays | above),
         notes=(
             *selection.notes,
-            f"exclude leaves out, and the restore keeps as it is: {some(sorted(stays))}",
+            f"excluded, and not changed by the restore: {some(sorted(stays))}",
         ),
     )
     known = made.files.by_path

@@ -187,7 +187,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 
 
 _OWNER = "Run it as the user that owns the folder, or give the folder to this user."
-_SPACE = "Free some space there, then retry; what is live was not touched."
+_SPACE = "Free some space there, then retry; the live files were not touched."
 _HINTS = {
     errno.EACCES: _OWNER,
     errno.EPERM: _OWNER,

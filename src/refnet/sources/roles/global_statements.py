@@ -145,12 +145,12 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None or "\0" in found[0]:
-            raise NotGlobalsError(f"line {text.count(chr(10), 0, at) + 1} is not what pg_dumpall writes")
+            raise NotGlobalsError(f"line {text.count(chr(10), 0, at) + 1} is not output of pg_dumpall")
         kind, at = found.lastgroup or "", found.end()
         if kind == "space":
             continue
         if _CLASPED.fullmatch(text[at - 1 : at + 1]):
-            raise NotGlobalsError(f"line {text.count(chr(10), 0, at) + 1} is not what pg_dumpall writes")
+            raise NotGlobalsError(f"line {text.count(chr(10), 0, at) + 1} is not output of pg_dumpall")
         yield kind, found[0]
 
 

@@ -78,7 +78,7 @@ class SqliteRestore(FolderRestore):
             more = [f"and {len(found) - SHOWN:,} more tables"] if len(found) > SHOWN else []
             yield from [*found[:SHOWN], *more] or ["every table is the same"]
         except RefnetError as error:
-            yield f"what is live cannot be compared: {error.message}"
+            yield f"the live database cannot be compared: {error.message}"
 
     def _put(self, context: Context) -> Restored:
         """Prove the artifact, unpack it beside the live database, read it back, and swap."""

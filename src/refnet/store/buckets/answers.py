@@ -31,7 +31,7 @@ NOT_IMPLEMENTED = "NotImplemented"
 _HINTS = {
     BucketFailure.REFUSED: "Check the credential and its permissions; `refnet store check` tests each.",
     BucketFailure.LOCKED: "It can be deleted after its lock ends.",
-    BucketFailure.UNREACHABLE: "Check the endpoint and the network, and retry: what was sent is kept.",
+    BucketFailure.UNREACHABLE: "Check the endpoint and the network, and retry: sent pieces are kept.",
     BucketFailure.FULL: "Free space there, or raise the quota, and retry.",
     BucketFailure.DAMAGED: "The response was changed on its way: check the endpoint and proxies.",
 }

@@ -125,7 +125,7 @@ class FolderBucket:
             raise BucketError(
                 BucketFailure.REFUSED,
                 f"the folder {self.root} {why}",
-                "Give it to this user alone (chown, chmod 0700).",
+                "Make it private to this user (chown, chmod 0700).",
             )
 
     @contextmanager

@@ -107,7 +107,7 @@ class Trial:
         if version and version != "null":
             says = "kept, but cannot be listed without a credential of its own (credentials_file)"
             return Tried("versions", Answer.NOTE, says), version
-        says = "not kept: what is deleted or replaced there is lost"
+        says = "not kept: deleted and replaced objects are lost"
         return Tried("versions", Answer.ALARM if self.lock else Answer.NOTE, says), ""
 
     def _lock(self, name: str, version: str) -> Iterator[Tried]:

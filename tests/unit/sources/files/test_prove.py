@@ -84,9 +84,9 @@ def test_an_archive_that_is_cut_between_two_gzip_members_is_not_intact(vault, du
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"sha256": "0" * 64}, "the content of script.sh is not what the list of files says"),
-        ({"size": 3}, "script.sh is not what the list of files says"),
-        ({"mode": "0777"}, "script.sh is not what the list of files says"),
+        ({"sha256": "0" * 64}, "the content of script.sh differs from the list of files"),
+        ({"size": 3}, "script.sh differs from the list of files"),
+        ({"mode": "0777"}, "script.sh differs from the list of files"),
         ({"at": 512}, "script.sh is not at the offset that the list of files gives"),
         ({"path": "other.sh"}, "script.sh is in the archive and not in the list of files"),
         ({"kind": "device"}, "the list of files is not valid"),
