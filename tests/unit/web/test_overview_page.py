@@ -99,7 +99,7 @@ def test_a_backup_is_started_by_a_form_that_needs_no_javascript(whole: TestClien
 
 def test_a_database_that_is_down_is_said_and_its_password_is_not(whole: TestClient) -> None:
     text = whole.get("/").text
-    assert "The database papers does not answer: this page is made from the catalog alone" in text
+    assert "The database papers does not answer: this page uses only the catalog" in text
     assert "a-secret" not in text
 
 
@@ -166,7 +166,7 @@ def test_what_no_scheduler_starts_and_no_store_keeps_is_said_in_the_time_of_the_
     words = shown(told[0].get("/").text)
     assert "no scheduler is active: `refnet schedule install`" in words
     assert re.search(r"Next run [-\d: ]+ \( ?no active scheduler was found\)", words)
-    assert "every artifact is in the backup folder alone. Stores" in words
+    assert "every artifact is only in the backup folder. Stores" in words
     assert re.search(r"As of [-\d]+ [\d:]+ JST", words)
     assert "times in Asia/Tokyo" in words
     assert "started with other values" not in words
