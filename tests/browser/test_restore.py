@@ -53,7 +53,7 @@ def test_a_restore_needs_the_name_is_watched_to_its_result_and_undone(
         assert not [one for one in found.wrong if "400" not in one], found.wrong
 
 
-def test_a_restore_goes_on_without_its_browser_and_a_second_one_is_refused(
+def test_a_restore_survives_its_browser_and_a_second_one_is_refused(
     browser: Browser, url: str, signed_in: Any, world: World
 ) -> None:
     world.hold.touch()

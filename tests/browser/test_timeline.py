@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.watched import watched
 
 
-def test_the_calendar_marks_gaps_and_a_day_leads_to_an_artifact_and_its_file(
+def test_the_calendar_marks_gaps_and_days_link_to_artifacts_and_files(
     browser: Browser, url: str, signed_in: Any
 ) -> None:
     with watched(browser, url, storage_state=signed_in) as found:

@@ -252,7 +252,7 @@ def test_half_a_stack_is_completed(machine: Machine) -> None:
     assert again.returncode == 0, again.stderr
 
 
-def test_a_service_that_never_becomes_healthy_is_named_with_the_end_of_its_log(machine: Machine) -> None:
+def test_a_service_that_never_gets_healthy_is_named_with_its_last_log(machine: Machine) -> None:
     machine.podman("rm", "--force", "--time=2", machine.container("flower"))
     (machine.clone / "deploy" / "flowerconfig.py").write_text("raise SystemExit('flower has no port')\n")
     stopped = machine.refnet("recover", "--only", "edge", *RUN, REFNET_RECOVER_SECONDS="15")

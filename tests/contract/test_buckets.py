@@ -268,7 +268,7 @@ def test_no_link_and_no_fifo_in_a_folder_is_followed(folder: FolderBucket, tmp_p
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_the_hidden_file_of_a_killed_run_is_not_listed_and_is_removed_later(folder: FolderBucket) -> None:
+def test_a_killed_runs_hidden_file_is_not_listed_and_is_removed_later(folder: FolderBucket) -> None:
     old, new, other = (folder.root / name for name in (".old.part", ".new.part", ".other"))
     for path in (old, new, other):
         path.write_bytes(b"x")

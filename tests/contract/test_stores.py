@@ -71,7 +71,7 @@ def test_entries_and_leftovers_of_one_scan_are_what_each_alone_says(store: Store
         (SourceName.OBSIDIAN, "vault_20261126.tar.gz"),
     ],
 )
-def test_what_is_published_is_listed_with_its_digest_and_read_back_as_written(
+def test_a_published_artifact_is_listed_with_its_digest_and_reads_back(
     store: Store, source: SourceName, name: str
 ) -> None:
     data = bytes(range(256)) * 20_000
@@ -182,7 +182,7 @@ def test_a_second_artifact_may_share_the_bytes_of_the_first(store: Store) -> Non
         assert reader.read() == b"the same vault"
 
 
-def test_the_newest_is_told_by_the_manifests_time_whatever_the_clock_did_to_names(store: Store) -> None:
+def test_the_newest_is_chosen_by_manifest_time_whatever_the_names_say(store: Store) -> None:
     late = publish(store, created=NOW, local=LOCAL - timedelta(days=400))
     publish(store, created=NOW - timedelta(days=1), local=LOCAL)
 

@@ -208,7 +208,7 @@ def test_the_monitor_says_that_the_last_drill_could_not_verify(
     assert "could not verify" not in refnet("monitor", "obsidian").stdout
 
 
-def test_a_backup_that_was_not_proven_ends_with_3_unless_no_proof_is_required(
+def test_an_unproven_backup_exits_3_unless_no_proof_is_required(
     refnet: Run, vault: Path, tmp_path: Path
 ) -> None:
     refnet("backup", "obsidian")
@@ -251,7 +251,7 @@ def test_one_source_that_fails_does_not_stop_the_others(refnet: Run, vault: Path
     assert len(ran.stderr.splitlines()) == 2
 
 
-def test_a_pinned_and_tagged_artifact_is_shown_and_forgotten_only_after_it_is_unpinned_and_confirmed(
+def test_a_pinned_artifact_is_forgotten_only_once_unpinned_and_confirmed(
     refnet: Run, name: str, vault: Path
 ) -> None:
     (vault / "another.md").write_text("new")

@@ -201,7 +201,7 @@ def shortened(told: tuple[Path, str], short_folder: Path, quick: dict[str, str])
     aside.rename(place)
 
 
-def test_a_demo_that_is_interrupted_twice_in_a_proof_leaves_nothing_running(shortened: Shortened) -> None:
+def test_a_demo_interrupted_twice_during_a_proof_leaves_nothing_running(shortened: Shortened) -> None:
     place, begin = shortened
     demo = begin("")
     until(lambda: any("/scratch-" in command for command in running_in(place)) or demo.poll() is not None)

@@ -156,7 +156,7 @@ def test_every_command_in_the_document_runs_and_prints_what_is_shown(
 
 
 @pytest.mark.parametrize("document", TRANSLATED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_translation_has_the_same_commands_outputs_settings_messages_and_sections(document: Path) -> None:
+def test_a_translation_has_the_same_commands_outputs_and_sections(document: Path) -> None:
     original = document.with_name(document.name.replace(".ja.md", ".md"))
     for language in ("sh", "toml", "text"):
         translated = [uncommented(block) for block in blocks(document, language)]

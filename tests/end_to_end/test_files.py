@@ -56,7 +56,7 @@ def settle(folder: Path) -> None:
         time.sleep(0.01)
 
 
-def test_a_backup_is_proven_and_the_next_one_of_an_unchanged_vault_shares_its_bytes(refnet, vault, tmp_path):
+def test_a_backup_is_proven_and_the_next_unchanged_one_shares_its_bytes(refnet, vault, tmp_path):
     settle(vault)
     first = refnet("backup", "obsidian")
     second = json.loads(refnet("backup", "obsidian", "--json").stdout)["results"][0]
@@ -198,9 +198,7 @@ def test_a_diff_names_what_differs_and_ends_with_4(refnet, vault):
     assert (values["added"], values["removed"]) == (["new.md"], [])
 
 
-def test_odd_names_are_told_in_one_line_each_as_they_are_in_json_and_come_back_as_they_were_told(
-    refnet, vault
-):
+def test_odd_file_names_print_on_one_line_as_in_json_and_can_be_restored(refnet, vault):
     names = [
         b"two\nlines.md",
         "\U0001f4da.md".encode(),
@@ -251,9 +249,7 @@ def test_what_has_nothing_to_do_with_postgresql_does_not_load_its_driver():
     assert said.stdout == "False\n"
 
 
-def test_an_archive_that_has_lost_its_list_is_restored_alone_and_says_what_nobody_can_verify(
-    refnet, vault, tmp_path
-):
+def test_an_archive_without_its_list_is_restored_but_not_verified(refnet, vault, tmp_path):
     made = Path(json.loads(refnet("backup", "obsidian", "--no-prove", "--json").stdout)["results"][0]["path"])
     made.with_name(f"{made.name}.files.json.gz").unlink()
     (vault / "papers" / "note 1.md").unlink()

@@ -57,7 +57,7 @@ def recovered(short_folder: Path) -> Iterator[tuple[Machine, subprocess.Complete
     shutil.rmtree(machine.folder)
 
 
-def test_recover_brings_back_everything_from_the_backup_folder_alone_and_compares_all_three(
+def test_recover_restores_everything_from_the_backup_folder_and_compares(
     recovered: tuple[Machine, subprocess.CompletedProcess[str]],
 ) -> None:
     lost, ran = recovered
@@ -92,7 +92,7 @@ def test_recover_without_artifacts_says_where_it_looked(short_folder: Path) -> N
     assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
 
 
-def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought_back_again(
+def test_a_broken_docker_is_named_and_finished_stages_are_not_repeated(
     short_folder: Path,
 ) -> None:
     machine = Machine(short_folder / "docker")
@@ -137,7 +137,7 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     assert not toml.read_text().startswith("# edited by hand")
 
 
-def test_artifacts_that_the_specification_s_commands_made_and_adopt_took_come_back_like_any_other(
+def test_adopted_artifacts_made_by_the_specifications_commands_come_back(
     recovered: tuple[Machine, subprocess.CompletedProcess[str]],
 ) -> None:
     """pg_dump and tar as the specification calls them, in a backup folder that knows nothing else."""

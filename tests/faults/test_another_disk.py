@@ -108,9 +108,7 @@ def test_a_backup_that_published_nothing_binds_nobody_to_the_folder(refnet: Comm
     refnet("backup", "database", "--no-prove").succeeds()
 
 
-def test_a_first_backup_onto_a_disk_of_fstab_that_is_not_mounted_is_refused(
-    refnet: Command, tmp_path: Path
-) -> None:
+def test_a_first_backup_onto_an_unmounted_disk_of_fstab_is_refused(refnet: Command, tmp_path: Path) -> None:
     bubblewrap = shutil.which("bwrap")
     if not bubblewrap or not Path("/etc/fstab").is_file():
         pytest.skip("this machine has no bubblewrap, or no fstab")

@@ -118,7 +118,7 @@ def test_an_error_with_status_200_is_not_an_empty_list(
     fails(BucketFailure.UNREACHABLE, lambda: list(bucket.listed("")))
 
 
-def test_a_storm_that_does_not_end_is_an_error_that_may_pass_in_one_line_without_a_secret(
+def test_an_endless_storm_is_one_transient_error_line_without_a_secret(
     place: Callable[[Patience], CloudBucket], proxy: FaultProxy, s3: Seaweed
 ) -> None:
     bucket = place(IMPATIENT)

@@ -119,7 +119,7 @@ def test_a_bit_that_is_flipped_on_the_way_back_is_no_damage(lab: Lab) -> None:
     assert lab.proxy.seen["PUT"] == 1  # the settings: this home did not send them
 
 
-def test_a_credential_that_is_revoked_in_the_middle_is_said_and_the_next_run_continues(lab: Lab) -> None:
+def test_a_credential_revoked_midway_is_named_and_the_next_run_continues(lab: Lab) -> None:
     lab.proxy.plan("PUT", None, *[Fault.REFUSED] * 10)
 
     lab.refnet("copy", "notes").fails(1, "notes_", "cloud", "AccessDenied")
@@ -152,7 +152,7 @@ def test_a_wrong_bucket_is_named_and_not_made(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_backup_that_ends_while_it_copies_is_proven_and_the_next_run_continues(
+def test_a_backup_stopped_while_copying_is_proven_and_the_next_continues(
     lab: Lab, number: signal.Signals, code: int
 ) -> None:
     lab.proxy.plan("PUT", None, Fault.STALL)
@@ -197,7 +197,7 @@ def test_what_the_server_keeps_has_nothing_of_the_artifact(lab: Lab) -> None:
         assert not any(known in one for one in raw)
 
 
-def test_a_disk_that_fills_or_a_wrong_page_ends_a_restore_from_a_copy_and_leaves_nothing(
+def test_a_full_disk_or_wrong_page_ends_a_restore_and_leaves_nothing(
     lab: Lab, mounted: Callable[..., Path], tmp_path: Path
 ) -> None:
     lab.copied()

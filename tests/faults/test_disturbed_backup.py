@@ -103,9 +103,7 @@ def test_the_run_after_a_kill_at_any_moment_just_works(refnet: Command, live: Li
     _no_session_is_left(live)
 
 
-def test_what_a_killed_run_left_in_the_folder_for_temporary_files_goes_with_a_later_one(
-    refnet: Command, tmp_path: Path
-) -> None:
+def test_a_later_run_removes_the_temporary_files_of_a_killed_run(refnet: Command, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
 

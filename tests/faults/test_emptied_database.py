@@ -10,7 +10,7 @@ from tests.faults.conftest import Live
 SHRANK = "3 tables → 0; 23,099 rows → 0"
 
 
-def test_an_emptied_database_is_told_everywhere_and_what_it_held_is_kept_until_it_is_accepted(
+def test_an_emptied_database_is_reported_and_its_last_artifact_is_kept(
     refnet: Command, live: Live, proven: Path
 ) -> None:
     full = proven.name

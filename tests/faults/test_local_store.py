@@ -102,9 +102,7 @@ except RefnetError as error:
 
 
 @pytest.mark.parametrize("spare", [0, 20, 200])
-def test_a_verdict_that_is_not_completely_written_is_told_and_never_taken_for_an_older_one(
-    tmp_path: Path, spare: int
-) -> None:
+def test_an_incomplete_verdict_is_reported_and_not_read_as_an_older_one(tmp_path: Path, spare: int) -> None:
     """The file of the evidence may grow by `spare` bytes only; a line is longer."""
     script = """
 import resource, signal, sys
@@ -296,9 +294,7 @@ def test_the_bytes_of_a_damaged_artifact_are_not_shared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bytes_now", [b"the fault", b"the vault"])
-def test_an_artifact_that_was_written_to_after_its_source_compared_it_is_read_again(
-    tmp_path: Path, bytes_now: bytes
-) -> None:
+def test_an_artifact_written_to_after_the_comparison_is_read_again(tmp_path: Path, bytes_now: bytes) -> None:
     store = LocalStore(tmp_path)
     first = publish(store, b"the vault", b"[1]")
     path = tmp_path / "obsidian" / first
@@ -327,7 +323,7 @@ def test_a_second_in_which_every_name_is_taken_is_told(tmp_path: Path) -> None:
     assert visible(LocalStore(tmp_path)) == before
 
 
-def test_a_name_that_another_program_takes_in_the_middle_is_not_overwritten(
+def test_a_name_that_another_program_takes_midway_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = os.link

@@ -162,7 +162,7 @@ for number in range(20):
 """
 
 
-def test_two_runs_that_write_into_one_folder_at_once_never_take_each_others_names(tmp_path: Path) -> None:
+def test_two_runs_writing_into_one_folder_never_take_each_others_names(tmp_path: Path) -> None:
     """Such a folder has no lock (--to DIR)."""
     runs = [
         subprocess.Popen(

@@ -34,9 +34,7 @@ def _logins(live: Live, database: str) -> int:
 
 
 @pytest.mark.usefixtures("audited")
-def test_all_that_reads_and_restores_works_with_a_login_trigger_that_writes(
-    refnet: Command, live: Live
-) -> None:
+def test_reading_and_restoring_work_with_a_login_trigger_that_writes(refnet: Command, live: Live) -> None:
     refnet("backup", "database", "--no-prove").succeeds()
     drilled = refnet("drill", "database")
     drilled.succeeds()
@@ -58,7 +56,7 @@ def test_all_that_reads_and_restores_works_with_a_login_trigger_that_writes(
     refnet("undo", "database", "--force").succeeds()
 
 
-def test_a_role_that_only_reads_backs_up_beside_a_login_trigger_that_writes(
+def test_a_read_only_role_backs_up_despite_a_login_trigger_that_writes(
     refnet: Command, audited: Live
 ) -> None:
     audited.run("SET event_triggers = off; CREATE ROLE clerk LOGIN; GRANT pg_read_all_data TO clerk")

@@ -37,7 +37,7 @@ def shop(live: Live) -> Iterator[Live]:
 
 
 @pytest.mark.parametrize("ignored", ["extra_float_digits,options", ""])
-def test_a_backup_through_a_pooler_that_keeps_sessions_is_proven_and_exact(
+def test_a_backup_through_a_session_pooler_is_proven_and_exact(
     ignored: str, refnet: Command, shop: Live, folder: Path
 ) -> None:
     with pooler(
@@ -68,7 +68,7 @@ def test_a_pooler_that_shares_sessions_is_refused_by_name(
         assert refnet.names() == []
 
 
-def test_a_pooler_that_drops_what_money_depends_on_is_refused_with_the_statement_that_helps(
+def test_a_pooler_that_drops_lc_monetary_is_refused_with_an_alter_role(
     refnet: Command, shop: Live, folder: Path
 ) -> None:
     shop.run("CREATE TABLE paid (id int, price money); INSERT INTO paid VALUES (1, '1234.5')")
@@ -85,7 +85,7 @@ def test_a_pooler_that_drops_what_money_depends_on_is_refused_with_the_statement
         assert "proven" in through("backup", "database").out
 
 
-def test_a_comparison_and_a_restore_go_through_a_pooler_that_keeps_sessions(
+def test_a_comparison_and_a_restore_go_through_a_session_pooler(
     refnet: Command, shop: Live, folder: Path
 ) -> None:
     with pooler(shop.cluster, folder / "pooler", "session") as found:

@@ -26,7 +26,7 @@ def refnet(live: Live, clerk: str, tmp_path: Path, short_home: Path) -> Command:
     return Command(short_home, tmp_path / "backups", "")
 
 
-def test_a_restore_without_the_role_that_writes_names_the_setting_of_its_source(refnet: Command) -> None:
+def test_a_restore_without_a_writing_role_names_its_sources_setting(refnet: Command) -> None:
     refnet("backup", "shop", "--no-prove").succeeds()
     refused = refnet("restore", "shop", "--force")
     assert refused.code == 1

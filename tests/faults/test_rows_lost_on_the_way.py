@@ -36,7 +36,7 @@ def _socket(live: Live) -> Path:
 
 
 @pytest.mark.parametrize("table", _MARKERS)
-def test_a_backup_with_other_row_counts_than_the_server_is_made_once_more_and_never_published(
+def test_a_backup_whose_row_counts_differ_is_retried_and_never_published(
     refnet: Command, live: Live, short_folder: Path, table: str
 ) -> None:
     marker, rows, every = _MARKERS[table]
@@ -126,9 +126,7 @@ def test_a_backup_of_one_table_reads_no_materialized_view(live: Live, wheel: Bin
     assert index.unchecked == ()
 
 
-def test_a_scratch_server_that_ends_while_rows_are_digested_damages_nothing(
-    live: Live, wheel: Binaries
-) -> None:
+def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, wheel: Binaries) -> None:
     index = parallel_dump.dump(
         live.target, io.BytesIO(), Workers(wheel, 2), options=Options(digest_up_to=1 << 40)
     )
@@ -184,7 +182,7 @@ def test_what_a_restore_computes_otherwise_is_named_beside_the_proof(refnet: Com
     ]
 
 
-def test_between_two_proofs_a_backup_is_read_and_counted_and_that_is_no_alarm(refnet: Command) -> None:
+def test_between_two_proofs_a_backup_is_counted_without_an_alarm(refnet: Command) -> None:
     weekly = replace(refnet, environment={"REFNET_PROVE_EVERY": "7"})
     first, second = weekly("backup", "database"), weekly("backup", "database")
     for made, says in (

@@ -59,7 +59,7 @@ def _role(live: Live) -> bool:
         return bool(session.execute("SELECT FROM pg_roles WHERE rolname = 'keeper'").fetchall())
 
 
-def test_a_database_with_pg_cron_could_not_be_verified_by_name_and_is_restored_by_its_server(
+def test_pg_cron_is_named_as_unverifiable_and_its_own_server_restores_it(
     scheduled: Live, tmp_path: Path, short_home: Path
 ) -> None:
     refnet = Command(short_home, tmp_path / "backups", url_of(scheduled.target))
@@ -85,7 +85,7 @@ def test_a_database_with_pg_cron_could_not_be_verified_by_name_and_is_restored_b
         assert session.execute("SELECT has_schema_privilege('keeper', 'cron', 'USAGE')").fetchone() == (True,)
 
 
-def test_an_extension_without_rows_that_a_database_of_another_name_cannot_have_is_left_out(
+def test_an_extension_without_rows_unusable_under_another_name_is_omitted(
     scheduled: Live, tmp_path: Path, short_home: Path
 ) -> None:
     refnet = Command(short_home, tmp_path / "backups", url_of(scheduled.target))
@@ -104,9 +104,7 @@ def test_an_extension_without_rows_that_a_database_of_another_name_cannot_have_i
         assert session.execute("SELECT count(*) FROM papers").fetchone() == (5000,)
 
 
-def test_labels_of_a_provider_that_is_not_loaded_are_named_and_nothing_else_is_left_out(
-    refnet: Command, live: Live
-) -> None:
+def test_only_security_labels_of_an_unloaded_provider_are_left_out(refnet: Command, live: Live) -> None:
     with live.target.connect({"allow_system_table_mods": "on"}) as session:
         session.execute(
             "INSERT INTO pg_seclabel SELECT oid, 'pg_class'::regclass, 0, 'masker', 'it''s secret' "

@@ -78,7 +78,7 @@ def _files(folder: Path) -> list[Path]:
     ]
 
 
-def test_a_seal_that_is_killed_at_any_step_loses_nothing_and_shows_nothing(
+def test_a_seal_killed_at_any_step_loses_nothing_and_exposes_nothing(
     context: Context, tmp_path: Path
 ) -> None:
     unsealed, backups = context.local.root, context.settings.backup_dir
@@ -107,7 +107,7 @@ def test_a_seal_that_is_killed_at_any_step_loses_nothing_and_shows_nothing(
     assert places >= {(True, False), (True, True), (False, False)}
 
 
-def test_what_could_not_be_sealed_is_sealed_by_the_next_run_and_no_other_is_made(
+def test_the_next_run_seals_what_failed_to_seal_and_makes_no_new_artifact(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {one.name for one in context.catalog.entries()}

@@ -98,9 +98,7 @@ def rows(live: Live) -> dict[str, str]:
         }
 
 
-def test_an_artifact_of_such_a_source_is_complete_and_is_restored_without_these_objects(
-    refnet: Command, live: Live
-) -> None:
+def test_an_artifact_with_objects_no_server_accepts_restores_the_rest(refnet: Command, live: Live) -> None:
     for sql in OBJECTS:
         live.run(sql)
     live.run("ALTER TABLE rates ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON rates USING (id > 0)")

@@ -89,7 +89,7 @@ def age(artifact: Path, days: int) -> None:
     manifest.write_text(json.dumps(values))
 
 
-def test_a_restore_without_an_artifact_takes_the_newest_of_its_own_database(
+def test_a_restore_without_an_artifact_takes_its_own_databases_newest(
     refnet: Command, wiki: Target, live: Live, written: Path
 ) -> None:
     assert written.exists()
@@ -167,7 +167,7 @@ def test_a_server_that_is_down_is_judged_by_its_name(refnet: Command, both: Path
     assert down("verify", "--level", "intact").out.startswith(both.name)
 
 
-def test_on_a_new_server_the_newest_of_its_name_comes_back_without_a_word_more(
+def test_a_new_server_gets_the_newest_of_the_same_name_without_options(
     refnet: Command, elsewhere: Target, written: Path
 ) -> None:
     new = on(refnet, elsewhere)
@@ -181,7 +181,7 @@ def test_on_a_new_server_the_newest_of_its_name_comes_back_without_a_word_more(
         assert session.execute("SELECT count(*) FROM papers").fetchone() == (20000,)
 
 
-def test_a_database_that_came_from_another_server_goes_on_with_its_artifacts(
+def test_a_database_from_another_server_continues_with_its_artifacts(
     refnet: Command, elsewhere: Target, written: Path
 ) -> None:
     new = on(refnet, elsewhere)
@@ -196,7 +196,7 @@ def test_a_database_that_came_from_another_server_goes_on_with_its_artifacts(
     assert checks["age"] == "ok"
 
 
-def test_a_database_of_the_same_name_on_another_server_is_not_replaced_unasked(
+def test_restore_never_replaces_another_servers_database_unasked(
     refnet: Command, elsewhere: Target, written: Path
 ) -> None:
     artifact = written.name

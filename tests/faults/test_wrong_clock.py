@@ -23,7 +23,7 @@ def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:
     return source.dump(io.BytesIO()).warnings
 
 
-def test_a_backup_says_where_the_servers_clock_disagrees_with_this_machines(live: Live) -> None:
+def test_a_backup_reports_a_server_clock_that_disagrees_with_the_machine(live: Live) -> None:
     assert _dumped(live, timedelta(0)) == ()
     assert "2 h behind this machine's" in _dumped(live, timedelta(hours=2, seconds=5))[0]
     assert "2159 d ahead of this machine's" in _dumped(live, -timedelta(days=2159, minutes=1))[0]

@@ -28,7 +28,7 @@ def test_values_come_back_from_csv(row: list[str]) -> None:
 @fuzzed
 @given(documents(_ROW, json.dumps(_ROW).encode()))
 @example(b"[" * 100_000)
-def test_the_json_of_a_row_is_printed_without_control_characters_or_refused(data: bytes) -> None:
+def test_the_json_of_a_row_prints_no_control_characters_or_is_refused(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     found = outcome(lambda: _checked(text))
     if found is not None:

@@ -32,7 +32,7 @@ def test_what_is_taken_does_not_depend_on_the_pieces(data: bytes, size: int, nam
     assert taken(data, size, name) == taken(data, len(data) or 1, name)
 
 
-def test_each_database_is_found_by_its_name_and_the_settings_of_psql_are_left_out() -> None:
+def test_each_database_is_found_by_name_and_psql_settings_are_left_out() -> None:
     for name in ("shop", 'my "db"', "it's"):
         found = taken(DUMP.encode(), 7, name)
         assert found is not None
@@ -42,7 +42,7 @@ def test_each_database_is_found_by_its_name_and_the_settings_of_psql_are_left_ou
 
 
 @pytest.mark.parametrize("key", ["k3y", ""])
-def test_lines_in_the_text_of_a_function_neither_end_a_database_nor_begin_another(key: str) -> None:
+def test_lines_in_a_functions_text_neither_end_nor_begin_a_database(key: str) -> None:
     lines = ["\\connect victim", "\\restrict other", "\\unrestrict other"]
     lines += ["-- PostgreSQL database dump complete", "\\connect victim"] if key else []
     body = "".join(f"{line}\n" for line in ("CREATE FUNCTION f() RETURNS text AS $$", *lines, "$$;"))

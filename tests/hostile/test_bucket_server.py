@@ -104,7 +104,7 @@ def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
     assert len(server.asked) < 10
 
 
-def test_an_object_that_is_longer_than_its_header_says_is_not_read_to_its_end(
+def test_an_object_longer_than_its_header_says_is_not_read_to_the_end(
     bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_Handler, "protocol_version", "HTTP/1.1")
@@ -130,7 +130,7 @@ def test_a_list_of_the_library_with_too_many_objects_is_ended(
     assert listed(bucket) == ["data/0", "data/1"]
 
 
-def test_keys_outside_the_prefix_and_names_that_lead_elsewhere_are_left_out(
+def test_keys_outside_the_prefix_and_names_leading_outside_are_left_out(
     bucket: CloudBucket, server: Hostile
 ) -> None:
     keys = (

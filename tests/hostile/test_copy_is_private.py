@@ -92,7 +92,7 @@ def test_another_role_gets_into_no_copy_at_any_moment_of_a_restore(
     psycopg.connect(make_conninfo(library.conninfo, user=reader)).close()
 
 
-def test_a_previous_version_lets_in_superusers_alone_and_its_limit_comes_back_with_its_name(
+def test_a_previous_version_admits_only_superusers_and_regains_its_limit(
     library: Target, reader: str, wheel: Binaries
 ) -> None:
     with library.connect() as session:

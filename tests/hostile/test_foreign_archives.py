@@ -139,7 +139,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_folder_that_leads_out_of_itself_is_refused_before_pg_restore_opens_it(
+def test_a_folder_leading_out_of_itself_is_refused_before_pg_restore(
     dump: Callable[..., Path], secret: Path, attack: Callable[[Path, Path], None]
 ) -> None:
     folder = dump()

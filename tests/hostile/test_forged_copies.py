@@ -53,7 +53,7 @@ def test_a_manifest_with_the_id_of_another_copy_gets_none_of_its_evidence(
     assert "two manifests are of one copy" in " ".join(one.why for one in store.contents().gaps)
 
 
-def test_a_copy_keeps_its_pieces_when_another_manifest_that_claims_them_is_deleted(machine: Machine) -> None:
+def test_a_copy_keeps_its_pieces_when_a_manifest_claiming_them_is_deleted(machine: Machine) -> None:
     good = machine.send(artifact(1, b"good"))
     name, data = _forged(machine, good, **_older(good))
     machine.bucket.put(name, data)
@@ -98,7 +98,7 @@ def test_a_planted_manifest_is_not_published_and_is_not_the_head(machine: Machin
     assert [one.name for one in machine.bucket.listed("manifests/")] == [good.object]
 
 
-def test_a_planted_journal_with_a_piece_that_no_manifest_may_have_is_given_up(machine: Machine) -> None:
+def test_a_planted_journal_with_an_impossible_piece_is_given_up(machine: Machine) -> None:
     wanted, large = artifact(1, b"good"), bytes(17 << 20)
     sealer = Sealer((machine.recovery.recipient,), machine.keys)
     assert wanted.manifest

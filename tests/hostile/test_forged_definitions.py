@@ -71,7 +71,7 @@ _CREATE = b"CREATE TABLE public.notes ("
         (_CREATE, b"CREATE SEQUENCE public.papers_id_seq START 1;\nALTER SEQUENCE public.papers_id_seq OWNED BY public.notes.id;\n" + _CREATE),
     ],
 )  # fmt: skip
-def test_a_statement_that_could_change_more_than_its_table_stops_the_restore(
+def test_a_statement_that_could_change_other_tables_stops_the_restore(
     server: Cluster, genuine: bytes, small_database: Target, live: Target, old: bytes, new: bytes
 ) -> None:
     before = _dumped(server, live)

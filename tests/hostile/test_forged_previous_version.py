@@ -82,9 +82,7 @@ def mark(target: Target) -> str:
     )
 
 
-def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(
-    library: Target, previous: str
-) -> None:
+def test_undo_ignores_a_newer_database_that_forges_refnets_comment(library: Target, previous: str) -> None:
     forged = forge(library, f"{library.name}_before_20991231_235959", mark(library))
     plan = undo_database.plan(library, PREVIOUS)
     assert plan.back.name == previous
@@ -121,7 +119,7 @@ def test_a_previous_version_that_changed_its_owner_is_refused(
     assert papers(library) == 50
 
 
-def test_an_undo_that_would_replace_another_database_than_the_restored_one_is_refused(
+def test_undo_refuses_to_replace_a_database_other_than_the_restored_one(
     library: Target, previous: str
 ) -> None:
     with admin_session(library) as admin:
@@ -138,7 +136,7 @@ def test_an_undo_that_would_replace_another_database_than_the_restored_one_is_re
     assert "is not the database that replaced" in plan.doubts[0]
 
 
-def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecorded(
+def test_without_records_undo_needs_the_name_and_says_it_is_unknown(
     library: Target, previous: str, tmp_path: Path
 ) -> None:
     lost = PreviousVersions(tmp_path / "previous", "shop")
@@ -166,9 +164,7 @@ def test_comments_that_cannot_be_read_stop_nothing(library: Target, previous: st
     assert forged <= {*everything(library)}
 
 
-def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed(
-    library: Target, previous: str
-) -> None:
+def test_a_database_replaced_during_the_swap_is_noticed(library: Target, previous: str) -> None:
     from refnet.sources.database.restore.copy_and_swap import Rename, swap
 
     with (

@@ -82,7 +82,7 @@ def test_tables_that_are_attached_to_themselves_are_gone_through_once(genuine: b
     assert time.monotonic() - began < 30
 
 
-def test_a_table_whose_parts_have_other_columns_than_the_live_one_is_not_restored_by_rows(
+def test_a_table_with_partitions_of_other_columns_is_not_restored_by_rows(
     small_database: Target, tmp_path: Path, short_home: Path
 ) -> None:
     refnet = Command(short_home, tmp_path / "backups", url_of(small_database))

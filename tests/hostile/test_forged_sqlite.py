@@ -56,9 +56,7 @@ def base(short_folder: Path) -> Path:
     return short_folder / "boxes"
 
 
-def test_a_sound_one_is_restored_and_lacks_only_a_list_to_be_compared_with(
-    tmp_path: Path, base: Path
-) -> None:
+def test_a_sound_artifact_is_restored_but_unverified_without_its_list(tmp_path: Path, base: Path) -> None:
     found = proof(gzip.compress(database(tmp_path)), base)
     assert (found.level, found.outcome) == (Level.RESTORED, Outcome.UNVERIFIED)
     assert not found.missing_walls
@@ -93,9 +91,7 @@ def test_a_bomb_is_inflated_no_further_than_its_header_says(tmp_path: Path, base
     assert "longer than its header" in proof(data, base).reasons[0]
 
 
-def test_a_header_that_says_more_than_the_disk_has_stops_before_it_is_written(
-    tmp_path: Path, base: Path
-) -> None:
+def test_a_header_claiming_more_than_the_disk_holds_stops_before_writing(tmp_path: Path, base: Path) -> None:
     data = bytearray(database(tmp_path))
     data[16:18], data[28:32] = struct.pack(">H", 1), struct.pack(">I", 0xFFFFFFFE)  # 256 TiB
     found = proof(gzip.compress(bytes(data)), base)

@@ -162,7 +162,7 @@ def test_an_artifact_of_an_older_version_is_still_read(genuine: bytes) -> None:
     assert index.tables == _read(genuine).index.tables
 
 
-def test_an_index_is_the_same_after_it_was_written_and_read_in_pieces_of_any_size(genuine: bytes) -> None:
+def test_an_index_is_the_same_when_read_in_pieces_of_any_size(genuine: bytes) -> None:
     index = _read(genuine).index
     text = index.to_text()
     for size in (1, 7, 8017, 1 << 20):
@@ -184,7 +184,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_an_index_that_inflates_without_end_is_damage_in_bounded_time_and_memory(
+def test_an_endless_index_is_damage_in_bounded_time_and_memory(
     genuine: bytes, tmp_path: Path, bomb: str
 ) -> None:
     head, unit = BOMBS[bomb]

@@ -189,7 +189,7 @@ def test_no_command_takes_a_forged_index_for_more_than_damage(
     assert rows == []
 
 
-def test_names_that_are_no_text_or_steer_a_terminal_are_shown_without_harm(refnet: Command) -> None:
+def test_names_that_are_not_text_or_steer_a_terminal_are_shown_safely(refnet: Command) -> None:
     refnet("backup", "database", "--no-prove").succeeds()
 
     def lie(index: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def test_root_writes_nothing_into_the_backup_folder_of_a_user(refnet, which):
 
 
 @only_root
-def test_root_verifies_and_restores_from_the_backup_folder_of_a_user_and_writes_nothing_there(refnet):
+def test_root_verifies_and_restores_a_users_backups_without_writing_there(refnet):
     refnet("backup", "obsidian").succeeds()
     for path in (refnet.backups, *refnet.backups.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
@@ -137,7 +137,7 @@ def test_a_user_writes_nothing_into_a_backup_folder_of_roots(open_place, as_nobo
 
 
 @only_root
-def test_a_user_may_have_a_folder_in_a_store_of_roots_and_a_store_on_a_disk_of_roots(open_place, as_nobody):
+def test_a_user_may_use_a_folder_in_roots_store_and_a_store_on_roots_disk(open_place, as_nobody):
     disk = open_place / "disk of root"
     for folder in (disk / SourceName.OBSIDIAN, disk / "store"):
         folder.mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_what_is_refused_is_a_matter_of_the_owner_alone(tmp_path: Path) -> None:
 
 @only_root
 @pytest.mark.parametrize("act", [embedded.start, embedded.status, embedded.stop, embedded.url])
-def test_the_broker_of_another_user_in_the_shared_temporary_folder_gets_no_connection(
+def test_another_users_broker_in_the_shared_temporary_folder_is_refused(
     open_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]
 ) -> None:
     """The socket of a long REFNET_HOME is there, under a name that everybody can compute."""

@@ -85,9 +85,7 @@ def test_a_services_log_is_written_through_no_link(tmp_path, victim, kind):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 @pytest.mark.parametrize("kind", ["link", "folder"])
-def test_a_folder_that_is_exchanged_while_a_schedule_is_installed_is_not_given_away(
-    tmp_path, monkeypatch, kind
-):
+def test_a_folder_swapped_during_a_schedule_install_is_not_given_away(tmp_path, monkeypatch, kind):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("precious")

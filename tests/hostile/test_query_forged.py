@@ -48,7 +48,7 @@ def test_what_a_forged_index_says_of_the_server_is_refused(
     assert list(short_home.rglob("scratch-*")) == []
 
 
-def test_rows_of_another_table_are_damage_and_a_table_without_rows_is_named(
+def test_rows_of_another_table_are_damage_and_an_empty_table_is_named(
     genuine: bytes, tmp_path: Path, short_home: Path
 ) -> None:
     path = tmp_path / "refnet_20261125_020000.sql.gz"

@@ -100,7 +100,7 @@ def test_a_hook_out_of_the_backup_does_not_run_unseen(machine: Machine) -> None:
     assert (machine.config / ".env").read_text() == "A=1\n"
 
 
-def test_a_settings_file_that_says_it_belongs_elsewhere_is_still_the_backup_s(machine: Machine) -> None:
+def test_a_settings_file_that_names_another_folder_is_still_the_backups(machine: Machine) -> None:
     machine.backed_up(f'config_dir = "{machine.folder / "other"}"\n{local(machine)}')
     for here in (None, machine.config):
         stopped = machine.refnet("recover", "--force", here=here)
@@ -136,7 +136,7 @@ def say(machine: Machine, answer: str) -> tuple[int, bool]:
     return ran.returncode, machine.ran.exists()
 
 
-def test_the_plan_shows_commands_folders_and_settings_out_of_the_backup_before_anything_is_restored(
+def test_the_plan_shows_commands_folders_and_settings_from_the_backup(
     machine: Machine,
 ) -> None:
     machine.backed_up(f'vault_dir = "{machine.folder / "notes"}"\n{local(machine)}')
@@ -259,9 +259,7 @@ def outside(machine: Machine, text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("hook", ["after_restore", "before_backup"])
-def test_a_program_that_a_restore_brings_does_not_run_unseen_though_other_settings_name_it(
-    machine: Machine, hook: str
-) -> None:
+def test_a_restored_program_never_runs_unasked_despite_other_settings(machine: Machine, hook: str) -> None:
     given = outside(machine, f"[hooks]\n{hook} = ['sh {{}}']\n")
     program = machine.config / "deploy" / "prepare"
     plan = machine.refnet("restore", "config", "--plan", **given)
@@ -284,9 +282,7 @@ def test_a_program_that_a_restore_brings_does_not_run_unseen_though_other_settin
         "[hooks]\nbefore_backup = ['{}']\n",
     ],
 )
-def test_a_program_that_a_recovery_brings_does_not_run_unseen_though_other_settings_name_it(
-    machine: Machine, text: str
-) -> None:
+def test_a_recovered_program_never_runs_unasked_despite_other_settings(machine: Machine, text: str) -> None:
     given = outside(machine, text)
     shown = machine.refnet("recover", "--plan", **given)
     assert "(from the backup: needs confirmation)" in shown.stdout

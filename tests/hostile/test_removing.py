@@ -137,6 +137,6 @@ def test_a_file_is_replaced_with_the_mode_that_was_asked_for(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_of_this_user_is_ours_and_one_that_is_not_there_says_nothing(tmp_path):
+def test_a_folder_of_this_user_or_a_missing_one_passes_the_owner_check(tmp_path):
     check_own(tmp_path, "REFNET_HOME", "set REFNET_HOME")
     check_own(tmp_path / "nothing", "REFNET_HOME", "set REFNET_HOME")

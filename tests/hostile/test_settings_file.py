@@ -90,9 +90,7 @@ def test_a_file_that_others_can_write_is_refused_by_name(here: Path, refnet: Ref
     assert not ran.exists()
 
 
-def test_a_file_in_a_folder_that_others_can_write_is_refused_by_the_folder(
-    here: Path, refnet: Refnet
-) -> None:
+def test_a_file_in_a_folder_that_others_can_write_is_refused(here: Path, refnet: Refnet) -> None:
     plant(here)
     here.chmod(0o777)
     refused(refnet("list"), f"{here} can be written by others (mode 0777)", f"chmod go-w {here}")

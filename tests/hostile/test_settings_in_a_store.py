@@ -52,7 +52,7 @@ def test_an_older_file_under_a_newer_name_is_not_used(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "kind", ["no age", "large", "another key", "another signer", "a tar", "no signature"]
 )
-def test_objects_that_are_no_settings_file_of_this_machine_are_passed_over(
+def test_objects_that_are_not_this_machines_settings_file_are_skipped(
     machine: Machine, tmp_path: Path, kind: str
 ) -> None:
     recipients = (machine.recovery.recipient,)

@@ -55,7 +55,7 @@ def test_a_forged_journal_beside_the_vault_moves_nothing_during_a_backup(vault, 
     assert (vault.folder.parent / OLD / "fresh" / "evil").exists()
 
 
-def test_a_forged_journal_beside_the_vault_stops_a_restore_by_name_and_moves_nothing(vault, documents):
+def test_a_forged_journal_beside_the_vault_stops_a_restore_by_name(vault, documents):
     held = vault.backup()
     spoil(vault)
     before = contents(vault.folder)
@@ -74,7 +74,7 @@ def test_a_forged_journal_beside_the_vault_stops_a_restore_by_name_and_moves_not
     assert contents(vault.folder) != before
 
 
-def test_a_kept_folder_of_an_earlier_refnet_is_noted_by_a_restore_and_not_taken_by_an_undo(vault, documents):
+def test_restore_notes_an_earlier_refnets_kept_folder_and_undo_ignores_it(vault, documents):
     held = vault.backup()
     work = forge_beside(vault)
     (work / "exchange.json").rename(work / "kept.json")
@@ -94,7 +94,7 @@ def test_a_kept_folder_of_an_earlier_refnet_is_noted_by_a_restore_and_not_taken_
     assert work.exists()
 
 
-def test_an_undo_does_not_offer_an_older_restore_when_another_user_made_a_later_one(vault):
+def test_undo_offers_no_older_restore_after_another_users_later_one(vault):
     held = vault.backup()
     spoil(vault)
     vault.restore(held)
@@ -149,7 +149,7 @@ def refused(world: World, *words: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "file"])
-def test_another_folder_in_the_place_of_the_work_folder_is_not_taken_for_it(killed, documents, kind):
+def test_a_folder_that_replaces_the_work_folder_is_not_mistaken_for_it(killed, documents, kind):
     work = killed.place.unfinished()[0]
     work.path.rename(work.path.with_name("moved away"))
     if kind == "folder":
@@ -284,7 +284,7 @@ WRONG: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("edit", WRONG.values(), ids=WRONG)
-def test_a_journal_that_is_not_as_refnet_writes_it_stops_a_restore_by_name_and_no_backup(killed_once, edit):
+def test_a_malformed_journal_stops_restores_by_name_but_no_backups(killed_once, edit):
     path = journal_of(killed_once)
     text = path.read_bytes()
     path.write_bytes(edit(text))
@@ -295,7 +295,7 @@ def test_a_journal_that_is_not_as_refnet_writes_it_stops_a_restore_by_name_and_n
 
 
 @pytest.mark.parametrize("kind", ["of others", "writable", "link", "fifo", "folder", "large"])
-def test_a_journal_that_others_can_have_written_stops_a_restore_by_name_and_no_backup(killed, kind):
+def test_a_journal_others_can_have_written_stops_restores_but_no_backups(killed, kind):
     path = journal_of(killed)
     if kind == "of others":
         if os.geteuid():
@@ -317,7 +317,7 @@ def test_a_journal_that_others_can_have_written_stops_a_restore_by_name_and_no_b
 
 
 @pytest.mark.parametrize("kind", ["of others", "writable", "link"])
-def test_a_folder_of_journals_that_others_can_write_in_stops_a_restore_by_name_and_no_backup(killed, kind):
+def test_a_journal_folder_others_can_write_stops_restores_but_no_backups(killed, kind):
     if kind == "of others":
         if os.geteuid():
             pytest.skip("only root gives folders away")
@@ -330,7 +330,7 @@ def test_a_folder_of_journals_that_others_can_write_in_stops_a_restore_by_name_a
     refused(killed, str(killed.swaps))
 
 
-def test_what_is_left_without_its_work_folder_is_told_and_forgotten_once_that_is_wanted(killed):
+def test_a_swap_without_its_work_folder_is_named_until_it_is_removed(killed):
     work = killed.place.unfinished()[0]
     shutil.rmtree(work.path)
     with pytest.raises(RefnetError, match=f"{work.path.name}.* is gone") as caught:

@@ -84,7 +84,7 @@ def test_programs_of_postgresql_that_are_another_s_are_refused(folder: Path) -> 
     refused(folder, settings, Path("/bin/sh"), programs / "pg_dump")
 
 
-def test_schedule_install_as_root_refuses_settings_and_installations_of_another(folder: Path) -> None:
+def test_schedule_install_as_root_refuses_files_of_another_user(folder: Path) -> None:
     def install(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "refnet", *options, "schedule", "install", "--as", "root"],

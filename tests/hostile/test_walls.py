@@ -252,7 +252,7 @@ def test_a_short_folder_for_the_socket_goes_with_the_next_run(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_scratch_servers_that_belongs_to_another_user_is_refused(
+def test_a_folder_of_scratch_servers_of_another_user_is_refused(
     wheel: Binaries,
     folder: Path,
 ) -> None:

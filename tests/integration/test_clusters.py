@@ -123,7 +123,7 @@ def test_ctrl_c_ends_every_process_of_a_backup(refnet: Command, crowded: Cluster
     assert refnet("backup", "main-shop", "--no-prove").code == 0
 
 
-def test_a_database_that_is_gone_is_critical_until_it_is_accepted_and_can_always_be_restored(
+def test_a_vanished_database_is_critical_until_accepted_and_restorable(
     refnet: Command, crowded: Cluster, folder: Path
 ) -> None:
     settings = (folder / "refnet.toml").read_text()  # of the databases of the server, this one alone
@@ -172,7 +172,7 @@ def test_a_database_that_is_gone_is_critical_until_it_is_accepted_and_can_always
     sql(crowded, "DROP DATABASE pagila")
 
 
-def test_a_previous_version_is_no_database_of_the_cluster_on_a_home_without_its_record(
+def test_a_previous_version_without_its_record_is_no_cluster_database(
     refnet: Command, crowded: Cluster, folder: Path
 ) -> None:
     refnet("backup", "main-globals", "main", "--no-prove").succeeds()

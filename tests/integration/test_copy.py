@@ -110,7 +110,7 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
     assert len(_store(refnet, "away").entries()) == 1
 
 
-def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
+def test_a_retried_task_sends_the_missing_copy_without_a_new_artifact(refnet: Command) -> None:
     folder, notes = refnet.home.parent, SourceName("notes", Kind.FOLDER)
     context = _context(refnet)
     _unmount(folder)
@@ -144,7 +144,7 @@ def test_a_terminal_shows_how_much_of_a_copy_has_arrived(refnet: Command) -> Non
     assert shown[1:] == ["", ""]
 
 
-def test_a_retried_backup_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
+def test_a_retried_backup_sends_the_missing_copy_without_a_new_artifact(refnet: Command) -> None:
     folder, journal = refnet.home.parent, refnet.home / "runs" / "journal.jsonl"
     _unmount(folder)
     (folder / "notes" / "c.md").write_text("# newer\n")
@@ -170,7 +170,7 @@ def test_a_retried_backup_sends_the_missing_copy_and_makes_no_other_artifact(ref
     refnet("backup", "--table", "t", "--if-older", "1h").fails(2, "omit --table and --to")
 
 
-def test_a_retry_makes_no_other_artifact_however_long_the_last_run_was_sending(refnet: Command) -> None:
+def test_a_retry_makes_no_new_artifact_however_long_the_sending_took(refnet: Command) -> None:
     folder = refnet.home.parent
     days = 1.0
     context = replace(_context(refnet), clock=Clock(lambda: utc_now() + timedelta(days=days)))
@@ -197,7 +197,7 @@ def test_a_retry_makes_no_other_artifact_however_long_the_last_run_was_sending(r
     assert (other.earlier, other.exit) == (False, Exit.DONE)
 
 
-def test_nothing_is_copied_into_the_empty_folder_of_a_disk_that_is_not_mounted(refnet: Command) -> None:
+def test_nothing_is_copied_into_the_empty_folder_of_an_unmounted_disk(refnet: Command) -> None:
     folder = refnet.home.parent
     _unmount(folder)
     (folder / "away").mkdir(mode=0o700)
@@ -213,7 +213,7 @@ def test_nothing_is_copied_into_the_empty_folder_of_a_disk_that_is_not_mounted(r
     assert len(_store(refnet, "away").entries()) == 1
 
 
-def test_what_somebody_deleted_in_a_store_is_an_alarm_until_it_is_accepted(refnet: Command) -> None:
+def test_copies_deleted_from_a_store_raise_an_alarm_until_accepted(refnet: Command) -> None:
     first = min((refnet.home.parent / "near" / "manifests").iterdir())
     first.unlink()
     assert "refnet store accept" in refnet("list", "--store", "near").out

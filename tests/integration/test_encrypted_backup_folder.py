@@ -231,7 +231,7 @@ def test_an_alarm_says_that_the_disk_is_not_mounted_and_nothing_is_made(machine:
         away.rename(there)
 
 
-def test_a_killed_dump_leaves_nothing_readable_and_the_next_run_removes_it(machine: Machine) -> None:
+def test_a_killed_dump_leaves_nothing_readable_and_is_removed_later(machine: Machine) -> None:
     parts = machine.home / "unsealed" / "database"
     with machine.target.connect() as session:
         session.execute("BEGIN")

@@ -51,7 +51,7 @@ def everything(machine: Machine) -> list[tuple[str, str]]:
     return list(zip(ASKED, answers, strict=True))
 
 
-def test_wrong_answers_are_asked_again_and_the_right_ones_become_settings_and_a_proven_backup_that_later_runs_find(
+def test_init_repeats_wrongly_answered_questions_and_ends_with_a_proof(
     machine: Machine,
 ) -> None:
     wrong = (
@@ -79,7 +79,7 @@ def test_wrong_answers_are_asked_again_and_the_right_ones_become_settings_and_a_
     assert [one["source"] for one in listed.json["artifacts"]].count("database") == 2
 
 
-def test_any_number_of_databases_and_folders_become_tables_and_an_empty_answer_is_the_default(
+def test_databases_and_folders_become_tables_and_empty_means_the_default(
     machine: Machine,
 ) -> None:
     (machine.here / "compose.yaml").write_text(
@@ -160,7 +160,7 @@ def test_an_existing_settings_file_is_left_alone(machine: Machine, name: str) ->
     assert not machine.backups.exists()
 
 
-def test_settings_in_the_home_are_not_hidden_by_new_ones_but_for_a_named_file(machine: Machine) -> None:
+def test_new_settings_never_hide_those_in_the_home_unless_a_file_is_named(machine: Machine) -> None:
     home = machine.folder / "home"
     home.mkdir()
     (home / "refnet.toml").write_text("jobs = 2\n")
@@ -251,7 +251,7 @@ def test_no_at_the_last_question_leaves_nothing(machine: Machine) -> None:
     machine.unchanged()
 
 
-def test_the_first_backup_of_a_server_has_its_databases_and_they_have_a_schedule(
+def test_a_servers_first_backup_includes_and_schedules_its_databases(
     machine: Machine, wheel: Binaries, short_folder: Path
 ) -> None:
     with throwaway(wheel, base=short_folder / "own") as cluster:
@@ -387,14 +387,14 @@ def test_a_user_without_rights_gets_a_clear_error(machine: Machine, ordinary: Or
     machine.unchanged()
 
 
-def test_a_first_backup_that_fails_leaves_the_settings_and_says_what_to_do(machine: Machine) -> None:
+def test_a_failed_first_backup_leaves_the_settings_and_says_what_to_do(machine: Machine) -> None:
     done = machine.run("init", *machine.options, "--yes", REFNET_DATABASE_REQUIRED_TABLES="absent")
     assert done.code == 4, done.err
     assert f"{machine.file} stays; fix the cause and run `refnet backup`" in done.err
     assert machine.file.exists()
 
 
-def test_options_answer_without_a_terminal_and_a_variable_that_takes_precedence_is_named(
+def test_options_replace_answers_and_an_overriding_variable_is_named(
     machine: Machine,
 ) -> None:
     other = machine.folder / "other"

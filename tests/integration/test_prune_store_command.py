@@ -17,9 +17,7 @@ def _credential(path: Path, values: Mapping[str, str]) -> str:
     return str(path)
 
 
-def test_what_somebody_deleted_is_read_and_prune_deletes_what_is_due_and_says_what_is_locked(
-    s3: Seaweed, tmp_path: Path
-) -> None:
+def test_prune_deletes_due_copies_and_names_deleted_and_locked_ones(s3: Seaweed, tmp_path: Path) -> None:
     for name in ("home", "notes"):
         (tmp_path / name).mkdir()
     refnet = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})

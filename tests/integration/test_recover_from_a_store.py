@@ -106,9 +106,7 @@ def test_what_was_removed_there_is_said_once(lost: Lost, tmp_path: Path) -> None
     assert planned.err.count("missing: number 1") == 1
 
 
-def test_a_store_that_was_rolled_back_ends_a_recovery_with_4_and_its_last_line(
-    lost: Lost, tmp_path: Path
-) -> None:
+def test_a_recovery_from_a_rolled_back_store_exits_4_with_an_alarm(lost: Lost, tmp_path: Path) -> None:
     shutil.copytree(lost.folder / "nas", tmp_path / "nas")
     next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
     asked = ("recover", "--store", f"file://{tmp_path}/nas", "--signer", lost.signer)
@@ -144,7 +142,7 @@ def test_a_store_that_was_rolled_back_is_asked_about_at_a_terminal(
     assert asked[0].endswith("Recover from the remaining copies?")
 
 
-def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
+def test_the_recovery_key_is_asked_for_once_if_versions_cannot_be_listed(
     lost: Lost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
@@ -186,9 +184,7 @@ def test_the_commands_of_the_runbook_bring_everything_back(lost: Lost, page: str
         shutil.rmtree(lost.folder / name)
 
 
-def test_delete_markers_on_a_real_server_hide_nothing_and_only_its_copies_are_recovered(
-    s3: Seaweed, tmp_path: Path
-) -> None:
+def test_on_a_real_server_delete_markers_hide_no_copies_from_recovery(s3: Seaweed, tmp_path: Path) -> None:
     prefix = secrets.token_hex(8)
     own = {
         "url": f"s3://{LOCKED}/{prefix}",

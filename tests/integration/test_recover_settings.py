@@ -58,7 +58,7 @@ def tables(tmp_path: Path) -> Tables:
     return Tables(tmp_path)
 
 
-def test_the_page_and_the_store_are_enough_for_sources_that_only_the_settings_name(tables: Tables) -> None:
+def test_the_page_and_the_store_suffice_for_sources_only_settings_name(tables: Tables) -> None:
     tables.backup()
     names = [one.name for one in (tables.folder / "nas" / "settings").iterdir()]
     tables.refnet("--config", str(tables.file), "copy").succeeds()
@@ -143,7 +143,7 @@ def test_check_is_an_error_where_a_recovery_would_not_find_the_settings(tables: 
     assert what not in tables.refnet(*config, "check").out
 
 
-def test_one_source_that_cannot_be_restored_stops_no_other_and_can_be_left_out(tables: Tables) -> None:
+def test_an_unrestorable_source_stops_no_other_and_can_be_skipped(tables: Tables) -> None:
     tables.backup()
     shutil.rmtree(tables.folder / "notes")
     (tables.folder / "notes").write_text("not a folder\n")
@@ -160,7 +160,7 @@ def test_one_source_that_cannot_be_restored_stops_no_other_and_can_be_left_out(t
     tables.refnet(*config, "recover", "--skip", "nothing").fails(2, "'nothing' is not a source of the set")
 
 
-def test_the_plan_of_a_recovery_ends_as_the_recovery_does_where_a_role_has_powers(
+def test_a_recoverys_plan_exits_like_the_recovery_if_a_role_has_powers(
     server: Cluster, tmp_path: Path
 ) -> None:
     target = server.target("powers")
@@ -197,7 +197,7 @@ def test_the_plan_of_a_recovery_ends_as_the_recovery_does_where_a_role_has_power
             admin.execute("DROP ROLE IF EXISTS reads_all")
 
 
-def test_a_set_without_the_database_that_is_left_out_needs_no_artifact_of_it(tables: Tables) -> None:
+def test_a_recovery_that_skips_the_database_needs_no_artifact_of_it(tables: Tables) -> None:
     tables.backup()
     golden = ROOT / "tests" / "golden" / "backups" / "database"  # of another database
     shutil.copytree(golden, tables.folder / "backups" / "database")

@@ -36,9 +36,7 @@ def locked(s3: Seaweed, prefix: str, **more: object) -> CloudBucket:
     return s3.bucket(prefix, bucket=LOCKED, lock=timedelta(days=1), **more)  # type: ignore[arg-type]
 
 
-def test_a_version_is_read_behind_a_delete_mark_and_cannot_be_deleted_before_its_lock_ends(
-    s3: Seaweed, prefix: str
-) -> None:
+def test_a_version_reads_behind_a_delete_marker_and_stays_while_locked(s3: Seaweed, prefix: str) -> None:
     bucket = locked(s3, prefix)
     version = bucket.put("data/1", b"one")
     bucket.delete("data/1")
@@ -149,7 +147,7 @@ def test_a_list_of_several_pages_is_complete(
     assert len(found) == len({one.id for one in found}) == 21
 
 
-def test_tls_is_verified_with_the_system_s_certificates_or_those_of_ca_file(
+def test_tls_is_verified_with_the_systems_certificates_or_ca_file(
     s3: Seaweed, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)

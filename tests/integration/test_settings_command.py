@@ -117,7 +117,7 @@ def test_help_needs_no_settings(command: Command, arguments: list[str]) -> None:
     command(*arguments).succeeds()
 
 
-def test_a_variable_is_named_and_a_file_that_is_refused_is_a_problem_like_others(command: Command) -> None:
+def test_a_wrong_variable_is_named_and_a_refused_file_is_a_problem_too(command: Command) -> None:
     Path(file_of(command)).write_text("jobs = 2\n")
     command("list", REFNET_JOBS="many").fails(
         2, 'refnet: REFNET_JOBS = "many": must be an integer from 1 to 64'

@@ -72,7 +72,7 @@ def test_prepare_makes_what_is_missing_and_keeps_what_is_there(clone: Path, prep
     assert not any(secret.strip().decode() in first.stdout for secret in made.values())
 
 
-def test_a_secret_is_readable_for_refnet_and_the_one_service_that_needs_it(clone: Path, prepare: Run) -> None:
+def test_a_secret_is_readable_only_for_refnet_and_the_service_needing_it(clone: Path, prepare: Run) -> None:
     prepare()
     assert owners(clone / "secrets") == {
         "postgres_password": (10001, 999, 0o440),
@@ -92,9 +92,7 @@ def test_a_secret_is_readable_for_refnet_and_the_one_service_that_needs_it(clone
     assert stat.S_IMODE((clone / "run").stat().st_mode) == 0o700, "nobody reaches PostgreSQL's socket"
 
 
-def test_the_settings_of_the_machine_are_valid_and_name_the_folders_of_the_stack(
-    clone: Path, prepare: Run
-) -> None:
+def test_the_machines_settings_are_valid_and_name_the_stacks_folders(clone: Path, prepare: Run) -> None:
     prepare()
     settings = in_force(clone)
     assert settings.config_dir == clone
@@ -118,9 +116,7 @@ def test_prepare_refuses_a_folder_of_somebody_else(clone: Path, prepare: Run) ->
     assert (backups / "letter").stat().st_uid == 0
 
 
-def test_prepare_gives_back_what_root_wrote_and_leaves_previous_versions_to_root(
-    clone: Path, prepare: Run
-) -> None:
+def test_prepare_returns_roots_files_and_leaves_previous_versions_to_root(clone: Path, prepare: Run) -> None:
     prepare()
     lock, kept = clone.parent / "backups/.refnet-lock", clone / "vault/.refnet-obsidian-1/kept"
     lock.write_text("")
@@ -144,9 +140,7 @@ def test_prepare_gives_nothing_away_through_a_link_that_a_container_made(clone: 
     assert precious.stat().st_uid == 0
 
 
-def test_prepare_makes_another_token_where_prometheus_has_the_one_that_starts_restores(
-    clone: Path, prepare: Run
-) -> None:
+def test_prepare_renews_a_prometheus_token_that_could_start_restores(clone: Path, prepare: Run) -> None:
     (clone / "secrets").mkdir()
     for name in ("web_token", "prometheus_token"):
         (clone / "secrets" / name).write_text("of-both\n")
@@ -158,7 +152,7 @@ def test_prepare_makes_another_token_where_prometheus_has_the_one_that_starts_re
 
 @pytest.mark.parametrize("name", ["web_token", "database_url", "prometheus_token", "certs/tls.key"])
 @pytest.mark.parametrize("kind", ["link", "second name", "FIFO", "folder"])
-def test_prepare_reads_and_gives_away_nothing_that_a_container_put_in_the_place_of_a_secret(
+def test_prepare_refuses_what_a_container_put_in_place_of_a_secret(
     clone: Path, prepare: Run, name: str, kind: str
 ) -> None:
     precious = clone.parent / "precious"
@@ -196,9 +190,7 @@ def test_prepare_enters_no_folder_through_a_link(clone: Path, prepare: Run, name
     assert stat.S_IMODE(precious.stat().st_mode) == 0o700
 
 
-def test_prepare_follows_a_link_of_root_in_a_folder_of_root_and_no_link_of_another_user(
-    clone: Path, prepare: Run
-) -> None:
+def test_prepare_follows_roots_links_in_roots_folders_and_no_others(clone: Path, prepare: Run) -> None:
     disk = clone.parent / "disk"
     disk.mkdir()
     (clone.parent / "link").symlink_to(disk)
@@ -210,9 +202,7 @@ def test_prepare_follows_a_link_of_root_in_a_folder_of_root_and_no_link_of_anoth
     assert f"{clone.parent}/link is a link" in prepare().stderr
 
 
-def test_prepare_gives_no_file_of_root_away_that_has_a_second_name_in_the_backups(
-    clone: Path, prepare: Run
-) -> None:
+def test_prepare_refuses_backup_files_with_a_second_name(clone: Path, prepare: Run) -> None:
     prepare()
     precious = clone.parent / "precious"
     precious.write_text("of root")

@@ -41,7 +41,7 @@ def refnet(tmp_path: Path, silent: int) -> Command:
     return command
 
 
-def test_what_is_waited_for_is_said_unless_quiet_and_the_error_of_a_store_once(refnet: Command) -> None:
+def test_waits_are_announced_unless_quiet_and_a_stores_error_only_once(refnet: Command) -> None:
     with ThreadPoolExecutor() as pool:  # both wait for the same half minute
         quiet = pool.submit(refnet, "copy", "--plan", "--quiet")
         done = refnet("copy", "--all")

@@ -101,7 +101,7 @@ def test_a_copy_of_an_unknown_signer_is_not_chosen(refnet: Command, tmp_path: Pa
     assert signer in anyone.err
 
 
-def test_a_place_without_copies_is_named_before_the_recovery_key_is_asked_for(refnet: Command) -> None:
+def test_a_place_without_copies_is_named_before_asking_for_the_key(refnet: Command) -> None:
     place = f"file://{refnet.home.parent}/notes"
     refnet("restore", "notes", "--store", place, "--plan").fails(1, "no copy in url-", place, "--deleted")
     refnet("restore", "database", "--store", "nas", *_key(refnet), "--plan").fails(

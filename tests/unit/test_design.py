@@ -18,7 +18,7 @@ def test_every_module_that_the_design_names_exists(document: Path) -> None:
     assert [one for one in sorted(named) if not any(path.endswith(f"/{one}") for path in _MODULES)] == []
 
 
-def test_each_way_from_the_command_to_the_disk_is_followed_through_at_most_eight_files() -> None:
+def test_each_way_from_a_command_to_the_disk_is_at_most_eight_files() -> None:
     text = (_ROOT / "docs" / "design" / "README.md").read_text().partition("## Six ways")[2]
     ways = re.findall(r"^\| ((?:a|the) [^|]+) \| (.+) \|$", text, re.MULTILINE)
     found = {way: len(re.findall(r"`(?:\w+/)+\w+\.(?:py|j2|html\.j2)`", files)) for way, files in ways}

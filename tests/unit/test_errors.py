@@ -17,7 +17,7 @@ from refnet.sources.database.server_errors import Cause, of_program
 from refnet.store.lock import locked
 
 
-def test_a_failure_reads_as_its_message_and_survives_the_way_to_another_process():
+def test_a_failure_reads_as_its_message_also_from_another_process():
     error = RefnetError("what is wrong", "what to do", Exit.LOCKED, transient=True)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert str(again) == "what is wrong"
@@ -105,7 +105,7 @@ def test_several_results_end_with_the_worst(codes: list[Exit], ends: Exit) -> No
     assert worst(codes) is worst(reversed(codes)) is ends
 
 
-def test_the_entry_and_the_state_of_an_error_are_known_and_steps_are_no_errors():
+def test_an_errors_entry_and_sqlstate_are_parsed_and_steps_are_no_errors():
     said = (
         b'pg_restore: creating FUNCTION "public.ERROR:  no()"\n'
         b"pg_restore: while PROCESSING TOC:\n"

@@ -92,7 +92,7 @@ def test_a_list_imports_no_source_and_no_driver(tmp_path):
 
 
 @pytest.mark.parametrize("command", [("prune", "--plan"), ("monitor",)], ids=" ".join)
-def test_what_reads_the_catalog_of_folders_alone_loads_no_driver_of_a_database(tmp_path, command):
+def test_reading_only_the_folder_catalog_loads_no_database_driver(tmp_path, command):
     settings = f'[folders.notes]\npath = "{tmp_path / "notes"}"\n'
     assert "psycopg" not in _imported(tmp_path, *command, settings=settings)
 
@@ -133,7 +133,7 @@ def test_a_command_runs_without_pydantic(tmp_path, command):
 
 
 @pytest.mark.parametrize("kind", ["folder", "SQLite"])
-def test_what_is_no_postgresql_is_backed_up_and_restored_without_its_driver(tmp_path, kind):
+def test_non_postgresql_sources_work_without_the_postgresql_driver(tmp_path, kind):
     code = "import sys; sys.modules['psycopg'] = None; from refnet.cli.main import run; run()"
     place = tmp_path / "source"
     if kind == "folder":

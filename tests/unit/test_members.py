@@ -59,7 +59,7 @@ def cut(size: int) -> tuple[list[Packed], Section]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
-def test_section_is_cut_at_tables_and_nothing_but_the_restrict_pair_is_lost(size: int) -> None:
+def test_a_section_is_cut_at_tables_and_loses_only_the_restrict_pair(size: int) -> None:
     packed, section = cut(size)
     text = b"".join(gzip.decompress(member.data) for member in packed)
     assert text == DATA.replace(b"\\restrict k3y\n", b"").replace(b"\\unrestrict k3y\n", b"")

@@ -18,7 +18,7 @@ def loaded(folder: Path, **environment: str) -> Settings:
     return load({"REFNET_HOME": str(folder / "home"), **environment}, folder, root=False, cores=4)
 
 
-def test_a_variable_wins_over_the_file_and_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_variables_override_the_file_and_each_value_names_its_origin(tmp_path: Path) -> None:
     (tmp_path / "refnet.toml").write_text(
         'jobs = 3\nvault_dir = "/srv/vault"\n[postgres]\nbin_dir = "/opt/pg/bin"\n'
     )
@@ -39,7 +39,7 @@ def test_the_file_in_home_is_read_where_the_current_folder_has_none(tmp_path: Pa
     assert loaded(tmp_path).jobs == 7
 
 
-def test_the_file_is_that_of_config_then_here_then_home_then_the_machine_s(
+def test_the_settings_file_is_config_then_here_then_home_then_machines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named, home, system = tmp_path / "named.toml", tmp_path / "home" / "refnet.toml", tmp_path / "etc.toml"

@@ -140,9 +140,7 @@ def _defaults(folder: Path) -> None:
         ('database_url = "none"\nvault_dir = "none"\nconfig_dir = "none"\n', set(), set()),
     ],
 )  # fmt: skip
-def test_a_source_exists_as_a_key_names_it_or_as_its_default_is_there_where_no_table_names_one(
-    short_home, text, without, protected
-):
+def test_a_source_comes_from_a_table_a_key_or_an_existing_default(short_home, text, without, protected):
     found = _examined(short_home, text, REFNET_BACKUP_DIR=str(short_home / "backups")).valid()
     assert wiring.configured(found) == without
     _defaults(short_home)
@@ -151,7 +149,7 @@ def test_a_source_exists_as_a_key_names_it_or_as_its_default_is_there_where_no_t
     assert wiring.configured(found) <= {*wiring.known(found)}
 
 
-def test_the_keys_of_the_short_form_are_read_as_tables_and_named_as_they_were_written(tmp_path):
+def test_short_form_keys_are_read_as_tables_and_named_as_written(tmp_path):
     text = 'database_url = "postgresql://u@db/x"\nconfig_dir = "/srv/c"\nvault_dir = "/srv/v"\n' + NOTES
     text += "exclude = ['*.tmp']\n[database]\nrestore_url = 'postgresql://w@db/x'\n[exclude]\nobsidian = ['*.bak']\n"
     found = _examined(tmp_path, text).valid()
@@ -173,7 +171,7 @@ def test_the_keys_of_the_short_form_are_read_as_tables_and_named_as_they_were_wr
     assert "folders.notes.path" in shown
 
 
-def test_a_word_in_the_place_of_a_url_or_a_folder_is_shown_and_a_variable_overrides_it(tmp_path):
+def test_a_word_in_place_of_a_url_or_folder_is_shown_and_overridable(tmp_path):
     text = 'database_url = "own"\nvault_dir = "none"\n'
     shown = {one.key: (one.value, one.valid) for one in report(_examined(tmp_path, text))}
     assert (shown["database_url"], shown["vault_dir"]) == (("own", True), ("none", True))

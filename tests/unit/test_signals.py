@@ -70,7 +70,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize(
     ("number", "said"), [("SIGINT", "ended"), ("SIGTERM", "ended"), ("SIGHUP", "goes on")]
 )
-def test_a_background_job_ends_by_every_signal_but_the_one_that_nohup_ignores(number: str, said: str) -> None:
+def test_a_background_job_ends_on_every_signal_that_nohup_passes_on(number: str, said: str) -> None:
     ran = subprocess.run(
         ["sh", "-c", 'nohup "$@" 2>/dev/null & wait', "sh", sys.executable, "-c", CODE],
         env=os.environ | {"NUMBER": number},

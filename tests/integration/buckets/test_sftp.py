@@ -89,7 +89,7 @@ def test_a_server_that_is_back_in_time_loses_no_object(
     assert "connection timed out" in _failed(BucketFailure.UNREACHABLE, lambda: bucket.delete("a"))
 
 
-def test_the_hidden_file_of_a_killed_run_is_not_listed_and_is_removed_later(
+def test_a_killed_runs_hidden_file_is_not_listed_and_is_removed_later(
     bucket: SftpBucket, tmp_path: Path
 ) -> None:
     old, new, other = (tmp_path / name for name in (".old.part", ".new.part", ".other"))

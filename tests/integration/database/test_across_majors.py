@@ -88,7 +88,7 @@ def test_stock_psql_of_the_older_server_restores_it_too(older: Everything, by_ne
     assert oracle.differences(older.reference.inside, found.inside) == []
 
 
-def test_what_lz4_compressed_is_proven_and_restored_where_the_server_was_built_without_it(
+def test_lz4_data_is_proven_and_restored_on_a_server_built_without_lz4(
     older: Everything, system_database: Target, small_library: Target, wheel: Binaries, short_folder: Path
 ) -> None:
     with system_database.connect() as session:

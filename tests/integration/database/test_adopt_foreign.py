@@ -139,7 +139,7 @@ def test_what_is_missing_or_wrong_is_said(
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_a_packed_dump_that_is_damaged_or_cut_short_is_named_and_leaves_no_file(
+def test_a_damaged_or_truncated_packed_dump_is_named_and_leaves_no_file(
     refnet: Command, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
     packed = pack(b"PGDMP" + os.urandom(4000))
@@ -162,7 +162,7 @@ def test_a_packed_dump_that_is_damaged_or_cut_short_is_named_and_leaves_no_file(
         ),
     ],
 )
-def test_names_of_no_encoding_and_tables_that_cannot_be_read_end_no_proof_with_a_traceback(
+def test_undecodable_names_and_unreadable_tables_cause_no_traceback(
     refnet: Command, tmp_path: Path, sql: bytes, code: int, says: str
 ) -> None:
     path = tmp_path / "odd_20260101.sql"

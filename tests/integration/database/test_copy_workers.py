@@ -84,7 +84,7 @@ def test_an_interrupt_stops_the_workers(
     assert len(began) <= 3
 
 
-def test_a_table_that_another_session_waits_to_change_is_copied_all_the_same(
+def test_a_table_another_session_waits_to_alter_is_still_copied(
     database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 2))

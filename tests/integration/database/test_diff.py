@@ -64,7 +64,7 @@ def test_two_artifacts_differ_by_their_tables(library: Target, wheel: Binaries) 
     }
 
 
-def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
+def test_an_artifact_differs_from_live_by_the_tables_that_were_written(
     library: Target, wheel: Binaries
 ) -> None:
     shop = SourceName("shop", Kind.DATABASE)
@@ -79,9 +79,7 @@ def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
     assert {one.name for one in found.changed} == {"public.papers", "public.jobs", "1 sequences"}
 
 
-def test_nothing_differs_right_after_a_backup_whatever_kinds_of_tables_there_are(
-    library: Target, wheel: Binaries
-) -> None:
+def test_nothing_differs_right_after_a_backup_for_any_kind_of_table(library: Target, wheel: Binaries) -> None:
     with library.connect() as session:
         session.execute(_KINDS)
     found = database_contents.live_differences(held(library, wheel), library, Workers(wheel, 2))

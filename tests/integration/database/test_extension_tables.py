@@ -58,7 +58,7 @@ def extended(server: Cluster, short_folder: Path) -> Iterator[Target]:
         admin.execute("SELECT pg_reload_conf()")
 
 
-def test_what_an_extension_declares_travels_and_what_cannot_be_proven_is_named(
+def test_extension_rows_are_restored_and_unprovable_extensions_named(
     server: Cluster, extended: Target, tmp_path: Path, short_home: Path
 ) -> None:
     refnet = Command(short_home, tmp_path / "backups", url_of(extended))

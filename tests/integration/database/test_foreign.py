@@ -57,7 +57,7 @@ def test_every_format_of_pg_dump_is_restored(
 
 
 @pytest.mark.parametrize("form", ["c", "d", "t"])
-def test_a_missing_owner_of_an_archive_is_in_the_plan_with_its_create_role(
+def test_an_archives_missing_owner_is_in_the_plan_with_its_create_role(
     library: Target, wheel: Binaries, tmp_path: Path, form: str
 ) -> None:
     with library.connect() as session:
@@ -79,7 +79,7 @@ def test_a_missing_owner_of_an_archive_is_in_the_plan_with_its_create_role(
             session.execute('DROP ROLE IF EXISTS "The owner"')
 
 
-def test_the_specifications_gzipped_dump_is_restored_into_a_missing_database(
+def test_the_specifications_gzipped_dump_restores_a_missing_database(
     library: Target, wheel: Binaries, tmp_path: Path
 ) -> None:
     plain = pg_dump(library, wheel, tmp_path / "plain.sql").read_bytes()
@@ -89,7 +89,7 @@ def test_the_specifications_gzipped_dump_is_restored_into_a_missing_database(
     assert done.previous is None
 
 
-def test_sql_of_unknown_origin_is_restored_and_said_to_be_of_unknown_origin(
+def test_sql_of_unknown_origin_is_restored_and_reported_as_such(
     library: Target, wheel: Binaries, tmp_path: Path
 ) -> None:
     path = tmp_path / "hand.sql"
@@ -139,7 +139,7 @@ def test_sql_of_unknown_origin_is_restored_and_said_to_be_of_unknown_origin(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_restored_is_refused_by_name_and_nothing_live_is_touched(
+def test_what_cannot_be_restored_is_refused_and_nothing_live_changes(
     library: Target, wheel: Binaries, tmp_path: Path, name: str, content: bytes, message: str, code: Exit
 ) -> None:
     path = tmp_path / name
@@ -178,7 +178,7 @@ def test_a_dump_that_unlocks_its_own_restriction_still_runs_no_command(
     assert papers(library) == 50
 
 
-def test_a_dump_of_a_newer_pg_dump_goes_into_an_older_server_where_nothing_else_is_newer(
+def test_a_newer_pg_dumps_output_loads_if_nothing_else_in_it_is_newer(
     system_database: Target, library: Target, wheel: Binaries, tmp_path: Path
 ) -> None:
     with system_database.connect() as session:
@@ -192,7 +192,7 @@ def test_a_dump_of_a_newer_pg_dump_goes_into_an_older_server_where_nothing_else_
         session.execute(f'DROP DATABASE "{new.name}"')
 
 
-def test_the_line_that_ends_a_restriction_is_found_wherever_the_text_is_cut(
+def test_the_closing_restrict_line_is_found_wherever_the_text_is_cut(
     library: Target, wheel: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pg_dump(library, wheel, tmp_path / "plain.sql")

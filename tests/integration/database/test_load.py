@@ -152,7 +152,7 @@ def test_rows_that_the_server_refuses_end_the_load_with_its_words(
         load(whole, target, Workers(wheel, 2))
 
 
-def test_a_member_that_does_not_inflate_is_damage_and_not_the_servers_fault(
+def test_a_member_that_does_not_inflate_is_damage_not_a_server_error(
     whole: Reader, empty: Callable[[str], Target], wheel: Binaries
 ) -> None:
     member = next(m for m in whole.index.members if m.table is not None and m.rows > 1000)

@@ -106,7 +106,7 @@ def test_views_that_would_ask_other_servers_are_not_filled(
         ("CREATE DATABASE other;\n", 3, "creates databases itself"),
     ],
 )
-def test_a_dump_that_does_not_load_is_damaged_unless_it_is_for_want_of_something_here(
+def test_an_unloadable_dump_is_damaged_unless_the_server_lacks_something(
     refnet: Command, tmp_path: Path, text: str, code: int, says: str
 ) -> None:
     path = tmp_path / "dump.sql.gz"

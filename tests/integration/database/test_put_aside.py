@@ -66,7 +66,7 @@ def names_of(target: Target) -> set[str]:
         return {name for (name,) in session.execute("SELECT datname::text FROM pg_database").fetchall()}
 
 
-def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this_database(
+def test_only_this_databases_previous_versions_are_removed_when_due(
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
@@ -99,7 +99,7 @@ def test_a_database_that_only_carries_the_comment_is_unknown_and_stays(
     assert forged in names_of(database)
 
 
-def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_named(
+def test_a_kept_database_in_use_stays_and_its_application_is_named(
     database: Target, tmp_path: Path, dropped: list[str]
 ) -> None:
     settings = settings_for(database, tmp_path)
@@ -156,7 +156,7 @@ def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
     assert len(Database(settings, SourceName.DATABASE).recorded()) == 1
 
 
-def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:
+def test_a_stopped_embedded_server_is_not_started_to_list_kept_versions(tmp_path: Path) -> None:
     settings = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
     listing, *_ = Database(settings, SourceName.DATABASE).previous()
     assert list(listing()) == []

@@ -81,7 +81,7 @@ def shop(cluster: Cluster) -> Iterator[Shop]:
         admin.execute(f'DROP ROLE "{reader}"'.encode())
 
 
-def test_everything_unreadable_is_named_at_once_and_one_line_of_sql_is_enough(shop: Shop) -> None:
+def test_all_unreadable_objects_are_named_at_once_and_one_statement_helps(shop: Shop) -> None:
     error = shop.refusal()
     quoted = f'"{shop.reader.user}"'
     assert error.message == (

@@ -274,7 +274,7 @@ def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     assert papers(library) == 50
 
 
-def test_an_artifact_of_an_older_major_is_restored_and_one_of_a_newer_major_is_refused(
+def test_an_older_majors_artifact_is_restored_and_a_newer_majors_refused(
     system_database: Target, system_server: Cluster, library: Target, wheel: Binaries
 ) -> None:
     with system_database.connect() as session:

@@ -141,7 +141,7 @@ def test_a_file_that_is_not_there_is_a_matter_of_usage(environment: dict[str, st
     assert "there is no artifact" in ran.stderr
 
 
-def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just_works(
+def test_a_run_killed_while_loading_blocks_nobody_and_the_next_one_works(
     library: Target, environment: dict[str, str], wheel: Binaries, tmp_path: Path
 ) -> None:
     with library.connect() as session:
@@ -192,7 +192,7 @@ def _dying(swap: Any, when: str, admin: Any, target: Any, renames: Any, also: An
 
 
 @pytest.mark.parametrize("when", ["before", "within", "after"])
-def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live(
+def test_a_run_killed_around_the_swap_leaves_one_whole_database_live(
     library: Target, environment: dict[str, str], artifact: str, when: str
 ) -> None:
     killed = dying_at_the_exchange(environment, artifact, when)
@@ -209,7 +209,7 @@ def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live
     assert of_database(library, MarkState.COPY) == []
 
 
-def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
+def test_an_interrupted_restore_kept_waiting_by_other_runs_cleans_up(
     library: Target, environment: dict[str, str], wheel: Binaries, tmp_path: Path
 ) -> None:
     with library.connect() as session:

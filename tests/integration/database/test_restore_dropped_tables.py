@@ -157,7 +157,7 @@ def test_a_failure_after_the_load_changes_nothing(shop: Shop) -> None:
 
 
 @on_wheel
-def test_rows_that_are_not_those_of_the_proof_are_damage_and_nothing_changes(shop: Shop) -> None:
+def test_rows_that_differ_from_the_proof_are_damage_and_nothing_changes(shop: Shop) -> None:
     shop.run("DROP TABLE orders CASCADE")
     state, reader = shop.dumped(), shop.reader
     reader.index = reader.index.with_digests("0" * 32 * len(reader.index.tables))
@@ -268,7 +268,7 @@ def test_missing_and_existing_tables_come_back_in_one_transaction(shop: Shop) ->
 
 
 @on_wheel
-def test_a_pattern_takes_a_partitioned_table_once_and_an_unknown_one_is_a_matter_of_usage(shop: Shop) -> None:
+def test_a_pattern_takes_partitioned_tables_once_and_unknown_ones_exit_2(shop: Shop) -> None:
     plans, _ = shop.restore("log*", mode=Mode.MISSING)
     assert [plan.table for plan in plans] == ["public.log"]
     for names, schemas in ((("nothing*",), ()), ((), ("nowhere",))):

@@ -55,7 +55,7 @@ def test_a_failed_load_leaves_the_live_database_and_no_copy(
     assert everything(target) == [target.name]
 
 
-def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
+def test_an_undroppable_copy_is_named_and_dropped_by_the_next_restore(
     library: Target, wheel: Binaries
 ) -> None:
     class Obstructed(DatabaseArtifact):

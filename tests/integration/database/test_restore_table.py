@@ -34,9 +34,7 @@ def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
         return reader(make(SHELF, "shelf"), wheel)
 
 
-def test_missing_adds_what_is_lost_and_leaves_what_was_changed_or_added_since(
-    shelf: Target, backup: Reader
-) -> None:
+def test_missing_adds_lost_rows_and_leaves_later_changes_and_additions(shelf: Target, backup: Reader) -> None:
     with shelf.connect() as session:
         session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
         session.execute(
@@ -65,9 +63,7 @@ def test_replace_makes_the_table_what_was_backed_up_and_cascades_nowhere(
     assert answer(shelf, "SELECT count(*) FROM citations") == [(100,)]
 
 
-def test_an_emptied_table_comes_back_and_its_sequence_goes_on_behind_the_last_row(
-    shelf: Target, backup: Reader
-) -> None:
+def test_an_emptied_table_comes_back_and_its_sequence_continues(shelf: Target, backup: Reader) -> None:
     with shelf.connect() as session:
         session.execute("TRUNCATE papers RESTART IDENTITY CASCADE")
     restore(shelf, backup, "papers", "missing")
@@ -116,9 +112,7 @@ class Counted(io.BytesIO):
         return data
 
 
-def test_no_more_bytes_are_read_than_those_of_that_table_of_the_definitions_and_of_the_index(
-    shelf: Target, wheel: Binaries
-) -> None:
+def test_only_the_tables_bytes_the_definitions_and_the_index_are_read(shelf: Target, wheel: Binaries) -> None:
     with shelf.connect() as session:
         session.execute(
             "INSERT INTO papers (title) SELECT repeat(i || '.', 99) FROM generate_series(1, 20000) i"
@@ -239,7 +233,7 @@ def test_a_table_that_is_not_in_the_artifact_is_a_matter_of_usage(shelf: Target,
     assert caught.value.hint.startswith("Did you mean papers? ")
 
 
-def test_a_role_that_cannot_hold_triggers_back_is_refused_where_they_would_fire(
+def test_a_role_that_cannot_disable_triggers_is_refused_when_they_fire(
     shelf: Target, backup: Reader, busy_server: Cluster
 ) -> None:
     with shelf.connect() as session:
@@ -312,7 +306,7 @@ def test_keys_of_a_type_with_an_equality_of_its_own_are_compared_by_it(
 
 
 @pytest.mark.parametrize(("table", "mode"), [("papers", "missing"), ("citations", "replace")])
-def test_the_rights_that_a_role_misses_are_named_and_the_grants_are_enough(
+def test_missing_rights_of_a_role_are_named_and_the_grants_suffice(
     shelf: Target, backup: Reader, busy_server: Cluster, table: str, mode: str
 ) -> None:
     with shelf.connect() as session, role(busy_server, "O'Neil", "LOGIN"):

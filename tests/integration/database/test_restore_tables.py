@@ -27,9 +27,7 @@ def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
         return reader(make(SHELF, "shelf"), wheel)
 
 
-def test_several_tables_come_back_together_those_that_others_refer_to_first(
-    shelf: Target, backup: Reader
-) -> None:
+def test_several_tables_come_back_together_referenced_ones_first(shelf: Target, backup: Reader) -> None:
     with shelf.connect() as session:
         session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
     plans = restore_all(shelf, backup, ["citations", "papers", "public.papers"], "missing")
@@ -37,7 +35,7 @@ def test_several_tables_come_back_together_those_that_others_refer_to_first(
     assert answer(shelf, "SELECT count(*) FROM papers JOIN citations ON citing = id") == [(100,)]
 
 
-def test_several_tables_come_back_by_a_role_that_cannot_hold_foreign_keys_back(
+def test_a_role_that_cannot_disable_foreign_keys_restores_several_tables(
     shelf: Target, backup: Reader, busy_server: Cluster
 ) -> None:
     with shelf.connect() as session:

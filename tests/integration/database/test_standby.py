@@ -20,7 +20,7 @@ ALTER DATABASE shop SET default_transaction_isolation = 'serializable';
 """
 
 
-def test_a_standby_has_no_rows_of_unlogged_tables_and_refuses_serializable_sessions(
+def test_a_standby_lacks_unlogged_rows_and_refuses_serializable_sessions(
     wheel: Binaries, folder: Path, short_home: Path
 ) -> None:
     with throwaway(wheel, base=folder / "primary", settings=routes.PRIMARY) as primary:

@@ -34,7 +34,7 @@ def path(library: Target, wheel: Binaries, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_restore_of_tables_keeps_the_rows_that_it_replaces_and_undo_brings_them_back(
+def test_a_restore_of_tables_keeps_replaced_rows_and_undo_restores_them(
     library: Target, path: Path, tmp_path: Path
 ) -> None:
     environment = environment_of(library, tmp_path)

@@ -131,7 +131,7 @@ def test_a_full_disk_at_any_stage_leaves_what_is_live_as_it_was(vault, mounted, 
     assert on_disk.leftovers() == []
 
 
-def test_a_disk_that_is_full_once_all_is_unpacked_keeps_no_restore_from_its_end(vault, mounted, monkeypatch):
+def test_a_disk_that_fills_after_unpacking_does_not_stop_the_restore(vault, mounted, monkeypatch):
     held = vault.backup()
     disk = mounted(vault.root / "disk", "size=3m,mode=755")
     on_disk = World(vault.source, disk / "vault", vault.root)
@@ -164,9 +164,7 @@ def test_where_the_file_system_cannot_exchange_two_renames_do(world, monkeypatch
     assert contents(world.folder) == spoilt
 
 
-def test_a_vault_beside_which_its_owner_may_not_write_has_its_entries_exchanged(
-    vault, short_folder, as_nobody
-):
+def test_a_vault_whose_parent_is_not_writable_is_swapped_by_its_entries(vault, short_folder, as_nobody):
     if os.geteuid():
         pytest.skip("needs a folder of somebody else's")
     held = vault.backup()
@@ -233,7 +231,7 @@ def test_a_user_s_own_entries_called_like_refnet_s_are_content(vault, config):
     assert (forged / "token").read_text() == "0" * 32
 
 
-def test_entries_called_like_refnet_s_are_restored_one_by_one_too_and_its_work_folders_stay(vault, mounted):
+def test_entries_named_like_refnets_are_restored_and_work_folders_stay(vault, mounted):
     mounted(vault.folder, "size=4m,mode=755")
     (vault.folder / ".refnet-plan.md").write_text("plan")
     held = vault.backup()

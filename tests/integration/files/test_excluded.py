@@ -24,7 +24,7 @@ def excluding(vault: World) -> World:
     return world
 
 
-def test_what_is_excluded_is_not_backed_up_and_survives_a_restore_and_its_undo(excluding):
+def test_excluded_files_are_not_backed_up_and_survive_restore_and_undo(excluding):
     chosen = excluding.backup()
     assert b"old.md" not in chosen.files()
     spoil(excluding)
@@ -104,7 +104,7 @@ def test_entries_that_are_swapped_one_by_one_keep_what_is_excluded(excluding, mo
     assert not excluding.plan(chosen).changes
 
 
-def test_what_cannot_be_carried_stops_the_restore_before_anything_is_touched(excluding, monkeypatch):
+def test_what_cannot_be_carried_over_stops_the_restore_before_any_change(excluding, monkeypatch):
     chosen = excluding.backup()
     spoil(excluding)
     spoilt = contents(excluding.folder)

@@ -209,7 +209,7 @@ def test_a_backup_after_a_killed_restore_says_so_and_changes_nothing(vault):
     assert contents(vault.folder) == before
 
 
-def test_a_backup_that_misses_what_a_killed_restore_has_not_brought_back_yet_says_why(config):
+def test_a_backup_missing_files_of_a_killed_restore_says_why(config):
     held = config.backup()
     spoil(config)
     kill_in_exchange(config, held)

@@ -44,7 +44,7 @@ def merged(vault: World) -> tuple[World, OpenArtifact]:
     return vault, held
 
 
-def test_the_run_does_what_the_plan_shows_for_each_path_and_an_undo_takes_it_back(merged) -> None:
+def test_the_run_does_what_the_plan_shows_per_path_and_undo_reverts_it(merged) -> None:
     vault, held = merged
     before = contents(vault.folder)
 
@@ -199,7 +199,7 @@ def test_a_full_disk_during_a_merge_leaves_everything_as_it_was(merged, mounted,
     assert on_disk.leftovers() == []
 
 
-def test_another_spelling_of_a_live_name_is_kept_where_capitals_do_not_count(vault, merging_disk) -> None:
+def test_another_spelling_of_a_live_name_is_kept_where_case_is_ignored(vault, merging_disk) -> None:
     (vault.folder / "Note.md").write_text("of the artifact")
     held = vault.backup()
     (merging_disk / "vault").mkdir()

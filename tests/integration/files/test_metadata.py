@@ -132,7 +132,7 @@ def test_a_folder_with_a_default_acl_gives_none_to_what_is_restored_in_it(vault:
     assert "4711" not in run("getfacl", "-np", vault.folder / "papers" / "note 0.md")
 
 
-def test_where_no_acl_can_be_set_the_group_gets_nothing_and_the_run_says_so(
+def test_without_acl_support_the_group_gets_nothing_and_the_run_says_so(
     rich: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, real = rich.backup(), os.setxattr
@@ -159,7 +159,7 @@ def test_where_no_acl_can_be_set_the_group_gets_nothing_and_the_run_says_so(
     assert any("could not set: the ACL" in reason for reason in proof.reasons)
 
 
-def test_nothing_differs_after_a_backup_of_a_set_user_id_file_and_the_bit_is_named(vault: World) -> None:
+def test_a_lost_set_user_id_bit_is_named_and_is_no_difference(vault: World) -> None:
     (vault.folder / "run.sh").chmod(0o4755)
 
     found = folder_contents.live_differences(held := vault.backup(), vault.place)
@@ -228,7 +228,7 @@ def test_an_artifact_of_an_earlier_version_is_read_and_says_what_it_lacks(rich: 
     )
 
 
-def test_attributes_that_the_kernel_does_not_list_are_named_and_the_rest_is_kept(
+def test_attributes_the_kernel_does_not_list_are_named_and_the_rest_kept(
     vault: World, mounted: Callable[..., Path]
 ) -> None:
     mounted(vault.folder, "size=8m,mode=755")
@@ -251,7 +251,7 @@ def test_attributes_that_the_kernel_does_not_list_are_named_and_the_rest_is_kept
     assert run("getfacl", "-np", note) == acl
 
 
-def test_an_archive_of_tar_without_its_folder_does_not_open_the_vault_to_a_group(rich: World) -> None:
+def test_a_tar_archive_without_its_folder_gives_no_group_access(rich: World) -> None:
     run("setfacl", "-m", "u:4711:rwx,g::-", rich.folder)
     path, before = rich.root / "vault_20231201.tar.gz", run("getfacl", "-np", rich.folder)
     names = sorted(one.name for one in rich.folder.iterdir())
@@ -264,7 +264,7 @@ def test_an_archive_of_tar_without_its_folder_does_not_open_the_vault_to_a_group
     assert os.getxattr(rich.folder, "user.vault") == b"mine"
 
 
-def test_a_hard_link_in_an_archive_of_tar_has_the_acl_and_the_attributes_of_its_file(rich: World) -> None:
+def test_a_hard_link_in_a_tar_archive_has_its_files_acl_and_attributes(rich: World) -> None:
     notes, path = rich.folder / "papers", rich.root / "vault_20231201.tar.gz"
     os.link(notes / "note 0.md", notes / "zz.md")
     before = seen(rich.folder)

@@ -70,7 +70,7 @@ def test_there_is_nothing_to_undo_before_a_restore(world):
         world.undo()
 
 
-def test_the_plan_says_what_would_be_added_changed_and_removed_and_changes_nothing(vault):
+def test_the_plan_lists_added_changed_and_removed_and_changes_nothing(vault):
     held = vault.backup()
     spoil(vault)
     before = contents(vault.folder)
@@ -174,7 +174,7 @@ def test_git_does_not_see_what_a_restore_keeps_in_a_clone(config):
     assert status.stdout == " M src/main.py\n"
 
 
-def test_what_an_artifact_holds_beside_the_listed_entries_is_left_out_by_name(config, tmp_path):
+def test_unlisted_contents_of_an_artifact_are_left_out_by_name(config, tmp_path):
     (config.folder / "hooks").mkdir()
     (config.folder / "hooks" / "post-checkout").write_text("rm -rf /")
     with tarfile.open(tmp_path / "config_20261125.tar.gz", "w:gz") as tar:
@@ -197,7 +197,7 @@ def plain(world: World, path: Path, *, prefix: str = "") -> OpenArtifact:
     return artifact_at(path, world.source)
 
 
-def test_a_plain_tar_is_restored_too_and_what_could_not_be_verified_is_said(vault, tmp_path):
+def test_a_plain_tar_is_restored_and_reports_what_was_not_verified(vault, tmp_path):
     held = plain(vault, tmp_path / "vault_20231201.tar.gz")
     before = contents(vault.folder)
     spoil(vault)
@@ -246,7 +246,7 @@ def test_a_damaged_archive_leaves_the_live_vault_as_it_was(world):
     assert world.leftovers() == []
 
 
-def test_a_disk_that_gives_back_other_bytes_is_found_before_anything_is_exchanged(
+def test_a_disk_that_returns_other_bytes_is_noticed_before_the_swap(
     vault: World, monkeypatch: pytest.MonkeyPatch
 ):
     held = vault.backup()

@@ -38,9 +38,7 @@ def names(folder: Path) -> list[str]:
     return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
 
 
-def test_an_artifact_of_another_source_is_restored_only_where_from_names_it(
-    refnet: Refnet, tmp_path: Path
-) -> None:
+def test_another_sources_artifact_is_restored_only_if_from_names_it(refnet: Refnet, tmp_path: Path) -> None:
     artifact = next(one.name for one in (tmp_path / "backups" / "config").glob("*.tar.gz"))
     code, _, err = refnet("restore", "obsidian", artifact, "--force")
     assert (code, "or into obsidian with --source config" in err) == (2, True)
@@ -57,7 +55,7 @@ def test_an_artifact_of_another_source_is_restored_only_where_from_names_it(
     assert names(tmp_path / "copy") == ["a.md", "b.md", "deep/c.md"]
 
 
-def test_several_only_are_restored_together_and_one_that_matches_nothing_is_an_error(
+def test_several_only_options_combine_and_an_unmatched_one_is_an_error(
     refnet: Refnet, tmp_path: Path
 ) -> None:
     for name in ("a.md", "b.md", "deep/c.md"):

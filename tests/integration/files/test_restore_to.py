@@ -85,7 +85,7 @@ def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(
     assert contents(folder) == contents(vault.folder)
 
 
-def test_a_run_that_is_killed_leaves_nothing_or_all_once_the_next_one_is_through(
+def test_a_killed_run_leaves_nothing_or_everything_and_the_next_finishes(
     vault: World, tmp_path: Path
 ) -> None:
     held = vault.backup()
@@ -102,9 +102,7 @@ def test_a_run_that_is_killed_leaves_nothing_or_all_once_the_next_one_is_through
     )  # the previous version, where the first run was finished
 
 
-def test_what_a_killed_run_left_is_listed_and_pruned_at_once_but_not_while_a_run_works(
-    vault: World, tmp_path: Path
-) -> None:
+def test_a_killed_runs_leftovers_are_pruned_but_not_while_a_run_works(vault: World, tmp_path: Path) -> None:
     held, folder = vault.backup(), tmp_path / "out"
     settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
 

@@ -112,7 +112,7 @@ def test_a_folder_that_never_holds_still_is_named(ordered: World, monkeypatch: p
     assert "a/2.md was created while the folder was being read: not in the archive" in held.manifest.unchecked
 
 
-def test_a_file_that_is_replaced_whenever_it_is_read_leaves_an_artifact_that_can_be_read(
+def test_a_file_replaced_on_every_read_still_gives_a_readable_artifact(
     vault: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = vault.root / "small"
@@ -135,7 +135,7 @@ def test_a_file_that_is_replaced_whenever_it_is_read_leaves_an_artifact_that_can
     assert is_proven(held, small.root / "scratch")
 
 
-def test_a_file_that_becomes_a_folder_meanwhile_makes_the_backup_once_more(
+def test_a_file_that_becomes_a_folder_meanwhile_restarts_the_backup(
     ordered: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def become() -> None:
@@ -160,7 +160,7 @@ FAULTS: dict[str, Callable[[Found], bool]] = {
 
 
 @pytest.mark.parametrize("skips", FAULTS.values(), ids=FAULTS)
-def test_a_reader_that_skips_something_fails_the_backup_after_a_second_try(
+def test_a_reader_that_skips_something_fails_the_backup_after_two_tries(
     vault: World, monkeypatch: pytest.MonkeyPatch, skips: Callable[[Found], bool]
 ) -> None:
     tries = []
@@ -193,7 +193,7 @@ def test_a_fault_that_does_not_come_again_leaves_a_complete_backup(
     assert held.manifest.compared is Compared.COUNTED
 
 
-def test_a_bit_that_flips_on_the_way_into_the_archive_is_found_by_a_digest(
+def test_a_bit_flipped_on_the_way_into_the_archive_is_found_by_a_digest(
     vault: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.read

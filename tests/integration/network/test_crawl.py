@@ -84,7 +84,7 @@ def test_citations_are_followed_too_and_only_the_level_is_asked_for(target: Targ
     assert result.papers == [1, min(39, len(FAKE.cited_by(0)))]
 
 
-def test_two_workers_share_a_crawl_fetch_no_page_twice_and_keep_the_rate_together(
+def test_two_workers_share_a_crawl_fetch_no_page_twice_and_share_the_rate(
     target: Target, base: Settings, undisturbed: Graph
 ) -> None:
     with running(FAKE) as fake:
@@ -132,7 +132,7 @@ def test_a_crawl_that_is_killed_again_and_again_collects_the_same_graph(
     assert graph(target) == undisturbed
 
 
-def test_a_crawl_whose_sessions_the_server_ends_connects_again_and_collects_the_same_graph(
+def test_a_crawl_whose_sessions_end_reconnects_and_gets_the_same_graph(
     target: Target, base: Settings, undisturbed: Graph
 ) -> None:
     said: list[str] = []
@@ -188,7 +188,7 @@ def test_while_semantic_scholar_is_down_references_come_from_openalex(target: Ta
     assert result.papers == [1, len(FAKE.cites(FAKE.find(SEEDS[0]) or 0))]
 
 
-def test_a_server_that_is_down_stops_the_crawl_which_a_later_run_continues(
+def test_a_server_that_is_down_stops_the_crawl_and_a_later_run_continues(
     target: Target, base: Settings
 ) -> None:
     with running(FAKE, Faults.read("citations:500%100")) as fake:
@@ -205,7 +205,7 @@ def test_a_server_that_is_down_stops_the_crawl_which_a_later_run_continues(
     assert (result.state, unfinished(target)) == ("succeeded", [])
 
 
-def test_a_paper_that_the_server_always_fails_for_fails_alone_and_can_be_retried(
+def test_a_paper_the_server_always_fails_for_can_be_retried_on_its_own(
     target: Target, base: Settings
 ) -> None:
     order = CrawlOrder(tuple(FAKE.seed_ids[:3]), Direction.CITATIONS, 1, 60)
@@ -234,7 +234,7 @@ def test_too_many_requests_and_a_refusal_stop_at_once_and_name_the_key(
         assert (job.state, job.attempts) == ("queued", 0)
 
 
-def test_10000_citations_are_the_last_that_are_asked_for_and_the_result_says_so(
+def test_citations_are_cut_at_10000_and_the_result_says_so(
     target: Target, base: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def page(_self: object, _paper: str, _direction: str, offset: int) -> Page:

@@ -56,7 +56,7 @@ def test_an_unknown_id_ends_with_1_and_is_named_beside_what_was_collected(refnet
     assert done.json["acts_on"]["database"]
 
 
-def test_jobs_are_listed_with_their_counts_and_only_failed_ones_are_retried(refnet: Command) -> None:
+def test_jobs_are_listed_with_counts_and_only_failed_ones_are_retried(refnet: Command) -> None:
     refnet("crawl", SEED, "--depth", "0").succeeds()
     listed = refnet("jobs", "--state", "succeeded", "--json")
     listed.succeeds()

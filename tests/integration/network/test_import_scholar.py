@@ -48,7 +48,7 @@ def imported(target: Target, file: Path, value: object) -> Imported:
     return import_scholar(target, read(file))
 
 
-def test_the_recorded_paper_is_imported_with_all_its_citations_and_only_once(target: Target) -> None:
+def test_the_recorded_paper_is_imported_once_with_all_its_citations(target: Target) -> None:
     papers = read(shared("semantic_scholar/Paper.json"))
 
     assert import_scholar(target, papers) == Imported(1, 1014, 1015, 1014, 0)

@@ -91,7 +91,7 @@ def test_a_key_is_queued_once_until_its_job_has_ended(
     assert put(jobs, once) == 1
 
 
-def test_the_job_of_a_worker_whose_session_ended_is_taken_over_at_once_and_its_attempt_does_not_count(
+def test_an_ended_sessions_job_is_taken_over_without_counting_an_attempt(
     migrated: Target, jobs: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     put(jobs, NewJob(KIND))
@@ -103,7 +103,7 @@ def test_the_job_of_a_worker_whose_session_ended_is_taken_over_at_once_and_its_a
         assert (again.id, again.attempts) == (first.id, 1)
 
 
-def test_the_job_of_a_worker_that_hangs_is_free_when_its_claim_ends_and_the_late_result_is_refused(
+def test_a_hung_workers_job_is_freed_and_its_late_result_is_refused(
     migrated: Target, jobs: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     put(jobs, NewJob(KIND))
@@ -145,7 +145,7 @@ def test_a_worker_that_ends_gives_its_job_back(
     assert first.run_after > second.run_after
 
 
-def test_a_job_that_fails_is_tried_again_later_and_then_stays_visible_until_it_is_retried(
+def test_a_failing_job_is_tried_again_and_then_stays_listed_until_retried(
     migrated: Target, jobs: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     put(jobs, NewJob(KIND, dedupe_key="a"))

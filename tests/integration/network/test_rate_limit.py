@@ -42,7 +42,7 @@ def test_workers_at_once_keep_the_rate_together(migrated: Target) -> None:
     assert max(times) - min(times) >= 19 / RATE * 0.95
 
 
-def test_a_push_delays_every_worker_at_most_by_an_hour_and_a_wrong_row_too(migrated: Target) -> None:
+def test_a_push_or_a_wrong_row_delays_each_worker_by_at_most_an_hour(migrated: Target) -> None:
     waits: list[float] = []
     with migrated.connect() as session:
         one, other = (Limiter(session, "pushed", RATE, waits.append) for _ in range(2))

@@ -43,7 +43,7 @@ def settings(recorded: Recordings, tmp_path: Path) -> Iterator[Settings]:
         )
 
 
-def test_recorded_references_are_read_to_the_last_page_and_those_without_an_id_are_kept_by_their_title(
+def test_references_are_read_to_the_last_page_and_bare_titles_are_kept(
     target: Target, settings: Settings
 ) -> None:
     result = crawled(target, settings, CrawlOrder((MICROCREDIT,)))

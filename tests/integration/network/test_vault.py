@@ -62,7 +62,7 @@ def test_a_second_run_writes_nothing_and_two_vaults_are_equal(network: Target, t
     assert notes(tmp_path / "a") == notes(tmp_path / "b")
 
 
-def test_what_changes_in_the_database_changes_and_what_the_reader_wrote_does_not(
+def test_a_rewrite_updates_database_values_and_keeps_the_readers_edits(
     network: Target, tmp_path: Path
 ) -> None:
     write_vault(network, tmp_path)

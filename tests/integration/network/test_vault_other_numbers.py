@@ -161,7 +161,7 @@ def test_a_note_with_the_ids_of_two_papers_is_named_and_left_alone(
 
 
 @pytest.mark.parametrize("plan", [True, False])
-def test_an_older_note_whose_number_is_another_paper_here_is_named_and_left_alone(
+def test_an_older_note_with_another_papers_number_is_named_and_kept(
     first: Target, tmp_path: Path, *, plan: bool
 ) -> None:
     (tmp_path / "x.md").write_text(text := "---\nrefnet_id: 3\ntitle: Not here\nread: true\n---\nmine\n")
@@ -172,7 +172,7 @@ def test_an_older_note_whose_number_is_another_paper_here_is_named_and_left_alon
     assert (tmp_path / "x.md").read_text() == text
 
 
-def test_a_note_with_ids_of_no_paper_here_is_gone_even_if_its_old_number_is_there(
+def test_a_note_whose_ids_match_no_paper_is_gone_despite_its_old_number(
     first: Target, tmp_path: Path
 ) -> None:
     (tmp_path / "x.md").write_text(

@@ -206,9 +206,7 @@ def test_a_base_a_canvas_and_a_note_that_were_deleted_come_back(crawled: Target,
     assert done.skipped == []
 
 
-def test_an_index_note_and_a_canvas_with_other_names_are_renewed_where_they_are(
-    crawled: Target, vault: Path
-) -> None:
+def test_a_renamed_index_note_and_canvas_are_renewed_in_place(crawled: Target, vault: Path) -> None:
     (index,) = (vault / "index").iterdir()
     index.rename(vault / "Start here.md")
     (canvas,) = (vault / "canvas").iterdir()

@@ -200,7 +200,7 @@ def test_a_published_version_wins_over_its_preprint(
     assert len(rows(connection, "SELECT value FROM external_ids")) == 5
 
 
-def test_rows_that_turn_out_to_be_one_paper_are_merged_with_all_that_they_have(
+def test_rows_that_turn_out_to_be_one_paper_are_merged_without_loss(
     connection: psycopg.Connection[Any],
 ) -> None:
     old = detailed("old", year=2001, authors=(FoundAuthor("A", "1"),), tldr=Tldr("Old.", "m"))

@@ -155,9 +155,7 @@ def test_a_database_that_was_dropped_is_not_silently_made_again(home: Path) -> N
     assert raised.value.no_such_database
 
 
-def test_a_home_too_deep_for_a_sockets_address_gets_a_short_folder_and_one_that_is_private(
-    folder: Path, made_home: Path
-) -> None:
+def test_a_home_too_deep_for_a_socket_gets_a_short_private_folder(folder: Path, made_home: Path) -> None:
     home = folder / ("deep" * 25) / "home"
     home.parent.mkdir()
     subprocess.run(["/bin/cp", "-a", made_home, home], check=True)
@@ -256,7 +254,7 @@ def test_roots_server_runs_as_an_unprivileged_user(running: Path) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_a_home_that_only_root_may_enter_keeps_its_permissions_and_its_data_go_elsewhere(
+def test_a_root_only_home_keeps_its_mode_and_its_data_go_elsewhere(
     folder: Path,
 ) -> None:
     with _rootonly(folder / "closed") as closed:

@@ -114,7 +114,7 @@ def test_a_session_through_a_pooler_that_keeps_it_has_its_settings(
         assert target.pooled
 
 
-def test_a_pooler_with_too_few_sessions_is_named_and_waited_for_only_so_long(
+def test_a_pooler_with_too_few_sessions_is_named_after_a_bounded_wait(
     server: Cluster, database: Target, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("refnet.postgres.poolers._ANSWER", 0.5)

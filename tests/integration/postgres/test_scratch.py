@@ -102,9 +102,7 @@ def test_it_is_gone_when_the_run_is_told_to_end(folder: Path, ending: signal.Sig
     assert _left(folder) == []
 
 
-def test_the_server_of_a_killed_run_ends_and_the_next_removes_what_it_left(
-    wheel: Binaries, folder: Path
-) -> None:
+def test_a_killed_runs_server_ends_and_the_next_run_removes_its_files(wheel: Binaries, folder: Path) -> None:
     process, pid, data = _held(folder)
     process.kill()
     process.communicate()
@@ -115,9 +113,7 @@ def test_the_server_of_a_killed_run_ends_and_the_next_removes_what_it_left(
         assert _left(folder) == [cluster.data.parent.name]
 
 
-def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(
-    wheel: Binaries, folder: Path
-) -> None:
+def test_a_run_killed_while_making_its_cluster_leaves_nothing_behind(wheel: Binaries, folder: Path) -> None:
     seen: set[str] = set()
     for reached in ("PG_VERSION", "global/pg_control", "base/1/PG_VERSION", "base/4/PG_VERSION"):
         process = run(WITHOUT_TEMPLATE + HOLD, folder)

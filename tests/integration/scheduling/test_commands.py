@@ -165,7 +165,7 @@ def test_a_second_settings_file_never_replaces_the_units_of_the_first(home: Home
     assert _contents(home) == before
 
 
-def test_an_instance_has_units_of_its_own_and_is_found_again_without_its_name(home: Home, shop: Path):
+def test_an_instance_has_its_own_units_and_is_found_without_its_name(home: Home, shop: Path):
     before, named = _contents(home), {"REFNET_CONFIG": str(shop), "REFNET_HOME": ""}
     done = home.schedule("install", "--user", "--instance", "shop", **named)
     assert done.returncode == 0, done.stderr
@@ -298,7 +298,7 @@ def test_a_user_that_does_not_exist_is_an_error(home: Home):
     assert "no user 'nobody-of-that-name'" in done.stderr
 
 
-def test_units_are_told_of_a_compose_file_a_named_settings_file_and_files_with_secrets(home: Home) -> None:
+def test_units_know_the_compose_file_the_settings_file_and_secret_files(home: Home) -> None:
     """What the folder or the shell of the install says alone, a timer would not know."""
     (home.folder / "compose.yaml").write_text("services: {}\n")
     named, secret = home.folder / "named.toml", home.folder / "url"

@@ -173,7 +173,7 @@ def test_a_machine_without_any_program_is_an_error(machine: Machine) -> None:
     assert "podman" in error.value.hint
 
 
-def test_a_half_started_project_is_completed_and_a_service_that_did_its_work_counts(machine: Machine) -> None:
+def test_a_half_started_project_is_completed_and_finished_services_count(machine: Machine) -> None:
     calls = machine(
         ["docker"],
         {
@@ -191,7 +191,7 @@ def test_a_half_started_project_is_completed_and_a_service_that_did_its_work_cou
     assert calls.read_text().splitlines().count(up) == 1
 
 
-def test_a_service_that_never_becomes_healthy_is_told_with_the_end_of_its_log(machine: Machine) -> None:
+def test_a_service_that_never_gets_healthy_is_shown_with_its_last_log(machine: Machine) -> None:
     log = "".join(
         f"{line}\n" for line in ["first", *"abcd", "token is made-up-secret", "\033[31m" + "x" * 500]
     )
@@ -221,7 +221,7 @@ def test_the_state_of_a_service_that_is_not_up_is_told(
         wait_for(services(), ["api"], 0.1, CLOCK)
 
 
-def test_an_up_that_fails_tells_what_it_said_and_what_the_failed_container_said(machine: Machine) -> None:
+def test_a_failed_up_shows_its_output_and_that_of_the_failed_container(machine: Machine) -> None:
     machine(
         ["docker"],
         {"postgres": container("postgres", "running", health="unhealthy")},
@@ -249,7 +249,7 @@ def test_podman_compose_that_waits_for_a_container_for_ever_is_ended(
         services(0.3).start(["api"])
 
 
-def test_podman_compose_that_ends_well_and_has_started_nothing_is_an_error(machine: Machine) -> None:
+def test_podman_compose_that_succeeds_but_starts_nothing_is_an_error(machine: Machine) -> None:
     version = {"podman": "podman-compose version 1.3.0"}
     says = "Error: no such image\ntyped api\n"
     machine(["podman"], {"postgres": container("postgres", "running")}, version=version, says=says)
@@ -298,7 +298,7 @@ def refnet(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.mark.parametrize(
     "words", [("backup", "config"), ("drill", "--json"), ("verify", "a.tar.gz"), ("pin", "x")]
 )
-def test_a_command_that_writes_backups_runs_in_the_service_that_makes_them(
+def test_a_command_that_writes_backups_runs_in_the_backup_service(
     machine: Machine, refnet: Callable[..., subprocess.CompletedProcess[str]], words: tuple[str, ...]
 ) -> None:
     calls = machine(["docker"], {"api": container("api", "running")}, inside=3)

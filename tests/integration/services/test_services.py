@@ -64,7 +64,7 @@ def test_a_local_service_runs_until_it_is_ended_and_is_started_once(tmp_path: Pa
     assert services.waiting([SERVICE]) == (SERVICE,)
 
 
-def test_a_local_service_that_ends_at_once_is_an_error_that_says_where_its_log_is(tmp_path: Path) -> None:
+def test_a_local_service_that_ends_at_once_is_an_error_with_its_log_path(tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="'false' ended at once") as error:
         local(tmp_path).start(["false"])
     assert str(tmp_path / "run") in error.value.hint
@@ -75,7 +75,7 @@ def test_services_that_do_not_come_up_in_time_are_named(tmp_path: Path) -> None:
         wait_for(local(tmp_path), ["sleep 9"], 0.1, CLOCK)
 
 
-def test_the_end_of_the_log_of_a_local_service_that_ended_is_told_without_secrets(tmp_path: Path) -> None:
+def test_an_ended_local_services_last_log_is_shown_without_secrets(tmp_path: Path) -> None:
     script = tmp_path / "dies"
     script.write_text("#!/bin/sh\nsleep 0.7\nprintf 'token is made-up-secret\\n\\033[31mbroken\\n'\n")
     script.chmod(0o755)
@@ -86,7 +86,7 @@ def test_the_end_of_the_log_of_a_local_service_that_ended_is_told_without_secret
     assert r"does not run, last log lines: token is (hidden) | \x1b[31mbroken; sleep 9" in error.value.message
 
 
-def test_a_local_service_whose_program_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_local_service_without_its_program_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="no-such-program"):
         local(tmp_path).start(["no-such-program --flag"])
 

@@ -94,7 +94,7 @@ def unpacked(refnet: Command, into: Path) -> Path:
     return into
 
 
-def test_gunzip_makes_it_a_database_that_the_systems_sqlite_reads_the_same(
+def test_the_systems_sqlite_reads_what_gunzip_unpacks_the_same(
     refnet: Command, live: Path, tmp_path: Path
 ) -> None:
     before = {one.name for one in live.parent.iterdir()}
@@ -204,9 +204,7 @@ def test_a_link_is_not_followed(refnet: Command, live: Path) -> None:
     refnet("backup", "app").fails(1, "is reached by a symbolic link", "real.db")
 
 
-def test_nothing_is_restored_where_a_link_in_the_place_of_its_folder_leads(
-    refnet: Command, live: Path
-) -> None:
+def test_nothing_is_restored_through_a_link_in_place_of_its_folder(refnet: Command, live: Path) -> None:
     refnet("backup", "app", "--no-prove").succeeds()
     moved, other = live.parent.with_name("moved"), live.parent.with_name("other")
     live.parent.rename(moved)
@@ -217,7 +215,7 @@ def test_nothing_is_restored_where_a_link_in_the_place_of_its_folder_leads(
     assert list(other.iterdir()) == []
 
 
-def test_a_database_in_a_rollback_journal_and_an_interrupted_one_are_read_as_sqlite_reads_them(
+def test_rollback_journals_and_interrupted_writes_are_read_as_sqlite_does(
     refnet: Command, live: Path, tmp_path: Path
 ) -> None:
     with closing(sqlite3.connect(live)) as made:

@@ -209,7 +209,7 @@ def test_any_number_of_processes_may_start_the_embedded_broker_at_once(place: Pl
     assert (place.home / "broker" / "valkey.log").read_text().count("Ready to accept connections") == 1
 
 
-def test_reading_the_configuration_starts_no_broker_and_sending_a_task_does(place: Place):
+def test_sending_a_task_starts_a_broker_and_reading_settings_does_not(place: Place):
     code = (
         "from refnet import tasks; tasks.app.conf.timezone; tasks.app.tasks;"
         f"import pathlib; from refnet.broker import embedded; home = pathlib.Path({str(place.home)!r});"

@@ -21,7 +21,7 @@ from refnet.scheduling import places
 from .conftest import Place, until
 
 
-def test_a_worker_of_some_queues_crawls_summarizes_and_writes_the_vault_and_leaves_backups_to_others(
+def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
     place: Place,
 ) -> None:
     embedded.start(place.home)

@@ -85,7 +85,7 @@ def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place,
     assert len(place.artifacts()) == 1
 
 
-def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(place: Place, service: Service):
+def test_the_next_worker_makes_up_for_one_killed_during_a_backup(place: Place, service: Service):
     told = {"REFNET_NOTIFY_URLS": f"json://{service.url}/"}
     embedded.start(place.home)
     with place.worker(**told) as worker, place.table_kept_locked() as waits:
@@ -149,7 +149,7 @@ def test_a_task_that_meets_another_run_waits_for_it_and_counts_no_failure(place:
         assert result.get()["outcome"] == "done"
 
 
-def test_nothing_is_lost_and_nothing_runs_twice_when_the_broker_goes_and_comes_back(place: Place):
+def test_nothing_is_lost_or_run_twice_when_the_broker_disappears(place: Place):
     embedded.start(place.home)
     with place.worker(proves=True) as worker:
         with place.table_kept_locked() as waits:

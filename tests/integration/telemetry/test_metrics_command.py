@@ -30,7 +30,7 @@ def test_metrics_are_printed(home: World) -> None:
     assert 'refnet_backup_size_bytes{source="database"} 1024.0' in said.stdout
 
 
-def test_a_textfile_is_readable_for_all_whatever_the_umask_and_nothing_stays_beside_it(home: World) -> None:
+def test_a_textfile_is_readable_under_any_umask_and_leaves_nothing_else(home: World) -> None:
     folder = home.home / "textfile"
     folder.mkdir()
     before = os.umask(0o077)
@@ -45,7 +45,7 @@ def test_a_textfile_is_readable_for_all_whatever_the_umask_and_nothing_stays_bes
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])
-def test_a_textfile_folder_that_cannot_be_written_is_an_error_of_two_lines(home: World, folder: str) -> None:
+def test_an_unwritable_textfile_folder_is_an_error_of_two_lines(home: World, folder: str) -> None:
     (home.home / "file").write_text("")
     said = refnet(home.home, "metrics", "--textfile", str(home.home / folder / "refnet.prom"))
     assert said.returncode == 1
@@ -102,7 +102,7 @@ def test_metrics_and_health_are_served_and_what_changes_shows_at_once(home: Worl
         assert _get(f"{url}/else")[0] == 404
 
 
-def test_a_catalog_that_cannot_be_read_is_503_not_a_success_without_artifacts(home: World) -> None:
+def test_an_unreadable_catalog_is_503_not_success_without_artifacts(home: World) -> None:
     with serving(home.home) as url:
         (home.home / "backups").rename(home.home / "away")
         (home.home / "backups").write_text("a file where the folder was")

@@ -241,7 +241,7 @@ def prometheus(tmp_path: Path, home: World) -> Iterator[str]:
                 process.wait(20)
 
 
-def test_a_real_prometheus_scrapes_refnet_and_an_alert_fires_for_a_backup_that_is_too_old(
+def test_a_real_prometheus_scrapes_refnet_and_alerts_on_an_old_backup(
     prometheus: str,
 ) -> None:
     wanted = {"RefnetBackupTooOld", "RefnetBackupMuchTooOld"}

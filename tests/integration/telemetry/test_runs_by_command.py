@@ -15,7 +15,7 @@ from tests.unit.telemetry.conftest import World
 _DOWN = "postgresql://u:hunter2@127.0.0.1:1/none"
 
 
-def test_a_backup_that_fails_is_in_metrics_monitor_and_log_without_its_secret(home: World) -> None:
+def test_a_failed_backup_is_in_metrics_monitor_and_log_without_its_secret(home: World) -> None:
     given = {"REFNET_DATABASE_URL": _DOWN, "REFNET_LOG_FOLDER": str(home.home)}
     said = refnet(home.home, "backup", "database", **given)
     assert said.returncode == 1
@@ -66,7 +66,7 @@ def test_a_restore_is_written_into_the_log_that_the_specification_names(home: Wo
     assert len({line["run"] for line in lines}) == 1
 
 
-def test_a_partial_backup_and_one_elsewhere_are_no_runs_that_anybody_expects(home: World) -> None:
+def test_a_partial_backup_or_one_elsewhere_is_not_an_expected_run(home: World) -> None:
     for arguments in (["--table", "papers"], ["--to", str(home.home / "elsewhere")]):
         refnet(home.home, "backup", "database", *arguments, REFNET_DATABASE_URL=_DOWN)
     assert home.journal.history().runs == ()

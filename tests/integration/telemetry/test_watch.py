@@ -58,9 +58,7 @@ def test_a_run_pings_its_start_and_its_success_and_says_nothing_else(home: World
     assert notes == []
 
 
-def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
-    home: World, service: Service
-) -> None:
+def test_a_failure_and_its_end_are_sent_once_each_without_a_secret(home: World, service: Service) -> None:
     given, notes = _settings(home.home, service), []
     for _ in range(3):
         with pytest.raises(RefnetError), _watch(given, home, notes).run(RunKind.BACKUP, SourceName.DATABASE):
@@ -99,7 +97,7 @@ def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
 
 
 @pytest.mark.parametrize("status", [500, 404])
-def test_a_service_that_refuses_fails_nothing_and_is_named_without_its_url(
+def test_a_service_that_refuses_fails_nothing_and_is_named_without_url(
     home: World, service: Service, status: int
 ) -> None:
     service.status, notes = status, []
@@ -114,7 +112,7 @@ def test_a_service_that_refuses_fails_nothing_and_is_named_without_its_url(
     assert {line["event"] for line in lines} > set(notes)
 
 
-def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_long(
+def test_a_service_that_never_answers_fails_nothing_and_delays_briefly(
     home: World, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "TIMEOUT", 0.3)
@@ -129,7 +127,7 @@ def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_lon
     assert notify.DEADLINE <= 30
 
 
-def test_whoever_tells_waits_no_longer_than_the_deadline_for_a_service_that_never_answers(
+def test_a_notification_waits_no_longer_than_the_deadline_for_an_answer(
     home: World, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "DEADLINE", 0.5)

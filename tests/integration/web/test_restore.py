@@ -159,7 +159,7 @@ def planned(place: Place, browser: Browser) -> Answer:
     return browser.get("/restore/plan", source="shop", artifact=place.artifact("shop"))
 
 
-def test_the_pages_lead_from_the_source_to_the_plan_as_the_command_prints_it(place, browser, planned):
+def test_the_pages_lead_from_the_source_to_the_plan_the_command_prints(place, browser, planned):
     assert 'href="/restore?source=shop"' in browser.get("/restore").body.decode()
     moments = browser.get("/restore", source="shop").body.decode()
     assert f"/restore/plan?source=shop&amp;artifact={place.artifact('shop')}" in moments
@@ -229,7 +229,7 @@ def test_a_restore_outlives_the_server_and_the_browser_and_can_be_undone(place, 
     assert place.rows() == 4
 
 
-def test_a_folder_is_restored_at_a_moment_confirmed_by_the_name_of_its_source_and_undone(place, browser):
+def test_a_folder_is_restored_at_a_moment_once_confirmed_and_undone(place, browser):
     shown = browser.get("/restore/plan", source="notes", at="2100-01-01T00:00")
     assert place.artifact("notes") in shown.body.decode()
     done = browser.end(browser.send(shown, "/restore", typed="notes"))
@@ -240,7 +240,7 @@ def test_a_folder_is_restored_at_a_moment_confirmed_by_the_name_of_its_source_an
     assert (place.notes / "a.md").read_text() == "after"
 
 
-def test_a_restore_that_a_terminal_started_is_the_reason_why_another_one_ends(place, browser):
+def test_a_restore_running_in_a_terminal_blocks_one_from_the_browser(place, browser):
     shown = browser.get("/restore/plan", source="notes", artifact=place.artifact("notes"))
     with LocalStore(place.command.backups).lock(SourceName("notes", Kind.FOLDER)):
         ended = browser.end(browser.send(shown, "/restore", typed="notes"))

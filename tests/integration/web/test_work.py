@@ -32,7 +32,7 @@ def _ask(served: Served, path: str) -> Any:
     return served.ask(path, Authorization=f"Bearer {TOKEN}").json
 
 
-def test_a_crawl_is_stored_once_sent_to_the_workers_and_shown_with_its_jobs(
+def test_a_crawl_is_stored_once_sent_to_workers_and_shown_with_its_jobs(
     crawling: Served, environment: dict[str, str]
 ) -> None:
     wanted = {"seeds": ["10.1/ABC", "arXiv:1706.03762"], "depth": 2, "limit": 50, "direction": "both"}
@@ -90,7 +90,7 @@ def test_a_body_that_is_not_json_is_refused_in_two_lines(crawling: Served, body:
     assert (said.status, list(said.json)) == (400, ["error", "hint"])
 
 
-def test_only_a_small_json_with_the_token_from_no_other_site_starts_a_crawl(crawling: Served) -> None:
+def test_only_small_same_site_json_with_the_token_starts_a_crawl(crawling: Served) -> None:
     wanted = {"seeds": ["10.1/never"]}
     assert post(crawling, wanted, Authorization="Bearer x").status == 401
     assert post(crawling, wanted, Origin="http://evil.example").status == 403

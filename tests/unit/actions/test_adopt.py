@@ -56,7 +56,7 @@ def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., A
     return run
 
 
-def test_an_adopted_artifact_is_listed_with_the_time_of_its_name_and_checked(
+def test_an_adopted_artifact_is_checked_and_listed_by_its_names_time(
     take: Any, store: LocalStore, old: Path
 ) -> None:
     data = old.read_bytes()
@@ -220,7 +220,7 @@ def test_a_run_that_died_while_adopting_leaves_the_file_nobodys_leftover(
         (b"damaged", Marks(pinned=True)),
     ],
 )
-def test_the_marks_of_a_file_elsewhere_are_copied_and_damaged_ones_stay_a_pin(
+def test_marks_of_a_file_elsewhere_are_copied_and_damaged_ones_pin(
     take: Any, store: LocalStore, old: Path, tmp_path: Path, text: bytes, marks: Marks
 ) -> None:
     elsewhere = Path(shutil.move(old, tmp_path / OLD))

@@ -71,7 +71,7 @@ def test_a_time_in_the_future_is_refused(context: Context, tmp_path: Path) -> No
     assert "from --at" in refused(context, tmp_path / "dump_20990101.sql", tomorrow)
 
 
-def test_a_date_alone_is_its_beginning_so_a_dump_of_today_is_not_of_the_future(
+def test_a_bare_date_is_its_midnight_so_todays_dump_is_not_in_the_future(
     context: Context, tmp_path: Path
 ) -> None:
     (tmp_path / "dump.sql").write_text(DUMP)
@@ -79,7 +79,7 @@ def test_a_date_alone_is_its_beginning_so_a_dump_of_today_is_not_of_the_future(
     assert plan(context, tmp_path / "dump.sql", SHOP, f"{today:%Y-%m-%d}").created == today
 
 
-def test_of_a_dump_of_a_server_the_database_is_taken_that_the_name_of_the_source_says(
+def test_from_a_server_dump_the_database_named_like_the_source_is_taken(
     context: Context, tmp_path: Path
 ) -> None:
     (tmp_path / "all_20260101.sql").write_text(

@@ -46,7 +46,7 @@ def test_a_backup_is_published_then_proven_and_the_evidence_is_kept(
     assert list(made.seconds) == ["dump", "publish", "prove"]
 
 
-def test_the_manifest_says_when_it_was_published_and_the_evidence_what_was_noticed(
+def test_the_manifest_has_the_publication_time_and_evidence_the_warnings(
     make: Make, store: Store, lines: Any
 ) -> None:
     class Behind(lines):
@@ -147,7 +147,7 @@ def test_the_name_is_that_of_the_snapshot_even_when_the_clock_jumped_back(
     assert isinstance(first.manifest.created, datetime)
 
 
-def test_of_two_backups_asked_for_at_once_the_second_finds_that_of_the_first(
+def test_the_second_of_two_simultaneous_backups_finds_the_first_artifact(
     make: Make, store: Store, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, lock = lines(name=SourceName.CONFIG), store.lock

@@ -108,7 +108,7 @@ def test_an_interrupt_ends_those_that_run(monkeypatch: pytest.MonkeyPatch, tmp_p
         (("other",), [(A, ROLES), (NOTES,)]),
     ],
 )
-def test_files_are_taken_after_the_databases_unless_the_settings_say_otherwise(
+def test_files_are_taken_after_databases_unless_settings_say_otherwise(
     order: tuple[str, ...], groups: list[tuple[SourceName, ...]]
 ) -> None:
     assert in_groups((A, ROLES, NOTES), order) == groups

@@ -176,7 +176,7 @@ def test_an_older_artifact_is_not_chosen_in_silence(
     assert before.notes == ()
 
 
-def test_an_url_of_another_database_is_named_also_where_every_source_is_meant(tmp_path: Path) -> None:
+def test_a_url_of_another_database_is_named_even_for_all_sources(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "backups")
     details = {"database": "refnet", "system_identifier": "7712237444966459991"}
     with store.draft(SourceName.DATABASE) as draft:
@@ -208,7 +208,7 @@ def test_a_time_before_the_first_artifact_gets_the_time_that_finds_it(
     assert [one.name for one in choose(store, [SourceName.DATABASE], parse_time(*said, TOKYO))] == [NAME]
 
 
-def test_a_time_before_anything_of_a_source_without_artifacts_asks_for_a_backup(local: LocalStore) -> None:
+def test_a_time_before_any_artifact_of_a_source_suggests_a_backup(local: LocalStore) -> None:
     with pytest.raises(RefnetError, match="no complete artifact") as refused:
         choose(local, [SourceName.CONFIG], datetime(2020, 1, 1, tzinfo=UTC))
     assert "refnet backup" in refused.value.hint

@@ -54,7 +54,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started() -> None:
     assert not any(alive(int(pid)) for pid in lines[:2])
 
 
-def test_what_a_command_leaves_in_the_background_is_ended_and_not_waited_for() -> None:
+def test_a_commands_background_processes_are_ended_and_not_waited_for() -> None:
     daemon = "import os, time\nif os.fork() == 0:\n os.setsid()\n print(os.getpid(), flush=True)\n time.sleep(300)\n"
     began = time.monotonic()
     why, lines = ran(sys.executable, "-c", daemon)

@@ -81,7 +81,7 @@ def test_a_cluster_stands_for_all_its_sources(context: Context) -> None:
     assert (one.source, one.skipped) == ("main-globals", "no complete artifact")
 
 
-def test_without_a_recipient_or_a_key_it_is_known_before_that_nothing_can_be_copied(context: Context) -> None:
+def test_a_missing_recipient_or_key_is_reported_before_copying(context: Context) -> None:
     [error] = unready(context, [SourceName.CONFIG, SourceName.DATABASE])
     assert "nothing can be copied to near, far: encryption.recipients is not set" in error.message
     own = replace(context.settings, encryption_recipients=("age1x",))

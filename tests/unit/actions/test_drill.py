@@ -141,7 +141,7 @@ def test_the_report_is_for_its_user_alone_and_none_is_overwritten(
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
-def test_ssh_keygen_accepts_the_signature_of_a_report_where_this_machine_has_a_signing_key(
+def test_ssh_keygen_accepts_a_reports_signature_made_with_a_signing_key(
     tmp_path: Path,
 ) -> None:
     notes: list[str] = []

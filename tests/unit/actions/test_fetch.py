@@ -146,7 +146,7 @@ def test_a_page_of_another_store_opens_nothing(loss: Loss) -> None:
     assert "has no copy" in nothing.message
 
 
-def test_a_page_before_two_rotations_brings_back_what_it_opens_and_says_that_there_is_more(
+def test_a_page_from_before_two_rotations_names_what_it_cannot_open(
     loss: Loss,
 ) -> None:
     page = loss.sender.recovery
@@ -158,7 +158,7 @@ def test_a_page_before_two_rotations_brings_back_what_it_opens_and_says_that_the
     assert any("does not open 2 newer manifests" in one for one in found.notes)
 
 
-def test_on_the_machine_that_sent_the_recovery_key_alone_decides_and_an_old_page_is_no_attack(
+def test_the_sender_trusts_its_recovery_key_and_an_old_page_is_no_attack(
     loss: Loss,
 ) -> None:
     sender, page = loss.sender, loss.sender.recovery
@@ -205,7 +205,7 @@ def test_an_acceptance_that_was_signed_comes_back_too(loss: Loss) -> None:
     assert not entry.shrunk
 
 
-def test_what_is_fetched_has_no_number_and_what_is_made_next_comes_after_it(loss: Loss) -> None:
+def test_a_fetched_copy_has_no_number_and_the_next_artifact_follows_it(loss: Loss) -> None:
     held = artifact(3, DATA)
     assert held.manifest
     manifest = replace(held.manifest, number=9)

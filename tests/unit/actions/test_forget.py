@@ -75,7 +75,7 @@ def test_what_is_forgotten_is_gone_with_all_its_files(store: LocalStore, make: A
     assert store.leftovers() == ()
 
 
-def test_the_last_proven_one_of_each_database_stays_unless_that_is_asked_for(
+def test_each_databases_last_proven_artifact_stays_unless_forced(
     store: LocalStore, make: Any, lab: Any
 ) -> None:
     older, last, of_wiki = make(3), make(2), make(1, database="wiki")
@@ -116,7 +116,7 @@ def test_a_pin_after_the_plan_still_holds(store: LocalStore, make: Any, lab: Any
     assert older in names(store)
 
 
-def test_the_newer_one_that_is_damaged_after_the_plan_saves_the_planned_one(
+def test_a_plan_is_refused_if_the_newer_artifact_is_damaged_meanwhile(
     store: LocalStore, make: Any, lab: Any
 ) -> None:
     old, new = make(3), make(1)
@@ -173,7 +173,7 @@ def test_a_pin_ends_in_the_future(make: Any, lab: Any, until: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\0" * 100_000, "link", "folder"])
-def test_marks_that_cannot_be_read_keep_an_artifact_until_they_are_removed(
+def test_unreadable_marks_keep_an_artifact_until_they_are_removed(
     store: LocalStore, make: Any, lab: Any, damage: Any, tmp_path: Path
 ) -> None:
     old, _new = make(30), make(1)

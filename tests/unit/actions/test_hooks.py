@@ -130,7 +130,7 @@ def test_a_failed_hook_before_a_backup_stops_it_and_on_error_is_told_why(
     assert "hunter22" not in log + str(told())
 
 
-def test_a_failed_hook_after_a_backup_fails_the_run_and_keeps_the_artifact(context: Make, told: Any) -> None:
+def test_a_failed_after_backup_hook_fails_the_run_and_keeps_the_artifact(context: Make, told: Any) -> None:
     here = context(after_backup=["false"], on_error=["TELL", "false"])
     error = refused(lambda: backup(here, VAULT, NO_PROOF))
 
@@ -214,9 +214,7 @@ def test_a_source_with_its_own_table_has_its_own_hooks(context: Make, tmp_path: 
     assert listed(given, others, Action.BACKUP) == ["before_backup: all", "on_error: all"]
 
 
-def test_hooks_of_a_named_source_in_restored_settings_need_the_permission_of_restored_commands(
-    context: Make, tmp_path: Path
-) -> None:
+def test_a_named_sources_hooks_in_restored_settings_need_permission(context: Make, tmp_path: Path) -> None:
     context(before_restore=["all"])
     with (tmp_path / "refnet.toml").open("a") as file:
         file.write(

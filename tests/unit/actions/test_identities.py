@@ -118,7 +118,7 @@ def test_two_machines_choose_their_own_from_one_backup_folder(machine):
     assert "counts them apart" in other.notes[0]
 
 
-def test_the_vault_of_one_machine_does_not_replace_that_of_another_that_has_no_artifact(machine):
+def test_one_machines_vault_does_not_replace_anothers_without_being_named(machine):
     one, other = machine("a"), machine("b")
     name = one.backup("mine")
     (other.vault / "note.md").write_text("theirs")
@@ -182,7 +182,7 @@ def test_a_new_home_that_restores_goes_on_as_the_source_of_the_artifact(machine)
     assert made.manifest.number == 4
 
 
-def test_the_containers_beside_a_machine_that_recovered_go_on_as_the_same_source(machine):
+def test_containers_beside_a_recovered_machine_continue_the_same_source(machine):
     lost, host, container = machine("a"), machine("b"), machine("c")
     lost.backup("1")
 
@@ -300,7 +300,7 @@ def test_what_is_dated_in_the_future_is_said_by_plan_list_and_monitor(machine):
     assert "9 d old" in says["age"].says
 
 
-def test_what_is_dated_in_the_future_is_chosen_by_its_name_and_where_there_is_no_other(machine):
+def test_an_artifact_of_the_future_is_chosen_by_name_or_if_it_is_the_only(machine):
     one = machine("a")
     one.now += timedelta(days=400)
     wrong = one.backup("with a wrong clock")
@@ -311,7 +311,7 @@ def test_what_is_dated_in_the_future_is_chosen_by_its_name_and_where_there_is_no
     assert any("dated in the future" in note for note in newest_of(one.context, (VAULT,))[0].notes)
 
 
-def test_a_prune_with_a_clock_that_is_ahead_asks_before_it_deletes_the_artifacts_of_many_days(machine):
+def test_prune_with_a_clock_ahead_asks_before_deleting_many_days(machine):
     one = machine("a")
     names = [
         one.backup(str(day)) for day in range(8) if setattr(one, "now", one.now + timedelta(days=1)) is None

@@ -39,7 +39,7 @@ def test_the_key_opens_the_newest_copy_and_that_is_recorded(machine):
     assert machine.recovery.revealed() not in str(found.to_json())
 
 
-def test_a_key_of_the_settings_that_does_not_open_the_newest_copy_is_not_recorded_as_checked(machine):
+def test_a_key_that_cannot_open_the_newest_copy_is_not_marked_as_checked(machine):
     machine.send(artifact(1, b"a" * 100))
     key = PrivateKey.new()
     here = context(machine, key.recipient.text)

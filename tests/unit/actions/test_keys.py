@@ -71,7 +71,7 @@ def test_a_page_is_made_again_for_a_key_that_the_user_has(context, tmp_path):
     assert [one.event for one in events] == ["made", "page"]
 
 
-def test_a_page_is_stale_once_a_store_or_the_encryption_of_the_backup_folder_changes(context, tmp_path):
+def test_a_page_is_stale_once_a_store_or_the_local_encryption_changes(context, tmp_path):
     made = keys.make(context, keys.plan_new(context, tmp_path / "page.txt"))
     settings = with_recipients(context, made.page.recipient).settings
     moved = replace(settings, stores={"nas": StoreSettings.from_url("file:///mnt/other")})

@@ -263,7 +263,7 @@ def test_digests_that_an_unproven_artifact_lacks_hide_no_change(vault: Vault) ->
     assert not one.same(other)
 
 
-def test_names_are_harmless_on_a_terminal_and_binary_files_are_refused_there(
+def test_names_are_safe_on_a_terminal_and_binary_files_are_refused_there(
     vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     (vault.folder / "a\x1b[2J\nb").write_text("\x1b]0;title\x07")

@@ -59,7 +59,7 @@ def last_proven(store: Store) -> str | None:
 
 @settings(max_examples=300, deadline=None)
 @given(history=st.lists(EVENTS, min_size=3, max_size=25), retention=RETENTIONS)
-def test_for_any_history_the_last_proven_artifact_survives_and_a_second_prune_changes_nothing(
+def test_prune_never_deletes_the_last_proven_artifact_and_is_idempotent(
     history: list[tuple[float, str, int]], retention: Retention
 ) -> None:
     store, now = MemoryStore(), START

@@ -176,7 +176,7 @@ def test_newer_copies_of_an_unknown_signer_push_nothing_out_and_stay(place: Plac
     assert found.decisions[0].reasons[0] == "the last proven one"
 
 
-def test_delete_markers_on_manifests_do_not_make_prune_remove_their_pieces(place: Place) -> None:
+def test_delete_markers_on_manifests_do_not_make_prune_remove_pieces(place: Place) -> None:
     copies = [place.send(number) for number in (1, 2)]
     for one in list(place.bucket.listed("")):
         place.bucket.delete(one.name)

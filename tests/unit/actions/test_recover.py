@@ -188,9 +188,7 @@ def left_in(home: Path) -> Journal:
     return left
 
 
-def test_recovery_brings_back_everything_in_order_and_reads_the_settings_again_after_the_configuration() -> (
-    None
-):
+def test_recovery_runs_in_order_and_rereads_settings_after_configuration() -> None:
     world = World()
     recovered = run(world)
     assert world.asked == [
@@ -215,7 +213,7 @@ def test_stages_without_listed_services_say_so() -> None:
     assert says[Stage.DATABASE] == ("database stands",)
 
 
-def test_a_recovery_ends_as_differing_where_what_is_live_is_not_what_was_backed_up() -> None:
+def test_a_recovery_that_differs_from_the_backup_exits_as_damaged() -> None:
     recovered = run(World(differs="obsidian"))
     assert recovered.exit is Exit.DAMAGED
     assert "obsidian: failed: it differs" in recovered.stages[-1].says
@@ -237,7 +235,7 @@ def test_a_stage_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert raised.value.transient
 
 
-def test_a_recovery_that_was_stopped_goes_on_with_the_stages_that_are_left(tmp_path: Path) -> None:
+def test_a_stopped_recovery_continues_with_the_remaining_stages(tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="crawler is broken"):
         run(World(broken="crawler"), home=tmp_path / "home")
     plan = decide(CATALOG, left_in(tmp_path / "home"))
@@ -248,7 +246,7 @@ def test_a_recovery_that_was_stopped_goes_on_with_the_stages_that_are_left(tmp_p
     assert world.asked == ["settings", "start crawler", "start nginx"]
 
 
-def test_a_source_that_cannot_be_restored_stops_no_other_and_the_next_run_restores_it(tmp_path: Path) -> None:
+def test_a_failing_source_stops_no_other_and_the_next_run_restores_it(tmp_path: Path) -> None:
     world = World(fails="database")
     recovered = run(world, home=tmp_path)
     assert world.asked == [
@@ -268,7 +266,7 @@ def test_a_source_that_cannot_be_restored_stops_no_other_and_the_next_run_restor
     assert (again.exit, again.missing) == (Exit.DONE, {})
 
 
-def test_a_source_that_is_left_out_is_named_and_the_application_starts_without_it() -> None:
+def test_a_skipped_source_is_named_and_the_application_starts_without_it() -> None:
     world = World(fails="database")
     recovered = run(world, EVERYTHING.without([SourceName.DATABASE]))
     assert world.asked[-3:] == ["start api", "start crawler", "start nginx"]
@@ -284,7 +282,7 @@ def test_a_source_that_no_settings_name_is_missing() -> None:
     )
 
 
-def test_a_failed_hook_is_repeated_alone_as_its_restore_is_recorded_before_it(tmp_path: Path) -> None:
+def test_only_a_failed_hook_is_repeated_as_its_restore_is_recorded(tmp_path: Path) -> None:
     recovered = run(World(hooked="database"), home=tmp_path)
     assert dict(recovered.missing) == {"database": "the hook failed: it ended with 1: no disk"}
     plan = decide(CATALOG, left_in(tmp_path))
@@ -298,7 +296,7 @@ def test_a_failed_hook_is_repeated_alone_as_its_restore_is_recorded_before_it(tm
     assert world.asked[:2] == ["settings", "hook of database"]
 
 
-def test_what_is_back_stays_as_it_is_where_only_a_service_of_its_stage_failed(tmp_path: Path) -> None:
+def test_restored_sources_stay_when_only_their_stages_service_failed(tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="the stage config: redis is broken"):
         run(World(broken="redis"), home=tmp_path)
     plan = decide(CATALOG, left_in(tmp_path))
@@ -347,14 +345,14 @@ def test_a_recovery_from_a_stage_on_is_gone_on_with_after_that_stage(tmp_path: P
     assert decide(CATALOG, left_in(tmp_path)).stages == (Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
 
 
-def test_what_the_configuration_brought_to_light_is_asked_for_before_it_is_replaced() -> None:
+def test_a_database_found_through_restored_settings_is_confirmed_first() -> None:
     world = World(live="the database refnet")
     run(world)
     asked = world.asked.index("may the database refnet be replaced?")
     assert world.asked[asked + 1] == "restore database.gz"
 
 
-def test_a_source_of_which_nothing_is_left_is_said_and_fails_the_check_where_it_was_backed_up() -> None:
+def test_a_source_without_a_usable_artifact_is_named_and_fails_the_check() -> None:
     damage = Evidence(NOW, Level.INTACT, Outcome.FAILED, 1)
     damaged = Entry(SET[SourceName.DATABASE].manifest, (damage,))
     plan = decide(Catalog.of([damaged, SET[SourceName.CONFIG]]), None)
@@ -398,7 +396,7 @@ def test_a_journal_that_a_crash_has_cut_is_as_good_as_none(tmp_path: Path) -> No
 OUT_OF_THE_BACKUP = {Stage.VAULT: ("api --serve",), Stage.EDGE: ("nginx",)}
 
 
-def test_commands_out_of_a_backup_are_asked_for_once_when_the_configuration_is_back() -> None:
+def test_restored_commands_are_asked_about_once_the_configuration_is_back() -> None:
     world = World(restored=OUT_OF_THE_BACKUP)
     run(world)
     at = world.asked.index("may api --serve, nginx run?")
@@ -411,7 +409,7 @@ def test_commands_out_of_a_backup_are_asked_for_once_when_the_configuration_is_b
     assert sum(asked.endswith("run?") for asked in world.asked) == 1
 
 
-def test_nothing_is_started_where_the_commands_out_of_a_backup_are_not_permitted(tmp_path: Path) -> None:
+def test_nothing_starts_when_restored_commands_are_not_permitted(tmp_path: Path) -> None:
     world = World(restored=OUT_OF_THE_BACKUP, refused=True)
     with pytest.raises(RefnetError, match="the recovery stopped at the stage config: not confirmed") as error:
         run(world, home=tmp_path)

@@ -60,7 +60,7 @@ class Text(HTMLParser):
         self.words.append(data)
 
 
-def test_both_forms_have_the_key_the_recipient_the_signer_and_the_place_of_each_store():
+def test_both_forms_have_the_key_recipient_signer_and_each_stores_place():
     made = page(*URLS, replaces="age1old")
     html = Text(made.html(UTC))
     for text in ("".join(html.words), made.text(UTC)):

@@ -74,7 +74,7 @@ def test_an_argument_that_is_too_long_for_a_name_is_no_file(machine: Path, progr
     assert runs([*line, f"{machine}/brought/stop"], machine / "own", [machine / "brought"])
 
 
-def test_the_folder_may_be_named_through_a_link_and_without_folders_nothing_is_brought(machine: Path) -> None:
+def test_restored_folders_are_recognised_through_links_and_may_be_none(machine: Path) -> None:
     (machine / "alias").symlink_to("brought")
     line = [str(machine / "brought" / "stop")]
     assert runs(line, machine, [machine / "alias"])

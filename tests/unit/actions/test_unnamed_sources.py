@@ -66,7 +66,7 @@ def _says(settings: Settings) -> list[str]:
     ]
 
 
-def test_a_vault_that_became_a_named_folder_is_never_run_and_critical_until_that_is_accepted(
+def test_a_vault_that_became_a_named_folder_is_critical_until_accepted(
     settings: Settings, tmp_path: Path
 ) -> None:
     backup(Context(settings), VAULT, Options(prove=False))
@@ -119,7 +119,7 @@ def test_a_default_vault_that_disappeared_is_critical_and_not_run(
     assert "`refnet restore obsidian` brings it back" in _says(now)[0]
 
 
-def test_a_named_folder_that_nothing_names_any_more_is_critical_by_the_journal_alone(
+def test_a_named_folder_gone_from_the_settings_is_critical_by_journal(
     settings: Settings, tmp_path: Path
 ) -> None:
     name, notes = (
@@ -136,7 +136,7 @@ def test_a_named_folder_that_nothing_names_any_more_is_critical_by_the_journal_a
     assert not wiring.gone(other)
 
 
-def test_a_source_that_is_gone_is_a_message_and_a_machine_without_sources_is_a_warning(
+def test_a_removed_source_is_a_message_and_having_no_sources_a_warning(
     settings: Settings,
 ) -> None:
     backup(Context(settings), VAULT, Options(prove=False))
@@ -193,7 +193,7 @@ def test_a_hint_names_what_is_true_of_the_source(settings: Settings) -> None:
     assert wiring.not_configured(left_out, SourceName.CONFIG).hint == "config_dir is none: set it."
 
 
-def test_a_server_whose_databases_a_cluster_backs_up_is_not_asked_for_others() -> None:
+def test_a_server_backed_up_as_a_cluster_is_not_asked_for_more_databases() -> None:
     member = SourceSettings("main-app", "databases", url="postgresql://db/app", cluster="main")
     cluster = SourceSettings("main", "clusters", url="postgresql://db/postgres")
     settings = Settings(sources={"main-app": member}, clusters={"main": cluster})

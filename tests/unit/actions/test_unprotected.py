@@ -68,7 +68,7 @@ def test_check_warns_and_turns_ok_when_everything_is_on_purpose(settings):
     assert fine.state is State.OK
 
 
-def test_a_backup_stores_the_settings_file_and_check_says_when_it_has_changed(settings):
+def test_a_backup_stores_the_settings_file_and_check_reports_its_changes(settings):
     settings = replace(settings, left_out_files=("*",))
     backup(Context(settings), SourceName.CONFIG, NO_PROOF)
     _, content = settings_copies.newest(settings.backup_dir, None)
@@ -150,7 +150,7 @@ def test_a_recovery_on_an_empty_machine_reads_the_settings_of_the_set(lost):
     assert setup(store, {}).settings.jobs != 7
 
 
-def test_settings_beside_the_artifacts_may_not_name_the_folders_of_the_system(lost):
+def test_settings_beside_the_artifacts_may_not_name_system_folders(lost):
     store, entries = lost
     settings_copies.keep(
         store, b'vault_dir = "/usr/share/notes"\n', datetime(2026, 11, 25, 0, 0, 2, tzinfo=UTC)
@@ -171,7 +171,7 @@ def test_settings_that_cannot_be_used_are_a_note_and_the_recovery_goes_on(lost, 
     assert "the settings in the backup folder cannot be used" in found.notes[0]
 
 
-def test_a_vault_that_no_setting_names_goes_back_to_where_it_was_backed_up_from(lost):
+def test_a_vault_without_a_setting_returns_to_where_it_was_backed_up(lost):
     store, entries = lost
     settings_copies.remove(store)
     (old,) = entries.values()
@@ -185,7 +185,7 @@ def test_a_vault_that_no_setting_names_goes_back_to_where_it_was_backed_up_from(
         setup(store, {SourceName.OBSIDIAN: system}).folder(SourceName.OBSIDIAN)
 
 
-def test_a_folder_that_goes_elsewhere_than_where_it_was_backed_up_from_is_a_warning(lost):
+def test_a_folder_restored_elsewhere_than_its_origin_is_a_warning(lost):
     store, entries = lost
     (old,) = entries.values()
     moved = Entry(replace(old.manifest, details={"folder": "/srv/my notes"}))

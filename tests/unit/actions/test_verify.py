@@ -135,7 +135,7 @@ def test_a_list_of_files_that_cannot_be_read_is_no_damage(
     assert not local.entries()[0].damaged
 
 
-def test_a_disk_that_fails_while_the_content_is_proven_says_nothing_of_the_artifact(
+def test_a_failing_disk_during_a_proof_says_nothing_about_the_artifact(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
     entry = chosen(local)
@@ -197,7 +197,7 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
     assert any("list of files" in reason for reason in result.proof.reasons)
 
 
-def test_what_could_not_be_verified_ends_with_its_own_code_and_keeps_what_was_reached(
+def test_an_unverified_proof_has_its_own_exit_code_and_keeps_the_level(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
     result = verify(Lab(None, lines(reaches=Level.INTACT), Clock(now, clock)), chosen(local), Level.PROVEN)
@@ -209,7 +209,7 @@ def test_what_could_not_be_verified_ends_with_its_own_code_and_keeps_what_was_re
 
 
 @pytest.mark.parametrize(("code", "ends"), [(Exit.FAILED, Exit.UNVERIFIED), (Exit.DAMAGED, Exit.DAMAGED)])
-def test_a_proof_that_breaks_off_is_damage_only_where_the_artifact_is_to_blame(
+def test_an_aborted_proof_is_damage_only_if_the_artifact_is_to_blame(
     local: LocalStore, lines: Any, now: Any, clock: Any, code: Exit, ends: Exit
 ) -> None:
     source = lines(refuses=RefnetError("it broke off", "Mend it.", code))

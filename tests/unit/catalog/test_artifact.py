@@ -43,7 +43,7 @@ def test_what_is_written_is_read() -> None:
     assert Evidence.from_json(LINE.to_json()) == LINE
 
 
-def test_a_manifest_that_does_not_say_when_it_was_published_is_as_old_as_its_snapshot() -> None:
+def test_without_a_publication_time_a_manifest_is_as_old_as_its_snapshot() -> None:
     values = json.loads(MANIFEST.to_json())
     del values["published"]
     read = Manifest.from_json(json.dumps(values))
@@ -210,7 +210,7 @@ def test_a_line_without_a_fault_was_written_by_an_older_refnet() -> None:
     assert Evidence.from_json(json.dumps(values)).fault is None
 
 
-def test_objects_at_fault_count_until_they_are_accepted_or_a_proof_finds_none() -> None:
+def test_faulty_objects_count_until_accepted_or_until_a_proof_finds_none() -> None:
     proof = replace(FAULTY, outcome=Outcome.PASSED, objects=("view a", "view b"))
     accepts = Evidence(NOW, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, accepts=True, objects=("view a",))
 
@@ -254,7 +254,7 @@ def counts(level: Level, evidence: tuple[Evidence, ...]) -> bool:
 
 
 @given(LINES)
-def test_a_level_counts_while_nothing_at_it_or_below_it_failed_since_it_passed(
+def test_a_level_counts_until_it_or_a_lower_one_fails_after_its_pass(
     evidence: tuple[Evidence, ...],
 ) -> None:
     reached = [level for level in Level if counts(level, evidence)]

@@ -127,7 +127,7 @@ def test_the_first_and_the_last_month_of_the_calendar_are_shown():
 
 
 @given(st.lists(MOMENTS, max_size=20), MOMENTS, st.sampled_from([TOKYO, BERLIN, None]), st.integers(1, 12))
-def test_each_day_is_shown_once_and_each_artifact_of_the_months_is_in_its_day(
+def test_each_day_and_each_artifact_of_the_months_is_shown_once(
     moments: list[datetime], now: datetime, zone: ZoneInfo | None, count: int
 ):
     entries, last = [entry(one) for one in moments], now.astimezone(zone).date()

@@ -86,9 +86,7 @@ def test_a_set_holds_what_there_was_of_each_source() -> None:
         ("2026-11-25", datetime(2026, 11, 25, 23, 59, 59, 999_999, tzinfo=TOKYO)),
     ],
 )
-def test_a_time_is_local_unless_it_says_otherwise_and_a_day_ends_in_the_evening(
-    text: str, moment: datetime
-) -> None:
+def test_a_time_is_local_by_default_and_a_day_ends_in_the_evening(text: str, moment: datetime) -> None:
     assert parse_time(text, TOKYO) == moment
 
 

@@ -81,7 +81,7 @@ def test_the_newest_is_that_of_the_database_that_is_meant() -> None:
     assert newest(catalog, Identity("shop")) == "database 2"
 
 
-def test_a_new_server_gets_the_newest_of_the_same_name_and_never_one_of_another_name() -> None:
+def test_a_new_server_gets_the_newest_of_the_same_name_and_no_other() -> None:
     catalog = Catalog.of([entry(0, SHOP), entry(1, WIKI), entry(2, None)])
 
     assert newest(catalog, Identity("shop", "3")) == "database 0"

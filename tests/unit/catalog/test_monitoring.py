@@ -96,7 +96,7 @@ def test_the_newest_may_be_as_old_as_its_schedule_and_a_grace_allow(days: float,
     assert check("age", entry(days, PROVEN)).status is status
 
 
-def test_age_counts_from_the_publication_where_the_servers_clock_is_behind() -> None:
+def test_age_counts_from_publication_when_the_servers_clock_is_behind() -> None:
     assert check("age", entry(2200, PROVEN, published=NOW - timedelta(hours=1))).status is OK
 
 
@@ -212,7 +212,7 @@ def test_a_drill_is_overdue_by_evidence_or_by_the_journal(
     assert check("drill", *entries, runs=runs).status is status
 
 
-def test_a_drill_that_could_not_verify_is_told_although_its_evidence_is_younger_than_its_start() -> None:
+def test_a_drill_that_could_not_verify_is_reported_despite_its_evidence() -> None:
     begun = run(1, RunKind.DRILL, Ended.UNVERIFIED)
     started = replace(begun, seconds=3600.0, message="could not verify it")
     own = Evidence(started.end, Level.PROVEN, Outcome.UNVERIFIED, 3599.0, drill=True)
@@ -246,7 +246,7 @@ def test_the_next_run_takes_what_the_newest_artifacts_of_all_sources_take() -> N
     assert found.status is CRITICAL
 
 
-def test_leftovers_and_what_cannot_be_read_are_a_warning_and_foreign_files_are_none() -> None:
+def test_leftovers_and_unreadable_files_warn_and_foreign_files_do_not() -> None:
     many = [Leftover(DATABASE, f"name {number}", 1, "why") for number in range(5)]
     foreign = Unlisted(DATABASE, "old", 1, "has no manifest", "adopt it", unreadable=False)
     linked = Unlisted(DATABASE, "away", 1, "is a link", "bring it back", unreadable=True)
@@ -262,7 +262,7 @@ def test_leftovers_and_what_cannot_be_read_are_a_warning_and_foreign_files_are_n
 @pytest.mark.parametrize(
     ("days", "status"), [(None, WARNING), ([], None), ([0.5], OK), ([8.9, 1], OK), ([1, 9.1], WARNING)]
 )
-def test_previous_versions_are_counted_and_one_that_prune_left_is_a_warning(
+def test_previous_versions_are_counted_and_one_left_by_prune_is_a_warning(
     days: list[float] | None, status: Status | None
 ) -> None:
     since = None if days is None else [NOW - timedelta(days=one) for one in days]
@@ -271,7 +271,7 @@ def test_previous_versions_are_counted_and_one_that_prune_left_is_a_warning(
     assert all(one.says.startswith(f"{len(days or [])}, " if days else "cannot be read") for one in found)
 
 
-def test_a_newest_one_that_shrank_is_critical_until_it_is_accepted_or_has_grown_again() -> None:
+def test_a_shrunk_newest_artifact_is_critical_until_accepted_or_regrown() -> None:
     shrank = {"shrunk": ("8 tables → 0", "9 rows → 0"), "shrunk_from": "the one before"}
     accepted = replace(line(Level.WRITTEN, Outcome.UNVERIFIED), accepts=True)
     found = check("shrunk", entry(1.5, PROVEN), entry(0.5, PROVEN, **shrank))
@@ -306,7 +306,7 @@ def test_what_is_off_is_never_overdue_and_says_so() -> None:
     assert check("age", entry(1, FAILED), limits=off).status is CRITICAL
 
 
-def test_the_copy_that_a_killed_restore_left_is_named_and_a_warning_after_a_day() -> None:
+def test_a_killed_restores_copy_is_named_and_is_a_warning_after_a_day() -> None:
     copies = [
         HalfMade(SourceName.DATABASE, "app_copy_20261125_020000", NOW - timedelta(hours=hours))
         for hours in (1, 25)

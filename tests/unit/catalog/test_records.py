@@ -87,7 +87,7 @@ def test_a_time_is_written_in_utc() -> None:
     assert there.values()["at"] == VALUES["at"]
 
 
-def test_what_has_a_default_may_be_missing_and_what_is_rare_is_not_written() -> None:
+def test_defaulted_fields_may_be_missing_and_rare_ones_are_not_written() -> None:
     least = Thing("a", NOON, Place("b"))
     assert (
         Thing.from_values({"format": 1, "name": "a", "at": VALUES["at"], "city": "b", "new": False}) == least

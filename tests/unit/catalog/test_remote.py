@@ -246,7 +246,7 @@ def test_a_manifest_that_was_deleted_and_is_put_back_is_a_gap() -> None:
     assert "was deleted and has reappeared" in gaps([*found[:2], last], "cloud")[0].why
 
 
-def test_what_is_missing_can_be_accepted_and_what_was_replaced_or_put_back_cannot() -> None:
+def test_missing_copies_can_be_accepted_and_replaced_or_restored_cannot() -> None:
     found = in_order(5)
     head = _head(found, present=((1, 5),))
     for there in (found[3:], [found[1]], [], found[:4]):
@@ -259,7 +259,7 @@ def test_what_is_missing_can_be_accepted_and_what_was_replaced_or_put_back_canno
         assert gaps(wrong, "cloud", accepted(wrong, "cloud", head))
 
 
-def test_what_another_signer_sent_can_be_deleted_and_a_new_key_forgets_no_deletion() -> None:
+def test_another_signers_copy_is_deletable_and_new_keys_forget_nothing() -> None:
     theirs = signed(document(7, signer="ssh-ed25519 AAAATHEY", present=((1, 7),)))
     found = [*in_order(2), theirs]
     assert gaps(found, "cloud", _head(found[:2]))

@@ -54,7 +54,7 @@ def plan(
     )
 
 
-def test_a_plan_without_problems_says_its_steps_in_order_and_that_something_live_is_replaced() -> None:
+def test_a_valid_plan_lists_its_steps_in_order_and_says_what_it_replaces() -> None:
     decided = plan()
     decided.check()
     assert decided.replaces
@@ -68,7 +68,7 @@ def test_a_plan_without_problems_says_its_steps_in_order_and_that_something_live
     ]
 
 
-def test_a_database_that_is_not_there_is_created_and_nothing_live_is_replaced() -> None:
+def test_a_missing_database_is_created_and_nothing_live_is_replaced() -> None:
     decided = plan(facts={"live": None})
     assert not decided.replaces
     assert "which no database is called now" in decided.steps[-1]
@@ -123,7 +123,7 @@ def test_roles_are_created_only_when_asked_and_only_by_a_superuser() -> None:
     assert refused.problems[0].hint == "CREATE ROLE new; or restore as a superuser."
 
 
-def test_a_missing_role_whose_attributes_are_not_recorded_is_never_created() -> None:
+def test_a_missing_role_without_recorded_attributes_is_never_created() -> None:
     decided = plan({"roles": ("new",)}, create_roles=True)
     assert decided.create_roles == ()
     (problem,) = decided.problems
@@ -174,9 +174,7 @@ BOSS: dict[str, Any] = {"roles": ("boss",), "powers": {"boss": ("SUPERUSER",)}}
         ),
     ],
 )
-def test_a_role_with_powers_is_shown_and_created_only_where_that_is_asked_for(
-    wanted: dict[str, Any], told: str
-) -> None:
+def test_a_role_with_powers_is_shown_and_created_only_on_request(wanted: dict[str, Any], told: str) -> None:
     refused = plan(wanted, create_roles=True)
     assert f"boss ({told})" in refused.steps[0]
     assert [f"asks for: {told}" in problem.message for problem in refused.problems] == [True]
@@ -184,12 +182,12 @@ def test_a_role_with_powers_is_shown_and_created_only_where_that_is_asked_for(
     assert (asked.problems, asked.role_powers) == ((), {"boss": (told,)})
 
 
-def test_a_role_that_is_in_roles_of_the_same_file_alone_has_no_powers_by_that() -> None:
+def test_membership_in_roles_of_the_same_file_gives_a_role_no_powers() -> None:
     wanted = {"roles": ("a", "b"), "powers": {"a": (), "b": ()}, "member_of": {"a": ("b",)}}
     assert plan(wanted, create_roles=True).problems == ()
 
 
-def test_only_the_restore_of_a_superuser_runs_code_with_a_superusers_rights() -> None:
+def test_only_a_superusers_restore_runs_code_with_superuser_rights() -> None:
     assert plan().runs_as_superuser == "refnet"
     assert plan(facts={"superuser": False}).runs_as_superuser == ""
 
@@ -218,7 +216,7 @@ def test_only_the_restore_of_a_superuser_runs_code_with_a_superusers_rights() ->
         ),
     ],
 )
-def test_what_a_login_without_a_superusers_rights_cannot_restore_is_a_problem_of_it_alone(
+def test_objects_needing_superuser_rights_are_a_problem_for_other_roles(
     wanted: dict[str, Any], facts: dict[str, Any], message: str, hint: str
 ) -> None:
     (problem,) = plan(wanted, {**facts, "superuser": False}).problems
@@ -260,7 +258,7 @@ def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
         assert decided.notes
 
 
-def test_a_new_database_touches_nothing_live_and_one_that_exists_is_refused() -> None:
+def test_a_new_database_touches_nothing_live_and_must_not_exist_yet() -> None:
     permission = Permission("refnet")
     there = replace(FACTS, database="other", live=None)
     decided = decide(WANTED, there, Options(1, permission=permission, where=Where.NEW))

@@ -110,7 +110,7 @@ def test_a_pinned_one_is_kept_and_counts_for_nothing() -> None:
 UTC_ZONE = ZoneInfo("UTC")
 
 
-def test_a_period_is_served_by_a_proven_artifact_before_a_newer_one_that_is_not() -> None:
+def test_a_proven_artifact_serves_a_period_before_a_newer_unproven_one() -> None:
     decisions = decide([entry(40.02), entry(40.01, []), entry(0)], Retention(days=7, daily=9), NOW, UTC_ZONE)
 
     assert [round((NOW - d.entry.created).total_seconds() / 86400, 2) for d in decisions if d.keep] == [
@@ -130,7 +130,7 @@ def test_days_are_those_of_the_zone() -> None:
     assert len([d for d in decide([*pair, entry(0)], keep_days, NOW, ZoneInfo("Asia/Tokyo")) if d.keep]) == 2
 
 
-def test_what_a_clock_put_ahead_is_kept_and_does_not_stand_for_the_last_proven_one() -> None:
+def test_an_artifact_from_the_future_is_kept_and_is_not_the_last_proven() -> None:
     decisions = decide([entry(30), entry(20), entry(-900)], WEEK, NOW, None)
 
     assert kept(decisions) == [20, -900]
@@ -162,7 +162,7 @@ def test_the_days_of_one_database_are_not_served_by_another() -> None:
     assert [one.entry.name.split("_")[0] for one in decisions if one.keep].count("shop") == 3
 
 
-def test_an_artifact_that_the_servers_clock_dates_years_back_is_as_old_as_its_publication() -> None:
+def test_an_artifact_dated_years_back_is_as_old_as_its_publication() -> None:
     """Made tonight, on a server that says 2020; retention is by the later of both."""
     tonight = entry(2200)
     tonight = replace(tonight, manifest=replace(tonight.manifest, published=NOW))
@@ -179,7 +179,7 @@ def shrunk(days: float, evidence: Sequence[Evidence] = PROVEN) -> Entry:
     )
 
 
-def test_the_last_proven_one_before_a_shrunk_one_is_kept_until_that_is_accepted() -> None:
+def test_the_last_proven_before_a_shrunk_one_is_kept_until_accepted() -> None:
     accepted = (*PROVEN, Evidence(NOW, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, accepts=True))
     before = [entry(50), entry(40), entry(35, [])]
     decisions = decide([*before, *(shrunk(days) for days in (30, 20, 5, 1))], WEEK, NOW, None)

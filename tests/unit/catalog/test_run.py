@@ -79,7 +79,7 @@ def test_a_run_that_met_another_runs_lock_says_nothing_of_its_source() -> None:
     assert history.failing_since(RunKind.BACKUP, SourceName.DATABASE) is None
 
 
-def test_failing_since_is_the_first_failure_after_the_last_run_that_was_well() -> None:
+def test_failing_since_is_the_first_failure_after_the_last_good_run() -> None:
     first, second = replace(_FAILED, id="b"), replace(_FAILED, id="c")
     other = replace(_RUN, source=SourceName.CONFIG)
     history = History((_FAILED, _RUN, first, other, _LOCKED, second))

@@ -86,7 +86,7 @@ def test_the_baseline_is_the_last_good_one_of_the_same_database(later: list[Entr
     assert found.name == name
 
 
-def test_a_server_that_was_made_anew_is_compared_with_the_one_that_was_lost() -> None:
+def test_a_recreated_server_is_compared_with_the_lost_one() -> None:
     anew = Made(NOW, {"database": "shop", "system_identifier": "9", "tables": 0, "rows": 0, "raw_bytes": 0})
     found = marked(anew, DATABASE, [entry(0)], Shrinking())
     assert (found.shrunk[0], found.shrunk_from) == ("8 tables → 0", "refnet 0")

@@ -47,7 +47,7 @@ def names(catalog: Catalog, source: SourceName = VAULT) -> list[str]:
     return [one.name for one in catalog.of_source(source)]
 
 
-def test_a_manifest_says_its_source_and_its_number_and_they_are_read_as_written() -> None:
+def test_a_manifests_source_and_number_are_read_as_written() -> None:
     made = Manifest(
         VAULT, "vault_20261125.tar.gz", NOON, 1, "ab" * 32, 1.0, identity_id=A.id, number=7, format=3
     )
@@ -87,7 +87,7 @@ def test_what_has_no_number_is_ordered_by_its_time_among_the_numbered() -> None:
     assert names(catalog) == ["-48", "a1", ahead.name, "a29", "40"]
 
 
-def test_a_run_with_a_clock_that_was_behind_comes_after_the_runs_before_it() -> None:
+def test_a_run_with_a_slow_clock_sorts_after_earlier_runs() -> None:
     own = [entry(hours, A, number) for number, hours in enumerate((1, 2, 3, -200_000), 1)]
     older, newer = entry(-9000), entry(6)
 
@@ -154,7 +154,7 @@ def test_a_machine_that_made_none_chooses_the_only_source_there_is() -> None:
     assert names(Catalog.of([entry(1, A, 1), entry(0)]).choices(None, None, VAULT)) == ["0", "a1"]
 
 
-def test_artifacts_without_an_identity_are_own_while_there_is_no_other_source() -> None:
+def test_artifacts_without_an_identity_are_own_if_no_other_source_exists() -> None:
     old, own, other = entry(0), entry(1, A, 1), entry(2, B, 1)
 
     assert names(Catalog.of([old, own]).choices(A, None, VAULT)) == ["0", "a1"]
@@ -164,7 +164,7 @@ def test_artifacts_without_an_identity_are_own_while_there_is_no_other_source() 
     assert list(Catalog.of([old, own]).by_identity()) == [A]
 
 
-def test_everybody_who_reads_the_manifests_knows_what_a_database_continues() -> None:
+def test_what_a_database_continues_is_known_from_the_manifests() -> None:
     there = [of_database(1, "1", 1), of_database(2, "2", 2, "1"), of_database(3, "3", 3, "2")]
     catalog = Catalog.of(there)
 

@@ -59,7 +59,7 @@ def _cases(words: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_what_a_command_cannot_use_is_answered_in_two_lines_and_nothing_is_written(
+def test_invalid_input_is_answered_in_two_lines_and_writes_nothing(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in os.environ if name.startswith(("REFNET_", "PG"))]:

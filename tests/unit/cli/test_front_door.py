@@ -33,7 +33,7 @@ def test_the_version_is_that_of_the_package():
     assert _printed("--version") == f"refnet {version('refnet')}\n"
 
 
-def test_the_help_has_groups_and_a_full_sentence_of_60_characters_at_most_for_each_command():
+def test_the_help_groups_commands_with_sentences_of_at_most_60_characters():
     text = _printed("--help")
     at = [text.index(f"\n{title}:\n") for title in GROUPS]
     assert at == sorted(at)
@@ -63,7 +63,7 @@ def test_h_is_help_everywhere(command):
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_the_help_of_each_command_begins_with_a_sentence_of_60_characters_at_most(words):
+def test_a_commands_help_starts_with_a_sentence_of_at_most_60_characters(words):
     first = COMMANDS[words].help.partition("\n")[0]
     assert first == {name: line for group in GROUPS.values() for name, (*_, line) in group.items()}.get(
         words, first
@@ -133,9 +133,7 @@ def test_a_plan_is_also_called_a_dry_run(command):
         ("completion bsh", "'bsh' is not a shell", "Did you mean bash? The shells are: bash, zsh, fish.", Exit.USAGE),
     ],
 )  # fmt: skip
-def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_nearest(
-    command, message, hint, code
-):
+def test_an_invalid_choice_is_answered_with_the_choices_and_the_nearest(command, message, hint, code):
     error = CliRunner().invoke(app, command.split()).exception
     assert isinstance(error, RefnetError)
     assert (error.message, error.hint, error.code) == (message, hint, code)
@@ -185,7 +183,7 @@ def test_a_store_is_named_by_the_same_option_everywhere(command):
 
 
 @pytest.mark.parametrize("command", ["restore", "undo"])
-def test_the_help_and_the_manual_show_what_is_for_one_kind_of_source_under_its_own_title(command):
+def test_help_and_manual_list_options_of_one_kind_under_their_own_title(command):
     root = typer.main.get_command(app)
     shown = titled(COMMANDS[command], typer.Context(root, info_name="refnet"))
     assert {"Arguments", "Options", DATABASES} <= {*shown}

@@ -63,7 +63,7 @@ def test_a_cluster_where_one_source_is_needed_is_named_with_its_sources(
     assert "Its sources are: main-globals, main-crm, main-erp." in err
 
 
-def test_the_plan_of_a_recovery_has_the_configured_sources_in_the_order_of_backups(
+def test_a_recoverys_plan_lists_configured_sources_in_backup_order(
     refnet: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFNET_BACKUP_ORDER", "docs, databases, folders")
@@ -137,7 +137,7 @@ def test_a_database_is_not_restored_from_a_folder(refnet: Ran) -> None:
     assert "No database has an artifact yet." in err
 
 
-def test_check_gives_each_row_about_a_database_its_name_and_each_about_the_machine_once(
+def test_check_names_databases_on_their_rows_and_checks_the_machine_once(
     refnet: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def checks(database: Database) -> Iterator[Any]:

@@ -100,7 +100,7 @@ def test_a_step_without_an_amount_shows_its_name_alone() -> None:
     assert " B" not in said
 
 
-def test_a_program_gets_lines_of_json_at_each_new_step_and_at_most_four_a_second(
+def test_a_program_gets_json_lines_per_step_and_at_most_four_a_second(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("REFNET_PROGRESS", "json")

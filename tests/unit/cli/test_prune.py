@@ -11,7 +11,7 @@ from refnet.cli.prune import prune
 from refnet.core.errors import Exit
 
 
-def test_a_url_that_names_no_database_is_reported_once_and_hinders_no_deletion(
+def test_a_url_without_a_database_is_reported_once_and_blocks_no_deletion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("PGDATABASE", "PGUSER"):

@@ -93,7 +93,7 @@ def test_what_a_manifest_says_of_shrinking_cannot_write_to_the_terminal(
     assert said.replace("\n", "").isprintable()
 
 
-def test_artifacts_of_one_database_need_no_name_of_it_and_those_of_several_do() -> None:
+def test_artifacts_of_several_databases_show_the_name_and_others_do_not() -> None:
     def of(name: str, **details: str) -> Entry:
         created = datetime(2026, 11, 25, tzinfo=UTC)
         return Entry(Manifest(SourceName.DATABASE, name, created, 1, "", 1.0, details=details))

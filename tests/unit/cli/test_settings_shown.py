@@ -19,7 +19,7 @@ def test_names_are_whole_where_no_terminal_is(tmp_path: Path, capsys: pytest.Cap
         assert f" {variable(key)} " in shown.replace("\n", " \n")
 
 
-def test_the_settings_file_and_what_says_the_configuration_s_folder_are_named(
+def test_the_settings_file_and_the_origin_of_the_config_folder_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = {"REFNET_HOME": str(tmp_path / "home")}

@@ -142,7 +142,7 @@ def test_graphml_is_xml_with_every_paper_and_citation() -> None:
     }
 
 
-def test_csv_has_two_files_and_no_cell_that_a_spreadsheet_takes_as_a_formula() -> None:
+def test_csv_has_two_files_and_no_cell_that_spreadsheets_read_as_formulas() -> None:
     files = {name: list(csv.DictReader(io.StringIO(text))) for name, text in exported("csv").items()}
 
     assert [row["title"] for row in files["papers.csv"]][:9:6] == [TITLES[0], "'+1"]

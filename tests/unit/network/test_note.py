@@ -80,7 +80,7 @@ def test_a_new_note_has_yaml_at_its_beginning_and_one_block() -> None:
     assert mark_in(note) == Mark(index=False, ids=(("arxiv", "2001.00001"), ("doi", "10.1/abc")))
 
 
-def test_only_references_that_have_a_note_are_linked_and_text_makes_no_links() -> None:
+def test_only_references_with_a_note_are_linked_and_text_makes_no_links() -> None:
     links = re.findall(r"\[\[(.*?)\]\]", render(PAPER, PLACES))
 
     assert links == ["papers/Other (8)|Other thing"]

@@ -26,7 +26,7 @@ def shape(text: str) -> Mapping[str, list[dict[str, object]]]:
     return json.loads(text)  # type: ignore[no-any-return]
 
 
-def test_a_canvas_is_json_canvas_with_the_seed_in_the_middle_and_years_from_left_to_right() -> None:
+def test_a_canvas_has_the_seed_in_the_middle_and_years_left_to_right() -> None:
     found = shape(canvas(SEED, PLACES))
     nodes = {str(node["id"]): node for node in found["nodes"]}
     cards = {name: node for name, node in nodes.items() if node["type"] != "group"}
@@ -65,7 +65,7 @@ def test_a_canvas_of_a_paper_without_links_is_the_paper_alone() -> None:
     assert found["edges"] == []
 
 
-def test_the_base_is_yaml_with_a_view_of_all_papers_and_one_of_those_not_read() -> None:
+def test_the_base_is_yaml_with_views_of_all_papers_and_of_unread_ones() -> None:
     found = yaml.safe_load(base())
 
     assert [view["name"] for view in found["views"]] == [

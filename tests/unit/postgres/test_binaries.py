@@ -49,7 +49,7 @@ def test_what_follows_the_first_of_the_same_major_is_not_asked(tmp_path: Path) -
     assert next(found).major == 19
 
 
-def test_a_new_cluster_takes_the_configured_programs_then_the_newest_installed_then_the_wheels(
+def test_a_new_cluster_prefers_configured_then_installed_then_the_wheels(
     tmp_path: Path,
 ) -> None:
     system, wheel = _each(tmp_path, 19, 17), _each(tmp_path, 18, origin="wheel")
@@ -81,7 +81,7 @@ def test_the_systems_folders_are_found_whatever_the_distribution(tmp_path: Path)
     assert found[15].version == "15.14"
 
 
-def test_a_folder_that_lacks_a_program_or_whose_programs_do_not_run_is_passed_over(tmp_path: Path) -> None:
+def test_a_folder_with_missing_or_broken_programs_is_skipped(tmp_path: Path) -> None:
     _installation(tmp_path / "usr/lib/postgresql/16/bin", "16.1", without="pg_restore")
     broken = _installation(tmp_path / "usr/lib/postgresql/17/bin", "17.1")
     (broken / "pg_dump").write_bytes(b"\x7fELF of another machine")

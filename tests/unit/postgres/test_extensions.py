@@ -14,16 +14,14 @@ from refnet.postgres.extensions import available, package
 from refnet.settings import Settings
 
 
-def test_the_extensions_of_installed_programs_are_known_with_their_versions(wheel: Binaries) -> None:
+def test_extensions_of_installed_programs_are_listed_with_versions(wheel: Binaries) -> None:
     found = available(wheel)
 
     assert found
     assert found["plpgsql"] == "1.0"
 
 
-def test_control_files_that_say_nothing_are_extensions_of_an_unknown_version(
-    wheel: Binaries, tmp_path: Path
-) -> None:
+def test_empty_control_files_are_extensions_of_an_unknown_version(wheel: Binaries, tmp_path: Path) -> None:
     folder = tmp_path / "share" / "extension"
     folder.mkdir(parents=True)
     (folder / "odd.control").write_bytes(b"\xff\x00default_version = 1\n" * 10)

@@ -49,7 +49,7 @@ def test_a_target_is_shown_without_its_secret(url: str, display: str) -> None:
     "url", ["postgresql://u:sEcret@h", "postgresql://u:sEcret@h/", "postgresql:///?host=/run"]
 )
 @pytest.mark.usefixtures("no_postgres_variables")
-def test_a_url_without_a_database_is_refused_and_not_taken_for_the_users_own(url: str) -> None:
+def test_a_url_without_a_database_does_not_mean_the_users_own(url: str) -> None:
     with pytest.raises(RefnetError, match="names no database") as refused:
         Target.from_url(url)
     assert refused.value.code == Exit.USAGE
@@ -75,7 +75,7 @@ def test_a_password_goes_to_a_child_by_its_environment_alone(monkeypatch: pytest
     assert child["PGOPTIONS"] == "-c work_mem=1MB -c idle_session_timeout=0 -c datestyle=ISO,\\ DMY"
 
 
-def test_the_functions_of_a_login_run_without_the_settings_that_they_may_not_bear() -> None:
+def test_a_logins_functions_run_without_settings_that_would_break_them() -> None:
     """A login event trigger finds its tables by the search path, and writes."""
     target = Target.from_url("postgresql://u@h/db")
     settings = {

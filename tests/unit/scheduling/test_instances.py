@@ -38,7 +38,7 @@ def written(units: Path, home: Path, instance: str = "", *, file: Path | None = 
         (units / one.name).write_text(one.text)
 
 
-def test_the_owner_the_folders_and_all_units_of_each_installation_are_read(tmp_path: Path) -> None:
+def test_each_installations_owner_folders_and_units_are_read(tmp_path: Path) -> None:
     units, home, file = tmp_path / "units", tmp_path / ODD, tmp_path / "c" / "shop.toml"
     written(units, home)
     written(units, home, "shop", file=file)
@@ -51,7 +51,7 @@ def test_the_owner_the_folders_and_all_units_of_each_installation_are_read(tmp_p
     assert own([plain, shop], Owner(home, file)) == (plain, shop)  # nobody has written the other file
 
 
-def test_units_of_another_settings_file_or_home_belong_to_others_while_those_exist(tmp_path: Path) -> None:
+def test_units_belong_to_other_settings_only_while_those_exist(tmp_path: Path) -> None:
     units, home = tmp_path / "units", tmp_path / "home"
     written(units, home)
     mine = Owner(tmp_path / "mine", tmp_path / "mine" / "refnet.toml")

@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
     return load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=2)
 
 
-def test_a_source_has_a_time_of_its_own_or_that_of_the_standard_one_of_its_kind(settings: Settings) -> None:
+def test_a_source_has_its_own_time_or_that_of_its_kinds_standard_one(settings: Settings) -> None:
     schedule = settings.schedule
     assert str(schedule.times["shop"]) == "hourly :15"
     assert str(schedule.times["notes"]) == "daily 23:00"
@@ -62,7 +62,7 @@ def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(setting
     assert "Description=RefNet: back up notes (instance a)\n" in made["refnet-backup-notes@a.service"]
 
 
-def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_path: Path) -> None:
+def test_sources_of_one_kind_and_time_share_a_task_and_a_cluster_is_one(tmp_path: Path) -> None:
     (tmp_path / "refnet.toml").write_text(
         'database_url = "postgresql:///refnet"\n'
         + "".join(f'[databases.{one}]\nurl = "postgresql:///{one}"\n' for one in ("shop", "wiki", "late"))

@@ -26,14 +26,14 @@ def text(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def test_only_nginx_publishes_ports_and_only_on_this_machine_unless_it_is_told_otherwise() -> None:
+def test_only_nginx_publishes_ports_and_by_default_only_on_this_machine() -> None:
     assert [name for name, one in SERVICES.items() if "ports" in one] == ["nginx"]
     assert all(port.startswith("${REFNET_BIND:-127.0.0.1}:") for port in SERVICES["nginx"]["ports"])
     assert not any("network_mode" in one or "privileged" in one for one in SERVICES.values())
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_has_no_capability_no_root_and_writes_only_in_its_volumes(name: str) -> None:
+def test_a_service_has_no_capability_or_root_and_writes_only_to_volumes(name: str) -> None:
     one = SERVICES[name]
     assert one["cap_drop"] == ["ALL"]
     assert "cap_add" not in one
@@ -110,9 +110,7 @@ def test_one_service_builds_the_image_of_all() -> None:
     assert same == {SERVICES["api"]["image"]}
 
 
-def test_the_clone_with_its_secrets_is_mounted_where_the_configuration_is_backed_up_and_nowhere_else() -> (
-    None
-):
+def test_the_clone_with_its_secrets_is_mounted_only_in_the_backup_service() -> None:
     for name, one in SERVICES.items():
         sources = {volume.split(":")[0] for volume in one["volumes"]} if "volumes" in one else set()
         assert not any(path.startswith("./secrets") for path in sources - {"./secrets/certs"}), name
@@ -138,7 +136,7 @@ def test_a_recovery_starts_every_service_once_and_only_those_that_exist() -> Non
     assert sorted(name for stage in stages for name in stage) == sorted(SERVICES.keys() - {ONCE})
 
 
-def test_the_settings_in_the_containers_are_valid_and_protect_what_a_rebuild_needs() -> None:
+def test_container_settings_are_valid_and_protect_what_a_rebuild_needs() -> None:
     settings = load({"REFNET_CONFIG": str(ROOT / "deploy/refnet.toml")}, Path("/"), root=False, cores=1)
     targets = {volume.removesuffix(":ro").rpartition(":")[2] for volume in SERVICES["backup"]["volumes"]}
     assert settings.web_proxies

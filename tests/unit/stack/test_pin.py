@@ -37,7 +37,7 @@ def pin(clone: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([clone / "deploy/pin"], env=known, capture_output=True, text=True, check=False)
 
 
-def test_every_image_of_a_registry_gets_its_digest_and_a_later_one_replaces_it(clone: Path) -> None:
+def test_each_registry_image_gets_its_digest_and_a_later_one_replaces_it(clone: Path) -> None:
     before = {name: (clone / name).read_text() for name in ("compose.yaml", "Dockerfile")}
     for moved in ("", "moved"):
         assert pin(clone, MOVED=moved).returncode == 0

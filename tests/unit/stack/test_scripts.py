@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
         (False, False, "", ""),
     ],
 )
-def test_a_script_is_about_the_settings_of_its_clone_unless_others_are_named(
+def test_a_script_uses_its_clones_settings_unless_others_are_named(
     tmp_path: Path, there: bool, here: bool, given: str, expected: str
 ) -> None:
     clone, folder, programs = tmp_path / "clone", tmp_path / "elsewhere", tmp_path / "bin"

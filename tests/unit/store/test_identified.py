@@ -37,7 +37,7 @@ def test_a_marker_is_made_once_for_this_user_alone(root: Path) -> None:
     assert mark(root.with_name("other")) != made
 
 
-def test_what_is_not_known_may_become_a_store_and_what_is_known_must_be_the_same(
+def test_an_unknown_folder_may_become_a_store_and_a_known_one_must_match(
     root: Path, remembered: Remembered
 ) -> None:
     assert why(root, remembered) is None
@@ -86,7 +86,7 @@ def test_a_marker_that_is_none_stops_a_backup_and_can_be_replaced(
     assert why(root, remembered) is None
 
 
-def test_a_marker_is_read_through_no_link_from_no_fifo_and_never_at_length(
+def test_a_marker_is_read_through_no_link_or_fifo_and_only_briefly(
     root: Path, remembered: Remembered, tmp_path: Path
 ) -> None:
     root.mkdir()
@@ -108,7 +108,7 @@ def test_a_marker_is_read_through_no_link_from_no_fifo_and_never_at_length(
         id_in(root)
 
 
-def test_what_a_home_remembers_and_cannot_be_read_stops_a_backup_until_it_is_accepted(
+def test_an_unreadable_record_of_a_store_stops_a_backup_until_accepted(
     root: Path, remembered: Remembered
 ) -> None:
     remembered.remember(root, mark(root))

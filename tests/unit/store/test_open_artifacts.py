@@ -14,7 +14,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.store.open_artifacts import artifact_in
 
 
-def test_a_disk_that_fails_while_an_artifact_is_read_is_an_error_of_two_lines_and_no_damage() -> None:
+def test_a_failing_disk_during_a_read_is_a_two_line_error_and_no_damage() -> None:
     """The beginning of /proc/self/mem can be opened, and reading it is an input/output error."""
     artifact = artifact_in(SourceName.DATABASE, Path("/proc/self"), "mem", None)
 

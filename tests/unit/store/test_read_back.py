@@ -19,7 +19,7 @@ def _checks(machine: Machine) -> list[int]:
     return [len(one.evidence) for one in machine.store().entries()]
 
 
-def test_the_copies_whose_last_check_is_the_oldest_are_read_back_within_a_limit(tmp_path: Path) -> None:
+def test_the_least_recently_checked_copies_are_read_back_within_a_limit(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     copies = [machine.send(artifact(n, b"x" * 1000)) for n in range(3)]
     large = machine.send(artifact(3, b"x" * 100_000))

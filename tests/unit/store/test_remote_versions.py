@@ -70,7 +70,7 @@ def test_delete_markers_on_everything_hide_nothing_from_a_recovery(
     assert [_read(found, one) for one in found.entries()] == [DATA, DATA]
 
 
-def test_what_replaced_a_manifest_or_a_piece_hides_nothing_from_a_recovery(
+def test_what_replaced_a_manifest_or_piece_hides_nothing_from_recovery(
     machine: Machine, bucket: MemoryBucket
 ) -> None:
     sent = list(_copies(machine))
@@ -85,7 +85,7 @@ def test_what_replaced_a_manifest_or_a_piece_hides_nothing_from_a_recovery(
     assert [_read(found, one) for one in found.entries()] == [DATA, DATA]
 
 
-def test_a_piece_whose_version_is_not_known_is_found_behind_a_delete_marker(
+def test_a_piece_of_unknown_version_is_found_behind_a_delete_marker(
     machine: Machine, bucket: MemoryBucket
 ) -> None:
     copy = machine.send(artifact(1, DATA))

@@ -103,9 +103,7 @@ def test_a_manifest_that_cannot_be_read_publishes_nothing(store: LocalStore, fol
     assert store.unlisted()[0].unreadable
 
 
-def test_a_manifest_that_cannot_be_read_is_listed_without_its_artifact_too(
-    store: LocalStore, folder: Path
-) -> None:
+def test_an_unreadable_manifest_is_listed_even_without_its_artifact(store: LocalStore, folder: Path) -> None:
     (folder / NAME).unlink()
     (folder / f"{NAME}.json").write_text("{")
     assert found(store) == ([], [], [f"{NAME}.json"])

@@ -74,12 +74,12 @@ def test_the_evidence_of_the_newest_is_told_as_a_number(world: World, level: Lev
     assert value(world, "refnet_backup_evidence_level", **_DATABASE) == level.rank
 
 
-def test_what_a_loss_would_cost_is_the_age_of_the_state_that_the_newest_artifact_holds(world: World) -> None:
+def test_the_data_age_metric_is_the_age_of_the_newest_artifacts_state(world: World) -> None:
     world.artifact(ago=timedelta(hours=5))
     assert value(world, "refnet_backup_data_age_seconds", **_DATABASE) == 5 * 3600
 
 
-def test_a_database_that_leaves_nothing_unprotected_is_zero_also_if_it_is_named(world: World) -> None:
+def test_a_database_with_nothing_unprotected_is_zero_also_when_named(world: World) -> None:
     shop = SourceName("shop", Kind.DATABASE)
     for source in (SourceName.DATABASE, shop, SourceName.OBSIDIAN):
         world.artifact(source, details={"unprotected": None})
@@ -116,7 +116,7 @@ def test_a_proof_that_was_no_drill_is_none(world: World) -> None:
     assert value(world, "refnet_drill_success_timestamp_seconds", **_DATABASE) is None
 
 
-def test_failures_are_counted_by_reason_and_those_that_never_happened_are_zero(world: World) -> None:
+def test_failures_are_counted_by_reason_and_absent_reasons_are_zero(world: World) -> None:
     world.run(failed=Reason.NO_SPACE)
     world.run(failed=Reason.NO_SPACE)
     world.run(SourceName.CONFIG, kind=RunKind.DRILL, failed=Reason.DAMAGED)
@@ -152,7 +152,7 @@ def test_what_a_killed_run_left_is_told_in_bytes(world: World) -> None:
     assert value(world, "refnet_leftover_bytes", **_DATABASE) == 321
 
 
-def test_previous_versions_are_counted_and_a_source_that_cannot_be_read_has_no_count(world: World) -> None:
+def test_an_unreadable_source_has_no_count_of_previous_versions(world: World) -> None:
     since = {
         SourceName.DATABASE: (world.now, world.now - _DAY),
         SourceName.CONFIG: (),

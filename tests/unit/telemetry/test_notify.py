@@ -16,7 +16,7 @@ from refnet.telemetry.notify import Message, Problem, decide, findings, report, 
 _AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def test_thirty_days_with_a_failing_third_day_and_a_damaged_artifact_are_four_messages(
+def test_a_month_with_one_failure_and_one_damage_is_four_messages(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, now=_AT, configured=frozenset({SourceName.DATABASE}))
@@ -84,7 +84,7 @@ def test_a_store_that_cannot_be_read_does_not_make_anything_recover() -> None:
     assert state == {}
 
 
-def test_what_belongs_together_is_one_problem_and_what_starts_together_one_message() -> None:
+def test_related_checks_are_one_problem_and_simultaneous_ones_one_message() -> None:
     last = Check(SourceName.DATABASE, "last run", Status.WARNING, "failed: full")
     damage = Check(SourceName.CONFIG, "damage", Status.CRITICAL, "damaged: config_1")
     titles, state = _decide({}, _BAD, last, damage)
@@ -129,7 +129,7 @@ def test_a_message_that_no_service_took_is_sent_again_the_next_time(tmp_path: Pa
     assert sent == ["RefNet on lab: database backup fails"]
 
 
-def test_a_message_that_got_out_is_not_sent_again_because_the_next_one_did_not(tmp_path: Path) -> None:
+def test_a_delivered_message_is_not_resent_because_the_next_one_failed(tmp_path: Path) -> None:
     sent: list[str] = []
 
     def take(message: Message) -> list[str]:

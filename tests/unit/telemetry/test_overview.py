@@ -52,7 +52,7 @@ def test_a_source_that_is_not_protected_is_named_with_its_worst_reason(world: Wo
     assert [one.status for one in found.sources[1].problems] == [Status.CRITICAL, Status.WARNING]
 
 
-def test_an_artifact_that_is_not_proven_protects_nothing_and_the_reason_is_said(world: World) -> None:
+def test_an_unproven_artifact_protects_nothing_and_the_reason_is_given(world: World) -> None:
     made = world.artifact(level=Level.RESTORED)
     reasons = ("it has a table of C code",)
     world.store.record(Entry(made), Evidence(NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.0, reasons=reasons))
@@ -78,7 +78,7 @@ def test_artifacts_that_are_gone_are_not_called_new(world: World) -> None:
     assert found.says.startswith("0 of 1 sources are protected; database: every artifact is gone")
 
 
-def test_a_source_whose_schedule_is_off_is_said_so_although_it_is_protected(world: World) -> None:
+def test_a_source_with_its_schedule_off_is_named_even_when_protected(world: World) -> None:
     protected(world)
     there = facts(world)
     times = {name: when for name, when in there.schedule.times.items() if name != "config"}
@@ -95,7 +95,7 @@ def test_a_source_that_is_configured_no_more_is_named_and_not_judged(world: Worl
     assert CONFIG in overview(world.facts()).unnamed
 
 
-def test_a_store_without_space_needs_attention_though_every_source_is_protected(world: World) -> None:
+def test_a_full_store_needs_attention_though_every_source_is_protected(world: World) -> None:
     protected(world)
     found = overview(replace(world.facts(), free_bytes=1))
     assert found.says.startswith("Every source is protected; the store needs attention; free space: 1 B free")
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_never_called_protected(
     assert (seen.status, seen.says, seen.sources) == (status, f"{says}; {TROUBLE.message}", ())
 
 
-def test_a_loss_now_costs_the_age_of_the_newest_artifact_that_can_be_restored(world: World) -> None:
+def test_a_loss_costs_the_age_of_the_newest_restorable_artifact(world: World) -> None:
     usable = world.artifact(ago=timedelta(hours=5))
     damaged = world.artifact(ago=timedelta(hours=1))
     world.damage(damaged)

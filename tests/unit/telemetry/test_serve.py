@@ -66,7 +66,7 @@ def test_only_so_many_requests_are_at_work_and_one_that_is_slow_ends(
     assert ask(server, "localhost") == 200
 
 
-def test_requests_for_which_no_thread_could_be_started_do_not_count_for_ever(
+def test_requests_whose_thread_could_not_start_do_not_count_forever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:

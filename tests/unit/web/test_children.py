@@ -75,7 +75,7 @@ def test_what_failed_and_what_to_do_are_its_two_lines(children: Children) -> Non
     assert after.log()[0][-2:] == (f"refnet: {after.error[0]}", f"        {after.error[1]}")
 
 
-def test_a_second_one_with_the_same_key_is_refused_until_the_first_is_stopped(
+def test_a_second_child_of_one_key_is_refused_while_the_first_runs(
     children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(
@@ -102,7 +102,7 @@ def test_a_second_one_with_the_same_key_is_refused_until_the_first_is_stopped(
     assert ended(children, start(children, "x", exclusive="restore:database")).code == 0
 
 
-def test_of_endless_output_a_bounded_part_with_the_reason_at_its_end_is_kept(
+def test_endless_output_is_kept_up_to_a_bound_with_the_reason_at_its_end(
     children: Children, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(

@@ -28,7 +28,7 @@ def paper(references: int, citing: int, **values: Any) -> dict[str, Any]:
     ("references", "citing", "shown"),
     [(50, 50, (20, 20)), (3, 50, (3, 37)), (50, 3, (37, 3)), (0, 2, (0, 2)), (0, 0, (0, 0))],
 )
-def test_each_side_has_half_of_the_places_and_what_the_other_does_not_need(
+def test_each_side_gets_half_the_places_plus_what_the_other_leaves(
     references: int, citing: int, shown: tuple[int, int]
 ) -> None:
     left, right = neighbours(paper(references, citing))

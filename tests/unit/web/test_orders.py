@@ -61,7 +61,7 @@ def test_no_name_becomes_an_option_or_a_path(verb: Verb, source: SourceName, nam
     assert refused.value.code is Exit.USAGE
 
 
-def test_a_database_is_confirmed_by_its_name_and_a_folder_by_that_of_the_source() -> None:
+def test_a_database_is_confirmed_by_name_and_a_folder_by_its_source() -> None:
     assert plan().name_to_type == "refnet"
     assert OrderPlan(Order(Verb.UNDO, NOTES), {"folder": "/srv/all my notes"}).name_to_type == "notes"
 

@@ -103,7 +103,7 @@ def test_a_database_that_is_down_is_said_and_its_password_is_not(whole: TestClie
     assert "a-secret" not in text
 
 
-def test_the_part_that_changes_has_no_token_of_a_session_and_needs_no_script_in_the_page(
+def test_the_changing_part_has_no_session_token_or_inline_script(
     whole: TestClient,
 ) -> None:
     part = whole.get("/overview/part").text
@@ -160,7 +160,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Test
         yield found, file
 
 
-def test_what_no_scheduler_starts_and_no_store_keeps_is_said_in_the_time_of_the_schedule(
+def test_missing_schedulers_and_stores_are_named_in_the_schedules_zone(
     told: tuple[TestClient, Path],
 ) -> None:
     words = shown(told[0].get("/").text)
@@ -206,9 +206,7 @@ def test_html_in_what_a_check_or_a_name_says_is_shown_as_text(tmp_path: Path) ->
     assert len(text) < 30_000
 
 
-def test_what_is_not_protected_or_not_scheduled_is_named_beside_the_verdict(
-    tmp_path: Path, home: Path
-) -> None:
+def test_unprotected_or_unscheduled_sources_are_named_with_the_verdict(tmp_path: Path, home: Path) -> None:
     entry = next(iter(LocalStore(home / "backups").entries(DATABASE)))
     bad = Check(DATABASE, "age", Status.CRITICAL, "it is 9 d old")
     states = (
@@ -272,7 +270,7 @@ class _Slow:
         return Overview(NOW + timedelta(hours=self.count))
 
 
-def test_many_requests_share_one_overview_and_get_the_last_one_while_the_next_is_made(
+def test_many_requests_share_one_overview_and_get_the_last_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "PAUSE", 0.0)

@@ -27,7 +27,7 @@ def version(what: str, source: SourceName = SHOP, **values: str) -> PreviousVers
     return PreviousVersion(source, what, NOON, lambda: None, **values)
 
 
-def test_of_each_day_the_newest_complete_artifact_is_listed_with_the_number_of_the_others():
+def test_each_day_lists_its_newest_complete_artifact_and_counts_the_rest():
     found, older = days_of(
         [entry("a"), entry("b", 1), entry("c", 2, partial=True), entry("d", 24, partial=True)], UTC
     )
@@ -70,7 +70,7 @@ def test_each_database_and_the_last_folder_have_an_undo_and_nothing_else():
     assert [one.what for one in undo_orders(unknown)] == []
 
 
-def test_of_an_encrypted_backup_folder_the_page_shows_the_command_and_asks_for_no_key(tmp_path: Path) -> None:
+def test_for_an_encrypted_backup_folder_the_page_shows_only_the_command(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, vault_dir=tmp_path, encryption_local=True)
     with browser(settings) as client:
         client.app.state.settings.origins["vault_dir"] = "a test"

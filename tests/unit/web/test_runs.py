@@ -31,7 +31,7 @@ WAITS = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.ex
 @pytest.mark.parametrize(
     ("source", "named"), [("", ["database", "obsidian"]), ("obsidian", ["obsidian"]), ("config", None)]
 )
-def test_a_configuration_that_the_dashboard_does_not_have_is_left_to_others(
+def test_a_configuration_unknown_to_the_dashboard_is_left_to_others(
     home: Path, monkeypatch: pytest.MonkeyPatch, source: str, named: list[str] | None
 ) -> None:
     monkeypatch.setenv("REFNET_DATABASE_URL", "own")
@@ -278,7 +278,7 @@ async def _ended(opened: list[AsyncIterator[str]]) -> list[str]:
     return [part for one in opened async for part in one]
 
 
-def test_a_bounded_number_of_streams_is_open_and_the_stop_of_the_server_ends_all() -> None:
+def test_streams_are_limited_and_all_end_when_the_server_stops() -> None:
     async def run() -> None:
         ours = Streams()
         opened = [ours.follow(_Looks()) for _ in range(streams.MOST)]

@@ -21,7 +21,7 @@ from refnet.web.server import CONNECTIONS, Connection, listen, url_of
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:127.0.0.1", "192.0.2.1"])  # noqa: S104
-def test_an_address_that_others_may_reach_is_refused_where_only_this_machine_may_ask(host):
+def test_an_address_reachable_by_others_is_refused_without_a_token(host):
     with pytest.raises(RefnetError, match=r"web\.token is not set") as caught:
         listen(host, 0, local=True)
     assert caught.value.code is Exit.USAGE

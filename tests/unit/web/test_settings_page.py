@@ -69,7 +69,7 @@ def test_a_problem_of_the_file_is_seen_before_the_next_start(client: TestClient,
     assert "<code>jobs</code>" in said
 
 
-def test_a_value_that_the_server_does_not_use_yet_is_named_without_secrets(
+def test_a_value_the_server_does_not_use_yet_is_named_without_secrets(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examined(tmp_path, "jobs = 1\n")

@@ -26,7 +26,7 @@ def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestCl
     assert guarded.get("/nothing").status_code == 404
 
 
-def test_a_form_that_is_sent_after_the_end_of_a_session_is_said_to_have_done_nothing(
+def test_a_form_sent_after_the_session_ended_is_said_to_have_no_effect(
     guarded: TestClient,
 ) -> None:
     said = guarded.post(
@@ -72,7 +72,7 @@ def test_a_wrong_token_gives_no_session(guarded: TestClient, token: str) -> None
     assert guarded.get("/nothing").status_code == 303
 
 
-def test_after_ten_wrong_tokens_an_address_waits_but_the_right_one_is_accepted(guarded: TestClient) -> None:
+def test_ten_wrong_tokens_delay_an_address_but_not_the_right_token(guarded: TestClient) -> None:
     token = csrf(guarded)
     for _ in range(ATTEMPTS):
         assert guarded.post("/sign-in", data={"csrf": token, "token": "x"}).status_code == 401
@@ -85,7 +85,7 @@ def test_after_ten_wrong_tokens_an_address_waits_but_the_right_one_is_accepted(g
 @pytest.mark.parametrize(
     ("proxies", "counted_apart"), [((), False), (("127.0.0.0/8",), True), (("10.0.0.0/8",), False)]
 )
-def test_wrong_tokens_are_counted_by_the_address_that_a_trusted_proxy_names(
+def test_wrong_tokens_are_counted_by_the_address_a_trusted_proxy_names(
     tmp_path: Path, proxies: tuple[str, ...], counted_apart: bool
 ) -> None:
     with browser(Settings(home=tmp_path, web_token=TOKEN, web_proxies=proxies)) as found:
@@ -103,7 +103,7 @@ def test_an_address_that_is_none_is_the_one_of_the_proxy(named: str) -> None:
     assert address_of(scope, Headers({"X-Forwarded-For": named}), ("127.0.0.1",)) == "127.0.0.1"
 
 
-def test_a_proxy_that_adds_a_header_of_its_own_is_believed_and_not_what_the_client_sent() -> None:
+def test_only_the_header_that_the_proxy_added_is_trusted() -> None:
     headers = Headers(raw=[(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"192.0.2.1")])
     assert address_of({"client": ("127.0.0.1", 1)}, headers, ("127.0.0.1",)) == "192.0.2.1"
 
@@ -126,7 +126,7 @@ def test_a_forged_cookie_sees_nothing(guarded: TestClient, cookie: str) -> None:
     assert said.status_code == 303
 
 
-def test_a_session_reads_the_api_and_changes_it_only_with_the_token_of_a_form(guarded: TestClient) -> None:
+def test_a_session_reads_the_api_and_changes_it_only_with_a_forms_token(guarded: TestClient) -> None:
     signed_in(guarded)
     assert guarded.get("/api/backups").status_code == 200
     assert guarded.post("/api/crawls", json={}).status_code == 403

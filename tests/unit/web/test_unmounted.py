@@ -44,16 +44,14 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("path", ["/", "/timeline", "/stores", "/restore?source=obsidian"])
-def test_a_page_says_that_the_disk_is_not_mounted_and_not_that_there_is_nothing(
-    client: TestClient, path: str
-) -> None:
+def test_a_page_reports_an_unmounted_disk_instead_of_an_empty_list(client: TestClient, path: str) -> None:
     text = client.get(path).text
     assert SAYS in text
     for said in ("There is no artifact", "No artifact.", "No day of these months is missed", "0 (0 B)"):
         assert said not in text
 
 
-def test_of_a_store_that_was_never_listed_the_timeline_says_why_and_not_that_there_is_nothing(
+def test_the_timeline_says_why_a_never_listed_store_shows_nothing(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").touch()

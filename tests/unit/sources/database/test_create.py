@@ -38,9 +38,7 @@ def test_a_stored_list_is_taken_apart_into_its_names(stored: str, elements: list
         ("DateStyle=ISO, DMY", "\"DateStyle\" TO 'ISO, DMY'"),
     ],
 )
-def test_a_stored_setting_is_quoted_as_one_value_unless_it_is_a_list_of_names(
-    stored: str, statement: str
-) -> None:
+def test_a_stored_setting_is_quoted_as_one_value_unless_a_list_of_names(stored: str, statement: str) -> None:
     assert create_database._assignment(stored).as_string(None) == statement
 
 

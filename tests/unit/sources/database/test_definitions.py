@@ -97,7 +97,7 @@ def test_columns_are_read_with_type_default_and_nullability() -> None:
     }
 
 
-def test_inherited_columns_are_columns_of_the_table_and_a_forged_circle_ends() -> None:
+def test_inherited_columns_belong_to_the_table_and_a_forged_cycle_ends() -> None:
     text = b"""CREATE TABLE s.t (
     a integer
 )

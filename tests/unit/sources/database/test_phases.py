@@ -36,7 +36,7 @@ def _ids(runs: tuple[ItemRun, ...]) -> list[tuple[Who, list[int]]]:
     return [(run.who, [item.dump_id for item in run.items]) for run in runs]
 
 
-def test_what_can_run_an_owners_code_is_the_builders_and_the_rest_the_superusers() -> None:
+def test_what_can_run_an_owners_code_is_never_made_by_the_superuser() -> None:
     assert _ids(before_rows(BEFORE, {7})) == [
         (Who.SUPERUSER, [1, 2]),
         (Who.OWNER, [4]),
@@ -46,7 +46,7 @@ def test_what_can_run_an_owners_code_is_the_builders_and_the_rest_the_superusers
     ]
 
 
-def test_privileges_come_after_the_rows_then_views_are_filled_and_event_triggers_come_last() -> None:
+def test_privileges_follow_rows_then_filled_views_then_event_triggers() -> None:
     assert _ids(after_rows(BEFORE, AFTER)) == [
         (Who.BUILDER, [20, 22, 23]),
         (Who.OWNER, [24]),

@@ -20,7 +20,7 @@ def without(*names: str) -> Tables:
     return {table: columns for table, columns in OWN.items() if table[1] not in names}
 
 
-def test_each_table_of_the_settings_must_be_there_with_its_schema_or_without() -> None:
+def test_each_required_table_must_exist_with_or_without_its_schema() -> None:
     assert missing(Required(("orders", "app.users", "public.users", "carts")), SHOP) == [
         "public.users",
         "carts",

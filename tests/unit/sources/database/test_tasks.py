@@ -27,7 +27,7 @@ def test_a_task_waits_for_everything_that_it_needs_whoever_runs_it() -> None:
     assert ran == ["rows"] * 50 + ["index"]
 
 
-def test_tasks_that_lock_one_table_alone_never_run_beside_another_of_that_table() -> None:
+def test_tasks_locking_one_table_never_run_beside_others_of_that_table() -> None:
     inside, most = 0, {"alone": 0}
     lock = threading.Lock()
     both = threading.Barrier(2, timeout=20)

@@ -42,12 +42,12 @@ def test_only_the_entries_of_tables_in_blocks_are_run_early() -> None:
     assert [(own, other, item.dump_id) for own, other, item in shares.foreign] == [(2, 1, 2442)]
 
 
-def test_the_rest_keeps_its_order_and_an_oid_of_another_catalog_is_no_match() -> None:
+def test_the_rest_keeps_its_order_and_another_catalogs_oid_does_not_match() -> None:
     shares = schema_toc.share(schema_toc.parse(LISTING), [PAPERS, CITATIONS, SUMMARIES, JOBS])
     assert [item.dump_id for item in shares.rest] == [2441, 2440, 2444, 2450]
 
 
-def test_a_foreign_key_to_a_table_that_is_not_in_blocks_waits_for_the_rest() -> None:
+def test_a_foreign_key_to_a_table_outside_the_blocks_waits_for_the_rest() -> None:
     small_papers = Table("public", "papers", ("id",), oid=1, keys=(16397,))
     shares = schema_toc.share(schema_toc.parse(LISTING), [small_papers, CITATIONS])
     assert shares.foreign == []

@@ -117,7 +117,7 @@ def test_more_than_an_archive_can_carry_is_named_as_not_kept(
         assert attributes.read(folder) == (Attributes(user=((b"user.a", bytes(100)),)), ("user.b",))
 
 
-def test_a_folder_that_its_owner_may_not_write_is_copied_with_its_attributes(
+def test_a_folder_its_owner_may_not_write_is_copied_with_attributes(
     short_folder: Path, ordinary: Ordinary
 ) -> None:
     folder = Path(tempfile.mkdtemp(dir=short_folder))

@@ -206,7 +206,7 @@ def test_errors_of_a_named_folder_name_its_settings(tmp_path):
     )
 
 
-def test_a_vault_that_lost_all_its_notes_is_an_error_and_a_new_empty_one_is_not(vault, dumped, tmp_path):
+def test_a_vault_that_lost_its_notes_is_an_error_and_a_new_one_is_not(vault, dumped, tmp_path):
     before = dumped(vault)
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -24,7 +24,7 @@ def written(raw: bytes) -> tuple[bytes, MemberWriter]:
 @pytest.mark.parametrize(
     "raw", [b"", b"x", NOISE[:50_000], NOISE + NOISE[:65_535], TEXT + NOISE + TEXT], ids=len
 )
-def test_stock_gunzip_and_a_reader_from_any_member_return_what_was_written(raw):
+def test_gunzip_and_a_reader_from_any_member_return_what_was_written(raw):
     packed, writer = written(raw)
 
     if raw:

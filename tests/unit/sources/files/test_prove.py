@@ -132,7 +132,7 @@ def test_a_list_of_more_files_than_the_archive_holds_is_refused(vault, dumped, p
     assert "not in the archive: zz.md" in proof.reasons[0]
 
 
-def test_a_plain_tar_is_restored_as_a_proof_but_its_content_could_not_be_verified(vault, prove, tmp_path):
+def test_a_plain_tar_is_restored_as_a_proof_but_remains_unverified(vault, prove, tmp_path):
     subprocess.run(["tar", "-czf", tmp_path / "plain.tar.gz", "-C", vault, "."], check=True)
 
     proof = prove(held((tmp_path / "plain.tar.gz").read_bytes(), None), Level.PROVEN)

@@ -68,7 +68,7 @@ def test_a_file_that_was_too_young_when_it_was_read_is_not_trusted(vault, dumped
     assert "shares_bytes_with" not in dumped(vault, last=first).made.details
 
 
-def test_an_artifact_of_a_version_that_did_not_look_at_acls_is_not_taken_over(vault, dumped, settled):
+def test_an_artifact_of_a_version_that_ignored_acls_is_not_reused(vault, dumped, settled):
     first = settled(dumped(vault))
     details = {key: value for key, value in first.manifest.details.items() if key != "unkept"}
     first = replace(first, manifest=replace(first.manifest, details=details))

@@ -41,7 +41,7 @@ def contents(path: Path) -> dict[str, bytes | str | None]:
 
 
 @pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_archive_is_refused_by_name_and_nothing_is_written_outside(tmp_path, make, told):
+def test_a_hostile_archive_is_refused_and_nothing_is_written_outside(tmp_path, make, told):
     data = make()
     before = sorted(tmp_path.parent.iterdir())
     with fresh(tmp_path / "fresh") as root, pytest.raises(ArchiveError, match=told):
@@ -75,7 +75,7 @@ def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(small_
     assert contents(small_disk / "fresh").keys() == {"small"}
 
 
-def test_what_its_owner_may_not_read_is_compared_and_the_mode_that_an_ordinary_user_did_not_set_is_named(
+def test_unreadable_files_are_compared_and_unset_modes_are_named(
     short_folder: Path, ordinary: Ordinary
 ) -> None:
     pax = {"SCHILY.acl.access": "user::-w-,user:4711:rw-,group::---,mask::rw-,other::---"}
@@ -100,7 +100,7 @@ def test_what_its_owner_may_not_read_is_compared_and_the_mode_that_an_ordinary_u
     ]
 
 
-def test_attributes_that_do_not_fit_are_refused_by_name_before_they_are_set():
+def test_attributes_that_do_not_fit_are_refused_before_they_are_set():
     pax = {f"SCHILY.xattr.user.{number}": "x" * 60_000 for number in range(8)}
     data = archive(*(member(f"{number}.md", pax_headers=pax) for number in range(20)), pax=True)
 
@@ -108,7 +108,7 @@ def test_attributes_that_do_not_fit_are_refused_by_name_before_they_are_set():
         read_archive(io.BytesIO(data), NullSink(), limits=Limits(space=1_000_000))
 
 
-def test_an_archive_of_too_many_members_is_refused_at_the_first_one_too_many():
+def test_an_archive_with_too_many_members_is_refused_at_the_limit():
     swarm = archive(*(member(f"{number}.md") for number in range(102)))
 
     with pytest.raises(ArchiveError, match="more than 100 members"):
@@ -155,7 +155,7 @@ def test_power_bits_of_an_archive_are_dropped(tmp_path):
     assert stat.S_IMODE((tmp_path / "fresh" / "d").stat().st_mode) == 0o3755
 
 
-def test_a_scratch_folder_is_private_and_gone_afterwards_whatever_its_modes(tmp_path, short_folder):
+def test_a_scratch_folder_is_private_and_removed_whatever_its_modes(tmp_path, short_folder):
     data = archive(folder("d"), member("d/locked", type=b"5", mode=0), member("d/locked/a", b"x", mode=0))
     with scratch_folder(tmp_path / "scratch") as root:
         (made,) = (tmp_path / "scratch").iterdir()
@@ -165,7 +165,7 @@ def test_a_scratch_folder_is_private_and_gone_afterwards_whatever_its_modes(tmp_
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_what_a_killed_proof_left_is_removed_by_the_next_one_and_what_lives_is_not(tmp_path):
+def test_the_next_proof_removes_a_killed_ones_folder_but_no_live_one(tmp_path):
     with scratch_folder(tmp_path):
         (living,) = tmp_path.iterdir()
         (tmp_path / ".refnet-files-killed" / "d").mkdir(parents=True)

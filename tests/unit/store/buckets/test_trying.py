@@ -192,7 +192,7 @@ def test_a_missing_right_is_named(missing: str, expected: list[str]) -> None:
         assert "cannot look behind delete markers" in found["versions"].says
 
 
-def test_a_server_that_does_not_answer_is_an_alarm_and_nothing_else_is_tried() -> None:
+def test_a_silent_server_is_an_alarm_and_nothing_else_is_tried() -> None:
     assert alarms(found := tried(Server(trouble=BucketFailure.UNREACHABLE))) == ["create"]
     assert list(found) == ["list", "create"]
 
