@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
 from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import LOCAL
+from refnet.cli.options import StoreOptions
 from refnet.cli.output import StepLines, output, steps
 from refnet.cli.recovery_key import can_ask, recovery_keys
 from refnet.context import Context, read_settings
@@ -24,8 +26,6 @@ from refnet.settings import PROGRESS, Settings
 from refnet.store.sealing.keys import GivenKeys
 
 if TYPE_CHECKING:
-    from refnet.catalog.remote import Copy
-    from refnet.cli.options import StoreOptions
     from refnet.servers import ActsOn
     from refnet.store.remote import RemoteStore
 

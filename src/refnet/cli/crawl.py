@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,13 +17,12 @@ from refnet.cli.render import print_columns
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, plain, plural, seconds
 from refnet.network import SESSION, known, server_errors
+from refnet.network import jobs as table
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
+from refnet.network.crawl_result import CrawlResult, Standing
+from refnet.network.jobs import STATES, ListedJob
 from refnet.servers import ActsOn
 from refnet.settings import Settings
-
-if TYPE_CHECKING:
-    from refnet.network.crawl_result import CrawlResult, Standing
-    from refnet.network.jobs import ListedJob
 
 _HINT = "`refnet network migrate` creates the network's tables."
 
@@ -123,8 +122,6 @@ def _line(one: Standing, first: Standing) -> str:
 
 
 def _states() -> list[str]:
-    from refnet.network.jobs import STATES
-
     return [*STATES]
 
 
@@ -150,8 +147,6 @@ def jobs(
 
     A job that failed for good stays until it is retried.
     """
-    from refnet.network import jobs as table
-
     _check(ids, state, table.STATES, retry=retry, plan=plan)
     settings = current_settings()
     target = known(servers.existing_server(settings))

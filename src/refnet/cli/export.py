@@ -15,6 +15,7 @@ from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
+from refnet.network import export as network
 from refnet.network import known
 from refnet.servers import ActsOn
 
@@ -49,8 +50,6 @@ def export(
 
     Without --to the export is printed; csv needs --to.
     """
-    from refnet.network import export as network
-
     settings = current_settings()
     if format == _CSV and to is None:
         raise RefnetError("csv makes two files", "Name a folder for them with --to.", Exit.USAGE)

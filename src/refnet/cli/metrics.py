@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from refnet.actions.facts import facts_of
 from refnet.catalog.source_name import SourceName
 from refnet.cli.context import current_settings, note
 from refnet.cli.output import say
@@ -44,7 +45,6 @@ def _answer() -> Answer:
     """Function that computes the metrics; RefnetError if the extra is not installed."""
     with needed("metrics"):
         from refnet.telemetry.metrics import exposition
-    from refnet.actions.facts import facts_of
 
     settings = current_settings()
     read = facts_of(settings, utc_now)

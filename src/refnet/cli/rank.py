@@ -13,11 +13,11 @@ from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.core.formatting import plural
 from refnet.network import known
+from refnet.network.rank_table import Table, table
 from refnet.servers import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.rank import Ranked
-    from refnet.network.rank_table import Table
 
 _PAIRS = {"co_citation": "most often cited together", "coupling": "most references in common"}
 
@@ -39,7 +39,6 @@ def rank(
     Two papers are close if many papers cite both (co-citation), or if both cite the same ones (coupling).
     """
     from refnet.network import rank as ranking
-    from refnet.network.rank_table import table
 
     settings = current_settings()
     target = known(servers.existing_server(settings))

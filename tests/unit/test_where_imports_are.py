@@ -1,0 +1,116 @@
+"""CONTRIBUTING's rule for imports: they are at the top of a module, but for what is listed here."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+#: What else a function may import, by its module.
+ALLOWED = {
+    # The command line, until it knows the command: `refnet --help` loads nothing else.
+    "refnet.__main__": ("refnet.cli.main",),
+    "refnet.cli.main": ("refnet.cli.in_stack", "refnet.cli.context", "refnet.settings", "refnet.telemetry.logging"),
+    "refnet.cli.command": ("refnet.sources",),
+    # The kinds of stores, as `sources.kind_of` for those of sources; and the ciphers, where a key is used.
+    "refnet.wiring": ("refnet.store.remote", "refnet.store.sealed"),
+    "refnet.store.sealing.age": ("pyrage",),
+    "refnet.store.sealing.keys": ("cryptography",),
+    "refnet.store.sealing.sshsig": ("cryptography",),
+    # Each costs more than a tenth of `refnet list`: only on a terminal, only where patterns are set.
+    "refnet.cli.context": ("refnet.cli.progress",),
+    "refnet.settings.patterns": ("pathspec",),
+}  # fmt: skip
+#: The modules of distributions that have another name, or bring more than one.
+_MODULES = {"pyyaml": ("yaml",), "celery": ("celery", "kombu", "redis")}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _of_extras() -> frozenset[str]:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {re.split(r"[^\w-]", one)[0].lower() for listed in extras.values() for one in listed}
+    return frozenset(each for one in names for each in _MODULES.get(one, (one.replace("-", "_"),)))
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    paths = {
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in SOURCE.rglob("*.py")
+    }
+    return {name: ast.parse(path.read_text()) for name, path in paths.items()}
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    """Yield the modules that an import names."""
+    if isinstance(node, ast.Import):
+        yield from (one.name for one in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        inner = [f"{node.module}.{one.name}" for one in node.names]
+        yield from {one if one in _trees() else node.module for one in inner}
+
+
+def _at_the_top(body: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the modules that are imported with a module; what is only for types is not."""
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield from _named(node)
+        if not isinstance(node, _FUNCTIONS):
+            yield from _at_the_top(ast.iter_child_nodes(node))
+
+
+@cache
+def _imported_by(module: str) -> frozenset[str]:
+    tree = _trees().get(module)
+    return frozenset(_at_the_top(tree.body) if tree else ())
+
+
+@cache
+def _loaded_with(module: str) -> frozenset[str]:
+    """Return what importing `module` loads, without the packages that its modules are in."""
+    found, waiting = {module}, [module]
+    while waiting:
+        new = _imported_by(waiting.pop()) - found
+        found.update(new)
+        waiting.extend(new)
+    return frozenset(found)
+
+
+def _in_functions() -> Iterator[tuple[str, str]]:
+    """Yield each module with an import in a function, and what that names."""
+    for module, tree in _trees().items():
+        for function in (one for one in ast.walk(tree) if isinstance(one, _FUNCTIONS)):
+            for node in ast.walk(function):
+                yield from ((module, name) for name in _named(node))
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_a_function_imports_only_what_an_extra_brings_or_is_listed() -> None:
+    extras = _of_extras()
+    habit = [
+        f"{module} imports {name} in a function"
+        for module, name in _in_functions()
+        if not extras.intersection(map(_top, _loaded_with(name)))
+        and not any(f"{name}.".startswith(f"{one}.") for one in ALLOWED.get(module, ()))
+    ]
+    assert not habit
+
+
+def test_all_that_is_listed_is_imported_in_a_function() -> None:
+    there = {*_in_functions()}
+    unused = [
+        (module, one)
+        for module, names in ALLOWED.items()
+        for one in names
+        if not any(where == module and f"{name}.".startswith(f"{one}.") for where, name in there)
+    ]
+    assert not unused
