@@ -1,4 +1,4 @@
-"""Input of the monitor and the metrics: artifacts, journal of runs, remote stores."""
+"""Input of the monitor, the metrics and the pages: artifacts, journal of runs, remote stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor's checks of the copies in remote stores."""
+"""The copy of an artifact in a remote store, and the monitor's checks of copies."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Sources, artifacts, manifests, evidence, and the names of their files.
+"""Manifests, and the artifacts that they publish, as entries of a catalog. Without its manifest there is no artifact.
 
-Names contain local time, manifests UTC. The manifest publishes an artifact; without it there is none.
+Times in manifests are UTC.
 """
 
 from dataclasses import dataclass, field

@@ -222,7 +222,7 @@ class Source(ABC):
         *,
         trust: bool,  # noqa: ARG002
     ) -> AbstractContextManager[Any]:
-        """Load all of `chosen` into a scratch server, which ends with the block. `trust`: see `database_query.Asked`."""
+        """Load all of `chosen` into a scratch server, which ends with the block. `trust`: see `answer.Asked`."""
         raise self._without_tables(chosen)
 
     def _without_tables(self, chosen: OpenArtifact) -> RefnetError:

@@ -1,7 +1,7 @@
 """Restores a folder: unpack beside the live one, compare, swap; keep the previous version.
 
 Nothing live is touched before all new files were read back and compared. The swap is journaled
-(sources/files/swapping.py): the next run finishes one that is killed.
+(`swapping.py`): the next run finishes one that is killed.
 """
 
 from __future__ import annotations

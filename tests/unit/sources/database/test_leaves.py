@@ -80,6 +80,20 @@ def test_another_entry_or_text_of_a_forged_one_ends_the_restore(
         failed(wheel, tmp_path, stderr)
 
 
+def test_views_whose_errors_are_written_over_are_all_filled_again(wheel: Binaries, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False)
+    views = parse(
+        "11; 0 12 MATERIALIZED VIEW DATA public ratio root\n20; 0 21 MATERIALIZED VIEW DATA public sums root\n"
+    )
+    programs: Any = Fake(entry(11).replace("pg_restore: error", "pg_restore: pg_restore: error") + ENDED)
+
+    assert archive.restore_leaves(programs, "building", views, jobs=2) == views
+    with pytest.raises(RefnetError):
+        archive.restore_leaves(programs, "building", views, jobs=1)
+    with pytest.raises(RefnetError):
+        archive.restore_leaves(programs, "building", ITEMS, jobs=2)
+
+
 KEYS = parse(
     "10; 2606 11 FK CONSTRAINT public child child_fk root\n14; 2606 15 FK CONSTRAINT public child lost_fk root\n"
     "16; 2606 17 FK CONSTRAINT public child kept_fk root\n"

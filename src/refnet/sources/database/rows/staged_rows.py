@@ -85,7 +85,7 @@ def find_all(reader: Reader, codec: Codec, selection: TableSelection) -> list[Re
         of_schema = _matching(reader, codec, lambda one, _: one == schema)  # noqa: B023  # called at once
         if not of_schema:
             raise RefnetError(
-                f"{reader.name} has no table in the schema '{schema}'",
+                f"{reader.name} contains no table in the schema '{schema}'",
                 "`refnet show` lists its tables.",
                 Exit.USAGE,
             )
