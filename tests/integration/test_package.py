@@ -113,6 +113,7 @@ def test_a_wheel_from_an_sdist_has_the_manual_page(tmp_path: Path) -> None:
     for name in clone:
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "src" / "refnet").mkdir(parents=True)
+    shutil.copy(ROOT / "src" / "refnet" / "__init__.py", tmp_path / "src" / "refnet")
     page = tmp_path / "share" / "man" / "man1" / "refnet.1"
     page.parent.mkdir(parents=True)
     page.write_text(".TH REFNET 1\n")

@@ -175,7 +175,7 @@ def test_a_crawl_that_no_broker_takes_waits_and_the_page_says_so(
 def test_failed_jobs_are_shown_with_their_reason_and_queued_again(
     client: TestClient, network: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_send", lambda _numbers: "")
+    monkeypatch.setattr(work, "_send", lambda _settings, _numbers: "")
     with network.connect({"search_path": "public"}) as connection:
         connection.execute(
             "INSERT INTO jobs (kind, state, error, finished_at)"
