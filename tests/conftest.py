@@ -36,6 +36,7 @@ from refnet.postgres.session import Target
 def pytest_configure(config: pytest.Config) -> None:
     """The tests' servers end with the tests, and SIGHUP ends a program that a test starts, even under nohup."""
     sys.dont_write_bytecode = False
+    gc.disable()  # until the tests are collected: what is imported stays
     if not hasattr(config, "workerinput"):  # hundreds of programs start: none has to compile its modules
         compileall.compile_dir(Path(refnet.__file__).parent, quiet=2)
         _temporary_folders_in_memory(config)
@@ -48,8 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """What stays until the end is not searched again by every garbage collection."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _temporary_folders_in_memory(config: pytest.Config) -> None:
