@@ -31,7 +31,7 @@ _COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), print
 settings.register_profile(
     "suite",
     _COMMON,
-    max_examples=150,
+    max_examples=60,
     derandomize=True,
     database=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from benchmarks.throwaway import throwaway
 from tests.integration.database.library import artifact_of, held, restore
+from tests.servers import OLDEST_AND_NEWEST
 
-from refnet.postgres.binaries import Binaries, installed
+from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 
@@ -41,7 +42,6 @@ OWNED = """
 CREATE TABLE jobs (); CREATE TABLE papers ();
 ALTER TABLE jobs OWNER TO curator; ALTER TABLE papers OWNER TO plain; GRANT SELECT ON papers TO staff, outer_staff;
 """
-SERVERS = {one.major: one for one in installed(None) if one.has_server}
 
 
 def _roles(cluster: Cluster) -> list[str]:
@@ -60,9 +60,9 @@ class Library:
     cluster: Cluster
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=sorted(OLDEST_AND_NEWEST))
 def library(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Library]:
-    binaries = SERVERS[request.param]
+    binaries = OLDEST_AND_NEWEST[request.param]
     with throwaway(binaries, base=short_folder / f"roles-{os.urandom(4).hex()}") as cluster:
         major, target = binaries.major, cluster.target("library")
         with cluster.target().connect() as admin:
@@ -87,7 +87,7 @@ def test_created_roles_are_as_pg_dumpall_wrote_them(library: Library) -> None:
 
 def test_what_an_older_server_cannot_keep_of_a_role_is_named(library: Library, short_folder: Path) -> None:
     major = library.cluster.binaries.major
-    older = next((one for one in SERVERS.values() if one.major < 16), None)
+    older = next((one for one in OLDEST_AND_NEWEST.values() if one.major < 16), None)
     if older is None or major < 16:
         pytest.skip("needs a server before 16 and one since")
     roles = library.dump.roles

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
+from tests.servers import OLDEST_AND_NEWEST
 
 from refnet.catalog.artifact import Made, OpenArtifact, fault_of
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Level, Manifest, Outcome
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.postgres.binaries import Binaries, installed
+from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.proof_run import ProofOptions
 from refnet.sources.roles import restore_globals
@@ -41,10 +42,11 @@ SETUP = [
     "ALTER TABLESPACE fast SET (random_page_cost = 2)",
 ]
 SINCE_16 = ["CREATE ROLE staff", "GRANT staff TO app WITH INHERIT FALSE, SET FALSE"]
-SERVERS = [one for one in installed(None) if one.has_server]
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda one: f"{one.major}-{one.origin}")
+@pytest.fixture(
+    scope="module", params=OLDEST_AND_NEWEST.values(), ids=lambda one: f"{one.major}-{one.origin}"
+)
 def crowded(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
     """A server with roles, memberships and a tablespace."""
     binaries: Binaries = request.param

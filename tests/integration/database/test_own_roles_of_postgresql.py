@@ -12,9 +12,10 @@ from benchmarks.throwaway import throwaway
 from psycopg import sql
 from tests.conftest import fresh
 from tests.integration.database.library import artifact_of, held, restore
+from tests.servers import OLDEST_AND_NEWEST
 
 from refnet.catalog.manifest import Level, Outcome
-from refnet.postgres.binaries import Binaries, installed
+from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.proof_run import ProofOptions
 
@@ -29,7 +30,6 @@ ALTER TABLE owned OWNER TO pg_database_owner; ALTER TABLE long OWNER TO pg_datab
 ALTER MATERIALIZED VIEW summed OWNER TO pg_database_owner;
 ALTER TABLE citations OWNER TO pg_read_all_data;
 """
-SERVERS = {one.major: one for one in installed(None) if one.has_server}
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def _running(binaries: Binaries, request: pytest.FixtureRequest, folder: Path) -
         yield cluster
 
 
-@pytest.mark.parametrize("binaries", SERVERS.values(), ids=map(str, SERVERS))
+@pytest.mark.parametrize("binaries", OLDEST_AND_NEWEST.values(), ids=map(str, OLDEST_AND_NEWEST))
 def test_a_table_of_a_role_that_cannot_log_in_is_proven_and_restored(
     binaries: Binaries, short_folder: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -13,16 +13,14 @@ import pytest
 from benchmarks.throwaway import throwaway
 from psycopg.conninfo import make_conninfo
 from tests.integration.database.library import artifact_of, held
+from tests.servers import OLDEST_AND_NEWEST
 
 from refnet.core.errors import RefnetError
-from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.dump.snapshot import open_snapshot
 from refnet.sources.database.workers import Workers
-
-SERVERS = {each.major: each for each in installed(None) if each.has_server}
 
 THINGS = """
 CREATE SCHEMA app; CREATE SCHEMA "Odd Name";
@@ -60,9 +58,9 @@ class Shop:
         self.run(statements)
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=sorted(OLDEST_AND_NEWEST))
 def cluster(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
-    with throwaway(SERVERS[request.param], base=short_folder / f"rights{request.param}") as cluster:
+    with throwaway(OLDEST_AND_NEWEST[request.param], base=short_folder / f"rights{request.param}") as cluster:
         yield cluster
 
 

@@ -11,6 +11,7 @@ from benchmarks.throwaway import throwaway
 from psycopg.conninfo import make_conninfo
 from tests.integration.database import orders
 from tests.integration.database.orders import VIEWS, Shop
+from tests.servers import OLDEST_AND_NEWEST
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import installed
@@ -22,7 +23,7 @@ from refnet.sources.restore_options import Mode
 on_wheel = pytest.mark.parametrize("built", [18], indirect=True)
 
 
-@pytest.fixture(scope="module", params=[15, 17, 18])
+@pytest.fixture(scope="module", params=sorted({*OLDEST_AND_NEWEST, 18}))
 def built(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Shop]:
     found = next((one for one in installed(None) if one.major == request.param and one.has_server), None)
     if not found:

@@ -21,17 +21,15 @@ from tests.integration.database.library import (
     held,
     restore,
 )
+from tests.servers import OLDEST_AND_NEWEST
 
 from refnet.core.errors import RefnetError
-from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target, server_version
 from refnet.sources.database import undo_database
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.server_facts import live_state
-
-SERVERS = {each.major: each for each in installed(None) if each.has_server}
 
 SHOP = """
 REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC;
@@ -81,9 +79,9 @@ class Shop:
             session.execute(statement.encode())
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=sorted(OLDEST_AND_NEWEST))
 def cluster(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
-    with throwaway(SERVERS[request.param], base=short_folder / f"member{request.param}") as found:
+    with throwaway(OLDEST_AND_NEWEST[request.param], base=short_folder / f"member{request.param}") as found:
         with found.target().connect() as admin:
             admin.execute("CREATE ROLE shop_app; CREATE ROLE shop_clerk; CREATE ROLE keeper LOGIN CREATEDB")
             inherit = " WITH INHERIT TRUE, SET TRUE" if server_version(admin) >= 16 else ""

@@ -84,8 +84,10 @@ def test_stock_psql_restores_an_artifact_to_what_a_stock_dump_gives(each: Backed
     assert oracle.differences(everything.reference.inside, found.inside) == []
 
 
-def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = each.everything
+def test_a_parallel_load_gives_what_a_stock_dump_gives(
+    backed: Backed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each, everything = backed, backed.everything
     copy = everything.fresh("by_load")
     load(each.reader, copy, Workers(everything.cluster.binaries, 2))
     assert refresh(copy, each.index) == ()
@@ -98,7 +100,8 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     assert [finding for finding in compared if finding.outcome is not Outcome.PASSED] == []
 
 
-def test_every_kind_of_object_is_proven(each: Backed, short_folder: Path) -> None:
+def test_every_kind_of_object_is_proven(backed: Backed, short_folder: Path) -> None:
+    each = backed
     binaries = each.everything.cluster.binaries
     held = OpenArtifact(SourceName.DATABASE, each.path.name, lambda: each.path.open("rb"), None)
     options = ProofOptions(short_folder / "scratch", lambda *_, **__: binaries, jobs=2)
