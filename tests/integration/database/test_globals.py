@@ -96,7 +96,9 @@ def test_a_changed_role_is_no_proof(artifact: tuple[Made, bytes], crowded: Clust
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"no gzip", gzip.compress(b"\\! id\n"), gzip.compress(b"DROP ROLE app;")]
+    "damage",
+    [b"", b"no gzip", gzip.compress(b"\\! id\n"), gzip.compress(b"DROP ROLE app;")],
+    ids=["empty", "no gzip", "a command of psql", "a statement"],  # gzip's header has the time
 )
 def test_what_pg_dumpall_does_not_write_is_damaged(artifact: tuple[Made, bytes], damage: bytes) -> None:
     with pytest.raises(RefnetError) as refused:
