@@ -73,7 +73,7 @@ class Archive:
     ) -> tuple[schema_toc.Item, ...]:
         """Restore `items` like `restore`; return the leaves, and their comments, that the server refused.
 
-        Where that cannot be told of views that were filled in parallel, all of them are returned.
+        Parallel processes can garble each other's messages: then all views of such a run count as refused.
         """
         if self._needs_text:
             return self._restore_apart(programs, doing, items, owners=owners)
@@ -85,7 +85,7 @@ class Archive:
         known = len(_ERROR.findall(stderr)) == len(failed) and _ENDED.search(stderr)
         if stderr and not (known and all(one.is_leaf or one.what.startswith("COMMENT ") for one in failed)):
             if jobs > 1 and all(one.is_refresh for one in items):
-                return tuple(items)  # its processes write over each other's lines; a view can be filled again
+                return tuple(items)  # garbled messages; a view can be filled again
             raise server_errors.of_program("pg_restore", stderr, doing)
         return failed
 
