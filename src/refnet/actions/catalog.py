@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
 from refnet.actions.choose import choose_to_read
-from refnet.actions.marking import check_tag
+from refnet.actions.marks import check_tag
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Manifest, utc

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from refnet.actions.accept import carried
 from refnet.actions.backup_result import Backup
+from refnet.actions.marks import carried
 from refnet.catalog.artifact import Maker, OpenArtifact, Proof, stopped_by
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.evidence import MOST_ROW_DIGESTS

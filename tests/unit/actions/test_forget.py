@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import Lab
 
-from refnet.actions import forget, marking
+from refnet.actions import marks
 from refnet.actions.prune import Rules
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome
@@ -65,11 +65,11 @@ def refused(act: Callable[[], object]) -> RefnetError:
 
 def test_what_is_forgotten_is_gone_with_all_its_files(store: LocalStore, make: Any, lab: Any) -> None:
     old, new = make(3), make(1)
-    planned = forget.plan(lab, [old, old])
+    planned = marks.plan_forgetting(lab, [old, old])
     assert [entry.name for entry in planned.entries] == [old]
     assert (planned.bytes_freed, planned.done, names(store)) == (10, False, [old, new])
 
-    assert forget.forget(lab, planned).done
+    assert marks.forget(lab, planned).done
     assert names(store) == [new]
     assert not [path for path in store.folder(DATABASE).iterdir() if path.name.startswith(old)]
     assert store.leftovers() == ()
@@ -80,12 +80,12 @@ def test_each_databases_last_proven_artifact_stays_unless_forced(
 ) -> None:
     older, last, of_wiki = make(3), make(2), make(1, database="wiki")
     for name in (last, of_wiki):
-        error = refused(lambda name=name: forget.plan(lab, [older, name]))
+        error = refused(lambda name=name: marks.plan_forgetting(lab, [older, name]))
         assert (error.code, error.message) == (Exit.USAGE, f"{name} is needed: the last proven one")
 
-    planned = forget.plan(lab, [last], force_last=True)
+    planned = marks.plan_forgetting(lab, [last], force_last=True)
     assert planned.needed == {last: "the last proven one"}
-    forget.forget(lab, planned)
+    marks.forget(lab, planned)
     assert names(store) == [older, of_wiki]
 
 
@@ -93,26 +93,26 @@ def test_the_one_before_a_loss_that_nobody_accepted_stays(make: Any, lab: Any) -
     before = make(3)
     make(1, shrunk=("8 tables of 9 are gone",), shrunk_from=before)
 
-    assert "shrank" in refused(lambda: forget.plan(lab, [before])).message
+    assert "shrank" in refused(lambda: marks.plan_forgetting(lab, [before])).message
 
 
 def test_a_pinned_one_is_forgotten_by_no_option(store: LocalStore, make: Any, lab: Any) -> None:
     old, _new = make(3), make(1)
-    marking.mark(lab, marking.pin(lab, old))
+    marks.mark(lab, marks.pin(lab, old))
 
-    error = refused(lambda: forget.plan(lab, [old], force_last=True))
+    error = refused(lambda: marks.plan_forgetting(lab, [old], force_last=True))
     assert (error.code, error.message) == (Exit.USAGE, f"{old} is pinned")
-    marking.mark(lab, marking.unpin(lab, old))
-    forget.forget(lab, forget.plan(lab, [old]))
+    marks.mark(lab, marks.unpin(lab, old))
+    marks.forget(lab, marks.plan_forgetting(lab, [old]))
     assert old not in names(store)
 
 
 def test_a_pin_after_the_plan_still_holds(store: LocalStore, make: Any, lab: Any) -> None:
     old, older, _new = make(3), make(4), make(1)
-    planned = forget.plan(lab, [older, old])
-    marking.mark(lab, marking.pin(lab, old))
+    planned = marks.plan_forgetting(lab, [older, old])
+    marks.mark(lab, marks.pin(lab, old))
 
-    assert refused(lambda: forget.forget(lab, planned)).message == f"{old} is pinned"
+    assert refused(lambda: marks.forget(lab, planned)).message == f"{old} is pinned"
     assert older in names(store)
 
 
@@ -120,22 +120,22 @@ def test_a_plan_is_refused_if_the_newer_artifact_is_damaged_meanwhile(
     store: LocalStore, make: Any, lab: Any
 ) -> None:
     old, new = make(3), make(1)
-    planned = forget.plan(lab, [old])
+    planned = marks.plan_forgetting(lab, [old])
     newest = next(entry for entry in store.entries() if entry.name == new)
     store.record(newest, Evidence(NOW, Level.INTACT, Outcome.FAILED, 1.0))
 
-    assert "the last proven one" in refused(lambda: forget.forget(lab, planned)).message
+    assert "the last proven one" in refused(lambda: marks.forget(lab, planned)).message
     assert names(store) == [old, new]
 
 
 def test_of_two_that_forget_the_same_the_second_is_told(store: LocalStore, make: Any, lab: Any) -> None:
     old, _new = make(3), make(1)
-    planned = forget.plan(lab, [old])
+    planned = marks.plan_forgetting(lab, [old])
     with store.lock(DATABASE):
-        assert refused(lambda: forget.forget(lab, planned)).code is Exit.LOCKED
-    forget.forget(lab, planned)
+        assert refused(lambda: marks.forget(lab, planned)).code is Exit.LOCKED
+    marks.forget(lab, planned)
 
-    assert refused(lambda: forget.forget(lab, planned)).message == f"{old} is gone: another run deleted it"
+    assert refused(lambda: marks.forget(lab, planned)).message == f"{old} is gone: another run deleted it"
 
 
 def test_what_is_not_in_the_catalog_is_neither_forgotten_nor_marked(
@@ -145,31 +145,31 @@ def test_what_is_not_in_the_catalog_is_neither_forgotten_nor_marked(
     for file in store.folder(DATABASE).glob(f"{name}*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     outside = str(tmp_path / name)
-    for act in (lambda: forget.plan(lab, [outside]), lambda: marking.pin(lab, outside)):
+    for act in (lambda: marks.plan_forgetting(lab, [outside]), lambda: marks.pin(lab, outside)):
         assert refused(act).message == f"{name} is not in the catalog"
-    assert refused(lambda: forget.plan(lab, ["nothing"])).code is Exit.USAGE
+    assert refused(lambda: marks.plan_forgetting(lab, ["nothing"])).code is Exit.USAGE
 
 
 def test_marks_are_listed_and_removed_with_the_last_of_them(store: LocalStore, make: Any, lab: Any) -> None:
     name = make(1)
-    done = marking.mark(lab, marking.tag(lab, name, ["b", "a", "a"]))
+    done = marks.mark(lab, marks.tag(lab, name, ["b", "a", "a"]))
     assert (done.done, store.entries()[0].marks) == (True, Marks(tags=("a", "b")))
-    marking.mark(lab, marking.pin(lab, name, "2026-12-31"))
+    marks.mark(lab, marks.pin(lab, name, "2026-12-31"))
     assert store.entries()[0].marks.tags == ("a", "b")
     assert store.entries()[0].marks.pin(NOW).startswith("pinned until 2026-12-31")
     (file,) = store.folder(DATABASE).glob("*.marks.json")
     assert file.stat().st_mode & 0o777 == 0o600
 
-    assert marking.tag(lab, name, ["a"]).changes_nothing
-    marking.mark(lab, marking.unpin(lab, name))
-    marking.mark(lab, marking.tag(lab, name, ["a", "b"], remove=True))
+    assert marks.tag(lab, name, ["a"]).changes_nothing
+    marks.mark(lab, marks.unpin(lab, name))
+    marks.mark(lab, marks.tag(lab, name, ["a", "b"], remove=True))
     assert not file.exists()
 
 
 @pytest.mark.parametrize("until", ["2026-11-24", "2026-11-25T17:00:01+00:00", "tomorrow", "0001-01-01"])
 def test_a_pin_ends_in_the_future(make: Any, lab: Any, until: str) -> None:
     name = make(1)
-    assert refused(lambda: marking.pin(lab, name, until)).code is Exit.USAGE
+    assert refused(lambda: marks.pin(lab, name, until)).code is Exit.USAGE
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\0" * 100_000, "link", "folder"])
@@ -190,13 +190,13 @@ def test_unreadable_marks_keep_an_artifact_until_they_are_removed(
     assert kept.keep
     assert kept.reasons[0].startswith("pinned, could not verify: ")
     for act in (
-        lambda: forget.plan(lab, [old], force_last=True),
-        lambda: marking.pin(lab, old),
-        lambda: marking.tag(lab, old, ["a"]),
+        lambda: marks.plan_forgetting(lab, [old], force_last=True),
+        lambda: marks.pin(lab, old),
+        lambda: marks.tag(lab, old, ["a"]),
     ):
         assert "cannot be read" in refused(act).message
     if damage != "folder":
-        marking.mark(lab, marking.unpin(lab, old))
+        marks.mark(lab, marks.unpin(lab, old))
         assert [d.entry.name for d in Rules(store, Retention(days=7), NOW).prune(DATABASE).deleted] == [old]
 
 
@@ -204,8 +204,8 @@ def test_marks_that_changed_since_the_plan_are_not_overwritten(
     store: LocalStore, make: Any, lab: Any
 ) -> None:
     name = make(1)
-    planned = marking.pin(lab, name)
-    marking.mark(lab, marking.tag(lab, name, ["a"]))
+    planned = marks.pin(lab, name)
+    marks.mark(lab, marks.tag(lab, name, ["a"]))
 
-    assert "has other marks now" in refused(lambda: marking.mark(lab, planned)).message
+    assert "has other marks now" in refused(lambda: marks.mark(lab, planned)).message
     assert store.entries()[0].marks == Marks(tags=("a",))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from refnet import wiring
-from refnet.actions import accept, init, unprotected
+from refnet.actions import init, marks, unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
@@ -84,14 +84,14 @@ def test_a_vault_that_became_a_named_folder_is_critical_until_accepted(
         )
     ]
     assert overview_of(moved)().unnamed == ()
-    planned = accept.plan_gone(Context(moved), "obsidian")
+    planned = marks.plan_gone(Context(moved), "obsidian")
     assert planned
-    assert accept.accept_gone(Context(moved), planned).to_json() == {
+    assert marks.accept_gone(Context(moved), planned).to_json() == {
         "source": "obsidian",
         "gone": "obsidian",
         "accepted": True,
     }
-    assert (_says(moved), accept.plan_gone(Context(moved), "obsidian")) == ([], None)
+    assert (_says(moved), marks.plan_gone(Context(moved), "obsidian")) == ([], None)
     assert overview_of(moved)().unnamed == (VAULT,)
     assert {check.source for check in overview_of(moved)().checks} == {None, name}
 

@@ -9,11 +9,11 @@ import pytest
 from rich.cells import cell_len
 from tests.remote_store import artifact
 
-from refnet.actions.accept import Acceptance
 from refnet.actions.catalog import Shown
+from refnet.actions.marks import Acceptance
 from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.source_name import SourceName
-from refnet.cli import accept, render
+from refnet.cli import marks, render
 from refnet.cli.catalog import _print_table
 from refnet.core import formatting
 
@@ -86,7 +86,7 @@ def test_what_a_manifest_says_of_shrinking_cannot_write_to_the_terminal(
 ) -> None:
     found = artifact(1, b"", shrunk=("rows\x1b[2J",), shrunk_from="before\r\u202e").manifest
     assert found
-    accept._print(Acceptance(Entry(found)))
+    marks._print_acceptance(Acceptance(Entry(found)))
     print(render.shrunk(found))  # noqa: T201
     said = capsys.readouterr().out
     assert (said.count(r"\x1b[2J"), said.count(r"before\r\u202e")) == (2, 2)
