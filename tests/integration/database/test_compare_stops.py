@@ -14,7 +14,7 @@ from refnet.core.signals import interruptible
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
-from refnet.sources.database.rows import compare
+from refnet.sources.database.proof import compare
 from refnet.sources.database.workers import Workers
 
 _BAIL_OUT = 20  # seconds until a worker that nobody stops goes on

@@ -23,10 +23,10 @@ from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.restore.foreign_views import refresh
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.rows import row_digests
-from refnet.sources.database.rows.compare import compare
 from refnet.sources.database.workers import Workers
 
 
@@ -92,7 +92,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(
     load(each.reader, copy, Workers(everything.cluster.binaries, 2))
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
-    monkeypatch.setattr("refnet.sources.database.rows.compare._SHARE", 10_000)
+    monkeypatch.setattr("refnet.sources.database.proof.compare._SHARE", 10_000)
     index = row_digests.digested(each.reader, "", 2)
     compared = compare(copy, index, Workers(everything.cluster.binaries, 2))
     drop(everything.cluster, copy.name)

@@ -13,7 +13,7 @@ from refnet.postgres.session import Target, server_version
 from refnet.sources.contents import LIVE, Changed, Difference
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
-from refnet.sources.database.rows.compare import compare
+from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.workers import Workers
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from refnet.sources.database.artifact import schema_toc
-from refnet.sources.database.restore.schema_phases import ItemRun, Who, after_rows, before_rows
+from refnet.sources.database.proof.guarded_schema import ItemRun, Who, after_rows, before_rows
 
 BEFORE = schema_toc.parse("""\
 1; 2615 1 SCHEMA - shop refnet

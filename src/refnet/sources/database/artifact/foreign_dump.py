@@ -41,7 +41,7 @@ from refnet.sources.database.artifact.dump_files import (
 from refnet.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.sources.database.dump.pgdump import for_server
 from refnet.sources.database.plan.restore_facts import Wanted
-from refnet.sources.database.restore import foreign_proof
+from refnet.sources.database.proof import foreign_proof
 from refnet.sources.database.restore.load import LOADER_SETTINGS
 from refnet.sources.database.subprocesses import Programs, restricted
 from refnet.sources.database.workers import Workers

@@ -22,7 +22,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.sqlgz import INFLATE_ERROR
-from refnet.sources.database.restore.foreign_proof import unprivileged
+from refnet.sources.database.proof.foreign_proof import unprivileged
 
 _CHUNK = 1 << 20
 #: Bytes of a line that are kept until its end comes.

@@ -23,12 +23,12 @@ from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import LONGEST_SCHEMA, NotAnArtifact, Reader, damaged
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.plan.restore_facts import Wanted
+from refnet.sources.database.proof.compare import compare
+from refnet.sources.database.proof.own_proof import Prover, rows_of
 from refnet.sources.database.restore import after_swap, foreign_views, server_facts
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.load import How, load
-from refnet.sources.database.restore.proof import Prover, rows_of
 from refnet.sources.database.restore.superuser_needs import Needs, needs
-from refnet.sources.database.rows.compare import compare
 from refnet.sources.database.rows.row_digests import digested
 from refnet.sources.database.workers import Workers
 

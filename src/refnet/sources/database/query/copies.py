@@ -23,13 +23,13 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.proof.foreign_proof import ForeignProver, untrusted
+from refnet.sources.database.proof.guarded_schema import Logins, create_logins, create_reader
+from refnet.sources.database.proof.own_proof import create_empty, missing_extensions, renew
 from refnet.sources.database.query.answer import Asker
 from refnet.sources.database.query.needs import Key, Needs, needs, touched
 from refnet.sources.database.query.part import Part
-from refnet.sources.database.restore.foreign_proof import ForeignProver, untrusted
 from refnet.sources.database.restore.load import How, load
-from refnet.sources.database.restore.proof import create_empty, missing_extensions, renew
-from refnet.sources.database.restore.scratch_logins import Logins, create_logins, create_reader
 from refnet.sources.database.workers import Workers
 
 #: The name of the copy.

@@ -11,10 +11,10 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.proof.compare import compare, failed
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.load import Loader
-from refnet.sources.database.rows.compare import compare, failed
 from refnet.sources.database.workers import Workers
 
 

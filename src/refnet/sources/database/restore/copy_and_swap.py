@@ -34,10 +34,11 @@ from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.origin import Destination
 from refnet.sources.database.plan.restore_place import Where
 from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide, major
+from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases
 from refnet.sources.database.restore.analyze import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
-from refnet.sources.database.rows import compare, row_counts
+from refnet.sources.database.rows import row_counts
 from refnet.sources.database.workers import Workers
 from refnet.store.previous_records import PreviousVersions
 

@@ -29,14 +29,13 @@ from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.copy_members import Lines
 from refnet.sources.database.dump.pgdump import refuses_lz4
+from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.restore.as_member import OwnSchema
-from refnet.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.schema_archive import Archive
-from refnet.sources.database.restore.scratch_logins import Logins
 from refnet.sources.database.rows.copy_body import copy_body
 from refnet.sources.database.rows.digest import Digest, complete_lines
 from refnet.sources.database.rows.row_digests import MemberRows, cut_short
