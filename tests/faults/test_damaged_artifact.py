@@ -45,7 +45,7 @@ def tiny(server: Cluster) -> bytes:
         session.execute(_TINY)
     out = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.sources.database.dump.copy_members.BLOCK", 100_000)
+        patch.setattr("refnet.sources.database.artifact.member_rows.BLOCK", 100_000)
         dump(server.target("tiny"), out, Workers(server.binaries, 2))
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE tiny")

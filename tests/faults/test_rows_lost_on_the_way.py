@@ -18,8 +18,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database.dump import parallel_dump
 from refnet.sources.database.dump.source_rows import Options
-from refnet.sources.database.rows import source_digest
-from refnet.sources.database.rows.page_ranges import page_ranges
+from refnet.sources.database.proof import row_digests
+from refnet.sources.database.rows.live_catalog import page_ranges
 from refnet.sources.database.workers import Workers
 
 #: In each row of `papers`, which workers copy, and of `summaries`, which pg_dump copies.
@@ -136,7 +136,7 @@ def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, w
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'live'")
 
     with pytest.raises(RefnetError) as failed:
-        list(source_digest.compare(live.target, index, wheel.major, interrupt))
+        list(row_digests.compare(live.target, index, wheel.major, interrupt))
     assert failed.value.transient
     assert failed.value.code is not Exit.DAMAGED
 

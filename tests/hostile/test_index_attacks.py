@@ -22,9 +22,9 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.sources.database.proof.compare import compare
+from refnet.sources.database.proof.row_digests import digested
 from refnet.sources.database.restore import create_database
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.rows.row_digests import digested
 from refnet.sources.database.workers import Workers
 
 

@@ -8,7 +8,7 @@ import random
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from refnet.sources.database.rows.digest import LONG_LINE, Digest, complete_lines
+from refnet.sources.database.artifact.member_rows import LONG_LINE, Digest, complete_lines
 
 
 def digest_of(text: bytes, cuts: list[int]) -> Digest:

@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from refnet.sources.database.dump.copy_members import Packed, Section
+from refnet.sources.database.artifact.member_rows import Packed, Section
 from refnet.sources.database.sql_names import Codec
 
 KEY = b"k3y"

@@ -8,7 +8,7 @@ from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
 from refnet.core import formatting
 from refnet.servers import ActsOn
-from refnet.sources.database.rows.sizes import sizes
+from refnet.sources.database.rows.live_catalog import sizes
 
 app = Commands("Inspect the database.")
 

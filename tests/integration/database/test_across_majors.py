@@ -21,10 +21,10 @@ from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.restore.foreign_views import refresh
 from refnet.sources.database.restore.load import load
-from refnet.sources.database.rows import row_digests
 from refnet.sources.database.workers import Workers
 
 

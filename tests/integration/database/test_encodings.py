@@ -13,7 +13,7 @@ from tests.everything import drop
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.sources.database.database_identity import identity_of
+from refnet.sources.database.restore.server_facts import identity_of
 
 _TABLES = """
 CREATE SCHEMA "{n}";

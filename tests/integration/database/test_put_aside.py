@@ -21,7 +21,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.settings import Settings, load
 from refnet.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
-from refnet.sources.database.rows import row_counts
+from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.source import Database
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import PreviousVersions
@@ -44,7 +44,7 @@ def previous_version(target: Target, of: str, records: PreviousVersions | None, 
         session.execute(comment_on(name, comment_of(mark)))
         if records:
             owner = session.info.user
-            system = row_counts.system_identifier(session)
+            system = live_catalog.system_identifier(session)
             records.add(
                 PreviousRecord(system, name, oid_of(session, name), owner, oid_of(session, target.name), mark)
             )

@@ -23,10 +23,10 @@ from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.restore.foreign_views import refresh
 from refnet.sources.database.restore.load import load
-from refnet.sources.database.rows import row_digests
 from refnet.sources.database.workers import Workers
 
 
@@ -61,7 +61,7 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr("refnet.sources.database.dump.parallel_dump.RANGE", 300_000)
-        patch.setattr("refnet.sources.database.dump.copy_members.BLOCK", 10_000)
+        patch.setattr("refnet.sources.database.artifact.member_rows.BLOCK", 10_000)
         dump(everything.target, out, Workers(everything.cluster.binaries, 2))
     return Backed(everything, path)
 

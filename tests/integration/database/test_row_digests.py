@@ -18,7 +18,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.rows import row_digests
+from refnet.sources.database.proof import row_digests
 
 __all__ = ["environment"]
 

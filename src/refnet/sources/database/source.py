@@ -35,13 +35,12 @@ from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
 from refnet.sources.database.check_database import database
 from refnet.sources.database.database_contents import compare_live
-from refnet.sources.database.database_identity import identity_of
 from refnet.sources.database.database_restore import WholeRestore, check, recover, recovery_of, restore_asked
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.query.copies import Copy
 from refnet.sources.database.restore.previous_databases import previous_databases
-from refnet.sources.database.restore.server_facts import holds_tables
+from refnet.sources.database.restore.server_facts import holds_tables, identity_of
 from refnet.sources.database.saved_tables import previous_tables
 from refnet.sources.database.tables_restore import TablesRestore, undo_of_tables
 from refnet.sources.database.undo_database import DatabaseUndo

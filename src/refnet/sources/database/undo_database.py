@@ -24,7 +24,7 @@ from refnet.sources.database.restore import previous_databases
 from refnet.sources.database.restore.copy_and_swap import Rename, swap
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
-from refnet.sources.database.rows import row_counts
+from refnet.sources.database.rows import live_catalog
 from refnet.sources.restoring import Done, Request, Said, Work
 from refnet.store.previous_records import Known, PreviousVersions
 
@@ -137,7 +137,7 @@ def _plan(
     command = f"refnet undo {previous.source}"
     back = _named(candidates, target, name, command) if name else _last(candidates, known, target, command)
     found = facts(admin, target)
-    rows = row_counts.rows(target, back.mark.snapshot or None) if count and found.live else {}
+    rows = live_catalog.row_counts(target, back.mark.snapshot or None) if count and found.live else {}
     written = {table: one for table, one in rows.items() if one.newer}
     doubts = tuple(_doubts(back, found))
     problems = list(hindrances(found))

@@ -25,11 +25,11 @@ from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.plan.restore_facts import Wanted
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.own_proof import Prover, rows_of
+from refnet.sources.database.proof.row_digests import digested
 from refnet.sources.database.restore import after_swap, foreign_views, server_facts
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.load import How, load
 from refnet.sources.database.restore.superuser_needs import Needs, needs
-from refnet.sources.database.rows.row_digests import digested
 from refnet.sources.database.workers import Workers
 
 #: Heads the contents of the first large object.

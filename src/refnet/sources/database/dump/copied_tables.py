@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from refnet.sources.database.artifact.index import Table
-from refnet.sources.database.dump.copy_members import Packed, TableKey
+from refnet.sources.database.artifact.member_rows import Packed, TableKey
 from refnet.sources.database.dump.snapshot import OpenSnapshot, Relation
 from refnet.sources.database.dump.source_rows import Digested
 

@@ -22,17 +22,16 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.member_rows import Cutter, Packed, Section, gathered
 from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
 from refnet.sources.database.dump import largest_values, metadata, server_clock
 from refnet.sources.database.dump.copied_tables import CopiedTables
-from refnet.sources.database.dump.copy_members import Cutter, Packed, Section
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.sources.database.dump.snapshot import Relation, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, Options, SourceRows
-from refnet.sources.database.rows.digest import gathered
-from refnet.sources.database.rows.page_ranges import page_ranges
+from refnet.sources.database.rows.live_catalog import page_ranges
 from refnet.sources.database.task_graph import Stopped
 from refnet.sources.database.workers import Workers
 

@@ -14,7 +14,7 @@ import psycopg
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, some
 from refnet.postgres.session import Target, server_version
-from refnet.sources.database.catalog_queries import DUMPED, user_relations
+from refnet.sources.database.rows.live_catalog import DUMPED, user_relations
 from refnet.sources.database.sql_names import Codec
 
 #: So many objects of a kind are named.

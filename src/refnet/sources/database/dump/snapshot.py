@@ -18,8 +18,8 @@ import psycopg
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.sources.database import server_errors
-from refnet.sources.database.catalog_queries import DUMPED, OF_EXTENSION, user_relations
 from refnet.sources.database.dump import read_rights
+from refnet.sources.database.rows.live_catalog import DUMPED, OF_EXTENSION, user_relations
 from refnet.sources.database.sql_names import Codec
 
 _TRIES = 10

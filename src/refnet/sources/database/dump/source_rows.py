@@ -16,10 +16,10 @@ from refnet.core.errors import Exit
 from refnet.core.formatting import plural
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.dump.copy_members import TableKey
+from refnet.sources.database.artifact.member_rows import TableKey
 from refnet.sources.database.dump.snapshot import PARENTS, OpenSnapshot, Relation
-from refnet.sources.database.rows import source_digest
-from refnet.sources.database.rows.source_digest import SCANS, Method, as_text, expression, written
+from refnet.sources.database.proof import row_digests
+from refnet.sources.database.proof.row_digests import SCANS, Method, as_text, expression, written
 
 #: Small tables that are counted by one statement.
 _AT_ONCE = 100
@@ -133,7 +133,7 @@ class SourceRows:
         """Count in a separate session; ServerError on failure."""
         with self._open() as session:
             self._count_tables(session)
-            for schema, name, columns in source_digest.views(self._snapshot.rows) if self._entire else ():
+            for schema, name, columns in row_digests.views(self._snapshot.rows) if self._entire else ():
                 if not self._stopped:
                     self._read_view(session, schema, name, columns)
 

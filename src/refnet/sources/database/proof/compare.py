@@ -20,12 +20,11 @@ from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
+from refnet.sources.database.artifact.member_rows import Digest, complete_lines
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.rows.digest import Digest, complete_lines
-from refnet.sources.database.rows.live_catalog import Relation, Relations
-from refnet.sources.database.rows.page_ranges import page_ranges
+from refnet.sources.database.rows.live_catalog import Relation, Relations, page_ranges
 from refnet.sources.database.sql_names import Codec
 from refnet.sources.database.task_graph import Stopped, Task, run_all
 from refnet.sources.database.workers import Workers

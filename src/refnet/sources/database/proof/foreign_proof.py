@@ -29,8 +29,8 @@ from refnet.postgres.walls import advice
 from refnet.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.dump_files import UnsupportedDumpError
-from refnet.sources.database.catalog_queries import user_relations
 from refnet.sources.database.restore import create_database
+from refnet.sources.database.rows.live_catalog import user_relations
 from refnet.sources.database.server_errors import Cause, ServerError
 from refnet.sources.database.sql_names import Codec
 from refnet.sources.database.workers import Workers

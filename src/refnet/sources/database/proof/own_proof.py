@@ -30,15 +30,15 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
+from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins, create_logins
+from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore import create_database
 from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.left_out import LeftOut, align
 from refnet.sources.database.restore.load import How, load
 from refnet.sources.database.restore.schema_archive import Archive
-from refnet.sources.database.rows import source_digest
-from refnet.sources.database.rows.row_digests import MemberRows
 from refnet.sources.database.server_errors import Cause, ServerError
 from refnet.sources.database.sql_names import Codec
 from refnet.sources.database.subprocesses import Programs
@@ -125,7 +125,7 @@ class Prover:
                 run.add(*compare(reader, index, self._workers))
             with phase("compare with the source"):
                 major = self._binaries.major
-                run.add(*source_digest.compare(reader, index, major, options.progress))
+                run.add(*row_digests.compare(reader, index, major, options.progress))
             with phase("compare the schema"):
                 run.add(*self._schema(logins, target))
             with phase("check the structure"):

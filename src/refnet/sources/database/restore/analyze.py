@@ -11,9 +11,9 @@ from psycopg import sql
 from refnet.postgres.session import Target
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.catalog_queries import user_relations
 from refnet.sources.database.restore.foreign_views import SECONDS
 from refnet.sources.database.restore.load import loader_settings
+from refnet.sources.database.rows.live_catalog import user_relations
 
 _ASKING = """
 SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f')

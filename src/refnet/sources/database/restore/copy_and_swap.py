@@ -38,7 +38,7 @@ from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases
 from refnet.sources.database.restore.analyze import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
-from refnet.sources.database.rows import row_counts
+from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Workers
 from refnet.store.previous_records import PreviousVersions
 
@@ -110,7 +110,7 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Databa
         if found.live:
             same = wanted.system is not None and wanted.system == found.system
             snapshot = wanted.snapshot if same else None
-            rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0)
+            rows = live_catalog.row_counts(target, snapshot, live_catalog.BUDGET if count else 0)
             found = replace(found, live=replace(found.live, tables=rows))
         return decide(wanted, found, options)
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
+from refnet.sources.database.artifact.member_rows import Lines, complete_lines
 from refnet.sources.database.artifact.schema_toc import Item
-from refnet.sources.database.dump.copy_members import Lines
-from refnet.sources.database.rows.digest import complete_lines
 from refnet.sources.database.server_errors import Cause, ServerError
 from refnet.sources.database.sql_names import COPY, IDENT, Codec
 

@@ -26,19 +26,17 @@ from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.artifact.index import Index, Member, Table
 from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.member_rows import Digest, Lines, complete_lines, copy_body, cut_short
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.dump.copy_members import Lines
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
+from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore.as_member import OwnSchema
 from refnet.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.schema_archive import Archive
-from refnet.sources.database.rows.copy_body import copy_body
-from refnet.sources.database.rows.digest import Digest, complete_lines
-from refnet.sources.database.rows.row_digests import MemberRows, cut_short
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_names import COPY, Codec
 from refnet.sources.database.subprocesses import Programs, restricted

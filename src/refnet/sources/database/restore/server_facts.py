@@ -1,25 +1,28 @@
-"""Reads the facts about the server for planning a restore, and an artifact's requirements."""
+"""Reads the facts about the server for planning a restore, an artifact's requirements, and the identity of a database."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
+from refnet.catalog.identity import Identity
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.connecting import restore_setting
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.sources.database.admin_session import Session
+from refnet.sources.database.admin_session import Session, admin_session
 from refnet.sources.database.artifact.index import Index
-from refnet.sources.database.catalog_queries import user_relations
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.plan.restore_facts import Facts, Live, Sessions, Wanted
 from refnet.sources.database.restore.create_database import powers
 from refnet.sources.database.restore.superuser_needs import Needs
-from refnet.sources.database.rows import row_counts
+from refnet.sources.database.rows import live_catalog
+from refnet.sources.database.rows.live_catalog import system_identifier, user_relations
 
 _USER = """
 SELECT current_setting('server_version_num')::int, current_user::text, rolsuper, rolcreatedb, pg_is_in_recovery()
@@ -79,7 +82,7 @@ def facts(admin: Session, target: Target) -> Facts:
         free=free_bytes(admin, target),
         live=_live(admin, target),
         server=target.address,
-        system=row_counts.system_identifier(admin),
+        system=live_catalog.system_identifier(admin),
         named=restore_setting(target.named),
     )
 
@@ -193,3 +196,27 @@ def _one(admin: Session, query: str) -> tuple[Any, ...]:
 
 def _column(admin: Session, query: str, *values: str) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in admin.execute(query, values or None).fetchall())
+
+
+#: Timeout of the connection, in seconds.
+_SECONDS = 3
+
+
+def identity_of(target: Target) -> Identity:
+    """Identity of the database `target`, which need not exist; system None if the server does not respond."""
+    asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=_SECONDS))
+    try:
+        return Identity(target.name, _system(asked))
+    except (ConnectError, psycopg.Error):
+        return Identity(target.name)
+
+
+def _system(target: Target) -> str | None:
+    try:
+        with target.connect() as session:
+            return system_identifier(session)
+    except ConnectError as error:
+        if not error.no_such_database:
+            raise
+    with admin_session(target) as session:
+        return system_identifier(session)

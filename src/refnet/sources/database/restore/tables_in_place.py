@@ -25,8 +25,8 @@ from refnet.sources.database.plan.table_plan import Difference, TablePlan, Table
 from refnet.sources.database.restore.missing_tables import MissingTables
 from refnet.sources.database.restore.table_facts import LiveObjects
 from refnet.sources.database.rows import (
+    live_catalog,
     merge,
-    row_counts,
     staged_rows,
     table_columns,
     table_layout,
@@ -294,7 +294,7 @@ def _checked(
 ) -> tuple[Destination, Identity]:
     """The target, and the origin of the rows; RefnetError if the target must not get them."""
     destination = Destination(
-        Identity(target.name, row_counts.system_identifier(session)), target.address, occupied=True
+        Identity(target.name, live_catalog.system_identifier(session)), target.address, occupied=True
     )
     origin = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
     if refused := refusal(reader.name, origin, destination, permission):

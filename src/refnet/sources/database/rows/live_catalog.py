@@ -1,21 +1,52 @@
-"""Tables and sequences from the database's catalog, the only source of names in a comparison's statements."""
+"""What is in a live database: its tables and sequences, their sizes, and their rows.
+
+The catalog is the only source of names in a comparison's statements. Rows are counted within a time limit, also those
+written after a snapshot, which a restore would undo.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import psycopg
+from psycopg import errors
+
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.catalog_queries import user_relations
+from refnet.sources.database.plan.restore_facts import Rows
 from refnet.sources.database.sql_names import Codec
 
-Name = tuple[str, str]
+#: True if an extension's script made the relation `c`.
+OF_EXTENSION = """EXISTS (
+    SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+    AND d.objsubid = 0 AND d.deptype = 'e')"""
+#: True if pg_dump writes the rows of the relation `c`; of an extension's tables these are its configuration tables.
+DUMPED = f"""c.relpersistence <> 't'
+    AND (NOT {OF_EXTENSION} OR EXISTS (SELECT FROM pg_catalog.pg_extension WHERE c.oid = ANY (extconfig)))"""
+_OF_USERS = """
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+"""
 
+
+def user_relations(columns: str, kinds: str, rest: str = "") -> str:
+    """Query for relations (`c`) outside of the system schemas, with their schemas (`n`).
+
+    `kinds`: letters of pg_class.relkind. `rest`: more conditions, which begin with AND, and the order.
+    """
+    letters = ", ".join(f"'{kind}'" for kind in kinds)
+    return f"SELECT {columns} {_OF_USERS} AND c.relkind IN ({letters}) {rest}"
+
+
+Name = tuple[str, str]
 #: A comparison only reads, whatever a statement says.
 SETTINGS: Mapping[str, str] = {**READER_SETTINGS, "default_transaction_read_only": "on"}
-
 _RELATIONS = user_relations(
     """
     n.nspname::text, c.relname::text, c.relkind::text,
@@ -87,3 +118,134 @@ def read(session: Session, codec: Codec) -> Relations:
         into = sequences if one.kind == "S" else tables
         into[one.schema, one.name] = one
     return Relations(tables, sequences)
+
+
+def page_ranges(pages: int, count: int) -> list[bytes]:
+    """Return `count` conditions on ctid that cut a table of `pages` pages; the last range has no end."""
+    cuts = [pages * number // count for number in range(count)]
+    ends = [b" AND ctid < '(%d,0)'" % end for end in cuts[1:]]
+    return [b"ctid >= '(%d,0)'%b" % (first, end) for first, end in zip(cuts, [*ends, b""], strict=True)]
+
+
+_SIZES = user_relations(
+    "n.nspname::text, c.relname::text, pg_table_size(c.oid), pg_indexes_size(c.oid), greatest(c.reltuples, 0)::int8",
+    "rm",
+    "ORDER BY pg_total_relation_size(c.oid) DESC, 1, 2",
+)
+
+
+@dataclass(frozen=True)
+class TableSize:
+    """The size of a table or materialized view."""
+
+    name: str
+    #: Bytes of its rows, TOAST included.
+    data: int
+    #: Bytes of its indexes.
+    indexes: int
+    #: Estimated.
+    rows: int
+
+    @property
+    def total(self) -> int:
+        return self.data + self.indexes
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "bytes": self.total,
+            "data_bytes": self.data,
+            "index_bytes": self.indexes,
+            "rows_about": self.rows,
+        }
+
+
+def sizes(target: Target) -> tuple[int, tuple[TableSize, ...]]:
+    """Return the bytes of the database, and its tables, the largest first."""
+    with target.connect(READER_SETTINGS) as session:
+        codec, _ = Codec.of_server(session)
+        ((size,),) = codec.rows(session, "SELECT pg_database_size(current_database())")
+        rows = codec.rows(session, _SIZES)
+    return size, tuple(TableSize(f"{schema}.{name}", *counts) for schema, name, *counts in rows)
+
+
+#: Seconds for counting all tables; the rest is estimated.
+BUDGET = 10.0
+_TABLES = user_relations(
+    "n.nspname::text, c.relname::text, nullif(c.reltuples, -1)::int8",  # -1: never analyzed
+    "r",
+    f"AND c.relpersistence <> 't' AND NOT {OF_EXTENSION} ORDER BY n.nspname, c.relname",
+)
+#: The snapshot's first unassigned transaction id is in this server's past, and not yet wrapped around.
+_COMPARABLE = """
+SELECT pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric <= now.next
+       AND now.next - pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric < 2000000000
+FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS next) now
+"""
+#: Rows that the snapshot does not see, of transactions that began after it or were still open in it.
+_NEWER = """
+count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapshot)::text::numeric, 4294967296))::text::xid)
+                 OR t.xmin::text = ANY (ARRAY(SELECT mod(x::text::numeric, 4294967296)::text
+                                              FROM pg_snapshot_xip(%(s)s::pg_snapshot) x)))
+"""
+
+
+def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, Rows]:
+    """Row counts in the database `target` by `schema.table`, estimated beyond `budget` seconds.
+
+    None without an estimate: the table was never analyzed.
+
+    `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
+    """
+    found: dict[str, Rows] = {}
+    # A live database that is broken or accepts no session must not stop its own restore.
+    with (
+        contextlib.suppress(ConnectError, psycopg.OperationalError),
+        target.connect(READER_SETTINGS) as session,
+    ):
+        codec = Codec.of(session, session.info.encoding)
+        comparable = snapshot is not None and _comparable(session, snapshot)
+        counter = _counter(snapshot if comparable else None)
+        until = time.monotonic() + budget
+        for schema, name, estimate in codec.rows(session, _TABLES):
+            query = b"SELECT %b FROM ONLY %b t" % (counter, codec.quoted(schema, name))
+            counted = _count(session, query, until)
+            found[f"{schema}.{name}"] = counted or Rows(estimate, exact=False)
+    return found
+
+
+def _comparable(session: psycopg.Connection[Any], snapshot: str) -> bool:
+    row = session.execute(_COMPARABLE, {"snapshot": snapshot}).fetchone()
+    return bool(row and row[0])
+
+
+def _counter(snapshot: str | None) -> bytes:
+    if snapshot is None:
+        return b"count(*), NULL::int8"
+    digits = "".join(c for c in snapshot if c.isdigit() or c in ":,")
+    return b"count(*), " + (_NEWER % {"s": f"'{digits}'"}).encode()
+
+
+def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> Rows | None:
+    left = int((until - time.monotonic()) * 1000)
+    if left <= 0:
+        return None
+    try:
+        session.execute(f"SET statement_timeout = {left}")
+        row = session.execute(query).fetchone()
+    except errors.QueryCanceled:
+        return None
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return None
+    return Rows(row[0], exact=True, newer=row[1]) if row else None
+
+
+def system_identifier(session: psycopg.Connection[Any]) -> str | None:
+    """The cluster's system identifier; None if this user may not read it."""
+    try:
+        row = session.execute("SELECT system_identifier::int8 FROM pg_control_system()").fetchone()
+    except errors.InsufficientPrivilege:
+        return None
+    return str(row[0]) if row else None

@@ -16,10 +16,9 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.member_rows import Digest, complete_lines, copy_body, gathered
 from refnet.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.sources.database.plan.table_plan import TableSelection
-from refnet.sources.database.rows.copy_body import copy_body
-from refnet.sources.database.rows.digest import Digest, complete_lines, gathered
 from refnet.sources.database.rows.table_layout import TableLayout, refused
 from refnet.sources.database.sql_names import IDENT, Codec
 

@@ -1,19 +1,29 @@
-"""Compress SQL text into gzip members: a table's rows are cut into COPY statements of about 8 MB."""
+"""The rows of tables in an artifact's members: cut into gzip members, digested, and read back.
+
+A table's rows are COPY statements of about 8 MB. Their digest is the number of rows, and the sum modulo 2^128 of a
+64-bit hash of each line: independent of the order, and cheap enough to compute while the bytes stream. It detects lost,
+changed, swapped and duplicated rows; it does not protect against an attacker.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from isal import isal_zlib
-from xxhash import xxh3_128
+from xxhash import xxh3_64, xxh3_64_intdigest, xxh3_128
 
+from refnet.core.errors import RefnetError
+from refnet.sources.database.artifact.index import Member, Table
 from refnet.sources.database.artifact.index_values import MemberKind
-from refnet.sources.database.artifact.sqlgz import LEVEL
-from refnet.sources.database.rows.digest import complete_lines
-from refnet.sources.database.sql_names import COPY, Codec
+from refnet.sources.database.artifact.sqlgz import LEVEL, Reader, damaged
+from refnet.sources.database.sql_names import COPY, LONGEST_COPY, Codec
 
+_MODULUS = 1 << 128
+#: A line longer than this (bytes) is hashed and passed on in parts, so that no row bounds the memory.
+LONG_LINE = 1 << 20
+_PIECE = 1 << 18
 #: A member ends at the first line end after so many bytes of text.
 BLOCK = 8 << 20
 TableKey = tuple[str, str]
@@ -211,3 +221,136 @@ class Lines:
             yield self._data[self._at : end], self._ends
             self._at, begins = end, self._ends
         raise ValueError("pg_dump's output ends within the rows of a table")
+
+
+_COPY_LINE = re.compile(rb"^" + COPY.pattern, re.MULTILINE)
+#: Bytes of pg_dump's data section before the rows: it is cut after 8 MB of other statements.
+_LONGEST_BEFORE = 32 << 20
+
+
+def copy_body(
+    reader: Reader, member: Member, codec: Codec, table: Table
+) -> tuple[re.Match[bytes], Iterator[bytes]]:
+    """Return the COPY statement of `table` in `member`, and its rows in pieces, without the line that ends them.
+
+    A block begins with that statement. RefnetError (DAMAGED) if the member does not contain it or ends within the rows.
+    """
+    pieces, text = reader.raw(member), b""
+    longest = LONGEST_COPY if member.kind is MemberKind.BLOCK else _LONGEST_BEFORE
+    while not (statement := _statement(member, codec, table, text)):
+        piece = next(pieces, b"")
+        if not piece or len(text) > longest:
+            raise damaged(
+                reader.name, f"the member at byte {member.offset} contains no COPY of {table.qualified}"
+            )
+        text += piece
+    return statement, _rows(reader, member, text[statement.end() :], pieces)
+
+
+def cut_short(reader: Reader, member: Member) -> RefnetError:
+    """Error: the last row of a member has no end."""
+    return damaged(reader.name, f"the member at byte {member.offset} ends within a row")
+
+
+def _statement(member: Member, codec: Codec, table: Table, text: bytes) -> re.Match[bytes] | None:
+    found = [COPY.match(text)] if member.kind is MemberKind.BLOCK else _COPY_LINE.finditer(text)
+    return next((one for one in found if one and codec.names(one, table.schema, table.name)), None)
+
+
+def _rows(reader: Reader, member: Member, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    pending = first
+    for piece in pieces:
+        if len(piece) < len(_END_OF_ROWS):
+            pending += piece
+        else:
+            yield pending
+            pending = piece
+    if not pending.endswith(_END_OF_ROWS):
+        raise cut_short(reader, member)
+    yield pending[: -len(_END_OF_ROWS)]
+
+
+class Digest:
+    """The count, the digest and the bytes of rows, fed as complete lines or as parts of one long line."""
+
+    __slots__ = ("_long", "raw", "rows", "total")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.total = 0
+        self.raw = 0
+        self._long: xxh3_64 | None = None
+
+    def feed(self, data: bytes, *, ends: bool) -> None:
+        """Add what `complete_lines` yields."""
+        self.raw += len(data)
+        if ends and self._long is None:
+            lines = data.split(b"\n")
+            lines.pop()
+            self.rows += len(lines)
+            self.total += sum(map(xxh3_64_intdigest, lines))
+            return
+        self._long = self._long or xxh3_64()
+        self._long.update(data[:-1] if ends else data)
+        if ends:
+            self.rows += 1
+            self.total += self._long.intdigest()
+            self._long = None
+
+    def through(self, lines: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
+        """Yield the rows of `lines` (complete_lines), and add each."""
+        for data, ends in lines:
+            self.feed(data, ends=ends)
+            yield data
+
+    def add(self, other: Digest) -> None:
+        """Add another digest's rows."""
+        self.rows += other.rows
+        self.total += other.total
+        self.raw += other.raw
+
+    @property
+    def hex(self) -> str:
+        """32 hexadecimal digits."""
+        return f"{self.total % _MODULUS:032x}"
+
+
+def gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+    """Yield the rows of psycopg's COPY in large pieces: overhead is per piece."""
+    parts: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for row in copy:
+        parts.append(row)
+        size += len(row)
+        if size >= _PIECE:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
+
+
+def complete_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    r"""Cut `chunks` at line ends: yield (complete lines, True) or (part of a long line, False).
+
+    The part that ends a long line comes alone, as (part with its newline, True). ValueError where the last line has
+    no newline; COPY text always has one.
+    """
+    carry, within_long = b"", False
+    for chunk in chunks:
+        data = carry + chunk if carry else chunk
+        carry = b""
+        if within_long:
+            at = data.find(b"\n") + 1
+            if not at:
+                yield data, False
+                continue
+            yield data[:at], True
+            data, within_long = data[at:], False
+        at = data.rfind(b"\n") + 1
+        if at:
+            yield (data if at == len(data) else data[:at]), True
+        carry = data[at:]
+        if len(carry) >= LONG_LINE:
+            yield carry, False
+            carry, within_long = b"", True
+    if carry:
+        raise ValueError("the last line has no end")
