@@ -26,7 +26,7 @@ from refnet.actions.cluster_databases import find_databases
 from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
-from refnet.actions.prune_store import prune_stores
+from refnet.actions.prune import prune_stores
 from refnet.broker import address, embedded, transport
 from refnet.catalog.checks import Status
 from refnet.catalog.manifest import Level, utc

@@ -1,34 +1,47 @@
-"""adopt: register existing artifacts and dumps in the catalog.
+"""adopt: register existing artifacts and dumps of other programs in the catalog.
 
 The new manifest is made from the artifact: the index of a database, or the list of files beside an archive. An artifact
 without either was made by another program: its kind and time are taken from its name. The file's times are ignored,
 because copying changes them.
+
+With --source, a dump of another program becomes an artifact of a database that the settings name. It is kept as gzipped
+SQL, whatever its format was. RefNet restores it like any artifact; its content was not recorded, so a proof reaches at
+most `restored`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isal import isal_zlib
+
 from refnet import wiring
 from refnet.actions import seal
+from refnet.actions.cluster_databases import with_member
 from refnet.actions.proving import keep
 from refnet.actions.verify import verify
 from refnet.catalog.artifact import Made, OpenArtifact, Proof
-from refnet.catalog.catalog import Catalog
+from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.file_names import read_file_name
 from refnet.catalog.manifest import MANIFEST_SUFFIX, Evidence, Level, Manifest, Outcome, utc
 from refnet.catalog.marks import Marks
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained
-from refnet.sources import kind_of
+from refnet.core.files import NotRegularError, explained, make_folder
+from refnet.servers import ActsOn
+from refnet.sources import kind_of, source_of
+from refnet.sources.database.artifact import foreign_text
+from refnet.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.store import disk
 from refnet.store.local import LocalStore, new_manifest
 from refnet.store.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
@@ -36,9 +49,12 @@ from refnet.store.scan import FolderScan
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
 #: What is not checked of an artifact that RefNet did not make.
-FOREIGN = (
+_FOREIGN = (
     "made by another program: its time is from its name, or was given, and its content cannot be compared"
 )
+_DATE = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d))?)?(?!\d)")
+_WITHOUT = "Adopt it without --source, by the name that RefNet gave it."
+_GIVE = "Give its time: --at 2026-11-25T02:00."
 
 
 @dataclass(frozen=True)
@@ -132,10 +148,10 @@ def adopt(context: Context, adoption: Adoption) -> Adopted:
             now = context.clock.now()
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
             keep(store.artifact(entry), (line,))
-        return checked(context, store, source, manifest.name)
+        return _checked(context, store, source, manifest.name)
 
 
-def checked(context: Context, store: LocalStore, source: SourceName, name: str) -> Adopted:
+def _checked(context: Context, store: LocalStore, source: SourceName, name: str) -> Adopted:
     """Check the adopted artifact `name` up to `intact`, and encrypt it if the settings say so."""
     entry = Catalog.of(store.entries(source)).named(name)
     adopted = store.artifact(entry) if entry else artifact_at(store.folder(source) / name, source)
@@ -176,7 +192,7 @@ def _of_itself(source: SourceName, path: Path, created: datetime) -> tuple[Made,
     artifact = replace(artifact, files=partial(listed_beside, path))
     if described := kind_of(artifact.source).opened(artifact).describe(created):
         return described, "its own index" if described.files is None else "its list of files"
-    return Made(created, {"adopted_from": str(path)}, unchecked=(FOREIGN,)), "its name"
+    return Made(created, {"adopted_from": str(path)}, unchecked=(_FOREIGN,)), "its name"
 
 
 def _stated(artifact: OpenArtifact) -> Made | None:
@@ -242,3 +258,120 @@ def _rename_damaged(path: Path) -> None:
     names = (f"{path.name}.damaged{f'-{number}' if number > 1 else ''}" for number in range(1, 100))
     if os.path.lexists(path) and not any(disk.rename(path, path.with_name(name)) for name in names):
         raise RefnetError(f"{path} cannot be renamed", f"Remove the files {path.name}.damaged* there.")
+
+
+@dataclass(frozen=True)
+class ForeignAdoption:
+    """The plan to adopt the dump at `path`."""
+
+    path: Path
+    source: SourceName
+    created: datetime
+    #: Where that time comes from.
+    told_by: str
+    #: Of the dump: plain, custom, and so on.
+    format: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "name": self.path.name,
+            "created": utc(self.created),
+            "told_by": self.told_by,
+            "details": {"format": self.format},
+            "copied_in": True,
+            "moved_aside": None,
+        }
+
+
+def plan_foreign(context: Context, path: Path, source: SourceName, at: str | None) -> ForeignAdoption:
+    """Plan the adoption of the dump at `path` for `source`; changes nothing.
+
+    at: its time; None: from its name.
+    """
+    if not kind_of(source).takes_dumps:
+        raise RefnetError(
+            f"{source} is not a database",
+            "Archives of folders and of roles are adopted by their names, without --source.",
+            Exit.USAGE,
+        )
+    with explained(path):
+        if not path.exists():
+            raise RefnetError(f"{path} does not exist", "Give the path of a dump.", Exit.USAGE)
+        if not (path.is_file() or path.is_dir()):
+            raise NotRegularError(path)
+        if os.path.realpath(path.parent) == os.path.realpath(context.local.folder(source)):
+            raise RefnetError(f"{path} is in the backup folder already", _WITHOUT, Exit.USAGE)
+        if path.is_file() and _is_own(path, source):
+            raise RefnetError(f"{path} is an artifact of RefNet", _WITHOUT, Exit.USAGE)
+        created, told_by = _time(path, at, context.settings.schedule.zone)
+        if created > context.clock.now():
+            raise RefnetError(
+                f"the time of {path} is in the future: {created:%Y-%m-%d %H:%M}, from {told_by}",
+                _GIVE,
+                Exit.USAGE,
+            )
+        with foreign_text.opened(path, source, _temporary(context)) as dump:
+            form = "by pg_dumpall" if not dump.is_archive and dump.is_of_cluster else str(dump.format)
+    return ForeignAdoption(path, source, created, told_by, form)
+
+
+def _is_own(path: Path, source: SourceName) -> bool:
+    stored = OpenArtifact(source, path.name, lambda: path.open("rb"), None, path=path)
+    return not isinstance(open_database(stored), ForeignDump)
+
+
+def _time(path: Path, at: str | None, zone: tzinfo | None) -> tuple[datetime, str]:
+    """Time of the dump, and where it comes from; the file's times are ignored, because copying changes them.
+
+    A date without a time means its beginning.
+    """
+    if at:
+        moment = parse_time(at, zone)
+        is_date = len(at) <= len("2026-11-25")
+        return moment.replace(hour=0, minute=0, second=0, microsecond=0) if is_date else moment, "--at"
+    if found := _DATE.search(path.name):
+        numbers = [int(one or 0) for one in found.groups()]
+        try:
+            local = datetime(*numbers)  # type: ignore[arg-type]  # noqa: DTZ001
+        except ValueError:
+            local = None
+        if local:
+            return local.replace(tzinfo=zone) if zone else local.astimezone(), "its name"
+    raise RefnetError(f"the name of {path} does not say when it was made", _GIVE, Exit.USAGE)
+
+
+def _temporary(context: Context) -> Path:
+    make_folder(context.settings.home)
+    return context.settings.home
+
+
+def adopt_foreign(context: Context, adoption: ForeignAdoption) -> Adopted:
+    """Take the planned dump into the catalog, as SQL, and check it up to `intact`."""
+    source, path = adoption.source, adoption.path
+    settings = with_member(context, source).settings
+    options = source_of(settings, source).proof_options(context.progress)
+    database = ActsOn.of(settings, source).database
+    details = {"adopted_from": str(path), "format": adoption.format}
+    made = Made(adoption.created, details, unchecked=(_FOREIGN,))
+    zone = context.settings.schedule.zone
+    local = adoption.created.astimezone(zone).replace(tzinfo=None)
+    store = context.local
+    with (
+        store.lock(source),
+        explained(path),
+        foreign_text.opened(path, source, _temporary(context)) as dump,
+    ):
+        others = frozenset(one.name for one in context.catalog.entries(source))
+        with store.draft(source) as draft:
+            for piece in _gzipped(foreign_text.sql_of(dump, options, database, _temporary(context))):
+                draft.out.write(piece)
+            manifest = draft.publish(made, local, 0.0, others)
+        return _checked(context, store, source, manifest.name)
+
+
+def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    for piece in pieces:
+        yield deflater.compress(piece)
+    yield deflater.flush()

@@ -17,7 +17,7 @@ from typing import Any
 from refnet import __version__
 from refnet.actions.choose import Selected
 from refnet.actions.copy import read_back_older
-from refnet.actions.store_check import check_due
+from refnet.actions.store import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.artifact import Finding, OpenArtifact, Proof

@@ -1,4 +1,4 @@
-"""key: make, show and check the keys of remote copies.
+"""key: make, show and check the keys of remote copies, and test a typed recovery key on the newest copy of each store.
 
 A new recovery key exists only in memory until its page is printed, or written to a file named by the user.
 """
@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from refnet.actions.recovery_page import RecoveryPage
-from refnet.catalog.manifest import utc
+from refnet.catalog.manifest import Outcome, utc
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES
 from refnet.context import Context
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import NEW_FILE, explain, explained, write_all
 from refnet.settings import Settings
 from refnet.sources.check_result import Line, error_line, ok, warning
 from refnet.store.key_history import Event, KeyEvent, history_file, stale_pages
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.keys import MachineKeys
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_pieces import decrypt, fetch
+from refnet.store.sealing.age import PrivateKey, SealedError, WrongKeyError
+from refnet.store.sealing.keys import MachineKeys, Opener
 from refnet.store.sealing.sshsig import Signer
 
 
@@ -181,7 +184,7 @@ def states(settings: Settings, keys: Iterable[str]) -> tuple[KeyState, ...]:
 
 
 @dataclass(frozen=True)
-class Shown:
+class KeysShown:
     """The public parts of all keys."""
 
     #: None: this machine has no signing key.
@@ -203,11 +206,11 @@ class Shown:
         }
 
 
-def show(context: Context) -> Shown:
+def show(context: Context) -> KeysShown:
     """Return the public parts of the keys; RefnetError if one cannot be read."""
     settings = context.settings
     keys, named = MachineKeys.in_home(settings.home), settings.encryption_recipients
-    return Shown(
+    return KeysShown(
         keys.signer() if keys.signing_file.exists() else None,
         keys.catalog().recipient.text if keys.catalog_file.exists() else "",
         states(settings, (*named, *history_file(settings).read().forgotten(named))),
@@ -243,3 +246,81 @@ def check_keys(settings: Settings) -> Iterator[Line]:
             )
             hint = "Type it in from its page: `refnet key check`."
             yield warning("recovery key", f"{one.recipient}: its key {page}", hint)
+
+
+@dataclass(frozen=True)
+class TriedKey:
+    """Result of one key on the newest copy in one store."""
+
+    recipient: str
+    store: str
+    outcome: Outcome
+    #: The artifact and the piece that were opened, or why not.
+    says: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"recipient": self.recipient, "store": self.store, "outcome": self.outcome, "says": self.says}
+
+
+@dataclass(frozen=True)
+class KeyCheck:
+    """The typed keys, and what they open."""
+
+    keys: tuple[KeyState, ...]
+    #: Each key on each store.
+    tried: tuple[TriedKey, ...] = ()
+
+    @property
+    def exit(self) -> Exit:
+        """DAMAGED if a key is not in use, or does not open a copy; UNVERIFIED if no copy could be tried."""
+        outcomes = {
+            Outcome.PASSED: Exit.DONE,
+            Outcome.FAILED: Exit.DAMAGED,
+            Outcome.UNVERIFIED: Exit.UNVERIFIED,
+        }
+        return worst([*(one.exit for one in self.keys), *(outcomes[one.outcome] for one in self.tried)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "keys": [one.to_json() for one in self.keys],
+            "copies": [one.to_json() for one in self.tried],
+        }
+
+
+def check_key(context: Context, keys: Sequence[PrivateKey], stores: Iterable[RemoteStore]) -> KeyCheck:
+    """Check whether each of `keys` is in use and what it opens in `stores`; record the check of keys in use."""
+    settings, file = context.settings, history_file(context.settings)
+    current = settings.recipients()
+    tried = tuple(_tried(key, store) for store in stores for key in keys)
+    failed = {one.recipient for one in tried if one.outcome is Outcome.FAILED}
+    typed = [key.recipient.text for key in keys]
+    for one in typed:
+        if one in current and one not in failed:
+            file.add(KeyEvent(context.clock.now(), Event.CHECKED, one))
+    return KeyCheck(states(settings, typed), tried)
+
+
+def _tried(key: PrivateKey, store: RemoteStore) -> TriedKey:
+    try:
+        outcome, says = _opened(Opener(recovery=(key,)), store)
+    except RefnetError as error:
+        damaged = error.code is Exit.DAMAGED
+        outcome, says = Outcome.FAILED if damaged else Outcome.UNVERIFIED, error.message
+    return TriedKey(key.recipient.text, store.shown, outcome, says)
+
+
+def _opened(opener: Opener, store: RemoteStore) -> tuple[Outcome, str]:
+    """Decrypt the manifest and the last piece of the newest copy in the store."""
+    copies = store.contents().copies
+    if not copies:
+        return Outcome.UNVERIFIED, "there is no copy signed by a trusted signer"
+    copy = max(copies, key=lambda one: one.document.sent)
+    pieces, what = copy.document.pieces, f"{copy.name} in {store.name}"
+    try:
+        opener.manifest(store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES))
+    except WrongKeyError:
+        return Outcome.FAILED, f"does not open {copy.name}, which is encrypted to other keys"
+    except SealedError as error:
+        return Outcome.FAILED, f"the manifest of {copy.name} is {error}"
+    decrypt(opener, fetch(store.bucket, pieces[-1], what), what)
+    return Outcome.PASSED, f"opens {copy.name}: its manifest and piece {len(pieces)} of {len(pieces)}"

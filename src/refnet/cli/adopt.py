@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions import adopt as action
-from refnet.actions import adopt_foreign
-from refnet.actions.adopt import Adopted, Adoption
-from refnet.actions.adopt_foreign import ForeignAdoption
+from refnet.actions.adopt import Adopted, Adoption, ForeignAdoption
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.completion import source_name
@@ -72,8 +70,8 @@ def _one(
     if source is None:
         planned = action.plan(here, file)
         return planned if plan else action.adopt(here, planned)
-    foreign = adopt_foreign.plan(here, file, source, at)
-    return foreign if plan else adopt_foreign.adopt(here, foreign)
+    foreign = action.plan_foreign(here, file, source, at)
+    return foreign if plan else action.adopt_foreign(here, foreign)
 
 
 def _print(result: Planned | Adopted) -> None:

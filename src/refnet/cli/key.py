@@ -12,8 +12,7 @@ import typer
 
 from refnet import wiring
 from refnet.actions import keys
-from refnet.actions.key_check import check_key
-from refnet.actions.keys import KeyState, Making
+from refnet.actions.keys import KeyState, Making, check_key
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.completion import stores

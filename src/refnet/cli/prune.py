@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.prune import PrunePlan, simulate
+from refnet.actions.prune import PrunePlan, StorePlan, prune_store, prune_stores, simulate
 from refnet.actions.prune import prune as run
-from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
 from refnet.catalog.retention import Decision, too_much
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import options, render

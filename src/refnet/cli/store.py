@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from refnet import wiring
-from refnet.actions import store_accept as action
-from refnet.actions.store_accept import StoreAcceptance
-from refnet.actions.store_check import check_store, listed_stores
+from refnet.actions import store as action
+from refnet.actions.store import StoreAcceptance, check_store, listed_stores
 from refnet.catalog.store_check import StoreCheck
 from refnet.cli import options, render
 from refnet.cli.command import Commands
@@ -59,7 +58,7 @@ def accept(
 
 
 def _accept_gaps(remote: RemoteStore, *, plan: bool, force: bool, as_json: bool) -> None:
-    planned = action.plan(remote)
+    planned = action.plan_acceptance(remote)
     if ends_at_plan(planned, _print_gaps, plan=plan, as_json=as_json):
         return
     confirm("Was that intended?", force=force, what=f"copies in {remote.name} are missing")

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from tests.documents import ROOT
 
-from refnet.actions.adopt_foreign import adopt, plan
+from refnet.actions.adopt import adopt_foreign, plan_foreign
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -39,7 +39,7 @@ def context(tmp_path: Path) -> Context:
 
 def refused(context: Context, path: Path, at: str | None = None) -> str:
     with pytest.raises(RefnetError) as error:
-        plan(context, path, SHOP, at)
+        plan_foreign(context, path, SHOP, at)
     assert error.value.code is Exit.USAGE or "regular" in error.value.message
     return f"{error.value.message}. {error.value.hint}"
 
@@ -59,7 +59,7 @@ def test_an_artifact_of_refnet_is_no_dump_of_another_program(context: Context, t
 
 def test_what_was_adopted_is_not_adopted_from_the_backup_folder(context: Context, tmp_path: Path) -> None:
     (tmp_path / "dump_20260101.sql").write_text(DUMP)
-    adopted = adopt(context, plan(context, tmp_path / "dump_20260101.sql", SHOP, None))
+    adopted = adopt_foreign(context, plan_foreign(context, tmp_path / "dump_20260101.sql", SHOP, None))
     there = context.local.folder(SHOP) / adopted.chosen.name
     assert "is in the backup folder already" in refused(context, there)
 
@@ -76,7 +76,7 @@ def test_a_bare_date_is_its_midnight_so_todays_dump_is_not_in_the_future(
 ) -> None:
     (tmp_path / "dump.sql").write_text(DUMP)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    assert plan(context, tmp_path / "dump.sql", SHOP, f"{today:%Y-%m-%d}").created == today
+    assert plan_foreign(context, tmp_path / "dump.sql", SHOP, f"{today:%Y-%m-%d}").created == today
 
 
 def test_from_a_server_dump_the_database_named_like_the_source_is_taken(
@@ -86,7 +86,7 @@ def test_from_a_server_dump_the_database_named_like_the_source_is_taken(
         "--\n-- PostgreSQL database cluster dump\n--\n"
         + "".join(f"\\connect {one}\n{DUMP.replace('1', repr(one))}" for one in ("refnet", "shop"))
     )
-    adopted = adopt(context, plan(context, tmp_path / "all_20260101.sql", SHOP, None))
+    adopted = adopt_foreign(context, plan_foreign(context, tmp_path / "all_20260101.sql", SHOP, None))
     text = gzip.decompress((context.local.folder(SHOP) / adopted.chosen.name).read_bytes())
     assert b"SELECT 'shop'" in text
     assert b"SELECT 'refnet'" not in text

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.remote_store import Machine, artifact
 
-from refnet.actions.key_check import check_key
+from refnet.actions.keys import check_key
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError

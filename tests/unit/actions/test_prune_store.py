@@ -11,8 +11,8 @@ import pytest
 from tests.memory_bucket import Content, MemoryBucket
 from tests.remote_store import NOW, PROOF, Machine, artifact
 
-from refnet.actions import prune_store as action
-from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
+from refnet.actions import prune
+from refnet.actions.prune import StorePlan, prune_store, prune_stores
 from refnet.catalog.periods import Retention
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
@@ -78,7 +78,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     found = Place(tmp_path)
-    for module in (opening, action):
+    for module in (opening, prune):
         monkeypatch.setattr(module, "open_bucket", lambda _store, **_: found.bucket)
     return found
 

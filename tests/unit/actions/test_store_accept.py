@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.remote_store import Machine, artifact, delete
 
-from refnet.actions.store_accept import accept, plan
+from refnet.actions.store import accept, plan_acceptance
 from refnet.core.errors import RefnetError
 
 DATA = b"some rows"
@@ -21,15 +21,15 @@ def test_what_another_machine_pruned_can_be_accepted(tmp_path: Path) -> None:
     elsewhere.trusted = (machine.keys.signer().fingerprint,)
     delete(elsewhere.store(key=True), copies[0])
     assert elsewhere.store(key=True).contents().gaps == (), "it deleted that itself"
-    planned = plan(machine.store())
+    planned = plan_acceptance(machine.store())
     assert ([one.counter for one in planned.ending], planned.staying) == ([1], ())
     delete(elsewhere.store(key=True), copies[1])
     with pytest.raises(RefnetError, match="changed meanwhile"):
         accept(planned)
-    assert accept(plan(machine.store())).to_json()["accepted"]
+    assert accept(plan_acceptance(machine.store())).to_json()["accepted"]
     assert machine.store().contents().gaps == ()
     with pytest.raises(RefnetError, match="has no gap"):
-        plan(machine.store())
+        plan_acceptance(machine.store())
     machine.send(artifact(4, DATA[:4]))
     assert machine.store().contents().gaps == ()
     machine.bucket.delete(copies[2].object)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.store_check import check_due, listed_stores
+from refnet.actions.store import check_due, listed_stores
 from refnet.catalog.checks import Status
 from refnet.catalog.store_check import watch_checks
 from refnet.context import Context

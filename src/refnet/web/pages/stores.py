@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from refnet.actions.store_check import can_prune
+from refnet.actions.store import can_prune
 from refnet.catalog.copies import StoreState
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import LOCAL, SourceName

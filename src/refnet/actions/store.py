@@ -1,20 +1,22 @@
-"""store check: test that a remote store refuses deletions; store list: the configured stores."""
+"""store: list the remote stores, test that they refuse deletions, and accept missing copies as deleted on purpose."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from refnet.catalog.remote_head import Gap, Head
 from refnet.catalog.store_check import Answer, StoreCheck, Tried
 from refnet.context import Context
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
 from refnet.store.buckets.opening import bare_bucket
 from refnet.store.buckets.trying import Trial
 from refnet.store.check_record import last_checks, record_check
+from refnet.store.remote import RemoteStore
 
 #: Kinds of stores that can refuse to delete; in the others, the machine that writes can also delete.
 _PROTECT = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
@@ -91,3 +93,52 @@ def _connection(store: StoreSettings) -> Iterator[Tried]:
     else:
         says = f"{endpoint.scheme}://: others on the way see the names of objects, and can drop requests"
         yield Tried("connection", Answer.NOTE, says)
+
+
+@dataclass(frozen=True)
+class StoreAcceptance:
+    """The acceptance of a remote store as it is."""
+
+    store: RemoteStore
+    #: Those that are an alarm now.
+    gaps: tuple[Gap, ...]
+    #: Those of them that stay an alarm: no deletion explains them.
+    staying: tuple[Gap, ...]
+    #: The record of the newest manifest, that ends the others.
+    head: Head
+    #: False: only planned.
+    accepted: bool = False
+
+    @property
+    def ending(self) -> tuple[Gap, ...]:
+        """Gaps whose alarm ends."""
+        return tuple(one for one in self.gaps if one not in self.staying)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "store": self.store.name,
+            "shown": self.store.bucket.shown,
+            "gaps": [one.to_json() for one in self.ending],
+            "staying": [one.to_json() for one in self.staying],
+            "accepted": self.accepted,
+        }
+
+
+def plan_acceptance(store: RemoteStore) -> StoreAcceptance:
+    """Return what would be accepted; RefnetError if nothing can be."""
+    planned = StoreAcceptance(store, *store.accepted())
+    if not planned.gaps:
+        raise RefnetError(f"{store.shown} has no gap", "There is nothing to accept.", Exit.USAGE)
+    if not planned.ending:
+        hint = "`refnet list` with --store shows it. Find out who can write there; keep another store."
+        raise RefnetError(f"{store.shown}: no deletion explains this: {planned.gaps[0].why}", hint)
+    return planned
+
+
+def accept(planned: StoreAcceptance) -> StoreAcceptance:
+    """Record the acceptance; RefnetError if the store has changed since the plan."""
+    with planned.store.alone(seconds=0.0):
+        if plan_acceptance(planned.store) != planned:
+            raise RefnetError(f"{planned.store.name} has changed meanwhile", "Retry.", transient=True)
+        planned.store.keep_head(planned.head)
+    return replace(planned, accepted=True)
