@@ -11,8 +11,22 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import bars, build, catalog, dashboard, files, many, network, offsite, report, walk, ways
+from benchmarks import (
+    bars,
+    build,
+    catalog,
+    dashboard,
+    files,
+    folders,
+    many,
+    network,
+    offsite,
+    report,
+    walk,
+    ways,
+)
 from benchmarks.bars import Measured
+from benchmarks.shapes import LONG, MADE, SHAPES, SHORT, SKEWED, build_shape
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import Bench
 from refnet.core.signals import interruptible
@@ -21,8 +35,16 @@ from refnet.core.signals import interruptible
 _FOLDER = Path("/var/tmp")  # noqa: S108
 #: Run once, in the sampled round: a check, not a comparison.
 _ONCE = {ways.STOCK_RESTORE}
-#: Measured with one kind of database alone.
-_ONLY = {ways.BACKUP_ONE: {bars.SKEWED}, ways.TABLE_RESTORE: {bars.LONG, bars.SKEWED}}
+#: Measured with one shape alone.
+_ONLY = {
+    ways.BACKUP_ONE: {SKEWED},
+    ways.TABLE_RESTORE: {LONG},
+    ways.HELP: {LONG},
+    ways.LIST: {LONG},
+    ways.PLAN: {LONG},
+    ways.BACKUP_DIGESTED: {SHORT},
+    ways.COUNT: {SHORT},
+}
 _DEBIANS = 17
 _DEBIANS_PG_DUMP = Path(f"/usr/lib/postgresql/{_DEBIANS}/bin/pg_dump")
 #: The source, a copy, the previous version, a proof's copy, dumps and WAL.
@@ -36,19 +58,26 @@ def main() -> int:
     parser.add_argument(
         "--scale", type=float, default=1, help="N times 1.3 GB, 50,000 files or a million (default 1)"
     )
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument(
-        "--skew",
-        action="store_const",
-        dest="kind",
-        const=bars.SKEWED,
-        help="one table has 90 %% of the bytes",
+    parser.add_argument(
+        "--shape",
+        choices=("all", *SHAPES),
+        default=LONG,
+        help="the shape of the database: "
+        + ", ".join(f"{name} ({made.about})" for name, made in MADE.items()).replace("%", "%%")
+        + f"; {SKEWED}: 90 %% of the text in one table; default {LONG}: texts with a full-text index, foreign keys",
     )
-    kind.add_argument(
-        "--short", action="store_const", dest="kind", const=bars.SHORT, help="10 million short rows"
+    parser.add_argument("--seed", type=int, default=1, help="of the made-up data (default 1)")
+    parser.add_argument(
+        "--files",
+        nargs="?",
+        const=folders.VAULT,
+        choices=(files.ALL, *folders.FOLDERS),
+        help="a folder instead: "
+        + ", ".join(f"{name} ({one.files:,}: {one.about})" for name, one in folders.FOLDERS.items()).replace(
+            "%", "%%"
+        )
+        + f"; {folders.VAULT} if none is named",
     )
-    kind.set_defaults(kind=bars.LONG)
-    parser.add_argument("--files", action="store_true", help="a vault of 50,000 notes and pictures instead")
     parser.add_argument("--catalog", action="store_true", help="thousands of artifacts, listed, instead")
     parser.add_argument(
         "--many", action="store_true", help="20 databases, and one table of a large one, instead"
@@ -98,43 +127,38 @@ def main() -> int:
     if shutil.disk_usage(options.folder).free < need:
         print(f"bench: {options.folder} has less than {need / 1e9:.0f} GB of free space", file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as folder:
-        Path(folder).chmod(0o711)
-        return _bench(options, Path(folder))
+    shapes = SHAPES if options.shape == "all" else (options.shape,)
+    tables: dict[str, dict[str, Measured]] = {}
+    for shape in shapes:
+        with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as folder:
+            Path(folder).chmod(0o711)
+            tables[shape] = _bench(options, shape, Path(folder))
+    if len(shapes) > 1:
+        report.worst("database", options, bars.bars, tables)
+    return int(any(bar.judged(tables[shape])[2] != "pass" for shape in shapes for bar in bars.bars(shape)))
 
 
-def _bench(options: argparse.Namespace, folder: Path) -> int:
+def _bench(options: argparse.Namespace, shape: str, folder: Path) -> dict[str, Measured]:
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
-    title = f"Scale {options.scale:g}" + (f", {options.kind}" if options.kind else "")
+    title = f"Scale {options.scale:g}, {shape}"
     with build.server(folder, options.postgres) as cluster:
         say(f"building the database ({title.lower()})")
-        if options.kind == bars.SHORT:
-            built = build.build_short(cluster, ways.SOURCE, options.scale)
-        else:
-            wanted = build.shape(options.scale, skew=options.kind == bars.SKEWED)
-            built = build.build(cluster, ways.SOURCE, wanted)
-        say(f"{built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of text, {built.rows:,} rows")
+        built = build_shape(cluster, ways.SOURCE, shape, scale=options.scale, seed=options.seed)
+        say(f"{built.disk / 1e9:.2f} GB on disk, {built.rows:,} rows")
         bench = Bench(cluster, folder, build.content(cluster.target(ways.SOURCE)))
-        table = _measure(bench, options.runs, options.kind)
+        table = take_turns(
+            {name: way for name, way in ways.WAYS.items() if shape in _ONLY.get(name, SHAPES)},
+            options.runs,
+            lambda number: replace(bench, sample=number == 0),
+            lambda name, number: bool(number) and name in _ONCE,
+        )
         version = cluster.binaries.version
     setting = report.Setting(title, version, built, options.runs, begun, (load, os.getloadavg()[0]))
-    promises = bars.bars(options.kind)
-    text = report.section(setting, table, promises)
+    text = report.section(setting, table, bars.bars(shape))
     print(text)
     if options.write:
         report.keep(text, title)
-    return int(any(bar.judged(table)[2] != "pass" for bar in promises))
-
-
-def _measure(bench: Bench, runs: int, kind: str) -> dict[str, Measured]:
-    """Run the ways of a database of `kind`."""
-    own = {name: way for name, way in ways.WAYS.items() if kind in _ONLY.get(name, {kind})}
-    return take_turns(
-        own,
-        runs,
-        lambda n: replace(bench, sample=n == 0),
-        lambda name, number: bool(number) and name in _ONCE,
-    )
+    return table
 
 
 if __name__ == "__main__":

@@ -42,19 +42,11 @@ LONG_ROWS = (16 * _MB, 8 * _MB, 4 * _MB, 2 * _MB, _MB)
 
 @dataclass(frozen=True)
 class Built:
-    """The database: rows in all, bytes of COPY text, bytes on disk, the largest table's share of the text."""
+    """The database: rows in all, bytes on disk, the largest table's share of the bytes."""
 
     rows: int
-    text: int
     disk: int
     largest: float
-
-
-def shape(scale: float, *, skew: bool) -> Shape:
-    """Return the shape of 1.3 GB on disk for a scale of 1; `skew`: papers contains more than 90 % of the text."""
-    if skew:
-        return Shape(int(550_000 * scale), SEED, references=0.2, dense=True)
-    return Shape(int(380_000 * scale), SEED, references=4.7, abstract=1300, dense=True)
 
 
 @contextmanager
@@ -66,7 +58,7 @@ def server(folder: Path, major: int | None) -> Iterator[Cluster]:
 
 
 def build(cluster: Cluster, name: str, wanted: Shape) -> Built:
-    """Create the database `name` with `wanted` and the long rows, vacuumed and analyzed."""
+    """Create the database `name` with the network `wanted` and the long rows, vacuumed and analyzed."""
     fresh(cluster, name)
     target = cluster.target(name)
     migrate(target)
@@ -77,47 +69,7 @@ def build(cluster: Cluster, name: str, wanted: Shape) -> Built:
         connection.execute("CHECKPOINT")
         (disk,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
     rows = sum(made.rows.values()) + len(LONG_ROWS)
-    return Built(rows, text, disk, max(made.sizes.values()) / text)
-
-
-#: Ten million rows at a scale of 1, no text longer than 100 bytes: (table, columns, rows).
-_SHORT = (
-    (
-        "visits",
-        """(id bigint PRIMARY KEY, visitor bigint NOT NULL, page bigint NOT NULL, kind text NOT NULL, weight real,
-            seen timestamptz NOT NULL)""",
-        """SELECT g, g * 7919 % 1000003, g * 104729 % 1000003, (ARRAY['view', 'click', 'order', 'return'])[1 + g % 4],
-            (g % 1000) / 7.0, timestamptz '2020-01-01 00:00+00' + g * interval '13 s'""",
-        8_000_000,
-    ),
-    (
-        "visitors",
-        "(id bigint PRIMARY KEY, name text NOT NULL, city text NOT NULL)",
-        "SELECT g, 'Visitor ' || md5(g::text), 'City ' || g % 5000",
-        2_000_000,
-    ),
-)
-
-
-def build_short(cluster: Cluster, name: str, scale: float) -> Built:
-    """Create the database `name` with many short rows, vacuumed and analyzed."""
-    fresh(cluster, name)
-    sizes, rows = [], 0
-    with cluster.target(name).connect() as connection:
-        for table, columns, select, number in _SHORT:
-            count = int(number * scale)
-            connection.execute(f"CREATE TABLE {table} {columns}")
-            connection.execute(f"INSERT INTO {table} {select} FROM generate_series(1::bigint, {count}) AS g")
-            (size,) = connection.execute(
-                f"SELECT sum(octet_length(replace(t::text, ',', ''))) FROM {table} AS t"
-            ).fetchone() or (0,)
-            sizes.append(int(size))
-            rows += count
-        connection.execute("CREATE INDEX ON visits (visitor)")
-        connection.execute("VACUUM (ANALYZE)")
-        connection.execute("CHECKPOINT")
-        (disk,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
-    return Built(rows, sum(sizes), disk, max(sizes) / sum(sizes))
+    return Built(rows, disk, max(made.sizes.values()) / text)
 
 
 def _add_long_rows(target: Target) -> int:
@@ -166,7 +118,7 @@ def url(target: Target) -> str:
 
 
 def content(target: Target) -> str:
-    """Return a digest over every row of every table, computed by the server, not by RefNet."""
+    """Return a digest over every row of every table and every large object, computed by the server, not by RefNet."""
     digest = hashlib.sha256()
     with target.connect({"timezone": "UTC", "extra_float_digits": "3"}) as connection:
         names = connection.execute(
@@ -176,4 +128,6 @@ def content(target: Target) -> str:
         for (name,) in names:
             query = f"SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {name} AS row"
             digest.update(f"{name} {connection.execute(query).fetchone()}\n".encode())
+        blobs = "SELECT count(*), sum(hashtextextended(encode(data, 'base64'), loid::bigint)::numeric) FROM pg_largeobject"
+        digest.update(f"{connection.execute(blobs).fetchone()}\n".encode())
     return digest.hexdigest()

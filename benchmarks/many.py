@@ -16,6 +16,7 @@ from psycopg import sql
 from benchmarks import build, report
 from benchmarks.bars import Bar, Table
 from benchmarks.measure import FailedError, Run, inherited, pipeline
+from benchmarks.shapes import LONG, build_shape
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import COPY, JOBS, SOURCE, Bench, Result, restore
 from refnet.postgres.cluster import Cluster
@@ -25,8 +26,8 @@ DATABASES = 20
 #: Rows of each small database.
 _ROWS = 20_000
 _TABLE = "orders"
-#: Of the text of the large database.
-_SHARE = 0.01
+#: Of the bytes of the large database.
+_SHARE = 0.007
 #: Bytes of COPY text of a row of the table.
 _ROW = 95
 
@@ -152,8 +153,8 @@ def run(options: argparse.Namespace) -> int:
         with build.server(Path(name), options.postgres) as cluster:
             say("building the databases")
             _build_small(cluster)
-            built = build.build(cluster, SOURCE, build.shape(options.scale, skew=False))
-            rows = int(built.text * _SHARE / _ROW)
+            built = build_shape(cluster, SOURCE, LONG, scale=options.scale, seed=options.seed)
+            rows = int(built.disk * _SHARE / _ROW)
             with cluster.target(SOURCE).connect() as connection:
                 connection.execute(_LARGE.format(table=_TABLE, rows=rows).encode())
             small = tuple(_name(number) for number in range(DATABASES))

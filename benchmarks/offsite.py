@@ -21,6 +21,7 @@ from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, pipeline
 from benchmarks.objects import BUCKET, REGION, ObjectServer, object_server
 from benchmarks.rivals import PgBackRest, Restic, archive
+from benchmarks.shapes import LONG, build_shape
 from benchmarks.throwaway import throwaway
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import COPY, SMALL_TABLE, SOURCE, Result
@@ -302,7 +303,7 @@ def _prepared(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Bench
         cluster = stack.enter_context(throwaway(programs, base=folder / "server", settings=settings))
         archive(cluster)
         say("building the database")
-        built = build.build(cluster, SOURCE, build.shape(options.scale * _SCALE, skew=False))
+        built = build_shape(cluster, SOURCE, LONG, scale=options.scale * _SCALE, seed=options.seed)
         with cluster.target().connect() as admin:
             admin.execute(f"CREATE DATABASE {COPY} TEMPLATE {SOURCE}".encode())
         rival = PgBackRest(folder / "pgbackrest", cluster) if shutil.which("pgbackrest") else None

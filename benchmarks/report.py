@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmarks.ways import JOBS, OTHERS
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """# Measurements
 
-Made by `./dev bench --write` (with `--scale 4`, with `--skew`, …). Each section is the newest run of its kind. Compare only
+Made by `./dev bench --write` (with `--scale 4`, with `--shape wide`, …). Each section is the newest run of its kind. Compare only
 within a section: its ways ran in turn, on the same server.
 """
 
@@ -56,6 +57,28 @@ def keep(text: str, title: str) -> None:
     )
 
 
+def worst(
+    kind: str,
+    options: argparse.Namespace,
+    bars_of: Callable[[str], Sequence[Bar]],
+    tables: Mapping[str, Table],
+) -> None:
+    """Print, and keep if the options say so, the worst of the shapes for each promise."""
+    title = f"The worst {kind} at a scale of {options.scale:g}"
+    found: dict[str, tuple[float, tuple[str, ...]]] = {}
+    for shape, table in tables.items():
+        for bar in bars_of(shape):
+            judged = bar.judged(table)
+            far = bar.distance(table) if judged[1] else float("inf")
+            if far >= found.get(bar.what, (float("-inf"),))[0]:
+                found[bar.what] = (far, (bar.what, shape, *judged))
+    rows = [row for _, row in found.values()]
+    text = f"## {title}\n\n{markdown(('what', kind, 'bar', 'measured', ''), rows)}\n"
+    print(text)
+    if options.write:
+        keep(text, title)
+
+
 def facts(setting: Setting) -> Iterator[str]:
     """Yield the circumstances of a run, one line each."""
     built = setting.built
@@ -64,8 +87,8 @@ def facts(setting: Setting) -> Iterator[str]:
         f" Python {platform.python_version()}, PostgreSQL {setting.version}; {JOBS} jobs for every tool that accepts a number"
     )
     yield (
-        f"- the database: {built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of COPY text,"
-        f" {built.rows:,} rows, {built.largest:.0%} of the text in one table"
+        f"- the database: {built.disk / 1e9:.2f} GB on disk, {built.rows:,} rows, {built.largest:.0%} of the bytes in one"
+        f" table"
     )
     yield f"- the server: PostgreSQL's defaults, and {', '.join(f'{k}={v}' for k, v in SERVER.items())}"
     timed = "in brackets the minimum and the maximum" if setting.runs else "none, so the sampled run's"
@@ -107,11 +130,11 @@ def _ways(table: Table) -> str:
         )
         for tool in OTHERS
     ]
-    return markdown(("way", "time", "load alone", "size", "peak memory"), rows)
+    return markdown(("way", "time", "proof or load alone", "size", "peak memory"), rows)
 
 
 def row(measured: Measured) -> tuple[str, str, str, str]:
-    """Time, load phase alone, size and peak memory, as text."""
+    """Time, one phase alone, size and peak memory, as text."""
     if measured.why_not:
         return f"not measured: {measured.why_not}", "", "", ""
     seconds = [result.run.seconds for result in measured.timed]
@@ -119,7 +142,7 @@ def row(measured: Measured) -> tuple[str, str, str, str]:
     sizes = [result.size for result in measured.runs if result.size]
     return (
         f"{measured.seconds:.2f} s{spread}" + ("" if seconds else ", once, sampled"),
-        f"{measured.load:.2f} s" if measured.load else "",
+        f"{measured.phase:.2f} s" if measured.phase else "",
         f"{sizes[0] / 1e6:,.1f} MB" if sizes else "",
         f"{measured.peak / 1e6:,.0f} MB" if measured.peak else "",
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import measure, report
 from benchmarks.bars import Bar, Table
-from benchmarks.files import Bench, tables
+from benchmarks.files import Bench, sections
 from benchmarks.measure import FailedError
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import Result
@@ -52,11 +52,11 @@ def make_folder(vault: Path, entries: int) -> int:
 
 
 def _find(bench: Bench) -> Result:
-    return Result(bench.run("sh", "-c", f'cd "$0" && {_FIND}', str(bench.vault)))
+    return Result(bench.run(["sh", "-c", f'cd "$0" && {_FIND}', str(bench.vault)]))
 
 
 def _walk(bench: Bench) -> Result:
-    run = bench.run(sys.executable, "-c", _WALK, str(bench.vault))
+    run = bench.run([sys.executable, "-c", _WALK, str(bench.vault)])
     if len(run.stdout.strip()) != 32:
         raise FailedError("there is no fingerprint")
     return Result(run)
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         bench.refnet("backup", "obsidian", "--no-prove")
         table = take_turns(WAYS, options.runs, lambda n: replace(bench, sample=n == 0))
     facts = "\n".join(_facts(options, begun, load, made))
-    text = "\n\n".join([f"## {TITLE}", facts, *tables(table, bars())])
+    text = "\n\n".join([f"## {TITLE}", facts, *sections(table, bars())])
     print(text)
     if options.write:
         report.keep(text, TITLE)

@@ -29,8 +29,8 @@ class Result:
     run: Run
     #: Bytes of its output.
     size: int | None = None
-    #: Seconds of the load phase alone, if the way reports it.
-    load: float | None = None
+    #: Seconds of one phase alone, if the way reports it: the proof of a backup, the load of a restore.
+    phase: float | None = None
     #: How many requests of each kind an object server answered, if it was asked.
     requests: Counter[str] | None = None
     #: The pieces of a remote copy that it has to send or to read.
@@ -114,29 +114,18 @@ def dump_gzip(bench: Bench) -> Result:
     return Result(run, bench.plain.stat().st_size)
 
 
-def dump_to_nowhere(bench: Bench) -> Result:
-    return Result(bench.run([bench.tool("pg_dump")], into=Path(os.devnull)))
-
-
-def dump_directory(*options: str) -> Callable[[Bench], Result]:
-    def way(bench: Bench) -> Result:
-        made = bench.directory.with_suffix(".new")
-        shutil.rmtree(made, ignore_errors=True)
-        run = bench.run([bench.tool("pg_dump"), "-Fd", f"-j{JOBS}", f"-f{made}", *options])
-        shutil.rmtree(
-            bench.directory, ignore_errors=True
-        )  # not before: this pg_dump may not know the compression
-        made.rename(bench.directory)
-        return Result(run, sum(file.stat().st_size for file in bench.directory.iterdir()))
-
-    return way
+def dump_directory(bench: Bench) -> Result:
+    shutil.rmtree(bench.directory, ignore_errors=True)
+    run = bench.run([bench.tool("pg_dump"), "-Fd", f"-j{JOBS}", "-Zzstd:1", f"-f{bench.directory}"])
+    return Result(run, sum(file.stat().st_size for file in bench.directory.iterdir()))
 
 
 def backup(*options: str) -> Callable[[Bench], Result]:
     def way(bench: Bench) -> Result:
         shutil.rmtree(bench.backups / "database", ignore_errors=True)
-        run = bench.refnet("backup", "database", *options)
-        return Result(run, bench.artifact.stat().st_size)
+        run = bench.refnet("backup", "database", "--json", *options)
+        seconds = json.loads(run.stdout)["results"][0]["seconds"]
+        return Result(run, bench.artifact.stat().st_size, phase=seconds.get("prove"))
 
     return way
 
@@ -160,16 +149,13 @@ def count(bench: Bench) -> Result:
     return Result(bench.run(command, into=Path(os.devnull)))
 
 
-def zcat_psql(file: Callable[[Bench], Path], *options: str) -> Callable[[Bench], Result]:
-    def way(bench: Bench) -> Result:
-        bench.fresh()
-        psql = [bench.tool("psql"), "--quiet", "--no-psqlrc", *options]
-        result = Result(bench.run(["zcat", str(file(bench))], psql, database=COPY, into=Path(os.devnull)))
-        if bench.sample:
-            bench.same_content()
-        return result
-
-    return way
+def zcat_psql(bench: Bench) -> Result:
+    """Restore the artifact with stock tools, and compare the content."""
+    bench.fresh()
+    psql = [bench.tool("psql"), "--quiet", "--no-psqlrc", "-v", "ON_ERROR_STOP=1"]
+    run = bench.run(["zcat", str(bench.artifact)], psql, database=COPY, into=Path(os.devnull))
+    bench.same_content()
+    return Result(run)
 
 
 def pg_restore(bench: Bench) -> Result:
@@ -186,7 +172,7 @@ def restore(bench: Bench) -> Result:
     run = bench.refnet(*arguments, "--force", "--json", database=COPY)
     if bench.sample:
         bench.same_content()
-    return Result(run, load=json.loads(run.stdout)["seconds"]["load"])
+    return Result(run, phase=json.loads(run.stdout)["seconds"]["load"])
 
 
 def restore_table(bench: Bench) -> Result:
@@ -200,14 +186,6 @@ def restore_table(bench: Bench) -> Result:
     return Result(run)
 
 
-def plain_dump(bench: Bench) -> Path:
-    return bench.plain
-
-
-def artifact(bench: Bench) -> Path:
-    return bench.artifact
-
-
 def shows_help(bench: Bench) -> Result:
     return Result(bench.refnet("--help", home="empty"))
 
@@ -216,43 +194,41 @@ def lists_nothing(bench: Bench) -> Result:
     return Result(bench.refnet("list", home="empty"))
 
 
-FLOOR = "pg_dump > /dev/null (what one stream costs the server)"
+def plans(bench: Bench) -> Result:
+    return Result(bench.refnet("backup", "--plan", home="empty"))
+
+
 PLAIN_DUMP = "pg_dump | gzip"
 DIRECTORY_ZSTD = f"pg_dump -Fd -j{JOBS} -Z zstd:1"
-DIRECTORY_LZ4 = f"pg_dump -Fd -j{JOBS} -Z lz4"
-DIRECTORY = f"pg_dump -Fd -j{JOBS} (gzip)"
 BACKUP_ONE = "refnet backup --no-prove --jobs 1"
 BACKUP = "refnet backup --no-prove"
 BACKUP_DIGESTED = "refnet backup --no-prove, prove.source = digest"
 COUNT = "count(*) of every table (beside each refnet backup)"
 BACKUP_PROVEN = "refnet backup (with its proof)"
-PLAIN_RESTORE = "zcat | psql"
 DIRECTORY_RESTORE = f"pg_restore -j{JOBS}"
 RESTORE = "refnet restore --force"
 TABLE_RESTORE = f"refnet restore --table {SMALL_TABLE} --mode missing"
 STOCK_RESTORE = "zcat ARTIFACT | psql -v ON_ERROR_STOP=1"
 HELP = "refnet --help"
 LIST = "refnet list (empty catalog)"
+PLAN = "refnet backup --plan (empty catalog)"
 
 #: In the order of a round: dumps before their restores.
 WAYS: dict[str, Callable[[Bench], Result]] = {
-    FLOOR: dump_to_nowhere,
     PLAIN_DUMP: dump_gzip,
-    DIRECTORY: dump_directory(),
-    DIRECTORY_LZ4: dump_directory("-Zlz4"),
-    DIRECTORY_ZSTD: dump_directory("-Zzstd:1"),
+    DIRECTORY_ZSTD: dump_directory,
     BACKUP_ONE: backup("--no-prove", "--jobs", "1"),
     BACKUP: backup("--no-prove"),
     BACKUP_DIGESTED: backup_digested,
     COUNT: count,
     BACKUP_PROVEN: backup(),
-    PLAIN_RESTORE: zcat_psql(plain_dump),
     DIRECTORY_RESTORE: pg_restore,
     RESTORE: restore,
     TABLE_RESTORE: restore_table,
-    STOCK_RESTORE: zcat_psql(artifact, "-v", "ON_ERROR_STOP=1"),
+    STOCK_RESTORE: zcat_psql,
     HELP: shows_help,
     LIST: lists_nothing,
+    PLAN: plans,
 }
 #: Not installed, or not comparable: physical backups of an entire cluster, from which no table can be read.
 OTHERS = ("pgbackrest", "barman", "wal-g", "pg_probackup")
