@@ -6,11 +6,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.fuzz.harness import bounded, fuzzed
 
-from refnet.sources.database.artifact import sql_text
+from refnet.sources.database import sql_text
 from refnet.sources.database.artifact.definitions import of_text
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
 from refnet.sources.database.rows.table_columns import recorded_columns
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 _WORDS = [
     *("CREATE TABLE s.t (", "ALTER TABLE ONLY s.t ", "ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES s.u(a)", "OWNER TO x"),

@@ -17,7 +17,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.sources.database.artifact import dump_contents, dump_files
+from refnet.sources.database.artifact import dump_files
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.store.open_artifacts import folder_at
 
@@ -264,7 +264,7 @@ def test_the_contents_of_an_older_pg_dump_are_read_too(
     _same_as_listed(contents, system_server.binaries, path)
 
 
-def _same_as_listed(contents: dump_contents.Contents, binaries: Binaries, path: Path) -> None:
+def _same_as_listed(contents: dump_files.Contents, binaries: Binaries, path: Path) -> None:
     listed = subprocess.run(
         [binaries.tool("pg_restore"), "-l", path], capture_output=True, text=True, check=True
     )

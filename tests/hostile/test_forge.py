@@ -9,13 +9,13 @@ from tests.hostile import forge
 
 from refnet.catalog.manifest import Outcome
 from refnet.catalog.required_tables import NOTHING
-from refnet.sources.database.artifact import intact
+from refnet.sources.database.artifact import sqlgz
 from refnet.sources.database.artifact.sqlgz import Reader
 
 
 def _passes(artifact: bytes) -> bool:
     reader = Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(artifact))
-    return all(finding.outcome is Outcome.PASSED for finding in intact.check(reader, 1, NOTHING))
+    return all(finding.outcome is Outcome.PASSED for finding in sqlgz.check_intact(reader, 1, NOTHING))
 
 
 def test_an_artifact_forged_without_a_change_is_intact(genuine: bytes) -> None:

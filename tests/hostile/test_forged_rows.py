@@ -20,7 +20,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.rows import staged_rows
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.sources.database.workers import Workers
 
 _NAME = "refnet_20261125_020000.sql.gz"

@@ -7,7 +7,7 @@ import gzip
 import pytest
 
 from refnet.sources.database.artifact.member_rows import Packed, Section
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 KEY = b"k3y"
 DATA = b"""\

@@ -29,7 +29,7 @@ from refnet.sources.database import database_restore, server_errors
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.dump import read_rights, server_clock
 from refnet.sources.database.restore.server_facts import facts
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.store.local import LocalStore
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.

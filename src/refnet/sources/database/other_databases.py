@@ -10,7 +10,7 @@ from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.settings import SourceSettings
 from refnet.sources.database import server_errors
 from refnet.sources.database.restore import previous_databases
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 #: `postgres` is the database to connect to before there is any other one; by default it is empty.
 _OTHERS = """

@@ -1,11 +1,27 @@
-"""The workers of a dump, a load or a comparison."""
+"""What works in parallel in a dump, a load or a comparison: tasks in threads, and PostgreSQL's programs as children.
+
+A task runs once its prerequisites are done, the largest first. The first failure stops all, programs too.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import itertools
+import os
+import secrets
+import subprocess
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import IO
 
 from refnet.catalog.artifact import Progress, silent
+from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
+from refnet.sources.database import server_errors
 
 
 @dataclass(frozen=True)
@@ -18,3 +34,239 @@ class Workers:
     jobs: int
     #: Gets the bytes that a dump has copied (on the server's disk), or that a load or comparison has read (COPY text).
     progress: Progress = silent
+
+
+@dataclass(eq=False)
+class Task:
+    """One piece of work."""
+
+    #: Of the ready tasks the one with the largest weight runs first; of equals, the first.
+    weight: int
+    run: Callable[[], None]
+    #: Tasks that must be done before.
+    after: tuple[Task, ...] = ()
+    #: Tables (oids) that it shares with other tasks.
+    beside: frozenset[int] = frozenset()
+    #: Tables that it locks against every other task.
+    alone: frozenset[int] = frozenset()
+
+
+class Stopped(Exception):  # noqa: N818  # not an error: another task failed
+    """Raised in a task that was stopped."""
+
+
+def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> None:
+    """Run every task in `workers` threads.
+
+    After the first failure (or an interrupt) no task begins. `stop` is called once and must end those that run;
+    the failure is raised when all have ended.
+    """
+    board = _Board(tasks, stop)
+    threads = [threading.Thread(target=board.work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException as error:
+        board.fail(error)
+        for thread in threads:
+            thread.join()
+        raise
+    if board.failure:
+        raise board.failure
+
+
+@dataclass
+class _Board:
+    """The tasks that are left, shared by the threads."""
+
+    tasks: Iterable[Task]
+    stop: Callable[[], None]
+    failure: BaseException | None = None
+    left: int = 0
+    ready: list[tuple[int, int, Task]] = field(default_factory=list)
+    order: Iterator[int] = field(default_factory=itertools.count)
+    waits_for: Counter[Task] = field(default_factory=Counter)
+    followers: dict[Task, list[Task]] = field(default_factory=dict)
+    beside: Counter[int] = field(default_factory=Counter)
+    alone: set[int] = field(default_factory=set)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            self.left += 1
+            self.waits_for[task] = len(task.after)
+            for earlier in task.after:
+                self.followers.setdefault(earlier, []).append(task)
+            if not task.after:
+                self._push(task)
+
+    def _push(self, task: Task) -> None:
+        heappush(self.ready, (-task.weight, next(self.order), task))
+
+    def work(self) -> None:
+        while task := self._take():
+            try:
+                task.run()
+            except Stopped:
+                return
+            except BaseException as error:  # noqa: BLE001  # carried to the caller's thread, and raised there
+                self.fail(error)
+                return
+            self._done(task)
+
+    def fail(self, error: BaseException) -> None:
+        with self.changed:
+            first = self.failure is None
+            self.failure = self.failure or error
+            self.changed.notify_all()
+        if first:
+            self.stop()
+
+    def _take(self) -> Task | None:
+        with self.changed:
+            while self.left and not self.failure:
+                if task := self._first_free():
+                    self.beside.update(task.beside)
+                    self.alone |= task.alone
+                    return task
+                self.changed.wait()
+            return None
+
+    def _first_free(self) -> Task | None:
+        """Return the first ready task whose tables are free; the others keep their order."""
+        blocked, found = [], None
+        while self.ready and not found:
+            item = heappop(self.ready)
+            task = item[2]
+            if (task.beside | task.alone) & self.alone or any(self.beside[table] for table in task.alone):
+                blocked.append(item)
+            else:
+                found = task
+        for item in blocked:
+            heappush(self.ready, item)
+        return found
+
+    def _done(self, task: Task) -> None:
+        with self.changed:
+            self.left -= 1
+            self.beside.subtract(task.beside)
+            self.alone -= task.alone
+            for follower in self.followers.get(task, ()):
+                self.waits_for[follower] -= 1
+                if not self.waits_for[follower]:
+                    self._push(follower)
+            self.changed.notify_all()
+
+
+#: Bytes of stderr that are read: the last ones, or all of them.
+_STDERR, _ALL = 1 << 20, 256 << 20
+
+
+class Programs:
+    """The child processes of one load, run as `account` (None: as this process)."""
+
+    def __init__(self, environment: Mapping[str, str], account: Account | None = None) -> None:
+        self._become = account.become if account else {}
+        # English messages of the programs; the server's are in the server's language.
+        self._environment = {**environment, "LC_ALL": "C"}
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(
+        self,
+        command: Sequence[str],
+        doing: str,
+        feed: Iterable[bytes] | None = None,
+        handles: Collection[int] = (),
+    ) -> bytes:
+        """Run `command`, which inherits `handles`, and return its stdout.
+
+        RefnetError contains its first error line; Stopped if `stop` ended it.
+        """
+        code, stdout, stderr = self._ran(command, feed, handles, _STDERR)
+        if code:
+            raise server_errors.of_program(command[0].rpartition("/")[2], stderr, doing)
+        return stdout
+
+    def attempt(self, command: Sequence[str], doing: str) -> bytes:
+        """Run `command`, which may fail; return its stderr, "" on success. Stopped as in `run`."""
+        code, _, stderr = self._ran(command, None, (), _ALL)
+        if code and (not stderr or len(stderr) >= _ALL):
+            raise server_errors.of_program(command[0].rpartition("/")[2], stderr, doing)
+        return stderr if code else b""
+
+    def _ran(
+        self, command: Sequence[str], feed: Iterable[bytes] | None, handles: Collection[int], most: int
+    ) -> tuple[int, bytes, bytes]:
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            child = self._start(command, stdout, stderr, handles, fed=feed is not None)
+            try:
+                if feed is not None:
+                    _feed(child, feed)
+                code = child.wait()
+            finally:
+                self._end(child)
+            if code and self._stopped:
+                raise Stopped
+            stdout.seek(0)
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - most))
+            return code, stdout.read() if code == 0 else b"", stderr.read(most)
+
+    def stop(self) -> None:
+        """End the children that run and let no other start."""
+        with self._lock:
+            self._stopped = True
+            for child in self._running:
+                child.kill()
+
+    def _start(
+        self,
+        command: Sequence[str],
+        stdout: IO[bytes],
+        stderr: IO[bytes],
+        handles: Collection[int],
+        *,
+        fed: bool,
+    ) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise Stopped
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=self._environment,
+                bufsize=0,
+                pass_fds=tuple(handles),
+                **self._become,
+            )
+            self._running.add(child)
+            return child
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.discard(child)
+            if child.poll() is None:
+                child.kill()
+        child.wait()
+
+
+def _feed(child: subprocess.Popen[bytes], feed: Iterable[bytes]) -> None:
+    """Write `feed` to the child; if it ends early, its stderr has the reason."""
+    with contextlib.suppress(BrokenPipeError), child.stdin or contextlib.nullcontext() as stdin:
+        for piece in feed:
+            view = memoryview(piece)
+            while view and stdin:
+                view = view[stdin.write(view) :]
+
+
+def restricted(text: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Yield `text` in a `\restrict` pair with a secret key, so that psql runs no command from it."""
+    key = secrets.token_hex(24).encode()
+    yield b"\\restrict " + key + b"\n"
+    yield from text
+    yield b"\\unrestrict " + key + b"\n"

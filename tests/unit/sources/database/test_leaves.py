@@ -14,7 +14,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.sources.database.artifact.schema_toc import Item, parse
 from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.schema_archive import Archive
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 ITEMS = parse(
     "10; 2606 11 FK CONSTRAINT public child child_fk root\n"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from refnet.sources.database.task_graph import Stopped, Task, run_all
+from refnet.sources.database.workers import Stopped, Task, run_all
 
 
 def recorded(names: list[str], name: str, weight: int, *after: Task, **locks: frozenset[int]) -> Task:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from refnet.sources.database.artifact import sql_text
-from refnet.sources.database.sql_names import IDENT, Codec
+from refnet.sources.database import sql_text
+from refnet.sources.database.sql_text import IDENT, Codec
 
 #: Schema and name.
 Name = tuple[str, str]

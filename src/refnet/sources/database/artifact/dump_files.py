@@ -1,12 +1,14 @@
-"""Open the files of a foreign dump once, and read them by handle.
+"""Open the files of a foreign dump once, by handle, and read pg_dump's table of contents before any program does.
 
 The owner of the folder can replace a file at any moment. So each file is opened without following a link and checked
-by its handle; programs get the handles, or copies that were read through them.
+by its handle; programs get the handles, or copies that were read through them. The layout of the table of contents
+(custom, tar and directory format) is defined by PostgreSQL's pg_backup_archiver.c (ReadHead, ReadToc).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -19,8 +21,6 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, NotRegularError, open_file, opened
 from refnet.postgres.account import Account
 from refnet.postgres.tempdirs import private_folder
-from refnet.sources.database.artifact import dump_contents
-from refnet.sources.database.artifact.dump_contents import Contents
 
 _HANDLES = Path("/proc/self/fd")
 _PIECE = 1 << 20
@@ -38,7 +38,7 @@ class DumpPath:
     handles: tuple[int, ...] = ()
 
 
-def folder_contents(folder: Path) -> Contents:
+def folder_contents(folder: Path) -> DumpContents:
     """Return the table of contents of a dump in directory format; RefnetError if one of its files is unsafe."""
     with _explained(folder), opened(folder, _LINKED_FOLDER) as handle:
         return _checked(folder, handle)
@@ -80,16 +80,14 @@ class UnsupportedDumpError(RefnetError):
     """A dump of a kind that RefNet does not load, even if complete."""
 
 
-def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
+def file_contents(name: str, file: BinaryIO, *, tar: bool) -> DumpContents:
     """Return the table of contents of a dump in custom or tar format; RefnetError if it cannot be read."""
     try:
         if tar:
-            dump_contents.in_tar(file)
-        return dump_contents.read(file, custom=not tar)
+            _in_tar(file)
+        return _read_contents(file, custom=not tar)
     except ValueError as error:
-        kind = (
-            UnsupportedDumpError if isinstance(error, dump_contents.UnsupportedVersionError) else RefnetError
-        )
+        kind = UnsupportedDumpError if isinstance(error, _UnsupportedVersionError) else RefnetError
         raise kind(
             f"reading {name}: {error}",
             "Get another copy of the dump. A newer pg_dump's archive needs a newer RefNet.",
@@ -119,15 +117,15 @@ def _unsafe(folder: Path, why: str) -> RefnetError:
     )
 
 
-def _checked(folder: Path, handle: int) -> Contents:
+def _checked(folder: Path, handle: int) -> DumpContents:
     """Check every name, file and file name within the open folder; return its table of contents."""
     for name in _names(folder, handle):
         with _file(name, handle) as file:
-            if dump_contents.lists_large_objects(name):
-                dump_contents.check_large_objects(name, file)
+            if _lists_large_objects(name):
+                _check_large_objects(name, file)
     with _file(_CONTENTS, handle) as file:
-        contents = dump_contents.read(file, custom=False)
-    dump_contents.check_file_names(contents)
+        contents = _read_contents(file, custom=False)
+    _check_file_names(contents)
     return contents
 
 
@@ -150,7 +148,7 @@ def _names(folder: Path, handle: int) -> list[str]:
         )
     if len(names) > _MOST_FILES:
         raise ValueError(f"it contains more than {_MOST_FILES:,} files")
-    if strange := [name for name in names if not dump_contents.is_file_name(name)]:
+    if strange := [name for name in names if not _is_file_name(name)]:
         raise ValueError(f"the file name {ascii(strange[0])[:80]} is not one of pg_dump's")
     return names
 
@@ -184,3 +182,179 @@ def _copy(file: IO[bytes], to: Path, account: Account | None) -> None:
         shutil.copyfileobj(file, out, _PIECE)
         if account and account.other:
             os.fchown(out.fileno(), account.uid, account.gid)
+
+
+#: Versions of the layout: pg_dump 8.0 writes the oldest, 17 and 18 write the newest.
+_OLDEST, _NEWEST = (1, 10), (1, 16)
+_CUSTOM, _TAR = 1, 3  # the toc.dat of a folder has the format of a tar
+_MOST_ENTRIES = 10_000_000
+_LONGEST = 4096  # bytes of a text that is returned
+
+
+@dataclass(frozen=True)
+class DumpEntry:
+    """One entry."""
+
+    #: The dump id.
+    number: int
+    #: `TABLE DATA` …
+    kind: str
+    #: The file with its data, if it has one.
+    file: str | None
+    #: The role that owns it; "": none.
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class DumpContents:
+    """The table of contents of an archive."""
+
+    #: Versions of the server and of pg_dump.
+    server: str
+    program: str
+    entries: tuple[DumpEntry, ...]
+
+
+class _UnsupportedVersionError(ValueError):
+    """An archive of a version that RefNet does not read."""
+
+
+def _read_contents(file: IO[bytes], *, custom: bool) -> DumpContents:
+    """Parse the table of contents at the current position, in custom or tar format; ValueError if invalid."""
+    return _Reader(file, _CUSTOM if custom else _TAR).contents()
+
+
+class _Reader:
+    """A cursor over an archive's numbers and texts."""
+
+    def __init__(self, file: IO[bytes], archive: int) -> None:
+        self._file = file
+        if self._bytes(5) != b"PGDMP":
+            raise ValueError("it is not an archive of pg_dump")
+        self._version = (self._byte(), self._byte())
+        self._byte()
+        if not _OLDEST <= self._version <= _NEWEST:
+            raise _UnsupportedVersionError(
+                f"unsupported version ({self._version[0]}.{self._version[1]}) in file header"
+            )
+        self._width, self._offset = self._byte(), self._byte()
+        if not 1 <= self._width <= 8 or not 1 <= self._offset <= 8:
+            raise ValueError("its numbers have an invalid size")
+        self._format = self._byte()
+        if self._format != archive:
+            raise ValueError("its header names another format")
+
+    def contents(self) -> DumpContents:
+        if self._version >= (1, 15):
+            self._byte()  # compression
+        else:
+            self._number()
+        for _ in range(7):
+            self._number()  # time of the dump
+        self._skip_text()  # database
+        server, program = self._text() or "", self._text() or ""
+        count = self._number()
+        if not 0 <= count <= _MOST_ENTRIES:
+            raise ValueError("its number of entries is invalid")
+        return DumpContents(server, program, tuple(self._entries(count)))
+
+    def _entries(self, count: int) -> Iterator[DumpEntry]:
+        for _ in range(count):
+            number = self._number()
+            self._number()  # 1 if it has data
+            self._skip_text()  # the object's catalog
+            self._skip_text()  # its oid
+            self._skip_text()  # its name
+            kind = self._text() or ""
+            if self._version >= (1, 11):
+                self._number()  # section
+            # create, drop, copy, schema, tablespace; since 1.14 the access method
+            for _text in range(6 if self._version >= (1, 14) else 5):
+                self._skip_text()
+            if self._version >= (1, 16):
+                self._number()  # kind of relation
+            owner = self._text() or ""
+            self._skip_text()  # WITH OIDS
+            while self._skip_text():
+                pass  # dependencies
+            yield DumpEntry(number, kind, self._file_name(), owner)
+
+    def _file_name(self) -> str | None:
+        if self._format == _TAR:
+            return self._text() or None
+        self._bytes(1 + self._offset)  # offset of the data
+        return None
+
+    def _number(self) -> int:
+        negative = self._byte()
+        value = int.from_bytes(self._bytes(self._width), "little")
+        return -value if negative else value
+
+    def _text(self) -> str | None:
+        length = self._number()
+        if length < 0:
+            return None
+        if length > _LONGEST:
+            raise ValueError("a text is too long")
+        return self._bytes(length).decode("utf-8", "surrogateescape")
+
+    def _skip_text(self) -> bool:
+        """Skip a text; return False if it was NULL."""
+        left = length = self._number()
+        while left > 0:
+            left -= len(self._bytes(min(left, 1 << 20)))
+        return length >= 0
+
+    def _byte(self) -> int:
+        return self._bytes(1)[0]
+
+    def _bytes(self, count: int) -> bytes:
+        data = self._file.read(count)
+        if len(data) != count:
+            raise ValueError("it ends within its table of contents")
+        return data
+
+
+_BLOCK = 512
+
+
+def _in_tar(file: IO[bytes]) -> None:
+    """Seek to the table of contents, the first member of a tar of pg_dump."""
+    header = file.read(_BLOCK)
+    if header[:8] != b"toc.dat\0":
+        raise ValueError("it does not begin with a table of contents")
+
+
+#: pg_dump's names of files in a folder: `toc.dat`, `3401.dat.gz`, `blobs_16.toc`.
+_FILE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+_LIST_OF_LARGE_OBJECTS = re.compile(r"blobs(_[0-9]+)?\.toc")
+_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} blob_[0-9]{1,10}\.dat\n")
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether `name` is a file name that pg_dump uses in a folder; never a path."""
+    return _FILE.fullmatch(name) is not None
+
+
+def _check_file_names(contents: DumpContents) -> None:
+    """Raise ValueError if the data of an entry are in a file outside of the folder."""
+    for entry in contents.entries:
+        if entry.file is None:
+            continue
+        large = entry.kind in {"BLOBS", "BLOB"}
+        if not (_LIST_OF_LARGE_OBJECTS.fullmatch(entry.file) if large else _is_file_name(entry.file)):
+            raise ValueError("the data of an entry are outside of this folder")
+
+
+def _lists_large_objects(name: str) -> bool:
+    """Whether pg_restore may read the file `name` as a list of large objects, which names other files."""
+    return ".toc" in name or name.startswith("blobs")
+
+
+def _check_large_objects(name: str, file: IO[bytes]) -> None:
+    """Raise ValueError if the list of large objects `name` names anything but files of its folder."""
+    if not _LIST_OF_LARGE_OBJECTS.fullmatch(name):
+        raise ValueError("a list of large objects has a name that pg_dump does not give")
+    while line := file.readline(200):
+        if not _LARGE_OBJECT.fullmatch(line):
+            raise ValueError("a list of large objects names files outside of this folder")

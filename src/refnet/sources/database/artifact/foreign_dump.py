@@ -29,8 +29,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.proof_run import ProofOptions
 from refnet.sources.artifact import Artifact
-from refnet.sources.database.artifact.dump_contents import Contents, DumpEntry
 from refnet.sources.database.artifact.dump_files import (
+    DumpContents,
+    DumpEntry,
     DumpPath,
     UnsupportedDumpError,
     file_contents,
@@ -43,8 +44,7 @@ from refnet.sources.database.dump.pgdump import for_server
 from refnet.sources.database.plan.restore_facts import Wanted
 from refnet.sources.database.proof import foreign_proof
 from refnet.sources.database.restore.load import LOADER_SETTINGS
-from refnet.sources.database.subprocesses import Programs, restricted
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Programs, Workers, restricted
 
 _PIECE = 1 << 20
 _HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that identify it
@@ -248,7 +248,7 @@ class ForeignDump(Artifact):
             yield dump
 
     @cached_property
-    def _contents(self) -> Contents | None:
+    def _contents(self) -> DumpContents | None:
         """The contents of an archive; None for SQL."""
         if self._folder:
             return folder_contents(self._folder)

@@ -18,7 +18,7 @@ from refnet.core.errors import RefnetError
 from refnet.sources.database.artifact.index import Member, Table
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import LEVEL, Reader, damaged
-from refnet.sources.database.sql_names import COPY, LONGEST_COPY, Codec
+from refnet.sources.database.sql_text import COPY, LONGEST_COPY, Codec
 
 _MODULUS = 1 << 128
 #: A line longer than this (bytes) is hashed and passed on in parts, so that no row bounds the memory.

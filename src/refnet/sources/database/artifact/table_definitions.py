@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from refnet.sources.database.artifact.definitions import Definition, Name, What
-from refnet.sources.database.sql_names import IDENT, Codec
+from refnet.sources.database.sql_text import IDENT, Codec
 
 #: Strings (those that name a relation in full), and qualified names.
 _MENTION = re.compile(

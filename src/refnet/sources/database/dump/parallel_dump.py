@@ -32,8 +32,7 @@ from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy,
 from refnet.sources.database.dump.snapshot import Relation, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, Options, SourceRows
 from refnet.sources.database.rows.live_catalog import page_ranges
-from refnet.sources.database.task_graph import Stopped
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Stopped, Workers
 
 #: pg_dump copies the tables that are smaller than this (bytes, TOAST included).
 LARGE = 1 << 20

@@ -15,7 +15,7 @@ from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, some
 from refnet.postgres.session import Target, server_version
 from refnet.sources.database.rows.live_catalog import DUMPED, user_relations
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 #: So many objects of a kind are named.
 _NAMED = 10

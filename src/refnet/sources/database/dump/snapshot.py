@@ -20,7 +20,7 @@ from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, se
 from refnet.sources.database import server_errors
 from refnet.sources.database.dump import read_rights
 from refnet.sources.database.rows.live_catalog import DUMPED, OF_EXTENSION, user_relations
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 _TRIES = 10
 _LOCKS_AT_ONCE = 500

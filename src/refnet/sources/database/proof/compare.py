@@ -25,9 +25,8 @@ from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import Relation, Relations, page_ranges
-from refnet.sources.database.sql_names import Codec
-from refnet.sources.database.task_graph import Stopped, Task, run_all
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.sql_text import Codec
+from refnet.sources.database.workers import Stopped, Task, Workers, run_all
 
 #: About how much of a table one task reads, in bytes of COPY text.
 _SHARE = 64 << 20

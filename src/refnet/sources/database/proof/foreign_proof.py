@@ -32,7 +32,7 @@ from refnet.sources.database.artifact.dump_files import UnsupportedDumpError
 from refnet.sources.database.restore import create_database
 from refnet.sources.database.rows.live_catalog import user_relations
 from refnet.sources.database.server_errors import Cause, ServerError
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.sources.database.workers import Workers
 
 _READ = "the complete file"

@@ -28,7 +28,7 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.schema_toc import Item
 from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.schema_archive import Archive
-from refnet.sources.database.subprocesses import Programs
+from refnet.sources.database.workers import Programs
 
 #: The state before everything was opened, in tables that end with the session.
 _REMEMBER = """

@@ -25,7 +25,7 @@ from refnet.postgres.session import Target, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.artifact import intact
+from refnet.sources.database.artifact import sqlgz
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
@@ -40,9 +40,8 @@ from refnet.sources.database.restore.left_out import LeftOut, align
 from refnet.sources.database.restore.load import How, load
 from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import Cause, ServerError
-from refnet.sources.database.sql_names import Codec
-from refnet.sources.database.subprocesses import Programs
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.sql_text import Codec
+from refnet.sources.database.workers import Programs, Workers
 
 _DATABASE = "proof"
 _REFERENCE = "reference"
@@ -72,7 +71,7 @@ class Prover:
     def prove(self, level: Level) -> Proof:
         run, options = self._run, self._options
         with run.phases.phase("read every member"):
-            found = intact.check(self._reader, options.jobs, options.required, options.progress)
+            found = sqlgz.check_intact(self._reader, options.jobs, options.required, options.progress)
             run.add(*found)
         if all(finding.outcome is Outcome.PASSED for finding in found):
             run.level = Level.INTACT

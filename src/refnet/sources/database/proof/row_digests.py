@@ -26,7 +26,7 @@ from refnet.sources.database.artifact.member_rows import Digest, Lines, complete
 from refnet.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import user_relations
-from refnet.sources.database.sql_names import COPY, Codec
+from refnet.sources.database.sql_text import COPY, Codec
 
 
 def digested(reader: Reader, recorded: str, jobs: int, progress: Progress = silent) -> Index:

@@ -25,8 +25,7 @@ from refnet.sources.database.query.needs import Key
 from refnet.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
 from refnet.sources.database.restore.load import Loader
 from refnet.sources.database.server_errors import ServerError
-from refnet.sources.database.task_graph import Task, run_all
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Task, Workers, run_all
 
 #: Views whose query comes after the keys that it depends on.
 _LATE_VIEW = ("RULE ", " _RETURN ")

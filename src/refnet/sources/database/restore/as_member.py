@@ -21,7 +21,7 @@ from refnet.sources.database.artifact.schema_toc import Item
 from refnet.sources.database.restore.late_extensions import LateExtensions
 from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.schema_archive import Archive
-from refnet.sources.database.subprocesses import Programs
+from refnet.sources.database.workers import Programs
 
 #: Roles whose rights this login has; none where it is a superuser.
 _OWNERS = """

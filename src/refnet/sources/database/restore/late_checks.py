@@ -13,7 +13,7 @@ import psycopg
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.restore.left_out import LeftOut
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 #: Of COPY, where a check is not true, divides by zero, or raises an exception.
 REFUSED_ROWS = frozenset({"23514", "22012", "P0001"})

@@ -16,7 +16,7 @@ from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.member_rows import Lines, complete_lines
 from refnet.sources.database.artifact.schema_toc import Item
 from refnet.sources.database.server_errors import Cause, ServerError
-from refnet.sources.database.sql_names import COPY, IDENT, Codec
+from refnet.sources.database.sql_text import COPY, IDENT, Codec
 
 _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('(?P<schema>%b)\." % IDENT)
 _SCHEMAS = "SELECT nspname::text FROM pg_catalog.pg_namespace"

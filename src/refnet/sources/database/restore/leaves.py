@@ -16,12 +16,11 @@ from refnet.catalog.evidence import Fault
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.schema_toc import Item
-from refnet.sources.database.artifact.sql_text import statements
 from refnet.sources.database.restore.left_out import LeftOut, fault_of_state
 from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import ServerError
-from refnet.sources.database.sql_names import IDENT, Codec
-from refnet.sources.database.subprocesses import Programs
+from refnet.sources.database.sql_text import IDENT, Codec, statements
+from refnet.sources.database.workers import Programs
 
 _REFRESH = re.compile(rb"REFRESH MATERIALIZED VIEW (?P<view>.+)", re.DOTALL)
 _FOREIGN_KEY = re.compile(

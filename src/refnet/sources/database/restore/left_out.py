@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from refnet.catalog.artifact import Finding
 from refnet.catalog.evidence import Fault, Outcome
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 #: Begins a note of a restore.
 LEFT_OUT = "left out: "

@@ -38,10 +38,8 @@ from refnet.sources.database.restore.leaves import Leaves
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import ServerError
-from refnet.sources.database.sql_names import COPY, Codec
-from refnet.sources.database.subprocesses import Programs, restricted
-from refnet.sources.database.task_graph import Stopped, Task, run_all
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.sql_text import COPY, Codec
+from refnet.sources.database.workers import Programs, Stopped, Task, Workers, restricted, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
 #: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.

@@ -12,9 +12,8 @@ from psycopg import errors
 
 from refnet.catalog.artifact import Progress
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.database import server_errors
+from refnet.sources.database import server_errors, sql_text
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.artifact import sql_text
 from refnet.sources.database.artifact.definitions import Definition, Name, What
 from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.artifact.index_values import schema_and_name
@@ -26,7 +25,7 @@ from refnet.sources.database.restore import table_facts
 from refnet.sources.database.restore.table_facts import LiveObjects
 from refnet.sources.database.rows import staged_rows
 from refnet.sources.database.rows.staged_rows import Recorded
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 _LZ4 = re.compile(rb" SET COMPRESSION lz4\Z")
 _KEY = re.compile(rb".*?ADD CONSTRAINT .*? (FOREIGN KEY .*)", re.DOTALL)

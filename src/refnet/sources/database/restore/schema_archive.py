@@ -16,7 +16,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.dump.pgdump import for_server, without_lz4
-from refnet.sources.database.subprocesses import Programs
+from refnet.sources.database.workers import Programs
 
 _FAILED = re.compile(rb"^pg_restore: from TOC entry ([0-9]{1,10});", re.MULTILINE)
 _ERROR = re.compile(rb"^pg_restore: error: ", re.MULTILINE)

@@ -11,7 +11,7 @@ from refnet.sources.database.artifact.definitions import Definition, Name, What
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
 from refnet.sources.database.plan.table_needs import Missing, TableNeeds
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 #: Kind, schema, name. Relations have the letter of pg_class.relkind, other objects "-".
 _OBJECTS = """

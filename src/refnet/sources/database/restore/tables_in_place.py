@@ -34,7 +34,7 @@ from refnet.sources.database.rows import (
 )
 from refnet.sources.database.rows.staged_rows import Recorded
 from refnet.sources.database.rows.table_layout import TableLayout
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.sources.restore_options import Mode
 
 #: Rows are compared by their text, so every session formats values in the same way. It writes despite a read-only default.

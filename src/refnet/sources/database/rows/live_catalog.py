@@ -20,7 +20,7 @@ from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.plan.restore_facts import Rows
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 
 #: True if an extension's script made the relation `c`.
 OF_EXTENSION = """EXISTS (

@@ -12,7 +12,7 @@ from refnet.core.formatting import plural
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.plan.table_plan import Difference
 from refnet.sources.database.rows.table_layout import DeferrableKey, ForeignKey, TableLayout
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.sources.restore_options import Mode
 
 LOCK_TIMEOUT = "10s"

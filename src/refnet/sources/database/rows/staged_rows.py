@@ -20,7 +20,7 @@ from refnet.sources.database.artifact.member_rows import Digest, complete_lines,
 from refnet.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.rows.table_layout import TableLayout, refused
-from refnet.sources.database.sql_names import IDENT, Codec
+from refnet.sources.database.sql_text import IDENT, Codec
 
 #: Schema and name of a table.
 _Name = tuple[str, str]

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from refnet.sources.database import sql_text
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.artifact import sql_text
 from refnet.sources.database.artifact.definitions import Definition, Name, What
-from refnet.sources.database.sql_names import IDENT, Codec
+from refnet.sources.database.sql_text import IDENT, Codec
 
 _LIVE = """
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod)::text, a.attnotnull,

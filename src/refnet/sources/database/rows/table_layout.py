@@ -7,7 +7,7 @@ from typing import Any
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.sources.restore_options import Mode
 
 _TABLE = """

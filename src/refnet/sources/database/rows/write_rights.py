@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from refnet.core.errors import RefnetError
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.rows.table_layout import TableLayout
-from refnet.sources.database.sql_names import Codec
+from refnet.sources.database.sql_text import Codec
 from refnet.sources.restore_options import Mode
 
 #: The locks of a restore need one of these rights.
