@@ -24,11 +24,10 @@ from refnet.core import attributes
 from refnet.core.glob import Glob
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
 from refnet.settings import Settings
-from refnet.sources.folder.contents import Limits, NullSink, read_archive
+from refnet.sources.folder.archive_reader import ArchiveLimits, NullSink, read_archive
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.listing import FileKind, FileList, Listed, Member, matching
-from refnet.sources.folder.tar_headers import END, header
-from refnet.sources.folder.tar_members import TarReader
+from refnet.sources.folder.tar_archive import END, TarReader, header
 
 _TIME = 1_764_090_001_250_000_000
 _SUM = sha256(b"note").hexdigest()
@@ -128,7 +127,8 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
     packed = gzip.compress(_with_sums(data), 1)
     archive = io.BytesIO(packed)
     files = outcome(
-        lambda: read_archive(archive, NullSink(), limits=Limits(members=1000, space=1 << 30)), ArchiveError
+        lambda: read_archive(archive, NullSink(), limits=ArchiveLimits(members=1000, space=1 << 30)),
+        ArchiveError,
     )
     if files:
         assert FileList.from_json(files.to_json()) == files
@@ -140,7 +140,9 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
 @fuzzed
 @given(damaged(gzip.compress(TAR, 1) + gzip.compress(b"", 1)))
 def test_an_archive_whose_packed_bytes_changed_is_read_or_refused(data: bytes) -> None:
-    outcome(lambda: read_archive(io.BytesIO(data), NullSink(), limits=Limits(members=1000)), ArchiveError)
+    outcome(
+        lambda: read_archive(io.BytesIO(data), NullSink(), limits=ArchiveLimits(members=1000)), ArchiveError
+    )
 
 
 _RECORD = st.tuples(

@@ -20,7 +20,7 @@ from refnet.catalog.manifest import utc
 from refnet.catalog.source_name import SourceName
 from refnet.core.member_names import ArchiveError
 from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
-from refnet.sources.folder.tar_headers import END, header
+from refnet.sources.folder.tar_archive import END, header
 
 SECONDS, MEBIBYTES = 5, 600
 _PROVE = """
@@ -46,9 +46,9 @@ _FEWER_FILES = (
 )
 _FEWER_ACLS = "from refnet.sources.folder import unpack; unpack._MOST_ACLS >>= 6"
 _FEWER_MEMBERS = """
-from refnet.sources.folder import contents
-contents.Limits.__init__.__defaults__ = tuple(most and most >> 4 for most in contents.Limits.__init__.__defaults__)
-contents.UNKNOWN.__init__()
+from refnet.sources.folder import archive_reader
+archive_reader.ArchiveLimits.__init__.__defaults__ = tuple(most and most >> 4 for most in archive_reader.ArchiveLimits.__init__.__defaults__)
+archive_reader.UNKNOWN.__init__()
 """
 
 

@@ -49,7 +49,7 @@ from refnet.sources.check_result import (
     warning,
     writable,
 )
-from refnet.sources.folder import entries
+from refnet.sources.folder.scope import listed_names, parse_entries
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.lock import LOCK_NAME
@@ -170,8 +170,8 @@ def _protected(settings: Settings) -> Iterator[Path]:
     """Folders that are backed up completely."""
     for one in (settings.of(name) for name in wiring.protected(settings)):
         if one.path and one.entries:
-            listed = entries.parse_entries(one.entries)
-            yield from (one.path / name for name in entries.names(each for each in listed if each.folder))
+            listed = parse_entries(one.entries)
+            yield from (one.path / name for name in listed_names(each for each in listed if each.folder))
         elif one.path:
             yield one.path
 

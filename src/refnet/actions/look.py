@@ -20,7 +20,7 @@ from refnet.core.glob import Glob, TableGlob
 from refnet.core.member_names import ArchiveError, checked, show, some, spelled
 from refnet.sources import source_of
 from refnet.sources.contents import ListedTable
-from refnet.sources.folder.folder_contents import archive_errors
+from refnet.sources.folder.files_artifact import archive_errors
 from refnet.sources.folder.listing import FileKind, FileList, Listed
 
 #: A file up to this size is checked in memory, a larger one on the disk.

@@ -23,7 +23,7 @@ from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
 from refnet.sources import source_of
 from refnet.sources.check_result import Line, error_line, ok, warning
-from refnet.sources.folder import entries
+from refnet.sources.folder.scope import listed_names, parse_entries
 from refnet.sources.folder.source import Folder
 from refnet.store import remote_settings, settings_copies
 
@@ -58,7 +58,7 @@ def uncovered(settings: Settings) -> Iterator[str]:
     folder = settings.config_dir
     if folder is None:
         return
-    listed = entries.names(entries.parse_entries(settings.config_entries))
+    listed = listed_names(parse_entries(settings.config_entries))
     own = Folder(settings, SourceName.CONFIG).target().own
     on_purpose = matcher(settings.left_out_files) if settings.left_out_files else None
     with explained(folder), opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
@@ -155,7 +155,7 @@ def _in_config(settings: Settings, file: Path) -> bool:
     folder = settings.config_dir
     if folder is None or os.path.realpath(file.parent) != os.path.realpath(folder):
         return False
-    return file.name in entries.names(entries.parse_entries(settings.config_entries))
+    return file.name in listed_names(parse_entries(settings.config_entries))
 
 
 def _without_settings(settings: Settings) -> Iterator[str]:

@@ -17,10 +17,10 @@ from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.settings import Settings
-from refnet.sources.folder import entries, restore_files, undo_files
+from refnet.sources.folder import folder_restoring, restore_files
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
-from refnet.sources.folder.scope import EVERYTHING, Scope
+from refnet.sources.folder.scope import EVERYTHING, ConfigEntry, Scope, listed_names, parse_entries
 from refnet.sources.folder.target import FolderTarget, target_of
 from refnet.store.local import LocalStore
 
@@ -46,12 +46,12 @@ class World:
         return self.root / "home" / "swaps"
 
     @property
-    def wanted(self) -> tuple[entries.ConfigEntry, ...] | None:
-        return entries.parse_entries(ENTRIES) if self.source == SourceName.CONFIG else None
+    def wanted(self) -> tuple[ConfigEntry, ...] | None:
+        return parse_entries(ENTRIES) if self.source == SourceName.CONFIG else None
 
     @property
     def place(self) -> FolderTarget:
-        names = entries.names(self.wanted) if self.wanted else None
+        names = listed_names(self.wanted) if self.wanted else None
         return target_of(self.source, self.folder, names, self.swaps, self.scope)
 
     def backup(self) -> OpenArtifact:
@@ -67,8 +67,8 @@ class World:
         planned = self.plan(held, *only, merge=merge)
         return restore_files.restore(FilesArtifact(held), planned, Clock())
 
-    def undo(self) -> undo_files.Undone:
-        return undo_files.undo(self.place, now())
+    def undo(self) -> folder_restoring.FolderUndone:
+        return folder_restoring.undo(self.place, now())
 
     def leftovers(self) -> list[str]:
         """The names of RefNet's own entries beside and in the folder."""

@@ -7,7 +7,7 @@ import subprocess
 from tests.integration.files.conftest import World, spoil
 
 from refnet.sources.contents import Changed
-from refnet.sources.folder import folder_contents
+from refnet.sources.folder import files_artifact
 from refnet.store.open_artifacts import artifact_at
 
 
@@ -17,7 +17,7 @@ def test_two_artifacts_differ_by_the_notes_that_came_changed_and_went(vault: Wor
     (vault.folder / "run.sh").chmod(0o600)
     (vault.folder / "papers" / "note 0.md").write_text("# Note 9\n" * 30)
 
-    found = folder_contents.differences(before, vault.backup())
+    found = files_artifact.archive_differences(before, vault.backup())
 
     assert found.added == ("new.md",)
     assert found.removed == ("papers/deep/link.md", "papers/note 4.md")
@@ -32,15 +32,15 @@ def test_two_artifacts_differ_by_the_notes_that_came_changed_and_went(vault: Wor
 def test_an_artifact_is_equal_to_what_it_was_made_of(world: World) -> None:
     held = world.backup()
 
-    assert folder_contents.live_differences(held, world.place).equal
-    assert folder_contents.differences(held, world.backup()).equal
+    assert files_artifact.live_differences(held, world.place).equal
+    assert files_artifact.archive_differences(held, world.backup()).equal
 
 
 def test_what_is_live_differs_in_what_a_restore_would_take_back(world: World) -> None:
     held = world.backup()
     spoil(world)
 
-    found, plan = folder_contents.live_differences(held, world.place), world.plan(held)
+    found, plan = files_artifact.live_differences(held, world.place), world.plan(held)
 
     assert set(found.added) == set(plan.changes.removed)
     assert set(found.removed) == set(plan.changes.added)
@@ -51,14 +51,14 @@ def test_what_is_not_listed_in_the_configuration_is_no_difference(config: World)
     held = config.backup()
     (config.folder / "src" / "main.py").write_text("other")
 
-    assert folder_contents.live_differences(held, config.place).equal
+    assert files_artifact.live_differences(held, config.place).equal
 
 
 def test_a_vault_that_is_gone_lacks_everything(vault: World) -> None:
     held = vault.backup()
     vault.folder.rename(vault.folder.with_name("gone"))
 
-    found = folder_contents.live_differences(held, vault.place)
+    found = files_artifact.live_differences(held, vault.place)
 
     assert "run.sh" in found.removed
     assert found.added == found.changed == ()
@@ -69,7 +69,9 @@ def test_a_plain_tar_is_compared_too(vault: World) -> None:
     subprocess.run(["tar", "-czf", path, "-C", vault.folder, "."], check=True)
     (vault.folder / "new.md").write_text("new")
 
-    assert folder_contents.differences(artifact_at(path, vault.source), vault.backup()).added == ("new.md",)
+    assert files_artifact.archive_differences(artifact_at(path, vault.source), vault.backup()).added == (
+        "new.md",
+    )
 
 
 def test_a_file_that_became_a_folder_or_a_link_says_so(vault: World) -> None:
@@ -79,7 +81,7 @@ def test_a_file_that_became_a_folder_or_a_link_says_so(vault: World) -> None:
     (vault.folder / "papers" / "deep" / "link.md").unlink()
     (vault.folder / "papers" / "deep" / "link.md").symlink_to("../note 2.md")
 
-    found = folder_contents.differences(before, vault.backup())
+    found = files_artifact.archive_differences(before, vault.backup())
 
     assert Changed("run.sh", "a file, then a folder") in found.changed
     assert Changed("papers/deep/link.md", "leads to ../note 1.md, then to ../note 2.md") in found.changed

@@ -20,9 +20,9 @@ from refnet.catalog.periods import Retention
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
-from refnet.sources.folder import folder_contents, rename, restore_files, swapping
-from refnet.sources.folder.previous_folders import discard
+from refnet.sources.folder import files_artifact, rename, restore_files, swapping
 from refnet.sources.folder.source import Folder
+from refnet.sources.folder.target import discard
 
 
 def test_a_vault_that_is_a_mount_point_has_its_entries_exchanged(vault, mounted):
@@ -221,7 +221,7 @@ def test_a_user_s_own_entries_called_like_refnet_s_are_content(vault, config):
     forged.mkdir()
     (forged / "token").write_text("0" * 32)
     held = vault.backup()
-    assert folder_contents.live_differences(held, vault.place).equal
+    assert files_artifact.live_differences(held, vault.place).equal
 
     (vault.folder / ".refnet-plan.md").write_text("spoilt")
     vault.restore(held)
@@ -243,6 +243,6 @@ def test_entries_named_like_refnets_are_restored_and_work_folders_stay(vault, mo
     assert (vault.folder / ".refnet-plan.md").read_text() == "plan"
     assert not (vault.folder / ".refnet-more.md").exists()
     assert len(work) == 1
-    assert folder_contents.live_differences(held, vault.place).equal
+    assert files_artifact.live_differences(held, vault.place).equal
     vault.undo()
     assert (vault.folder / ".refnet-more.md").read_text() == "more"

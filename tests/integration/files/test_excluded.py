@@ -9,7 +9,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.core.errors import RefnetError
-from refnet.sources.folder import folder_contents
+from refnet.sources.folder import files_artifact
 from refnet.sources.folder.scope import Scope
 
 RULES = Scope(exclude=("**/.trash/**", "*.tmp"))
@@ -44,7 +44,7 @@ def test_excluded_files_are_not_backed_up_and_survive_restore_and_undo(excluding
     kept = done.previous.previous_folder / excluding.folder.name
     assert contents(kept) == spoilt
     assert not excluding.plan(chosen).changes
-    assert folder_contents.live_differences(chosen, excluding.place).equal
+    assert files_artifact.live_differences(chosen, excluding.place).equal
 
     excluding.undo()
     assert contents(excluding.folder) == spoilt

@@ -16,9 +16,8 @@ from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import RefnetError
-from refnet.sources.folder.previous_folders import discard
 from refnet.sources.folder.swap_journal import State
-from refnet.sources.folder.target import finish_interrupted
+from refnet.sources.folder.target import discard, finish_interrupted
 
 #: What changes something on the disk, or calls the C library's renameat2.
 _STEPS = {

@@ -18,7 +18,7 @@ from refnet.catalog.manifest import Level, Outcome
 from refnet.core import attributes
 from refnet.core.errors import RefnetError
 from refnet.proof_run import ProofOptions
-from refnet.sources.folder import folder_contents
+from refnet.sources.folder import files_artifact
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.store.open_artifacts import artifact_at
 
@@ -58,14 +58,14 @@ def rich(vault: World) -> World:
 def test_acls_and_attributes_are_restored(rich: World) -> None:
     before = seen(rich.folder)
     held = rich.backup()
-    assert folder_contents.live_differences(held, rich.place).equal
+    assert files_artifact.live_differences(held, rich.place).equal
     shutil.rmtree(rich.folder)
 
     done = rich.restore(held)
 
     assert seen(rich.folder) == before
     assert done.notes == ()
-    assert folder_contents.live_differences(held, rich.place).equal
+    assert files_artifact.live_differences(held, rich.place).equal
 
 
 def test_stock_tar_restores_the_same(rich: World) -> None:
@@ -109,13 +109,13 @@ def test_a_difference_in_metadata_is_found_and_restored(rich: World, edit: str) 
     else:
         os.chown(note, 4711, 4712)
 
-    found = folder_contents.live_differences(held, rich.place)
+    found = files_artifact.live_differences(held, rich.place)
     assert [one.name for one in found.changed] == ["papers/note 0.md"]
     assert found.changed[0].why.split()[-1 if edit == "acl" else 0].lower() in {"acl", "other", "owner"}
     rich.restore(held)
 
     assert seen(rich.folder) == before
-    assert folder_contents.live_differences(held, rich.place).equal
+    assert files_artifact.live_differences(held, rich.place).equal
 
 
 def test_a_folder_with_a_default_acl_gives_none_to_what_is_restored_in_it(vault: World) -> None:
@@ -162,7 +162,7 @@ def test_without_acl_support_the_group_gets_nothing_and_the_run_says_so(
 def test_a_lost_set_user_id_bit_is_named_and_is_no_difference(vault: World) -> None:
     (vault.folder / "run.sh").chmod(0o4755)
 
-    found = folder_contents.live_differences(held := vault.backup(), vault.place)
+    found = files_artifact.live_differences(held := vault.backup(), vault.place)
 
     assert found.equal
     assert found.notes == ("not kept: the set-user-ID or set-group-ID bit of run.sh",)
@@ -220,7 +220,7 @@ def test_an_artifact_of_an_earlier_version_is_read_and_says_what_it_lacks(rich: 
     old = re.sub(rb',"(acl|xattrs)":"[0-9a-f]{64}"', b"", text.replace(b'"format": 2', b'"format": 1'))
     held = replace(held, files=lambda: old)
 
-    found, plan = folder_contents.live_differences(held, rich.place), rich.plan(held)
+    found, plan = files_artifact.live_differences(held, rich.place), rich.plan(held)
 
     assert found.equal
     assert plan.notes == (

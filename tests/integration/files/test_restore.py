@@ -16,8 +16,8 @@ from tests.unit.sources.files.corpus import HARMLESS, HOSTILE
 from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.folder import restore_files
-from refnet.sources.folder.kept import Unheld
-from refnet.sources.folder.swapping import Work
+from refnet.sources.folder.scope import Unheld
+from refnet.sources.folder.swapping import WorkFolder
 from refnet.store.open_artifacts import artifact_at
 
 
@@ -254,7 +254,7 @@ def test_a_disk_that_returns_other_bytes_is_noticed_before_the_swap(
     before = contents(vault.folder)
     real = restore_files._compare
 
-    def rot_first(decided: restore_files.FolderPlan, work: Work, unheld: Unheld) -> None:
+    def rot_first(decided: restore_files.FolderPlan, work: WorkFolder, unheld: Unheld) -> None:
         (work.path / "fresh" / "vault" / "run.sh").write_text("rotten")
         real(decided, work, unheld)
 

@@ -17,11 +17,10 @@ from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources.check_result import State
-from refnet.sources.folder import restore_files, swapping, undo_files
+from refnet.sources.folder import folder_restoring, restore_files, swapping
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.folder.previous_folders import half_made
 from refnet.sources.folder.source import Folder
-from refnet.sources.folder.target import FolderTarget, finish_interrupted, target_of
+from refnet.sources.folder.target import FolderTarget, finish_interrupted, half_made, target_of
 
 
 def place(world: World, folder: Path) -> FolderTarget:
@@ -135,7 +134,7 @@ def test_a_merge_elsewhere_is_undone_there_and_pruned_with_the_others(vault: Wor
     os.utime(folder / "run.sh", (1, 1))
     before = contents(folder)
     restore(vault, held, folder, merge=True)
-    undo_files.undo(place(vault, folder), now())
+    folder_restoring.undo(place(vault, folder), now())
     assert contents(folder) == before
     with pytest.raises(RefnetError, match="nothing to undo"):
         vault.undo()

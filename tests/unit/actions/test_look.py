@@ -27,7 +27,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
-from refnet.sources.folder import folder_contents, listing
+from refnet.sources.folder import files_artifact, listing
 from refnet.sources.folder.files_maker import FilesMaker
 
 DECOMPOSED = "memo/か\u3099く.md"
@@ -233,7 +233,7 @@ def test_a_list_that_many_artifacts_share_is_read_once(vault: Vault, monkeypatch
         read.append(len(text))
         return listing.matching(text, *more)
 
-    monkeypatch.setattr(folder_contents, "matching", counted)
+    monkeypatch.setattr(files_artifact, "matching", counted)
     vault.backup(x="1")
     for _ in range(3):
         vault.backup()

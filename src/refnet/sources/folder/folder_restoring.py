@@ -1,27 +1,34 @@
-"""Restore and undo of a folder, and their output."""
+"""The restore of a folder as a command carries it out, its undo, and the output of both."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import utc
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, descended, opened, user_name
 from refnet.core.formatting import local, noted, phases, plural, replaced, seconds
 from refnet.core.member_names import MAX_PATH, show, shown_path, some
 from refnet.sources import hooks
-from refnet.sources.folder import restore_files, undo_files
-from refnet.sources.folder.changes import SHOWN, Changes
+from refnet.sources.folder import restore_files, swapping
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.merging import Action
+from refnet.sources.folder.rename import exists, inode
 from refnet.sources.folder.restore_files import FolderPlan, Restored
-from refnet.sources.folder.swap_journal import SwapReason
-from refnet.sources.folder.target import FolderTarget
-from refnet.sources.folder.undo_files import UndoPlan
+from refnet.sources.folder.swap_journal import Journal, SwapReason, Unit
+from refnet.sources.folder.swapping import WorkFolder
+from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
+from refnet.sources.folder.tree import SHOWN, Changes, changes, read_entries
 from refnet.sources.identify import take_over
 from refnet.sources.restoring import Done, Request, Said, Work
 
@@ -164,6 +171,42 @@ class FolderRestore(Work):
             yield Said(f"  {done.hint}")
 
 
+@dataclass(frozen=True)
+class FolderUndoPlan:
+    """The plan of an undo."""
+
+    target: FolderTarget
+    #: The swap whose previous version comes back.
+    back: WorkFolder
+    #: The changes to what is live.
+    changes: Changes
+
+    @property
+    def journal(self) -> Journal:
+        return self.back.journal
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": shown_path(self.target.folder),
+            "artifact": self.journal.artifact,
+            "previous_versions": utc(self.journal.at),
+            **self.changes.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class FolderUndone:
+    """The result of an undo."""
+
+    plan: FolderUndoPlan
+    #: The work folder with what was live until then.
+    previous: WorkFolder
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"settled": list(self.notes), "kept": shown_path(self.previous.previous_folder)}
+
+
 class FolderUndo(Work):
     """An undo of the last restore of a folder."""
 
@@ -171,10 +214,10 @@ class FolderUndo(Work):
 
     def __init__(self, target: Callable[[], FolderTarget]) -> None:
         self._target = target
-        self.planned: UndoPlan = undo_files.plan(target())
+        self.planned: FolderUndoPlan = plan_undo(target())
         self.artifact = self.planned.journal.artifact
 
-    def plan(self, context: Context) -> UndoPlan:  # noqa: ARG002
+    def plan(self, context: Context) -> FolderUndoPlan:  # noqa: ARG002
         return self.planned
 
     def describe(self) -> Iterator[str]:
@@ -191,7 +234,7 @@ class FolderUndo(Work):
     def run(self, context: Context) -> Done:
         target = self._target()
         with context.restore_lock(target.source):
-            done = undo_files.undo(target, context.clock.now())
+            done = undo(target, context.clock.now())
         folder, previous = shown_path(done.plan.target.folder), shown_path(done.previous.previous_folder)
         said = (
             *(Said(note, always=True) for note in done.notes),
@@ -201,6 +244,68 @@ class FolderUndo(Work):
             ),
         )
         return Done(self.planned.to_json() | done.to_json(), said)
+
+
+def plan_undo(target: FolderTarget) -> FolderUndoPlan:
+    """Plan an undo of the last restore into `target`. RefnetError if there is no previous version."""
+    last = next(reversed(target.previous_versions()), None)
+    _refuse_unknown(target, last)
+    if not last:
+        raise RefnetError(
+            f"{target.source} has no previous version in {target.folder.parent}, so there is nothing to undo",
+            "A restore keeps the previous version for some days: `refnet list --previous` shows all.",
+        )
+    with explain_os_errors(last.path), swapping.reopened(last.swap, lock=False) as back:
+        base = Path(back.journal.home, *back.journal.base)
+        entries = [(unit.folder, unit.name) for unit in back.journal.units]
+        with opened(base, OPEN_FOLDER) as handle:
+            live = read_entries(handle, entries).files
+        with back.folder("kept") as handle:
+            found = changes(live, read_entries(handle, entries).files)
+        return FolderUndoPlan(target, last, _seen_from(target.folder, base, found))
+
+
+def undo(target: FolderTarget, now: datetime) -> FolderUndone:
+    """Swap in the previous version under the source's lock; the live version becomes the previous one, so an undo can be undone."""
+    with explain_os_errors(target.folder):
+        finished = finish_interrupted(target)
+        decided = plan_undo(target)
+        old = decided.journal
+        with swapping.reopened(decided.back.swap, lock=False) as back, back.folder("kept") as previous:
+            units = tuple(_back(unit, previous) for unit in old.units)
+        site = target.site(beside=old.beside)
+        with swapping.begin(site, old.artifact, now, SwapReason.UNDONE) as work:
+            done = swapping.carry_out(work, old.base, units, took=decided.back.swap.name)
+        return FolderUndone(decided, done, finished)
+
+
+def _refuse_unknown(target: FolderTarget, last: WorkFolder | None) -> None:
+    """Raise RefnetError if this REFNET_HOME does not know the last restore."""
+    newest = next(reversed(target.unknown_folders()), None)
+    if newest is None or (last and newest.name < last.journal.work):
+        return
+    owner = user_name(newest.lstat().st_uid)
+    raise RefnetError(
+        f"{newest} was left by a later restore, of {owner}, that {target.swaps} does not know",
+        f"Undo it as {owner}, with the REFNET_HOME of that restore. If it is not needed (of an earlier RefNet, or "
+        "put there by somebody), move it away.",
+    )
+
+
+def _back(unit: Unit, previous: int) -> Unit:
+    """Return `unit` with its previous entry as the new one."""
+    with descended(previous, unit.folder) as folder:
+        entry = (folder, unit.name)
+        return replace(unit, fresh=inode(entry) if exists(entry) else None)
+
+
+def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
+    """`found` in `base`, with paths relative to `folder` as in the restore."""
+
+    def seen(paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(os.path.relpath(base / path, folder) for path in paths)
+
+    return Changes(seen(found.added), seen(found.changed), seen(found.removed))
 
 
 def _restored_commands(context: Context, planned: FolderPlan) -> tuple[str, ...]:
@@ -247,6 +352,6 @@ def _changes(changes: Changes) -> Iterator[str]:
             yield f"    and {len(paths) - SHOWN:,} more"
 
 
-def _replaced(plan: UndoPlan) -> str:
+def _replaced(plan: FolderUndoPlan) -> str:
     journal = plan.journal
     return replaced(journal.at, show(journal.artifact), undone=journal.why is SwapReason.UNDONE)

@@ -26,20 +26,17 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, descended, names_in, nearest, opened
 from refnet.core.member_names import ArchiveError, show, shown_path, some
 from refnet.sources.folder import merging, rename, swapping
-from refnet.sources.folder.carry_over import carry_over
-from refnet.sources.folder.changes import Changes, changes
-from refnet.sources.folder.contents import NoSpaceError
-from refnet.sources.folder.extract import extract
+from refnet.sources.folder.archive_reader import NoSpaceError, extract
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.folder.kept import Unheld
 from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.merging import Merge
+from refnet.sources.folder.scope import Unheld
 from refnet.sources.folder.selection import LivePlace, NothingMatchesError, Selection, against_live
 from refnet.sources.folder.swap_journal import SwapReason, Unit
-from refnet.sources.folder.swapping import Work
+from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
-from refnet.sources.folder.tree import differences
-from refnet.sources.folder.unpack import FreshFolder, NamesMergeError
+from refnet.sources.folder.tree import Changes, changes, differences
+from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, carry_over
 
 #: Bytes that stay free on the file system of a restore.
 _SPARE = 1 << 20
@@ -107,7 +104,7 @@ class Restored:
 
     plan: FolderPlan
     #: The work folder with the previous version, if there was one.
-    previous: Work | None
+    previous: WorkFolder | None
     notes: tuple[str, ...]
     #: By phase.
     seconds: dict[str, float] = field(default_factory=dict)
@@ -199,8 +196,8 @@ def restore(
 
 
 def _carry_out(
-    artifact: FilesArtifact, decided: FolderPlan, work: Work, clock: Clock, progress: Progress
-) -> tuple[Work | None, dict[str, float], Unheld]:
+    artifact: FilesArtifact, decided: FolderPlan, work: WorkFolder, clock: Clock, progress: Progress
+) -> tuple[WorkFolder | None, dict[str, float], Unheld]:
     """Unpack, compare, swap; return the work folder with the previous version, seconds by phase, and lost metadata.
 
     A failure before the swap leaves no trace.
@@ -248,7 +245,7 @@ def explain_archive_errors(artifact: FilesArtifact) -> Iterator[None]:
         raise RefnetError(f"{error.message} {artifact.name}", error.hint, error.code) from error
 
 
-def _pending(work: Work) -> str:
+def _pending(work: WorkFolder) -> str:
     return (
         f"a restore of {work.journal.artifact} was interrupted ({show(work.path.name)}): "
         "the next restore or undo finishes it first"
@@ -299,7 +296,7 @@ def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetErro
             )
 
 
-def _unpack(artifact: FilesArtifact, decided: FolderPlan, work: Work, progress: Progress) -> Unheld:
+def _unpack(artifact: FilesArtifact, decided: FolderPlan, work: WorkFolder, progress: Progress) -> Unheld:
     """Fill the folder `fresh` of the work folder; return metadata that its file system could not store."""
     owner = _owner(decided)
     members = tuple(
@@ -321,7 +318,7 @@ def _unpack(artifact: FilesArtifact, decided: FolderPlan, work: Work, progress: 
 
 
 @contextmanager
-def _fresh(decided: FolderPlan, work: Work) -> Iterator[int]:
+def _fresh(decided: FolderPlan, work: WorkFolder) -> Iterator[int]:
     """Open the folder to fill: `fresh`, or the new live folder in it."""
     with work.folder("fresh") as fresh:
         if not decided.entire:
@@ -342,7 +339,7 @@ def _owner(decided: FolderPlan) -> tuple[int, int] | None:
     return status.st_uid, status.st_gid
 
 
-def _compare(decided: FolderPlan, work: Work, unheld: Unheld) -> None:
+def _compare(decided: FolderPlan, work: WorkFolder, unheld: Unheld) -> None:
     """Read back the unpacked files; ArchiveError if they differ from the artifact."""
     with _fresh(decided, work) as root:
         found = list(islice(differences(decided.selection.unpacked, root, unheld, owners=decided.listed), 5))
@@ -350,7 +347,7 @@ def _compare(decided: FolderPlan, work: Work, unheld: Unheld) -> None:
         raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
 
 
-def _carry(decided: FolderPlan, work: Work) -> None:
+def _carry(decided: FolderPlan, work: WorkFolder) -> None:
     """Link excluded live entries into the new folder; RefnetError on failure."""
     live = decided.target.folder
     try:
@@ -371,7 +368,7 @@ def _base(decided: FolderPlan) -> tuple[str, ...]:
     return folder.relative_to(decided.target.home).parts
 
 
-def _units(decided: FolderPlan, work: Work) -> tuple[Unit, ...]:
+def _units(decided: FolderPlan, work: WorkFolder) -> tuple[Unit, ...]:
     places = (LivePlace((), decided.target.folder.name),) if decided.entire else decided.selection.places
     with work.folder("fresh") as fresh:
         new = tuple(_unit(fresh, place) for place in places)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -20,24 +23,38 @@ from refnet.catalog.retention import Listing, PreviousVersion
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained
+from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.core.formatting import size, some
 from refnet.core.member_names import shown_path
 from refnet.settings import Settings, user_path
 from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits, Source
-from refnet.sources.check_result import Line, ok
+from refnet.sources.check_result import Line, error, error_line, ok, warning, writable
 from refnet.sources.contents import Difference, Finder
 from refnet.sources.elsewhere import of_others
-from refnet.sources.folder import check_files, entries, folder_contents, previous_folders
+from refnet.sources.folder import files_artifact
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
-from refnet.sources.folder.listing import FileList
-from refnet.sources.folder.scope import Scope
-from refnet.sources.folder.target import FolderTarget, target_of
+from refnet.sources.folder.listing import FileKind, FileList
+from refnet.sources.folder.scope import (
+    EVERYTHING,
+    LeftOut,
+    Scope,
+    entries_of,
+    everything_excluded,
+    listed_and_excluded,
+    listed_names,
+    parse_entries,
+    present,
+)
+from refnet.sources.folder.target import FolderTarget, finished, half_made, previous_folders, target_of
+from refnet.sources.folder.walk import runs, walk
 from refnet.sources.restoring import Request
 from refnet.store.local import LocalStore
 
+#: The time limit of the search for unreadable files, in seconds.
+_WALK_SECONDS = 20.0
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
 
 
@@ -74,7 +91,7 @@ class Folder(Source):
         own = self.own
         if own.path is None:
             raise wiring.not_configured(self.settings, self.name)
-        listed = entries.names(entries.parse_entries(own.entries)) if own.entries else None
+        listed = listed_names(parse_entries(own.entries)) if own.entries else None
         return target_of(self.name, own.path, listed, self._swaps, self.scope)
 
     @staticmethod
@@ -94,7 +111,7 @@ class Folder(Source):
         return FilesMaker(
             name=self.name,
             folder=own.path,
-            entries=entries.parse_entries(own.entries) if own.entries else None,
+            entries=parse_entries(own.entries) if own.entries else None,
             swaps=self._swaps,
             jobs=jobs or self.settings.jobs,
             last=partial(self._last, into or wiring.store(self.settings)),
@@ -151,16 +168,16 @@ class Folder(Source):
         if self.own.path is None or self.name not in wiring.configured(self.settings):
             yield ok(self.name, "not configured")
             return
-        yield from check_files.files(self.settings, self.target())
+        yield from _checked(self.settings, self.target())
 
     def files(self, chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:  # noqa: ARG002
-        return folder_contents.files_of(chosen)
+        return files_artifact.files_of(chosen)
 
     def exactly(self, name: str) -> Finder:
-        return folder_contents.exactly(self.name, name)
+        return files_artifact.exactly(self.name, name)
 
     def like(self, pattern: str) -> Finder:
-        return folder_contents.like(pattern)
+        return files_artifact.like(pattern)
 
     def differences(
         self,
@@ -168,29 +185,107 @@ class Folder(Source):
         before: OpenArtifact,
         after: OpenArtifact,
     ) -> Difference:
-        return folder_contents.differences(before, after)
+        return files_artifact.archive_differences(before, after)
 
     def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
-        return folder_contents.live_differences(before, self.target())
+        return files_artifact.live_differences(before, self.target())
 
     def previous(self) -> tuple[Listing, ...]:
         return (self._previous,)
 
     def _previous(self) -> Iterable[PreviousVersion]:
         live = self.target() if self.own.path else None
-        return previous_folders.previous_folders(self._swaps, self.name, live)
+        return previous_folders(self._swaps, self.name, live)
 
     def recorded(self) -> tuple[datetime, ...]:
-        return tuple(one.journal.at for one in previous_folders.finished(self._swaps, self.name))
+        return tuple(one.journal.at for one in finished(self._swaps, self.name))
 
     def half_made(self) -> Iterable[HalfMade]:
-        works = previous_folders.half_made(self._swaps, self.name)
+        works = half_made(self._swaps, self.name)
         return [HalfMade(self.name, str(one.path), one.journal.at) for one in works]
 
     @property
     def _swaps(self) -> Path:
         """The folder with the journals of restores."""
         return self.settings.home / "swaps"
+
+
+def _checked(settings: Settings, target: FolderTarget) -> Iterator[Line]:
+    """Check the live folder of a source: its entries, and access for backup and restore."""
+    source = target.source
+    folder = settings.of(source).path or target.folder
+    scope = target.live_scope
+    with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
+        names = [name for name in names_in(root) if name not in target.own]
+        if listed := settings.of(source).entries:
+            scope = scope.of(present(parse_entries(listed), root)[0])
+        wrong = [*_covered(source, folder, scope, names), *_walked(source, folder, root, scope)]
+        wrong += _large(source, root, scope, settings.left_out_percent)
+    if not writable(target.home):
+        hint = "A restore must run as its owner or as root."
+        wrong.append(warning(source, f"this user cannot restore: {target.home} is not writable", hint))
+    if target.unfinished():
+        hint = f"`refnet undo {source}` or a restore finishes it."
+        wrong.append(warning(source, "a restore was interrupted", hint))
+    yield from wrong or (ok(source, str(folder)),)
+
+
+def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -> Iterator[Line]:
+    """Check `names`, the entries of `folder`, against the settings."""
+    if not any(scope.only is None or name in scope.only for name in names):
+        says = (
+            f"{folder} is empty" if scope.only is None else f"{folder} has no entry of {entries_of(source)}"
+        )
+        yield error(source, says, "Is it mounted? If it should be empty, put one file into it.")
+    if excluded := listed_and_excluded(scope, scope.only or ()):
+        hint = "Remove it from the entries, or the rule from exclude."
+        yield error(source, f"exclude leaves out {some(excluded, 3)}, which {entries_of(source)} lists", hint)
+
+
+def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[Line]:
+    """Check whether the rules exclude more than `most` percent of the bytes in the open folder `root`."""
+    if not scope.exclude:
+        return
+    end, left_out = time.monotonic() + _WALK_SECONDS, LeftOut(paths=[])
+    inside = _bytes(root, scope, end, left_out)
+    outside = left_out.bytes
+    for path in left_out.paths or ():
+        with suppress(OSError), opened(path, OPEN_FOLDER, root) as folder:
+            outside += _bytes(folder, EVERYTHING, end)
+    if outside * 100 > most * (inside + outside):
+        says = f"exclude leaves out {size(outside)} of {size(inside + outside)}"
+        yield warning(source, says, "Check the rules with `refnet show`, or raise left_out.percent.")
+
+
+def _bytes(root: int, scope: Scope, end: float, left_out: LeftOut | None = None) -> int:
+    """Total size of the files in the open folder `root` found until `end`."""
+    total = 0
+    for run in runs(root, scope, left_out):
+        for name in run.names:
+            with suppress(OSError):
+                found = os.stat(name, dir_fd=run.folder, follow_symlinks=False)
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        if time.monotonic() > end:
+            break
+    return total
+
+
+def _walked(source: SourceName, folder: Path, root: int, scope: Scope) -> Iterator[Line]:
+    """Find what a backup of the open folder `root` cannot read, and what the rules exclude."""
+    end, unreadable, left_out, any_file = time.monotonic() + _WALK_SECONDS, [], LeftOut(), False
+    for one in walk(root, scope, left_out):
+        if time.monotonic() > end:
+            yield warning(source, "the search for unreadable files was cut off", "A backup reports them.")
+            break
+        any_file |= one.kind is FileKind.FILE
+        of_file = one.kind is FileKind.FILE and not os.access(one.name, os.R_OK, dir_fd=one.folder)
+        if of_file or one.error:
+            unreadable.append(one.path)
+    if unreadable:
+        hint = "Make them readable for this user, or run as their owner."
+        yield error(source, f"cannot be read: {some(sorted(unreadable), 3)}", hint)
+    if left_out and not any_file:
+        yield error_line(source, everything_excluded(source, folder))
 
 
 def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool) -> FolderTarget:

@@ -73,7 +73,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkFolder:
     """A swap and its work folder."""
 
     swap: Swap
@@ -102,7 +102,7 @@ class Work:
 
 
 @contextmanager
-def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[Work]:
+def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[WorkFolder]:
     """Create and lock a work folder; remove it again if no swap is journaled. OSError if that fails."""
     journal = Journal(
         site.source, artifact, at, why, str(site.live), site.beside, "", secrets.token_hex(16), os.geteuid()
@@ -116,7 +116,7 @@ def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[
                     errno.EEXIST, "another program replaced the folder", str(journal.home / journal.work)
                 )
             try:
-                work = Work(swap_journal.write(site.swaps, journal, State.BEGUN), handle)
+                work = WorkFolder(swap_journal.write(site.swaps, journal, State.BEGUN), handle)
                 _lock(work, _PATIENCE)
                 _fill(work)
                 yield work
@@ -144,7 +144,7 @@ def _new_folder(home: int, stem: str) -> str:
     raise FileExistsError(errno.EEXIST, f"every name like {stem} is taken")
 
 
-def _fill(work: Work) -> None:
+def _fill(work: WorkFolder) -> None:
     for name, text in ((_TOKEN, work.journal.token), (".gitignore", "*\n")):
         with os.fdopen(open_file(name, _NEW, at=work.handle), "wb") as file:
             file.write(text.encode())
@@ -152,7 +152,7 @@ def _fill(work: Work) -> None:
         os.mkdir(name, 0o700, dir_fd=work.handle)
 
 
-def _lock(work: Work, seconds: float = 0.0) -> None:
+def _lock(work: WorkFolder, seconds: float = 0.0) -> None:
     """Lock the open work folder. RefnetError with Exit.LOCKED if another process has locked it."""
     if not take(work.handle, seconds=seconds):
         raise RefnetError(
@@ -163,7 +163,7 @@ def _lock(work: Work, seconds: float = 0.0) -> None:
 
 
 @contextmanager
-def reopened(swap: Swap, *, lock: bool = True) -> Iterator[Work]:
+def reopened(swap: Swap, *, lock: bool = True) -> Iterator[WorkFolder]:
     """Open the work folder of `swap`, check that RefNet made it, and lock it, unless it is only read.
 
     GoneError if it is gone; RefnetError if something else is in its place.
@@ -182,14 +182,14 @@ def reopened(swap: Swap, *, lock: bool = True) -> Iterator[Work]:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
                 raise _not_ours(swap, "it is not a folder") from None
             raise
-        work = Work(swap, handle)
+        work = WorkFolder(swap, handle)
         _check(work)
         if lock:
             _lock(work)
         yield work
 
 
-def _check(work: Work) -> None:
+def _check(work: WorkFolder) -> None:
     journal, found = work.journal, os.fstat(work.handle)
     if found.st_uid != journal.owner:
         raise _not_ours(work.swap, f"it belongs to {user_name(found.st_uid)}")
@@ -212,7 +212,7 @@ def _not_ours(swap: Swap, why: str) -> RefnetError:
     )
 
 
-def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: str = "") -> Work:
+def carry_out(work: WorkFolder, base: tuple[str, ...], units: tuple[Unit, ...], took: str = "") -> WorkFolder:
     """Journal and perform the swap; afterwards `kept` has the previous entries.
 
     OSError if a rename fails; swapped entries were rolled back then.
@@ -224,10 +224,10 @@ def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: 
     journal = replace(work.journal, base=base, units=units, took=took)
     made = swap_journal.write(work.swap.folder, journal, State.SWAPPING)
     swap_journal.forget(made, State.BEGUN)
-    return finish(Work(made, work.handle))
+    return finish(WorkFolder(made, work.handle))
 
 
-def finish(work: Work) -> Work:
+def finish(work: WorkFolder) -> WorkFolder:
     """Continue a journaled swap from any step; see `carry_out`."""
     with _Open.of(work) as at:
         if work.journal.back:
@@ -237,7 +237,7 @@ def finish(work: Work) -> Work:
         try:
             at.swap()
         except OSError:
-            work = Work(
+            work = WorkFolder(
                 swap_journal.write(work.swap.folder, replace(work.journal, back=True), State.SWAPPING),
                 work.handle,
             )
@@ -266,7 +266,7 @@ def remove(swap: Swap, *, lock: bool = True) -> None:
         swap_journal.forget(swap)
 
 
-def discard(work: Work) -> None:
+def discard(work: WorkFolder) -> None:
     """Remove the open work folder and its journal; see `remove`."""
     if mounts := rename.mounts_below(work.path):
         raise OSError(errno.EBUSY, "something is mounted in a folder to be removed", str(mounts[0]))
@@ -297,7 +297,7 @@ class _Open:
 
     @classmethod
     @contextmanager
-    def of(cls, work: Work) -> Iterator[Self]:
+    def of(cls, work: WorkFolder) -> Iterator[Self]:
         journal = work.journal
         with ExitStack() as stack:
             home = stack.enter_context(opened(journal.home, OPEN_FOLDER))

@@ -1,4 +1,4 @@
-"""The live folder of a source, with interrupted work folders and previous versions of restores."""
+"""The live folder of a source, and what restores left of it: interrupted work folders, previous versions."""
 
 import errno
 import os
@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 
 from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.files import read_regular
@@ -17,9 +19,12 @@ from refnet.core.member_names import MAX_PART, show, some
 from refnet.sources.folder import rename, swap_journal, swapping
 from refnet.sources.folder.scope import EVERYTHING, Scope
 from refnet.sources.folder.swap_journal import State, Swap
-from refnet.sources.folder.swapping import Site, Work
+from refnet.sources.folder.swapping import Site, WorkFolder
 
+#: The name of a work folder after its source: time, mark of the live folder (none in earlier versions), number.
 _WORK = re.compile(r"\d{8}_\d{6}(?:-([0-9a-f]{8}))?(?:_\d{1,3})?")
+_STAMP = re.compile(r"-(\d{8}_\d{6})(?:[-_]|$)")
+_NO_JOURNAL = "unknown: no journal of this user names it; check it, then remove it yourself"
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,13 @@ class FolderTarget:
         """Location for a new swap; `beside`: where an earlier one was."""
         return Site(self.swaps, self.source, self.folder, self.entire if beside is None else beside)
 
-    def previous_versions(self) -> list[Work]:
+    def previous_versions(self) -> list[WorkFolder]:
         """Return the finished swaps, which keep previous versions, oldest first."""
-        return [Work(swap) for swap in self._swaps() if swap.state is State.DONE]
+        return [WorkFolder(swap) for swap in self._swaps() if swap.state is State.DONE]
 
-    def unfinished(self) -> list[Work]:
+    def unfinished(self) -> list[WorkFolder]:
         """Return the interrupted swaps."""
-        return [Work(swap) for swap in self._swaps() if swap.state is not State.DONE]
+        return [WorkFolder(swap) for swap in self._swaps() if swap.state is not State.DONE]
 
     def unknown_folders(self) -> list[Path]:
         """Work folders without a journal, oldest first: from another user or an earlier version."""
@@ -171,6 +176,83 @@ def _folder_name(path: Path) -> str:
         return os.fsdecode(read_regular(path / "of", MAX_PART))
     except OSError:
         return ""
+
+
+def previous_folders(
+    swaps: Path, source: SourceName, live: FolderTarget | None
+) -> tuple[PreviousVersion, ...]:
+    """Everything that restores of `source` left, in the live folder and elsewhere.
+
+    Args:
+        swaps: the folder of the journals.
+        live: where to look for folders without a journal; None: nowhere.
+    """
+    kept = [
+        PreviousVersion(
+            source, f"folder {one.path}", one.journal.at, partial(discard, one), of=one.journal.live
+        )
+        for one in finished(swaps, source)
+    ]
+    half = [
+        PreviousVersion(
+            source, f"copy {one.path}", one.journal.at, partial(discard, one), _why_stays(one),
+            one.journal.live, half_made=True,
+        )
+        for one in half_made(swaps, source)
+    ]  # fmt: skip
+    if live is None:
+        return (*kept, *half)
+    unknown = [
+        PreviousVersion(source, f"folder {path}", _made_at(path), _stays, _NO_JOURNAL, str(live.folder))
+        for path in live.unknown_folders()
+    ]
+    return (*kept, *half, *unknown)
+
+
+def finished(swaps: Path, source: SourceName) -> list[WorkFolder]:
+    """Return the finished swaps of `source`, oldest first."""
+    return [one for one in _works(swaps, source) if one.swap.state is State.DONE]
+
+
+def half_made(swaps: Path, source: SourceName) -> list[WorkFolder]:
+    """Return the swaps of `source` that were not finished."""
+    return [one for one in _works(swaps, source) if one.swap.state is not State.DONE]
+
+
+def _works(swaps: Path, source: SourceName) -> list[WorkFolder]:
+    with explain_os_errors(swaps):
+        return [WorkFolder(swap) for swap in swap_journal.swaps(swaps, source)]
+
+
+def _stays() -> None:
+    """Do nothing: blocked previous versions are not removed."""
+
+
+def _why_stays(work: WorkFolder) -> str:
+    """Reason why an incomplete copy must not be removed, or ""."""
+    if work.swap.state is State.SWAPPING:
+        return "its swap was interrupted: the next restore or undo there finishes it"
+    try:
+        with explain_os_errors(work.path), swapping.reopened(work.swap):
+            return ""
+    except swapping.GoneError:
+        return ""
+    except RefnetError as error:
+        return error.message
+
+
+def discard(work: WorkFolder) -> None:
+    """Remove the previous version that a finished restore keeps."""
+    with explain_os_errors(work.path):
+        swapping.remove(work.swap)
+
+
+def _made_at(work: Path) -> datetime:
+    """Time in the name of a work folder; 1970 for an invalid name, as anyone may have made it."""
+    stamp = _STAMP.search(work.name)
+    with suppress(ValueError, OverflowError):
+        return datetime.strptime(stamp[1] if stamp else "", "%Y%m%d_%H%M%S").astimezone()
+    return datetime.fromtimestamp(0, UTC)
 
 
 @contextmanager

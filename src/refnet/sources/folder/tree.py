@@ -1,20 +1,21 @@
-"""Lists a live folder's entries, for verifying unpacked files and for planning."""
+"""Lists a folder's entries, and compares: a folder with a list of files, and two lists with each other."""
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Self
+from typing import Any, Self
 
 from refnet.core import attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
-from refnet.core.member_names import show
-from refnet.sources.folder.kept import Aspect, Unheld
+from refnet.core.member_names import parent, show, spelled
 from refnet.sources.folder.listing import FileKind, FileList, Listed
-from refnet.sources.folder.scope import EVERYTHING, LeftOut, Scope
+from refnet.sources.folder.scope import EVERYTHING, Aspect, LeftOut, Scope, Unheld
 from refnet.sources.folder.walk import Found, walk
 
+#: How many paths of each kind of change are shown.
+SHOWN = 10
 _BLOCK = 1 << 20
 
 
@@ -171,3 +172,70 @@ def _metadata(listed: Listed, found: Listed, *, owners: bool) -> Iterator[tuple[
     yield Aspect.TIME, listed.mtime_ns, found.mtime_ns
     if owners:
         yield Aspect.OWNER, (listed.uid, listed.gid), (found.uid, found.gid)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Differing paths. Added or removed folders are listed only if empty."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+    @property
+    def by_kind(self) -> dict[str, tuple[str, ...]]:
+        return {"added": self.added, "changed": self.changed, "removed": self.removed}
+
+    def to_json(self, prefix: str = "") -> dict[str, Any]:
+        """JSON values: count and first paths of each kind, below `prefix`."""
+        return {
+            kind: {"count": len(paths), "first": [spelled(prefix + path) for path in paths[:SHOWN]]}
+            for kind, paths in self.by_kind.items()
+        }
+
+
+def changes(before: FileList, after: FileList, *, owners: bool = True) -> Changes:
+    """Changes from `before` to `after`; changed owners count only with `owners`."""
+    old, new = before.by_path, after.by_path
+    return Changes(
+        tuple(path for path in _leaves(after) if path not in old),
+        tuple(path for path in new if path in old and changed(old[path], new[path], owners=owners)),
+        tuple(path for path in _leaves(before) if path not in new),
+    )
+
+
+def changed(one: Listed, other: Listed, *, owners: bool = True) -> str:
+    """What differs: kind, content, mode, owner, ACL or attributes; "" if equal.
+
+    Times are not compared: every swap changes those of a folder.
+    """
+    if one.kind is not other.kind:
+        return "kind"
+    if (one.sha256, one.target) != (other.sha256, other.target):
+        return "content"
+    if _mode(one, other) != _mode(other, one):
+        return "mode"
+    if owners and (one.uid, one.gid) != (other.uid, other.gid):
+        return "owner"
+    if one.acl is not None and other.acl is not None and one.acl != other.acl:
+        return "ACL"
+    if one.xattrs is not None and other.xattrs is not None and one.xattrs != other.xattrs:
+        return "extended attributes"
+    return ""
+
+
+def _mode(one: Listed, other: Listed) -> int:
+    """Comparable mode of `one`: a link has none, and a list without ACLs has the mask instead of the group's rights."""
+    if one.kind is FileKind.LINK:
+        return 0
+    masked = (one.acl is None and other.acl) or (other.acl is None and one.acl)
+    return one.mode & ~0o070 if masked else one.mode
+
+
+def _leaves(files: FileList) -> list[str]:
+    """Return the paths of files, links and empty folders."""
+    parents = {parent(listed.path) for listed in files.files}
+    return [listed.path for listed in files.files if listed.path not in parents]

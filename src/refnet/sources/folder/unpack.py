@@ -1,23 +1,25 @@
-"""Unpack an archive into an empty folder, by folder descriptors that follow no link."""
+"""Fills a new folder by descriptors that follow no link: with an archive, and with excluded entries of the live one."""
 
 import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from refnet.catalog.artifact import Progress, silent
 from refnet.catalog.manifest import HIDDEN_PREFIX
-from refnet.core.attributes import NONE, Attributes, inherit_nothing, read, set_acls, set_user
+from refnet.core import attributes
+from refnet.core.attributes import NONE, Attributes, inherit_nothing, set_acls, set_user
 from refnet.core.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
 from refnet.core.locks import take
-from refnet.core.member_names import ArchiveError, parent, show
-from refnet.sources.folder.contents import limits, read_archive
-from refnet.sources.folder.kept import Aspect, Unheld
+from refnet.core.member_names import MAX_DEPTH, ArchiveError, parent, show
+from refnet.sources.folder.archive_reader import limits, read_archive
 from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.sources.folder.scope import Aspect, Unheld
 from refnet.sources.folder.walk import Descent
 
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
@@ -217,7 +219,7 @@ class FreshFolder:
             if (aspect, member.same_as) in self.unheld.paths:
                 self.unheld.add(aspect, member.path)
         with opened(member.same_as, OPEN_FILE, self._root) as first:
-            return read(first)[0]
+            return attributes.read(first)[0]
 
     def _copied(self, path: str) -> Iterator[bytes]:
         descriptor = os.open(path, OPEN_FILE, dir_fd=self._root)
@@ -247,3 +249,53 @@ def _merge(path: str) -> NamesMergeError:
         f"{show(path)} has the same name as another member on this file system "
         "(the names differ only in case or Unicode form)"
     )
+
+
+def carry_over(live: int, fresh: int, paths: Iterable[str]) -> None:
+    """Link the entries `paths` of the open folder `live` into `fresh`, at the same paths; OSError if that fails.
+
+    So a swap does not remove them. Files become hard links in both versions, without using space; folders are recreated.
+    """
+    for path in paths:
+        with suppress(FileNotFoundError):  # it is gone since it was found
+            _carry(path.split("/"), live, fresh, 0)
+
+
+def _carry(parts: list[str], live: int, fresh: int, depth: int) -> None:
+    name, *below = parts
+    if depth > MAX_DEPTH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+    if not below and not stat.S_ISDIR(os.stat(name, dir_fd=live, follow_symlinks=False).st_mode):
+        with _unchanged_time(fresh):
+            os.link(name, name, src_dir_fd=live, dst_dir_fd=fresh, follow_symlinks=False)
+        return
+    with opened(name, OPEN_FOLDER, live) as source, _folder(name, source, fresh) as target:
+        for inner in [below] if below else ([one] for one in names_in(source)):
+            with suppress(FileNotFoundError):
+                _carry(inner, source, target, depth + 1)
+
+
+@contextmanager
+def _folder(name: str, live: int, fresh: int) -> Iterator[int]:
+    """Open the folder `name` of the open `fresh`; if it is new, it becomes like the open `live`."""
+    try:
+        with _unchanged_time(fresh):
+            os.mkdir(name, 0o700, dir_fd=fresh)
+    except FileExistsError:
+        new = False
+    else:
+        new = True
+    with opened(name, OPEN_FOLDER, fresh) as handle:
+        yield handle
+        if new:
+            attributes.copy(live, handle)
+            found = os.fstat(live)
+            os.utime(handle, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+@contextmanager
+def _unchanged_time(folder: int) -> Iterator[None]:
+    """Give the open `folder` the times that it has now, after the block."""
+    before = os.fstat(folder)
+    yield
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))

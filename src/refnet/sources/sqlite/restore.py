@@ -18,14 +18,14 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
 from refnet.sources import hooks, source_of
 from refnet.sources.folder import rename, swapping
-from refnet.sources.folder.changes import SHOWN, Changes
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.restore_files import FolderPlan, Restored
 from refnet.sources.folder.selection import LivePlace, Selection
 from refnet.sources.folder.swap_journal import SwapReason, Unit
-from refnet.sources.folder.swapping import Work
+from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
+from refnet.sources.folder.tree import SHOWN, Changes
 from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact
 
@@ -122,7 +122,7 @@ def _beside(path: Path) -> list[str]:
     return [path.name + end for end in ("-journal", "-shm", "-wal")]
 
 
-def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: Work) -> tuple[Unit, ...]:
+def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: WorkFolder) -> tuple[Unit, ...]:
     """Fill the folder `fresh`; return the entries to swap, first SQLite's files beside the live database."""
     name = target.folder.name
     with work.folder("fresh") as fresh:

@@ -23,10 +23,10 @@ from refnet.sources.answer import Answer, repeated
 from refnet.sources.answer import Asked as Query
 from refnet.sources.check_result import Line, error_line, ok, warning, writable
 from refnet.sources.contents import LIVE, Changed, Difference, Version
-from refnet.sources.folder.changes import SHOWN
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.source import Folder
 from refnet.sources.folder.target import FolderTarget
+from refnet.sources.folder.tree import SHOWN
 from refnet.sources.restoring import Request
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import Contents, Table, box, database_file, refuse_links

@@ -16,10 +16,9 @@ from refnet.catalog.artifact import Made, OpenArtifact, Proof
 from refnet.catalog.manifest import Level, Manifest
 from refnet.catalog.source_name import SourceName
 from refnet.proof_run import ProofOptions
-from refnet.sources.folder.entries import ConfigEntry
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
-from refnet.sources.folder.scope import EVERYTHING, Scope
+from refnet.sources.folder.scope import EVERYTHING, ConfigEntry, Scope
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
 

@@ -15,11 +15,9 @@ import pytest
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.sources.folder import archive_writer as dump_module
-from refnet.sources.folder.entries import parse_entries
 from refnet.sources.folder.files_maker import FilesMaker
-from refnet.sources.folder.kept import unkept
 from refnet.sources.folder.listing import FileKind, FileList
-from refnet.sources.folder.scope import Scope
+from refnet.sources.folder.scope import Scope, parse_entries, unkept
 
 
 def facts(folder: Path) -> dict[str, tuple[object, ...]]:

@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refnet.sources.folder.listing import FileKind, Listed
-from refnet.sources.folder.tar_headers import END, header
-from refnet.sources.folder.tar_members import TarReader
+from refnet.sources.folder.tar_archive import END, TarReader, header
 
 _part = st.binary(min_size=1, max_size=255).map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_"))
 _names = st.lists(_part.filter(lambda part: part not in {b".", b".."}), min_size=1, max_size=4).map(b"/".join)

@@ -11,9 +11,8 @@ import pytest
 
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.folder.entries import ConfigEntry
 from refnet.sources.folder.listing import FileList
-from refnet.sources.folder.scope import Scope
+from refnet.sources.folder.scope import ConfigEntry, Scope
 
 
 def paths_of(source, folder: Path, *rules: str) -> set[str]:

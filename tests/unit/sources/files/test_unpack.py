@@ -16,8 +16,8 @@ from tests.unit.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, 
 from tests.users import Ordinary
 
 from refnet.core.member_names import ArchiveError
-from refnet.sources.folder.contents import Limits, NoSpaceError, NullSink, limits, read_archive
-from refnet.sources.folder.kept import Unheld
+from refnet.sources.folder.archive_reader import ArchiveLimits, NoSpaceError, NullSink, limits, read_archive
+from refnet.sources.folder.scope import Unheld
 from refnet.sources.folder.tree import differences
 from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, scratch_folder, unpack
 
@@ -105,14 +105,14 @@ def test_attributes_that_do_not_fit_are_refused_before_they_are_set():
     data = archive(*(member(f"{number}.md", pax_headers=pax) for number in range(20)), pax=True)
 
     with pytest.raises(NoSpaceError, match=r"2\.md does not fit"):
-        read_archive(io.BytesIO(data), NullSink(), limits=Limits(space=1_000_000))
+        read_archive(io.BytesIO(data), NullSink(), limits=ArchiveLimits(space=1_000_000))
 
 
 def test_an_archive_with_too_many_members_is_refused_at_the_limit():
     swarm = archive(*(member(f"{number}.md") for number in range(102)))
 
     with pytest.raises(ArchiveError, match="more than 100 members"):
-        read_archive(io.BytesIO(swarm), NullSink(), limits=Limits(members=100))
+        read_archive(io.BytesIO(swarm), NullSink(), limits=ArchiveLimits(members=100))
     assert limits(None).members < 1_000_000
 
 

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from refnet.core.files import OPEN_FOLDER, opened
-from refnet.sources.folder.fingerprint import Fingerprint, fingerprint_of
 from refnet.sources.folder.scope import EVERYTHING
-from refnet.sources.folder.walk import runs, walk
+from refnet.sources.folder.walk import Fingerprint, fingerprint_of, runs, walk
 
 
 @pytest.fixture

@@ -1,18 +1,29 @@
-"""Reads a complete archive once, checks every member, and passes it to a sink."""
+"""Reads archives and passes their members to a sink: a complete one, each member checked; or single members.
+
+`extract` decompresses only the gzip members that contain what it reads. They are located by the list of files; the
+caller compares the result with that list.
+"""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
+
+from isal import igzip, igzip_threaded, isal_zlib
 
 from refnet.catalog.artifact import MOST_LIST_BYTES, Progress, silent
-from refnet.core.attributes import NONE
+from refnet.core.attributes import NONE, Attributes
 from refnet.core.member_names import ArchiveError, leads_inside, parent, show, some
-from refnet.sources.folder.gzip_members import inflated
-from refnet.sources.folder.listing import FileKind, FileList, Listed
-from refnet.sources.folder.tar_members import TarReader
+from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
+from refnet.sources.folder.tar_archive import TarReader, header
+
+#: The most bytes of a file that is passed on in one piece.
+_SMALL = 1 << 20
+#: Progress is reported after so many bytes, or so many members.
+_REPORTED = 8 << 20
 
 
 class NoSpaceError(ArchiveError):
@@ -20,7 +31,7 @@ class NoSpaceError(ArchiveError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """Limits of an archive."""
 
     #: Members, with the folders that the archive does not name itself.
@@ -55,7 +66,7 @@ class NullSink:
         """Do nothing."""
 
 
-UNKNOWN = Limits()
+UNKNOWN = ArchiveLimits()
 
 
 def read_archive(
@@ -63,7 +74,7 @@ def read_archive(
     sink: Sink,
     *,
     expected: FileList | None = None,
-    limits: Limits = UNKNOWN,
+    limits: ArchiveLimits = UNKNOWN,
     progress: Progress = silent,
 ) -> FileList:
     """Check every member of `archive` and pass it to `sink`; return the list of files.
@@ -72,7 +83,7 @@ def read_archive(
     used. ArchiveError names the first member that is damaged, changed or not allowed.
     """
     with inflated(archive) as stream:
-        contents = _Contents(sink, limits, expected)
+        contents = _MemberChecks(sink, limits, expected)
         reader = TarReader(stream)
         for count, member in enumerate(reader, 1):
             if count > limits.members or len(contents.listed) >= limits.members:
@@ -86,13 +97,17 @@ def read_archive(
     return FileList(tuple(contents.listed.values()))
 
 
-def limits(expected: FileList | None, space: int | None = None) -> Limits:
+def limits(expected: FileList | None, space: int | None = None) -> ArchiveLimits:
     """Limits for an archive: a constantly changing file is in it up to nine times."""
-    return Limits(9 * len(expected.files), MOST_LIST_BYTES, space) if expected else Limits(space=space)
+    return (
+        ArchiveLimits(9 * len(expected.files), MOST_LIST_BYTES, space)
+        if expected
+        else ArchiveLimits(space=space)
+    )
 
 
-class _Contents:
-    def __init__(self, sink: Sink, limits: Limits, expected: FileList | None) -> None:
+class _MemberChecks:
+    def __init__(self, sink: Sink, limits: ArchiveLimits, expected: FileList | None) -> None:
         self.listed: dict[str, Listed] = {}
         self.raw_bytes = 0
         self._names = self._attributes = 0
@@ -167,7 +182,7 @@ class _Contents:
             member.at < listed.at and member.kind is FileKind.FILE is listed.kind
         ):
             raise ArchiveError(f"{show(member.path)} is not at the offset that the list of files gives")
-        if member.at == listed.at and (facts(member) != facts(listed) or member.same_as):
+        if member.at == listed.at and (_facts(member) != _facts(listed) or member.same_as):
             raise ArchiveError(
                 f"{show(member.path)} differs from the list of files (kind, size, mode, ACL, attributes)"
             )
@@ -195,7 +210,7 @@ class _Contents:
         return first
 
 
-def facts(member: Listed) -> tuple[object, ...]:
+def _facts(member: Listed) -> tuple[object, ...]:
     """Facts of a member's header in the form of a list entry."""
     acl, xattrs = member.acl or "", member.xattrs or ""
     return (member.kind, member.mode, member.size, member.target, acl, xattrs)
@@ -212,3 +227,113 @@ class _Hashed:
         for block in self._blocks:
             self.digest.update(block)
             yield block
+
+
+def extract(
+    archive: BinaryIO, files: FileList, members: Sequence[tuple[str, Listed]], sink: Sink, progress: Progress
+) -> None:
+    """Pass `members` of `archive`, each with its new path, to `sink`, folders before their entries.
+
+    `files` has their offsets. ArchiveError names the first missing member.
+    """
+    done, reported, total = 0, 0, sum(listed.size for _, listed in members)
+    with ExitStack() as stack, _gzip_errors():
+        source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
+        for count, (path, listed) in enumerate(members):
+            member, has_attributes = listed._replace(path=path), bool(listed.acl or listed.xattrs)
+            if listed.kind is FileKind.LINK:
+                sink.link(member)
+            elif listed.kind is FileKind.FOLDER and not has_attributes:
+                sink.folder(member)
+            else:
+                reader = source.reader(listed.at)
+                if has_attributes:
+                    member = member._replace(kept=_attributes(reader, listed, exact=bool(files.members)))
+                else:
+                    _check(reader, listed, exact=bool(files.members))
+                if listed.kind is FileKind.FOLDER:
+                    sink.folder(member)
+                    continue
+                sink.file(member, tuple(reader.content()) if listed.size <= _SMALL else reader.content())
+                done += listed.size
+            if not count & 0xFFF or done - reported >= _REPORTED:
+                reported = done
+                progress("unpacking", done, total)
+
+
+def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
+    """Check that the member of `listed` comes next, with its `exact` header in RefNet's own archives."""
+    if exact:
+        fits = reader.expect(header(listed), listed.size)
+    else:
+        member = reader.next()
+        fits = member is not None and member.kind is FileKind.FILE and member.size == listed.size
+    if not fits:
+        raise _other(listed)
+
+
+def _attributes(reader: TarReader, listed: Listed, *, exact: bool) -> Attributes:
+    """Attributes of the next member, that of `listed`; unless `exact`, a hard link to it is accepted."""
+    member = reader.next()
+    if member is None or (exact and member.path != listed.path) or _facts(member) != _facts(listed):
+        raise _other(listed)
+    return member.kept
+
+
+def _other(listed: Listed) -> ArchiveError:
+    return ArchiveError(f"{show(listed.path)} is not at the offset that the list of files gives")
+
+
+class _RandomAccess:
+    """Random access to an archive: reads on, or restarts at a gzip member, whichever is cheaper.
+
+    ahead: decompress ahead in a thread, for reading most of the archive.
+    """
+
+    def __init__(self, archive: BinaryIO, files: FileList, stack: ExitStack, *, ahead: bool) -> None:
+        self._archive = archive
+        self._files = files
+        self._stack = stack
+        self._ahead = ahead
+        self._reader: TarReader | None = None
+
+    def reader(self, at: int) -> TarReader:
+        """Return a reader of the tar at its offset `at`."""
+        reader = self._reader
+        if reader is None or reader.at > at or (not self._ahead and self._files.start_of(at).raw > reader.at):
+            start = Member(0, 0) if self._ahead else self._files.start_of(at)
+            self._stack.close()
+            opened = inflated if self._ahead else inflated_from
+            reader = TarReader(self._stack.enter_context(opened(self._archive, start.offset)), start.raw)
+            self._reader = reader
+        reader.skip_to(at)
+        return reader
+
+
+@contextmanager
+def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
+    """Open the decompressed bytes from the member at `offset`, decompressed ahead in a thread."""
+    archive.seek(offset)
+    with _gzip_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
+        yield stream
+
+
+@contextmanager
+def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
+    """Open the decompressed bytes from the member at `offset`, decompressed on demand."""
+    archive.seek(offset)
+    with _gzip_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
+        yield cast("BinaryIO", stream)
+
+
+@contextmanager
+def _gzip_errors() -> Iterator[None]:
+    """Turn gzip's errors into ArchiveErrors."""
+    try:
+        yield
+    except igzip.BadGzipFile as error:
+        raise ArchiveError(f"the archive is not a gzip file, or damaged: {error}") from error
+    except EOFError as error:
+        raise ArchiveError("the archive is cut short") from error
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub does not declare a class
+        raise ArchiveError(f"the archive is damaged: {error}") from error
