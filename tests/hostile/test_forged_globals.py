@@ -19,10 +19,9 @@ from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.settings import Settings
 from refnet.sources.base import Permits
-from refnet.sources.roles import restore_globals, roles_restore
+from refnet.sources.roles import source
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
-from refnet.sources.roles.roles_restore import GlobalsRestore
-from refnet.sources.roles.source import Roles
+from refnet.sources.roles.source import GlobalsRestore, Roles
 
 MAIN = SourceName("main-globals", Kind.GLOBALS)
 
@@ -61,7 +60,7 @@ SUPERUSER = "SELECT rolcanlogin, rolvaliduntil, rolpassword FROM pg_authid WHERE
 def test_a_role_with_the_name_of_a_keyword_is_that_role_alone(server: Cluster, text: str) -> None:
     before = rows(server, SETTINGS), rows(server, SUPERUSER)
     found = forged(text)
-    done = restore_globals.restore(server.target(), server.binaries, found)
+    done = GlobalsRestore(found, server.target(), server.binaries).run()
     assert (rows(server, SETTINGS), rows(server, SUPERUSER)) == before
     assert rows(server, f"SELECT 1 FROM pg_roles WHERE rolname = '{done.plan.create[0]}'") == [(1,)]
 
@@ -71,7 +70,7 @@ def test_a_role_with_the_name_of_a_keyword_is_that_role_alone(server: Cluster, t
 )
 def test_a_setting_that_only_a_superuser_may_change_is_a_power(server: Cluster, setting: str) -> None:
     found = forged(f"CREATE ROLE evil; ALTER ROLE evil SET \"{setting}\" TO 'on';")
-    plan = restore_globals.plan(server.target(), server.binaries, found)
+    plan = GlobalsRestore(found, server.target(), server.binaries).plan()
     assert plan.powers == {"evil": (f"sets {setting}",)}
     with pytest.raises(RefnetError, match="gives the role evil powers"):
         plan.check()
@@ -85,7 +84,7 @@ def test_a_recovery_creates_no_role_with_powers_unless_told(
     def of(_context: object, _chosen: object, *, role_powers: bool) -> GlobalsRestore:
         return GlobalsRestore(found, server.target(), server.binaries, role_powers)
 
-    monkeypatch.setattr(roles_restore, "restore_of", of)
+    monkeypatch.setattr(source, "restore_of", of)
     roles, context = Roles(Settings(), MAIN), Context(Settings())
     with pytest.raises(RefnetError, match="boss powers: SUPERUSER"):
         roles.recover(context, found.stored, Permits())

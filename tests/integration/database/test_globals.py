@@ -22,9 +22,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.proof_run import ProofOptions
-from refnet.sources.roles import restore_globals
-from refnet.sources.roles.globals_artifact import GlobalsArtifact
-from refnet.sources.roles.globals_maker import GlobalsMaker
+from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker
+from refnet.sources.roles.source import GlobalsRestore
 
 MAIN = SourceName("main-globals", Kind.GLOBALS)
 ODD = 'odd;\nna"me'
@@ -114,8 +113,8 @@ def test_missing_roles_are_created_and_existing_ones_left(
         with target.connect() as session:
             session.execute("CREATE ROLE app LOGIN")
         with pytest.raises(RefnetError, match="gives the role"):
-            restore_globals.restore(target, binaries, replace_powers(found, "SUPERUSER"))
-        done = restore_globals.restore(target, binaries, found, role_powers=True)
+            GlobalsRestore(replace_powers(found, "SUPERUSER"), target, binaries).run()
+        done = GlobalsRestore(found, target, binaries, role_powers=True).run()
         assert done.finding.outcome is Outcome.PASSED
         assert done.plan.create == (ODD, *(["staff"] if binaries.major >= 16 else []))
         assert set(done.plan.differing) == {"app"}
@@ -126,7 +125,7 @@ def test_missing_roles_are_created_and_existing_ones_left(
             ).fetchone()
             app = session.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'").fetchone()
         assert (row, app) == ((True, 3, True), (True,))
-        again = restore_globals.plan(target, binaries, found)
+        again = GlobalsRestore(found, target, binaries).plan()
         assert again.create == again.statements == ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refnet.sources.roles.global_statements import NotGlobalsError, Statement, StatementKind, counted, read
-from refnet.sources.roles.globals_maker import without_weak_passwords
+from refnet.sources.roles.globals_artifact import without_weak_passwords
 from refnet.sources.roles.globals_plan import decide
 
 TEXT = r"""--

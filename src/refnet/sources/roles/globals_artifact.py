@@ -1,23 +1,32 @@
-"""The content of an artifact of roles and tablespaces. Its proof creates them on a scratch server and compares."""
+"""Artifacts of the roles and tablespaces of a server: the text of pg_dumpall, compressed.
+
+A proof creates them on a scratch server and compares.
+"""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
 
 import psycopg
 from psycopg import sql
 
-from refnet.catalog.artifact import Finding, Made, Proof
+from refnet.catalog.artifact import Finding, Made, Progress, Proof, Turn, at_once, silent
 from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
+from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.sources.artifact import Artifact
 from refnet.sources.database import server_errors
@@ -29,13 +38,98 @@ from refnet.sources.roles.global_statements import (
     counted,
     read,
 )
-from refnet.sources.roles.globals_dump import dumped
 from refnet.sources.roles.globals_plan import comparable, knows_options
 
 _SHOWN = 20
 #: A scratch server's tablespaces are inside its own folder.
-_SETTINGS = {"allow_in_place_tablespaces": "on"}
+_SCRATCH_SETTINGS = {"allow_in_place_tablespaces": "on"}
 _COUNTS = ("roles", "memberships", "tablespaces", "passwords")
+#: Of pg_dumpall, and of gzip.
+_SECONDS, _LEVEL = 600.0, 6
+#: The same text on every server: VALID UNTIL depends on them.
+_SAME_TEXT = {"timezone": "UTC", "datestyle": "ISO"}
+
+
+@dataclass(frozen=True)
+class GlobalsMaker:
+    """The global objects of a server."""
+
+    name: SourceName
+    target: Callable[[], Target]
+    #: Return the programs for a server's major.
+    binaries: Callable[..., Binaries]
+    #: Include the SCRAM verifiers of passwords.
+    passwords: bool = False
+
+    def digesting(self, up_to: int) -> None:  # noqa: ARG002  # the interface's
+        return None
+
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
+        target = self.target()
+        with target.connect(READER_SETTINGS, encoding="UTF8") as session:
+            binaries = self.binaries(server_version(session))
+            row = session.execute(
+                "SELECT now(), current_setting('server_version_num')::int, current_setting('server_version')"
+            ).fetchone()
+        assert row is not None  # noqa: S101  # for the type checker
+        moment, number, version = row
+        progress("roles and tablespaces", 0, None)
+        text = dumped(binaries, target, passwords=self.passwords)
+        turn()
+        try:
+            text, dropped = without_weak_passwords(text)
+            counts = counted(read(text))
+        except NotGlobalsError as error:
+            raise RefnetError(
+                f"the roles of the server at {target.address} cannot be backed up: {error}",
+                "Rename the role or the tablespace with the unusual name, then retry.",
+            ) from None
+        out.write(gzip.compress(text.encode(), _LEVEL, mtime=0))
+        return Made(
+            created=moment,
+            details={"server_version": version, "server_version_num": number, **counts},
+            unchecked=tuple(
+                f"the password of the role {one} is left out: it is not a SCRAM verifier" for one in dropped
+            ),
+        )
+
+
+def without_weak_passwords(text: str) -> tuple[str, tuple[str, ...]]:
+    """`text` with only SCRAM password verifiers, and the roles whose passwords were dropped."""
+    dropped, pieces, at = [], [], 0
+    for statement in read(text):
+        if statement.kind is not StatementKind.ATTRIBUTES or "PASSWORD" not in statement.tokens:
+            continue
+        password = statement.tokens[statement.tokens.index("PASSWORD") + 1]
+        begin = text.index(f" PASSWORD {password}", at)
+        end = begin + len(f" PASSWORD {password}")
+        if not password.startswith("'SCRAM-SHA-256$"):
+            pieces.append(text[at:begin])
+            dropped.append(statement.subject)
+        else:
+            pieces.append(text[at:end])
+        at = end
+    return "".join((*pieces, text[at:])), tuple(dropped)
+
+
+def dumped(binaries: Binaries, target: Target, *, passwords: bool = False) -> str:
+    """Output of pg_dumpall --globals-only; RefnetError if the server rejects it, or a name is not UTF-8.
+
+    passwords: include password verifiers; requires read access to pg_authid.
+    """
+    tool = binaries.tool("pg_dumpall")
+    left_out = [] if passwords else ["--no-role-passwords"]
+    command: list[str | Path] = [tool, "--globals-only", "--no-password", "--encoding=UTF8", *left_out]
+    ran = run(command, _SECONDS, env=target.environment(_SAME_TEXT), capture_output=True)
+    if ran.returncode:
+        raise server_errors.of_program("pg_dumpall", ran.stderr, "pg_dumpall failed")
+    try:
+        return str(ran.stdout, "utf-8")
+    except UnicodeDecodeError:
+        raise RefnetError(
+            f"the server at {target.address} has a role or a tablespace whose name is not UTF-8",
+            "Rename it (ALTER ROLE … RENAME TO …), then retry.",
+        ) from None
 
 
 class GlobalsArtifact(Artifact):
@@ -91,7 +185,7 @@ class GlobalsArtifact(Artifact):
         number = manifest.details.get("server_version_num") if manifest else None
         major = number // 10_000 if type(number) is int else None
         binaries = options.binaries(major, server=True)
-        with scratch(binaries, base=options.base, settings=_SETTINGS) as cluster:
+        with scratch(binaries, base=options.base, settings=_SCRATCH_SETTINGS) as cluster:
             run.missing_walls = cluster.walls.missing
             run.server = f"PostgreSQL {binaries.version} ({binaries.origin})"
             with run.phases.phase("load"):

@@ -1,26 +1,43 @@
-"""The roles and tablespaces of a server of the settings."""
+"""The roles and tablespaces of a server of the settings, and their restore."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import sql
 
 from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact
 from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plural
+from refnet.core.formatting import noted, plain, plural, some
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits
 from refnet.sources.contents import Difference
+from refnet.sources.database import server_errors
+from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.source import OnServer
-from refnet.sources.restoring import Request, Work
-from refnet.sources.roles import roles_restore
-from refnet.sources.roles.globals_artifact import GlobalsArtifact
-from refnet.sources.roles.globals_maker import GlobalsMaker
+from refnet.sources.identify import take_over
+from refnet.sources.restoring import Done, Request, Said, Work
+from refnet.sources.roles.global_statements import read
+from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
+from refnet.sources.roles.globals_plan import GlobalsPlan, decide
 from refnet.store.local import LocalStore
+
+#: Restores of roles share one lock on a server; no database has this name.
+_LOCK = "roles of this server"
+#: The major since which a membership has INHERIT and SET.
+_WITH_OPTIONS = 16
+#: The settings that only a superuser may change.
+_LIMITED = "SELECT name FROM pg_catalog.pg_settings WHERE context IN ('superuser', 'superuser-backend')"
 
 
 class Roles(OnServer):
@@ -50,7 +67,7 @@ class Roles(OnServer):
     def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:  # noqa: ARG002
         for refusal in chosen.refusals(anyway=request.damaged_anyway):
             raise refusal
-        return roles_restore.RolesWork(chosen, request)
+        return RolesWork(chosen, request)
 
     def undoing(self, context: Context, request: Request) -> Work:  # noqa: ARG002
         raise RefnetError(
@@ -62,15 +79,18 @@ class Roles(OnServer):
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
         if not self.own.url:
             return ()
-        return roles_restore.restore_of(context, chosen, role_powers=permits.role_powers).plan().problems
+        return restore_of(context, chosen, role_powers=permits.role_powers).plan().problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        roles = roles_restore.restore_of(context, chosen, role_powers=permits.role_powers)
+        roles = restore_of(context, chosen, role_powers=permits.role_powers)
         created = plural(len(roles.run().plan.create), "role")
         return [f"{created} of {chosen.name} created on {roles.target.address}"]
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        return roles_restore.compare(context, chosen)
+        plan = restore_of(context, chosen, role_powers=True).plan()
+        wrong = (*plan.create, *plan.differing, *plan.tablespaces)
+        reason = f"missing or not as in the artifact: {some(wrong)}" if wrong else ""
+        return (Finding("roles", Outcome.FAILED if wrong else Outcome.PASSED, reason),)
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
         return super().without(chosen, what, "It has roles: `zcat` prints them.")
@@ -91,3 +111,112 @@ def _not_compared(artifact: OpenArtifact, advice: str) -> RefnetError:
     return RefnetError(
         f"{artifact.name} has roles, which are not compared as rows or files", advice, Exit.USAGE
     )
+
+
+@dataclass(frozen=True)
+class RestoredGlobals:
+    """A restore of roles."""
+
+    plan: GlobalsPlan
+    #: The comparison of the created roles with the artifact.
+    finding: Finding
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.plan.to_json(), "comparison": self.finding.to_json()}
+
+
+@dataclass(frozen=True)
+class GlobalsRestore:
+    """The restore of the roles in an artifact to a server: creates the missing ones, and changes no others."""
+
+    artifact: GlobalsArtifact
+    target: Target
+    binaries: Binaries
+    #: Create also roles with powers.
+    role_powers: bool = False
+    #: Called after a restore.
+    after: Callable[[], None] = lambda: None
+
+    def plan(self) -> GlobalsPlan:
+        live = tuple(read(dumped(self.binaries, self.target)))
+        with self.target.connect(READER_SETTINGS, encoding="UTF8") as session:
+            limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
+            options = server_version(session) >= _WITH_OPTIONS
+        return decide(
+            self.artifact.name,
+            self.target.address,
+            self.artifact.statements,
+            live,
+            limited=limited,
+            role_powers=self.role_powers,
+            options=options,
+        )
+
+    def run(self) -> RestoredGlobals:
+        """Create the missing roles in one transaction, and compare them with the artifact; RefnetError if nothing was created."""
+        artifact, target = self.artifact, self.target
+        with admin_session(target) as admin, restore_lock(admin, _LOCK):
+            planned = self.plan()
+            planned.check()
+            try:
+                with admin.transaction():
+                    for one in planned.statements:
+                        admin.execute(sql.SQL(one.sql))  # read strictly before
+            except psycopg.Error as error:
+                raise server_errors.of_server(error, "creating roles") from error
+            there = tuple(read(dumped(self.binaries, target)))
+            after = decide(artifact.name, target.address, artifact.statements, there)
+        wrong = [role for role in planned.create if role in after.differing or role in after.create]
+        reason = f"not as in the artifact: {', '.join(wrong)}" if wrong else ""
+        outcome = Outcome.FAILED if wrong else Outcome.PASSED
+        self.after()
+        return RestoredGlobals(planned, Finding("created roles", outcome, reason))
+
+
+def restore_of(
+    context: Context, chosen: OpenArtifact, to: str | None = None, *, role_powers: bool = False
+) -> GlobalsRestore:
+    """Restore of `chosen` to its cluster's server, or to the server of the URL `to`."""
+    if to:
+        target = Target.from_url(to, "--to")
+    else:
+        own = context.settings.of(chosen.source)
+        key = own.key_of("restore_url" if own.restore_url else "url")
+        target = Target.from_url(own.restore_url or own.url or "", key)
+    with target.connect() as session:
+        binaries = local_postgres.binaries_for(context.settings, server_version(session))
+    after = partial(take_over, context, chosen.source, chosen) if to is None else lambda: None
+    return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers, after)
+
+
+class RolesWork(Work):
+    """A restore of roles: creates missing roles; existing ones stay unchanged."""
+
+    planned: GlobalsPlan
+
+    def __init__(self, chosen: OpenArtifact, request: Request) -> None:
+        self.chosen, self.request = chosen, request
+
+    def plan(self, context: Context) -> GlobalsPlan:
+        request = self.request
+        self.restore = restore_of(context, self.chosen, request.to, role_powers=request.role_powers)
+        self.planned = self.restore.plan()
+        return self.planned
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        return self.planned.problems
+
+    def describe(self) -> Iterator[str]:
+        yield f"Restore the roles of {self.planned.artifact}; nothing that exists is changed:"
+        for line in self.planned.lines():
+            yield f"  {plain(line)}"
+        yield from noted((), self.planned.problems)
+
+    def run(self, context: Context) -> Done:  # noqa: ARG002
+        done, server = self.restore.run(), self.planned.server
+        created = plural(len(done.plan.create), "role")
+        said = f"created {created} of {self.chosen.name} on {server}, compared; nothing else was changed"
+        passed = done.finding.outcome is Outcome.PASSED
+        differs = f"{server}: {plain(done.finding.reason)}" if done.finding.outcome is Outcome.FAILED else ""
+        return Done(done.to_json(), (Said(said),) if passed else (), differs)
