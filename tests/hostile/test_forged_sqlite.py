@@ -18,7 +18,7 @@ from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.proof_run import ProofOptions
-from refnet.sources.answer import Limits
+from refnet.sources.contents import AnswerLimits
 from refnet.sources.sqlite.artifact import SqliteArtifact
 from refnet.sources.sqlite.box import Rows, box
 
@@ -171,7 +171,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory, short_folder: Path) -> Itera
 
         def ask(query: str, rows: int = 1000, seconds: float = 2.0) -> Rows:
             try:
-                return own.query(size, query, Limits(seconds, rows, 1 << 20))
+                return own.query(size, query, AnswerLimits(seconds, rows, 1 << 20))
             finally:
                 assert own.database.read_bytes() == before
                 own.database.with_name("answer").unlink(missing_ok=True)  # a box is for one question

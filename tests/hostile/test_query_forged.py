@@ -13,14 +13,14 @@ from refnet.actions.query import query
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
-from refnet.sources.answer import Asked
+from refnet.sources.contents import Query
 
 _QUERY = "SELECT count(*), (SELECT last_value FROM notes_id_seq) FROM notes"
 
 
 def _answer(home: Path, path: Path, text: str = _QUERY) -> tuple[list[tuple[str | None, ...]], list[str]]:
     settings = Settings(home=home, backup_dir=home / "backups")
-    with query(Context(settings), str(path), Asked(text)) as found:
+    with query(Context(settings), str(path), Query(text)) as found:
         return [*found.rows], found.notes
 
 

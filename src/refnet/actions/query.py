@@ -9,13 +9,13 @@ from refnet.actions.choose import choose_to_read
 from refnet.catalog.artifact import OpenArtifact
 from refnet.context import Context
 from refnet.sources import source_of
-from refnet.sources.answer import Answer, Asked
+from refnet.sources.contents import Query, QueryAnswer
 from refnet.sources.database.database_query import checked
 from refnet.sources.database.query.copies import Copy
 
 
 @contextmanager
-def query(context: Context, meant: str, asked: Asked) -> Iterator[Answer]:
+def query(context: Context, meant: str, asked: Query) -> Iterator[QueryAnswer]:
     """Run a query on the artifact `meant`, see choose_to_read; RefnetError if the server rejects it."""
     checked(asked.query)  # before anything is read
     chosen = choose_to_read(context, meant, asked.at)

@@ -38,9 +38,8 @@ from refnet.settings import (
     variable,
 )
 from refnet.sources import Source, hooks, kind_of, source_of
-from refnet.sources.elsewhere import is_of_programs, is_of_system
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.restored_code import is_in, runs
+from refnet.sources.restored_places import is_in, is_of_programs, is_of_system, runs
 from refnet.store import settings_copies
 from refnet.store.cluster_record import ClusterRecord
 

@@ -25,7 +25,7 @@ from refnet.cli.output import say
 from refnet.core.checked import parsed
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural
-from refnet.sources.answer import Answer, Asked, Limits
+from refnet.sources.contents import AnswerLimits, Query, QueryAnswer
 from refnet.sources.database.database_query import doubts
 from refnet.sources.database.query.answer import LARGEST_ROW, SETTINGS
 from refnet.sources.database.query.copies import Copy
@@ -62,13 +62,13 @@ def query(
     ] = False,
     rows: Annotated[
         int, typer.Option(min=1, max=10**9, metavar="N", help="The maximum number of rows to print.")
-    ] = Limits.rows,
+    ] = AnswerLimits.rows,
     megabytes: Annotated[
         int, typer.Option(min=1, max=10**6, metavar="N", help="The maximum output, in MiB.")
-    ] = Limits.bytes >> 20,
+    ] = AnswerLimits.bytes >> 20,
     seconds: Annotated[
         int, typer.Option(min=1, max=86_400, metavar="N", help="The time limit of the query.")
-    ] = int(Limits.seconds),
+    ] = int(AnswerLimits.seconds),
     trust: Trust = False,
     place: options.StoreOptions,
 ) -> None:
@@ -80,7 +80,7 @@ def query(
     if as_csv and as_json:
         raise RefnetError("--csv and --json exclude each other", "Omit one of them.", Exit.USAGE)
     text = sys.stdin.read(_LONGEST) if sql == "-" else sql
-    asked = Asked(text, Limits(seconds, rows, megabytes << 20), at, everything, trust, as_json)
+    asked = Query(text, AnswerLimits(seconds, rows, megabytes << 20), at, everything, trust, as_json)
     with ExitStack() as stack:
         with with_progress(context(place, key=True), "query") as here:  # its line ends before the first row
             answer = stack.enter_context(run.query(here, artifact, asked))
@@ -93,7 +93,7 @@ def query(
         say(f"{plural(answer.asker.count, 'row')} from {answer.artifact.name}")
 
 
-def _print_json(answer: Answer) -> None:
+def _print_json(answer: QueryAnswer) -> None:
     print_json_list(answer.head(), "rows", (_checked(value) for (value,) in answer.rows))
 
 
@@ -106,7 +106,7 @@ def _checked(text: str | None) -> str:
     return printable_json((text or "").translate(_SPACES))  # outside of texts, where JSON allows no others
 
 
-def _print_csv(answer: Answer) -> None:
+def _print_csv(answer: QueryAnswer) -> None:
     _print_line(answer.columns)
     for row in answer.rows:
         _print_line(row)
@@ -129,7 +129,7 @@ def _cell(value: str | None) -> str:
     return '"' + value.replace('"', '""') + '"' if special else value
 
 
-def _print_table(answer: Answer) -> None:
+def _print_table(answer: QueryAnswer) -> None:
     rows = map(_plain_row, answer.rows)
     head, measured, left = _plain_row(answer.columns), list[list[str]](), _MEASURED_CHARACTERS
     for row in islice(rows, _MEASURED):

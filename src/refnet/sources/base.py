@@ -23,14 +23,13 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
-from refnet.sources.artifact import Artifact
 from refnet.sources.check_result import Line
+from refnet.sources.contents import Artifact
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
     from refnet.servers import ActsOn
-    from refnet.sources.answer import Answer, Asked
-    from refnet.sources.contents import Difference, Finder, ListedTable
+    from refnet.sources.contents import Difference, Finder, ListedTable, Query, QueryAnswer
     from refnet.sources.restoring import Request, Work
 
 
@@ -210,8 +209,8 @@ class Source(ABC):
         self,
         context: Context,  # noqa: ARG002
         chosen: OpenArtifact,
-        asked: Asked,  # noqa: ARG002
-    ) -> AbstractContextManager[Answer]:
+        asked: Query,  # noqa: ARG002
+    ) -> AbstractContextManager[QueryAnswer]:
         """Run a query on `chosen` in a scratch server; RefnetError if the server rejects it."""
         raise self._without_tables(chosen)
 
@@ -222,7 +221,7 @@ class Source(ABC):
         *,
         trust: bool,  # noqa: ARG002
     ) -> AbstractContextManager[Any]:
-        """Load all of `chosen` into a scratch server, which ends with the block. `trust`: see `answer.Asked`."""
+        """Load all of `chosen` into a scratch server, which ends with the block. `trust`: see `contents.Query`."""
         raise self._without_tables(chosen)
 
     def _without_tables(self, chosen: OpenArtifact) -> RefnetError:

@@ -1,18 +1,51 @@
-"""Content of artifacts: files or tables of one, differences between two."""
+"""The content of an artifact: its proof, its files or tables, what differs from another, and the answer to a query."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
-from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.artifact import Made, OpenArtifact, Proof
+from refnet.catalog.manifest import Level, utc
 from refnet.catalog.source_name import SourceName
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural
 from refnet.core.member_names import spelled
+from refnet.proof_run import ProofOptions
 
 #: The name of what is live, in the place of an artifact.
 LIVE = "live"
 #: The most paths that a search remembers.
 MOST = 1_000_000
+
+
+class Artifact(ABC):
+    """The content of an artifact. RefnetError (DAMAGED) if it is RefNet's own and unreadable."""
+
+    def __init__(self, stored: OpenArtifact) -> None:
+        self.stored = stored
+
+    @property
+    def name(self) -> str:
+        return self.stored.name
+
+    def describe(self, _created: datetime, /) -> Made | None:
+        """Values for a new manifest in place of a lost one; None if the content does not record them.
+
+        The argument is the probable time, for content that does not record it.
+        """
+        return None
+
+    def tables(self) -> tuple[dict[str, Any], ...]:
+        """Return the recorded tables of a database, as in `Proof.rows`."""
+        return ()
+
+    @abstractmethod
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        """Check the content up to `level`; the store has checked `written`. Touch nothing live."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +139,83 @@ class Difference:
             "removed": [spelled(name) for name in self.removed],
             "notes": [spelled(note) for note in self.notes],
         }
+
+
+@dataclass(frozen=True)
+class AnswerLimits:
+    """Limits of an answer."""
+
+    #: For each statement.
+    seconds: float = 60.0
+    rows: int = 100_000
+    #: Of the rows as text.
+    bytes: int = 64 << 20
+
+
+class RowReader(Protocol):
+    """Reader of the rows of a query."""
+
+    @property
+    def count(self) -> int:
+        """Number of rows read."""
+        ...
+
+    @property
+    def cut(self) -> RefnetError | None:
+        """Why it stopped early; None: the end was reached."""
+        ...
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query and how it is answered."""
+
+    query: str
+    limits: AnswerLimits = AnswerLimits()
+    #: The newest artifact of a source at or before this time.
+    at: str | None = None
+    #: Load every table.
+    everything: bool = False
+    #: Load a foreign dump even where this machine cannot build every isolation layer.
+    trust: bool = False
+    #: Each row is one JSON object.
+    as_json: bool = False
+
+
+@dataclass
+class QueryAnswer:
+    """An answer that is being read."""
+
+    artifact: OpenArtifact
+    columns: tuple[str, ...]
+    #: Read it once; `cut` and `notes` are complete afterwards.
+    rows: Iterator[tuple[str | None, ...]]
+    #: The loaded tables, sorted; None: all, of a foreign dump.
+    loaded: tuple[str, ...] | None
+    asker: RowReader
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def cut(self) -> RefnetError | None:
+        """Why the answer is incomplete; None: complete."""
+        return self.asker.cut
+
+    def head(self) -> dict[str, Any]:
+        """Return the report without its rows."""
+        manifest = self.artifact.manifest
+        return {
+            "artifact": self.artifact.name,
+            "created": utc(manifest.created) if manifest else None,
+            "columns": list(self.columns),
+            "tables_loaded": None if self.loaded is None else list(self.loaded),
+        }
+
+
+def repeated(columns: tuple[str, ...]) -> RefnetError:
+    """Error about equal column names: JSON would keep only the last one."""
+    name = next(one for one in columns if columns.count(one) > 1)
+    return RefnetError(
+        f"{plural(columns.count(name), 'column')} of the answer have the name {name}, and JSON needs different ones",
+        "Name them in the query: SELECT a.id AS a_id, b.id AS b_id …",
+        Exit.USAGE,
+    )

@@ -22,8 +22,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
-from refnet.sources.answer import Answer, Limits
-from refnet.sources.answer import Asked as Asking
+from refnet.sources.contents import AnswerLimits, QueryAnswer
+from refnet.sources.contents import Query as Asking
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import answer, copies
 from refnet.sources.database.query.answer import Asker
@@ -31,7 +31,7 @@ from refnet.sources.database.query.copies import Copy
 from refnet.sources.database.query.part import Part
 from refnet.store.open_artifacts import artifact_at
 
-USUAL = Limits()
+USUAL = AnswerLimits()
 _SCRIPT = r"""
 CREATE SCHEMA shop;
 CREATE TABLE shop.item (id int PRIMARY KEY, name text, price numeric);
@@ -110,7 +110,7 @@ class Asked:
         self.copy, self.part, self.path = copy, part, path
 
     @contextmanager
-    def session(self, limits: Limits = USUAL) -> Iterator[Asker]:
+    def session(self, limits: AnswerLimits = USUAL) -> Iterator[Asker]:
         asker = Asker(self.copy.reader, self.path, limits)
         try:
             yield asker
@@ -118,7 +118,7 @@ class Asked:
             asker.close()
 
     def __call__(
-        self, query: str, limits: Limits = USUAL, *, as_json: bool = False
+        self, query: str, limits: AnswerLimits = USUAL, *, as_json: bool = False
     ) -> list[tuple[str | None, ...]]:
         with self.session(limits) as asker:
             copies.load_needed(self.part, asker, query.encode(), limits, everything=False)
@@ -207,14 +207,14 @@ def test_a_table_that_was_read_behind_the_server_s_back_is_noticed(ask: Asked) -
 
 
 def test_the_rows_and_the_bytes_of_an_answer_are_bounded(ask: Asked) -> None:
-    with ask.session(Limits(rows=2)) as asker:
+    with ask.session(AnswerLimits(rows=2)) as asker:
         assert len([*asker.rows(b"SELECT generate_series(1, 1000000)")]) == 2
         assert asker.cut
         assert "--rows" in asker.cut.hint
-    with ask.session(Limits(rows=2)) as asker:
+    with ask.session(AnswerLimits(rows=2)) as asker:
         assert len([*asker.rows(b"SELECT generate_series(1, 2)")]) == 2
         assert asker.cut is None
-    with ask.session(Limits(bytes=2500)) as asker:
+    with ask.session(AnswerLimits(bytes=2500)) as asker:
         assert len([*asker.rows(b"SELECT repeat('x', 1000) FROM generate_series(1, 1000000)")]) == 2
         assert asker.cut
         assert "--megabytes" in asker.cut.hint
@@ -235,7 +235,7 @@ def test_a_query_ends_on_time_even_if_its_code_refuses(
 ) -> None:
     monkeypatch.setattr(answer, "_GRACE", 0.3)
     with pytest.raises(RefnetError, match="did not end within"):
-        ask(query, Limits(seconds=0.3))
+        ask(query, AnswerLimits(seconds=0.3))
 
 
 def test_json_has_the_types_of_the_values(ask: Asked) -> None:
@@ -251,7 +251,7 @@ def test_tables_and_csv_are_printed_and_nothing_harmful(
     printed = []
     for printer in (_print_table, _print_csv):
         with ask.session() as asker:
-            printer(Answer(artifact.stored, asker.columns(query), asker.rows(query), (), asker))
+            printer(QueryAnswer(artifact.stored, asker.columns(query), asker.rows(query), (), asker))
         printed.append(capsysbinary.readouterr().out.decode())
     assert "\x1b" not in printed[0]
     assert printed[0].splitlines()[1].split() == ["1", "\\x1b[31mred", "1.10"]

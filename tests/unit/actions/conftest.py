@@ -23,7 +23,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
-from refnet.sources.artifact import Artifact
+from refnet.sources.contents import Artifact
 from refnet.sources.database.source import Database
 from refnet.sources.folder.source import Folder
 from refnet.store.local import LocalStore

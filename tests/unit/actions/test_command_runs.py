@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from refnet.sources.command_runs import MOST_LINES, run
+from refnet.sources.hooks import MOST_LINES, run_command
 
 
 def ran(*words: str, seconds: float = 20.0, env: dict[str, str] | None = None) -> tuple[str, list[str]]:
     """Why the command failed, and the lines of its output."""
     lines: list[str] = []
-    why = run(words, seconds=seconds, tell=lines.append, env=env or {"PATH": os.environ["PATH"]}, cwd="/")
+    why = run_command(
+        words, seconds=seconds, tell=lines.append, env=env or {"PATH": os.environ["PATH"]}, cwd="/"
+    )
     return why, lines
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.sources.restored_code import runs
+from refnet.sources.restored_places import runs
 
 
 @pytest.fixture

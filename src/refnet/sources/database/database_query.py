@@ -11,7 +11,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.walls import advice
 from refnet.sources import source_of
-from refnet.sources.answer import Answer, Asked, repeated
+from refnet.sources.contents import Query, QueryAnswer, repeated
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import copies
 from refnet.sources.database.query.answer import Asker, Rows
@@ -23,7 +23,7 @@ LONGEST = 100_000
 
 
 @contextmanager
-def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answer]:
+def query(context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[QueryAnswer]:
     """Run a query on `chosen`; RefnetError if the server rejects it."""
     text = checked(asked.query)
     options = source_of(context.settings, chosen.source).proof_options(context.progress, trust=asked.trust)
@@ -49,12 +49,12 @@ def query(context: Context, chosen: OpenArtifact, asked: Asked) -> Iterator[Answ
         if asked.as_json and len(set(columns)) < len(columns):
             raise repeated(columns)
         loaded = tuple(sorted(".".join(key) for key in part.loaded)) if part else None
-        answer = Answer(chosen, columns, iter(()), loaded, asker, notes)
+        answer = QueryAnswer(chosen, columns, iter(()), loaded, asker, notes)
         with closing(_rows(answer, asker, part, text, as_json=asked.as_json)) as answer.rows:
             yield answer
 
 
-def _rows(answer: Answer, asker: Asker, part: Part | None, text: bytes, *, as_json: bool) -> Rows:
+def _rows(answer: QueryAnswer, asker: Asker, part: Part | None, text: bytes, *, as_json: bool) -> Rows:
     """Yield the rows; RefnetError at the end if the query read a table that was not loaded."""
     with asker.in_time():
         asker.session.execute("BEGIN READ ONLY")

@@ -25,11 +25,9 @@ from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.servers import ActsOn
 from refnet.settings import SourceSettings
-from refnet.sources.answer import Answer, Asked
-from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line
-from refnet.sources.contents import Difference, Finder, Version
+from refnet.sources.contents import Artifact, Difference, Finder, Query, QueryAnswer, Version
 from refnet.sources.database import database_contents, database_query, other_databases
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
@@ -150,7 +148,9 @@ class Database(OnServer):
         )
         return open_own(chosen, "which records no tables", advice, Exit.USAGE).index.tables
 
-    def query(self, context: Context, chosen: OpenArtifact, asked: Asked) -> AbstractContextManager[Answer]:
+    def query(
+        self, context: Context, chosen: OpenArtifact, asked: Query
+    ) -> AbstractContextManager[QueryAnswer]:
         return database_query.query(context, chosen, asked)
 
     def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> AbstractContextManager[Copy]:

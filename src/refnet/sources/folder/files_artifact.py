@@ -22,8 +22,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import Glob, composed
 from refnet.core.member_names import ArchiveError, checked, show
 from refnet.proof_run import ProofOptions, ProofRun
-from refnet.sources.artifact import Artifact
-from refnet.sources.contents import LIVE, MOST, Changed, Difference, Version
+from refnet.sources.contents import LIVE, MOST, Artifact, Changed, Difference, Version
 from refnet.sources.folder.archive_reader import (
     NoSpaceError,
     NullSink,

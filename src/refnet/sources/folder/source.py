@@ -27,11 +27,9 @@ from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.core.formatting import size, some
 from refnet.core.member_names import shown_path
 from refnet.settings import Settings, user_path
-from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import Line, error, error_line, ok, warning, writable
-from refnet.sources.contents import Difference, Finder
-from refnet.sources.elsewhere import of_others
+from refnet.sources.contents import Artifact, Difference, Finder
 from refnet.sources.folder import files_artifact
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
@@ -50,6 +48,7 @@ from refnet.sources.folder.scope import (
 )
 from refnet.sources.folder.target import FolderTarget, finished, half_made, previous_folders, target_of
 from refnet.sources.folder.walk import runs, walk
+from refnet.sources.restored_places import of_others
 from refnet.sources.restoring import Request
 from refnet.store.local import LocalStore
 

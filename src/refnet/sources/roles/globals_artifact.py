@@ -28,7 +28,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.proof_run import LOADED, ProofOptions, ProofRun
-from refnet.sources.artifact import Artifact
+from refnet.sources.contents import Artifact
 from refnet.sources.database import server_errors
 from refnet.sources.roles.global_statements import (
     LONGEST,

@@ -19,9 +19,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import noted, plain, plural, some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.sources.artifact import Artifact
 from refnet.sources.base import Permits
-from refnet.sources.contents import Difference
+from refnet.sources.contents import Artifact, Difference
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.source import OnServer

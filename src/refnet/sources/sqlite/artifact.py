@@ -23,7 +23,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, forget_cached, open_file, opened, write_all
 from refnet.core.formatting import size as sized
 from refnet.proof_run import ProofOptions, ProofRun
-from refnet.sources.artifact import Artifact
+from refnet.sources.contents import Artifact
 from refnet.sources.sqlite.box import Box, Contents, box, database_file
 
 _MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 2, 64 << 20

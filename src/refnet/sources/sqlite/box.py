@@ -26,7 +26,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.free_uid import free_account
 from refnet.postgres.scratch_folder import new_folder
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
-from refnet.sources.answer import Limits
+from refnet.sources.contents import AnswerLimits
 
 #: Bytes of a child's memory, and of its answer; seconds of a child, and the bytes of a database for each more.
 _MEMORY, _ANSWER, _SECONDS, _PACE = 2 << 30, 256 << 20, 600.0, 1 << 20
@@ -170,7 +170,7 @@ class Box:
         """Check the file `database`."""
         return self._run("check", size, Checked)
 
-    def query(self, size: int, sql: str, most: Limits) -> Rows:
+    def query(self, size: int, sql: str, most: AnswerLimits) -> Rows:
         """Query the file `database`."""
         return self._run("query", size, Rows, sql=sql, rows=most.rows, bytes=most.bytes, seconds=most.seconds)
 

@@ -18,11 +18,9 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
 from refnet.settings import user_path
-from refnet.sources import elsewhere
-from refnet.sources.answer import Answer, repeated
-from refnet.sources.answer import Asked as Query
+from refnet.sources import restored_places
 from refnet.sources.check_result import Line, error_line, ok, warning, writable
-from refnet.sources.contents import LIVE, Changed, Difference, Version
+from refnet.sources.contents import LIVE, Changed, Difference, Query, QueryAnswer, Version, repeated
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.source import Folder
 from refnet.sources.folder.target import FolderTarget
@@ -73,7 +71,7 @@ class Sqlite(Folder):
             return self.target()
         path = user_path(to)
         is_file = "://" not in to and not path.is_dir() and not path.is_symlink()
-        if why := elsewhere.of_others(self.settings, path) if is_file else "is not the path of a file":
+        if why := restored_places.of_others(self.settings, path) if is_file else "is not the path of a file":
             raise RefnetError(f"--to: {path} {why}", "Name a new file.", Exit.USAGE)
         return replace(self._at(path), elsewhere=True)
 
@@ -169,7 +167,7 @@ class Sqlite(Folder):
         return _Finder(self, TableGlob(pattern))
 
     @contextmanager
-    def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[Answer]:  # noqa: ARG002
+    def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[QueryAnswer]:  # noqa: ARG002
         artifact = SqliteArtifact(chosen)
         with box(self._base, chosen.name) as own:
             found = own.query(artifact.unpack(own.database), asked.query, asked.limits)
@@ -179,7 +177,7 @@ class Sqlite(Folder):
         objects = ((json.dumps(dict(zip(found.columns, row, strict=False))),) for row in found.rows)
         cut = RefnetError(f"the answer is cut after {len(found.rows):,} rows", "Raise --rows or --megabytes.")
         read = _Read(len(found.rows), cut if found.cut else None)
-        yield Answer(chosen, found.columns, objects if asked.as_json else texts, None, read)
+        yield QueryAnswer(chosen, found.columns, objects if asked.as_json else texts, None, read)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.proof_run import ProofOptions
-from refnet.sources.artifact import Artifact
+from refnet.sources.contents import Artifact
 from refnet.sources.database.artifact.dump_files import (
     DumpContents,
     DumpEntry,

@@ -16,7 +16,7 @@ from refnet.catalog.required_tables import NOTHING
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.proof_run import ProofOptions
-from refnet.sources.artifact import Artifact
+from refnet.sources.contents import Artifact
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.index import DIGEST, Index
 from refnet.sources.database.artifact.index_values import MemberKind

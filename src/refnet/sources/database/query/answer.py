@@ -17,7 +17,7 @@ from psycopg.types.composite import RecordLoader
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, seconds, size
 from refnet.postgres.session import Target
-from refnet.sources.answer import Limits
+from refnet.sources.contents import AnswerLimits
 from refnet.sources.database.admin_session import Session
 
 #: The largest row that is read, in bytes of text: a query, or what a hostile backup made of it, could give gigabytes.
@@ -51,7 +51,7 @@ _Stream = Generator[tuple[Any, ...], None, None]
 class Asker:
     """A read-only session with a time limit."""
 
-    def __init__(self, target: Target, search_path: str | None, limits: Limits) -> None:
+    def __init__(self, target: Target, search_path: str | None, limits: AnswerLimits) -> None:
         self._limits = limits
         settings = {**SETTINGS, "statement_timeout": f"{limits.seconds * _MILLISECONDS:.0f}"}
         if search_path is not None:

@@ -18,7 +18,7 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.proof_run import ProofOptions
-from refnet.sources.answer import Limits
+from refnet.sources.contents import AnswerLimits
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.index import Index
@@ -136,7 +136,7 @@ def search_path(index: Index) -> str | None:
     return None
 
 
-def load_needed(part: Part, asker: Asker, query: bytes, limits: Limits, *, everything: bool) -> Needs:
+def load_needed(part: Part, asker: Asker, query: bytes, limits: AnswerLimits, *, everything: bool) -> Needs:
     """Load the tables that `query` reads, and return them; RefnetError if the server rejects the query."""
     with asker.in_time():
         try:

@@ -1,7 +1,7 @@
-"""Detects commands that run code from a backup: they name a program or file in a restored folder.
+"""Places on this machine that a restore must not overwrite, and commands that run code from a restored folder.
 
-The origin of the command does not matter. All links are followed; missing files count by their path. A program outside
-that itself opens files inside is not detected: that was its owner's decision.
+Such a command names a program or file in the folder; its origin does not matter. All links are followed; missing files
+count by their path. A program outside that itself opens files inside is not detected: that was its owner's decision.
 """
 
 from __future__ import annotations
@@ -10,6 +10,27 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+
+from refnet import wiring
+from refnet.settings import Settings, user_path
+from refnet.sources import source_of
+
+#: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.
+_SYSTEM = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run/systemd",
+    "/sbin",
+    "/sys",
+    "/usr",
+]
+_TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
+
 
 #: Programs that run a file that they are given, or that they find in the current folder; and programs that run others.
 _RUNNERS = frozenset(
@@ -27,6 +48,34 @@ _RUNNERS = frozenset(
 _BETWEEN = re.compile(r"[\s;&|()<>\"'`$={},:]+")
 #: The most links that are followed on one path, as in the kernel.
 _LINKS = 40
+
+
+def of_others(settings: Settings, folder: Path) -> str:
+    """Reason why nothing may be restored into `folder`, or ""."""
+    if is_of_system(folder):
+        return "is a folder of the system, or your home folder"
+    for place, what in ((settings.backup_dir, "the backup folder"), (settings.home, "REFNET_HOME")):
+        if _overlap(folder, place.resolve()):
+            return f"is {what}, is in it, or contains it"
+    for name in wiring.configured(settings):
+        if source_of(settings, name).occupies(folder):
+            return f"is the live folder of {name}, is in it, or contains it"
+    return ""
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def is_of_system(place: Path) -> bool:
+    """Whether `place` is a system folder or the user's home, which a restore must not overwrite."""
+    return str(place) in _TOPS or place == user_path("~")
+
+
+def is_of_programs(place: Path) -> bool:
+    """Whether programs execute files in `place`: a system folder, or a hidden folder of a user."""
+    hidden = str(place).replace("/.local/share/", "/")
+    return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)
 
 
 def runs(words: Sequence[str], cwd: Path, folders: Collection[Path]) -> bool:
