@@ -11,10 +11,9 @@ from functools import partial
 from typing import BinaryIO
 
 from refnet.catalog.artifact import Made, OpenArtifact
-from refnet.catalog.file_names import artifact_names
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Manifest
-from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import SourceName, artifact_names
 from refnet.catalog.store import Leftover
 from refnet.core.errors import Exit, RefnetError
 

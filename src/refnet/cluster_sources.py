@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
-from refnet.catalog.cluster import Seen, globals_name
-from refnet.catalog.source_name import ROLES
+from refnet.catalog.source_name import ROLES, globals_name
 from refnet.settings import Settings, SourceSettings
-from refnet.store.cluster_record import ClusterRecord
+from refnet.store.source_records import ClusterRecord, SeenDatabases
 
 
-def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) -> Settings:
+def with_clusters(settings: Settings, seen: Mapping[str, SeenDatabases] | None = None) -> Settings:
     """Return `settings` with the databases and the roles of each cluster as sources.
 
     seen: the databases of clusters that were asked now; of the others the record has them.
@@ -26,7 +25,7 @@ def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) ->
     return replace(settings, sources=sources)
 
 
-def _members(cluster: SourceSettings, seen: Seen) -> dict[str, SourceSettings]:
+def _members(cluster: SourceSettings, seen: SeenDatabases) -> dict[str, SourceSettings]:
     one = replace(cluster, cluster=cluster.name)
     found = {
         name: member(cluster, name, database, gone=database in seen.gone)

@@ -28,8 +28,8 @@ from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune import prune_stores
 from refnet.broker import address, embedded, transport
-from refnet.catalog.checks import Status
 from refnet.catalog.manifest import Level, utc
+from refnet.catalog.monitoring import Status
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.context import Context, read_settings

@@ -8,12 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from refnet.catalog.checks import Gone, Limits
-from refnet.catalog.periods import Retention
+from refnet.catalog.monitoring import Gone, Limits
+from refnet.catalog.next_artifact import Shrinking
 from refnet.catalog.remote import MANIFESTS
 from refnet.catalog.run import History
-from refnet.catalog.schedule import TaskName
-from refnet.catalog.shrinking import Shrinking
+from refnet.catalog.schedule import Retention, TaskName
 from refnet.catalog.source_name import GLOBALS, LOCAL, STANDARD, Kind, SourceName, likely_kind
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
@@ -22,11 +21,10 @@ from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT, SourceSettings
 from refnet.settings.stores import ENCRYPTED
 from refnet.store.identified import Remembered
-from refnet.store.identities import Identities
-from refnet.store.lineage import Lineage
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import PreviousVersions
 from refnet.store.run_journal import Journal
+from refnet.store.source_records import Identities, Lineage
 
 if TYPE_CHECKING:
     from refnet.store.remote import RemoteStore

@@ -14,10 +14,9 @@ from tests.faults.conftest import fill
 from tests.faults.store import NOW, publish, visible
 
 from refnet.catalog.artifact import Made
-from refnet.catalog.file_names import artifact_names
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Evidence, Level, Outcome
-from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import SourceName, artifact_names
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import identity
 from refnet.store.local import LocalStore

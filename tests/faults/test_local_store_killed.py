@@ -15,7 +15,7 @@ import pytest
 from tests.faults.store import NOW, publish, visible
 
 from refnet.catalog.artifact import Made
-from refnet.catalog.marks import Marks
+from refnet.catalog.evidence import Marks
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.local import LocalStore

@@ -8,14 +8,14 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
-from refnet.catalog.cluster import Seen
+from refnet.store.source_records import SeenDatabases
 
-RECORD = Seen(("shop", "wiki talk"), ("lost",)).to_json()
+RECORD = SeenDatabases(("shop", "wiki talk"), ("lost",)).to_json()
 
 
 @fuzzed
 @given(documents(json.loads(RECORD), RECORD.encode()))
 def test_a_record_is_read_or_refused(text: bytes) -> None:
-    seen = outcome(lambda: Seen.from_json(text), ValueError)
+    seen = outcome(lambda: SeenDatabases.from_json(text), ValueError)
     if seen:
         assert len(seen.members("main")) == len(seen.databases) + len(seen.gone)

@@ -12,7 +12,7 @@ from tests.fuzz.strategies import documents
 from refnet.catalog.identity import SourceId
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.store.identities import Identities, Known
+from refnet.store.source_records import Identities, KnownSource
 
 VAULT = SourceName.OBSIDIAN
 RECORD = {"format": 1, "source": "obsidian", "id": "a" * 32, "number": 7}
@@ -32,5 +32,5 @@ def test_a_record_is_read_or_refused_and_a_forged_handover_is_ignored(text: byte
         handed = records.or_handed_over(VAULT)
 
     assert known in (None, handed)
-    assert handed == Known() or not handed.id or len(handed.id) == 32
+    assert handed == KnownSource() or not handed.id or len(handed.id) == 32
     assert handed.whose is None or isinstance(handed.whose, SourceId)

@@ -12,11 +12,11 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, lines
 
-from refnet.catalog import previous
 from refnet.catalog.run import Ended, Reason, Run, RunKind, Totals
 from refnet.catalog.source_name import SourceName
 from refnet.recovery import plan as recovery_plan
 from refnet.sources.folder import swap_journal
+from refnet.store import previous_records
 from refnet.store.run_journal import Journal
 from refnet.telemetry import notify
 
@@ -55,8 +55,8 @@ SWAP = swap_journal.Journal(
         swap_journal.Unit("c.md", 8, ("a", "b")),
     ),
 )
-MARK = previous.Mark("refnet", previous.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
-RECORD = previous.PreviousRecord("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
+MARK = previous_records.Mark("refnet", previous_records.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
+RECORD = previous_records.PreviousRecord("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
 TOLD = {"database backup": asdict(notify.Problem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
 
 
@@ -120,18 +120,18 @@ def test_what_was_told_is_read_or_forgotten(text: bytes, folder: Path) -> None:
 @fuzzed
 @given(documents(json.loads(RECORD.to_json()), RECORD.to_json().encode()))
 def test_the_record_of_a_previous_version_is_read_or_refused(text: bytes) -> None:
-    record = outcome(lambda: previous.PreviousRecord.from_json(text), ValueError)
+    record = outcome(lambda: previous_records.PreviousRecord.from_json(text), ValueError)
     if record:
-        assert previous.PreviousRecord.from_json(record.to_json().encode()) == record
+        assert previous_records.PreviousRecord.from_json(record.to_json().encode()) == record
         assert record.doubt(record.system, record.oid, record.owner) == ""
 
 
 @fuzzed
 @given(documents(json.loads(MARK.to_json()), MARK.to_json().encode()))
 def test_the_mark_of_a_database_is_read_or_refused(text: bytes) -> None:
-    mark = outcome(lambda: previous.Mark.from_json(text), ValueError)
+    mark = outcome(lambda: previous_records.Mark.from_json(text), ValueError)
     if mark:
-        assert previous.Mark.from_json(mark.to_json().encode()) == mark
+        assert previous_records.Mark.from_json(mark.to_json().encode()) == mark
 
 
 @fuzzed

@@ -9,13 +9,13 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, texts
 from tests.remote_copies import NOW, document, verified
 
+from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_checks
 from refnet.catalog.remote import ManifestName, PieceName, RemoteManifest, Signed, lengths
-from refnet.catalog.remote_head import Head, gaps
-from refnet.catalog.store_check import Answer, StoreCheck, Tried, watch_checks
+from refnet.catalog.remote_state import Head, gaps
 
 MADE = document()
 HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}).to_json()
-CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Answer.ALARM, "accepted"),)).to_json()
+CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Verdict.ALARM, "accepted"),)).to_json()
 
 
 @fuzzed

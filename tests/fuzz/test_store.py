@@ -15,6 +15,7 @@ from tests.fuzz.strategies import damaged, documents, lines
 from tests.fuzz.test_files import TEXT
 from tests.fuzz.test_manifest import LINE, MANIFEST
 
+from refnet.catalog.evidence import Marks, is_tag
 from refnet.catalog.manifest import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -24,9 +25,8 @@ from refnet.catalog.manifest import (
     Level,
     Manifest,
 )
-from refnet.catalog.marks import Marks, is_tag
-from refnet.catalog.periods import Retention
 from refnet.catalog.retention import decide
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.core.member_names import ArchiveError
 from refnet.sources.folder.listing import FileList

@@ -11,10 +11,9 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
 from refnet.catalog.catalog import parse_time
-from refnet.catalog.file_names import artifact_names, read_file_name
 from refnet.catalog.manifest import utc
 from refnet.catalog.schedule import When
-from refnet.catalog.source_name import STANDARD, Kind, read_name
+from refnet.catalog.source_name import STANDARD, Kind, artifact_names, read_file_name, read_name
 from refnet.cli.completion import choice
 from refnet.cli.prune import _span
 from refnet.postgres.session import Target

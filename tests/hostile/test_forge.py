@@ -8,7 +8,7 @@ import io
 from tests.hostile import forge
 
 from refnet.catalog.manifest import Outcome
-from refnet.catalog.required_tables import NOTHING
+from refnet.proof_run import NOTHING
 from refnet.sources.database.artifact import sqlgz
 from refnet.sources.database.artifact.sqlgz import Reader
 

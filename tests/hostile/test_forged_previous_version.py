@@ -19,7 +19,6 @@ from tests.integration.database.library import (
     restore,
 )
 
-from refnet.catalog.previous import Mark, MarkState
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -28,7 +27,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.restore import previous_databases
-from refnet.store.previous_records import PreviousVersions
+from refnet.store.previous_records import Mark, MarkState, PreviousVersions
 
 _PAPERS = "CREATE TABLE papers AS SELECT 'paper ' || i AS title FROM generate_series(1, {}) i"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refnet.catalog.identity import Identity
-from refnet.store.lineage import Lineage
+from refnet.store.source_records import Lineage
 
 OLD, NEW = Identity("shop", "1"), Identity("shop", "2")
 

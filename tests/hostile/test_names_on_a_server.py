@@ -11,13 +11,13 @@ from psycopg import sql
 from tests.command import Command, url_of
 
 from refnet.actions.cluster_databases import _check_different
-from refnet.catalog.cluster import Seen, member_name
+from refnet.catalog.source_name import member_name
 from refnet.cluster_sources import url_of as member_url
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.store.cluster_record import ClusterRecord
+from refnet.store.source_records import ClusterRecord, SeenDatabases
 
 NAMES = [
     "host=evil dbname=x",
@@ -61,7 +61,7 @@ def test_a_database_whose_name_is_not_utf8_is_named_and_hinders_no_other(refnet:
         "the database caf\\udce9 of the cluster main is not backed up: its name is not UTF-8" in planned.err
     )
     assert len(planned.json["sources"]) == len(NAMES) + 3  # postgres, latin and the roles
-    ClusterRecord.at(refnet.home, "main").write(Seen(("latin", *NAMES[:2])))
+    ClusterRecord.at(refnet.home, "main").write(SeenDatabases(("latin", *NAMES[:2])))
     some = ("main-latin", "main-globals", member_name("main", NAMES[0]), member_name("main", NAMES[1]))
     made = refnet("backup", *some, "--no-prove", "--json", "--jobs", "2")
     assert "Traceback" not in made.err
@@ -87,11 +87,11 @@ def test_the_url_of_a_member_leads_to_its_server_and_database_alone() -> None:
 
 def test_two_databases_that_would_be_one_source_are_refused() -> None:
     one, other = (f"{'A' * 36}{number}" for number in (1151, 59146))
-    assert len(Seen((one, other)).members("main")) == 1
+    assert len(SeenDatabases((one, other)).members("main")) == 1
     with pytest.raises(RefnetError, match="have one name, main-a"):
         _check_different("main", [one, other])
 
 
 def test_a_record_of_a_name_that_no_url_can_have_is_refused() -> None:
     with pytest.raises(ValueError, match="surrogate"):
-        Seen.from_json('{"format": 1, "databases": ["caf\\udce9"]}')
+        SeenDatabases.from_json('{"format": 1, "databases": ["caf\\udce9"]}')

@@ -13,8 +13,7 @@ from tests.users import Ordinary
 from refnet.catalog.identity import Identity, SourceId
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.store.identities import Identities
-from refnet.store.lineage import Lineage
+from refnet.store.source_records import Identities, Lineage
 
 
 def hand_over(home: Path, store: Path) -> None:

@@ -13,7 +13,7 @@ from tests.faults.store import NOW, publish
 from refnet.actions.prune import Rules
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Evidence, Level, Outcome
-from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.store.local import LocalStore

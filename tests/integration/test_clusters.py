@@ -11,10 +11,10 @@ import pytest
 from benchmarks.throwaway import throwaway
 from tests.command import Command, url_of
 
-from refnet.catalog.previous import Mark, MarkState
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.sources.database.restore import previous_databases
+from refnet.store.previous_records import Mark, MarkState
 
 
 @pytest.fixture(scope="module")

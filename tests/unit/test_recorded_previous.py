@@ -7,11 +7,11 @@ from pathlib import Path
 
 from refnet import wiring
 from refnet.catalog.artifact import Made
-from refnet.catalog.previous import Mark, MarkState, PreviousRecord
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.database.source import Database
+from refnet.store.previous_records import Mark, MarkState, PreviousRecord
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 

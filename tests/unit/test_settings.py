@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Retention
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Given, Settings, examine, keys, load, problems, variable
 from refnet.settings.named import keys_of

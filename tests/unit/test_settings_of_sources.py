@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 
 from refnet import settings, wiring
-from refnet.catalog.cluster import Seen
 from refnet.cluster_sources import with_clusters
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.named import keys_of
 from refnet.settings.problem import unknown
 from refnet.settings.report import report
 from refnet.settings.sources import server_of
-from refnet.store.cluster_record import ClusterRecord
+from refnet.store.source_records import ClusterRecord, SeenDatabases
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
 NOTES = '[folders.notes]\npath = "/srv/notes"\n'
@@ -187,7 +186,7 @@ def test_a_cluster_names_its_databases_by_the_record_of_its_server(tmp_path):
     assert (found.sources, list(found.clusters)) == ({}, ["main"])
     assert found.clusters["main"].exclude_databases == ("scratch_*",)
     assert list(with_clusters(found).sources) == ["main-globals"]
-    ClusterRecord.at(found.home, "main").write(Seen(("shop", "Wiki")))
+    ClusterRecord.at(found.home, "main").write(SeenDatabases(("shop", "Wiki")))
     known = with_clusters(found)
     roles, shop, wiki = known.sources
     assert (roles, shop, wiki.startswith("main-wiki-")) == ("main-globals", "main-shop", True)

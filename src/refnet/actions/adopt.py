@@ -30,10 +30,9 @@ from refnet.actions.proving import keep
 from refnet.actions.verify import verify
 from refnet.catalog.artifact import Made, OpenArtifact, Proof
 from refnet.catalog.catalog import Catalog, parse_time
-from refnet.catalog.file_names import read_file_name
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import MANIFEST_SUFFIX, Evidence, Level, Manifest, Outcome, utc
-from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import SourceName, read_file_name
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NotRegularError, explained, make_folder

@@ -18,8 +18,8 @@ from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.artifact import Maker, Turn, at_once, retried
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
+from refnet.catalog.next_artifact import marked
 from refnet.catalog.run import Reason, RunKind
-from refnet.catalog.shrinking import marked
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError

@@ -16,7 +16,7 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Manifest, utc
 from refnet.catalog.remote import Copy
-from refnet.catalog.remote_head import Gap
+from refnet.catalog.remote_state import Gap
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
 from refnet.catalog.store import Unlisted
 from refnet.context import Context

@@ -21,9 +21,8 @@ from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
 from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
-from refnet.catalog.checks import Status
-from refnet.catalog.cluster import globals_name
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.monitoring import Status
+from refnet.catalog.source_name import SourceName, globals_name
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.context import Context, examine_settings, own_home

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from refnet import wiring
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog, parse_time
-from refnet.catalog.file_names import read_file_name
 from refnet.catalog.identity import Identity, Whose, labels
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.catalog.source_name import STANDARD, Kind, SourceName, read_file_name
 from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core import formatting

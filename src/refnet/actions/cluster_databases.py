@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from refnet.catalog.cluster import MOST, Seen, member_name
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import SourceName, member_name
 from refnet.cluster_sources import member, url_of, with_clusters
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -16,8 +15,8 @@ from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 from refnet.sources import kind_of
 from refnet.sources.database.plan.restore_place import OWN_NAME
-from refnet.store.cluster_record import ClusterRecord
 from refnet.store.previous_records import PreviousVersions
+from refnet.store.source_records import MOST_DATABASES, ClusterRecord, SeenDatabases
 
 
 def find_databases(
@@ -33,7 +32,7 @@ def find_databases(
         The context, and errors by cluster: no connection (the databases seen last are used), a database that cannot
         be backed up, or no database.
     """
-    seen: dict[str, Seen] = {}
+    seen: dict[str, SeenDatabases] = {}
     failed: dict[str, RefnetError] = {}
     for name, cluster in context.settings.clusters.items():
         if names and name not in names:
@@ -50,7 +49,7 @@ def find_databases(
     return replace(context, settings=with_clusters(context.settings, seen)), failed
 
 
-def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, RefnetError | None]:
+def _databases(settings: Settings, cluster: SourceSettings) -> tuple[SeenDatabases, RefnetError | None]:
     """Databases to back up for `cluster`, and the error about one that cannot be.
 
     RefnetError without a connection.
@@ -66,12 +65,12 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     there = [name for name in found if name not in own]
     kept = [name for name in there if not any(pattern.matches(name) for pattern in excluded)]
     if there and not kept:
-        return Seen(gone=gone), _everything_excluded(cluster.name, len(there))
+        return SeenDatabases(gone=gone), _everything_excluded(cluster.name, len(there))
     unnamed = [name for name in kept if not _is_utf8(name)]
     kept = [name for name in kept if name not in unnamed and server_of(url_of(url, name)) not in taken]
-    if len(kept) > MOST:
+    if len(kept) > MOST_DATABASES:
         raise RefnetError(
-            f"the cluster {cluster.name} has {len(kept):,} databases, more than {MOST:,}",
+            f"the cluster {cluster.name} has {len(kept):,} databases, more than {MOST_DATABASES:,}",
             f"Leave some out with clusters.{cluster.name}.exclude.",
         )
     _check_different(cluster.name, kept)
@@ -82,17 +81,17 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
             "Rename the source in the settings file.",
             Exit.USAGE,
         )
-    return Seen(tuple(kept), gone), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
+    return SeenDatabases(tuple(kept), gone), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
 
 
-def _gone(before: Seen, found: Collection[str], excluded: Collection[Glob]) -> tuple[str, ...]:
+def _gone(before: SeenDatabases, found: Collection[str], excluded: Collection[Glob]) -> tuple[str, ...]:
     """Databases that disappeared from the server, without those excluded now."""
     missing = (one for one in dict.fromkeys((*before.gone, *before.databases)) if one not in found)
     return tuple(
         one
         for one in missing
         if not OWN_NAME.fullmatch(one) and not any(pattern.matches(one) for pattern in excluded)
-    )[-MOST:]
+    )[-MOST_DATABASES:]
 
 
 def with_member(context: Context, source: SourceName) -> Context:
@@ -148,7 +147,7 @@ def _check_different(cluster: str, names: Collection[str]) -> None:
         first[source] = name
 
 
-def _remember(context: Context, cluster: str, seen: Seen) -> None:
+def _remember(context: Context, cluster: str, seen: SeenDatabases) -> None:
     record = ClusterRecord.at(context.settings.home, cluster)
     known = record.read()
     for name in seen.gone:

@@ -9,9 +9,9 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.choose import named_source
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.copies import copy_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.remote import Copy, CopyLevel
+from refnet.catalog.remote_state import copy_of
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
 from refnet.core import trust

@@ -9,10 +9,10 @@ from functools import partial
 
 from refnet import wiring
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import GRACE
-from refnet.catalog.copies import StoreState
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
+from refnet.catalog.monitoring import GRACE
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError

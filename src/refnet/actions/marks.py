@@ -17,12 +17,12 @@ from refnet.actions.choose import choose_listed
 from refnet.catalog import retention
 from refnet.catalog.artifact import Proof
 from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.evidence import MOST_TAGS, Marks, is_tag
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.marks import MOST_TAGS, Marks, is_tag
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.cluster_record import ClusterRecord
 from refnet.store.local import LocalStore
+from refnet.store.source_records import ClusterRecord
 
 if TYPE_CHECKING:
     from refnet.store.sealed import SealedStore

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from refnet import wiring
 from refnet.actions.facts import overview_of
-from refnet.catalog.checks import Check
+from refnet.catalog.monitoring import Check
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError

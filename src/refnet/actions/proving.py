@@ -12,7 +12,7 @@ from refnet.catalog.artifact import Maker, OpenArtifact, Proof, stopped_by
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.evidence import MOST_ROW_DIGESTS
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
-from refnet.catalog.proving import ALL, Proving
+from refnet.catalog.next_artifact import ALL, Proving
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.sources import kind_of, source_of

@@ -17,9 +17,9 @@ from refnet import wiring
 from refnet.actions.store import can_prune
 from refnet.catalog import retention
 from refnet.catalog.manifest import Entry
-from refnet.catalog.periods import Retention
 from refnet.catalog.remote import MANIFESTS, Copy
 from refnet.catalog.retention import Decision, Listing, PreviousVersion
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.catalog.store import Leftover, Store, Unlisted
 from refnet.context import Context

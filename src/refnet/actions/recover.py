@@ -16,11 +16,10 @@ from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
 from refnet.actions.recovery_stages import Live, Memory, Operator, Recovered, read_journal, run_stages
-from refnet.catalog.backup_order import in_groups
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import STANDARD, SourceName
+from refnet.catalog.source_name import STANDARD, SourceName, in_groups
 from refnet.context import own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError

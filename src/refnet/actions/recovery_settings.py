@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
-from refnet.catalog.cluster import Seen, member_name
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import SourceName, member_name
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.core.errors import Exit, RefnetError
@@ -41,7 +40,7 @@ from refnet.sources import Source, hooks, kind_of, source_of
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.restored_places import is_in, is_of_programs, is_of_system, runs
 from refnet.store import settings_copies
-from refnet.store.cluster_record import ClusterRecord
+from refnet.store.source_records import ClusterRecord, SeenDatabases
 
 #: The settings that name a folder of programs → their fields.
 _BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}
@@ -277,7 +276,7 @@ def unnamed(start: Start, entries: Mapping[SourceName, Entry]) -> tuple[SourceNa
     return tuple(one for one in entries if one not in known)
 
 
-def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, Seen]:
+def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, SeenDatabases]:
     """Databases of each cluster: those seen last, and those of the set."""
     found = {}
     for cluster in settings.clusters:
@@ -287,7 +286,7 @@ def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, 
             if entry.identity and source == member_name(cluster, entry.identity.database)
         ]
         known = ClusterRecord.at(settings.home, cluster).read().databases
-        found[cluster] = Seen(tuple(dict.fromkeys((*known, *of_set))))
+        found[cluster] = SeenDatabases(tuple(dict.fromkeys((*known, *of_set))))
     return found
 
 

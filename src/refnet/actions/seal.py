@@ -16,9 +16,9 @@ from refnet.actions.backup_result import Backup
 from refnet.actions.copy import Copied, Wanted, copy
 from refnet.actions.verify import check_written
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.copies import copy_of
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Level, Outcome
-from refnet.catalog.marks import Marks
+from refnet.catalog.remote_state import copy_of
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from refnet.catalog.remote_head import Gap, Head
-from refnet.catalog.store_check import Answer, StoreCheck, Tried
+from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict
+from refnet.catalog.remote_state import Gap, Head
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.store_url import StoreKind
@@ -89,10 +89,10 @@ def _connection(store: StoreSettings) -> Iterator[Tried]:
         return
     endpoint = urlsplit(store.endpoint or "https:")
     if endpoint.scheme == "https":
-        yield Tried("connection", Answer.OK, "TLS, with the certificate checked")
+        yield Tried("connection", Verdict.OK, "TLS, with the certificate checked")
     else:
         says = f"{endpoint.scheme}://: others on the way see the names of objects, and can drop requests"
-        yield Tried("connection", Answer.NOTE, says)
+        yield Tried("connection", Verdict.NOTE, says)
 
 
 @dataclass(frozen=True)

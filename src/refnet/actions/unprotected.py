@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
+from refnet.catalog.manifest import Lacks, Unprotected
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
-from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.core import trust
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError

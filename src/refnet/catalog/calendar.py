@@ -10,10 +10,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Self
 
-from refnet.catalog.checks import GRACE
 from refnet.catalog.manifest import Entry
-from refnet.catalog.periods import Retention
-from refnet.catalog.schedule import When
+from refnet.catalog.monitoring import GRACE
+from refnet.catalog.schedule import Retention, When
 
 #: The states of artifacts and copies, from worst to best: that of a day is its best one.
 STATES = (

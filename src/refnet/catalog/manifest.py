@@ -3,6 +3,9 @@
 Times in manifests are UTC.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +17,7 @@ from refnet.catalog.evidence import (
     WORDS,
     Evidence,
     Level,
+    Marks,
     Outcome,
     Sentences,
     Standing,
@@ -21,12 +25,10 @@ from refnet.catalog.evidence import (
     faulty,
     standing,
 )
-from refnet.catalog.file_names import kind_of_file
 from refnet.catalog.identity import Identity, SourceId, Whose
-from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import LONGEST, SourceName, read_name
-from refnet.catalog.unprotected import Unprotected
+from refnet.catalog.source_name import LONGEST, SourceName, kind_of_file, read_name
 from refnet.core import checked
+from refnet.core.formatting import plain
 from refnet.core.records import Layout, Most, Named, Needed, Record, utc
 
 __all__ = ["Entry", "Evidence", "Level", "Manifest", "Outcome", "Standing", "standing", "utc"]
@@ -47,8 +49,6 @@ FILES_SUFFIX = ".files.json.gz"
 EVIDENCE_SUFFIX = ".evidence.jsonl"
 MARKS_SUFFIX = ".marks.json"
 HIDDEN_PREFIX = ".refnet-"
-
-
 #: The finding of the comparison of restored rows with those that the source digested.
 SOURCE_ROWS = "rows of the source"
 
@@ -61,6 +61,52 @@ class Compared(StrEnum):
     COUNTED = "counted"
     #: The same, and a digest of each table's rows by the source, which a proof compares with the restored ones.
     DIGESTED = "digested"
+
+
+#: The most names of unprotected data that a manifest keeps, and that one line names.
+_KEPT, _NAMED = 20, 3
+
+
+class Lacks(StrEnum):
+    """Kinds of data that no source protects."""
+
+    #: Entries of config_dir that config.entries does not list.
+    FILES = "files"
+    #: Databases of the server that no source names.
+    DATABASES = "databases"
+
+
+_ONE = {Lacks.FILES: "entry of config_dir", Lacks.DATABASES: "database of the server"}
+_MANY = {Lacks.FILES: "entries of config_dir", Lacks.DATABASES: "databases of the server"}
+
+
+@dataclass(frozen=True)
+class Unprotected(Record):
+    """Data of one kind that no source protects: counted by a backup, reported by check and metrics."""
+
+    LAYOUT = Layout(more=True)
+
+    kind: Lacks
+    count: Annotated[int, checked.integer(0, (1 << 63) - 1)]
+    #: The first ones.
+    first: Sentences
+
+    @classmethod
+    def of(cls, kind: Lacks, names: Iterable[str]) -> Unprotected:
+        found = tuple(names)
+        return cls(kind, len(found), found[:_KEPT])
+
+    @classmethod
+    def read(cls, details: Mapping[str, Any]) -> Unprotected | None:
+        """Read from the details of a valid manifest; None if not recorded."""
+        found = details.get("unprotected")
+        return cls.from_values(found) if found else None
+
+    def __str__(self) -> str:
+        what = _ONE[self.kind] if self.count == 1 else f"{self.count:,} {_MANY[self.kind]}"
+        names = [plain(name) for name in self.first[:_NAMED]]
+        more = f" and {self.count - len(names)} more" if self.count > len(names) else ""
+        return f"{what if self.count != 1 else f'1 {what}'}: {', '.join(names)}{more}"
 
 
 def _file_name(value: Any) -> str:

@@ -1,25 +1,28 @@
-"""Checks whether every source is protected, using only catalog, journal of runs and schedule.
+"""Is every source protected? The monitor's checks of a source, from the catalog, the journal of runs and the schedule.
 
 A status that is only new is `new`, no alarm: a source whose first run is not due yet, a size without a history, a
 drill that is not due yet.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from statistics import median
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import GRACE, Check, Limits, Status
-from refnet.catalog.identity import Whose, labels
 from refnet.catalog.manifest import Entry, Level, Outcome
-from refnet.catalog.previous import HalfMade
 from refnet.catalog.run import Ended, History, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.store import Leftover, Unlisted
+from refnet.catalog.store import HalfMade
 from refnet.core import formatting
-from refnet.core.errors import RefnetError
 
+#: Tolerance for a late start (a random delay, a machine that slept) and the duration of a run.
+GRACE = timedelta(hours=2)
+#: The same for a drill, which is less urgent.
+DRILL_GRACE = timedelta(days=2)
 #: Tolerance for a previous version that prune should have removed.
 OVERDUE = timedelta(days=2)
 #: The end of a run is computed from its start and its duration, which two clocks measure.
@@ -30,6 +33,73 @@ LONGEST_RESTORE = timedelta(days=1)
 SHRUNK = 0.5
 #: The number of artifacts that make a history of sizes: at least, at most.
 HISTORY = (3, 7)
+
+
+class Status(StrEnum):
+    """The result of a check, from best to worst."""
+
+    OK = "ok"
+    NEW = "new"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def exit(self) -> int:
+        """The exit code of a monitoring plugin: 0 ok, 1 warning, 2 critical, 3 unknown."""
+        return {Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}.get(self, 0)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check and its result."""
+
+    #: None: the check concerns all sources.
+    source: SourceName | None
+    what: str
+    status: Status
+    says: str
+
+    def to_json(self) -> dict[str, str | None]:
+        return {"source": self.source, "check": self.what, "status": self.status, "says": self.says}
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Why a source is gone, and how to bring it back; parts of a sentence."""
+
+    why: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The intervals of a source's schedule (None: off), and the smallest expected artifact."""
+
+    interval: timedelta | None
+    drill_interval: timedelta | None
+    min_bytes: int = 0
+    #: Between two proofs; None: each backup is proven.
+    proof_interval: timedelta | None = None
+
+    @property
+    def proof_age(self) -> timedelta | None:
+        """Maximum age of the last proven artifact; above it, a proof was missed."""
+        return self.proof_interval and self.proof_interval + (self.interval or timedelta()) + GRACE
+
+    @property
+    def age(self) -> timedelta | None:
+        """Maximum age of the newest artifact; above it, a run was missed."""
+        return self.interval and self.interval + GRACE
+
+    @property
+    def drill_age(self) -> timedelta | None:
+        return self.drill_interval and self.drill_interval + DRILL_GRACE
+
+
+def worst(checks: Iterable[Check]) -> Status:
+    """Return the worst status of `checks`; unknown if there are none."""
+    return max((check.status for check in checks), key=list(Status).index, default=Status.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -51,11 +121,6 @@ class _Source:
 
     def check(self, what: str, status: Status, says: str) -> Check:
         return Check(self.name, what, status, says)
-
-
-def worst(checks: Iterable[Check]) -> Status:
-    """Return the worst status of `checks`; unknown if there are none."""
-    return max((check.status for check in checks), key=list(Status).index, default=Status.UNKNOWN)
 
 
 def watch(
@@ -87,92 +152,6 @@ def watch(
     if entries:
         checks += [_damage(source), _drill(source)]
     return (*checks, *_last_run(source))
-
-
-def watch_store(
-    catalog: Catalog, leftovers: Sequence[Leftover], unlisted: Sequence[Unlisted], free: int | None
-) -> tuple[Check, ...]:
-    """Check the store; `free` is its free space in bytes, None if unknown."""
-    checks = [_free_space(catalog, free)]
-    if leftovers:
-        says = f"{formatting.some([one.name for one in leftovers], 3)}: `refnet prune` removes them"
-        checks.append(Check(None, "leftovers", Status.WARNING, says))
-    if unreadable := [one for one in unlisted if one.unreadable]:
-        says = f"{formatting.some([f'{one.name} {one.why}' for one in unreadable], 3)}: `refnet list` says what to do"
-        checks.append(Check(None, "unreadable", Status.WARNING, says))
-    if others := [one.name for one in unlisted if not one.unreadable]:
-        says = f"{formatting.some(others, 3)}: not counted; `refnet adopt` adds them"
-        checks.append(Check(None, "not listed", Status.OK, says))
-    return tuple(checks)
-
-
-def watch_previous(
-    name: SourceName, since: Sequence[datetime] | None, keep: timedelta, now: datetime
-) -> tuple[Check, ...]:
-    """Count previous versions of `name`, kept `since` (None: unknown); warn about overdue ones."""
-    what = "previous versions"
-    if since is None:
-        return (Check(name, what, Status.WARNING, "cannot be read: `refnet list --previous` says why"),)
-    if not since:
-        return ()
-    age = now - min(since)
-    says = f"{len(since)}, the oldest from {formatting.age(age)} ago"
-    if age <= keep + OVERDUE:
-        return (Check(name, what, Status.OK, says),)
-    says = f"{says}, kept for {formatting.age(keep)}: `refnet prune` removes it or says why it stays"
-    return (Check(name, what, Status.WARNING, says),)
-
-
-def watch_nothing() -> Check:
-    """Warn that no source is protected."""
-    says = "nothing is backed up: no source is configured, and no default exists; `refnet backup` says what to set"
-    return Check(None, "sources", Status.WARNING, says)
-
-
-def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]:
-    """Report copies left by restores, once no restore can still be loading them."""
-    for one in there:
-        age, status = now - one.at, Status.WARNING
-        says = f"{formatting.plain(one.what)}, from {formatting.age(age)} ago"
-        if age < LONGEST_RESTORE:
-            says, status = f"{says}, of a restore that runs or was killed", Status.OK
-        else:
-            says = f"{says}, of a killed restore: `refnet prune` or the next restore removes it"
-        yield Check(one.source, "half-made copy", status, says)
-
-
-def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
-    """Warn about unencrypted files, although encryption.local is set."""
-    if not names:
-        return ()
-    says = f"{formatting.some(names, 3)}: `refnet copy --store local` encrypts and removes them"
-    return (Check(None, "not encrypted", Status.WARNING, says),)
-
-
-def watch_pages(stale: Iterable[str]) -> tuple[Check, ...]:
-    """Warn about recovery pages without the current stores: after a loss, only the pages name them."""
-    hint = "make it again: `refnet key page`"
-    return tuple(Check(None, "recovery page", Status.WARNING, f"{one}: {hint}") for one in stale)
-
-
-def another_store(trouble: RefnetError) -> Check:
-    """The only check of a backup folder that is not the store of earlier runs."""
-    return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")
-
-
-def watch_others(
-    catalog: Catalog, target: Whose | None, name: SourceName = SourceName.DATABASE
-) -> tuple[Check, ...]:
-    """Report other identities with artifacts of `name` in the store; their own monitors check them."""
-    found = Catalog(catalog.of_source(name)).by_identity()
-    named = labels(found)
-    says = [
-        f"{named[one]}: {formatting.plural(len(found[one]), 'artifact')}"
-        for one in catalog.others(target, name)
-    ]
-    if not says:
-        return ()
-    return (Check(name, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
 
 
 def _since(name: SourceName, entries: Sequence[Entry], history: History, installed: datetime) -> datetime:
@@ -363,15 +342,42 @@ def _last_run(source: _Source) -> list[Check]:
     return [source.check("last run", Status.WARNING, f"failed: {run.message}")]
 
 
-def _free_space(catalog: Catalog, free: int | None) -> Check:
-    """Check that the next run of every source fits, at the size of the newest artifacts."""
-    if free is None:
-        return Check(None, "free space", Status.UNKNOWN, "cannot be determined")
-    newest = [catalog.newest_complete(source) for source in catalog.sources]
-    needed = sum(entry.manifest.size for entry in newest if entry)
-    says = f"{formatting.size(free)} free, the next run takes about {formatting.size(needed)}"
-    if free < needed:
-        return Check(
-            None, "free space", Status.CRITICAL, f"{says}: `refnet prune --plan` shows what can be deleted"
-        )
-    return Check(None, "free space", Status.WARNING if free < 3 * needed else Status.OK, says)
+def watch_gone(name: SourceName, found: Gone) -> Check:
+    """Report a gone source."""
+    says = f"{found.why}: {found.how}, `refnet accept {name}` if that is intended"
+    return Check(name, "gone", Status.CRITICAL, says)
+
+
+def watch_previous(
+    name: SourceName, since: Sequence[datetime] | None, keep: timedelta, now: datetime
+) -> tuple[Check, ...]:
+    """Count previous versions of `name`, kept `since` (None: unknown); warn about overdue ones."""
+    what = "previous versions"
+    if since is None:
+        return (Check(name, what, Status.WARNING, "cannot be read: `refnet list --previous` says why"),)
+    if not since:
+        return ()
+    age = now - min(since)
+    says = f"{len(since)}, the oldest from {formatting.age(age)} ago"
+    if age <= keep + OVERDUE:
+        return (Check(name, what, Status.OK, says),)
+    says = f"{says}, kept for {formatting.age(keep)}: `refnet prune` removes it or says why it stays"
+    return (Check(name, what, Status.WARNING, says),)
+
+
+def watch_nothing() -> Check:
+    """Warn that no source is protected."""
+    says = "nothing is backed up: no source is configured, and no default exists; `refnet backup` says what to set"
+    return Check(None, "sources", Status.WARNING, says)
+
+
+def watch_half_made(there: Iterable[HalfMade], now: datetime) -> Iterator[Check]:
+    """Report copies left by restores, once no restore can still be loading them."""
+    for one in there:
+        age, status = now - one.at, Status.WARNING
+        says = f"{formatting.plain(one.what)}, from {formatting.age(age)} ago"
+        if age < LONGEST_RESTORE:
+            says, status = f"{says}, of a restore that runs or was killed", Status.OK
+        else:
+            says = f"{says}, of a killed restore: `refnet prune` or the next restore removes it"
+        yield Check(one.source, "half-made copy", status, says)

@@ -19,9 +19,8 @@ from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from refnet.catalog.artifact import MOST_LIST_BYTES
-from refnet.catalog.file_names import read_file_name
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.source_name import LOCAL, LONGEST
+from refnet.catalog.source_name import LOCAL, LONGEST, read_file_name
 from refnet.core import checked
 from refnet.core.records import Layout, Most, Needed, Record
 

@@ -13,13 +13,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.file_names import artifact_names
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, utc
-from refnet.catalog.marks import Marks
-from refnet.catalog.periods import Retention
 from refnet.catalog.remote import Copy, CopyLevel
-from refnet.catalog.schedule import Schedule
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.schedule import Retention, Schedule
+from refnet.catalog.source_name import SourceName, artifact_names
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 

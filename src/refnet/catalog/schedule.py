@@ -1,11 +1,13 @@
-"""The schedule of all tasks, for Celery, systemd, the monitor and the metrics.
+"""The times of the settings: when each task runs, for Celery, systemd, the monitor and the metrics; how long artifacts stay.
 
 A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`; all are in one time zone. `off`
 switches a task off.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -47,13 +49,13 @@ class When:
 
     def crontab(self) -> dict[str, int]:
         """Arguments for Celery's `crontab`; omitted fields are `*`."""
-        fields = {
+        values = {
             "minute": self.minute,
             "hour": self.hour,
             "day_of_week": self.weekday,
             "day_of_month": self.day,
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
     def on_calendar(self, zone: ZoneInfo | None) -> str:
         """Value of systemd's OnCalendar=; `zone` None: the machine's."""
@@ -138,3 +140,26 @@ class Schedule:
         """Longest time between two runs of `task`; None: off."""
         when = self.times.get(task)
         return when.interval if when else None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The retention of a source's artifacts."""
+
+    #: Each artifact is kept for so many days.
+    days: int
+    #: Of the newest days with an artifact, one is kept for each.
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    #: The newest artifacts that are kept at any age.
+    keep_last: int = 0
+
+    def __str__(self) -> str:
+        found = {word: getattr(self, name) for word, name in PERIODS.items()}
+        return " ".join(f"{word}={number}" for word, number in found.items() if number)
+
+
+#: A word of the setting → its field.
+PERIODS = {f.name.replace("_", "-"): f.name for f in fields(Retention)}

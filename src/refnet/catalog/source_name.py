@@ -1,7 +1,15 @@
-"""The names of sources, and of the backup folder among the stores. A source's name is also a folder of the store, the prefix of artifacts, and a word on the command line."""
+"""The names of sources, of the files of their artifacts, and of the backup folder among the stores.
 
+A source's name is also a folder of the store, the prefix of artifacts, and a word on the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -139,6 +147,8 @@ def likely_kind(name: str, *, by_name: bool = True) -> Kind:
     return by_end[0] if by_end else next(others)
 
 
+#: What a name of a source may not contain.
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]")
 _KINDS = {"database": Kind.DATABASE, "config": Kind.FOLDER, "obsidian": Kind.FOLDER}
 
 
@@ -148,9 +158,9 @@ class SourceName(str):
     __slots__ = ("kind",)
 
     kind: Kind
-    DATABASE: ClassVar["SourceName"]
-    CONFIG: ClassVar["SourceName"]
-    OBSIDIAN: ClassVar["SourceName"]
+    DATABASE: ClassVar[SourceName]
+    CONFIG: ClassVar[SourceName]
+    OBSIDIAN: ClassVar[SourceName]
 
     def __new__(cls, name: str, kind: Kind) -> Self:
         if wrong := wrong_name(name):
@@ -192,3 +202,95 @@ def read_name(value: Any, kind: Kind | None = None) -> SourceName:
 def named(name: str, kind: Kind) -> SourceName:
     """Cached SourceName(name, kind): a catalog has few sources and many artifacts."""
     return SourceName(name, kind)
+
+
+def globals_name(cluster: str) -> str:
+    """Name of the source with the roles and tablespaces of `cluster`."""
+    return f"{cluster}{GLOBALS}"
+
+
+def member_name(cluster: str, database: str) -> str:
+    """Name of the source for `database`: CLUSTER-DATABASE, with a digest where that is not a valid name.
+
+    It depends only on the two names, so it is the same on every machine.
+    """
+    plain = f"{cluster}-{database}"
+    fits = len(plain) <= LONGEST and database != ROLES and not _NOT_IN_NAMES.search(database)
+    if fits and not re.search(r"-[0-9a-f]{8}$", plain):
+        return plain
+    digest = hashlib.sha256(database.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    start = f"{cluster}-{_NOT_IN_NAMES.sub('_', database.lower())}"[: LONGEST - 9]
+    return f"{start}-{digest}"
+
+
+def in_groups(names: Sequence[SourceName], order: Sequence[str]) -> list[tuple[SourceName, ...]]:
+    """Split `names` into groups. A group is backed up in parallel, and one group after another.
+
+    order: names of sources, `databases`, `folders`; unlisted sources come last, databases before folders.
+    """
+    entries = [*dict.fromkeys((*order, DATABASES, FOLDERS))]
+    found = [
+        tuple(one for one in names if one == entry or (one not in entries and one.kind.row.group == entry))
+        for entry in entries
+    ]
+    return [group for group in found if group]
+
+
+#: Ends the name of an artifact with only some tables.
+PARTIAL_SUFFIX = ".partial"
+
+
+def artifact_names(source: SourceName, local: datetime, *, partial: bool = False) -> list[str]:
+    """Return the names to try for an artifact of the local time `local`, best first; none is ever overwritten."""
+    day, clock = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
+    stem = next((stem for stem, one in _STEMS.items() if one == source), str(source))
+    stems = [f"{stem}_{day}"] if source in _BY_DAY else []
+    stems += [f"{stem}_{day}_{clock}{'_tables' if partial else ''}"]
+    stems += [f"{stems[-1]}_{number}" for number in range(2, 100)]
+    end = source.kind.row.endings[-1 if partial else 0]
+    return [f"{one}{end}" for one in stems]
+
+
+def kind_of_file(name: str) -> Kind | None:
+    """Return the kind of the source of the artifact `name`, by its ending; None if no artifact ends so."""
+    return next(
+        (kind for kind in Kind if name.endswith(kind.row.endings) and _STARTS[kind].match(name)), None
+    )
+
+
+#: How the name of an artifact of each kind starts: any name, unless those of its sources end in one way.
+_STARTS = {
+    kind: re.compile(rf"[a-z0-9_-]+{kind.row.name_ends}_\d{{8}}_" if kind.row.name_ends else "")
+    for kind in Kind
+}
+_FILE_NAME = re.compile(
+    r"(?P<stem>[a-z][a-z0-9_-]{0,39})_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d{1,2})?"
+    rf"(?:{'|'.join(re.escape(kind.row.endings[0]) for kind in Kind)})(?:{re.escape(PARTIAL_SUFFIX)})?"
+)
+_STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
+#: The sources whose first artifact of a day has no time in its name.
+_BY_DAY = (SourceName.CONFIG, SourceName.OBSIDIAN)
+
+
+@lru_cache(maxsize=1 << 15)  # a scan asks for each name several times
+def read_file_name(name: str) -> tuple[SourceName, datetime] | None:
+    """Return the source and the naive local time of an artifact's name; None if it is not such a name."""
+    match = _FILE_NAME.fullmatch(name)
+    if not match:
+        return None
+    day, clock = match["day"], match["clock"] or "000000"
+    try:  # not strptime: a catalog of 10,000 is read before a scrape times out
+        moment = datetime(  # noqa: DTZ001
+            int(day[:4]), int(day[4:6]), int(day[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:])
+        )
+    except ValueError:
+        return None
+    stem, kind = match["stem"], kind_of_file(name)
+    if stem in _STEMS:
+        return _STEMS[stem], moment
+    if not match["clock"] or kind is None or stem in STANDARD:
+        return None
+    try:
+        return named(stem, kind), moment
+    except ValueError:
+        return None

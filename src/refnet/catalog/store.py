@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from refnet.catalog.artifact import Made, OpenArtifact
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Manifest
-from refnet.catalog.marks import Marks
 from refnet.catalog.source_name import SourceName
 
 
@@ -42,6 +42,16 @@ class Unlisted:
     signer: str = ""
     #: Of a remote store: no key at hand opens it.
     sealed: bool = False
+
+
+@dataclass(frozen=True)
+class HalfMade:
+    """A copy that a restore is loading, or that a killed restore left."""
+
+    source: SourceName
+    #: The database, or the folder.
+    what: str
+    at: datetime
 
 
 class Draft(Protocol):

@@ -19,10 +19,8 @@ from refnet.actions.backup_result import Backup
 from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.copy import unready
-from refnet.catalog.backup_order import in_groups
-from refnet.catalog.manifest import Outcome
-from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName
-from refnet.catalog.unprotected import Unprotected
+from refnet.catalog.manifest import Outcome, Unprotected
+from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName, in_groups
 from refnet.cli import options, render
 from refnet.cli.context import context, note, print_json, wants_step_lines, with_progress
 from refnet.cli.copy import print_copies

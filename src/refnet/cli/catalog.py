@@ -11,8 +11,8 @@ import typer
 from refnet.actions.catalog import listing, not_named, notes
 from refnet.actions.previous import Kept
 from refnet.actions.previous import previous as kept
-from refnet.catalog.checks import watch_gone
 from refnet.catalog.manifest import Entry
+from refnet.catalog.monitoring import watch_gone
 from refnet.catalog.source_name import LOCAL
 from refnet.cli import options, render
 from refnet.cli.command import spread

@@ -14,9 +14,8 @@ from rich.cells import chop_cells
 from refnet.actions.catalog import Shown
 from refnet.catalog.artifact import OpenArtifact, Proof
 from refnet.catalog.identity import Whose, labels
-from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, utc
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, Unprotected, utc
 from refnet.catalog.remote import CopyLevel
-from refnet.catalog.unprotected import Unprotected
 from refnet.cli.output import output, say
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import left_out, local, noted, phases, plain, plural, seconds, size, some

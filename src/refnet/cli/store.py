@@ -9,7 +9,7 @@ import typer
 from refnet import wiring
 from refnet.actions import store as action
 from refnet.actions.store import StoreAcceptance, check_store, listed_stores
-from refnet.catalog.store_check import StoreCheck
+from refnet.catalog.monitoring_stores import StoreCheck
 from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.completion import stores

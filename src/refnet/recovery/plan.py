@@ -7,9 +7,16 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.file_names import kind_of_file
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import DATABASES, FOLDERS, LONGEST, STANDARD, SourceName, read_name
+from refnet.catalog.source_name import (
+    DATABASES,
+    FOLDERS,
+    LONGEST,
+    STANDARD,
+    SourceName,
+    kind_of_file,
+    read_name,
+)
 from refnet.core import checked
 from refnet.core.formatting import plural
 from refnet.core.records import Layout, Most, Needed, Record

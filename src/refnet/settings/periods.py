@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from refnet.catalog.periods import PERIODS, Retention
+from refnet.catalog.schedule import PERIODS, Retention
 from refnet.core.errors import nearest
 from refnet.settings.converters import InvalidError, utf8
 

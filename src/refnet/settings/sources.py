@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from refnet.catalog.periods import Retention
-from refnet.catalog.schedule import When
+from refnet.catalog.schedule import Retention, When
 from refnet.catalog.source_name import LONGEST, wrong_name
 from refnet.settings import converters, patterns
 from refnet.settings.declaring import key

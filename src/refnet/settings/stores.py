@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Retention
 from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.settings import converters
 from refnet.settings.converters import InvalidError

@@ -14,8 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from refnet.catalog.periods import Retention
-from refnet.catalog.schedule import Schedule, TaskName, When
+from refnet.catalog.schedule import Retention, Schedule, TaskName, When
 from refnet.catalog.source_name import LOCAL
 from refnet.compose import COMPOSE_FILES
 from refnet.core.errors import Exit, RefnetError, nearest

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import cast
 
 from refnet import wiring
-from refnet.catalog.previous import HalfMade
 from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.store import HalfMade
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources.base import Source

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from refnet import local_postgres, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
 from refnet.catalog.identity import Identity, Whose
-from refnet.catalog.previous import HalfMade
-from refnet.catalog.required_tables import Required
 from refnet.catalog.retention import Listing
 from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import HalfMade
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.proof_run import ProofOptions
+from refnet.proof_run import ProofOptions, Required
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import Line

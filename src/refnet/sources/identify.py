@@ -14,7 +14,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
-from refnet.store.identities import Known, new_id
+from refnet.store.source_records import KnownSource, new_id
 
 
 def identified(context: Context, source: SourceName, made: Made, there: Iterable[Entry]) -> Made:
@@ -37,7 +37,7 @@ def identified(context: Context, source: SourceName, made: Made, there: Iterable
         catalog = catalog.about(known.whose, source)
     numbers = (entry.manifest.number or 0 for entry in catalog.of_source(source))
     number = min(max(known.number, *numbers, 0) + 1, MOST_NUMBERED)
-    records.made(source, Known(known.id, number))
+    records.made(source, KnownSource(known.id, number))
     return replace(made, number=number)
 
 

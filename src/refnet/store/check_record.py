@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from refnet.catalog.store_check import RECORD_BYTES, StoreCheck
+from refnet.catalog.monitoring_stores import RECORD_BYTES, StoreCheck
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.settings.stores import StoreSettings
 

@@ -24,7 +24,7 @@ from isal import isal_zlib
 
 from refnet import __version__
 from refnet.catalog.artifact import Made, OpenArtifact
-from refnet.catalog.file_names import artifact_names
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -35,8 +35,7 @@ from refnet.catalog.manifest import (
     Evidence,
     Manifest,
 )
-from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import STANDARD, SourceName, wrong_name
+from refnet.catalog.source_name import STANDARD, SourceName, artifact_names, wrong_name
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, identity, make_folder, nearest, sync_folder

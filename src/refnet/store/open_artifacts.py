@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from refnet.catalog.artifact import MOST_LIST_BYTES, OpenArtifact, most_listed
+from refnet.catalog.evidence import MARKS_BYTES, Marks
 from refnet.catalog.manifest import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest
-from refnet.catalog.marks import LONGEST, Marks
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explain, explained, read_regular
@@ -140,7 +140,7 @@ def manifest_of(path: Path) -> Manifest | None:
 def marks_of(path: Path) -> Marks:
     """Return the marks of the artifact at `path`; their file may be missing, or damaged."""
     try:
-        return Marks.from_file(read_regular(path.with_name(f"{path.name}{MARKS_SUFFIX}"), LONGEST))
+        return Marks.from_file(read_regular(path.with_name(f"{path.name}{MARKS_SUFFIX}"), MARKS_BYTES))
     except FileNotFoundError:
         return Marks()
     except OSError as error:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.evidence import MARKS_BYTES, Marks
 from refnet.catalog.manifest import Entry, Evidence
-from refnet.catalog.marks import LONGEST, Marks
 from refnet.catalog.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
-from refnet.catalog.remote_head import Gap, Head, accepted, gaps, ranges
+from refnet.catalog.remote_state import Gap, Head, accepted, gaps, ranges
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
@@ -340,7 +340,7 @@ class RemoteStore:
     def _marks(self, signed: Signed) -> Marks:
         path = self._marks_file(signed)
         try:
-            return Marks.from_file(read_regular(path, LONGEST, owner=os.geteuid()))
+            return Marks.from_file(read_regular(path, MARKS_BYTES, owner=os.geteuid()))
         except FileNotFoundError:
             return Marks()
         except (OSError, ValueError) as error:

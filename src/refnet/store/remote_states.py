@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from refnet.catalog.copies import StoreState
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings

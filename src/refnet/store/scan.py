@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from refnet.catalog.file_names import PARTIAL_SUFFIX, read_file_name
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -31,8 +31,7 @@ from refnet.catalog.manifest import (
     Manifest,
     Outcome,
 )
-from refnet.catalog.marks import Marks
-from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.source_name import PARTIAL_SUFFIX, Kind, SourceName, read_file_name
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.files import explained, read_regular
 from refnet.store.disk import in_use

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry
-from refnet.catalog.marks import Marks
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder

@@ -19,7 +19,6 @@ from typing import BinaryIO
 from xxhash import xxh3_128_hexdigest
 
 from refnet.catalog.artifact import OpenArtifact, Progress
-from refnet.catalog.copies import copy_of
 from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.remote import (
     DATA,
@@ -35,7 +34,7 @@ from refnet.catalog.remote import (
     evidence_to_send,
     lengths,
 )
-from refnet.catalog.remote_head import newest, ranges
+from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings

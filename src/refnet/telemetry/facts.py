@@ -6,27 +6,33 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import Check, Gone, Limits, watch_gone
-from refnet.catalog.copies import StoreState, watch_copies
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.monitoring import (
-    another_store,
+    Check,
+    Gone,
+    Limits,
     watch,
-    watch_bare,
+    watch_gone,
     watch_half_made,
     watch_nothing,
+    watch_previous,
+)
+from refnet.catalog.monitoring_stores import (
+    StoreCheck,
+    another_store,
+    watch_bare,
+    watch_checks,
+    watch_copies,
     watch_others,
     watch_pages,
-    watch_previous,
     watch_store,
 )
-from refnet.catalog.previous import HalfMade
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.run import Ended, History, Reason, Run, RunKind
 from refnet.catalog.schedule import Schedule
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.store import Leftover, Unlisted
-from refnet.catalog.store_check import StoreCheck, watch_checks
+from refnet.catalog.store import HalfMade, Leftover, Unlisted
 from refnet.core.errors import RefnetError
 
 

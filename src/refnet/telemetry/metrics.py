@@ -22,13 +22,12 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from refnet import __version__
-from refnet.catalog.checks import Status
-from refnet.catalog.copies import is_missing
-from refnet.catalog.manifest import Entry, Level, Outcome
+from refnet.catalog.manifest import Entry, Lacks, Level, Outcome, Unprotected
+from refnet.catalog.monitoring import Status
 from refnet.catalog.remote import CopyLevel
+from refnet.catalog.remote_state import is_missing
 from refnet.catalog.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts, is_proof
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")

@@ -14,12 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from refnet.catalog.checks import Check, Status
-from refnet.catalog.copies import OF_COPY
 from refnet.catalog.manifest import utc
+from refnet.catalog.monitoring import Check, Status
+from refnet.catalog.monitoring_stores import OF_COPY, OF_STORE
 from refnet.catalog.run import Ended, History, Reason, RunKind
 from refnet.catalog.source_name import STANDARD
-from refnet.catalog.store_check import OF_STORE
 from refnet.core import checked
 from refnet.core.extras import how_to_install
 from refnet.core.files import explained, make_folder, read_regular, replace_file

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from refnet.catalog.checks import Check, Status
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Evidence, utc
-from refnet.catalog.monitoring import worst
+from refnet.catalog.monitoring import Check, Status, worst
 from refnet.catalog.run import RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.core import formatting

@@ -16,10 +16,10 @@ from markupsafe import Markup
 from refnet import wiring
 from refnet.actions.facts import overview_of
 from refnet.catalog.calendar import Calendar, Expected
-from refnet.catalog.copies import StoreState, is_missing
 from refnet.catalog.manifest import Entry
-from refnet.catalog.periods import Retention
 from refnet.catalog.remote import Copy
+from refnet.catalog.remote_state import StoreState, is_missing
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import Status
-from refnet.catalog.monitoring import watch_store
+from refnet.catalog.monitoring import Status
+from refnet.catalog.monitoring_stores import watch_store
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.web.answers import json_of

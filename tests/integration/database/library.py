@@ -16,7 +16,6 @@ from typing import Any
 from psycopg import sql
 
 from refnet.catalog.artifact import OpenArtifact
-from refnet.catalog.previous import MarkState
 from refnet.catalog.source_name import SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -29,7 +28,7 @@ from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.sources.database.restore.copy_and_swap import Resources, Restored
 from refnet.sources.database.workers import Workers
-from refnet.store.previous_records import PreviousVersions
+from refnet.store.previous_records import MarkState, PreviousVersions
 
 #: What the restores of this process record.
 PREVIOUS = PreviousVersions(Path(tempfile.mkdtemp(prefix="refnet-previous-")))

@@ -14,7 +14,6 @@ from psycopg.conninfo import make_conninfo
 
 from refnet.actions import prune
 from refnet.actions.previous import previous
-from refnet.catalog.previous import Mark, MarkState, PreviousRecord
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
@@ -24,7 +23,7 @@ from refnet.sources.database.restore.previous_databases import comment_of, comme
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.source import Database
 from refnet.store.local import LocalStore
-from refnet.store.previous_records import PreviousVersions
+from refnet.store.previous_records import Mark, MarkState, PreviousRecord, PreviousVersions
 from refnet.wiring import previous_databases
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

@@ -24,7 +24,6 @@ from tests.integration.database.library import (
     role,
 )
 
-from refnet.catalog.previous import MarkState
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -36,6 +35,7 @@ from refnet.sources.database.database_restore import row
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.sources.database.restore.server_facts import live_state
+from refnet.store.previous_records import MarkState
 
 
 @pytest.fixture

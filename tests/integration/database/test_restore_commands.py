@@ -20,12 +20,12 @@ from psycopg.conninfo import conninfo_to_dict
 from tests import forked
 from tests.integration.database.library import artifact_of, everything, of_database, papers
 
-from refnet.catalog.previous import MarkState
 from refnet.cli import main
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.restore import copy_and_swap as verb
+from refnet.store.previous_records import MarkState
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
 SLOW = """

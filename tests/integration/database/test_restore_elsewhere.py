@@ -20,7 +20,6 @@ from tests.integration.database.library import (
     restore,
 )
 
-from refnet.catalog.previous import MarkState
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -32,6 +31,7 @@ from refnet.sources.database.plan.restore_place import Where
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.previous_databases import previous_databases
+from refnet.store.previous_records import MarkState
 
 
 @pytest.fixture(scope="module")

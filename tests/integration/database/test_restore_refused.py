@@ -22,7 +22,6 @@ from tests.integration.database.library import (
 )
 
 from refnet.catalog.artifact import Finding, OpenArtifact
-from refnet.catalog.previous import MarkState
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
@@ -33,6 +32,7 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.artifact.sqlgz import Writer
 from refnet.sources.database.restore import copy_and_swap
+from refnet.store.previous_records import MarkState
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.integration.files.conftest import World, contents, now, spoil
 from refnet.actions import prune
 from refnet.actions.previous import previous
 from refnet.catalog.artifact import OpenArtifact
-from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Retention
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings

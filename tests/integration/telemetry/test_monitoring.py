@@ -23,10 +23,10 @@ from tests.integration.telemetry.conftest import serving
 from tests.remote_copies import LOCAL, document, signed
 from tests.unit.telemetry.conftest import World
 
-from refnet.catalog.checks import Gone
-from refnet.catalog.copies import StoreState
 from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.monitoring import Gone
 from refnet.catalog.remote import Copy
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.telemetry.metrics import exposition

@@ -18,8 +18,8 @@ from refnet.actions.adopt import Adopted, adopt, plan
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.catalog.artifact import Made
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Evidence, Level, Outcome
-from refnet.catalog.marks import Marks
 from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError

@@ -14,8 +14,7 @@ import pytest
 from refnet.actions import backup_together
 from refnet.actions.backup import Options
 from refnet.actions.backup_together import back_up_together
-from refnet.catalog.backup_order import in_groups
-from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.source_name import Kind, SourceName, in_groups
 from refnet.core.errors import RefnetError
 from refnet.core.signals import interruptible
 

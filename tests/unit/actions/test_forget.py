@@ -13,9 +13,9 @@ from tests.unit.actions.conftest import Lab
 from refnet.actions import marks
 from refnet.actions.prune import Rules
 from refnet.catalog.artifact import Made
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Evidence, Level, Manifest, Outcome
-from refnet.catalog.marks import Marks
-from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError

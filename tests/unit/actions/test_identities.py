@@ -16,10 +16,10 @@ from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
 from refnet.actions.facts import overview_of
 from refnet.actions.prune import prune
-from refnet.catalog.checks import Status
 from refnet.catalog.identity import SourceId
 from refnet.catalog.manifest import Entry
-from refnet.catalog.periods import Retention
+from refnet.catalog.monitoring import Status
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock

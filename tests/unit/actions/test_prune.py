@@ -13,8 +13,8 @@ from tests.memory_store import MemoryStore
 from refnet.actions.prune import Rules
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
-from refnet.catalog.periods import Retention
 from refnet.catalog.retention import PreviousVersion
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Leftover, Store
 from refnet.core.errors import Exit, RefnetError

@@ -13,8 +13,8 @@ from tests.remote_store import NOW, PROOF, Machine, artifact
 
 from refnet.actions import prune
 from refnet.actions.prune import StorePlan, prune_store, prune_stores
-from refnet.catalog.periods import Retention
 from refnet.catalog.remote import Copy
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock

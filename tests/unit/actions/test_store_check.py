@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.store import check_due, listed_stores
-from refnet.catalog.checks import Status
-from refnet.catalog.store_check import watch_checks
+from refnet.catalog.monitoring import Status
+from refnet.catalog.monitoring_stores import watch_checks
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.settings import Settings

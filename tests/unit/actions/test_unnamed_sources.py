@@ -15,8 +15,8 @@ from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
 from refnet.actions.facts import overview_of
-from refnet.catalog.checks import Status
 from refnet.catalog.identity import SourceId
+from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit

@@ -10,9 +10,8 @@ import pytest
 
 from refnet.actions import recovery_settings, unprotected
 from refnet.actions.backup import Options, backup
-from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.manifest import Entry, Lacks, Manifest, Unprotected
 from refnet.catalog.source_name import Kind, SourceName
-from refnet.catalog.unprotected import Lacks, Unprotected
 from refnet.context import Context
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.catalog.evidence import Fault
-from refnet.catalog.file_names import artifact_names, read_file_name
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.source_name import STANDARD, SourceName
+from refnet.catalog.source_name import STANDARD, SourceName, artifact_names, read_file_name
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 MANIFEST = Manifest(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refnet.catalog.calendar import Calendar, Day, Empty, Expected
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.periods import Retention
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.settings.times import parse_when
 

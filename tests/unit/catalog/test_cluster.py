@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.catalog.cluster import Seen, globals_name, member_name
+from refnet.catalog.source_name import globals_name, member_name
+from refnet.store.source_records import SeenDatabases
 
 ODD = ["Shop", "wiki talk", "論文", "a" * 63, "globals", "x-0123abcd", "..", "a/b", "a\nb"]
 
@@ -28,8 +29,8 @@ def test_no_two_databases_share_a_name() -> None:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    seen = Seen(("shop", "wiki talk"))
-    assert Seen.from_json(seen.to_json()) == seen
+    seen = SeenDatabases(("shop", "wiki talk"))
+    assert SeenDatabases.from_json(seen.to_json()) == seen
     assert list(seen.members("main").values()) == ["shop", "wiki talk"]
 
 
@@ -38,4 +39,4 @@ def test_a_record_is_read_as_it_was_written() -> None:
 )
 def test_a_malformed_record_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        Seen.from_json(text)
+        SeenDatabases.from_json(text)

@@ -9,11 +9,11 @@ import pytest
 from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import Check, Limits, Status
-from refnet.catalog.copies import StoreState, is_missing, watch_copies
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.monitoring import Check, Limits, Status
+from refnet.catalog.monitoring_stores import watch_copies
 from refnet.catalog.remote import Copy
-from refnet.catalog.remote_head import Gap
+from refnet.catalog.remote_state import Gap, StoreState, is_missing
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core.errors import RefnetError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refnet.catalog.marks import LONGEST, MOST_TAGS, Marks, is_tag
+from refnet.catalog.evidence import MARKS_BYTES, MOST_TAGS, Marks, is_tag
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
 FILE = {"format": 1, "pinned": True, "until": None, "tags": ["a"]}
@@ -57,7 +57,7 @@ def test_a_file_that_is_not_exactly_of_marks_is_refused(wrong: dict[str, Any]) -
     assert len(str(refused.value)) < 200
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"a":' * 9999, b" " * (LONGEST + 1)])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"a":' * 9999, b" " * (MARKS_BYTES + 1)])
 def test_what_is_no_file_of_marks_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Marks.from_file(text)

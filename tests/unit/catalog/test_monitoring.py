@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.checks import Check, Limits, Status
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.monitoring import watch, watch_half_made, watch_previous, watch_store, worst
-from refnet.catalog.previous import HalfMade
+from refnet.catalog.monitoring import Check, Limits, Status, watch, watch_half_made, watch_previous, worst
+from refnet.catalog.monitoring_stores import watch_store
 from refnet.catalog.run import Ended, History, Run, RunKind, Totals
 from refnet.catalog.source_name import Kind, SourceName
-from refnet.catalog.store import Leftover, Unlisted
+from refnet.catalog.store import HalfMade, Leftover, Unlisted
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 DATABASE, CONFIG = SourceName.DATABASE, SourceName.CONFIG

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from refnet.catalog.manifest import Compared, Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.proving import ALL, SMALL, Proving
+from refnet.catalog.next_artifact import ALL, SMALL, Proving
 from refnet.catalog.source_name import SourceName
 
 NOW = datetime(2026, 11, 25, 2, 0, tzinfo=UTC)

@@ -22,7 +22,7 @@ from refnet.catalog.remote import (
     evidence_to_send,
     lengths,
 )
-from refnet.catalog.remote_head import Head, accepted, gaps, ranges, without
+from refnet.catalog.remote_state import Head, accepted, gaps, ranges, without
 from refnet.catalog.source_name import Kind, SourceName
 
 VAULT = Manifest(

@@ -9,11 +9,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.marks import Marks
-from refnet.catalog.periods import Retention
 from refnet.catalog.retention import Decision, decide, simulate
-from refnet.catalog.schedule import Schedule, TaskName, When
+from refnet.catalog.schedule import Retention, Schedule, TaskName, When
 from refnet.catalog.source_name import SourceName
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)

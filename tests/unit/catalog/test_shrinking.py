@@ -10,7 +10,7 @@ import pytest
 from refnet.catalog.artifact import Made
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.shrinking import Shrinking, baseline, losses, marked
+from refnet.catalog.next_artifact import Shrinking, baseline, losses, marked
 from refnet.catalog.source_name import SourceName
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)

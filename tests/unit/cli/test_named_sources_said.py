@@ -11,13 +11,12 @@ from tests.unit.cli.commands import ran
 
 from refnet.actions import check
 from refnet.actions.cluster_databases import find_databases
-from refnet.catalog.cluster import Seen
 from refnet.context import Context
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import OF_MACHINE, ok
 from refnet.sources.database.source import Database
-from refnet.store.cluster_record import ClusterRecord
+from refnet.store.source_records import ClusterRecord, SeenDatabases
 
 Ran = Callable[..., tuple[int, str, str]]
 
@@ -54,7 +53,7 @@ def refnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Ran:
 def test_a_cluster_where_one_source_is_needed_is_named_with_its_sources(
     refnet: Ran, tmp_path: Path, command: str
 ) -> None:
-    ClusterRecord.at(tmp_path / "home", "main").write(Seen(("crm", "erp")))
+    ClusterRecord.at(tmp_path / "home", "main").write(SeenDatabases(("crm", "erp")))
 
     code, _, err = refnet(*command.split())
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from refnet.catalog.cluster import Seen
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.cluster_sources import with_clusters
@@ -16,6 +15,7 @@ from refnet.scheduling.beat import beat_schedule
 from refnet.scheduling.units import Service, files, scheduled
 from refnet.settings import Settings, load
 from refnet.sources import kind_of
+from refnet.store.source_records import SeenDatabases
 from refnet.tasks import backup_source
 from refnet.wiring import configured
 
@@ -72,7 +72,7 @@ def test_sources_of_one_kind_and_time_share_a_task_and_a_cluster_is_one(tmp_path
     )
     (tmp_path / "refnet.toml").chmod(0o600)
     read = load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=2)
-    settings = with_clusters(read, {"main": Seen(("crm", "erp"))})
+    settings = with_clusters(read, {"main": SeenDatabases(("crm", "erp"))})
     schedule, there = settings.schedule, configured(settings)
     assert schedule.interval("main-crm") == timedelta(hours=1)  # the monitor's limit
     runs = schedule.runs(there)

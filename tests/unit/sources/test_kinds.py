@@ -6,8 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from refnet.catalog.file_names import artifact_names, read_file_name
-from refnet.catalog.source_name import Kind, SourceName, likely_kind
+from refnet.catalog.source_name import Kind, SourceName, artifact_names, likely_kind, read_file_name
 from refnet.sources import Source, kind_of
 
 

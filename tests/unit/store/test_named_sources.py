@@ -7,10 +7,9 @@ import pytest
 
 from refnet.catalog.artifact import Made
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.file_names import artifact_names, read_file_name
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Manifest
-from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.catalog.source_name import STANDARD, Kind, SourceName, artifact_names, read_file_name
 from refnet.store.local import LocalStore
 
 AT = datetime(2026, 11, 25, 2, 0, 0, tzinfo=UTC)

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from refnet.catalog.previous import Mark, MarkState, PreviousRecord
 from refnet.core.errors import RefnetError
-from refnet.store.previous_records import PreviousVersions
+from refnet.store.previous_records import Mark, MarkState, PreviousRecord, PreviousVersions
 
 MARK = Mark(
     "shop",

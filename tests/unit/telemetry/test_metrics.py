@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.telemetry.conftest import World
 
-from refnet.catalog.checks import Limits
 from refnet.catalog.manifest import HIDDEN_PREFIX, Level
+from refnet.catalog.monitoring import Limits
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.schedule import Schedule, TaskName
 from refnet.catalog.source_name import STANDARD, Kind, SourceName

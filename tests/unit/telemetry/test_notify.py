@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.telemetry.conftest import World
 
-from refnet.catalog.checks import Check, Status
+from refnet.catalog.monitoring import Check, Status
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.telemetry.notify import Message, Problem, decide, findings, report, within

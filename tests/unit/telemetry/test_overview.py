@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from tests.unit.telemetry.conftest import NOW, World
 
-from refnet.catalog.checks import Status
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.monitoring import Status
 from refnet.catalog.run import Reason, Run, RunKind
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError

@@ -12,9 +12,9 @@ from tests.unit.telemetry.conftest import World
 
 from refnet import settings
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.copies import StoreState
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.remote import Copy
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.web.artifacts import Artifacts

@@ -16,9 +16,9 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser
 
 from refnet.catalog.artifact import Made
-from refnet.catalog.checks import Check, Status
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
+from refnet.catalog.monitoring import Check, Status
 from refnet.catalog.run import Run, RunKind
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import examine_settings

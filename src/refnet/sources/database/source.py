@@ -13,16 +13,16 @@ from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Identity
-from refnet.catalog.previous import HalfMade, MarkState, PreviousRecord
-from refnet.catalog.required_tables import Required
 from refnet.catalog.retention import Listing, PreviousVersion
 from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import HalfMade
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import TableGlob
 from refnet.postgres import embedded
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target, server_version
+from refnet.proof_run import Required
 from refnet.servers import ActsOn
 from refnet.settings import SourceSettings
 from refnet.sources.base import Permits, Source
@@ -44,6 +44,7 @@ from refnet.sources.database.tables_restore import TablesRestore, undo_of_tables
 from refnet.sources.database.undo_database import DatabaseUndo
 from refnet.sources.restoring import Request, Work
 from refnet.store.local import LocalStore
+from refnet.store.previous_records import MarkState, PreviousRecord
 
 
 @dataclass(frozen=True)

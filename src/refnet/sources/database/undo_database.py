@@ -8,7 +8,6 @@ from typing import Any
 
 from refnet import servers, wiring
 from refnet.catalog.manifest import utc
-from refnet.catalog.previous import Mark, MarkState, PreviousRecord
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
@@ -26,7 +25,7 @@ from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.restoring import Done, Request, Said, Work
-from refnet.store.previous_records import Known, PreviousVersions
+from refnet.store.previous_records import Mark, MarkState, PreviousRead, PreviousRecord, PreviousVersions
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _named(
 
 
 def _last(
-    candidates: tuple[PreviousDatabase, ...], known: Known, target: Target, command: str
+    candidates: tuple[PreviousDatabase, ...], known: PreviousRead, target: Target, command: str
 ) -> PreviousDatabase:
     """The last recorded previous version; RefnetError if there is none."""
     recorded = [one for one in candidates if not one.doubt]

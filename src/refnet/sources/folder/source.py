@@ -18,9 +18,9 @@ from refnet.catalog.artifact import Finding, Maker, OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Outcome
-from refnet.catalog.previous import HalfMade
 from refnet.catalog.retention import Listing, PreviousVersion
 from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import HalfMade
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, explained, names_in, opened

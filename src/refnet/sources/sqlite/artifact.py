@@ -17,12 +17,11 @@ from isal import isal_zlib
 from refnet.catalog.artifact import Finding, Made, Progress, Proof, Turn, at_once, silent, stopped_by
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import SOURCE_ROWS, Compared, Level, Outcome
-from refnet.catalog.required_tables import Required
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, forget_cached, open_file, opened, write_all
 from refnet.core.formatting import size as sized
-from refnet.proof_run import ProofOptions, ProofRun
+from refnet.proof_run import ProofOptions, ProofRun, Required
 from refnet.sources.contents import Artifact
 from refnet.sources.sqlite.box import Box, Contents, box, database_file
 

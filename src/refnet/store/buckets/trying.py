@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from refnet.catalog.store_check import CLOCKS, Answer, Tried
+from refnet.catalog.monitoring_stores import CLOCKS, Tried, Verdict
 from refnet.core import formatting
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Locks
 
@@ -43,14 +43,14 @@ class Trial:
         try:
             there = sum(1 for _ in self.bucket.listed(CHECKS))
         except BucketError as error:
-            yield Tried("list", Answer.ALARM, _said(error))
+            yield Tried("list", Verdict.ALARM, _said(error))
             return
-        yield Tried("list", Answer.OK, f"{formatting.plural(there, 'object')} of earlier checks in {CHECKS}")
+        yield Tried("list", Verdict.OK, f"{formatting.plural(there, 'object')} of earlier checks in {CHECKS}")
         name, data, before = f"{CHECKS}{secrets.token_hex(16)}", secrets.token_hex(16).encode(), self.now()
         try:
             version = self.bucket.put(name, data)
         except BucketError as error:
-            yield Tried("create", Answer.ALARM, _said(error))
+            yield Tried("create", Verdict.ALARM, _said(error))
             return
         yield from self._created(name, before)
         yield self._read(name, data)
@@ -64,25 +64,25 @@ class Trial:
         try:
             found = next((one for one in self.bucket.listed(name) if one.name == name), None)
         except BucketError as error:
-            yield Tried("create", Answer.ALARM, _said(error))
+            yield Tried("create", Verdict.ALARM, _said(error))
             return
         if found is None:
-            yield Tried("create", Answer.ALARM, f"{name} is not listed: another bucket or prefix answers")
+            yield Tried("create", Verdict.ALARM, f"{name} is not listed: another bucket or prefix answers")
             return
-        yield Tried("create", Answer.OK, name)
+        yield Tried("create", Verdict.OK, name)
         off = max(before - found.modified, found.modified - self.now(), timedelta())
         says = f"differs from the server's by {formatting.age(off)}"
         if off > CLOCKS:
             says += ": is this machine's clock right?"
-        yield Tried("clock", Answer.ALARM if off > CLOCKS else Answer.OK, says)
+        yield Tried("clock", Verdict.ALARM if off > CLOCKS else Verdict.OK, says)
 
     def _read(self, name: str, data: bytes) -> Tried:
         try:
             same = self.bucket.get(name, _MOST) == data
         except BucketError as error:
-            return Tried("read", Answer.ALARM, _said(error))
+            return Tried("read", Verdict.ALARM, _said(error))
         says = "the bytes that were created" if same else "other bytes than were created"
-        return Tried("read", Answer.OK if same else Answer.ALARM, says)
+        return Tried("read", Verdict.OK if same else Verdict.ALARM, says)
 
     def _created_twice(self, name: str, data: bytes) -> Tried:
         try:
@@ -90,9 +90,9 @@ class Trial:
         except BucketError as error:
             refused = error.kind in {BucketFailure.EXISTS, *_REFUSALS}
             says = "refused" if refused else _said(error)
-            return Tried("overwrite", Answer.OK if refused else Answer.ALARM, says)
+            return Tried("overwrite", Verdict.OK if refused else Verdict.ALARM, says)
         says = "accepted: the server does not know conditional writes, and objects can be replaced"
-        return Tried("overwrite", Answer.ALARM, says)
+        return Tried("overwrite", Verdict.ALARM, says)
 
     def _versions(self, name: str, version: str) -> tuple[Tried, str]:
         """Test for versions; also return the id of the object's first version, or ""."""
@@ -100,30 +100,30 @@ class Trial:
             found = [one for one in self.bucket.versions(name) if not one.delete_marker and one.id != "null"]
         except BucketError as error:
             says = f"cannot be listed, so a recovery cannot look behind delete markers: {_said(error)}"
-            return Tried("versions", Answer.NOTE, says), version
+            return Tried("versions", Verdict.NOTE, says), version
         ids = [one.id for one in sorted(found, key=lambda one: one.modified) if one.id]
         if ids:
-            return Tried("versions", Answer.OK, "kept and listed"), version if version in ids else ids[0]
+            return Tried("versions", Verdict.OK, "kept and listed"), version if version in ids else ids[0]
         if version and version != "null":
             says = "kept, but cannot be listed without a credential of its own (credentials_file)"
-            return Tried("versions", Answer.NOTE, says), version
+            return Tried("versions", Verdict.NOTE, says), version
         says = "not kept: deleted and replaced objects are lost"
-        return Tried("versions", Answer.ALARM if self.lock else Answer.NOTE, says), ""
+        return Tried("versions", Verdict.ALARM if self.lock else Verdict.NOTE, says), ""
 
     def _lock(self, name: str, version: str) -> Iterator[Tried]:
         if self.locks is None:
             yield Tried(
-                "lock", Answer.NOTE, "not tested: RefNet cannot ask this store for the lock of an object"
+                "lock", Verdict.NOTE, "not tested: RefNet cannot ask this store for the lock of an object"
             )
             return
         try:
             until = self.locks.locked_until(name, version)
         except BucketError as error:
-            yield Tried("lock", Answer.NOTE, f"cannot be read: {_said(error)}")
+            yield Tried("lock", Verdict.NOTE, f"cannot be read: {_said(error)}")
         else:
-            worst = Answer.ALARM if self.lock else Answer.NOTE
+            worst = Verdict.ALARM if self.lock else Verdict.NOTE
             missing = "the object has none, although `lock` is set" if self.lock else "the object has none"
-            locked = Tried("lock", Answer.OK, f"until {until:%Y-%m-%d %H:%M} UTC") if until else None
+            locked = Tried("lock", Verdict.OK, f"until {until:%Y-%m-%d %H:%M} UTC") if until else None
             yield locked or Tried("lock", worst, missing)
         yield self._shortened(self.locks, name, version)
 
@@ -135,10 +135,10 @@ class Trial:
             refused = error.kind in {*_REFUSALS, BucketFailure.MISSING}
             return Tried(
                 what,
-                Answer.OK if refused else Answer.ALARM,
+                Verdict.OK if refused else Verdict.ALARM,
                 f"{'refused: ' if refused else ''}{_said(error)}",
             )
-        return Tried(what, Answer.ALARM, "accepted: an attacker can end the locks, or set them")
+        return Tried(what, Verdict.ALARM, "accepted: an attacker can end the locks, or set them")
 
     def _deletions(self, name: str, version: str, data: bytes) -> Iterator[Tried]:
         delete, kept = partial(self.bucket.delete, name), (name, version, data)
@@ -151,13 +151,13 @@ class Trial:
     def _deleted(
         self, what: str, act: Callable[[], None], kept: tuple[str, str, bytes], *, hidden: bool = False
     ) -> Tried:
-        worst = Answer.ALARM if self.protects or self.lock else Answer.NOTE
+        worst = Verdict.ALARM if self.protects or self.lock else Verdict.NOTE
         try:
             act()
         except BucketError as error:
             refused = error.kind in _REFUSALS
             return Tried(
-                what, Answer.OK if refused else worst, f"{'refused: ' if refused else ''}{_said(error)}"
+                what, Verdict.OK if refused else worst, f"{'refused: ' if refused else ''}{_said(error)}"
             )
         if self._is_there(*kept):
             behind = "only a delete marker hides the object" if hidden else "the object is still there"

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
 from refnet.actions.catalog import notes
-from refnet.catalog.manifest import Entry, Manifest
-from refnet.catalog.unprotected import Unprotected
+from refnet.catalog.manifest import Entry, Manifest, Unprotected
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import left_out, size
 from refnet.sources import kind_of

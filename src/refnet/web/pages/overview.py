@@ -8,7 +8,7 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from refnet.catalog.checks import Status
+from refnet.catalog.monitoring import Status
 from refnet.telemetry.overview import Overview
 from refnet.web.artifacts import Seen
 from refnet.web.pages.layout import language_of, page, text

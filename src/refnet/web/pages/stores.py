@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from refnet.actions.store import can_prune
-from refnet.catalog.copies import StoreState
 from refnet.catalog.manifest import Entry
+from refnet.catalog.monitoring_stores import StoreCheck
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import LOCAL, SourceName
-from refnet.catalog.store_check import StoreCheck
 from refnet.settings.stores import StoreSettings
 from refnet.web.artifacts import Artifacts, CopyPlace, artifacts
 from refnet.web.pages.layout import page, reading

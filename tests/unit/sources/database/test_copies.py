@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from refnet.catalog.previous import MarkState
 from refnet.sources.database.restore.previous_databases import _previous
+from refnet.store.previous_records import MarkState
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refnet.catalog.manifest import Outcome
-from refnet.catalog.required_tables import MIGRATIONS, NETWORK, Required, Tables
+from refnet.proof_run import MIGRATIONS, NETWORK, Required, Tables
 
 SHOP: Tables = {("public", "orders"): ("id",), ("app", "users"): ("id",)}
 OWN: Tables = {("public", name): ("id", *columns) for name, columns in NETWORK.items()}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.memory_bucket import MemoryBucket
 
-from refnet.catalog.store_check import Answer, StoreCheck, Tried, watch_checks
+from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_checks
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version
 from refnet.store.buckets.trying import Trial
 
@@ -93,7 +93,7 @@ def tried(server: Server, now: datetime = NOW, **options: object) -> dict[str, T
 
 
 def alarms(found: dict[str, Tried]) -> list[str]:
-    return [one.what for one in found.values() if one.answer is Answer.ALARM]
+    return [one.what for one in found.values() if one.answer is Verdict.ALARM]
 
 
 def test_a_store_that_creates_and_reads_only_passes() -> None:
@@ -155,7 +155,7 @@ def test_a_folder_is_not_expected_to_refuse() -> None:
 
     assert alarms(found) == []
     assert found["delete"] == Tried(
-        "delete", Answer.NOTE, "accepted: this machine can delete the copies there"
+        "delete", Verdict.NOTE, "accepted: this machine can delete the copies there"
     )
 
 
@@ -200,22 +200,22 @@ def test_a_silent_server_is_an_alarm_and_nothing_else_is_tried() -> None:
     assert alarms(found) == list(found) == ["list"]
 
 
-def check(*answers: Answer, at: datetime = NOW) -> StoreCheck:
+def check(*answers: Verdict, at: datetime = NOW) -> StoreCheck:
     return StoreCheck("cloud", "s3://b", at, tuple(Tried("delete", one, "Zürich") for one in answers))
 
 
 def test_a_record_of_a_check_is_read_as_it_was_written() -> None:
-    assert StoreCheck.from_json(check(Answer.OK, Answer.NOTE).to_json()) == check(Answer.OK, Answer.NOTE)
+    assert StoreCheck.from_json(check(Verdict.OK, Verdict.NOTE).to_json()) == check(Verdict.OK, Verdict.NOTE)
     for text in ("", "{}", "[]", '{"format": 2}', check().to_json().replace("2026", "20000")):
         with pytest.raises(ValueError):
             StoreCheck.from_json(text)
 
 
 def test_a_check_is_due_every_month_and_after_a_failure() -> None:
-    assert not check(Answer.OK).due(NOW + timedelta(days=26))
-    assert check(Answer.OK).due(NOW + timedelta(days=28))
-    assert check(Answer.ALARM).due(NOW)
-    assert check(Answer.OK, at=NOW + timedelta(days=365)).due(NOW)
+    assert not check(Verdict.OK).due(NOW + timedelta(days=26))
+    assert check(Verdict.OK).due(NOW + timedelta(days=28))
+    assert check(Verdict.ALARM).due(NOW)
+    assert check(Verdict.OK, at=NOW + timedelta(days=365)).due(NOW)
 
 
 def test_the_monitor_warns_of_a_check_that_is_missing_old_or_failed() -> None:
@@ -225,8 +225,8 @@ def test_the_monitor_warns_of_a_check_that_is_missing_old_or_failed() -> None:
         return one.status
 
     assert status(None) == "warning"
-    assert status(check(Answer.OK, Answer.NOTE)) == "ok"
-    assert status(check(Answer.OK), NOW + timedelta(days=34)) == "ok"
-    assert status(check(Answer.OK), NOW + timedelta(days=36)) == "warning"
-    assert status(check(Answer.OK, at=NOW + timedelta(days=365))) == "warning"
-    assert status(check(Answer.OK, Answer.ALARM)) == "critical"
+    assert status(check(Verdict.OK, Verdict.NOTE)) == "ok"
+    assert status(check(Verdict.OK), NOW + timedelta(days=34)) == "ok"
+    assert status(check(Verdict.OK), NOW + timedelta(days=36)) == "warning"
+    assert status(check(Verdict.OK, at=NOW + timedelta(days=365))) == "warning"
+    assert status(check(Verdict.OK, Verdict.ALARM)) == "critical"

@@ -12,10 +12,9 @@ from typing import Any
 from refnet.catalog.artifact import Finding, Made, OpenArtifact, Progress, Proof
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Level
-from refnet.catalog.required_tables import NOTHING
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.proof_run import ProofOptions
+from refnet.proof_run import NOTHING, ProofOptions
 from refnet.sources.contents import Artifact
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.index import DIGEST, Index

@@ -19,8 +19,8 @@ from xxhash import xxh3_128
 
 from refnet.catalog.artifact import Finding, Progress, silent, stopped_by
 from refnet.catalog.manifest import Outcome
-from refnet.catalog.required_tables import Required
 from refnet.core.errors import Exit, RefnetError
+from refnet.proof_run import Required
 from refnet.sources.database.artifact.definitions import Name, parse
 from refnet.sources.database.artifact.index import Index, Member
 from refnet.sources.database.artifact.index_values import MemberKind

@@ -15,7 +15,6 @@ from psycopg import sql
 
 from refnet.catalog.artifact import Finding, Proof
 from refnet.catalog.manifest import Level, Outcome
-from refnet.catalog.required_tables import Tables
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.postgres.account import Account
@@ -26,7 +25,7 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import advice
-from refnet.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.proof_run import LOADED, ProofOptions, ProofRun, Tables
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.dump_files import UnsupportedDumpError
 from refnet.sources.database.restore import create_database

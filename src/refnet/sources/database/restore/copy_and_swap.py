@@ -22,7 +22,6 @@ from psycopg import errors, sql
 from refnet.catalog.artifact import Finding, Progress, silent
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Outcome
-from refnet.catalog.previous import Mark, MarkState
 from refnet.core.clock import Clock, Phases, rounded
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -40,7 +39,7 @@ from refnet.sources.database.restore.analyze import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Workers
-from refnet.store.previous_records import PreviousVersions
+from refnet.store.previous_records import Mark, MarkState, PreviousVersions
 
 Dump = DatabaseArtifact | ForeignDump
 

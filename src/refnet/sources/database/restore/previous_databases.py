@@ -16,7 +16,6 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from refnet.catalog.previous import Mark, MarkState, PreviousRecord
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
@@ -34,6 +33,7 @@ from refnet.sources.database.plan.restore_facts import Sessions
 from refnet.sources.database.plan.restore_place import OWN_NAME
 from refnet.sources.database.restore.server_facts import sessions
 from refnet.sources.database.rows import live_catalog
+from refnet.store.previous_records import Mark, MarkState, PreviousRecord
 
 _MARK = "RefNet "
 _UNRECORDED = "its comment is RefNet's, and no record in REFNET_HOME names it"

@@ -1,16 +1,20 @@
-"""Detects sources that contain much less than their last artifact, such as a database emptied by mistake.
+"""What earlier artifacts of a source decide about the next one: whether it shrank, whether it is proven and digested.
 
-An emptied database backs up, restores and compares without an error, so no proof detects it.
+Shrinking: an emptied database backs up, restores and compares without an error, so no proof detects that it contains much
+less than the last artifact.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from refnet.catalog.artifact import Made
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Identity, SourceId, Whose
-from refnet.catalog.manifest import Entry
+from refnet.catalog.manifest import Compared, Entry
 from refnet.catalog.source_name import SourceName
 from refnet.core import formatting
 
@@ -71,3 +75,39 @@ def _loss(measure: str, old: int, new: int) -> str:
     if measure == "bytes":
         return f"{formatting.size(old)} of content → {formatting.size(new)}"
     return f"{formatting.plural(old, measure.removesuffix('s'))} → {new:,}"
+
+
+#: `prove.source = auto`: each backup of at most so many bytes of tables is digested, a larger one once a week.
+SMALL = 1 << 30
+ALL = 1 << 62
+_WEEK = timedelta(days=7)
+#: A run that starts a bit earlier than the last one still counts as a day, or a week, later.
+_EARLY = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Proving:
+    """How often a source is proven and digested: its settings `prove.every` and `prove.source`."""
+
+    #: Days between two proofs; 0: each backup is proven.
+    every: int = 0
+    #: `count`, `digest` or `auto`.
+    source: str = "auto"
+
+    def due(self, entries: Iterable[Entry], now: datetime) -> bool:
+        """Whether the next artifact after `entries` is to be proven."""
+        proven = [entry.made for entry in entries if entry.proven and entry.complete]
+        return not self.every or _is_over(timedelta(days=self.every), proven, now)
+
+    def digest_up_to(self, entries: Iterable[Entry], now: datetime, *, proves: bool) -> int:
+        """The most bytes of tables that the source digests for the next artifact after `entries`; 0: it only counts."""
+        if self.source == "digest":
+            return ALL
+        if self.source == "count" or not proves:
+            return 0
+        digested = [one.made for one in entries if one.proven and one.manifest.compared is Compared.DIGESTED]
+        return ALL if _is_over(_WEEK, digested, now) else SMALL
+
+
+def _is_over(interval: timedelta, times: Iterable[datetime], now: datetime) -> bool:
+    return all(now - one > interval - _EARLY or one > now for one in times)

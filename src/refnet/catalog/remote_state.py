@@ -1,6 +1,7 @@
-"""Order of the manifests in a remote store: each has a counter and its predecessor's digest.
+"""A remote store at one moment: its copies, and what the order of their manifests shows.
 
-This detects manifests that were removed, put back or replaced; signatures do not.
+Each manifest has a counter and its predecessor's digest. This detects manifests that were removed, put back or replaced;
+signatures do not.
 """
 
 from __future__ import annotations
@@ -8,11 +9,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any
 
-from refnet.catalog.remote import MOST_COUNTER, Signed
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.remote import MOST_COUNTER, Copy, Signed
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import Unlisted
 from refnet.core import checked
+from refnet.core.errors import RefnetError
 from refnet.core.formatting import some
 from refnet.core.records import Layout, Most, Needed, Record
 
@@ -198,3 +205,35 @@ def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
     if head and last.document.counter == head.counter and last.sha256 != head.sha256:
         found.append(Gap(f"number {head.counter} differs from the one that this machine sent", head.counter))
     return found
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """A remote store at one moment, or why it could not be listed."""
+
+    name: str
+    #: Those whose copies go there.
+    sources: frozenset[SourceName]
+    copies: tuple[Copy, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    unlisted: tuple[Unlisted, ...] = ()
+    trouble: RefnetError | None = None
+    #: When it was last listed; None: never.
+    listed: datetime | None = None
+
+    def newest(self, source: SourceName, now: datetime | None = None) -> Copy | None:
+        """The newest complete copy of `source`; copies dated after `now` only as a last resort."""
+        found = Catalog.of((one for one in self.copies if one.source == source), now).newest_complete(source)
+        return found if isinstance(found, Copy) else None
+
+
+def copy_of(copies: Iterable[Copy], manifest: Manifest) -> Copy | None:
+    """An undamaged copy of the artifact of `manifest`, if any."""
+    wanted = (manifest.source, manifest.name, manifest.sha256)
+    same = (one for one in copies if (one.source, one.name, one.manifest.sha256) == wanted)
+    return next((one for one in same if not one.damaged), None)
+
+
+def is_missing(state: StoreState, newest: Entry | None) -> bool:
+    """Whether the newest complete artifact lacks a copy; a shrunk one needs none until accepted."""
+    return bool(newest and not newest.shrunk and not copy_of(state.copies, newest.manifest))
