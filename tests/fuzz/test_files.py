@@ -26,7 +26,7 @@ from refnet.core.member_names import ArchiveError, checked, leads_inside, show
 from refnet.settings import Settings
 from refnet.sources.folder.archive_reader import ArchiveLimits, NullSink, read_archive
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.folder.listing import FileKind, FileList, Listed, Member, matching
+from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed, matching
 from refnet.sources.folder.tar_archive import END, TarReader, header
 
 _TIME = 1_764_090_001_250_000_000
@@ -39,7 +39,7 @@ FILES = FileList(
         Listed("b\udcff.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM),
         Listed("link", FileKind.LINK, 0, 0o777, _TIME, 1000, 1000, 3072, target="論文/a.md"),
     ),
-    (Member(0, 0), Member(1024, 200)),
+    (GzipMember(0, 0), GzipMember(1024, 200)),
 )
 TEXT = FILES.to_json()
 

@@ -38,7 +38,7 @@ TOTALS = Totals().with_runs([RUN, DONE])
 RECOVERY = recovery_plan.Journal(
     NOW, {SourceName.DATABASE: "a"}, (recovery_plan.Stage.CONFIG,), (SourceName.CONFIG,)
 ).to_json()
-SWAP = swap_journal.Journal(
+SWAP = swap_journal.SwapJournal(
     SourceName.OBSIDIAN,
     "vault_20261125.tar.gz",
     NOW,
@@ -50,9 +50,9 @@ SWAP = swap_journal.Journal(
     owner=1000,
     base=("vault",),
     units=(
-        swap_journal.Unit("a.md", 7),
-        swap_journal.Unit("b\udcff.md", None),
-        swap_journal.Unit("c.md", 8, ("a", "b")),
+        swap_journal.SwapUnit("a.md", 7),
+        swap_journal.SwapUnit("b\udcff.md", None),
+        swap_journal.SwapUnit("c.md", 8, ("a", "b")),
     ),
 )
 MARK = previous_records.Mark("refnet", previous_records.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
@@ -137,9 +137,9 @@ def test_the_mark_of_a_database_is_read_or_refused(text: bytes) -> None:
 @fuzzed
 @given(documents(json.loads(SWAP.to_json()), SWAP.to_json().encode()))
 def test_the_journal_of_a_swap_is_read_or_refused(text: bytes) -> None:
-    swap = outcome(lambda: swap_journal.Journal.read(text, SWAP.name), ValueError)
+    swap = outcome(lambda: swap_journal.SwapJournal.read(text, SWAP.name), ValueError)
     if swap:
-        assert swap_journal.Journal.read(swap.to_json().encode(), swap.name) == swap
+        assert swap_journal.SwapJournal.read(swap.to_json().encode(), swap.name) == swap
         folders = (name for unit in swap.units for name in (*unit.folder, unit.name))
         for name in (swap.work, *swap.base, *folders):
             assert len(Path(name).parts) == 1

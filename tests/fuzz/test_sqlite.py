@@ -19,7 +19,7 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.sources.sqlite import child
 from refnet.sources.sqlite.artifact import SqliteArtifact
-from refnet.sources.sqlite.box import Contents
+from refnet.sources.sqlite.box import SqliteContents
 
 SCHEMA = """
 PRAGMA page_size = 512;
@@ -61,9 +61,9 @@ def damaged(data: bytes, changes: list[tuple[int, bytes]]) -> bytes:
 def test_a_list_of_tables_is_read_or_refused(key: str, value: Any) -> None:
     table = LISTED["tables"][0] | ({key: value} if key not in LISTED else {})  # type: ignore[index]
     listed = {**LISTED, "tables": [table]} | ({key: value} if key in LISTED else {})
-    found = outcome(lambda: Contents.from_json(json.dumps(listed)), ValueError, longest=1 << 21)
+    found = outcome(lambda: SqliteContents.from_json(json.dumps(listed)), ValueError, longest=1 << 21)
     if found:
-        assert not list(found.differences(Contents.from_json(found.to_json())))
+        assert not list(found.differences(SqliteContents.from_json(found.to_json())))
 
 
 @fuzzed

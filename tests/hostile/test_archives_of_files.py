@@ -19,7 +19,7 @@ from tests.hostile.bounded import bounded
 from refnet.catalog.manifest import utc
 from refnet.catalog.source_name import SourceName
 from refnet.core.member_names import ArchiveError
-from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
+from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
 from refnet.sources.folder.tar_archive import END, header
 
 SECONDS, MEBIBYTES = 5, 600
@@ -138,7 +138,7 @@ def test_an_archive_that_would_take_long_or_much_is_refused(tmp_path, make, told
 
 ENTRY = Listed("a.md", FileKind.FILE, 1, 0o644, 0, 0, 0, 512, "0" * 64)
 TOP = Listed(".", FileKind.FOLDER, 0, 0o755, 0, 0, 0, 0)
-LIST = FileList((TOP, ENTRY), (Member(0, 0),)).to_json()
+LIST = FileList((TOP, ENTRY), (GzipMember(0, 0),)).to_json()
 
 
 @cache
@@ -233,7 +233,7 @@ def test_a_fifo_in_the_place_of_a_list_of_files_holds_nobody_up(tmp_path):
 
 
 def test_the_list_that_the_others_differ_from_is_read():
-    assert FileList.from_json(LIST) == FileList((TOP, ENTRY), (Member(0, 0),))
+    assert FileList.from_json(LIST) == FileList((TOP, ENTRY), (GzipMember(0, 0),))
     assert FileList.from_json(FileList(()).to_json()) == FileList(())
 
 

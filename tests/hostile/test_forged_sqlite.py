@@ -20,7 +20,7 @@ from refnet.core.errors import RefnetError
 from refnet.proof_run import ProofOptions
 from refnet.sources.contents import AnswerLimits
 from refnet.sources.sqlite.artifact import SqliteArtifact
-from refnet.sources.sqlite.box import Rows, box
+from refnet.sources.sqlite.box import QueryRows, box
 
 APP = SourceName("app", Kind.SQLITE)
 
@@ -162,14 +162,14 @@ def test_triggers_views_and_virtual_tables_run_nothing(tmp_path: Path, base: Pat
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory, short_folder: Path) -> Iterator[Callable[..., Rows]]:
+def asked(tmp_path_factory: pytest.TempPathFactory, short_folder: Path) -> Iterator[Callable[..., QueryRows]]:
     """Asks a database, which no query changes."""
     content = artifact(gzip.compress(database(tmp_path_factory.mktemp("asked"))))
     with box(short_folder / "boxes", "app") as own:
         size = content.unpack(own.database)
         before = own.database.read_bytes()
 
-        def ask(query: str, rows: int = 1000, seconds: float = 2.0) -> Rows:
+        def ask(query: str, rows: int = 1000, seconds: float = 2.0) -> QueryRows:
             try:
                 return own.query(size, query, AnswerLimits(seconds, rows, 1 << 20))
             finally:
@@ -195,7 +195,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory, short_folder: Path) -> Itera
         "",
     ],
 )
-def test_a_query_that_does_more_than_read_is_refused(asked: Callable[..., Rows], query: str) -> None:
+def test_a_query_that_does_more_than_read_is_refused(asked: Callable[..., QueryRows], query: str) -> None:
     if not query:
         assert asked(query).rows == []
         return
@@ -203,7 +203,7 @@ def test_a_query_that_does_more_than_read_is_refused(asked: Callable[..., Rows],
         asked(query)
 
 
-def test_a_query_ends_in_time_and_its_answer_is_bounded(asked: Callable[..., Rows]) -> None:
+def test_a_query_ends_in_time_and_its_answer_is_bounded(asked: Callable[..., QueryRows]) -> None:
     assert asked("SELECT count(*) FROM t").rows == [[200]]
     cut = asked("SELECT a FROM t", rows=10)
     assert (len(cut.rows), cut.cut) == (10, True)

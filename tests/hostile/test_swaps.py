@@ -15,7 +15,7 @@ from tests.integration.files.test_killed import kill_in_exchange
 
 from refnet.core.errors import RefnetError
 from refnet.sources.folder import swapping
-from refnet.sources.folder.swap_journal import Journal, State
+from refnet.sources.folder.swap_journal import SwapJournal, SwapState
 from refnet.sources.folder.target import finish_interrupted
 
 assert vault  # the fixture
@@ -342,6 +342,6 @@ def test_a_swap_without_its_work_folder_is_named_until_it_is_removed(killed):
 
 def test_a_journal_comes_back_as_it_was_written(killed):
     text = journal_of(killed).read_bytes()
-    read = Journal.read(text, journal_of(killed).stem)
+    read = SwapJournal.read(text, journal_of(killed).stem)
     assert read.to_json().encode() == text
-    assert killed.place.unfinished()[0].swap.state is State.SWAPPING
+    assert killed.place.unfinished()[0].swap.state is SwapState.SWAPPING

@@ -17,7 +17,7 @@ from refnet.actions.check import check
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.sources import check_result
-from refnet.sources.check_result import Line, State, bounded, ok
+from refnet.sources.check_result import CheckLine, CheckState, bounded, ok
 from refnet.sources.database import check_database
 from refnet.sources.database.other_databases import other_databases
 
@@ -45,13 +45,13 @@ def here(folder: Path, database: Target, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-def found(what: str) -> list[Line]:
+def found(what: str) -> list[CheckLine]:
     return [line for line in check().lines if line.what == what]
 
 
-def wrong(what: str, state: State, *words: str) -> None:
+def wrong(what: str, state: CheckState, *words: str) -> None:
     """The check `what` has one line that is not ok, with `words` and a hint."""
-    lines = [line for line in found(what) if line.state is not State.OK]
+    lines = [line for line in found(what) if line.state is not CheckState.OK]
     assert [line.state for line in lines] == [state], lines
     assert lines[0].hint
     for word in words:
@@ -69,7 +69,10 @@ def test_a_machine_with_a_proven_backup_is_ok_and_stays_as_it_is(here: Path, dat
     before = everything(here)
     checked = check()
     assert everything(here) == before
-    assert {line.what for line in checked.lines if line.state is not State.OK} <= {"schedule", "messages"}
+    assert {line.what for line in checked.lines if line.state is not CheckState.OK} <= {
+        "schedule",
+        "messages",
+    }
     names = {line.what: line.says for line in checked.lines}
     assert database.name in names["database"]
     assert "can restore refnet_" in names["restore"]
@@ -91,7 +94,7 @@ def test_the_command_ends_as_monitor_does_and_reports_as_json(here: Path, databa
 def test_every_problem_of_the_settings_is_a_line(here: Path) -> None:
     (here / "here" / "refnet.toml").write_text('jobs = 0\nvault_dirr = "/v"\n')
     lines = check().lines
-    assert [line.state for line in lines] == [State.ERROR] * 2
+    assert [line.state for line in lines] == [CheckState.ERROR] * 2
     assert "vault_dir" in lines[1].hint
 
 
@@ -105,9 +108,9 @@ def test_a_database_that_no_source_names_is_not_protected(
         assert f"{database.name}\nother" in other_databases(database)
         assert database.name not in other_databases(database)
         monkeypatch.setenv("REFNET_LEFT_OUT_DATABASES", f"{database.name},postgres")
-        wrong("not protected", State.WARNING, "of the server: ", "left_out.databases")
+        wrong("not protected", CheckState.WARNING, "of the server: ", "left_out.databases")
         monkeypatch.setenv("REFNET_LEFT_OUT_DATABASES", "*")
-        assert [line.state for line in found("not protected")] == [State.OK]
+        assert [line.state for line in found("not protected")] == [CheckState.OK]
     finally:
         with database.connect() as session:
             session.execute(sql.SQL("DROP DATABASE {}").format(other))
@@ -132,8 +135,8 @@ def test_what_the_role_cannot_read_is_an_error(
             "GRANT pg_read_all_data",
             "BYPASSRLS",
         )
-        wrong("backup rights", State.ERROR, *words)
-        wrong("restore", State.WARNING, "may not create databases", "CREATEDB")
+        wrong("backup rights", CheckState.ERROR, *words)
+        wrong("restore", CheckState.WARNING, "may not create databases", "CREATEDB")
     finally:
         with database.connect() as session:
             session.execute(sql.SQL("DROP OWNED BY {role}; DROP ROLE {role}").format(role=role))
@@ -150,19 +153,19 @@ def test_a_server_that_hangs_is_an_error(here: Path, silent: int, monkeypatch: p
     monkeypatch.setattr(check_database, "CONNECT_SECONDS", 2)
     monkeypatch.setattr("refnet.actions.check.bounded", partial(bounded, seconds=4))
     monkeypatch.setenv("REFNET_DATABASE_URL", f"postgresql://u@127.0.0.1:{silent}/d?connect_timeout=900")
-    wrong("database", State.ERROR, f"127.0.0.1:{silent}")
+    wrong("database", CheckState.ERROR, f"127.0.0.1:{silent}")
 
 
 def test_a_check_that_hangs_is_an_error_after_its_time() -> None:
     ever = threading.Event()
 
-    def lines() -> Iterator[Line]:
+    def lines() -> Iterator[CheckLine]:
         yield ok("disk", "before")
         ever.wait()
 
     first, last = bounded("disk", lines, 0.1)
     ever.set()
-    assert (first.state, last.state) == (State.OK, State.ERROR)
+    assert (first.state, last.state) == (CheckState.OK, CheckState.ERROR)
     assert "within 0.1 s" in last.says
 
 
@@ -170,12 +173,12 @@ def test_a_check_that_hangs_is_an_error_after_its_time() -> None:
     "error", [RefnetError("a", "b"), FileNotFoundError(2, "missing", "/x"), PermissionError(13, "no", "/x")]
 )
 def test_an_error_ends_a_check_as_a_line_with_a_hint(error: Exception) -> None:
-    def fails() -> Iterator[Line]:
+    def fails() -> Iterator[CheckLine]:
         raise error
         yield ok("", "")
 
     (line,) = bounded("x", fails)
-    assert line.state is State.ERROR
+    assert line.state is CheckState.ERROR
     assert line.says
     assert line.hint
     assert check_result.SECONDS <= 30
@@ -184,11 +187,11 @@ def test_an_error_ends_a_check_as_a_line_with_a_hint(error: Exception) -> None:
 def test_folders_that_are_missing_or_hold_the_backups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REFNET_DATABASE_URL")
     monkeypatch.setenv("REFNET_BACKUP_DIR", str(here / "vault" / "backups"))
-    wrong("backup folder", State.ERROR, "inside", "REFNET_BACKUP_DIR")
+    wrong("backup folder", CheckState.ERROR, "inside", "REFNET_BACKUP_DIR")
     monkeypatch.setenv("REFNET_VAULT_DIR", str(here / "none"))
-    wrong("obsidian", State.ERROR, str(here / "none"), "does not exist")
+    wrong("obsidian", CheckState.ERROR, str(here / "none"), "does not exist")
     monkeypatch.setenv("REFNET_CONFIG_DIR", str(here / "vault"))
-    wrong("config", State.ERROR, "compose.yaml", "missing")
+    wrong("config", CheckState.ERROR, "compose.yaml", "missing")
 
 
 def test_a_recovery_needs_its_programs_and_its_compose_file(
@@ -197,9 +200,9 @@ def test_a_recovery_needs_its_programs_and_its_compose_file(
     monkeypatch.delenv("REFNET_DATABASE_URL")
     monkeypatch.setenv("REFNET_RECOVER_SERVICES", "local")
     monkeypatch.setenv("REFNET_RECOVER_APPLICATION", "sh -c true, no-such-program --x, 'open")
-    wrong("settings", State.ERROR, "REFNET_RECOVER_APPLICATION", "quotes")
+    wrong("settings", CheckState.ERROR, "REFNET_RECOVER_APPLICATION", "quotes")
     monkeypatch.setenv("REFNET_RECOVER_APPLICATION", "sh -c true, no-such-program --x")
-    lines = [line.says for line in found("recovery") if line.state is State.ERROR]
+    lines = [line.says for line in found("recovery") if line.state is CheckState.ERROR]
     assert len(lines) == 1
     assert "no-such-program" in lines[0]
     monkeypatch.setenv("REFNET_RECOVER_SERVICES", "compose")
@@ -213,7 +216,7 @@ def test_a_locked_source_and_a_broker_that_is_down_are_named(
 
     (here / "backups" / "database").mkdir()
     with locked(here / "backups" / "database", "database"):
-        wrong("backup folder", State.WARNING, "database")
+        wrong("backup folder", CheckState.WARNING, "database")
     monkeypatch.setenv("REFNET_BROKER_URL", "redis://:secret@localhost:1/0")
-    wrong("broker", State.ERROR, "localhost:1")
+    wrong("broker", CheckState.ERROR, "localhost:1")
     assert "secret" not in str(check().to_json())

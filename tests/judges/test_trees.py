@@ -27,7 +27,7 @@ from refnet.context import Context
 from refnet.core.member_names import show
 from refnet.settings import Settings
 from refnet.sources.folder.source import Folder
-from refnet.sources.restoring import Request
+from refnet.sources.restoring import RestoreRequest
 
 FUZZ = os.environ.get("FUZZ_PROFILE") == "fuzz"
 COUNT = int(os.environ.get("JUDGES", "25" if FUZZ else "8"))
@@ -55,7 +55,7 @@ def judge(place: Path, seed: int) -> str:
     made = backup.backup(context, SourceName.OBSIDIAN, backup.Options(prove=seed % PROVEN == 0))
     chosen = wiring.store(settings).artifact(Entry(made.manifest))
     folder = Folder(settings, SourceName.OBSIDIAN)
-    work = folder.restoring(context, chosen, Request(to=str(place / "out")))
+    work = folder.restoring(context, chosen, RestoreRequest(to=str(place / "out")))
     planned = work.plan(context)
     done = work.restore(context)
     named = "\n".join((*made.manifest.unchecked, *done.notes))
@@ -66,7 +66,7 @@ def judge(place: Path, seed: int) -> str:
     wrong = [] if made.proof is None else list(made.proof.reasons)
     wrong += [f"{path!r}: {what}" for path, what in found.items() if not said[path]]
     wrong += [f"{path!r} is not named" for path in tree.odd if not said[path]]
-    live = folder.restoring(context, chosen, Request()).plan(context)
+    live = folder.restoring(context, chosen, RestoreRequest()).plan(context)
     return "; ".join([*wrong, *(f"{path!r} differs from itself" for path in live.changes.changed)])
 
 

@@ -27,7 +27,7 @@ from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
 from refnet.sources import hooks, source_of
 from refnet.sources.database import saved_tables
-from refnet.sources.hooks import Action
+from refnet.sources.hooks import HookAction
 from refnet.sources.identify import identified
 from refnet.store.local import LocalStore
 from refnet.telemetry.watch import AtWork
@@ -99,7 +99,7 @@ def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
             problem = error
     else:
         problem = problem or nothing_named(context.settings, name)
-    listed = hooks.listed(context.settings, name, Action.BACKUP)
+    listed = hooks.listed(context.settings, name, HookAction.BACKUP)
     aside = options.folder or options.tables  # such an artifact is not copied
     stores = () if aside else tuple(one.name for one in context.settings.stores_of(name))
     known = what and not problem
@@ -143,7 +143,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
-        with hooks.around(within, name, Action.BACKUP) as doing:
+        with hooks.around(within, name, HookAction.BACKUP) as doing:
             if watched:
                 options = replace(options, details=unprotected.details(settings, name))
             made = make(within, maker, store, options)

@@ -39,9 +39,9 @@ from refnet.settings.store_url import StoreKind
 from refnet.sources import hooks, kind_of, source_of
 from refnet.sources.check_result import (
     OF_MACHINE,
-    Checked,
-    Line,
-    State,
+    CheckLine,
+    CheckReport,
+    CheckState,
     bounded,
     error,
     ok,
@@ -55,27 +55,27 @@ from refnet.store.lock import LOCK_NAME
 from refnet.store.sending import sender_to
 
 _STATES = {
-    Status.OK: State.OK,
-    Status.NEW: State.OK,
-    Status.UNKNOWN: State.WARNING,
-    Status.WARNING: State.WARNING,
-    Status.CRITICAL: State.ERROR,
+    Status.OK: CheckState.OK,
+    Status.NEW: CheckState.OK,
+    Status.UNKNOWN: CheckState.WARNING,
+    Status.WARNING: CheckState.WARNING,
+    Status.CRITICAL: CheckState.ERROR,
 }
 
 
-def check(variables: Mapping[str, str] | None = None) -> Checked:
+def check(variables: Mapping[str, str] | None = None) -> CheckReport:
     """Check the settings, then everything that they name. `variables`: see `examine_settings`."""
     examined = examine_settings(variables)
     settings = examined.settings
     if examined.problems:
         hint = "The other checks need valid settings."
         wrong = (error("settings", one.message, f"{one.hint} {hint}") for one in examined.problems)
-        return Checked(tuple(wrong))
+        return CheckReport(tuple(wrong))
     settings = with_clusters(settings)
     protected = wiring.protected(settings)
     alone = sum(one.kind.row.by_name for one in protected) == 1
     with_paths = [one for one in wiring.known(settings) if kind_of(one).has_path]
-    checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
+    checks: dict[str, Callable[[Settings], Iterable[CheckLine]]] = {
         "settings": _settings,
         **{f"cluster {name}": partial(_cluster, name=name) for name in settings.clusters},
         **{one: partial(_source, name=one, alone=alone) for one in protected if one not in with_paths},
@@ -94,17 +94,19 @@ def check(variables: Mapping[str, str] | None = None) -> Checked:
         "broker": _broker,
     }
     lines = (line for what, act in checks.items() for line in bounded(what, partial(act, settings)))
-    return Checked(tuple(dict.fromkeys(lines)))  # databases of one server share its programs and its proof
+    return CheckReport(
+        tuple(dict.fromkeys(lines))
+    )  # databases of one server share its programs and its proof
 
 
-def _source(settings: Settings, name: SourceName, *, alone: bool) -> Iterator[Line]:
+def _source(settings: Settings, name: SourceName, *, alone: bool) -> Iterator[CheckLine]:
     """Check the source `name`; findings carry its name unless it is the only database (`alone`)."""
     for line in source_of(settings, name).checks():
         same = alone or line.what in {name, *OF_MACHINE}
         yield line if same else replace(line, what=f"{name} {line.what}")
 
 
-def _cluster(settings: Settings, name: str) -> Iterator[Line]:
+def _cluster(settings: Settings, name: str) -> Iterator[CheckLine]:
     """Check that the server of a cluster responds, and report databases that no backup has seen yet."""
     now, failed = find_databases(Context(settings), [name], record=False)
     if name in failed:
@@ -115,7 +117,7 @@ def _cluster(settings: Settings, name: str) -> Iterator[Line]:
     yield ok(f"cluster {name}", f"{what}; new: {some(new)}" if new else what)
 
 
-def check_copies(settings: Settings) -> Iterator[Line]:
+def check_copies(settings: Settings) -> Iterator[CheckLine]:
     """Check that copies can be encrypted, signed and sent to each remote store, without contacting it."""
     for name in settings.every_store:
         what = f"copies {name}"
@@ -129,7 +131,7 @@ def check_copies(settings: Settings) -> Iterator[Line]:
             yield ok(what, f"encrypted to {count}, to {store.bucket.shown}")
 
 
-def _settings(settings: Settings) -> Iterator[Line]:
+def _settings(settings: Settings) -> Iterator[CheckLine]:
     yield ok("settings", str(settings.file or "no file: the environment and the defaults"))
     for sentence in settings.warnings:
         yield warning("settings", sentence, "Fix the permissions.")
@@ -139,7 +141,7 @@ def _settings(settings: Settings) -> Iterator[Line]:
             yield warning("settings", f"this user cannot write in {folder}", "Give it to this user (chown).")
 
 
-def backup_folder(settings: Settings) -> Iterator[Line]:
+def backup_folder(settings: Settings) -> Iterator[CheckLine]:
     """Check that the backup folder is the expected one, is writable, unlocked, and not itself backed up."""
     store, folder, what = wiring.store(settings), settings.backup_dir, "backup folder"
     if trouble := store.trouble():
@@ -175,7 +177,7 @@ def _protected(settings: Settings) -> Iterator[Path]:
             yield one.path
 
 
-def half_made(settings: Settings) -> Iterator[Line]:
+def half_made(settings: Settings) -> Iterator[CheckLine]:
     """Report copies left by killed restores; connection errors are reported by the source's own check."""
     for one in previous(Context(settings), wiring.protected(settings)).versions:
         if one.half_made and one.blocked:
@@ -184,12 +186,12 @@ def half_made(settings: Settings) -> Iterator[Line]:
             yield warning(one.source, f"{one.what} is left of a killed restore", "`refnet prune` removes it.")
 
 
-def _backups(settings: Settings) -> Iterator[Line]:
+def _backups(settings: Settings) -> Iterator[CheckLine]:
     """Report the checks of the monitor."""
     for one in check_everything(Context(settings)):
         state = _STATES[one.status]
-        hint = "" if state is State.OK else "`refnet monitor` and `refnet list` show more."
-        yield Line(" ".join(filter(None, (one.source, one.what))), state, one.says, hint)
+        hint = "" if state is CheckState.OK else "`refnet monitor` and `refnet list` show more."
+        yield CheckLine(" ".join(filter(None, (one.source, one.what))), state, one.says, hint)
 
 
 def _service(settings: Settings) -> str:
@@ -197,7 +199,7 @@ def _service(settings: Settings) -> str:
     return f"service {service}, where `refnet check` checks the rest: `docker compose exec {service} refnet check`"
 
 
-def _schedule(settings: Settings) -> Iterator[Line]:
+def _schedule(settings: Settings) -> Iterator[CheckLine]:
     if settings.compose_service:
         yield ok("schedule", f"that of the {_service(settings)}")
         return
@@ -216,7 +218,7 @@ def _schedule(settings: Settings) -> Iterator[Line]:
         yield warning("schedule", sentence, "")
 
 
-def _messages(settings: Settings) -> Iterator[Line]:
+def _messages(settings: Settings) -> Iterator[CheckLine]:
     if settings.notify_urls and find_spec("apprise") is None:
         hint = "Install it: pip install 'refnet[notify]'."
         yield error("messages", "notify.urls is set, and apprise is not installed", hint)
@@ -229,7 +231,7 @@ def _messages(settings: Settings) -> Iterator[Line]:
         yield warning("messages", "no service gets a message when a backup fails", hint)
 
 
-def check_hooks(settings: Settings) -> Iterator[Line]:
+def check_hooks(settings: Settings) -> Iterator[CheckLine]:
     """Check that the programs of the hooks can be run; nothing without hooks."""
     for program in sorted(hooks.not_runnable(settings)):
         yield error(
@@ -237,7 +239,7 @@ def check_hooks(settings: Settings) -> Iterator[Line]:
         )
 
 
-def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
+def check_store_answers(settings: Settings, name: str) -> Iterator[CheckLine]:
     """Check that a store responds and both of its credentials can be read; RefnetError if not."""
     store = settings.stores[name]
     open_bucket(store, deleting=True)
@@ -252,7 +254,7 @@ def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
         yield ok(f"store {name}", f"{store.place} answers")
 
 
-def _recovery(settings: Settings) -> Iterator[Line]:
+def _recovery(settings: Settings) -> Iterator[CheckLine]:
     setup = Setup(settings, settings.origins.get("config_dir", ""), own=False)
     for source in (SourceName.CONFIG, SourceName.OBSIDIAN):
         setup.folder(source)
@@ -279,7 +281,7 @@ def _recovery(settings: Settings) -> Iterator[Line]:
         yield ok("recovery", f"services: {settings.recover_services or 'none are started'}{by}")
 
 
-def _broker(settings: Settings) -> Iterator[Line]:
+def _broker(settings: Settings) -> Iterator[CheckLine]:
     if not settings.broker_url:
         return
     if find_spec("redis") is None:

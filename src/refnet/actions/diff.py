@@ -9,10 +9,10 @@ from refnet.actions.choose import choose_to_read
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources import source_of
-from refnet.sources.contents import LIVE, Difference
+from refnet.sources.contents import LIVE, ArtifactDifference
 
 
-def diff(context: Context, before: str, after: str) -> Difference:
+def diff(context: Context, before: str, after: str) -> ArtifactDifference:
     """Compare two artifacts of one source, or an artifact with LIVE data.
 
     Args:

@@ -16,7 +16,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, nearest
 from refnet.core.member_names import show, spelled
 from refnet.sources import kind_of, source_of
-from refnet.sources.contents import MOST, Finder, Version
+from refnet.sources.contents import MOST, Finder, ItemVersion
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Step:
     #: first seen, changed, deleted or seen again.
     what: str
     #: None: deleted.
-    version: Version | None
+    version: ItemVersion | None
 
     def to_json(self) -> dict[str, Any]:
         there = self.version
@@ -180,7 +180,7 @@ def _source(context: Context, word: str, meant: str) -> SourceName:
     )
 
 
-def _one(versions: tuple[Version, ...], name: str) -> Version | None:
+def _one(versions: tuple[ItemVersion, ...], name: str) -> ItemVersion | None:
     if len(versions) > 1:
         raise RefnetError(
             f"'{name}' is several: {', '.join(show(one.name) for one in versions[:5])}",
@@ -200,7 +200,7 @@ class _Look:
     read: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def versions(self) -> Iterator[tuple[Entry, tuple[Version, ...]]]:
+    def versions(self) -> Iterator[tuple[Entry, tuple[ItemVersion, ...]]]:
         """Yield readable artifacts, oldest snapshot first, with their matches."""
         entries = self._entries()
         for number, entry in enumerate(entries):

@@ -42,7 +42,7 @@ from refnet.settings.converters import InvalidError, entries
 from refnet.settings.sources import LONGEST_CLUSTER, MOST, SHORT, near_name
 from refnet.settings.times import OFF
 from refnet.sources import source_of
-from refnet.sources.check_result import Line, State, bounded, writable
+from refnet.sources.check_result import CheckLine, CheckState, bounded, writable
 from refnet.store.disk import rename
 from refnet.wiring import known
 
@@ -106,7 +106,7 @@ class Draft:
         found = ((variable(key), value) for key, value in self.table.items())
         return tuple(name for name, value in found if self.environment.get(name, "") not in ("", value))
 
-    def answered(self, question: Question, answer: str) -> tuple[Draft, tuple[Line, ...]]:
+    def answered(self, question: Question, answer: str) -> tuple[Draft, tuple[CheckLine, ...]]:
         """Return the draft with `answer`, and the checks of it; RefnetError (USAGE) for the first error."""
         draft = replace(self, table={**self.table, **question.values(self, answer)})
         try:
@@ -125,7 +125,7 @@ class Draft:
             )
         lines = bounded(question.option, lambda: question.check(draft.settings))
         for line in lines:
-            if line.state is State.ERROR:
+            if line.state is CheckState.ERROR:
                 says = line.says.replace(variable(_URL), "the URL")
                 hint = line.hint.replace(_URL, question.option)
                 raise RefnetError(f"{question.option}: {says}", hint, Exit.USAGE)
@@ -143,7 +143,7 @@ class Question:
     default: Callable[[Draft], str]
     #: Key → value of an answer.
     values: Callable[[Draft, str], Mapping[str, Any]]
-    check: Callable[[Settings], Iterable[Line]]
+    check: Callable[[Settings], Iterable[CheckLine]]
 
 
 def start(environment: Mapping[str, str], folder: Path) -> Draft:
@@ -187,7 +187,7 @@ def _database(draft: Draft, answer: str) -> dict[str, Any]:
     return {} if in_file or not answer else {_URL: answer}
 
 
-def _check_database(settings: Settings) -> Iterable[Line]:
+def _check_database(settings: Settings) -> Iterable[CheckLine]:
     without = settings.database_url is None and settings.schedule_database is None
     return () if without else _checks(settings, SourceName.DATABASE)
 
@@ -213,7 +213,7 @@ def _name(draft: Draft, table: str, word: str) -> str:
     return next(one for one in (near, *(f"{near}{n}" for n in range(2, MOST + 3))) if one not in taken)
 
 
-def _check_newest(settings: Settings, table: str) -> Iterable[Line]:
+def _check_newest(settings: Settings, table: str) -> Iterable[CheckLine]:
     """Check the most recently added source, if any."""
     found = {one.name: one for one in settings.named if isinstance(one, SourceSettings)}
     names = [name for name, one in found.items() if one.table == table]
@@ -224,7 +224,7 @@ def _check_newest(settings: Settings, table: str) -> Iterable[Line]:
     return _checks(replace(settings, database_url=found[names[-1]].url), SourceName.DATABASE)
 
 
-def _checks(settings: Settings, source: SourceName) -> Iterable[Line]:
+def _checks(settings: Settings, source: SourceName) -> Iterable[CheckLine]:
     return source_of(settings, source).checks()
 
 

@@ -20,7 +20,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import NEW_FILE, explain, explained, write_all
 from refnet.settings import Settings
-from refnet.sources.check_result import Line, error_line, ok, warning
+from refnet.sources.check_result import CheckLine, error_line, ok, warning
 from refnet.store.key_history import Event, KeyEvent, history_file, stale_pages
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import decrypt, fetch
@@ -218,7 +218,7 @@ def show(context: Context) -> KeysShown:
     )
 
 
-def check_keys(settings: Settings) -> Iterator[Line]:
+def check_keys(settings: Settings) -> Iterator[CheckLine]:
     """Check that the keys of remote copies exist and their pages were checked; nothing without stores."""
     if not settings.every_store:
         return

@@ -224,7 +224,7 @@ class _RecoveryRun:
             says = [f"{entry.name} was restored before; {source} stays unchanged"]
             if not (self.plan.left and source in self.plan.left.hooks):
                 return says
-            hooks.repeat(self.live.context(), source, hooks.Action.RESTORE, entry.name)
+            hooks.repeat(self.live.context(), source, hooks.HookAction.RESTORE, entry.name)
             says += ["its hook ran again"]
         else:
             if replaced := self.live.setup.replaced(source):

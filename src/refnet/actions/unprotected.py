@@ -22,7 +22,7 @@ from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
 from refnet.settings.sources import server_of
 from refnet.sources import source_of
-from refnet.sources.check_result import Line, error_line, ok, warning
+from refnet.sources.check_result import CheckLine, error_line, ok, warning
 from refnet.sources.folder.scope import listed_names, parse_entries
 from refnet.sources.folder.source import Folder
 from refnet.store import remote_settings, settings_copies
@@ -104,9 +104,9 @@ def _named(settings: Settings, url: str) -> Iterator[str]:
             yield name
 
 
-def check(settings: Settings) -> Iterator[Line]:
+def check(settings: Settings) -> Iterator[CheckLine]:
     """Report unprotected data."""
-    what, wrong = "not protected", list[Line]()
+    what, wrong = "not protected", list[CheckLine]()
     for source in wiring.known(settings):
         try:
             if found := of_source(settings, source):
@@ -122,7 +122,7 @@ def check(settings: Settings) -> Iterator[Line]:
     yield from wrong or (ok(what, "everything that RefNet knows is protected by a source"),)
 
 
-def _unnamed(settings: Settings, what: str) -> Iterator[Line]:
+def _unnamed(settings: Settings, what: str) -> Iterator[CheckLine]:
     """Report RefNet's own server and the vault of `refnet notes` if the settings name only other sources."""
     left = {*STANDARD} - wiring.configured(settings) - settings.left_out
     paths = {os.path.realpath(one.path) for one in settings.sources.values() if one.path}
@@ -136,7 +136,7 @@ def _unnamed(settings: Settings, what: str) -> Iterator[Line]:
         )
 
 
-def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
+def _settings_file(settings: Settings, what: str) -> Iterator[CheckLine]:
     """Check that a recovery from the backup folder or a store finds the current settings file."""
     if settings.file is None:
         return

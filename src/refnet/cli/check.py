@@ -10,7 +10,7 @@ from refnet.actions.check import check as run
 from refnet.cli import options, render
 from refnet.cli.context import print_json
 from refnet.cli.output import output
-from refnet.sources.check_result import Line
+from refnet.sources.check_result import CheckLine
 
 
 def check(as_json: options.Json = False) -> None:
@@ -27,7 +27,7 @@ def check(as_json: options.Json = False) -> None:
     raise typer.Exit(checked.state.exit)
 
 
-def print_lines(lines: Iterable[Line]) -> None:
+def print_lines(lines: Iterable[CheckLine]) -> None:
     """Print each check, with its hint below."""
     rows = [("status", "check", "")]
     for line in lines:

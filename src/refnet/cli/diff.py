@@ -14,7 +14,7 @@ from refnet.cli.context import context, print_json, with_progress
 from refnet.core.errors import Exit
 from refnet.core.member_names import MAX_PATH, show
 from refnet.sources import source_of
-from refnet.sources.contents import LIVE, Difference
+from refnet.sources.contents import LIVE, ArtifactDifference
 
 #: How many of each kind are shown.
 _SHOWN = 50
@@ -54,7 +54,7 @@ def diff(
     raise typer.Exit(Exit.DONE if found.equal else Exit.DAMAGED)
 
 
-def _print(found: Difference) -> None:
+def _print(found: ArtifactDifference) -> None:
     lines = [
         *(f"+ {show(name, MAX_PATH)}" for name in found.added),
         *(f"~ {show(one.name, MAX_PATH)}  ({show(one.why)})" for one in found.changed),

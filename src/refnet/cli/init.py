@@ -24,7 +24,7 @@ from refnet.core.formatting import plain
 from refnet.scheduling.systemctl import Systemd
 from refnet.servers import ActsOn
 from refnet.settings import is_secret
-from refnet.sources.check_result import Line
+from refnet.sources.check_result import CheckLine
 
 
 def init(
@@ -73,7 +73,7 @@ def init(
             f"Give {', '.join(one.option for one in QUESTIONS)} and --yes.",
             Exit.CONFIRM,
         )
-    lines: list[Line] = []
+    lines: list[CheckLine] = []
     for question, answer in given:
         draft, found = _answered(draft, question, answer, asks=asks)
         lines += found
@@ -115,7 +115,7 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
 
 def _answered(
     draft: Draft, question: Question, answer: str | None, *, asks: bool
-) -> tuple[Draft, tuple[Line, ...]]:
+) -> tuple[Draft, tuple[CheckLine, ...]]:
     """`draft` with an answer to `question`, and its checks; a terminal user is asked again after an error."""
     default = question.default(draft)
     if answer is not None or not asks:
@@ -132,9 +132,9 @@ def _answered(
 
 def _repeated(
     draft: Draft, question: Question, answers: Sequence[str], *, asks: bool
-) -> tuple[Draft, list[Line]]:
+) -> tuple[Draft, list[CheckLine]]:
     """`draft` with all `answers`, and with answers from the terminal up to "none"; and their checks."""
-    lines: list[Line] = []
+    lines: list[CheckLine] = []
     for answer in answers or (repeat(None) if asks else ()):
         before = draft
         draft, found = _answered(draft, question, answer, asks=asks)

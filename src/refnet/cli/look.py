@@ -21,7 +21,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
 from refnet.core.member_names import MAX_PATH, show
 from refnet.sources import kind_of
-from refnet.sources.contents import Version
+from refnet.sources.contents import ItemVersion
 
 _BLOCK = 1 << 20
 #: Characters of a digest that a table shows.
@@ -135,7 +135,7 @@ def _row(step: Step) -> tuple[str, ...]:
     return (*start, amount, short(there), more)
 
 
-def short(there: Version) -> str:
+def short(there: ItemVersion) -> str:
     """Short form of a digest; a small table's digest begins with zeros, so its end is used."""
     return there.digest[:_DIGEST] if there.rows is None else there.digest[-_DIGEST:]
 

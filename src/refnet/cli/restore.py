@@ -29,7 +29,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, refusal, worst
 from refnet.sources import source_of
 from refnet.sources.restore_options import Compare, Mode
-from refnet.sources.restoring import Columns, Done, Request, Work
+from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork
 from refnet.telemetry.logging import add_to_log
 
 _OUTSIDE = "Or let the settings name copies of them outside of the restored folder."
@@ -160,7 +160,7 @@ def restore(
     here = with_member(context(place, key=True), asked.source)
     source = source_of(here.settings, asked.source)
     _log_subject(here, source.name)
-    request = Request(
+    request = RestoreRequest(
         asked.to,
         bool(asked.artifact or asked.named),
         asked.damaged_anyway,
@@ -202,7 +202,9 @@ def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
     here = with_member(context(), asked.source)
     source = source_of(here.settings, asked.source)
     _log_subject(here, source.name)
-    request = Request(asked.to, plan=asked.plan, force=asked.force, previous=database.name, keep=keep_tables)
+    request = RestoreRequest(
+        asked.to, plan=asked.plan, force=asked.force, previous=database.name, keep=keep_tables
+    )
     work = source.undoing(here, request)
     if work.artifact:
         _log_subject(here, source.name, work.artifact)
@@ -210,7 +212,11 @@ def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
 
 
 def _carry_out(
-    here: Context, work: Work, asked: options.RestoreOptions | options.UndoOptions, *, run_restored: bool
+    here: Context,
+    work: RestoreWork,
+    asked: options.RestoreOptions | options.UndoOptions,
+    *,
+    run_restored: bool,
 ) -> None:
     """Print the plan of `work`, ask before live data is replaced, and carry it out."""
     if work.acts_on and work.names_target and not asked.as_json:
@@ -243,7 +249,7 @@ def _carry_out(
         raise typer.Exit(Exit.DAMAGED)
 
 
-def _print_plan(work: Work) -> None:
+def _print_plan(work: RestoreWork) -> None:
     for part in work.describe():
         if isinstance(part, Columns):
             render.print_columns(part.rows, part.right, part.shorten)
@@ -251,7 +257,7 @@ def _print_plan(work: Work) -> None:
             print(part)
 
 
-def _print_done(done: Done) -> None:
+def _print_done(done: RestoreDone) -> None:
     for line in done.said:
         (print if line.always else say)(line.text)
 

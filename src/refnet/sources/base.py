@@ -22,14 +22,14 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions, Required
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
-from refnet.sources.check_result import Line
+from refnet.sources.check_result import CheckLine
 from refnet.sources.contents import Artifact
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
     from refnet.servers import ActsOn
-    from refnet.sources.contents import Difference, Finder, ListedTable, Query, QueryAnswer
-    from refnet.sources.restoring import Request, Work
+    from refnet.sources.contents import ArtifactDifference, Finder, ListedTable, Query, QueryAnswer
+    from refnet.sources.restoring import RestoreRequest, RestoreWork
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,19 @@ class Source(ABC):
         """Return the tables without which an artifact of it is not intact, and the database that they are of."""
         return Required(self.own.required_tables if self.name in wiring.known(self.settings) else None)
 
-    def checks(self) -> Iterable[Line]:
+    def checks(self) -> Iterable[CheckLine]:
         """Problems that would stop its backup or restore, for `refnet check`; changes nothing."""
         return ()
 
-    def check_request(self, request: Request) -> None:  # noqa: B027  # most kinds have nothing to refuse
+    def check_request(self, request: RestoreRequest) -> None:  # noqa: B027  # most kinds have nothing to refuse
         """RefnetError for conflicting options of a restore, or an unset source."""
 
     @abstractmethod
-    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
         """The restore of `chosen` for `request`; changes nothing yet."""
 
     @abstractmethod
-    def undoing(self, context: Context, request: Request) -> Work:
+    def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:
         """The undo of the last restore; RefnetError if there is nothing to undo."""
 
     def previous(self) -> tuple[Listing, ...]:
@@ -245,9 +245,9 @@ class Source(ABC):
         raise self.unlisted
 
     @abstractmethod
-    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
+    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> ArtifactDifference:
         """Differences between two of its artifacts."""
 
     @abstractmethod
-    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:
         """Differences between an artifact and the live data."""

@@ -19,7 +19,7 @@ OF_MACHINE = ("programs", "proof")
 SECONDS = 30.0
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """The result of a check, from best to worst."""
 
     OK = "ok"
@@ -29,56 +29,58 @@ class State(StrEnum):
     @property
     def exit(self) -> int:
         """The exit code, as of `monitor`: 0 ok, 1 warning, 2 error."""
-        return list(State).index(self)
+        return list(CheckState).index(self)
 
 
 @dataclass(frozen=True)
-class Line:
+class CheckLine:
     """One check and its result."""
 
     what: str
-    state: State
+    state: CheckState
     says: str
     #: What to do; "" if it is ok.
     hint: str = ""
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckReport:
     """The result of all checks."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[CheckLine, ...]
 
     @property
-    def state(self) -> State:
+    def state(self) -> CheckState:
         return max((line.state for line in self.lines), key=lambda state: state.exit)
 
     def to_json(self) -> dict[str, Any]:
         return {"state": self.state, "checks": [asdict(line) for line in self.lines]}
 
 
-def ok(what: str, says: str) -> Line:
-    return Line(what, State.OK, says)
+def ok(what: str, says: str) -> CheckLine:
+    return CheckLine(what, CheckState.OK, says)
 
 
-def warning(what: str, says: str, hint: str) -> Line:
-    return Line(what, State.WARNING, says, hint)
+def warning(what: str, says: str, hint: str) -> CheckLine:
+    return CheckLine(what, CheckState.WARNING, says, hint)
 
 
-def error(what: str, says: str, hint: str) -> Line:
-    return Line(what, State.ERROR, says, hint)
+def error(what: str, says: str, hint: str) -> CheckLine:
+    return CheckLine(what, CheckState.ERROR, says, hint)
 
 
-def error_line(what: str, error: RefnetError, state: State = State.ERROR) -> Line:
-    return Line(what, state, error.message, error.hint)
+def error_line(what: str, error: RefnetError, state: CheckState = CheckState.ERROR) -> CheckLine:
+    return CheckLine(what, state, error.message, error.hint)
 
 
-def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECONDS) -> tuple[Line, ...]:
+def bounded(
+    what: str, act: Callable[[], Iterable[CheckLine]], seconds: float = SECONDS
+) -> tuple[CheckLine, ...]:
     """Return the lines of `act`; an error, or the time limit, is its last line.
 
     After `seconds` the call continues in its thread: a hanging server or disk cannot be interrupted.
     """
-    found: list[Line] = []
+    found: list[CheckLine] = []
     ended: list[bool] = []
 
     def work() -> None:

@@ -49,7 +49,7 @@ class Artifact(ABC):
 
 
 @dataclass(frozen=True)
-class Version:
+class ItemVersion:
     """A file, folder, link or table in one artifact."""
 
     name: str
@@ -64,7 +64,7 @@ class Version:
     #: What else counts as a change: permission bits, the target of a link, columns.
     more: tuple[str, ...] = ()
 
-    def same(self, other: Version) -> bool:
+    def same(self, other: ItemVersion) -> bool:
         """Whether both are equal; digests are compared only if both are known."""
         digests = not (self.digest and other.digest) or self.digest == other.digest
         return digests and (self.kind, self.size, self.rows, self.more) == (
@@ -99,7 +99,7 @@ class ListedTable(Protocol):
 class Finder(Protocol):
     """Finds files or tables in the artifacts of one source."""
 
-    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+    def versions(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
         """Matches in `artifact`; RefnetError if it is unreadable."""
         ...
 
@@ -113,7 +113,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ArtifactDifference:
     """Files or tables of `after` that are extra, changed or missing compared with `before`."""
 
     source: SourceName

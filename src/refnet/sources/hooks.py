@@ -46,7 +46,7 @@ _MARK = "REFNET_HOOK_RUN"
 MOMENTS = ("before_backup", "after_backup", "before_restore", "after_restore", "on_error")
 
 
-class Action(StrEnum):
+class HookAction(StrEnum):
     """The actions that have hooks."""
 
     BACKUP = "backup"
@@ -63,7 +63,7 @@ class Doing:
 
 
 @contextmanager
-def around(context: Context, source: SourceName, action: Action, artifact: str = "") -> Iterator[Doing]:
+def around(context: Context, source: SourceName, action: HookAction, artifact: str = "") -> Iterator[Doing]:
     """Run the hooks of `source` around the block. RefnetError, before the block, if one of `before_…` fails.
 
     A failed hook after the block raises too, but the block's result stays.
@@ -72,7 +72,7 @@ def around(context: Context, source: SourceName, action: Action, artifact: str =
     try:
         hooks.run(f"before_{action}", doing)
         yield doing
-        if action is Action.RESTORE:
+        if action is HookAction.RESTORE:
             context.restored()
         if not doing.damaged:
             hooks.run(f"after_{action}", doing, "done")
@@ -85,12 +85,12 @@ def around(context: Context, source: SourceName, action: Action, artifact: str =
         hooks.run_on_error(doing, "damaged", doing.damaged)
 
 
-def repeat(context: Context, source: SourceName, action: Action, artifact: str) -> None:
+def repeat(context: Context, source: SourceName, action: HookAction, artifact: str) -> None:
     """Run the hooks that follow `action` once more; RefnetError at the first that fails."""
     _Hooks(context, source, action).run(f"after_{action}", Doing(artifact), "done")
 
 
-def listed(settings: Settings, source: SourceName, action: Action) -> list[str]:
+def listed(settings: Settings, source: SourceName, action: HookAction) -> list[str]:
     """Hooks that `around` runs, for a plan: `before_backup: COMMAND`."""
     moments = (f"before_{action}", f"after_{action}", "on_error")
     return [f"{moment}: {line}" for moment in moments for line in lines(settings, source, moment)]
@@ -143,7 +143,7 @@ def commands(settings: Settings, source: SourceName, moment: str) -> tuple[tuple
 class _Hooks:
     context: Context
     source: SourceName
-    action: Action
+    action: HookAction
 
     def run(self, moment: str, doing: Doing, outcome: str = "", error: str = "") -> None:
         """Run the hooks of `moment` in their order; RefnetError at the first that fails."""

@@ -23,7 +23,7 @@ def _unsaved(_context: Context, _source: SourceName, _tables: Sequence[str]) -> 
 
 
 @dataclass(frozen=True)
-class Request:
+class RestoreRequest:
     """Options of a restore or undo; options of other kinds of sources have their defaults."""
 
     #: The folder, or the URL of the database, that is written; None: what is live.
@@ -75,7 +75,7 @@ class Said(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Done:
+class RestoreDone:
     """The result of a restore or an undo."""
 
     values: dict[str, Any]
@@ -84,13 +84,13 @@ class Done:
     differs: str = ""
 
 
-class Planned(Protocol):
+class WorkPlan(Protocol):
     """A plan."""
 
     def to_json(self) -> dict[str, Any]: ...
 
 
-class Work(ABC):
+class RestoreWork(ABC):
     """A requested restore or undo. Use it in a `with` block, which closes the plan's resources."""
 
     #: The title of its progress; "": it shows none.
@@ -113,7 +113,7 @@ class Work(ABC):
         return self.held.__exit__(kind, error, trace)
 
     @abstractmethod
-    def plan(self, context: Context) -> Planned:
+    def plan(self, context: Context) -> WorkPlan:
         """Plan what `run` will do."""
 
     @property
@@ -134,5 +134,5 @@ class Work(ABC):
         return ()
 
     @abstractmethod
-    def run(self, context: Context) -> Done:
+    def run(self, context: Context) -> RestoreDone:
         """Carry out the confirmed plan."""

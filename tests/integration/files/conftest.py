@@ -63,7 +63,7 @@ class World:
     def plan(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.FolderPlan:
         return restore_files.plan(FilesArtifact(held), self.place, only, merge=merge)
 
-    def restore(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.Restored:
+    def restore(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.RestoredFolder:
         planned = self.plan(held, *only, merge=merge)
         return restore_files.restore(FilesArtifact(held), planned, Clock())
 

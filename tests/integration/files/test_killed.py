@@ -16,7 +16,7 @@ from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import RefnetError
-from refnet.sources.folder.swap_journal import State
+from refnet.sources.folder.swap_journal import SwapState
 from refnet.sources.folder.target import discard, finish_interrupted
 
 #: What changes something on the disk, or calls the C library's renameat2.
@@ -55,7 +55,7 @@ def kill_in_exchange(world: World, held: OpenArtifact) -> None:
     """A restore that is killed after its journal was written."""
     for step in range(1, 9):
         assert killed_at(step, lambda: world.restore(held), {"os.rename", "ctypes.dlsym"})
-        if any(work.swap.state is State.SWAPPING for work in world.place.unfinished()):
+        if any(work.swap.state is SwapState.SWAPPING for work in world.place.unfinished()):
             return
         finish_interrupted(world.place)
     raise AssertionError("no swap was begun")

@@ -16,7 +16,7 @@ from tests.integration.files.test_killed import every_step
 from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import RefnetError
 from refnet.sources.folder import restore_files, swapping
-from refnet.sources.folder.merging import Action
+from refnet.sources.folder.merging import MergeAction
 from refnet.sources.folder.target import finish_interrupted
 
 PAST, LONG_AGO = 1_700_000_000, 1_600_000_000
@@ -50,13 +50,13 @@ def test_the_run_does_what_the_plan_shows_per_path_and_undo_reverts_it(merged) -
 
     plan = vault.plan(held, merge=True)
     assert plan.merge.actions == {
-        ".obsidian": Action.ADD,
-        ".obsidian/app.json": Action.ADD,
-        "papers/note 0.md": Action.ADD,
-        "papers/note 1.md": Action.NEWER,
-        "papers/note 2.md": Action.REPLACE,
-        "papers/note 3.md": Action.NEWER,
-        "papers/note 4.md": Action.OTHER,
+        ".obsidian": MergeAction.ADD,
+        ".obsidian/app.json": MergeAction.ADD,
+        "papers/note 0.md": MergeAction.ADD,
+        "papers/note 1.md": MergeAction.NEWER,
+        "papers/note 2.md": MergeAction.REPLACE,
+        "papers/note 3.md": MergeAction.NEWER,
+        "papers/note 4.md": MergeAction.OTHER,
     }
     assert (plan.changes.added, plan.changes.changed, plan.changes.removed) == (
         (".obsidian/app.json", "papers/note 0.md"),
@@ -166,7 +166,7 @@ def test_a_link_on_the_way_is_kept_and_nothing_goes_through_it(merged, tmp_path)
 
     done = vault.restore(held, merge=True)
 
-    assert done.plan.merge.actions["papers"] is Action.OTHER
+    assert done.plan.merge.actions["papers"] is MergeAction.OTHER
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert (vault.folder / ".obsidian").is_dir()
 
@@ -208,6 +208,6 @@ def test_another_spelling_of_a_live_name_is_kept_where_case_is_ignored(vault, me
 
     done = there.restore(held, merge=True)
 
-    assert done.plan.merge.actions["Note.md"] is Action.OTHER
+    assert done.plan.merge.actions["Note.md"] is MergeAction.OTHER
     assert (there.folder / "note.md").read_text() == "mine"
     assert (there.folder / "run.sh").exists()

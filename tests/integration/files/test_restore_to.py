@@ -16,7 +16,7 @@ from refnet.actions import check
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
-from refnet.sources.check_result import State
+from refnet.sources.check_result import CheckState
 from refnet.sources.folder import folder_restoring, restore_files, swapping
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.source import Folder
@@ -27,7 +27,7 @@ def place(world: World, folder: Path) -> FolderTarget:
     return replace(target_of(world.source, folder, None, world.swaps), elsewhere=True)
 
 
-def restore(world: World, held: Any, folder: Path, *, merge: bool = False) -> restore_files.Restored:
+def restore(world: World, held: Any, folder: Path, *, merge: bool = False) -> restore_files.RestoredFolder:
     artifact = FilesArtifact(held)
     planned = restore_files.plan(artifact, place(world, folder), merge=merge)
     return restore_files.restore(artifact, planned, Clock())
@@ -117,7 +117,7 @@ def test_a_killed_runs_leftovers_are_pruned_but_not_while_a_run_works(vault: Wor
     assert one.due(now(), timedelta(days=7))
     assert (one.blocked, one.of) == ("", str(folder))
     assert [(line.state, line.says) for line in check.half_made(settings)] == [
-        (State.WARNING, f"{one.what} is left of a killed restore")
+        (CheckState.WARNING, f"{one.what} is left of a killed restore")
     ]
     [work] = half_made(vault.swaps, vault.source)
     with swapping.reopened(work.swap):

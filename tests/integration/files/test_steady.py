@@ -22,7 +22,7 @@ from refnet.settings import Settings
 from refnet.sources.folder import archive_writer, files_maker, walk
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.listing import FileList
-from refnet.sources.folder.walk import Found
+from refnet.sources.folder.walk import WalkedEntry
 
 
 def listed(held: OpenArtifact) -> FileList:
@@ -36,14 +36,14 @@ def is_proven(held: OpenArtifact, scratch: Path) -> bool:
     return FilesArtifact(held).prove(Level.PROVEN, options).reasons == ()
 
 
-Walk = Callable[..., Iterator[Found]]
+Walk = Callable[..., Iterator[WalkedEntry]]
 
 
 def during(monkeypatch: pytest.MonkeyPatch, path: str, act: Callable[[], object], times: int = 1) -> None:
     """Call `act` each time after the walk yielded `path`, `times` at most."""
     real, left = walk.walk, [times]
 
-    def walked(*arguments: object) -> Iterator[Found]:
+    def walked(*arguments: object) -> Iterator[WalkedEntry]:
         for found in real(*arguments):  # type: ignore[arg-type]
             yield found
             if found.path == path and left[0]:
@@ -147,11 +147,11 @@ def test_a_file_that_becomes_a_folder_meanwhile_restarts_the_backup(
     assert listed(ordered.backup()).by_path["a/first.md"].kind == "folder"
 
 
-def faulty(skips: Callable[[Found], bool]) -> Walk:
+def faulty(skips: Callable[[WalkedEntry], bool]) -> Walk:
     return lambda *arguments: (found for found in walk.walk(*arguments) if not skips(found))
 
 
-FAULTS: dict[str, Callable[[Found], bool]] = {
+FAULTS: dict[str, Callable[[WalkedEntry], bool]] = {
     "a file": lambda found: found.name == "note 1.md",
     "a link": lambda found: found.name == "link.md",
     "a folder": lambda found: found.name in {".obsidian", "app.json"},
@@ -161,7 +161,7 @@ FAULTS: dict[str, Callable[[Found], bool]] = {
 
 @pytest.mark.parametrize("skips", FAULTS.values(), ids=FAULTS)
 def test_a_reader_that_skips_something_fails_the_backup_after_two_tries(
-    vault: World, monkeypatch: pytest.MonkeyPatch, skips: Callable[[Found], bool]
+    vault: World, monkeypatch: pytest.MonkeyPatch, skips: Callable[[WalkedEntry], bool]
 ) -> None:
     tries = []
     real = files_maker.dump
@@ -181,7 +181,7 @@ def test_a_fault_that_does_not_come_again_leaves_a_complete_backup(
 ) -> None:
     left = [1]
 
-    def skips(found: Found) -> bool:
+    def skips(found: WalkedEntry) -> bool:
         return found.path == "run.sh" and bool(left) and bool(left.pop())
 
     monkeypatch.setattr(archive_writer, "walk", faulty(skips))

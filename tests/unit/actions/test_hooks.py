@@ -22,8 +22,8 @@ from refnet.recovery.plan import Stage
 from refnet.settings import load
 from refnet.sources.folder.folder_restoring import FolderRestore
 from refnet.sources.folder.source import Folder
-from refnet.sources.hooks import Action, listed
-from refnet.sources.restoring import Request
+from refnet.sources.hooks import HookAction, listed
+from refnet.sources.restoring import RestoreRequest
 
 VAULT = SourceName.OBSIDIAN
 NO_PROOF = Options(prove=False)
@@ -80,7 +80,7 @@ def refused(act: Callable[[], object]) -> RefnetError:
 
 
 def planned_restore(here: Context, chosen: OpenArtifact) -> FolderRestore:
-    work = Folder(here.settings, VAULT).restoring(here, chosen, Request())
+    work = Folder(here.settings, VAULT).restoring(here, chosen, RestoreRequest())
     work.plan(here)
     return work
 
@@ -210,8 +210,8 @@ def test_a_source_with_its_own_table_has_its_own_hooks(context: Make, tmp_path: 
     (tmp_path / "refnet.toml").write_text(text)
     given = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
     notes, others = (SourceName(name, Kind.FOLDER) for name in ("notes", "others"))
-    assert listed(given, notes, Action.BACKUP) == ["before_backup: own"]
-    assert listed(given, others, Action.BACKUP) == ["before_backup: all", "on_error: all"]
+    assert listed(given, notes, HookAction.BACKUP) == ["before_backup: own"]
+    assert listed(given, others, HookAction.BACKUP) == ["before_backup: all", "on_error: all"]
 
 
 def test_a_named_sources_hooks_in_restored_settings_need_permission(context: Make, tmp_path: Path) -> None:

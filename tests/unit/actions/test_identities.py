@@ -27,7 +27,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.folder.source import Folder
-from refnet.sources.restoring import Request
+from refnet.sources.restoring import RestoreRequest
 
 VAULT = SourceName.OBSIDIAN
 #: The folder says when it was read, by the clock of the system.
@@ -62,7 +62,7 @@ class Machine:
 
     def restore(self, artifact: str | None = None) -> None:
         chosen = choose_to_restore(self.context, VAULT, artifact, None)
-        request = Request(named=artifact is not None)
+        request = RestoreRequest(named=artifact is not None)
         work = Folder(self.settings, VAULT).restoring(self.context, chosen, request)
         work.plan(self.context).check()
         work.restore(self.context)

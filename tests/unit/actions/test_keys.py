@@ -14,7 +14,7 @@ from refnet.actions.keys import check_key
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings
-from refnet.sources.check_result import State
+from refnet.sources.check_result import CheckState
 from refnet.store.sealing.age import PrivateKey
 from refnet.store.sealing.keys import MachineKeys
 
@@ -79,7 +79,7 @@ def test_a_page_is_stale_once_a_store_or_the_local_encryption_changes(context, t
 
     def wrong(now):
         lines = [one for one in keys.check_keys(now) if one.what == "recovery page"]
-        assert all(one.state is State.WARNING for one in lines)
+        assert all(one.state is CheckState.WARNING for one in lines)
         return [one.says.removeprefix(f"the page of {made.page.recipient} ") for one in lines]
 
     assert wrong(settings) == []
@@ -172,17 +172,17 @@ def test_check_reports_missing_keys_and_pages_that_were_never_checked(context):
     assert states() == []
     here = context
     assert states() == [
-        ("signing key", State.ERROR),
-        ("catalog key", State.ERROR),
-        ("recovery key", State.ERROR),
+        ("signing key", CheckState.ERROR),
+        ("catalog key", CheckState.ERROR),
+        ("recovery key", CheckState.ERROR),
     ]
     key = keys.make(here, keys.plan_new(here, None)).page.key
     here = with_recipients(here, key.recipient.text)
-    assert states() == [("recovery key", State.WARNING)]
+    assert states() == [("recovery key", CheckState.WARNING)]
     check_key(here, [key], ())
-    assert states() == [("recovery key", State.OK)]
+    assert states() == [("recovery key", CheckState.OK)]
     MachineKeys.in_home(here.settings.home).signing_file.chmod(0o644)
-    assert states() == [("signing key", State.ERROR), ("recovery key", State.OK)]
+    assert states() == [("signing key", CheckState.ERROR), ("recovery key", CheckState.OK)]
 
 
 def test_show_has_no_private_part(context):

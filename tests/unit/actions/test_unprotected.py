@@ -15,7 +15,7 @@ from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
-from refnet.sources.check_result import State
+from refnet.sources.check_result import CheckState
 from refnet.sources.database import other_databases
 from refnet.sources.folder.source import Folder
 from refnet.store import settings_copies
@@ -61,10 +61,10 @@ def test_the_manifest_says_what_is_not_protected_in_one_line(settings):
 def test_check_warns_and_turns_ok_when_everything_is_on_purpose(settings):
     own = replace(settings, database_url=None)
     (warned,) = unprotected.check(own)
-    assert (warned.state, "left_out.files" in warned.hint) == (State.WARNING, True)
+    assert (warned.state, "left_out.files" in warned.hint) == (CheckState.WARNING, True)
 
     (fine,) = unprotected.check(replace(own, left_out_files=("*",)))
-    assert fine.state is State.OK
+    assert fine.state is CheckState.OK
 
 
 def test_a_backup_stores_the_settings_file_and_check_reports_its_changes(settings):
@@ -86,10 +86,10 @@ def test_check_warns_where_more_than_half_of_a_folder_is_excluded(settings, tmp_
     of_vault = replace(settings, vault_dir=vault, origins={"vault_dir": "here"}, exclude_obsidian=("cache/",))
 
     (line,) = Folder(of_vault, SourceName.OBSIDIAN).checks()
-    assert (line.state, "exclude leaves out 5.9 KiB of 9.8 KiB" in line.says) == (State.WARNING, True)
+    assert (line.state, "exclude leaves out 5.9 KiB of 9.8 KiB" in line.says) == (CheckState.WARNING, True)
 
     (line,) = Folder(replace(of_vault, left_out_percent=60), SourceName.OBSIDIAN).checks()
-    assert line.state is State.OK
+    assert line.state is CheckState.OK
 
 
 def test_a_database_that_another_source_names_is_protected(settings, monkeypatch):

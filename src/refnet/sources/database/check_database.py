@@ -24,7 +24,7 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, advice, enclosure
 from refnet.settings import Settings
 from refnet.sources import source_of
-from refnet.sources.check_result import Line, State, error_line, ok, warning
+from refnet.sources.check_result import CheckLine, CheckState, error_line, ok, warning
 from refnet.sources.database import database_restore, server_errors
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.dump import read_rights, server_clock
@@ -40,7 +40,7 @@ SELECT current_setting('server_version'), current_user::text, pg_database_size(c
 """
 
 
-def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> Iterator[Line]:
+def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> Iterator[CheckLine]:
     """Check the database `source`. RefNet's own server is not started for this."""
     own = None if settings.of(source).url else embedded.status(settings.home)
     if own and own.major is not None and own.pid is None:
@@ -65,7 +65,7 @@ def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> It
     yield from _extensions(settings, major, there)
 
 
-def _extensions(settings: Settings, major: int | None, there: Mapping[str, str]) -> Iterator[Line]:
+def _extensions(settings: Settings, major: int | None, there: Mapping[str, str]) -> Iterator[CheckLine]:
     """Compare the extensions of the database with those available to scratch servers."""
     server = local_postgres.proof_binaries(settings, major, server=True)
     known = extensions.available(server)
@@ -91,7 +91,7 @@ def _extensions(settings: Settings, major: int | None, there: Mapping[str, str])
 
 def _login(
     session: psycopg.Connection[tuple[Any, ...]], target: Target, settings: Settings, source: SourceName
-) -> Iterator[Line]:
+) -> Iterator[CheckLine]:
     """Check the rights of the login, the server's clock, and the free space for a first backup and its proof."""
     codec, _ = Codec.of_server(session)
     ((version, role, count),) = codec.rows(session, _LOGIN)
@@ -113,7 +113,7 @@ def _login(
         yield ok("backup rights", f"{role} can read all of {target.name}")
 
 
-def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
+def _programs(settings: Settings, major: int | None) -> Iterator[CheckLine]:
     """Check the programs of a backup, and those and the isolation layers of a proof."""
     client = local_postgres.binaries_for(settings, major)
     for name in ("pg_dump", "pg_restore", "psql"):
@@ -144,7 +144,7 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
         yield ok("proof", f"{says}, all isolation layers")
 
 
-def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
+def _restore(settings: Settings, source: SourceName) -> Iterator[CheckLine]:
     """Check that this login can restore the newest artifact, or at least create a database."""
     context, target = Context(settings), servers.restoring(settings, source, existing=True)
     store = wiring.store(settings)
@@ -163,6 +163,6 @@ def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
         wrong = RefnetError(f"{role} may not create databases", hint)
         problems = () if found.superuser or found.createdb else (wrong,)
     for problem in problems:
-        yield error_line("restore", problem, State.WARNING)
+        yield error_line("restore", problem, CheckState.WARNING)
     if not problems:
         yield ok("restore", f"{role} can {what}")

@@ -10,7 +10,7 @@ from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target, server_version
-from refnet.sources.contents import LIVE, Changed, Difference
+from refnet.sources.contents import LIVE, ArtifactDifference, Changed
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
 from refnet.sources.database.proof.compare import compare
@@ -19,12 +19,12 @@ from refnet.sources.database.workers import Workers
 
 def differences(
     before: OpenArtifact, after: OpenArtifact, jobs: int = 1, progress: Progress = silent
-) -> Difference:
+) -> ArtifactDifference:
     """Differences between two artifacts of one database; RefnetError if one is unreadable."""
     return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
 
 
-def from_live(context: Context, before: OpenArtifact) -> Difference:
+def from_live(context: Context, before: OpenArtifact) -> ArtifactDifference:
     """Differences between an artifact and the live database of its source."""
     settings = context.settings
     target = servers.existing_server(settings, before.source)
@@ -33,7 +33,7 @@ def from_live(context: Context, before: OpenArtifact) -> Difference:
     return live_differences(before, target, Workers(binaries, settings.jobs, context.progress))
 
 
-def live_differences(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
+def live_differences(before: OpenArtifact, target: Target, workers: Workers) -> ArtifactDifference:
     """Differences between an artifact and the live database, by the content of each table."""
     added, changed, removed, notes = [], [], [], []
     index = _index(before, workers.jobs, workers.progress)
@@ -47,12 +47,12 @@ def live_differences(before: OpenArtifact, target: Target, workers: Workers) -> 
             added.append(name)
         elif finding.outcome is Outcome.FAILED:
             changed.append(Changed(name, finding.reason))
-    return Difference(
+    return ArtifactDifference(
         before.source, before.name, LIVE, tuple(added), tuple(changed), tuple(removed), tuple(notes)
     )
 
 
-def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index]) -> Difference:
+def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index]) -> ArtifactDifference:
     (_, old), (_, new) = before, after
     tables, now = _by_name(old), _by_name(new)
     changed = [
@@ -60,7 +60,7 @@ def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index
         for name, table in now.items()
         if name in tables and (why := _table_why(tables[name], table))
     ]
-    return Difference(
+    return ArtifactDifference(
         before[0].source,
         before[0].name,
         after[0].name,

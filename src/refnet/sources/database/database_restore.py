@@ -34,15 +34,15 @@ from refnet.sources.database.plan.restore_plan import DatabasePlan, Options
 from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.copy_and_swap import Dump, Resources, Restored
 from refnet.sources.database.restore.left_out import LEFT_OUT
-from refnet.sources.hooks import Action
+from refnet.sources.hooks import HookAction
 from refnet.sources.restore_options import Compare
-from refnet.sources.restoring import Columns, Done, Request, Said, Work
+from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork, Said
 
 #: Parts of a URL that are secrets.
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 
-def check(request: Request) -> None:
+def check(request: RestoreRequest) -> None:
     """Raise RefnetError (USAGE) for conflicting options."""
     if request.mode and not request.tables and not request.schemas:
         raise RefnetError("--mode requires --table or --schema", "Name each table.", Exit.USAGE)
@@ -84,13 +84,13 @@ class DatabaseRestore:
     def hooks(self) -> list[str]:
         """Hooks of the restore: none for a database beside the live one or elsewhere."""
         is_live = self.options.where is Where.LIVE
-        return hooks.listed(self.context.settings, self.source, Action.RESTORE) if is_live else []
+        return hooks.listed(self.context.settings, self.source, HookAction.RESTORE) if is_live else []
 
     def around(self) -> AbstractContextManager[object]:
         """Run the hooks around a block."""
         if not self.hooks:
             return nullcontext()
-        return hooks.around(self.context, self.source, Action.RESTORE, self.dump.name)
+        return hooks.around(self.context, self.source, HookAction.RESTORE, self.dump.name)
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
@@ -120,7 +120,7 @@ def _left_out(stored: OpenArtifact) -> Iterator[str]:
 
 
 def restore_asked(
-    context: Context, source: SourceName, chosen: OpenArtifact, request: Request
+    context: Context, source: SourceName, chosen: OpenArtifact, request: RestoreRequest
 ) -> DatabaseRestore:
     """Return the restore that `request` asks for: of all of `chosen`, or, of tables, into the database that is there."""
     options = Options(
@@ -200,13 +200,13 @@ def database_at(url: str) -> Target:
     return target
 
 
-class WholeRestore(Work):
+class WholeRestore(RestoreWork):
     """A restore of all of a database."""
 
     title = "restore"
     planned: DatabasePlan
 
-    def __init__(self, restore: DatabaseRestore, request: Request) -> None:
+    def __init__(self, restore: DatabaseRestore, request: RestoreRequest) -> None:
         self.restore, self.request = restore, request
         if not request.to:
             self.acts_on = ActsOn.of(restore.context.settings, restore.source)
@@ -242,10 +242,10 @@ class WholeRestore(Work):
     def question(self) -> str:
         return f"Replace the live database {self.restore.target.display}?" if self.planned.replaces else ""
 
-    def run(self, context: Context) -> Done:
+    def run(self, context: Context) -> RestoreDone:
         done = replace(self.restore, context=context).run()
         source = self.restore.source
-        return Done(done.to_json(), tuple(_said(done, undo_arguments(source, self.request.to))))
+        return RestoreDone(done.to_json(), tuple(_said(done, undo_arguments(source, self.request.to))))
 
 
 def _sessions(sessions: tuple[Sessions, ...]) -> str:

@@ -26,8 +26,8 @@ from refnet.proof_run import Required
 from refnet.servers import ActsOn
 from refnet.settings import SourceSettings
 from refnet.sources.base import Permits, Source
-from refnet.sources.check_result import Line
-from refnet.sources.contents import Artifact, Difference, Finder, Query, QueryAnswer, Version
+from refnet.sources.check_result import CheckLine
+from refnet.sources.contents import Artifact, ArtifactDifference, Finder, ItemVersion, Query, QueryAnswer
 from refnet.sources.database import database_contents, database_query, other_databases
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
@@ -42,7 +42,7 @@ from refnet.sources.database.restore.server_facts import holds_tables, identity_
 from refnet.sources.database.saved_tables import previous_tables
 from refnet.sources.database.tables_restore import TablesRestore, undo_of_tables
 from refnet.sources.database.undo_database import DatabaseUndo
-from refnet.sources.restoring import Request, Work
+from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import MarkState, PreviousRecord
 
@@ -53,16 +53,16 @@ class TableFinder:
 
     wanted: Callable[[str, str], bool]
 
-    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+    def versions(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
         found = open_own(artifact, "which records no tables", "")
         return tuple(self._matching(found.index, artifact.row_digests))
 
-    def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
+    def _matching(self, index: Index, recorded: str) -> Iterator[ItemVersion]:
         known = len(recorded) == len(index.tables) * DIGEST
         for number, table in enumerate(index.tables):
             if self.wanted(table.schema, table.name):
                 digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
-                yield Version(table.qualified, "table", table.raw, digest, table.rows, table.columns)
+                yield ItemVersion(table.qualified, "table", table.raw, digest, table.rows, table.columns)
 
 
 class OnServer(Source):
@@ -140,7 +140,7 @@ class Database(OnServer):
         binaries = partial(local_postgres.binaries_for, self.settings)
         return DatabaseMaker(self.name, target, binaries, jobs or self.settings.jobs, tables)
 
-    def checks(self) -> Iterator[Line]:
+    def checks(self) -> Iterator[CheckLine]:
         return database(self.settings, self.name)
 
     def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
@@ -163,10 +163,10 @@ class Database(OnServer):
     def like(self, pattern: str) -> Finder:
         return TableFinder(TableGlob(pattern).matches)
 
-    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:
+    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> ArtifactDifference:
         return database_contents.differences(before, after, self.settings.jobs, context.progress)
 
-    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:
         return database_contents.from_live(context, before)
 
     def previous(self) -> tuple[Listing, ...]:
@@ -182,16 +182,16 @@ class Database(OnServer):
         found = previous_databases(target, records.read().records, records.forget)
         return [replace(one, source=self.name) for one in found]
 
-    def check_request(self, request: Request) -> None:
+    def check_request(self, request: RestoreRequest) -> None:
         check(request)
 
-    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
         restore = restore_asked(context, self.name, chosen, request)
         if not request.tables and not request.schemas:
             return WholeRestore(restore, request)
         return TablesRestore(restore, TableSelection(request.tables, request.mode, request.schemas), request)
 
-    def undoing(self, context: Context, request: Request) -> Work:
+    def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:
         is_last = not request.to and not request.previous
         of_tables = undo_of_tables(context, self.name, request) if is_last else None
         return of_tables or DatabaseUndo(context, self.name, request)

@@ -22,17 +22,17 @@ from refnet.sources.database.plan.origin import origin_label
 from refnet.sources.database.plan.table_plan import Creation, TablePlan, TableSelection, TablesRestored
 from refnet.sources.database.restore.tables_in_place import Staged, staged
 from refnet.sources.restore_options import Mode
-from refnet.sources.restoring import Done, Request, Said, Work
+from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
 
 
-class TablesRestore(Work):
+class TablesRestore(RestoreWork):
     """A restore of tables. Its plan stages their rows in a session that `run` continues."""
 
     plans_long = True
     planned: TablesRestored
     staged: Staged
 
-    def __init__(self, restore: DatabaseRestore, selection: TableSelection, request: Request) -> None:
+    def __init__(self, restore: DatabaseRestore, selection: TableSelection, request: RestoreRequest) -> None:
         self.restore, self.selection, self.request = restore, selection, request
         self.title = str(selection)
         self.acts_on = ActsOn.of(restore.context.settings, restore.source)
@@ -74,10 +74,10 @@ class TablesRestore(Work):
     def _nothing(self) -> bool:
         return all(plan.nothing for plan in self.planned.plans)
 
-    def run(self, context: Context) -> Done:
+    def run(self, context: Context) -> RestoreDone:
         planned, restore, clock = self.planned, self.restore, context.clock.monotonic
         if self._nothing:
-            return Done(planned.to_json(), ())
+            return RestoreDone(planned.to_json(), ())
         began = clock()
         existing = [one.table for one in planned.plans if not one.creation and not one.nothing]
         if existing:
@@ -87,7 +87,7 @@ class TablesRestore(Work):
         taken = {**planned.seconds, "apply": clock() - began}
         done = replace(planned, seconds=taken, notes=(*planned.notes, *notes))
         lines = (*(Said(note, always=True) for note in noted(notes)), *self._said(done))
-        return Done(done.to_json(), lines)
+        return RestoreDone(done.to_json(), lines)
 
     def _said(self, done: TablesRestored) -> Iterator[Said]:
         restore = self.restore
@@ -115,7 +115,7 @@ def _staged(restore: DatabaseRestore, selection: TableSelection) -> AbstractCont
     return staged(restore.target, dump.with_digests(), selection, restore.options.permission, progress)
 
 
-def undo_of_tables(context: Context, source: SourceName, request: Request) -> TablesRestore | None:
+def undo_of_tables(context: Context, source: SourceName, request: RestoreRequest) -> TablesRestore | None:
     """The restore that undoes the last restore of tables; None if a later one replaced the whole database."""
     found = saved_tables.newest(context.settings, source)
     whole = (one.mark.at for one in wiring.previous_databases(context.settings, source).read().records)

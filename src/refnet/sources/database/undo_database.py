@@ -24,7 +24,7 @@ from refnet.sources.database.restore.copy_and_swap import Rename, swap
 from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.restoring import Done, Request, Said, Work
+from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
 from refnet.store.previous_records import Mark, MarkState, PreviousRead, PreviousRecord, PreviousVersions
 
 
@@ -195,10 +195,10 @@ def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target, c
     return RefnetError(doubts[0], f"If {back.name} is to become {target.name}: `{command} {back.name}`.")
 
 
-class DatabaseUndo(Work):
+class DatabaseUndo(RestoreWork):
     """An undo of the last restore of a database."""
 
-    def __init__(self, context: Context, source: SourceName, request: Request) -> None:
+    def __init__(self, context: Context, source: SourceName, request: RestoreRequest) -> None:
         self.source, self.request = source, request
         records = wiring.previous_databases(context.settings, source)
         self.planned: UndoPlan = plan(self._target(context), records, request.previous)
@@ -236,7 +236,7 @@ class DatabaseUndo(Work):
         plan = self.planned
         return f"Replace the live database {plan.facts.destination}?" if plan.replaces else ""
 
-    def run(self, context: Context) -> Done:
+    def run(self, context: Context) -> RestoreDone:
         request, live = self.request, self.planned.facts.destination
         target, records = self._target(context), wiring.previous_databases(context.settings, self.source)
         with context.restore_lock(self.source):
@@ -247,7 +247,7 @@ class DatabaseUndo(Work):
             said.append(
                 Said(f"  the replaced database is now {done.previous}: `refnet undo {again}` brings it back")
             )
-        return Done(self.planned.to_json() | done.to_json(), tuple(said))
+        return RestoreDone(self.planned.to_json() | done.to_json(), tuple(said))
 
 
 def _replaced(back: PreviousDatabase) -> str:

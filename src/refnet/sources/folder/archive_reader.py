@@ -17,7 +17,7 @@ from isal import igzip, igzip_threaded, isal_zlib
 from refnet.catalog.artifact import MOST_LIST_BYTES, Progress, silent
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.member_names import ArchiveError, leads_inside, parent, show, some
-from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
+from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
 from refnet.sources.folder.tar_archive import TarReader, header
 
 #: The most bytes of a file that is passed on in one piece.
@@ -301,7 +301,7 @@ class _RandomAccess:
         """Return a reader of the tar at its offset `at`."""
         reader = self._reader
         if reader is None or reader.at > at or (not self._ahead and self._files.start_of(at).raw > reader.at):
-            start = Member(0, 0) if self._ahead else self._files.start_of(at)
+            start = GzipMember(0, 0) if self._ahead else self._files.start_of(at)
             self._stack.close()
             opened = inflated if self._ahead else inflated_from
             reader = TarReader(self._stack.enter_context(opened(self._archive, start.offset)), start.raw)

@@ -24,10 +24,10 @@ from refnet.core import attributes
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
-from refnet.sources.folder.listing import FileKind, FileList, Listed, Member
-from refnet.sources.folder.scope import HARD_LINKS, SET_ID, Counted, LeftOut, Scope
+from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
+from refnet.sources.folder.scope import HARD_LINKS, SET_ID, CountedMetadata, ExcludedEntries, Scope
 from refnet.sources.folder.tar_archive import END, header, padding
-from refnet.sources.folder.walk import Fingerprint, Found, States, changed_folders, walk
+from refnet.sources.folder.walk import Fingerprint, FolderStates, WalkedEntry, changed_folders, walk
 
 #: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
@@ -66,12 +66,12 @@ class Dumped:
     #: A sentence for each entry that is not in the archive, or not as it should be.
     notes: list[str] = field(default_factory=list)
     #: What the rules of the scope left out.
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: ExcludedEntries = field(default_factory=ExcludedEntries)
     #: Metadata that is not in the archive.
-    unkept: Counted = field(default_factory=Counted)
+    unkept: CountedMetadata = field(default_factory=CountedMetadata)
     #: The stamp of each entry of `files`, and the states of the folders, when they were read.
     stamps: Sequence[int] = ()
-    states: States = field(default_factory=dict)
+    states: FolderStates = field(default_factory=dict)
 
 
 def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
@@ -79,7 +79,7 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
 
     `root` itself becomes the member `.`, unless the scope has only some of its entries.
     """
-    left_out = LeftOut()
+    left_out = ExcludedEntries()
     with MemberWriter(out, jobs) as tar:
         writer = _Writer(tar, progress)
         if scope.only is None:
@@ -123,7 +123,7 @@ def _settle(root: int, scope: Scope, writer: _Writer) -> list[str]:
             names = () if path == "." else path.split("/")
             with suppress(FileNotFoundError, NotADirectoryError), descended(root, names) as folder:
                 part = scope if path == "." else scope.of(None, f"{path}/")
-                for found in walk(folder, part, LeftOut(), writer.states):
+                for found in walk(folder, part, ExcludedEntries(), writer.states):
                     writer.add_again(found._replace(path=part.prefix + found.path))
         if not changed:
             return []
@@ -136,8 +136,8 @@ class _Writer:
         self.fingerprint = Fingerprint()
         self.unreadable: list[str] = []
         self.notes: list[str] = []
-        self.unkept = Counted()
-        self.states: States = {}
+        self.unkept = CountedMetadata()
+        self.states: FolderStates = {}
         #: The stamp of each of `files`.
         self._stamps = array("q")
         #: Path → its number in `files`, once it is needed; and the numbers of those that were replaced.
@@ -148,7 +148,7 @@ class _Writer:
         self._progress = progress
         self._reported = 0
 
-    def add(self, found: Found) -> None:
+    def add(self, found: WalkedEntry) -> None:
         """Write one entry; unreadable ones become notes."""
         try:
             if found.error:
@@ -176,7 +176,7 @@ class _Writer:
             self._reported = self._tar.raw
             self._progress("reading", self._reported, None)
 
-    def add_again(self, found: Found) -> None:
+    def add_again(self, found: WalkedEntry) -> None:
         """Write one entry if it is unread or was replaced; the last copy of a file counts."""
         if not self._numbers:
             self._numbers = {one.path: number for number, one in enumerate(self.files)}
@@ -222,7 +222,7 @@ class _Writer:
             self.unkept.add(name, path)
         return kept
 
-    def _add_link(self, found: Found) -> None:
+    def _add_link(self, found: WalkedEntry) -> None:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
         target = os.readlink(found.name, dir_fd=found.folder)
         self.fingerprint.add(found.path, status)
@@ -313,7 +313,7 @@ class MemberWriter:
     """Cuts written bytes into members, compresses them in `jobs` threads, and writes them in order to `out`."""
 
     def __init__(self, out: BinaryIO, jobs: int) -> None:
-        self.members: list[Member] = []
+        self.members: list[GzipMember] = []
         self.raw = 0
         self._out = out
         self._offset = 0
@@ -340,7 +340,7 @@ class MemberWriter:
     def _take(self) -> None:
         begin, future = self._waiting.popleft()
         deflated = future.result()
-        self.members.append(Member(begin, self._offset))
+        self.members.append(GzipMember(begin, self._offset))
         self._out.write(deflated)
         self._offset += len(deflated)
 

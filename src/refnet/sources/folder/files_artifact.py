@@ -22,7 +22,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import Glob, composed
 from refnet.core.member_names import ArchiveError, checked, show
 from refnet.proof_run import ProofOptions, ProofRun
-from refnet.sources.contents import LIVE, MOST, Artifact, Changed, Difference, Version
+from refnet.sources.contents import LIVE, MOST, Artifact, ArtifactDifference, Changed, ItemVersion
 from refnet.sources.folder.archive_reader import (
     NoSpaceError,
     NullSink,
@@ -204,7 +204,7 @@ def files_of(chosen: OpenArtifact) -> tuple[FilesArtifact, FileList, bool]:
         return artifact, *artifact.files()
 
 
-def archive_differences(before: OpenArtifact, after: OpenArtifact) -> Difference:
+def archive_differences(before: OpenArtifact, after: OpenArtifact) -> ArtifactDifference:
     """Differences between two archives of one folder; RefnetError if one is unreadable."""
     old, old_files, _ = files_of(before)
     new, new_files, _ = files_of(after)
@@ -212,7 +212,7 @@ def archive_differences(before: OpenArtifact, after: OpenArtifact) -> Difference
     return _files(before.source, (old.name, new.name), old_files, new_files, notes)
 
 
-def live_differences(before: OpenArtifact, target: FolderTarget) -> Difference:
+def live_differences(before: OpenArtifact, target: FolderTarget) -> ArtifactDifference:
     """Differences between an archive and the live files in `target`."""
     artifact = FilesArtifact(before)
     with archive_errors(artifact.name):
@@ -229,11 +229,11 @@ def _unkept(artifact: OpenArtifact) -> tuple[str, ...]:
 
 def _files(
     source: SourceName, names: tuple[str, str], old: FileList, new: FileList, notes: tuple[str, ...] = ()
-) -> Difference:
+) -> ArtifactDifference:
     owners = names[1] != LIVE or os.geteuid() == 0  # only root can restore an owner
     found = changes(old, new, owners=owners)
     differing = (Changed(path, _why(old.by_path[path], new.by_path[path])) for path in found.changed)
-    return Difference(source, *names, found.added, tuple(differing), found.removed, notes)
+    return ArtifactDifference(source, *names, found.added, tuple(differing), found.removed, notes)
 
 
 def _why(old: Listed, new: Listed) -> str:
@@ -261,9 +261,9 @@ class PathFinder:
     #: See listing.matching.
     literal: str
     #: The digest of a list of files → what matches in it.
-    _known: dict[str, tuple[Version, ...]] = field(default_factory=dict)
+    _known: dict[str, tuple[ItemVersion, ...]] = field(default_factory=dict)
 
-    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+    def versions(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
         digest = artifact.manifest.files_sha256 if artifact.manifest else None
         if digest in self._known:
             return self._known[digest]
@@ -274,7 +274,7 @@ class PathFinder:
             self._known[digest] = versions
         return versions
 
-    def _matching(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+    def _matching(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
         with archive_errors(artifact.name):
             if text := artifact.files():
                 return tuple(map(_version, matching(text, self.wanted, self.literal)))
@@ -304,6 +304,6 @@ def like(pattern: str) -> PathFinder:
     return PathFinder(glob.matches, glob.literal)
 
 
-def _version(one: Listed) -> Version:
+def _version(one: Listed) -> ItemVersion:
     more = (one.target,) if one.kind is FileKind.LINK else (f"mode {one.mode:04o}",)
-    return Version(one.path, one.kind, one.size, one.sha256, more=more)
+    return ItemVersion(one.path, one.kind, one.size, one.sha256, more=more)

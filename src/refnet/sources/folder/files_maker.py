@@ -40,7 +40,7 @@ from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.scope import (
     EVERYTHING,
     ConfigEntry,
-    LeftOut,
+    ExcludedEntries,
     Scope,
     entries_of,
     everything_excluded,
@@ -50,7 +50,7 @@ from refnet.sources.folder.scope import (
     rules_of,
 )
 from refnet.sources.folder.target import explain_os_errors, interrupted_restores, own_work_folders
-from refnet.sources.folder.walk import State, States, changed_folders, fingerprint_of
+from refnet.sources.folder.walk import FolderState, FolderStates, changed_folders, fingerprint_of
 
 _NOTES = 20
 _SHOWN = 3
@@ -149,7 +149,7 @@ class FilesMaker:
         manifest = last.manifest
         if not manifest or not manifest.details.get("settled") or not looked(manifest.details):
             return None  # an earlier version did not look at ACLs and attributes
-        left_out = LeftOut()
+        left_out = ExcludedEntries()
         fingerprint = fingerprint_of(root, scope, left_out)
         if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
             return None
@@ -235,7 +235,7 @@ class FilesMaker:
             **self._excluded(dumped.left_out),
         }
 
-    def _excluded(self, left_out: LeftOut) -> dict[str, object]:
+    def _excluded(self, left_out: ExcludedEntries) -> dict[str, object]:
         """Details about what the rules excluded."""
         scope = self.scope
         excluded = {"rules": list(scope.exclude), **left_out.to_json()} if scope.exclude else None
@@ -345,16 +345,16 @@ def _record(entry: _Entry) -> bytes:
     return b"%b\0%b %d %d\0" % (os.fsencode(entry.path), entry.kind.encode(), size, time)
 
 
-def _missing(entry: _Entry, states: States, found: SecondLook) -> None:
+def _missing(entry: _Entry, states: FolderStates, found: SecondLook) -> None:
     """Record an entry missing from the list: a fault if its folder is unchanged since it was read."""
     state = states.get(parent(entry.path))
-    if state is None or state[:-1] == State.of(entry.folder)[:-1]:
+    if state is None or state[:-1] == FolderState.of(entry.folder)[:-1]:
         found.wrong.append(f"{show(entry.path)} is not in the list")
     else:
         found.unsettled.append(entry.path)
 
 
-def _invented(root: int, lost: list[str], states: States) -> Iterator[str]:
+def _invented(root: int, lost: list[str], states: FolderStates) -> Iterator[str]:
     """Sentences about listed paths that are not in their folder, although that did not change."""
     changed = {*changed_folders(root, states)[0]} if lost else set()
     for path in lost:

@@ -22,18 +22,18 @@ from refnet.core.member_names import MAX_PATH, show, shown_path, some
 from refnet.sources import hooks
 from refnet.sources.folder import restore_files, swapping
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.folder.merging import Action
+from refnet.sources.folder.merging import MergeAction
 from refnet.sources.folder.rename import exists, inode
-from refnet.sources.folder.restore_files import FolderPlan, Restored
-from refnet.sources.folder.swap_journal import Journal, SwapReason, Unit
+from refnet.sources.folder.restore_files import FolderPlan, RestoredFolder
+from refnet.sources.folder.swap_journal import SwapJournal, SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.sources.folder.tree import SHOWN, Changes, changes, read_entries
 from refnet.sources.identify import take_over
-from refnet.sources.restoring import Done, Request, Said, Work
+from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
 
 
-class FolderRestore(Work):
+class FolderRestore(RestoreWork):
     """A restore of a folder: all of it, or some paths of it."""
 
     title = "restore"
@@ -44,7 +44,11 @@ class FolderRestore(Work):
     _permitted: tuple[str, ...] = ()
 
     def __init__(
-        self, chosen: OpenArtifact, target: FolderTarget, request: Request, whose: Callable[[], Whose | None]
+        self,
+        chosen: OpenArtifact,
+        target: FolderTarget,
+        request: RestoreRequest,
+        whose: Callable[[], Whose | None],
     ) -> None:
         """`whose` returns the identity of the source on this machine."""
         self.chosen, self.target, self.request, self._whose = chosen, target, request, whose
@@ -55,7 +59,9 @@ class FolderRestore(Work):
         refusals = (*chosen.refusals(anyway=request.damaged_anyway), *self._of_another(planned))
         other = [f"it is an artifact of {chosen.source}"] if chosen.source != target.source else []
         hooked = (
-            hooks.listed(context.settings, target.source, hooks.Action.RESTORE) if request.to is None else []
+            hooks.listed(context.settings, target.source, hooks.HookAction.RESTORE)
+            if request.to is None
+            else []
         )
         asks = [
             f"{line} is in the restored files: needs confirmation"
@@ -96,7 +102,7 @@ class FolderRestore(Work):
     def commands(self) -> tuple[str, ...]:
         return self._permitted
 
-    def restore(self, context: Context, permitted: tuple[str, ...] = ()) -> Restored:
+    def restore(self, context: Context, permitted: tuple[str, ...] = ()) -> RestoredFolder:
         """Do what was planned.
 
         permitted: `commands` that the user permitted; RefnetError (CONFIRM) for others.
@@ -104,14 +110,14 @@ class FolderRestore(Work):
         planned, source, is_live = self.planned, self.target.source, not self.target.elsewhere
         if new := [one for one in _restored_commands(context, planned) if one not in permitted]:
             raise _not_permitted(new)
-        around = hooks.around(context, source, hooks.Action.RESTORE, self.chosen.name)
+        around = hooks.around(context, source, hooks.HookAction.RESTORE, self.chosen.name)
         with around if is_live and planned.changes else nullcontext(), context.restore_lock(source):
             done = self._put(context)
             if is_live and not planned.only and planned.merge is None:
                 take_over(context, source, self.chosen)
         return done
 
-    def _put(self, context: Context) -> Restored:
+    def _put(self, context: Context) -> RestoredFolder:
         """Swap in the planned files."""
         return restore_files.restore(
             FilesArtifact(self.chosen), self.planned, context.clock, context.progress
@@ -134,9 +140,9 @@ class FolderRestore(Work):
             return f"Replace the live version in {self._written}?"
         return ""
 
-    def run(self, context: Context) -> Done:
+    def run(self, context: Context) -> RestoreDone:
         done = self.restore(context, self._permitted)
-        return Done(done.to_json(), tuple(self._said(done, context.settings.retention_previous)))
+        return RestoreDone(done.to_json(), tuple(self._said(done, context.settings.retention_previous)))
 
     @property
     def _written(self) -> str:
@@ -144,7 +150,7 @@ class FolderRestore(Work):
         plan = self.planned
         return shown_path(plan.target.folder / (plan.only[0] if len(plan.only) == 1 else ""))
 
-    def _said(self, done: Restored, days: int) -> Iterator[Said]:
+    def _said(self, done: RestoredFolder, days: int) -> Iterator[Said]:
         yield from (Said(note, always=True) for note in done.notes)
         plan, kept = done.plan, plural(days, "day")
         if not plan.changes:
@@ -182,7 +188,7 @@ class FolderUndoPlan:
     changes: Changes
 
     @property
-    def journal(self) -> Journal:
+    def journal(self) -> SwapJournal:
         return self.back.journal
 
     def to_json(self) -> dict[str, Any]:
@@ -207,7 +213,7 @@ class FolderUndone:
         return {"settled": list(self.notes), "kept": shown_path(self.previous.previous_folder)}
 
 
-class FolderUndo(Work):
+class FolderUndo(RestoreWork):
     """An undo of the last restore of a folder."""
 
     problems = ()
@@ -231,7 +237,7 @@ class FolderUndo(Work):
     def question(self) -> str:
         return f"Replace the live version in {shown_path(self.planned.target.folder)}?"
 
-    def run(self, context: Context) -> Done:
+    def run(self, context: Context) -> RestoreDone:
         target = self._target()
         with context.restore_lock(target.source):
             done = undo(target, context.clock.now())
@@ -243,7 +249,7 @@ class FolderUndo(Work):
                 f"  the replaced version is now in {previous}: `refnet undo {_again(done.plan.target)}` brings it back"
             ),
         )
-        return Done(self.planned.to_json() | done.to_json(), said)
+        return RestoreDone(self.planned.to_json() | done.to_json(), said)
 
 
 def plan_undo(target: FolderTarget) -> FolderUndoPlan:
@@ -292,7 +298,7 @@ def _refuse_unknown(target: FolderTarget, last: WorkFolder | None) -> None:
     )
 
 
-def _back(unit: Unit, previous: int) -> Unit:
+def _back(unit: SwapUnit, previous: int) -> SwapUnit:
     """Return `unit` with its previous entry as the new one."""
     with descended(previous, unit.folder) as folder:
         entry = (folder, unit.name)
@@ -332,7 +338,7 @@ def _actions(plan: FolderPlan) -> Iterator[str]:
     """Actions of a merge by path; a new non-empty folder is represented by its content."""
     added = set(plan.changes.added)
     for path, done in (plan.merge.actions if plan.merge else {}).items():
-        if done is not Action.ADD or path in added:
+        if done is not MergeAction.ADD or path in added:
             yield f"  {done:<13}  {show(path, MAX_PATH)}"
 
 

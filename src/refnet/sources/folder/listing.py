@@ -86,7 +86,7 @@ class Listed(NamedTuple):
         return self._replace(mode=mode, acl=kept.acl_digest, xattrs=kept.user_digest, kept=kept)
 
 
-class Member(NamedTuple):
+class GzipMember(NamedTuple):
     """A gzip member of the archive."""
 
     #: Its start in the tar, in bytes.
@@ -102,7 +102,7 @@ class FileList:
     #: Every tar member, in the order of the archive.
     files: tuple[Listed, ...]
     #: The gzip members; empty if the archive is a single one.
-    members: tuple[Member, ...] = ()
+    members: tuple[GzipMember, ...] = ()
 
     @cached_property
     def by_path(self) -> dict[str, Listed]:
@@ -125,10 +125,10 @@ class FileList:
             "raw_bytes": self.raw_bytes,
         }
 
-    def start_of(self, at: int) -> Member:
+    def start_of(self, at: int) -> GzipMember:
         """Return the gzip member that contains the tar offset `at`."""
         if not self.members:
-            return Member(0, 0)
+            return GzipMember(0, 0)
         return self.members[max(0, bisect_right(self.members, at, key=lambda member: member.raw) - 1)]
 
     def to_json(self) -> bytes:
@@ -227,7 +227,7 @@ _KINDS = {str(kind).encode(): kind for kind in FileKind}
 _Lines = Iterator[tuple[int, bytes]]
 
 
-def _start(lines: _Lines) -> tuple[tuple[Member, ...], bool]:
+def _start(lines: _Lines) -> tuple[tuple[GzipMember, ...], bool]:
     """Parse the first three lines: return the gzip members, and whether the list has ACLs and attributes.
 
     ValueError if they are not valid.
@@ -240,7 +240,7 @@ def _start(lines: _Lines) -> tuple[tuple[Member, ...], bool]:
     members = _MEMBERS.fullmatch(second)
     if first != b'{"format": %d,\n' % number or not members or third != b'"files": [\n':
         raise ValueError("its first lines are not valid")
-    made = tuple(Member(int(raw), int(offset)) for raw, offset in _MEMBER.findall(members[1]))
+    made = tuple(GzipMember(int(raw), int(offset)) for raw, offset in _MEMBER.findall(members[1]))
     if any(one.raw >= other.raw or one.offset >= other.offset for one, other in pairwise(made)):
         raise ValueError("its gzip members are not in order")
     return made, number == FORMAT

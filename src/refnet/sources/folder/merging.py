@@ -19,7 +19,7 @@ from refnet.sources.folder.target import FolderTarget
 from refnet.sources.folder.tree import Tree, read_entries
 
 
-class Action(StrEnum):
+class MergeAction(StrEnum):
     """What is done with a differing path."""
 
     ADD = "add"
@@ -35,37 +35,43 @@ class Merge:
     """The decisions of a merge."""
 
     #: Path → action, for every path of the artifact that differs.
-    actions: dict[str, Action]
+    actions: dict[str, MergeAction]
     #: The live entries.
     live: FileList
 
     def places(self) -> tuple[LivePlace, ...]:
         """Live entries that are added or replaced; only the top of a new folder."""
-        done = {Action.ADD, Action.REPLACE}
+        done = {MergeAction.ADD, MergeAction.REPLACE}
         return tuple(
             LivePlace.at(path)
             for path, action in self.actions.items()
-            if action in done and self.actions.get(parent(path)) is not Action.ADD
+            if action in done and self.actions.get(parent(path)) is not MergeAction.ADD
         )
 
     def of(self, files: FileList, before: Selection) -> Selection:
         """The part of the selection `before` that the merge writes."""
-        wanted = {path for path, action in self.actions.items() if action in {Action.ADD, Action.REPLACE}}
+        wanted = {
+            path for path, action in self.actions.items() if action in {MergeAction.ADD, MergeAction.REPLACE}
+        }
         chosen = placed(files, wanted, self.places())
         return Selection(chosen.files, chosen.places, (), chosen.above, before.notes)
 
     def adds(self, place: LivePlace) -> bool:
-        return self.actions[place.path] is Action.ADD
+        return self.actions[place.path] is MergeAction.ADD
 
     def replaced(self) -> Tree:
         """Return the live entries that are replaced."""
-        found = (self.live.by_path[path] for path, action in self.actions.items() if action is Action.REPLACE)
+        found = (
+            self.live.by_path[path] for path, action in self.actions.items() if action is MergeAction.REPLACE
+        )
         return Tree(FileList(tuple(found)), ())
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Differing paths that stay unchanged."""
-        return tuple(path for path, action in self.actions.items() if action in {Action.NEWER, Action.OTHER})
+        return tuple(
+            path for path, action in self.actions.items() if action in {MergeAction.NEWER, MergeAction.OTHER}
+        )
 
     def to_json(self) -> list[dict[str, str]]:
         return [{"path": spelled(path), "action": action} for path, action in self.actions.items()]
@@ -76,7 +82,7 @@ def merge(members: Iterable[Listed], live: Tree, taken: Iterable[str] = ()) -> M
 
     taken: existing paths that `live` lists under another name or not at all.
     """
-    actions: dict[str, Action] = {}
+    actions: dict[str, MergeAction] = {}
     blocked = {*live.other, *taken}
     for one in members:
         if one.path == ".":
@@ -84,10 +90,10 @@ def merge(members: Iterable[Listed], live: Tree, taken: Iterable[str] = ()) -> M
         if parent(one.path) in blocked:
             blocked.add(one.path)  # the folder that it is in is named
             continue
-        action = Action.OTHER if one.path in blocked else _action(one, live.files.by_path.get(one.path))
+        action = MergeAction.OTHER if one.path in blocked else _action(one, live.files.by_path.get(one.path))
         if action:
             actions[one.path] = action
-        if action is Action.OTHER:
+        if action is MergeAction.OTHER:
             blocked.add(one.path)
     return Merge(actions, live.files)
 
@@ -141,12 +147,12 @@ def _statuses(root: int, places: Iterable[LivePlace]) -> dict[str, Listed]:
     return found
 
 
-def _action(new: Listed, live: Listed | None) -> Action | None:
+def _action(new: Listed, live: Listed | None) -> MergeAction | None:
     """Action for the live entry; None if the content is equal."""
     if live is None:
-        return Action.ADD
+        return MergeAction.ADD
     if (new.kind, new.sha256, new.target) == (live.kind, live.sha256, live.target):
         return None
     if FileKind.FOLDER in {new.kind, live.kind}:
-        return Action.OTHER
-    return Action.REPLACE if new.mtime_ns > live.mtime_ns else Action.NEWER
+        return MergeAction.OTHER
+    return MergeAction.REPLACE if new.mtime_ns > live.mtime_ns else MergeAction.NEWER

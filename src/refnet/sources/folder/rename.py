@@ -29,6 +29,15 @@ def move(old: Entry, new: Entry) -> None:
     os.rename(old[1], new[1], src_dir_fd=old[0], dst_dir_fd=new[0])
 
 
+def swap_in(fresh: Entry, live: Entry, previous: Entry) -> None:
+    """Make `fresh` the live entry; the replaced one is afterwards at `fresh` or `previous`."""
+    if exists(live):
+        if swap(fresh, live):
+            return
+        move(live, previous)
+    move(fresh, live)
+
+
 def exists(entry: Entry) -> bool:
     """Return True if `entry` exists; do not follow a link."""
     try:

@@ -32,7 +32,7 @@ from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.merging import Merge
 from refnet.sources.folder.scope import Unheld
 from refnet.sources.folder.selection import LivePlace, NothingMatchesError, Selection, against_live
-from refnet.sources.folder.swap_journal import SwapReason, Unit
+from refnet.sources.folder.swap_journal import SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.sources.folder.tree import Changes, changes, differences
@@ -99,7 +99,7 @@ class FolderPlan:
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredFolder:
     """The result of a restore."""
 
     plan: FolderPlan
@@ -176,7 +176,7 @@ def restore(
     planned: FolderPlan,
     clock: Clock,
     progress: Progress = silent,
-) -> Restored:
+) -> RestoredFolder:
     """Carry out the plan under the lock of the source; nothing happens without differences.
 
     Interrupted restores are finished first; then it is planned again. On RefnetError, live files are unchanged.
@@ -188,11 +188,11 @@ def restore(
         decided = again() if finished else planned
         decided.check()
         if not decided.changes:
-            return Restored(decided, None, finished)
+            return RestoredFolder(decided, None, finished)
         (target.home if decided.entire else target.folder).mkdir(parents=True, exist_ok=True)
         with swapping.begin(target.site(), decided.artifact, clock.now(), SwapReason.RESTORED) as work:
             previous, seconds, unheld = _carry_out(artifact, decided, work, clock, progress)
-    return Restored(decided, previous, (*finished, *unheld.told()), seconds)
+    return RestoredFolder(decided, previous, (*finished, *unheld.told()), seconds)
 
 
 def _carry_out(
@@ -368,19 +368,19 @@ def _base(decided: FolderPlan) -> tuple[str, ...]:
     return folder.relative_to(decided.target.home).parts
 
 
-def _units(decided: FolderPlan, work: WorkFolder) -> tuple[Unit, ...]:
+def _units(decided: FolderPlan, work: WorkFolder) -> tuple[SwapUnit, ...]:
     places = (LivePlace((), decided.target.folder.name),) if decided.entire else decided.selection.places
     with work.folder("fresh") as fresh:
         new = tuple(_unit(fresh, place) for place in places)
-    return (*new, *(Unit(name, None) for name in decided.selection.removed))
+    return (*new, *(SwapUnit(name, None) for name in decided.selection.removed))
 
 
-def _unit(fresh: int, place: LivePlace) -> Unit:
+def _unit(fresh: int, place: LivePlace) -> SwapUnit:
     with descended(fresh, place.folder) as folder:
-        return Unit(place.name, rename.inode((folder, place.name)), place.folder)
+        return SwapUnit(place.name, rename.inode((folder, place.name)), place.folder)
 
 
-def _is_kept(previous: int, unit: Unit, decided: FolderPlan) -> bool:
+def _is_kept(previous: int, unit: SwapUnit, decided: FolderPlan) -> bool:
     """Whether a previous entry exists; an empty folder filled by `--to` does not count."""
     if not swapping.has_previous(previous, unit):
         return False

@@ -59,7 +59,7 @@ EVERYTHING = Scope()
 
 
 @dataclass
-class LeftOut:
+class ExcludedEntries:
     """Counts of excluded entries. A folder counts once, as it is not read."""
 
     #: Files, links and others: everything except folders.
@@ -200,7 +200,7 @@ class Aspect(StrEnum):
 
 
 @dataclass
-class Counted:
+class CountedMetadata:
     """Kind → the number of entries, and the first of them."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -226,7 +226,7 @@ class Counted:
 
 
 @dataclass
-class Unheld(Counted):
+class Unheld(CountedMetadata):
     """The metadata that could not be set."""
 
     #: (aspect, path) of each.
@@ -242,7 +242,7 @@ class Unheld(Counted):
 
 def unkept(details: Mapping[str, Any]) -> tuple[str, ...]:
     """Sentences about metadata not kept, from a manifest's details, which may be forged."""
-    found, counted = details.get("unkept"), Counted()
+    found, counted = details.get("unkept"), CountedMetadata()
     for kind, value in list(found.items())[:_MOST_KINDS] if isinstance(found, dict) else ():
         count, first = (value.get("count"), value.get("first")) if isinstance(value, dict) else (None, None)
         if type(count) is int and isinstance(first, list):

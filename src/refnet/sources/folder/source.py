@@ -28,8 +28,8 @@ from refnet.core.formatting import size, some
 from refnet.core.member_names import shown_path
 from refnet.settings import Settings, user_path
 from refnet.sources.base import Permits, Source
-from refnet.sources.check_result import Line, error, error_line, ok, warning, writable
-from refnet.sources.contents import Artifact, Difference, Finder
+from refnet.sources.check_result import CheckLine, error, error_line, ok, warning, writable
+from refnet.sources.contents import Artifact, ArtifactDifference, Finder
 from refnet.sources.folder import files_artifact
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
@@ -37,7 +37,7 @@ from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.listing import FileKind, FileList
 from refnet.sources.folder.scope import (
     EVERYTHING,
-    LeftOut,
+    ExcludedEntries,
     Scope,
     entries_of,
     everything_excluded,
@@ -49,7 +49,7 @@ from refnet.sources.folder.scope import (
 from refnet.sources.folder.target import FolderTarget, finished, half_made, previous_folders, target_of
 from refnet.sources.folder.walk import runs, walk
 from refnet.sources.restored_places import of_others
-from refnet.sources.restoring import Request
+from refnet.sources.restoring import RestoreRequest
 from refnet.store.local import LocalStore
 
 #: The time limit of the search for unreadable files, in seconds.
@@ -122,14 +122,14 @@ class Folder(Source):
         entry = Catalog.of(store.entries(self.name)).about(self.whose(), self.name).newest_complete(self.name)
         return store.artifact(entry) if entry else None
 
-    def check_request(self, request: Request) -> None:
+    def check_request(self, request: RestoreRequest) -> None:
         if request.to is None:
             self.target()
 
-    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> FolderRestore:  # noqa: ARG002
         return FolderRestore(chosen, self._target(request.to, merge=request.merge), request, self.whose)
 
-    def undoing(self, context: Context, request: Request) -> FolderUndo:  # noqa: ARG002
+    def undoing(self, context: Context, request: RestoreRequest) -> FolderUndo:  # noqa: ARG002
         return FolderUndo(partial(self._target, request.to))
 
     def _target(self, to: str | None, *, merge: bool = True) -> FolderTarget:
@@ -149,13 +149,13 @@ class Folder(Source):
         return str(folder) if folder.is_dir() and any(folder.iterdir()) else ""
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:  # noqa: ARG002
-        work = self.restoring(context, chosen, Request(named=True))
+        work = self.restoring(context, chosen, RestoreRequest(named=True))
         work.plan(context)
         done = work.restore(context, work.commands())  # the stage has asked for them, see Setup.commands
         return [f"{done.plan.target.folder} is restored from {chosen.name}"]
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        planned = self.restoring(context, chosen, Request()).plan(context)
+        planned = self.restoring(context, chosen, RestoreRequest()).plan(context)
         found, what = planned.changes, f"files of {self.name}"
         counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"
         findings = (Finding(what, Outcome.FAILED if found else Outcome.PASSED, counts if found else ""),)
@@ -163,7 +163,7 @@ class Folder(Source):
             return findings
         return (*findings, Finding(f"list of {what}", Outcome.UNVERIFIED, _NO_LIST))
 
-    def checks(self) -> Iterator[Line]:
+    def checks(self) -> Iterator[CheckLine]:
         if self.own.path is None or self.name not in wiring.configured(self.settings):
             yield ok(self.name, "not configured")
             return
@@ -183,10 +183,10 @@ class Folder(Source):
         context: Context,  # noqa: ARG002
         before: OpenArtifact,
         after: OpenArtifact,
-    ) -> Difference:
+    ) -> ArtifactDifference:
         return files_artifact.archive_differences(before, after)
 
-    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
         return files_artifact.live_differences(before, self.target())
 
     def previous(self) -> tuple[Listing, ...]:
@@ -209,7 +209,7 @@ class Folder(Source):
         return self.settings.home / "swaps"
 
 
-def _checked(settings: Settings, target: FolderTarget) -> Iterator[Line]:
+def _checked(settings: Settings, target: FolderTarget) -> Iterator[CheckLine]:
     """Check the live folder of a source: its entries, and access for backup and restore."""
     source = target.source
     folder = settings.of(source).path or target.folder
@@ -229,7 +229,7 @@ def _checked(settings: Settings, target: FolderTarget) -> Iterator[Line]:
     yield from wrong or (ok(source, str(folder)),)
 
 
-def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -> Iterator[Line]:
+def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -> Iterator[CheckLine]:
     """Check `names`, the entries of `folder`, against the settings."""
     if not any(scope.only is None or name in scope.only for name in names):
         says = (
@@ -241,11 +241,11 @@ def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -
         yield error(source, f"exclude leaves out {some(excluded, 3)}, which {entries_of(source)} lists", hint)
 
 
-def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[Line]:
+def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[CheckLine]:
     """Check whether the rules exclude more than `most` percent of the bytes in the open folder `root`."""
     if not scope.exclude:
         return
-    end, left_out = time.monotonic() + _WALK_SECONDS, LeftOut(paths=[])
+    end, left_out = time.monotonic() + _WALK_SECONDS, ExcludedEntries(paths=[])
     inside = _bytes(root, scope, end, left_out)
     outside = left_out.bytes
     for path in left_out.paths or ():
@@ -256,7 +256,7 @@ def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[L
         yield warning(source, says, "Check the rules with `refnet show`, or raise left_out.percent.")
 
 
-def _bytes(root: int, scope: Scope, end: float, left_out: LeftOut | None = None) -> int:
+def _bytes(root: int, scope: Scope, end: float, left_out: ExcludedEntries | None = None) -> int:
     """Total size of the files in the open folder `root` found until `end`."""
     total = 0
     for run in runs(root, scope, left_out):
@@ -269,9 +269,9 @@ def _bytes(root: int, scope: Scope, end: float, left_out: LeftOut | None = None)
     return total
 
 
-def _walked(source: SourceName, folder: Path, root: int, scope: Scope) -> Iterator[Line]:
+def _walked(source: SourceName, folder: Path, root: int, scope: Scope) -> Iterator[CheckLine]:
     """Find what a backup of the open folder `root` cannot read, and what the rules exclude."""
-    end, unreadable, left_out, any_file = time.monotonic() + _WALK_SECONDS, [], LeftOut(), False
+    end, unreadable, left_out, any_file = time.monotonic() + _WALK_SECONDS, [], ExcludedEntries(), False
     for one in walk(root, scope, left_out):
         if time.monotonic() > end:
             yield warning(source, "the search for unreadable files was cut off", "A backup reports them.")

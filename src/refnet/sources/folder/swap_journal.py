@@ -30,7 +30,7 @@ _FORMAT = 1
 _LARGEST = 64 << 20
 
 
-class State(StrEnum):
+class SwapState(StrEnum):
     """State of a swap; also the ending of its journal's name."""
 
     BEGUN = "begun"
@@ -67,7 +67,7 @@ _Number = Annotated[int, checked.integer(0, (1 << 64) - 1)]
 
 
 @dataclass(frozen=True)
-class Unit(Record):
+class SwapUnit(Record):
     """One entry that is swapped."""
 
     name: _Component
@@ -83,7 +83,7 @@ class Unit(Record):
 
 
 @dataclass(frozen=True)
-class Journal(Record):
+class SwapJournal(Record):
     """The record of a swap."""
 
     LAYOUT = Layout(indent=1, end="")
@@ -105,7 +105,7 @@ class Journal(Record):
     #: The names from the parent of the work folder to the folder of the live entries.
     base: Needed[_Components] = ()
     #: The entries that are swapped.
-    units: Needed[Annotated[tuple[Unit, ...], Most(_LARGEST)]] = ()
+    units: Needed[Annotated[tuple[SwapUnit, ...], Most(_LARGEST)]] = ()
     #: The name of the swap whose previous entries become the new ones (an undo), or "".
     took: Needed[Annotated[str, checked.text(100, like=r"([a-z][a-z0-9_-]*-\d{8}_\d{6}-[0-9a-f]{8})?")]] = ""
     #: True if the swap is rolled back, after a rename that failed.
@@ -144,8 +144,8 @@ class Swap:
 
     folder: Path
     name: str
-    state: State
-    journal: Journal
+    state: SwapState
+    journal: SwapJournal
 
     @property
     def path(self) -> Path:
@@ -167,7 +167,7 @@ def find(folder: Path, name: str) -> Swap | None:
     return next((swap for swap in _all(folder, source) if swap.name == name), None)
 
 
-def write(folder: Path, journal: Journal, state: State) -> Swap:
+def write(folder: Path, journal: SwapJournal, state: SwapState) -> Swap:
     """Write `journal` atomically and durably. OSError if that fails."""
     make_enterable(folder.parent)  # the home of an embedded server, whose user must be able to pass through
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -179,7 +179,7 @@ def write(folder: Path, journal: Journal, state: State) -> Swap:
     return swap
 
 
-def set_state(swap: Swap, state: State) -> Swap:
+def set_state(swap: Swap, state: SwapState) -> Swap:
     """Change the state of `swap`, in one step."""
     changed = Swap(swap.folder, swap.name, state, swap.journal)
     with _folder(swap.folder) as handle:
@@ -188,7 +188,7 @@ def set_state(swap: Swap, state: State) -> Swap:
     return changed
 
 
-def forget(swap: Swap, state: State | None = None) -> None:
+def forget(swap: Swap, state: SwapState | None = None) -> None:
     """Remove the journal of `swap`, or its leftover journal of an earlier `state`."""
     with _folder(swap.folder) as handle:
         try:
@@ -201,11 +201,13 @@ def forget(swap: Swap, state: State | None = None) -> None:
 def _all(folder: Path, source: str) -> Iterator[Swap]:
     try:
         with _folder(folder) as handle:
-            states: dict[str, State] = {}
+            states: dict[str, SwapState] = {}
             for entry in names_in(handle):
                 name, _, ending = entry.rpartition(".")
-                if ending in set(State) and name.rsplit("-", maxsplit=2)[0] == source:
-                    states[name] = max(states.get(name, State.BEGUN), State(ending), key=list(State).index)
+                if ending in set(SwapState) and name.rsplit("-", maxsplit=2)[0] == source:
+                    states[name] = max(
+                        states.get(name, SwapState.BEGUN), SwapState(ending), key=list(SwapState).index
+                    )
             for name, state in states.items():
                 with suppress(FileNotFoundError):  # it was removed meanwhile
                     yield _read(folder, handle, name, state)
@@ -213,10 +215,10 @@ def _all(folder: Path, source: str) -> Iterator[Swap]:
         return
 
 
-def _read(folder: Path, handle: int, name: str, state: State) -> Swap:
+def _read(folder: Path, handle: int, name: str, state: SwapState) -> Swap:
     entry = f"{name}.{state}"
     try:
-        journal = Journal.read(read_regular(entry, _LARGEST, at=handle, owner=os.geteuid()), name)
+        journal = SwapJournal.read(read_regular(entry, _LARGEST, at=handle, owner=os.geteuid()), name)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

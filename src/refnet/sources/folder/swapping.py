@@ -43,7 +43,7 @@ from refnet.core.files import (
 from refnet.core.locks import take
 from refnet.sources.folder import rename, swap_journal
 from refnet.sources.folder.rename import Entry
-from refnet.sources.folder.swap_journal import Journal, State, Swap, SwapReason, Unit
+from refnet.sources.folder.swap_journal import Swap, SwapJournal, SwapReason, SwapState, SwapUnit
 
 _TOKEN = "token"  # noqa: S105  # the name of a file
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -81,7 +81,7 @@ class WorkFolder:
     handle: int = -1
 
     @property
-    def journal(self) -> Journal:
+    def journal(self) -> SwapJournal:
         return self.swap.journal
 
     @property
@@ -104,7 +104,7 @@ class WorkFolder:
 @contextmanager
 def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[WorkFolder]:
     """Create and lock a work folder; remove it again if no swap is journaled. OSError if that fails."""
-    journal = Journal(
+    journal = SwapJournal(
         site.source, artifact, at, why, str(site.live), site.beside, "", secrets.token_hex(16), os.geteuid()
     )
     with opened(journal.home, OPEN_FOLDER) as home:
@@ -116,7 +116,7 @@ def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[
                     errno.EEXIST, "another program replaced the folder", str(journal.home / journal.work)
                 )
             try:
-                work = WorkFolder(swap_journal.write(site.swaps, journal, State.BEGUN), handle)
+                work = WorkFolder(swap_journal.write(site.swaps, journal, SwapState.BEGUN), handle)
                 _lock(work, _PATIENCE)
                 _fill(work)
                 yield work
@@ -125,13 +125,13 @@ def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[
                 raise
 
 
-def _withdraw(site: Site, journal: Journal, home: int) -> None:
+def _withdraw(site: Site, journal: SwapJournal, home: int) -> None:
     """Remove the new work folder unless its swap was journaled."""
     left = swap_journal.find(site.swaps, journal.name)
     if left is None:
         with suppress(OSError):
             os.rmdir(journal.work, dir_fd=home)
-    elif left.state is State.BEGUN:
+    elif left.state is SwapState.BEGUN:
         remove(left, lock=False)
 
 
@@ -199,7 +199,7 @@ def _check(work: WorkFolder) -> None:
         token = b""
     except OSError as error:
         raise _not_ours(work.swap, str(error.strerror)) from error
-    bare = work.swap.state is State.BEGUN and set(names_in(work.handle)) <= {_TOKEN}
+    bare = work.swap.state is SwapState.BEGUN and set(names_in(work.handle)) <= {_TOKEN}
     if token != journal.token.encode() and not bare:
         raise _not_ours(work.swap, "its token is different")
 
@@ -212,7 +212,9 @@ def _not_ours(swap: Swap, why: str) -> RefnetError:
     )
 
 
-def carry_out(work: WorkFolder, base: tuple[str, ...], units: tuple[Unit, ...], took: str = "") -> WorkFolder:
+def carry_out(
+    work: WorkFolder, base: tuple[str, ...], units: tuple[SwapUnit, ...], took: str = ""
+) -> WorkFolder:
     """Journal and perform the swap; afterwards `kept` has the previous entries.
 
     OSError if a rename fails; swapped entries were rolled back then.
@@ -222,8 +224,8 @@ def carry_out(work: WorkFolder, base: tuple[str, ...], units: tuple[Unit, ...], 
             for folder in dict.fromkeys(unit.folder for unit in units):
                 make_folders(folder, handle)
     journal = replace(work.journal, base=base, units=units, took=took)
-    made = swap_journal.write(work.swap.folder, journal, State.SWAPPING)
-    swap_journal.forget(made, State.BEGUN)
+    made = swap_journal.write(work.swap.folder, journal, SwapState.SWAPPING)
+    swap_journal.forget(made, SwapState.BEGUN)
     return finish(WorkFolder(made, work.handle))
 
 
@@ -238,7 +240,7 @@ def finish(work: WorkFolder) -> WorkFolder:
             at.swap()
         except OSError:
             work = WorkFolder(
-                swap_journal.write(work.swap.folder, replace(work.journal, back=True), State.SWAPPING),
+                swap_journal.write(work.swap.folder, replace(work.journal, back=True), SwapState.SWAPPING),
                 work.handle,
             )
             at.roll_back()
@@ -246,12 +248,12 @@ def finish(work: WorkFolder) -> WorkFolder:
             raise
     if work.journal.took and (took := swap_journal.find(work.swap.folder, work.journal.took)):
         remove(took)  # before the state changes: it is empty, and an undo must not choose it
-    done = swap_journal.set_state(work.swap, State.DONE)
-    swap_journal.forget(done, State.BEGUN)
+    done = swap_journal.set_state(work.swap, SwapState.DONE)
+    swap_journal.forget(done, SwapState.BEGUN)
     return replace(work, swap=done)
 
 
-def has_previous(kept: int, unit: Unit) -> bool:
+def has_previous(kept: int, unit: SwapUnit) -> bool:
     """Return True if the open folder `kept` has the previous entry of `unit`."""
     with descended(kept, unit.folder) as folder:
         return rename.exists((folder, unit.name))
@@ -270,7 +272,11 @@ def discard(work: WorkFolder) -> None:
     """Remove the open work folder and its journal; see `remove`."""
     if mounts := rename.mounts_below(work.path):
         raise OSError(errno.EBUSY, "something is mounted in a folder to be removed", str(mounts[0]))
-    begun = work.swap if work.swap.state is State.BEGUN else swap_journal.set_state(work.swap, State.BEGUN)
+    begun = (
+        work.swap
+        if work.swap.state is SwapState.BEGUN
+        else swap_journal.set_state(work.swap, SwapState.BEGUN)
+    )
     for name in ("fresh", "kept"):
         with suppress(FileNotFoundError):
             with work.folder(name) as handle:
@@ -287,7 +293,7 @@ def discard(work: WorkFolder) -> None:
 
 @dataclass(frozen=True)
 class _Open:
-    journal: Journal
+    journal: SwapJournal
     fresh: int
     previous: int
     live: int
@@ -322,7 +328,7 @@ class _Open:
                 error.filename = str(Path(self.journal.home, *self.journal.base, *path))
                 raise
 
-    def _swap(self, unit: Unit) -> None:
+    def _swap(self, unit: SwapUnit) -> None:
         fresh, previous, live = self._three(unit)
         if self.taken is not None and not rename.exists(fresh) and not rename.exists(previous):
             taken = (self.taken, unit.name)
@@ -330,7 +336,7 @@ class _Open:
                 rename.move(taken, fresh)
         if rename.exists(fresh):
             if rename.inode(fresh) == unit.fresh:
-                _swap_in(fresh, live, previous)
+                rename.swap_in(fresh, live, previous)
             if rename.exists(fresh):
                 rename.move(fresh, previous)
         elif unit.fresh is None and rename.exists(live) and not rename.exists(previous):
@@ -346,12 +352,12 @@ class _Open:
                     at._roll_back(unit)
                 at._sync()
 
-    def _roll_back(self, unit: Unit) -> None:
+    def _roll_back(self, unit: SwapUnit) -> None:
         fresh, previous, live = self._three(unit)
         if rename.exists(fresh) and rename.inode(fresh) != unit.fresh:
             rename.move(fresh, previous)  # swapped, but not yet moved to previous
         if rename.exists(previous):
-            _swap_in(previous, live, fresh)
+            rename.swap_in(previous, live, fresh)
             if rename.exists(previous):
                 rename.move(previous, fresh)
         elif rename.exists(live) and rename.inode(live) == unit.fresh:
@@ -380,18 +386,9 @@ class _Open:
         except OSError:
             return True
 
-    def _three(self, unit: Unit) -> tuple[Entry, Entry, Entry]:
+    def _three(self, unit: SwapUnit) -> tuple[Entry, Entry, Entry]:
         return (self.fresh, unit.name), (self.previous, unit.name), (self.live, unit.name)
 
     def _sync(self) -> None:
         for handle in (self.live, self.fresh, self.previous, self.home):
             os.fsync(handle)
-
-
-def _swap_in(fresh: Entry, live: Entry, previous: Entry) -> None:
-    """Make `fresh` the live entry; the replaced one is afterwards at `fresh` or `previous`."""
-    if rename.exists(live):
-        if rename.swap(fresh, live):
-            return
-        rename.move(live, previous)
-    rename.move(fresh, live)

@@ -18,7 +18,7 @@ from refnet.core.files import read_regular
 from refnet.core.member_names import MAX_PART, show, some
 from refnet.sources.folder import rename, swap_journal, swapping
 from refnet.sources.folder.scope import EVERYTHING, Scope
-from refnet.sources.folder.swap_journal import State, Swap
+from refnet.sources.folder.swap_journal import Swap, SwapState
 from refnet.sources.folder.swapping import Site, WorkFolder
 
 #: The name of a work folder after its source: time, mark of the live folder (none in earlier versions), number.
@@ -67,11 +67,11 @@ class FolderTarget:
 
     def previous_versions(self) -> list[WorkFolder]:
         """Return the finished swaps, which keep previous versions, oldest first."""
-        return [WorkFolder(swap) for swap in self._swaps() if swap.state is State.DONE]
+        return [WorkFolder(swap) for swap in self._swaps() if swap.state is SwapState.DONE]
 
     def unfinished(self) -> list[WorkFolder]:
         """Return the interrupted swaps."""
-        return [WorkFolder(swap) for swap in self._swaps() if swap.state is not State.DONE]
+        return [WorkFolder(swap) for swap in self._swaps() if swap.state is not SwapState.DONE]
 
     def unknown_folders(self) -> list[Path]:
         """Work folders without a journal, oldest first: from another user or an earlier version."""
@@ -110,7 +110,7 @@ def target_of(
 def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:
     """Finish or roll back interrupted restores; return sentences about them."""
     sentences = []
-    for work in sorted(target.unfinished(), key=lambda work: work.swap.state is State.BEGUN):
+    for work in sorted(target.unfinished(), key=lambda work: work.swap.state is SwapState.BEGUN):
         if swap_journal.find(target.swaps, work.swap.name) is None:
             continue  # it was removed with the one before
         with explain_os_errors(work.path):
@@ -154,13 +154,13 @@ def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -
         f"a restore of {show(swap.journal.artifact)} was interrupted: parts of this backup may be older or newer "
         f"than the rest, until a restore or `refnet undo {source}` finishes it"
         for swap in found
-        if swap.state is State.SWAPPING
+        if swap.state is SwapState.SWAPPING
     )
 
 
 def _finish(swap: Swap) -> str:
     journal = swap.journal
-    if swap.state is State.BEGUN:
+    if swap.state is SwapState.BEGUN:
         swapping.remove(swap)
         return f"removed the files of an interrupted restore ({journal.work}); nothing live had been touched"
     with swapping.reopened(swap) as work:
@@ -211,12 +211,12 @@ def previous_folders(
 
 def finished(swaps: Path, source: SourceName) -> list[WorkFolder]:
     """Return the finished swaps of `source`, oldest first."""
-    return [one for one in _works(swaps, source) if one.swap.state is State.DONE]
+    return [one for one in _works(swaps, source) if one.swap.state is SwapState.DONE]
 
 
 def half_made(swaps: Path, source: SourceName) -> list[WorkFolder]:
     """Return the swaps of `source` that were not finished."""
-    return [one for one in _works(swaps, source) if one.swap.state is not State.DONE]
+    return [one for one in _works(swaps, source) if one.swap.state is not SwapState.DONE]
 
 
 def _works(swaps: Path, source: SourceName) -> list[WorkFolder]:
@@ -230,7 +230,7 @@ def _stays() -> None:
 
 def _why_stays(work: WorkFolder) -> str:
     """Reason why an incomplete copy must not be removed, or ""."""
-    if work.swap.state is State.SWAPPING:
+    if work.swap.state is SwapState.SWAPPING:
         return "its swap was interrupted: the next restore or undo there finishes it"
     try:
         with explain_os_errors(work.path), swapping.reopened(work.swap):

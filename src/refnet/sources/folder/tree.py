@@ -11,8 +11,8 @@ from refnet.core import attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import parent, show, spelled
 from refnet.sources.folder.listing import FileKind, FileList, Listed
-from refnet.sources.folder.scope import EVERYTHING, Aspect, LeftOut, Scope, Unheld
-from refnet.sources.folder.walk import Found, walk
+from refnet.sources.folder.scope import EVERYTHING, Aspect, ExcludedEntries, Scope, Unheld
+from refnet.sources.folder.walk import WalkedEntry, walk
 
 #: How many paths of each kind of change are shown.
 SHOWN = 10
@@ -55,7 +55,7 @@ def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
     """Read the entries of `scope` in the open folder `root`, with file digests."""
     listed: list[Listed] = []
     other: list[str] = []
-    left_out = LeftOut(paths=[])
+    left_out = ExcludedEntries(paths=[])
     for path, found in _entries(root, scope, left_out):
         if found:
             listed.append(found)
@@ -64,7 +64,9 @@ def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
     return Tree(FileList(tuple(listed)), tuple(other), tuple(left_out.paths or ()), tuple(left_out.mounts))
 
 
-def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterator[tuple[str, Listed | None]]:
+def _entries(
+    root: int, scope: Scope, left_out: ExcludedEntries | None = None
+) -> Iterator[tuple[str, Listed | None]]:
     """Yield each path with its entry; None for unsupported kinds and unreadable entries."""
     visible = attributes.visible(root)
     if scope.only is None:
@@ -103,7 +105,7 @@ def read_entries(
     return found
 
 
-def _read(found: Found, kind: FileKind) -> Listed:
+def _read(found: WalkedEntry, kind: FileKind) -> Listed:
     if kind is FileKind.LINK:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
         target = os.readlink(found.name, dir_fd=found.folder)

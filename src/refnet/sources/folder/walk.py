@@ -14,7 +14,7 @@ from xxhash import xxh3_128
 
 from refnet.core.files import OPEN_FOLDER
 from refnet.sources.folder.listing import FileKind
-from refnet.sources.folder.scope import EVERYTHING, LeftOut, Scope
+from refnet.sources.folder.scope import EVERYTHING, ExcludedEntries, Scope
 
 #: The most entries of a run, all of which its reader keeps in memory.
 _RUN = 1000
@@ -27,7 +27,7 @@ _PACKED = struct.Struct("<QqIIIqq").pack
 _CTIME = itemgetter(6)
 
 
-class Found(NamedTuple):
+class WalkedEntry(NamedTuple):
     """An entry of the walked folder."""
 
     #: Its path from the walk's root.
@@ -55,7 +55,7 @@ class EntryRun(NamedTuple):
     error: OSError | None = None
 
 
-class State(NamedTuple):
+class FolderState(NamedTuple):
     """A folder's status right before its names were read."""
 
     device: int
@@ -66,13 +66,13 @@ class State(NamedTuple):
     read_ns: int = 0
 
     @classmethod
-    def of(cls, folder: int) -> State:
+    def of(cls, folder: int) -> FolderState:
         found = os.fstat(folder)
         return cls(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, time.time_ns())
 
 
 #: Path → state, of the folders that were read.
-States = dict[str, State]
+FolderStates = dict[str, FolderState]
 
 
 class _Level(NamedTuple):
@@ -83,16 +83,22 @@ class _Level(NamedTuple):
 
 
 def walk(
-    root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None, states: States | None = None
-) -> Iterator[Found]:
+    root: int,
+    scope: Scope = EVERYTHING,
+    left_out: ExcludedEntries | None = None,
+    states: FolderStates | None = None,
+) -> Iterator[WalkedEntry]:
     """Yield everything that `runs` yields, entry by entry."""
     for prefix, folder, names, kinds, error in runs(root, scope, left_out, states):
         for name in names:
-            yield Found(prefix + name, name, folder, kinds.get(name, FileKind.FILE), error)
+            yield WalkedEntry(prefix + name, name, folder, kinds.get(name, FileKind.FILE), error)
 
 
 def runs(
-    root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None, states: States | None = None
+    root: int,
+    scope: Scope = EVERYTHING,
+    left_out: ExcludedEntries | None = None,
+    states: FolderStates | None = None,
 ) -> Iterator[EntryRun]:
     """Yield everything of `scope` below the open folder `root` (which stays open), a folder before its entries, by name.
 
@@ -101,7 +107,7 @@ def runs(
 
     states: receives the state of each folder; one that is in it under its path, unless it is `root`, is not read again.
     """
-    reader = _Reader(scope, LeftOut() if left_out is None else left_out, root, states)
+    reader = _Reader(scope, ExcludedEntries() if left_out is None else left_out, root, states)
     levels = [reader.top(root)]
     try:
         while levels:
@@ -161,7 +167,7 @@ class Descent:
             os.close(self._open.pop()[1])
 
 
-def changed_folders(root: int, states: States) -> tuple[list[str], list[str]]:
+def changed_folders(root: int, states: FolderStates) -> tuple[list[str], list[str]]:
     """Folders of `states` that changed since they were read, and those that may have within a clock tick.
 
     Removed folders are dropped from `states`.
@@ -170,7 +176,7 @@ def changed_folders(root: int, states: States) -> tuple[list[str], list[str]]:
     try:
         for path, before in list(states.items()):
             try:
-                now = State.of(descent.at(path))
+                now = FolderState.of(descent.at(path))
             except OSError:  # it was moved or removed, or is closed by now
                 del states[path]
                 continue
@@ -186,7 +192,9 @@ def changed_folders(root: int, states: States) -> tuple[list[str], list[str]]:
 class _Reader:
     """Reads folders without excluded entries."""
 
-    def __init__(self, scope: Scope, left_out: LeftOut, root: int, states: States | None) -> None:
+    def __init__(
+        self, scope: Scope, left_out: ExcludedEntries, root: int, states: FolderStates | None
+    ) -> None:
         self._only = scope.only
         self._prefix = scope.prefix
         self._own = () if scope.prefix else scope.own
@@ -197,7 +205,7 @@ class _Reader:
 
     def top(self, root: int) -> _Level:
         if self._states is not None:
-            self._states[self._prefix.rstrip("/") or "."] = State.of(root)
+            self._states[self._prefix.rstrip("/") or "."] = FolderState.of(root)
         names, kinds = _read(root)
         names = [name for name in names if name not in self._own]
         if self._only is None:
@@ -228,7 +236,7 @@ class _Reader:
     def _is_new(self, path: str, folder: int) -> bool:
         """Record the state of an open folder; False if it was already read under this path."""
         states = self._states or {}
-        state, before = State.of(folder), states.get(path)
+        state, before = FolderState.of(folder), states.get(path)
         if before and before[:2] == state[:2]:
             return False
         states[path] = state
@@ -340,7 +348,7 @@ def _packed(records: list[tuple[int, ...]]) -> bytes:
 
 
 def fingerprint_of(
-    root: int, scope: Scope | None = None, left_out: LeftOut | None = None
+    root: int, scope: Scope | None = None, left_out: ExcludedEntries | None = None
 ) -> Fingerprint | None:
     """Fingerprint that `dump` of the open folder `root` would record; None if an entry is unreadable.
 

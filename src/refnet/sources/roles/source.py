@@ -20,12 +20,12 @@ from refnet.core.formatting import noted, plain, plural, some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.base import Permits
-from refnet.sources.contents import Artifact, Difference
+from refnet.sources.contents import Artifact, ArtifactDifference
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.source import OnServer
 from refnet.sources.identify import take_over
-from refnet.sources.restoring import Done, Request, Said, Work
+from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
 from refnet.sources.roles.global_statements import read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
 from refnet.sources.roles.globals_plan import GlobalsPlan, decide
@@ -63,12 +63,12 @@ class Roles(OnServer):
     def opened(stored: OpenArtifact) -> Artifact:
         return GlobalsArtifact(stored)
 
-    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> Work:  # noqa: ARG002
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
         for refusal in chosen.refusals(anyway=request.damaged_anyway):
             raise refusal
         return RolesWork(chosen, request)
 
-    def undoing(self, context: Context, request: Request) -> Work:  # noqa: ARG002
+    def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
         raise RefnetError(
             "a restore of roles replaces nothing, so there is nothing to undo",
             "To remove a role that it created: DROP ROLE.",
@@ -99,10 +99,10 @@ class Roles(OnServer):
         context: Context,  # noqa: ARG002
         before: OpenArtifact,
         after: OpenArtifact,  # noqa: ARG002
-    ) -> Difference:
+    ) -> ArtifactDifference:
         raise _not_compared(before, "`zcat` prints each of them.")
 
-    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
         raise _not_compared(before, f"`refnet restore {before.source} --plan` shows what differs.")
 
 
@@ -188,12 +188,12 @@ def restore_of(
     return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers, after)
 
 
-class RolesWork(Work):
+class RolesWork(RestoreWork):
     """A restore of roles: creates missing roles; existing ones stay unchanged."""
 
     planned: GlobalsPlan
 
-    def __init__(self, chosen: OpenArtifact, request: Request) -> None:
+    def __init__(self, chosen: OpenArtifact, request: RestoreRequest) -> None:
         self.chosen, self.request = chosen, request
 
     def plan(self, context: Context) -> GlobalsPlan:
@@ -212,10 +212,10 @@ class RolesWork(Work):
             yield f"  {plain(line)}"
         yield from noted((), self.planned.problems)
 
-    def run(self, context: Context) -> Done:  # noqa: ARG002
+    def run(self, context: Context) -> RestoreDone:  # noqa: ARG002
         done, server = self.restore.run(), self.planned.server
         created = plural(len(done.plan.create), "role")
         said = f"created {created} of {self.chosen.name} on {server}, compared; nothing else was changed"
         passed = done.finding.outcome is Outcome.PASSED
         differs = f"{server}: {plain(done.finding.reason)}" if done.finding.outcome is Outcome.FAILED else ""
-        return Done(done.to_json(), (Said(said),) if passed else (), differs)
+        return RestoreDone(done.to_json(), (Said(said),) if passed else (), differs)

@@ -23,7 +23,7 @@ from refnet.core.files import explained, forget_cached, open_file, opened, write
 from refnet.core.formatting import size as sized
 from refnet.proof_run import ProofOptions, ProofRun, Required
 from refnet.sources.contents import Artifact
-from refnet.sources.sqlite.box import Box, Contents, box, database_file
+from refnet.sources.sqlite.box import Box, SqliteContents, box, database_file
 
 _MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 2, 64 << 20
 
@@ -75,11 +75,11 @@ def _compress(database: Path, out: BinaryIO, progress: Progress) -> int:
 class SqliteArtifact(Artifact):
     """An SQLite database. The file may be forged: only a child parses it."""
 
-    def contents(self) -> Contents | None:
+    def contents(self) -> SqliteContents | None:
         """Its list of tables, or None."""
         text = self.stored.files()
         try:
-            return None if text is None else Contents.from_json(text)
+            return None if text is None else SqliteContents.from_json(text)
         except ValueError as error:
             raise self._damaged(error) from None
 
@@ -162,7 +162,7 @@ class SqliteArtifact(Artifact):
             run.add(*(Finding("integrity_check", Outcome.UNVERIFIED, one) for one in found.unchecked))
         if run.failed:
             return
-        contents, run.level = Contents(found.tables, found.schema), Level.RESTORED
+        contents, run.level = SqliteContents(found.tables, found.schema), Level.RESTORED
         run.add(*required.check({("main", one.name): () for one in contents.tables}, None))
         run.rows = tuple({"name": one.name, "rows": one.rows, "bytes": 0} for one in contents.tables)
         if level is Level.PROVEN:
@@ -173,7 +173,7 @@ class SqliteArtifact(Artifact):
             if not run.failed and self.stored.files() is not None:
                 run.level = Level.PROVEN
 
-    def _compared(self, found: Contents) -> Iterator[Finding]:
+    def _compared(self, found: SqliteContents) -> Iterator[Finding]:
         """Compare the unpacked database with the recorded list."""
         recorded, manifest = self.contents(), self.stored.manifest
         what = SOURCE_ROWS if manifest and manifest.compared is Compared.DIGESTED else "rows of every table"

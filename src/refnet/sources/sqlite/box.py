@@ -46,7 +46,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True)
-class Table(Record):
+class SqliteTable(Record):
     """A table of a database."""
 
     schema: ClassVar[str] = "main"
@@ -63,11 +63,11 @@ class Table(Record):
         return self.name
 
 
-_Tables = Annotated[tuple[Table, ...], Most(1_000_000)]
+_Tables = Annotated[tuple[SqliteTable, ...], Most(1_000_000)]
 
 
 @dataclass(frozen=True)
-class Contents(Record):
+class SqliteContents(Record):
     """The tables of a database, and a digest of all definitions: the list beside an artifact."""
 
     LAYOUT = Layout("a list of tables", longest=256 << 20, format=1)
@@ -81,7 +81,7 @@ class Contents(Record):
     def totals(self) -> dict[str, Any]:
         return {"tables": len(self.tables), "rows": sum(one.rows for one in self.tables)}
 
-    def differences(self, after: Contents) -> Iterator[tuple[str, Deviation, str]]:
+    def differences(self, after: SqliteContents) -> Iterator[tuple[str, Deviation, str]]:
         """Yield each table that differs, how, and why."""
         old, new = ({one.name: one for one in side.tables} for side in (self, after))
         for name in sorted({*old, *new}):
@@ -97,7 +97,7 @@ class Contents(Record):
 
 
 @dataclass(frozen=True)
-class Checked(Record):
+class CheckedDatabase(Record):
     """Result of a check."""
 
     #: What integrity_check says; the rest is empty then.
@@ -111,7 +111,7 @@ class Checked(Record):
 
 
 @dataclass(frozen=True)
-class Rows(Record):
+class QueryRows(Record):
     """The answer to a query."""
 
     columns: Annotated[tuple[str, ...], checked.several(_TEXT, 100_000)]
@@ -160,19 +160,21 @@ class Box:
         """The file of a snapshot, or of an unpacked artifact."""
         return self.folders.data / "database"
 
-    def live(self, path: Path, *, copy: bool = False, digests: bool = True) -> Contents:
+    def live(self, path: Path, *, copy: bool = False, digests: bool = True) -> SqliteContents:
         """Read the tables of the live database `path`, with row `digests` if asked; copy the same moment to `database`."""
         found, to = database_file(path), str(self.database) if copy else ""
         about = {"path": str(path), "inode": found.st_ino, "copy": to, "digests": digests}
-        return self._run("live", found.st_size, Contents, **about)
+        return self._run("live", found.st_size, SqliteContents, **about)
 
-    def check(self, size: int) -> Checked:
+    def check(self, size: int) -> CheckedDatabase:
         """Check the file `database`."""
-        return self._run("check", size, Checked)
+        return self._run("check", size, CheckedDatabase)
 
-    def query(self, size: int, sql: str, most: AnswerLimits) -> Rows:
+    def query(self, size: int, sql: str, most: AnswerLimits) -> QueryRows:
         """Query the file `database`."""
-        return self._run("query", size, Rows, sql=sql, rows=most.rows, bytes=most.bytes, seconds=most.seconds)
+        return self._run(
+            "query", size, QueryRows, sql=sql, rows=most.rows, bytes=most.bytes, seconds=most.seconds
+        )
 
     def _run(self, verb: str, size: int, kind: type[_Answer], **more: Any) -> _Answer:
         """The child's result for a database of `size` bytes; RefnetError if SQLite rejects it."""

@@ -20,13 +20,13 @@ from refnet.sources import hooks, source_of
 from refnet.sources.folder import rename, swapping
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.listing import FileList
-from refnet.sources.folder.restore_files import FolderPlan, Restored
+from refnet.sources.folder.restore_files import FolderPlan, RestoredFolder
 from refnet.sources.folder.selection import LivePlace, Selection
-from refnet.sources.folder.swap_journal import SwapReason, Unit
+from refnet.sources.folder.swap_journal import SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.sources.folder.tree import SHOWN, Changes
-from refnet.sources.restoring import Request
+from refnet.sources.restoring import RestoreRequest
 from refnet.sources.sqlite.artifact import SqliteArtifact
 
 _MODE = 0o640
@@ -38,7 +38,7 @@ class SqliteRestore(FolderRestore):
     unit = "table"
 
     def __init__(
-        self, chosen: OpenArtifact, target: FolderTarget, request: Request, whose: Callable[[], Whose | None],
+        self, chosen: OpenArtifact, target: FolderTarget, request: RestoreRequest, whose: Callable[[], Whose | None],
         changes: Callable[[], Iterable[str]],
     ) -> None:  # fmt: skip
         """`changes` returns the changes of each live table."""
@@ -80,7 +80,7 @@ class SqliteRestore(FolderRestore):
         except RefnetError as error:
             yield f"the live database cannot be compared: {error.message}"
 
-    def _put(self, context: Context) -> Restored:
+    def _put(self, context: Context) -> RestoredFolder:
         """Prove the artifact, unpack it beside the live database, read it back, and swap."""
         chosen, target, clock, artifact = self.chosen, self.target, context.clock, SqliteArtifact(self.chosen)
         self.planned.check()
@@ -106,7 +106,7 @@ class SqliteRestore(FolderRestore):
                 if not replaced:
                     swapping.discard(done)
         seconds = {**proof.seconds, "put in place": clock.monotonic() - started}
-        return Restored(self.planned, done if replaced else None, finished, seconds)
+        return RestoredFolder(self.planned, done if replaced else None, finished, seconds)
 
 
 class SqliteUndo(FolderUndo):
@@ -122,7 +122,7 @@ def _beside(path: Path) -> list[str]:
     return [path.name + end for end in ("-journal", "-shm", "-wal")]
 
 
-def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: WorkFolder) -> tuple[Unit, ...]:
+def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: WorkFolder) -> tuple[SwapUnit, ...]:
     """Fill the folder `fresh`; return the entries to swap, first SQLite's files beside the live database."""
     name = target.folder.name
     with work.folder("fresh") as fresh:
@@ -131,7 +131,10 @@ def _unpacked(artifact: SqliteArtifact, target: FolderTarget, work: WorkFolder) 
             _become_like(handle, target.folder, artifact)
             rename.sync_all(fresh)
             artifact.check_written(handle)
-        return (*(Unit(one, None) for one in _beside(target.folder)), Unit(name, rename.inode((fresh, name))))
+        return (
+            *(SwapUnit(one, None) for one in _beside(target.folder)),
+            SwapUnit(name, rename.inode((fresh, name))),
+        )
 
 
 def _in_use(target: FolderTarget) -> Iterator[RefnetError]:

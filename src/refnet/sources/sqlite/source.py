@@ -19,15 +19,23 @@ from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
 from refnet.settings import user_path
 from refnet.sources import restored_places
-from refnet.sources.check_result import Line, error_line, ok, warning, writable
-from refnet.sources.contents import LIVE, Changed, Difference, Query, QueryAnswer, Version, repeated
+from refnet.sources.check_result import CheckLine, error_line, ok, warning, writable
+from refnet.sources.contents import (
+    LIVE,
+    ArtifactDifference,
+    Changed,
+    ItemVersion,
+    Query,
+    QueryAnswer,
+    repeated,
+)
 from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
 from refnet.sources.folder.source import Folder
 from refnet.sources.folder.target import FolderTarget
 from refnet.sources.folder.tree import SHOWN
-from refnet.sources.restoring import Request
+from refnet.sources.restoring import RestoreRequest
 from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
-from refnet.sources.sqlite.box import Contents, Table, box, database_file, refuse_links
+from refnet.sources.sqlite.box import SqliteContents, SqliteTable, box, database_file, refuse_links
 from refnet.sources.sqlite.restore import SqliteRestore, SqliteUndo
 from refnet.store.local import LocalStore
 
@@ -92,7 +100,7 @@ class Sqlite(Folder):
             )
         return SqliteMaker(self.name, self._path, self._base)
 
-    def checks(self) -> Iterator[Line]:
+    def checks(self) -> Iterator[CheckLine]:
         try:
             yield ok(self.name, f"{self._path}, {sized(database_file(self._path).st_size)}")
             if not writable(self._path.parent):
@@ -106,14 +114,14 @@ class Sqlite(Folder):
     def replaced(self) -> str:
         return str(self._path) if self.own.path and self._path.exists() else ""
 
-    def restoring(self, context: Context, chosen: OpenArtifact, request: Request) -> FolderRestore:  # noqa: ARG002
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> FolderRestore:  # noqa: ARG002
         target = self._target(request.to)
         return SqliteRestore(chosen, target, request, self.whose, partial(self._changes, chosen))
 
     def _changes(self, chosen: OpenArtifact) -> Iterator[str]:
         yield from (f"{name}: {why}" for name, _, why in self._live().differences(self._contents(chosen)))
 
-    def undoing(self, context: Context, request: Request) -> FolderUndo:  # noqa: ARG002
+    def undoing(self, context: Context, request: RestoreRequest) -> FolderUndo:  # noqa: ARG002
         return SqliteUndo(partial(self._target, request.to))
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
@@ -122,35 +130,35 @@ class Sqlite(Folder):
         outcome = Outcome.FAILED if wrong else Outcome.PASSED
         return (Finding(f"tables of {self.name}", outcome, "; ".join(wrong[:SHOWN])),)
 
-    def _live(self) -> Contents:
+    def _live(self) -> SqliteContents:
         with box(self._base, str(self._path), self._path) as own:
             return own.live(self._path)
 
-    def _contents(self, chosen: OpenArtifact) -> Contents:
+    def _contents(self, chosen: OpenArtifact) -> SqliteContents:
         """An artifact's list of tables, read from the database if it has none."""
         artifact = SqliteArtifact(chosen)
         if recorded := artifact.contents():
             return recorded
         with box(self._base, chosen.name) as own:
             found = own.check(artifact.unpack(own.database))
-        return Contents(found.tables, found.schema)
+        return SqliteContents(found.tables, found.schema)
 
-    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> Difference:  # noqa: ARG002
+    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
         return self._difference(before, after.name, self._contents(after))
 
-    def live_differences(self, context: Context, before: OpenArtifact) -> Difference:  # noqa: ARG002
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
         return self._difference(before, LIVE, self._live())
 
-    def _difference(self, before: OpenArtifact, name: str, after: Contents) -> Difference:
+    def _difference(self, before: OpenArtifact, name: str, after: SqliteContents) -> ArtifactDifference:
         found = list(self._contents(before).differences(after))
         added, removed = (
             tuple(one for one, how, _ in found if how is wanted)
             for wanted in (Deviation.EXTRA, Deviation.MISSING)
         )
         changed = tuple(Changed(one, why) for one, how, why in found if how is Deviation.CHANGED)
-        return Difference(self.name, before.name, name, added, changed, removed)
+        return ArtifactDifference(self.name, before.name, name, added, changed, removed)
 
-    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:  # noqa: ARG002
+    def tables(self, chosen: OpenArtifact, advice: str) -> tuple[SqliteTable, ...]:  # noqa: ARG002
         return self._contents(chosen).tables
 
     def files(self, chosen: OpenArtifact, advice: str) -> NoReturn:  # noqa: ARG002
@@ -160,11 +168,11 @@ class Sqlite(Folder):
         advice = "`refnet query` reads it; so does sqlite3, after gunzip."
         raise RefnetError(f"psql cannot open {chosen.name}, a database of SQLite", advice, Exit.USAGE)
 
-    def exactly(self, name: str) -> _Finder:
-        return _Finder(self, TableGlob(name))
+    def exactly(self, name: str) -> _TableFinder:
+        return _TableFinder(self, TableGlob(name))
 
-    def like(self, pattern: str) -> _Finder:
-        return _Finder(self, TableGlob(pattern))
+    def like(self, pattern: str) -> _TableFinder:
+        return _TableFinder(self, TableGlob(pattern))
 
     @contextmanager
     def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[QueryAnswer]:  # noqa: ARG002
@@ -189,16 +197,16 @@ class _Read:
 
 
 @dataclass(frozen=True)
-class _Finder:
+class _TableFinder:
     """Finds tables by name."""
 
     source: Sqlite
     wanted: TableGlob
 
-    def versions(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+    def versions(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
         found = self.source._contents(artifact).tables
         return tuple(
-            Version(one.name, "table", 0, one.sha256, one.rows)
+            ItemVersion(one.name, "table", 0, one.sha256, one.rows)
             for one in found
             if self.wanted.matches("main", one.name)
         )

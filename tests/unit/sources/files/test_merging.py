@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refnet.sources.folder.listing import FileKind, FileList, Listed
-from refnet.sources.folder.merging import Action, merge
+from refnet.sources.folder.merging import MergeAction, merge
 from refnet.sources.folder.tree import Tree
 
 
@@ -29,23 +29,23 @@ def live(*entries: Listed, other: tuple[str, ...] = ()) -> Tree:
 @pytest.mark.parametrize(
     ("new", "there", "action"),
     [
-        (one("a"), [], Action.ADD),
-        (folder("a"), [], Action.ADD),
+        (one("a"), [], MergeAction.ADD),
+        (folder("a"), [], MergeAction.ADD),
         (one("a"), [one("a", at=1)], None),
         (one("a"), [one("a", at=9, mode=0o600)], None),
         (folder("a"), [folder("a")], None),
-        (one("a"), [one("a", at=4, content="old")], Action.REPLACE),
-        (one("a"), [one("a", at=5, content="of the same time")], Action.NEWER),
-        (one("a"), [one("a", at=6, content="newer")], Action.NEWER),
-        (one("a", FileKind.LINK), [one("a", at=4, content="old")], Action.REPLACE),
-        (one("a", FileKind.LINK), [one("a", FileKind.LINK, 6, "newer")], Action.NEWER),
-        (one("a"), [folder("a")], Action.OTHER),
-        (folder("a"), [one("a", at=1)], Action.OTHER),
-        (folder("a"), [one("a", FileKind.LINK, 1)], Action.OTHER),
+        (one("a"), [one("a", at=4, content="old")], MergeAction.REPLACE),
+        (one("a"), [one("a", at=5, content="of the same time")], MergeAction.NEWER),
+        (one("a"), [one("a", at=6, content="newer")], MergeAction.NEWER),
+        (one("a", FileKind.LINK), [one("a", at=4, content="old")], MergeAction.REPLACE),
+        (one("a", FileKind.LINK), [one("a", FileKind.LINK, 6, "newer")], MergeAction.NEWER),
+        (one("a"), [folder("a")], MergeAction.OTHER),
+        (folder("a"), [one("a", at=1)], MergeAction.OTHER),
+        (folder("a"), [one("a", FileKind.LINK, 1)], MergeAction.OTHER),
     ],
 )
 def test_an_action_follows_from_kind_content_and_time(
-    new: Listed, there: list[Listed], action: Action | None
+    new: Listed, there: list[Listed], action: MergeAction | None
 ) -> None:
     assert merge([folder("."), new], live(*there)).actions.get("a") is action
 
@@ -53,16 +53,16 @@ def test_an_action_follows_from_kind_content_and_time(
 def test_of_a_new_folder_the_folder_alone_is_put_there() -> None:
     merged = merge([folder("a"), folder("a/b"), one("a/b/c"), one("d")], live())
     assert [place.path for place in merged.places()] == ["a", "d"]
-    assert set(merged.actions.values()) == {Action.ADD}
+    assert set(merged.actions.values()) == {MergeAction.ADD}
 
 
 def test_nothing_goes_into_what_is_no_folder_or_cannot_be_read() -> None:
     members = [folder("a"), folder("a/b"), one("a/b/c"), folder("d"), one("d/e")]
     merged = merge(members, live(one("a", FileKind.LINK), other=("d",)))
-    assert merged.actions == {"a": Action.OTHER, "d": Action.OTHER}
+    assert merged.actions == {"a": MergeAction.OTHER, "d": MergeAction.OTHER}
     assert merged.places() == ()
 
 
 def test_a_name_that_the_file_system_takes_for_another_is_kept() -> None:
     """Where capitals do not count, `A.md` is not among the live names, and yet it is there."""
-    assert merge([one("A.md")], live(one("a.md")), taken={"A.md"}).actions == {"A.md": Action.OTHER}
+    assert merge([one("A.md")], live(one("a.md")), taken={"A.md"}).actions == {"A.md": MergeAction.OTHER}
