@@ -73,9 +73,9 @@ def restoring(settings: Settings, source: str, *, existing: bool = False) -> Tar
 
 def broker(settings: Settings) -> str:
     """Return the URL of the broker: that of REFNET_BROKER_URL, else the embedded one, which is started."""
-    from refnet.broker import embedded as own  # a backup needs no broker, nor the packages of one
+    from refnet.broker.server import start  # a backup needs no broker, nor the packages of one
 
-    return settings.broker_url or own.start(settings.home)
+    return settings.broker_url or start(settings.home)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune import prune_stores
-from refnet.broker import address, embedded, transport
+from refnet.broker import server, transport
 from refnet.catalog.manifest import Level, utc
 from refnet.catalog.monitoring import Status
 from refnet.catalog.schedule import TaskName
@@ -73,7 +73,7 @@ def current_settings() -> Settings:
 def configuration() -> dict[str, Any]:
     """Return Celery's configuration, from the settings."""
     settings = current_settings()
-    schedule, url = settings.schedule, settings.broker_url or embedded.url(settings.home)
+    schedule, url = settings.schedule, settings.broker_url or server.url(settings.home)
     return {
         "broker_url": url,
         "broker_connection_retry_on_startup": True,
@@ -314,7 +314,7 @@ def generate(_self: Retried) -> dict[str, Any]:
 
 def send_crawl(number: int) -> None:
     """Send the task for the crawl `number`; RefnetError if the broker does not take it. RefNet's own is started."""
-    address.check(servers.broker(current_settings()))
+    server.check(servers.broker(current_settings()))
     try:
         crawl.apply_async(args=(number,), retry=False)
     except OperationalError as error:

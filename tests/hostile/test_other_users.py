@@ -13,7 +13,7 @@ import pytest
 from tests.command import Command
 from tests.faults.store import publish
 
-from refnet.broker import embedded
+from refnet.broker import server
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.local import LocalStore
@@ -169,7 +169,7 @@ def test_what_is_refused_is_a_matter_of_the_owner_alone(tmp_path: Path) -> None:
 
 
 @only_root
-@pytest.mark.parametrize("act", [embedded.start, embedded.status, embedded.stop, embedded.url])
+@pytest.mark.parametrize("act", [server.start, server.status, server.stop, server.url])
 def test_another_users_broker_in_the_shared_temporary_folder_is_refused(
     open_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]
 ) -> None:
@@ -178,7 +178,7 @@ def test_another_users_broker_in_the_shared_temporary_folder_is_refused(
     shared.mkdir()
     shared.chmod(0o1777)
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
-    folder = Path(embedded.url(home).removeprefix("redis+socket://")).parent
+    folder = Path(server.url(home).removeprefix("redis+socket://")).parent
     assert folder.parent == shared
     folder.mkdir(mode=0o755)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -288,7 +288,7 @@ def _broker(settings: Settings) -> Iterator[CheckLine]:
         hint = "Install it: pip install 'refnet[celery]'."
         yield error("broker", "broker_url is set, and Celery is not installed", hint)
         return
-    from refnet.broker import address
+    from refnet.broker import server
 
-    address.check(servers.broker(settings))
-    yield ok("broker", address.display(settings.broker_url))
+    server.check(servers.broker(settings))
+    yield ok("broker", server.display(settings.broker_url))

@@ -111,12 +111,12 @@ def _locked(path: Path, *, shared: bool = False) -> AbstractContextManager[bool]
 def start(*, plan: options.Plan = False) -> None:
     """Start the embedded broker, if it is not running."""
     _require_celery()
-    from refnet.broker import embedded
+    from refnet.broker import server
 
     home = current_settings().home
     if would(f"start the broker in {home / 'broker'}, if it does not run", plan=plan):
         return
-    embedded.start(home)
+    server.start(home)
     if not output.quiet:
         _show(current_settings(), as_json=False)
 
@@ -125,12 +125,12 @@ def start(*, plan: options.Plan = False) -> None:
 def stop(*, plan: options.Plan = False) -> None:
     """Stop the embedded broker; its queued tasks stay."""
     _require_celery()
-    from refnet.broker import embedded
+    from refnet.broker import server
 
     home = current_settings().home
     if would(f"stop the broker in {home / 'broker'}, if it runs", plan=plan):
         return
-    stopped = embedded.stop(home)
+    stopped = server.stop(home)
     say("The broker is stopped; its queued tasks stay." if stopped else "The broker was not running.")
 
 
@@ -145,9 +145,9 @@ def status(as_json: options.Json = False) -> None:
 
 
 def _show(settings: Settings, *, as_json: bool) -> None:
-    from refnet.broker import embedded
+    from refnet.broker import server
 
-    now = embedded.status(settings.home)
+    now = server.status(settings.home)
     facts = {
         "running": now.running,
         "pid": now.pid,
@@ -171,11 +171,11 @@ def _show(settings: Settings, *, as_json: bool) -> None:
 def _celery(settings: Settings) -> Any:
     """Celery's app, after its broker responded."""
     _require_celery()
-    from refnet.broker import address
+    from refnet.broker import server
     from refnet.tasks import app, use
 
     use(settings)
-    address.check(servers.broker(settings))
+    server.check(servers.broker(settings))
     return app
 
 

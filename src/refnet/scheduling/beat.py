@@ -12,7 +12,7 @@ import tzlocal
 from celery.beat import PersistentScheduler, ScheduleEntry
 from celery.schedules import crontab
 
-from refnet.broker import embedded
+from refnet.broker import server
 from refnet.catalog.schedule import ZONE_KEY, Schedule, TaskName
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core.errors import Exit, RefnetError
@@ -129,6 +129,6 @@ class Scheduler(PersistentScheduler):
     def _start_broker(self) -> None:
         if home := self.app.conf.get("refnet_embedded_home"):
             try:
-                embedded.start(Path(home))
+                server.start(Path(home))
             except RefnetError as error:
                 _LOG.error("%s. %s", error.message, error.hint)

@@ -78,11 +78,11 @@ def _broker(settings: Settings) -> Part:
         return Part("unused", "no broker is configured, and RefNet's own was never started")
     if not find_spec("redis"):
         return Part("unused", "the extra `celery` is not installed")
-    from refnet.broker import address, embedded
+    from refnet.broker import server
 
-    if settings.broker_url is None and not embedded.status(settings.home).running:
+    if settings.broker_url is None and not server.status(settings.home).running:
         return Part("unused", "RefNet's own broker is stopped; it starts when it is needed")
-    address.check(settings.broker_url or embedded.url(settings.home))
+    server.check(settings.broker_url or server.url(settings.home))
     return Part("ok")
 
 

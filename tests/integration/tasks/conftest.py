@@ -22,7 +22,7 @@ from celery import Celery
 from tests import forked
 from tests.memory import in_memory
 
-from refnet.broker import address, embedded
+from refnet.broker import server
 from refnet.catalog.run import Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.postgres.session import Target
@@ -139,7 +139,7 @@ class Place:
         """Send a task as beat does, with its priority. Any program could: the transport is mended by the import."""
         name = f"refnet.tasks.{task}"
         priority = next((number for _, each, number in beat.ENTRIES.values() if each == name), 7)
-        url = embedded.url(self.home)
+        url = server.url(self.home)
         client = Celery(broker=url, backend=url, set_as_current=False)
         client.conf.broker_transport_options = {"priority_steps": list(range(10))}
         with client.connection_for_write() as connection:
@@ -148,7 +148,7 @@ class Place:
 
     def let_pass(self, seconds: float) -> int:
         """Make the messages that workers hold so much older; how many those are."""
-        with address.client(embedded.url(self.home)) as broker:
+        with server.client(server.url(self.home)) as broker:
             held = broker.zrange("unacked_index", 0, -1)
             for tag in held:
                 broker.zincrby("unacked_index", -seconds, tag)
@@ -195,5 +195,5 @@ def place(database: Target) -> Iterator[Place]:
         "TMPDIR": str(home),  # a killed worker leaves its temporary folder behind
     }
     yield Place(home, environment, database)
-    embedded.stop(home)
+    server.stop(home)
     shutil.rmtree(home)

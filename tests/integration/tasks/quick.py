@@ -15,7 +15,7 @@ from kombu.transport import redis  # noqa: F401
 
 from refnet import tasks
 from refnet.actions.backup import Options
-from refnet.broker import address, embedded, transport  # noqa: F401
+from refnet.broker import server, transport  # noqa: F401
 from refnet.cli import worker as commands  # noqa: F401
 
 #: The variable without which backups are proven.

@@ -17,7 +17,7 @@ from celery import Celery
 from celery.schedules import crontab
 
 from refnet import tasks
-from refnet.broker import address, embedded
+from refnet.broker import server
 from refnet.core.errors import Exit
 from refnet.scheduling import beat, places
 from refnet.settings import load
@@ -81,7 +81,7 @@ def _make_due(place: Place) -> None:
 
 
 def _waiting(place: Place) -> int:
-    return embedded.status(place.home).waiting
+    return server.status(place.home).waiting
 
 
 def test_beat_sends_what_fell_due_while_it_was_away_and_sends_it_once(place: Place):
@@ -111,7 +111,7 @@ def scheduler(place: Place, monkeypatch) -> Iterator[beat.Scheduler]:
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     app = Celery(set_as_current=False)
-    embedded.start(place.home)
+    server.start(place.home)
     app.conf.update(tasks.configuration(), refnet_embedded_home=None)
     scheduler = beat.Scheduler(app, schedule_filename=app.conf.beat_schedule_filename)
     yield scheduler
@@ -120,14 +120,14 @@ def scheduler(place: Place, monkeypatch) -> Iterator[beat.Scheduler]:
 
 def test_what_is_due_while_the_broker_is_away_is_sent_when_it_is_back(place: Place, scheduler):
     due = scheduler.schedule["daily-database-backup"]
-    embedded.stop(place.home)
+    server.stop(place.home)
     scheduler.reserve(due)
     sending = threading.Thread(target=scheduler.apply_entry, args=(due,))
     sending.start()
     sending.join(1)
     assert sending.is_alive()
     assert scheduler.schedule[due.name].total_run_count == 0  # so it would be sent by the next beat
-    embedded.start(place.home)
+    server.start(place.home)
     sending.join(20)
     assert _waiting(place) == 1
     assert scheduler.schedule[due.name].total_run_count == 1
@@ -136,7 +136,7 @@ def test_what_is_due_while_the_broker_is_away_is_sent_when_it_is_back(place: Pla
 def test_beat_starts_the_embedded_broker_again_where_it_has_ended(place: Place, scheduler):
     scheduler.app.conf.refnet_embedded_home = str(place.home)
     due = scheduler.schedule["daily-database-backup"]
-    os.kill(embedded.status(place.home).pid or 0, signal.SIGKILL)
+    os.kill(server.status(place.home).pid or 0, signal.SIGKILL)
     scheduler.reserve(due)
     scheduler.apply_entry(due)
     assert _waiting(place) == 1
@@ -189,19 +189,19 @@ def test_a_schedule_that_cannot_be_read_names_its_key(place: Place):
 
 
 def test_the_embedded_broker_keeps_what_waits_in_it_when_it_is_killed(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     for _ in range(3):
         place.send("backup_config")
-    os.kill(embedded.status(place.home).pid or 0, signal.SIGKILL)
-    embedded.start(place.home)
+    os.kill(server.status(place.home).pid or 0, signal.SIGKILL)
+    server.start(place.home)
     assert _waiting(place) == 3
-    with address.client(embedded.url(place.home)) as broker:
+    with server.client(server.url(place.home)) as broker:
         assert broker.config_get("port")["port"] == "0"
     assert (place.home / "broker").stat().st_mode & 0o077 == 0
 
 
 def test_any_number_of_processes_may_start_the_embedded_broker_at_once(place: Place):
-    starts = [threading.Thread(target=embedded.start, args=(place.home,)) for _ in range(8)]
+    starts = [threading.Thread(target=server.start, args=(place.home,)) for _ in range(8)]
     for start in starts:
         start.start()
     for start in starts:
@@ -234,12 +234,12 @@ def test_a_home_with_a_long_path_has_its_socket_elsewhere(place: Place, monkeypa
     home = place.home / ("long" * 25)
     home.mkdir()
     try:
-        embedded.start(home)
-        assert embedded.status(home).socket.parent.stat().st_mode & 0o077 == 0
-        assert len(os.fsencode(embedded.status(home).socket)) <= 103
+        server.start(home)
+        assert server.status(home).socket.parent.stat().st_mode & 0o077 == 0
+        assert len(os.fsencode(server.status(home).socket)) <= 103
     finally:
-        embedded.stop(home)
-        embedded.status(home).socket.parent.rmdir()
+        server.stop(home)
+        server.status(home).socket.parent.rmdir()
 
 
 def test_an_ordinary_user_has_a_broker_of_its_own(place: Place):
@@ -255,8 +255,8 @@ def test_an_ordinary_user_has_a_broker_of_its_own(place: Place):
         try:
             os.setgid(65534)
             os.setuid(65534)
-            embedded.start(home)
-            code = 0 if embedded.status(home).running and embedded.stop(home) else 2
+            server.start(home)
+            code = 0 if server.status(home).running and server.stop(home) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refnet import tasks
-from refnet.broker import embedded
+from refnet.broker import server
 from refnet.core.errors import Exit
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
@@ -24,7 +24,7 @@ from .conftest import Place, until
 def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
     place: Place,
 ) -> None:
-    embedded.start(place.home)
+    server.start(place.home)
     with place.database.connect() as session:
         session.execute("DROP TABLE papers")
     migrate(place.database)
@@ -47,7 +47,7 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
     assert place.refnet("worker", "--check").returncode == Exit.FAILED
     assert (short["outcome"], short["failed"]) == ("done", 0)
     assert written["new"] == len([*(place.home / "vault" / "papers").rglob("*.md")]) > 1
-    assert embedded.status(place.home).waiting == 1
+    assert server.status(place.home).waiting == 1
 
 
 def test_a_crawl_that_takes_long_goes_on_in_another_task(

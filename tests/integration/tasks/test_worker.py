@@ -14,7 +14,7 @@ import pytest
 from tests.integration.listening import Service
 
 from refnet import tasks
-from refnet.broker import address, embedded
+from refnet.broker import server
 from refnet.catalog.run import Ended, Reason
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
@@ -29,7 +29,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_an_outage_makes_one_proven_backup_and_two_sources_go_at_once(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     results = [place.send("backup_database") for _ in range(4)]
     with place.worker(proves=True):
         answers = sorted((result.get() for result in results), key=lambda answer: answer["outcome"])
@@ -53,7 +53,7 @@ def test_an_outage_makes_one_proven_backup_and_two_sources_go_at_once(place: Pla
 
 
 def test_a_monitor_that_finds_something_unprotected_is_a_failed_task(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     (place.home / "backups").mkdir()
     (place.home / "backups" / "database").write_text("in the way")
     with place.worker(), pytest.raises(RefnetError, match=r"UNKNOWN|CRITICAL"):
@@ -61,7 +61,7 @@ def test_a_monitor_that_finds_something_unprotected_is_a_failed_task(place: Plac
 
 
 def test_the_highest_priority_goes_first(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     for task in ("recovery_drill", "backup_obsidian", "backup_config", "backup_database"):
         place.send(task)
     with place.worker(gently=True) as worker:
@@ -72,7 +72,7 @@ def test_the_highest_priority_goes_first(place: Place):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place, number: signal.Signals):
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker() as worker:
         with place.table_kept_locked() as waits:
             result = place.send("backup_database")
@@ -87,7 +87,7 @@ def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place,
 
 def test_the_next_worker_makes_up_for_one_killed_during_a_backup(place: Place, service: Service):
     told = {"REFNET_NOTIFY_URLS": f"json://{service.url}/"}
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker(**told) as worker, place.table_kept_locked() as waits:
         result = place.send("backup_database")
         until(waits)
@@ -106,9 +106,9 @@ def test_the_next_worker_makes_up_for_one_killed_during_a_backup(place: Place, s
 
 
 def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker() as first, place.worker() as second:
-        with place.table_kept_locked() as waits, address.client(embedded.url(place.home)) as broker:
+        with place.table_kept_locked() as waits, server.client(server.url(place.home)) as broker:
             result = place.send("backup_database")
             until(waits)
             ((held, since),) = broker.zrange("unacked_index", 0, -1, withscores=True)
@@ -119,7 +119,7 @@ def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):
 
 
 def test_what_can_pass_by_itself_is_tried_three_times_more_and_then_fails(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker(REFNET_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x") as worker:
         result = place.send("backup_database")
         with pytest.raises(RefnetError, match="no PostgreSQL server answers") as caught:
@@ -131,7 +131,7 @@ def test_what_can_pass_by_itself_is_tried_three_times_more_and_then_fails(place:
 
 
 def test_what_cannot_pass_by_itself_fails_at_once(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker(
         REFNET_DATABASE_URL=place.environment["REFNET_DATABASE_URL"] + "&dbname=missing"
     ) as worker:
@@ -141,7 +141,7 @@ def test_what_cannot_pass_by_itself_fails_at_once(place: Place):
 
 
 def test_a_task_that_meets_another_run_waits_for_it_and_counts_no_failure(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker() as worker:
         with LocalStore(place.home / "backups").lock(SourceName.DATABASE):
             result = place.send("backup_database")
@@ -150,15 +150,15 @@ def test_a_task_that_meets_another_run_waits_for_it_and_counts_no_failure(place:
 
 
 def test_nothing_is_lost_or_run_twice_when_the_broker_disappears(place: Place):
-    embedded.start(place.home)
+    server.start(place.home)
     with place.worker(proves=True) as worker:
         with place.table_kept_locked() as waits:
             one, other = place.send("backup_database"), place.send("backup_database")
             until(waits)
-            os.kill(embedded.status(place.home).pid or 0, signal.SIGKILL)
+            os.kill(server.status(place.home).pid or 0, signal.SIGKILL)
             worker.wait_for("Trying again in")
         until(place.artifacts)  # the backup ends while there is no broker
-        embedded.start(place.home)
+        server.start(place.home)
         until(lambda: "SUCCESS" in {one.state, other.state})
         place.let_pass(tasks.LOST_AFTER + 1)
         assert {one.get()["outcome"], other.get()["outcome"]} == {"done", "done before"}
@@ -168,10 +168,10 @@ def test_nothing_is_lost_or_run_twice_when_the_broker_disappears(place: Place):
 
 def test_a_heartbeat_does_not_wait_for_a_broker_that_went_away(place: Place):
     """Else the worker would wait in its loop: it would neither connect again nor end on SIGTERM."""
-    with tasks.app.connection_for_write(url=embedded.start(place.home)) as connection:
+    with tasks.app.connection_for_write(url=server.start(place.home)) as connection:
         dispatcher = tasks.app.events.Dispatcher(connection, hostname="worker")
         dispatcher.send("worker-heartbeat", freq=2.0)
-        embedded.stop(place.home)
+        server.stop(place.home)
         beating = threading.Thread(
             target=dispatcher.send, args=["worker-heartbeat"], kwargs={"retry": True}, daemon=True
         )
@@ -192,8 +192,8 @@ def test_a_broker_that_is_not_there_is_told_in_two_lines(place: Place):
     ("password", "words"), [("", "requires a password"), (":wrong-one@", "rejects the password")]
 )
 def test_a_broker_that_wants_a_password_is_told_in_two_lines(place: Place, password, words):
-    socket = embedded.start(place.home).removeprefix("redis+socket://")
-    with address.client(embedded.url(place.home)) as broker:
+    socket = server.start(place.home).removeprefix("redis+socket://")
+    with server.client(server.url(place.home)) as broker:
         broker.config_set("requirepass", "the-right-one")
         try:
             done = place.refnet("beat", REFNET_BROKER_URL=f"redis+socket://{password}{socket}")

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.web.conftest import TOKEN
 from tests.serving import Answer, Served, serving
 
-from refnet.broker import embedded
+from refnet.broker import server
 from refnet.postgres.session import Target
 
 
@@ -20,7 +20,7 @@ def crawling(environment: dict[str, str]) -> Iterator[Served]:
     """One with a token; its embedded broker is started by the first crawl."""
     with serving(environment | {"REFNET_WEB_TOKEN": TOKEN}) as found:
         yield found
-    embedded.stop(Path(environment["REFNET_HOME"]))
+    server.stop(Path(environment["REFNET_HOME"]))
 
 
 def post(served: Served, wanted: Any, **headers: str) -> Answer:
@@ -39,7 +39,7 @@ def test_a_crawl_is_stored_once_sent_to_workers_and_shown_with_its_jobs(
     said = post(crawling, wanted)
     assert (said.status, said.json["sent"]) == (202, True)
     number = said.json["id"]
-    assert embedded.status(Path(environment["REFNET_HOME"])).waiting == 1
+    assert server.status(Path(environment["REFNET_HOME"])).waiting == 1
     assert post(crawling, wanted).json["id"] == number
     shown = _ask(crawling, f"/api/crawls/{number}")
     assert (shown["state"], shown["depth"], shown["limit"], shown["jobs"]) == (

@@ -1,7 +1,8 @@
-"""The embedded broker: a Valkey server for users without a broker, started on demand.
+"""The broker that hands tasks to workers: whether it answers, and RefNet's own, the embedded broker.
 
-Its files are in REFNET_HOME/broker. It runs as the user that starts it until `refnet broker stop`, listens only on a
-socket, and flushes every message to its log before it answers, so that a queued task survives a crash.
+The embedded broker is a Valkey server for users without a broker, started on demand. Its files are in
+REFNET_HOME/broker. It runs as the user that starts it until `refnet broker stop`, listens only on a socket, and flushes
+every message to its log before it answers, so that a queued task survives a crash. No message contains a password.
 """
 
 import hashlib
@@ -11,10 +12,10 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 
-from refnet.broker import address
 from refnet.core import trust
 from refnet.core.errors import RefnetError
 from refnet.core.extras import how_to_install
@@ -22,6 +23,8 @@ from refnet.core.files import explained
 from refnet.core.locks import locked
 from refnet.core.processes import run, until
 
+#: The longest time that a broker may take to answer, in seconds.
+TIMEOUT_SECONDS = 5.0
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 #: The longest path of a socket on every system, in bytes, without the final NUL.
@@ -44,8 +47,71 @@ databases 1
 """
 
 
+def display(url: str) -> str:
+    """Return the address of the broker at `url` for messages, without the password."""
+    parts = urlsplit(url)
+    return parts.path if _is_socket(url) else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+
+
+def client(url: str) -> redis.Redis:
+    """Return a connection to the broker at `url` (redis://, rediss:// or redis+socket://), opened at its first use."""
+    if _is_socket(url):
+        parts = urlsplit(url)
+        number = parse_qs(parts.query).get("virtual_host", ["0"])[0]
+        user = f"{parts.netloc.rsplit('@', 1)[0]}@" if "@" in parts.netloc else ""
+        url = f"unix://{user}{parts.path}?db={number}"
+    return redis.Redis.from_url(
+        url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=None, protocol=2
+    )
+
+
+def check(url: str) -> None:
+    """Raise RefnetError unless the broker at `url` accepts the login and answers."""
+    where = display(url)
+    try:
+        with client(url) as connection:
+            connection.ping()
+    except redis.AuthenticationError as error:
+        raise _refused(where, str(error)) from None
+    except redis.BusyLoadingError:
+        raise RefnetError(
+            f"the broker at {where} is still loading its data", "Retry in a moment.", transient=True
+        ) from None
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RefnetError(
+            f"no broker answers at {where}: {_reason(error)}",
+            "Start Redis or Valkey there, or fix REFNET_BROKER_URL; without that setting RefNet starts its own.",
+            transient=True,
+        ) from None
+    except (redis.RedisError, ValueError) as error:
+        raise RefnetError(
+            f"the broker at {where} cannot be used: {error}",
+            "Fix REFNET_BROKER_URL (redis://USER:PASSWORD@HOST:PORT/NUMBER), or that user's permissions.",
+        ) from None
+
+
+def _is_socket(url: str) -> bool:
+    return url.startswith("redis+socket://")
+
+
+def _refused(where: str, said: str) -> RefnetError:
+    if "NOAUTH" in said or "required" in said.lower():
+        return RefnetError(
+            f"the broker at {where} requires a password, but none is set",
+            "Put it into REFNET_BROKER_URL (redis://:PASSWORD@HOST:PORT/0), for instance in refnet.toml.",
+        )
+    return RefnetError(
+        f"the broker at {where} rejects the password", "Fix the password in REFNET_BROKER_URL."
+    )
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__ or error
+    return str(getattr(cause, "strerror", None) or error).strip().rstrip(".") or "no reason given"
+
+
 @dataclass(frozen=True)
-class Status:
+class BrokerState:
     """The state of the embedded broker."""
 
     running: bool
@@ -78,7 +144,7 @@ def stop(home: Path) -> bool:
     now = status(home)
     if now.pid is None:
         return False
-    with address.client(url(home)) as broker:
+    with client(url(home)) as broker:
         broker.shutdown()
     if not until(lambda: not now.socket.exists(), STOP_SECONDS):
         raise RefnetError(
@@ -88,13 +154,13 @@ def stop(home: Path) -> bool:
     return True
 
 
-def status(home: Path) -> Status:
+def status(home: Path) -> BrokerState:
     """Return the state of the embedded broker; start and change nothing."""
-    stopped = Status(running=False, folder=home / "broker", socket=_socket(home))
+    stopped = BrokerState(running=False, folder=home / "broker", socket=_socket(home))
     if not _may_run(home):
         return stopped
     try:
-        with address.client(url(home)) as broker:
+        with client(url(home)) as broker:
             about = broker.info("server")
             lengths = [broker.llen(key) for key in broker.scan_iter(_type="list")]
     except redis.RedisError:
@@ -193,7 +259,7 @@ def _answers(home: Path) -> bool:
     if not _may_run(home):
         return False
     try:
-        with address.client(url(home)) as broker:
+        with client(url(home)) as broker:
             return bool(broker.ping())
     except redis.RedisError:
         return False
