@@ -10,8 +10,9 @@ from refnet.catalog.identity import Identity
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.local_postgres import is_made, no_server
-from refnet.postgres import embedded, embedded_start
-from refnet.postgres.connecting import restore_setting
+from refnet.postgres import embedded
+from refnet.postgres.cluster import start_embedded
+from refnet.postgres.connect_error import restore_setting
 from refnet.postgres.session import Target
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT
@@ -24,7 +25,7 @@ def server(settings: Settings, source: str = SourceName.DATABASE) -> Target:
     """
     if url := settings.of(source).url:
         return Target.from_url(url, _url_key(settings, source))
-    return embedded_start.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
+    return start_embedded(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
 
 
 def _url_key(settings: Settings, source: str) -> str:

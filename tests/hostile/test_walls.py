@@ -18,8 +18,8 @@ from refnet.core.processes import until
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.free_uid import FIRST, LAST
 from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch_resources import FIRST, LAST
 from refnet.postgres.tempdirs import private_folder
 
 #: Programs that are hidden, and the walls that then cannot be built.

@@ -12,7 +12,7 @@ import pytest
 
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained
-from refnet.postgres.connecting import explain
+from refnet.postgres.connect_error import explain
 from refnet.sources.database.server_errors import Cause, of_program
 from refnet.store.lock import locked
 

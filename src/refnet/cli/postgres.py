@@ -9,7 +9,8 @@ from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
-from refnet.postgres import binaries, embedded, embedded_start
+from refnet.postgres import binaries, embedded
+from refnet.postgres.cluster import start_embedded
 from refnet.settings import Settings
 
 app = Commands("Manage the embedded PostgreSQL.")
@@ -26,7 +27,7 @@ def start(*, plan: options.Plan = False) -> None:
     binaries.find(embedded.status(settings.home).major, settings.postgres_bin_dir, server=True)
     if would(f"start PostgreSQL in {folder}, and create it if there is none", plan=plan):
         return
-    embedded_start.start(settings.home, settings.postgres_bin_dir)
+    start_embedded(settings.home, settings.postgres_bin_dir)
     if not output.quiet:
         _show(settings)
 

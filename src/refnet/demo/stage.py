@@ -131,7 +131,7 @@ class Stage:
         self.chapters[-1].steps.append(replace(step, output="") if quiet else step)
         return step
 
-    def status(self) -> embedded.Status:
+    def status(self) -> embedded.EmbeddedState:
         """Return the status of the demo's server."""
         return embedded.status(self.home)
 

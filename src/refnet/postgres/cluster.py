@@ -1,23 +1,33 @@
-"""A PostgreSQL cluster that RefNet creates and starts: on a socket in a private folder, without a TCP port."""
+"""A PostgreSQL cluster that RefNet creates and starts: on a socket in a private folder, without a TCP port.
+
+Also how RefNet's own server is started, the embedded cluster: it is made first if it does not exist. The passwords of
+a run are random and only in memory; the server gets a verifier.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import os
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from psycopg.conninfo import make_conninfo
 
 from refnet.core.errors import RefnetError
-from refnet.core.locks import is_locked, take
+from refnet.core.files import explained, remove_tree
+from refnet.core.locks import is_locked, locked, take
 from refnet.core.processes import run, until
-from refnet.postgres.account import environment
-from refnet.postgres.binaries import Binaries
+from refnet.postgres.account import Account, account, cluster_folder, environment
+from refnet.postgres.binaries import Binaries, copied, find
+from refnet.postgres.embedded import DATABASE, SUPERUSER, socket_folder
 from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, data_major
-from refnet.postgres.scram import verifier
 from refnet.postgres.session import Target, own_parameters
 from refnet.postgres.walls import Enclosure, Walls
 
@@ -26,7 +36,8 @@ C_LOCALE = ("--encoding=UTF8", "--locale=C")
 #: initdb's options for a temporary data folder: fewer bytes to copy.
 NOT_KEPT = ("--no-sync", "--wal-segsize=4")
 _MAX_LOG_BYTES = 16 << 20
-_INITDB_SECONDS = 300.0
+#: Time limits of initdb, and of the server that creates the embedded cluster's database.
+_INITDB_SECONDS, _CREATE_SECONDS = 300.0, 300.0
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 
 
@@ -222,3 +233,82 @@ def _initdb_failed(reason: str) -> RefnetError:
         f"PostgreSQL's initdb failed: {reason}",
         "Fix it and retry, or set postgres.bin_dir to other programs.",
     )
+
+
+def new_password() -> str:
+    """Return a random password."""
+    return secrets.token_urlsafe(32)
+
+
+def verifier(password: str) -> str:
+    """Return the verifier of `password` that a server stores (SCRAM-SHA-256, RFC 5803); it does not let anybody log in.
+
+    One iteration is enough: more of them slow guessing down, and a random password cannot be guessed.
+    """
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    stored = hashlib.sha256(client).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    parts = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return "SCRAM-SHA-256$1:{}${}:{}".format(*parts)
+
+
+def start_embedded(home: Path, configured: Path | None) -> Cluster:
+    """Return the embedded cluster; create it if it does not exist, start it if it does not run.
+
+    Any number of processes may call this at once. `configured`: the setting postgres.bin_dir.
+    """
+    folder = cluster_folder(home / "postgres", account(home / "postgres" / "data"))
+    user = account(folder / "data")
+    binaries = find(data_major(folder / "data"), configured, server=True)
+    if not user.can_enter(binaries.folder):
+        with explained(folder):
+            binaries = copied(binaries, folder)
+    cluster = Cluster(folder / "data", socket_folder(folder, user), user, binaries, SUPERUSER)
+    if not cluster.is_ready():
+        with locked(folder / ".lock"), explained(folder):
+            if data_major(cluster.data) is None:
+                _create_embedded(cluster)
+            _make_private(cluster.socket, user)
+            cluster.start()
+    return replace(cluster, socket=cluster.socket_in_use())
+
+
+def _create_embedded(cluster: Cluster) -> None:
+    """Create the cluster with the database refnet as `data.new`, then rename it: never half made after a crash."""
+    draft = replace(cluster, data=cluster.data.with_name("data.new"))
+    remove_tree(draft.data, {os.geteuid(), cluster.account.uid})
+    draft.create(unicode_locale(cluster.binaries.major))
+    command = [str(cluster.binaries.tool("postgres")), "--single", "-D", str(draft.data), "template1"]
+    done = run(
+        command,
+        _CREATE_SECONDS,
+        input=f"CREATE DATABASE {DATABASE}\n",
+        cwd="/",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        **cluster.account.become,
+    )
+    if done.returncode != 0 or "ERROR" in done.stderr:
+        raise RefnetError(
+            f"the database {DATABASE} could not be created: {last_error(done.stderr)}",
+            f"Check whether the disk of {cluster.data.parent} is full, and retry.",
+        )
+    draft.data.rename(cluster.data)
+
+
+def _make_private(folder: Path, user: Account) -> None:
+    """Create `folder`, accessible only to `user`; RefnetError if somebody else created it."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        if folder.is_symlink() or not folder.is_dir() or found.st_uid != user.uid or found.st_mode & 0o077:
+            raise RefnetError(
+                f"{folder} is not a private folder of the user {user.name}",
+                "Remove it, or choose a shorter REFNET_HOME.",
+            ) from None
+    else:
+        user.own(folder)

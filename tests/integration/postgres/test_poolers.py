@@ -117,7 +117,7 @@ def test_a_session_through_a_pooler_that_keeps_it_has_its_settings(
 def test_a_pooler_with_too_few_sessions_is_named_after_a_bounded_wait(
     server: Cluster, database: Target, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refnet.postgres.poolers._ANSWER", 0.5)
+    monkeypatch.setattr("refnet.postgres.preparing._ANSWER", 0.5)
     with (
         _through(database, server, folder, "session", default_pool_size="1") as target,
         pytest.raises(ConnectError, match="opened no second session within") as refused,

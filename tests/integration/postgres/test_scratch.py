@@ -12,12 +12,12 @@ from tests.users import Ordinary, run
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.postgres import scratch as place
-from refnet.postgres import scratch_folder
+from refnet.postgres import scratch_resources
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
-from refnet.postgres.scratch_folder import new_folder
+from refnet.postgres.scratch_resources import new_folder
 from refnet.postgres.session import Target
 
 HOLD = """
@@ -34,11 +34,11 @@ with interruptible(), scratch(find(None, None, server=True), base=Path(sys.argv[
 #: The same run, which gets a signal when the program has just been started.
 #: Each server runs initdb.
 WITHOUT_TEMPLATE = """
-from refnet.postgres import template
+from refnet.postgres import scratch as servers
 def fill(cluster, _place, make):
     make(cluster)
     return cluster
-template.fill = fill
+servers.fill = fill
 """
 INTERRUPTED = (
     """
@@ -176,7 +176,7 @@ def test_where_templates_came_first_the_servers_user_can_enter(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(place, "STATE", folder / "lib")
-    monkeypatch.setattr(scratch_folder, "STATE", folder / "lib")
+    monkeypatch.setattr(scratch_resources, "STATE", folder / "lib")
     place._templates(folder)
     folder.chmod(0o711)
     (folder / "closed").mkdir(mode=0o700)

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from refnet.postgres import scratch as scratch_servers
-from refnet.postgres import template
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import fill, scratch
 
 _ROLES = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolsuper"
 
@@ -139,7 +138,7 @@ def test_a_template_that_is_not_what_was_recorded_is_made_again(
         place = tmp_path / wished
         (place / "data").mkdir(parents=True)
         cluster = Cluster(place / "data", place, account(), wheel, wished, "password")
-        filled = template.fill(cluster, templates, initdb)
+        filled = fill(cluster, templates, initdb)
         found = {str(one.relative_to(cluster.data)): one for one in cluster.data.rglob("*") if one.is_file()}
         assert {name: one.read_bytes() for name, one in found.items()} == {
             name: bytes(size) for name, size in _FRESH.items()

@@ -212,8 +212,8 @@ def test_any_number_of_processes_may_start_the_embedded_broker_at_once(place: Pl
 def test_sending_a_task_starts_a_broker_and_reading_settings_does_not(place: Place):
     code = (
         "from refnet import tasks; tasks.app.conf.timezone; tasks.app.tasks;"
-        f"import pathlib; from refnet.broker import embedded; home = pathlib.Path({str(place.home)!r});"
-        "print(embedded.status(home).running); tasks.backup_config.delay()"
+        f"import pathlib; from refnet.broker import server; home = pathlib.Path({str(place.home)!r});"
+        "print(server.status(home).running); tasks.backup_config.delay()"
     )
     read = subprocess.run(
         [sys.executable, "-c", code], env=place.environment, check=True, stdout=subprocess.PIPE

@@ -3,7 +3,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from refnet.postgres.connecting import explain
+from refnet.postgres.connect_error import explain
 
 _ADDRESS = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '
 

@@ -9,8 +9,7 @@ import pytest
 
 from refnet.core.errors import RefnetError
 from refnet.local_postgres import binaries_for, proof_binaries
-from refnet.postgres.binaries import Binaries
-from refnet.postgres.extensions import available, package
+from refnet.postgres.binaries import Binaries, available, package
 from refnet.settings import Settings
 
 

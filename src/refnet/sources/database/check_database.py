@@ -18,7 +18,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, size
-from refnet.postgres import embedded, extensions
+from refnet.postgres import binaries, embedded
 from refnet.postgres.account import account
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, advice, enclosure
@@ -68,12 +68,12 @@ def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> It
 def _extensions(settings: Settings, major: int | None, there: Mapping[str, str]) -> Iterator[CheckLine]:
     """Compare the extensions of the database with those available to scratch servers."""
     server = local_postgres.proof_binaries(settings, major, server=True)
-    known = extensions.available(server)
+    known = binaries.available(server)
     if known is None or not there:
         return
     if lacks := [name for name in there if name not in known]:
         named = ", ".join(
-            f"{name} {there[name]} (Debian: {extensions.package(name, server.major)})" for name in lacks
+            f"{name} {there[name]} (Debian: {binaries.package(name, server.major)})" for name in lacks
         )
         says = f"scratch servers lack the extensions {named}, so the database cannot be proven"
         hint = f"Install them for the programs in {server.folder}, or set prove.bin_dir to those of a server that has them."

@@ -23,8 +23,7 @@ from refnet.core.files import explained, read_regular
 from refnet.core.records import Layout, Most, Record
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.free_uid import free_account
-from refnet.postgres.scratch_folder import new_folder
+from refnet.postgres.scratch_resources import free_account, new_folder
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
 from refnet.sources.contents import AnswerLimits
 

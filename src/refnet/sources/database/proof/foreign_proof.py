@@ -20,8 +20,8 @@ from refnet.core.formatting import plural
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.free_uid import free_account
 from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch_resources import free_account
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import advice

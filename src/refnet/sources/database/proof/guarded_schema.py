@@ -20,8 +20,7 @@ from typing import Self
 
 from psycopg import sql
 
-from refnet.postgres.cluster import Cluster
-from refnet.postgres.scram import verifier
+from refnet.postgres.cluster import Cluster, verifier
 from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index

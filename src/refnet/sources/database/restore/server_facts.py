@@ -12,8 +12,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from refnet.catalog.identity import Identity
-from refnet.postgres.connect_error import ConnectError
-from refnet.postgres.connecting import restore_setting
+from refnet.postgres.connect_error import ConnectError, restore_setting
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.database.admin_session import Session, admin_session
 from refnet.sources.database.artifact.index import Index
