@@ -15,7 +15,7 @@ from tests.seaweed import LOCKED, Seaweed
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.core.errors import Exit
-from refnet.settings.store_url import parse_store_url
+from refnet.settings.urls import parse_store_url
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure
 from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.folder import FolderBucket

@@ -37,7 +37,7 @@ from tests.documents import (
 )
 
 from refnet.cli.main import app
-from refnet.settings.table import setting
+from refnet.settings.known_keys import setting
 
 RUN = [path for path in DOCUMENTS if path not in TRANSLATED and blocks(path, "console")]
 _TIME_LIMIT = 600

@@ -11,7 +11,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
 from refnet.core.processes import Ended
-from refnet.settings.store_url import parse_store_url
+from refnet.settings.urls import parse_store_url
 from refnet.store.buckets.bucket import is_name
 from refnet.store.buckets.rclone import RcloneBucket
 from refnet.store.buckets.sftp import Patience, SftpBucket

@@ -10,7 +10,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
 from refnet.settings import StoreKind
-from refnet.settings.credentials import read_credentials
+from refnet.settings.stores import read_credentials
 
 _SAMPLE = (
     b'access_key_id = "AK"\nsecret_access_key = "se/cret"\naccount = "a"\nkey = "k"\nservice_account = "/x"\n'

@@ -8,7 +8,7 @@ from tests.fuzz.harness import LONGEST, assert_told, fuzzed
 from tests.fuzz.strategies import texts
 
 from refnet.settings.converters import InvalidError
-from refnet.settings.patterns import matcher, rules
+from refnet.settings.sources import exclude_rules, matcher
 
 _RULE = st.one_of(texts, st.text("*?[]!/\\ab.-#^", max_size=40))
 
@@ -17,7 +17,7 @@ _RULE = st.one_of(texts, st.text("*?[]!/\\ab.-#^", max_size=40))
 @given(found=st.lists(_RULE, max_size=4), path=st.one_of(texts, st.text("ab/.\n", max_size=300)))
 def test_rules_are_matched_or_refused(found: list[str], path: str) -> None:
     try:
-        checked = rules(found)
+        checked = exclude_rules(found)
     except InvalidError as error:
         assert_told(f"{error.rule} {error.usage}", LONGEST)
     else:

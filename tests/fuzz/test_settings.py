@@ -14,8 +14,8 @@ from tests.fuzz.strategies import damaged, texts
 
 from refnet import settings
 from refnet.catalog.source_name import wrong_name
-from refnet.settings.named import keys_of
-from refnet.settings.store_url import parse_store_url
+from refnet.settings.known_keys import keys_of
+from refnet.settings.urls import parse_store_url
 
 #: The example with every setting in force.
 EXAMPLE = re.sub(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.settings.store_url import parse_store_url
+from refnet.settings.urls import parse_store_url
 from refnet.store.buckets import rclone as of_rclone
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.buckets.rclone import RcloneBucket

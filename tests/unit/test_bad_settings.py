@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import keys, load, problems, variable
-from refnet.settings.table import tables
+from refnet.settings.known_keys import tables
 
 SECRETS = {key for key, field in keys().items() if field.metadata["secret"]}
 FLAGS = ("one_file_system", "encryption.local", "prove.required")

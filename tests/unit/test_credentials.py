@@ -7,7 +7,7 @@ import pytest
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import FILE_NAME, StoreKind, load
-from refnet.settings.credentials import Credentials, read_credentials
+from refnet.settings.stores import Credentials, read_credentials
 from refnet.telemetry.redact import redactor, secrets_of
 
 S3 = 'access_key_id = "AKIDHUNTER2"\nsecret_access_key = "hunter2/hunter2"\n'

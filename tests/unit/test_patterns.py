@@ -7,7 +7,7 @@ import time
 import pytest
 
 from refnet.settings.converters import InvalidError
-from refnet.settings.patterns import LONGEST, matcher, rules
+from refnet.settings.sources import LONGEST_RULE, exclude_rules, matcher
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from refnet.settings.patterns import LONGEST, matcher, rules
         "[z-a]",
         "[",
         "[[:foo:]]",
-        "x" * (LONGEST + 1),
+        "x" * (LONGEST_RULE + 1),
         "*a*b*c",
         "**/a/**/b/**/c/**/d",
         "a\nb",
@@ -28,18 +28,18 @@ from refnet.settings.patterns import LONGEST, matcher, rules
 )
 def test_what_is_not_a_rule_or_takes_too_long_is_refused(rule):
     with pytest.raises(InvalidError):
-        rules([rule])
+        exclude_rules([rule])
 
 
 @pytest.mark.parametrize("value", [1, True, "", [1], [""], ["*.tmp"] * 101, {"a": 1}])
 def test_what_is_not_a_list_of_rules_is_refused(value):
     with pytest.raises(InvalidError):
-        rules(value)
+        exclude_rules(value)
 
 
 def test_rules_come_from_a_list_or_a_variable():
-    assert rules(["*.tmp", "!keep.tmp"]) == rules("*.tmp,!keep.tmp") == ("*.tmp", "!keep.tmp")
-    assert rules([]) == ()
+    assert exclude_rules(["*.tmp", "!keep.tmp"]) == exclude_rules("*.tmp,!keep.tmp") == ("*.tmp", "!keep.tmp")
+    assert exclude_rules([]) == ()
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_rules_come_from_a_list_or_a_variable():
 )
 @pytest.mark.parametrize("path", ["/".join(["a" * 255] * 16), "/".join(["a"] * 256), "a" * 4095])
 def test_a_hostile_name_is_matched_in_bounded_time(rule, path):
-    matches, begun = matcher(rules([rule])), time.process_time()
+    matches, begun = matcher(exclude_rules([rule])), time.process_time()
     matches(path)
     assert time.process_time() - begun < 2

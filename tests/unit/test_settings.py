@@ -9,7 +9,7 @@ import pytest
 from refnet.catalog.schedule import Retention
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Given, Settings, examine, keys, load, problems, variable
-from refnet.settings.named import keys_of
+from refnet.settings.known_keys import keys_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 from refnet import settings, wiring
 from refnet.cluster_sources import with_clusters
 from refnet.core.errors import Exit, RefnetError
-from refnet.settings.named import keys_of
+from refnet.settings.known_keys import keys_of
 from refnet.settings.problem import unknown
 from refnet.settings.report import report
 from refnet.settings.sources import server_of

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.settings.statements import first_duplicate, lines_of
+from refnet.settings.document import first_duplicate, lines_of
 
 TEXT = '''\
 # jobs = 1

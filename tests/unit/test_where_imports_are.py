@@ -24,7 +24,7 @@ ALLOWED = {
     "refnet.store.sealing.sshsig": ("cryptography",),
     # Each costs more than a tenth of `refnet list`: only on a terminal, only where patterns are set.
     "refnet.cli.context": ("refnet.cli.progress",),
-    "refnet.settings.patterns": ("pathspec",),
+    "refnet.settings.sources": ("pathspec",),
 }  # fmt: skip
 #: The modules of distributions that have another name, or bring more than one.
 _MODULES = {"pyyaml": ("yaml",), "celery": ("celery", "kombu", "redis")}

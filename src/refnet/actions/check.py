@@ -35,7 +35,7 @@ from refnet.recovery.services.program import working_program
 from refnet.scheduling.status import status
 from refnet.servers import ActsOn
 from refnet.settings import Settings
-from refnet.settings.store_url import StoreKind
+from refnet.settings.urls import StoreKind
 from refnet.sources import hooks, kind_of, source_of
 from refnet.sources.check_result import (
     OF_MACHINE,

@@ -18,7 +18,7 @@ from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.settings import LARGEST
-from refnet.settings.store_url import StoreKind
+from refnet.settings.urls import StoreKind
 from refnet.store import remote_settings
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back

@@ -11,8 +11,8 @@ from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict
 from refnet.catalog.remote_state import Gap, Head
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
+from refnet.settings.urls import StoreKind
 from refnet.store.buckets.opening import bare_bucket
 from refnet.store.buckets.trying import Trial
 from refnet.store.check_record import last_checks, record_check

@@ -19,8 +19,7 @@ from refnet.local_postgres import has_own_server
 from refnet.postgres import embedded
 from refnet.postgres.connect_error import ConnectError
 from refnet.settings import LARGEST, Settings
-from refnet.settings.patterns import matcher
-from refnet.settings.sources import server_of
+from refnet.settings.sources import matcher, server_of
 from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
 from refnet.sources.folder.scope import listed_names, parse_entries

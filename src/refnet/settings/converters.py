@@ -1,17 +1,17 @@
-"""Converters of settings: a value from TOML, or the text of a variable, to the value in force.
+"""How a setting is declared, and the converters: a value from TOML, or the text of a variable, to the value in force.
 
-Each is pure and raises `InvalidError`, which never repeats the value: it may be a secret.
+Each converter is pure and raises `InvalidError`, which never repeats the value: it may be a secret.
 """
 
 import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from refnet.core.errors import nearest
 
@@ -22,21 +22,12 @@ NO_SOURCE, OWN_SERVER = "none", "own"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _AMOUNT = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]{0,9})?\s*([a-zA-Z%]*)\s*")
-#: Apprise's own: syslog:// is complete, and 46elks:// begins with a digit.
-_URL = re.compile(r"[A-Za-z0-9][\w+.-]*://")
-_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-#: A host of a database's URI, with its port.
-_HOST = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::(?P<port>[0-9]{0,5}))?")
 #: The most bytes of a path and of each name in it, as of Linux.
 _PATH, _NAME = 4095, 255
 _MOST_HOOKS = 20
 _PROGRAM = re.compile(r"\w")
 _SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _TIMES = {"s": 1, "m": 60, "h": 3600}
-_DATABASE = (
-    "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
-    "in a password, write %40 for @, %2F for /, %3A for : and %25 for %."
-)
 
 
 class InvalidError(ValueError):
@@ -52,6 +43,27 @@ class InvalidError(ValueError):
         self.near = near
         #: The key of the wrong value in a table; "": the value itself is wrong.
         self.part = part
+
+
+def key(
+    convert: Callable[[Any], Any],
+    *,
+    default: Any = None,
+    name: str | None = None,
+    secret: bool = False,
+    table: str = "",
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        convert: a function of this module, or one like them.
+        name: its key in refnet.toml; None: that of the field.
+        secret: never shown; REFNET_…_FILE may name a file with it.
+        table: the tables of sources that have it; "": all.
+    """
+    return field(
+        default=default, metadata={"convert": convert, "name": name, "secret": secret, "table": table}
+    )
 
 
 def text(value: Any, usage: str = "Write a text in quotes, or remove the key to use the default.") -> str:
@@ -199,7 +211,7 @@ def compose_service(value: Any) -> str | None:
 def names(value: Any) -> tuple[str, ...]:
     """Parse names: a list, or text with commas."""
     usage = 'Write a list of names, such as ["first", "second"]; [] for none.'
-    items = _items(
+    items = filled(
         value, [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
     )
     if items is None:
@@ -207,8 +219,8 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(utf8(item, usage) for item in items)
 
 
-def _items(value: Any, items: Any) -> list[str] | None:
-    """Check that `items`, the parts of `value`, are non-empty strings, and return them."""
+def filled(value: Any, items: Any) -> list[str] | None:
+    """`items`, the parts of `value`, if all are texts that are not empty; else None."""
     usable = isinstance(items, list) and (items or value == []) and all(map(_is_filled, items))
     return items if usable else None
 
@@ -274,26 +286,6 @@ def is_entry(entry: str) -> bool:
     return all(name and "/" not in name and name not in {".", ".."} for name in parts)
 
 
-def apprise_urls(value: Any) -> tuple[str, ...]:
-    """Parse Apprise URLs: a list, or text separated by spaces; `none` is an empty list."""
-    usage = 'Write a list of Apprise\'s URLs, such as ["mailtos://user:password@example.org"].'
-    if value == "none":  # a file that waits for its first address, as deploy/prepare makes it
-        return ()
-    items = _items(value, value.split() if isinstance(value, str) else value)
-    if items is None or not all(_URL.match(item.strip()) for item in items):
-        raise InvalidError("must be a list of URLs", usage)
-    return tuple(utf8(item, usage) for item in items)
-
-
-def web_url(value: Any, usage: str = "Write a URL such as https://example.org/path.") -> str:
-    """Parse an http or https URL."""
-    url = utf8(value, usage)
-    if not _is_web(url):
-        near = f"http://{url}" if "://" not in url and _is_web(f"http://{url}") else ""
-        raise InvalidError("must be a URL that begins with https:// or http://", usage, near)
-    return url
-
-
 def requests_per_second(value: Any) -> float:
     """Parse a rate in requests per second; 0: no limit."""
     usage = "Write a number such as 1 or 0.5; 0 turns the limit off."
@@ -348,63 +340,6 @@ def networks(value: Any) -> tuple[str, ...]:
     return found
 
 
-def ping_url(value: Any) -> str:
-    """Parse the URL of a dead-man's switch; it may contain `{source}`."""
-    usage = "Write a URL such as https://hc-ping.com/KEY/backup-{source}."
-    url = web_url(value, usage)
-    if set(url.replace("{source}", "")) & {"{", "}"}:
-        raise InvalidError("must not contain other braces than {source}", usage)
-    return url
-
-
-def _is_web(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in url
-        )
-    except ValueError:
-        return False
-
-
-def broker_url(value: Any) -> str:
-    """Parse a Redis or Valkey URL."""
-    url = utf8(value, "Write redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.")
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
-        known = known or (parts.scheme == "redis+socket" and parts.path.startswith("/"))
-    except ValueError:
-        known = False
-    if not known:
-        rule = "must be redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH"
-        raise InvalidError(rule, "In a password, write %40 for @, %2F for /, %3A for : and %25 for %.")
-    return url
-
-
-def database_url(value: Any) -> str:
-    """Parse a PostgreSQL URI, as far as possible without libpq."""
-    url = utf8(value, _DATABASE)
-    scheme, _, rest = url.partition("://")
-    if scheme not in {"postgresql", "postgres"}:
-        raise InvalidError("must be a URI that begins with postgresql://", _DATABASE)
-    user, at, after = rest.partition("@")  # as libpq: a password may contain ?, and not /
-    server = re.split("[/?]", after if at and "/" not in user else rest, maxsplit=1)[0]
-    if _ESCAPE.search(rest) or not all(map(_is_host, server.split(","))):
-        raise InvalidError("must be a valid PostgreSQL URI", _DATABASE)
-    return url
-
-
 def or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Let `convert` accept `none`, which leaves the source out, also a default one."""
     return lambda value: None if value == NO_SOURCE else convert(value)
-
-
-def own_or_url(value: Any) -> str:
-    """Parse a PostgreSQL URI; `own` gives "", RefNet's own server."""
-    return "" if value == OWN_SERVER else database_url(value)
-
-
-def _is_host(host: str) -> bool:
-    found = _HOST.fullmatch(host)
-    return bool(found) and 1 <= int((found and found["port"]) or 1) <= 65_535

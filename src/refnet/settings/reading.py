@@ -13,21 +13,21 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import nearest
 from refnet.settings.converters import InvalidError, absolute_folder, user_path
 from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, read_file
-from refnet.settings.named import TABLES, field_of, keys_of
-from refnet.settings.naming import MOST_PROBLEMS, contradictions, named_in
-from refnet.settings.problem import Problem, error_of, invalid, not_a_table, unknown, unknown_table
+from refnet.settings.known_keys import TABLES, all_keys, field_of, keys_of, setting, tables, variable
+from refnet.settings.problem import (
+    MOST_PROBLEMS,
+    Problem,
+    contradictions,
+    error_of,
+    invalid,
+    named_in,
+    not_a_table,
+    unknown,
+    unknown_table,
+)
 from refnet.settings.sources import SHORT, SourceSettings
 from refnet.settings.stores import StoreSettings
-from refnet.settings.table import (
-    BY_COMPOSE_FILE,
-    DEFAULT_ENTRIES,
-    Settings,
-    all_keys,
-    keys,
-    setting,
-    tables,
-    variable,
-)
+from refnet.settings.table import BY_COMPOSE_FILE, DEFAULT_ENTRIES, Settings, keys
 
 FILE_NAME = "refnet.toml"
 

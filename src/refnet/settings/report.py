@@ -9,10 +9,11 @@ from dataclasses import Field, dataclass
 from functools import cache
 from typing import Any
 
+from refnet.settings.known_keys import all_keys, variable
 from refnet.settings.reading import Examined
 from refnet.settings.sources import SourceSettings
 from refnet.settings.stores import STORES, StoreSettings
-from refnet.settings.table import Settings, all_keys, keys, variable
+from refnet.settings.table import Settings, keys
 from refnet.settings.times import OFF, parse_schedule
 
 _DESCRIBED = re.compile(r"(?P<text>(?:^    #: .*\n)*)^    (?P<name>\w+): .* = key\(", re.MULTILINE)

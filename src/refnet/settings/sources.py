@@ -1,20 +1,26 @@
-"""The sources of a settings file: `[databases.NAME]`, `[folders.NAME]` and `[clusters.NAME]`, and their conflicts."""
+"""The sources of a settings file: `[databases.NAME]`, `[folders.NAME]` and `[clusters.NAME]`, and their conflicts.
+
+Also the rules of `exclude`, in .gitignore syntax, matched by pathspec. A rule is matched against names that anybody may
+have made up, so its wildcards are limited: no path takes longer than some milliseconds.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from refnet.catalog.schedule import Retention, When
 from refnet.catalog.source_name import LONGEST, wrong_name
-from refnet.settings import converters, patterns
-from refnet.settings.declaring import key
-from refnet.settings.periods import parse_retention
-from refnet.settings.times import parse_schedule
+from refnet.settings import converters, urls
+from refnet.settings.converters import InvalidError, key, names
+from refnet.settings.times import parse_retention, parse_schedule
 
 #: The tables of sources in refnet.toml.
 TABLES = ("databases", "folders", "clusters")
@@ -32,12 +38,66 @@ SHORT_KEYS = {
 SHORT = {name: next(iter(of_field.values())) for name, of_field in SHORT_KEYS.items()}
 #: The most sources, and the most characters of the name of a cluster.
 MOST, LONGEST_CLUSTER = 200, 24
+#: The most rules, characters of one, `*` in one name besides one at its end, and `**` in one rule.
+MOST_RULES, LONGEST_RULE, MOST_STARS, MOST_DEPTHS = 100, 255, 2, 3
+_RULE_USAGE = (
+    'Write a list of rules as in .gitignore, such as ["**/.trash/**", "*.tmp"]; ! before a rule takes back.'
+)
+_STARS = re.compile(r"\*+")
 
 
 def near_name(name: str) -> str:
     """The valid name closest to `name`, or ""."""
     near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()[:LONGEST]).strip("_-")
     return "" if wrong_name(near) or near in SHORT else near
+
+
+def exclude_rules(value: Any) -> tuple[str, ...]:
+    """Parse ignore rules; InvalidError if one is invalid or too slow."""
+    found = names(value)
+    if len(found) > MOST_RULES:
+        raise InvalidError(f"must have at most {MOST_RULES} rules", "Combine rules with wildcards.")
+    for rule in found:
+        _check_rule(rule)
+    return found
+
+
+def _check_rule(rule: str) -> None:
+    if len(rule) > LONGEST_RULE:
+        raise InvalidError(f"must have rules of at most {LONGEST_RULE} characters", _RULE_USAGE)
+    parts = rule.removeprefix("!").strip("/").split("/")
+    stars = max(len(_STARS.findall(part.rstrip("*"))) for part in parts if part != "**" or len(parts) == 1)
+    if stars > MOST_STARS or parts.count("**") > MOST_DEPTHS:
+        raise InvalidError(
+            f"'{rule}' has too many wildcards: a rule has at most {MOST_STARS} of * in one name (and one at its end), "
+            f"and {MOST_DEPTHS} of **",
+            "Write a simpler rule.",
+        )
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", FutureWarning
+            )  # of a rule that a later Python reads in another way
+            found = GitIgnoreSpecPattern(rule)
+    except (ValueError, re.error, FutureWarning):
+        found = None
+    if found is None or found.include is None:
+        raise InvalidError(f"'{rule}' is not a rule of .gitignore", _RULE_USAGE)
+
+
+@cache
+def matcher(rules: tuple[str, ...]) -> Callable[[str], bool]:
+    """Predicate for paths that checked `rules` exclude; the path of a folder ends with a /.
+
+    As in .gitignore, call it for a path only if no parent is excluded.
+    """
+    from pathspec import GitIgnoreSpec
+
+    match = GitIgnoreSpec.from_lines(rules).match_file
+    # a line break is a character like any other in a name, and not one in a regular expression
+    return lambda path: match(path.replace("\n", "\0"))
 
 
 @dataclass(frozen=True)
@@ -48,11 +108,11 @@ class SourceSettings:
     #: One of TABLES.
     table: str
     #: The server and its database; None: RefNet's own server.
-    url: str | None = key(converters.database_url, secret=True, table="databases clusters")
+    url: str | None = key(urls.database_url, secret=True, table="databases clusters")
     #: A file with the URL.
     url_file: Path | None = key(converters.absolute_folder, table="databases clusters")
     #: The same for restores, with a role that may write; None: as url.
-    restore_url: str | None = key(converters.database_url, secret=True, table="databases clusters")
+    restore_url: str | None = key(urls.database_url, secret=True, table="databases clusters")
     #: A file with that URL.
     restore_url_file: Path | None = key(converters.absolute_folder, table="databases clusters")
     #: Databases of a cluster that are left out, with * and ?.
@@ -70,7 +130,7 @@ class SourceSettings:
     #: The protected entries of it; None: everything.
     entries: tuple[str, ...] | None = key(converters.entries, table="folders")
     #: What is left out: rules as in .gitignore.
-    exclude: tuple[str, ...] = key(patterns.rules, default=(), table="folders")
+    exclude: tuple[str, ...] = key(exclude_rules, default=(), table="folders")
     #: True: leave out what is mounted in the folder.
     one_file_system: bool | None = key(converters.flag, table="folders")
     #: When it is backed up; None: off.

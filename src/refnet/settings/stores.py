@@ -1,10 +1,14 @@
-"""The stores of a settings file, `[stores.NAME]`: the places of encrypted copies, and their conflicts."""
+"""The stores of a settings file, `[stores.NAME]`: the places of encrypted copies, their conflicts and credentials.
+
+A credential is in a file of its own, `credentials_file`: TOML with mode 0600.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +16,12 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from refnet.catalog.schedule import Retention
+from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError, nearest
-from refnet.settings import converters
-from refnet.settings.converters import InvalidError
-from refnet.settings.declaring import key
-from refnet.settings.periods import parse_retention
-from refnet.settings.store_url import StoreKind, StoreUrl, parse_store_url
+from refnet.settings import converters, urls
+from refnet.settings.converters import InvalidError, key
+from refnet.settings.times import parse_retention
+from refnet.settings.urls import StoreKind, StoreUrl, parse_store_url
 
 #: The table of stores in refnet.toml, and the name of the backup folder on the command line.
 STORES = "stores"
@@ -31,6 +35,14 @@ _MOST_DAYS = 36_500
 _SPEED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([A-Za-z]*)\s*(/s|ps)?")
 _BYTES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SLOWEST, _FASTEST = 2**10, 10**12
+#: The largest file of a credential, in bytes, and the most characters of one of its values.
+_LARGEST, _LONGEST = 16 * 1024, 8192
+#: The keys by the kind of store; True: needed.
+_CREDENTIAL_KEYS = {
+    StoreKind.S3: {"access_key_id": True, "secret_access_key": True, "session_token": False},
+    StoreKind.AZ: {"account": True, "key": True},
+    StoreKind.GS: {"service_account": True},
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ def parse_store_retention(value: Any) -> StoreRetention:
 def endpoint(value: Any) -> str:
     """Parse the URL of an object storage server."""
     usage = "Write the URL of the server, such as https://s3.example.org."
-    url = converters.web_url(value)
+    url = urls.web_url(value)
     if set(url) & {"@", "?", "#"}:
         raise InvalidError("must not contain a user, a password or a query", usage)
     return url.rstrip("/")
@@ -289,3 +301,64 @@ def _unknown_sources(
                     f"{source[:80]!r} is not a source",
                     f"{hint}`refnet settings` names them.",
                 )
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A credential of a store. Its values are never shown."""
+
+    #: access_key_id, secret_access_key and session_token of S3; account and key of Azure; service_account of Google:
+    #: the path of a JSON file.
+    values: Mapping[str, str] = field(repr=False)
+
+
+def read_credentials(path: Path, kind: StoreKind) -> Credentials:
+    """Read the credential at `path` for a store of `kind`; RefnetError (USAGE) never repeats a value."""
+    keys = _CREDENTIAL_KEYS[kind]
+    needed = [name for name, is_needed in keys.items() if is_needed]
+    usage = f'Write {" and ".join(needed)}, like {needed[0]} = "…", a line each.'
+    given = _values_in(path, usage)
+    for name, value in given.items():
+        if name not in keys:
+            near = nearest(name, keys)
+            raise _bad_credential(
+                path, f"has a key that {kind} does not use", f"{near and f'Did you mean {near}? '}{usage}"
+            )
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+            raise _bad_credential(path, f"{name} must be text without spaces", usage)
+        if not 0 < len(value) <= _LONGEST:
+            raise _bad_credential(path, f"{name} must have 1 to {_LONGEST:,} characters", usage)
+    if missing := [name for name in needed if name not in given]:
+        raise _bad_credential(path, f"has no {missing[0]}", usage)
+    if named := given.get("service_account"):
+        _check_private(Path(named))
+    return Credentials(given)
+
+
+def _values_in(path: Path, usage: str) -> dict[str, str]:
+    try:
+        return tomllib.loads(_check_private(path).decode())
+    except (ValueError, RecursionError):
+        raise _bad_credential(
+            path, "is not TOML in UTF-8", usage
+        ) from None  # the parser's own words may repeat a secret
+
+
+def _check_private(path: Path) -> bytes:
+    """Read a file; RefnetError if anyone but this user and root can access it."""
+    if not path.is_absolute():
+        raise _bad_credential(path, "is not an absolute path", "Write the absolute path of a file.")
+    try:
+        found = trust.read(path, _LARGEST)
+    except OSError as error:
+        hint = "Put the credential there, readable only by this user (chmod 600)."
+        raise _bad_credential(path, f"cannot be read: {error.strerror}", hint) from None
+    if found.readable_by_others:
+        raise _bad_credential(
+            path, f"can be read by others (mode {found.mode:04o})", f"Run: chmod 600 {trust.shown(path)}"
+        )
+    return found.content
+
+
+def _bad_credential(path: Path, why: str, hint: str) -> RefnetError:
+    return RefnetError(f"the credential {trust.shown(path)[:1000]}: {why}", hint, Exit.USAGE)

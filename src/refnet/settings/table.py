@@ -6,27 +6,24 @@ each value's origin. The key `recover.services` is REFNET_RECOVER_SERVICES.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from refnet.catalog.schedule import Retention, Schedule, TaskName, When
 from refnet.catalog.source_name import LOCAL
 from refnet.compose import COMPOSE_FILES
 from refnet.core.errors import Exit, RefnetError, nearest
-from refnet.settings import converters, patterns
-from refnet.settings.declaring import key
+from refnet.settings import converters, sources, urls
+from refnet.settings.converters import key
 from refnet.settings.encryption import parse_recipients, parse_signers
-from refnet.settings.named import field_of, keys_of
-from refnet.settings.periods import parse_retention
 from refnet.settings.sources import SHORT, SHORT_KEYS, SourceSettings
-from refnet.settings.store_url import StoreKind, StoreUrl
 from refnet.settings.stores import ENCRYPTED, StoreSettings
-from refnet.settings.times import parse_schedule, parse_when, parse_zone
+from refnet.settings.times import parse_retention, parse_schedule, parse_when, parse_zone
+from refnet.settings.urls import StoreKind, StoreUrl
 
 #: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "
@@ -40,7 +37,7 @@ class Settings:
     #: RefNet's own folder.
     home: Path = key(converters.absolute_folder, default=Path("/"))
     #: The server; None: the embedded one. "own" names that one as a source, "none" leaves it out.
-    database_url: str | None = key(converters.or_none(converters.own_or_url), secret=True)
+    database_url: str | None = key(converters.or_none(urls.own_or_url), secret=True)
     #: The folder of the artifacts.
     backup_dir: Path = key(converters.absolute_folder, default=Path("/"))
     #: The Obsidian vault; "none" leaves it out.
@@ -52,16 +49,16 @@ class Settings:
     #: The folder of PostgreSQL's programs, searched first.
     postgres_bin_dir: Path | None = key(converters.absolute_folder, name="postgres.bin_dir")
     #: The server and the database as a role that restores logs in there; None: as database_url.
-    restore_url: str | None = key(converters.database_url, name="database.restore_url", secret=True)
+    restore_url: str | None = key(urls.database_url, name="database.restore_url", secret=True)
     #: Tables without which an artifact is not intact.
     required_tables: tuple[str, ...] | None = key(converters.names, name="database.required_tables")
     #: The protected entries of config_dir: a|b either, / a folder, ? optional.
     config_entries: tuple[str, ...] = key(converters.entries, default=DEFAULT_ENTRIES, name="config.entries")
     #: What is left out of config and of obsidian: rules as in .gitignore.
-    exclude_config: tuple[str, ...] = key(patterns.rules, default=(), name="exclude.config")
-    exclude_obsidian: tuple[str, ...] = key(patterns.rules, default=(), name="exclude.obsidian")
+    exclude_config: tuple[str, ...] = key(sources.exclude_rules, default=(), name="exclude.config")
+    exclude_obsidian: tuple[str, ...] = key(sources.exclude_rules, default=(), name="exclude.obsidian")
     #: Entries of config_dir that are left out on purpose: rules as in .gitignore.
-    left_out_files: tuple[str, ...] = key(patterns.rules, default=(), name="left_out.files")
+    left_out_files: tuple[str, ...] = key(sources.exclude_rules, default=(), name="left_out.files")
     #: Databases of the server that are left out on purpose: names with * and ?.
     left_out_databases: tuple[str, ...] = key(converters.names, default=(), name="left_out.databases")
     #: Percent of a folder's bytes; `refnet check` warns if exclude leaves out more. 100: no check.
@@ -69,7 +66,7 @@ class Settings:
     #: True: leave out what is mounted in the folders of config and obsidian.
     one_file_system: bool = key(converters.flag, default=False)
     #: Redis or Valkey, for Celery; None: the embedded one.
-    broker_url: str | None = key(converters.broker_url, secret=True)
+    broker_url: str | None = key(urls.broker_url, secret=True)
     #: The name of this installation beside others on the machine; None: the one without a name.
     instance: str | None = key(converters.instance_name)
     #: The order of a backup of several sources: their names, databases, folders.
@@ -139,7 +136,7 @@ class Settings:
     #: Services started last: proxies, monitoring.
     recover_edge: tuple[str, ...] = key(converters.commands, default=(), name="recover.edge")
     #: A URL that answers 200 at the end of a recovery.
-    recover_health_url: str | None = key(converters.web_url, name="recover.health_url")
+    recover_health_url: str | None = key(urls.web_url, name="recover.health_url")
     #: How long a recovery waits for services, in seconds.
     recover_seconds: int = key(converters.seconds, default=120, name="recover.seconds")
     #: The Compose service that makes this machine's backups: commands that write them run there; None: they run here.
@@ -165,11 +162,11 @@ class Settings:
     #: How long each command may take, in seconds.
     hooks_timeout: int = key(converters.hook_seconds, default=300, name="hooks.timeout")
     #: Apprise's URLs, which get a message about failures.
-    notify_urls: tuple[str, ...] = key(converters.apprise_urls, default=(), name="notify.urls", secret=True)
+    notify_urls: tuple[str, ...] = key(urls.apprise_urls, default=(), name="notify.urls", secret=True)
     #: Pinged by backups; {source} is replaced.
-    notify_backup_ping: str | None = key(converters.ping_url, name="notify.backup_ping", secret=True)
+    notify_backup_ping: str | None = key(urls.ping_url, name="notify.backup_ping", secret=True)
     #: Pinged by drills; {source} is replaced.
-    notify_drill_ping: str | None = key(converters.ping_url, name="notify.drill_ping", secret=True)
+    notify_drill_ping: str | None = key(urls.ping_url, name="notify.drill_ping", secret=True)
     #: The folder of refnet-backup.log and refnet-restore.log: for root /var/log, else logs in home; None: no files.
     log_folder: Path | None = key(converters.log_folder, name="log.folder")
     #: The lowest level that is logged to stderr; None: none.
@@ -182,14 +179,12 @@ class Settings:
     encryption_local: bool = key(converters.flag, default=False, name="encryption.local")
     #: The server of Semantic Scholar's Graph API.
     crawl_semantic_scholar_url: str = key(
-        converters.web_url,
+        urls.web_url,
         default="https://api.semanticscholar.org/graph/v1",
         name="crawl.semantic_scholar_url",
     )
     #: The server of OpenAlex, which is asked what Semantic Scholar does not know.
-    crawl_openalex_url: str = key(
-        converters.web_url, default="https://api.openalex.org", name="crawl.openalex_url"
-    )
+    crawl_openalex_url: str = key(urls.web_url, default="https://api.openalex.org", name="crawl.openalex_url")
     #: Requests a second to each of them, by all workers together; 0: no limit.
     crawl_requests_per_second: float = key(
         converters.requests_per_second, default=1.0, name="crawl.requests_per_second"
@@ -199,7 +194,7 @@ class Settings:
     #: The key of OpenAlex; None: only single works are asked for.
     crawl_openalex_key: str | None = key(converters.header_value, name="crawl.openalex_key", secret=True)
     #: An API like OpenAI's that writes summaries, up to /v1; None: the provider's or an extract.
-    summarize_url: str | None = key(converters.web_url, name="summarize.url")
+    summarize_url: str | None = key(urls.web_url, name="summarize.url")
     #: The model there.
     summarize_model: str | None = key(converters.model, name="summarize.model")
     #: The key of that API.
@@ -363,49 +358,3 @@ class Settings:
 def keys() -> dict[str, Field[Any]]:
     """All keys of refnet.toml, in order."""
     return {f.metadata["name"] or f.name: f for f in fields(Settings) if f.metadata}
-
-
-@cache
-def tables() -> dict[str, list[str]]:
-    """Keys of each table of refnet.toml, without the table's name."""
-    found: dict[str, list[str]] = {}
-    for each in keys():
-        table, dot, name = each.rpartition(".")
-        if dot:
-            found.setdefault(table, []).append(name)
-    return found
-
-
-def setting(key: str) -> Field[Any] | None:
-    """Field of `key`, also in named tables; None for an unknown key."""
-    return keys().get(key) or field_of(key)
-
-
-def all_keys(named: Iterable[SourceSettings | StoreSettings]) -> dict[str, Field[Any]]:
-    """All keys of refnet.toml, those of the `named` sources and stores last."""
-    found = {
-        f"{one.table}.{one.name}.{key}": found for one in named for key, found in keys_of(one.table).items()
-    }
-    return keys() | found
-
-
-def variable(key: str) -> str:
-    """Name of the environment variable of a key."""
-    return "REFNET_" + key.replace(".", "_").replace("-", "_").upper()
-
-
-def is_secret(key: str, value: object) -> bool:
-    """Whether `value` of `key` is a secret; a server's URL only with a password."""
-    known = setting(key)
-    if not known or not known.metadata["secret"] or not value:
-        return False
-    if key not in {"database_url", "database.restore_url", "broker_url"} and not field_of(key):
-        return True
-    try:
-        parts = urlsplit(str(value))
-        unescaped = str(value).count("@") > parts.netloc.count(
-            "@"
-        )  # a password with /, ? or # ends the netloc
-        return bool(parts.password) or "password" in parts.query or unescaped
-    except ValueError:
-        return True

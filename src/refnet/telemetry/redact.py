@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
-from refnet.settings.credentials import read_credentials
+from refnet.settings.stores import read_credentials
 
 _HIDDEN = "(hidden)"
 _IN_URL = re.compile(r"((?<!\w)\w+://[^\s:/@]*):[^\s/@]+@")

@@ -13,7 +13,7 @@ import pytest
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.core.processes import until
-from refnet.settings.store_url import parse_store_url
+from refnet.settings.urls import parse_store_url
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.buckets.sftp import Patience, SftpBucket
 

@@ -14,8 +14,8 @@ from refnet.catalog.monitoring_stores import watch_checks
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.settings import Settings
-from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
+from refnet.settings.urls import StoreKind
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.buckets.place import BucketPlace
 from refnet.store.check_record import last_checks

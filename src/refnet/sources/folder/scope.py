@@ -15,7 +15,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.member_names import show
 from refnet.settings.converters import ENTRY_USAGE, is_entry
-from refnet.settings.patterns import matcher
+from refnet.settings.sources import matcher
 
 #: How many paths of each kind are named.
 _SHOWN = 5

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from refnet.core import extras, trust
 from refnet.core.errors import Exit, RefnetError
-from refnet.settings.credentials import read_credentials
-from refnet.settings.store_url import StoreKind
-from refnet.settings.stores import StoreSettings
+from refnet.settings.stores import StoreSettings, read_credentials
+from refnet.settings.urls import StoreKind
 from refnet.store.buckets.announced import Announced
 from refnet.store.buckets.bucket import Bucket
 from refnet.store.buckets.folder import FolderBucket

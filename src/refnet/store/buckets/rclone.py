@@ -14,7 +14,7 @@ from typing import Any
 
 from refnet.core import checked
 from refnet.core.processes import Ended, run_bounded
-from refnet.settings.store_url import StoreUrl
+from refnet.settings.urls import StoreUrl
 from refnet.store.buckets import bucket
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
 from refnet.store.buckets.hidden import hidden_name, is_leftover

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from refnet.settings.store_url import StoreUrl
+from refnet.settings.urls import StoreUrl
 from refnet.store.buckets import bucket
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
 from refnet.store.buckets.hidden import hidden_name, is_leftover

@@ -1,4 +1,8 @@
-"""The URLs of stores: `s3://bucket/prefix`, `sftp://user@host/path`, `rclone:REMOTE:path` and others."""
+"""URLs: of the web, of messages, of the broker, of databases; and those of stores.
+
+A store is `s3://bucket/prefix`, `sftp://user@host/path`, `rclone:REMOTE:path` and others. No error repeats a URL: it
+may contain a password.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,96 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from refnet.settings.converters import InvalidError, absolute_file, utf8
+from refnet.settings.converters import OWN_SERVER, InvalidError, absolute_file, filled, utf8
+
+#: Apprise's own: syslog:// is complete, and 46elks:// begins with a digit.
+_URL = re.compile(r"[A-Za-z0-9][\w+.-]*://")
+_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+#: A host of a database's URI, with its port.
+_HOST = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::(?P<port>[0-9]{0,5}))?")
+_DATABASE = (
+    "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
+    "in a password, write %40 for @, %2F for /, %3A for : and %25 for %."
+)
+
+
+def apprise_urls(value: Any) -> tuple[str, ...]:
+    """Parse Apprise URLs: a list, or text separated by spaces; `none` is an empty list."""
+    usage = 'Write a list of Apprise\'s URLs, such as ["mailtos://user:password@example.org"].'
+    if value == "none":  # a file that waits for its first address, as deploy/prepare makes it
+        return ()
+    items = filled(value, value.split() if isinstance(value, str) else value)
+    if items is None or not all(_URL.match(item.strip()) for item in items):
+        raise InvalidError("must be a list of URLs", usage)
+    return tuple(utf8(item, usage) for item in items)
+
+
+def web_url(value: Any, usage: str = "Write a URL such as https://example.org/path.") -> str:
+    """Parse an http or https URL."""
+    url = utf8(value, usage)
+    if not _is_web(url):
+        near = f"http://{url}" if "://" not in url and _is_web(f"http://{url}") else ""
+        raise InvalidError("must be a URL that begins with https:// or http://", usage, near)
+    return url
+
+
+def ping_url(value: Any) -> str:
+    """Parse the URL of a dead-man's switch; it may contain `{source}`."""
+    usage = "Write a URL such as https://hc-ping.com/KEY/backup-{source}."
+    url = web_url(value, usage)
+    if set(url.replace("{source}", "")) & {"{", "}"}:
+        raise InvalidError("must not contain other braces than {source}", usage)
+    return url
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in url
+        )
+    except ValueError:
+        return False
+
+
+def broker_url(value: Any) -> str:
+    """Parse a Redis or Valkey URL."""
+    url = utf8(value, "Write redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.")
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+        known = known or (parts.scheme == "redis+socket" and parts.path.startswith("/"))
+    except ValueError:
+        known = False
+    if not known:
+        rule = "must be redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH"
+        raise InvalidError(rule, "In a password, write %40 for @, %2F for /, %3A for : and %25 for %.")
+    return url
+
+
+def database_url(value: Any) -> str:
+    """Parse a PostgreSQL URI, as far as possible without libpq."""
+    url = utf8(value, _DATABASE)
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres"}:
+        raise InvalidError("must be a URI that begins with postgresql://", _DATABASE)
+    user, at, after = rest.partition("@")  # as libpq: a password may contain ?, and not /
+    server = re.split("[/?]", after if at and "/" not in user else rest, maxsplit=1)[0]
+    if _ESCAPE.search(rest) or not all(map(_is_host, server.split(","))):
+        raise InvalidError("must be a valid PostgreSQL URI", _DATABASE)
+    return url
+
+
+def own_or_url(value: Any) -> str:
+    """Parse a PostgreSQL URI; `own` gives "", RefNet's own server."""
+    return "" if value == OWN_SERVER else database_url(value)
+
+
+def _is_host(host: str) -> bool:
+    found = _HOST.fullmatch(host)
+    return bool(found) and 1 <= int((found and found["port"]) or 1) <= 65_535
 
 
 class StoreKind(StrEnum):
