@@ -13,8 +13,8 @@ from tests.fuzz.strategies import damaged
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.source_name import SourceName
-from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.artifact.foreign_dump import ForeignDump, Format
+from refnet.sources.database.restore import schema_archive
 from refnet.store.open_artifacts import folder_at
 
 PLAIN = b"""--
@@ -137,7 +137,7 @@ def test_a_folder_is_a_dump_or_refused(contents: bytes, large: bytes | None, nam
 @fuzzed
 @given(damaged(TOC.encode()))
 def test_a_table_of_contents_is_read(text: bytes) -> None:
-    items = outcome(lambda: schema_toc.parse(text.decode(errors="replace")))
+    items = outcome(lambda: schema_archive.parse(text.decode(errors="replace")))
     for item in items or ():
         assert item.line in text.decode(errors="replace")
-        schema_toc.share([item], ())
+        schema_archive.share([item], ())

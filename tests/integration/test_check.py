@@ -19,7 +19,7 @@ from refnet.postgres.session import Target
 from refnet.sources import check_result
 from refnet.sources.check_result import CheckLine, CheckState, bounded, ok
 from refnet.sources.database import check_database
-from refnet.sources.database.other_databases import other_databases
+from refnet.sources.database.restore.previous_databases import other_databases
 
 
 @pytest.fixture

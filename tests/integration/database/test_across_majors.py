@@ -23,7 +23,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
-from refnet.sources.database.restore.foreign_views import refresh
+from refnet.sources.database.restore.after_load import refresh_foreign_views
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.workers import Workers
 
@@ -70,7 +70,7 @@ def test_what_a_newer_pg_dump_made_of_an_older_server_is_restored_there(
     copy = older.fresh("by_newer")
     reader = Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(by_newer))
     load(reader, copy, Workers(wheel, 2))
-    assert refresh(copy, reader.index) == ()
+    assert refresh_foreign_views(copy, reader.index) == ()
     found = older.portrait(copy)
     compared = compare(copy, row_digests.digested(reader, "", 2), Workers(wheel, 2))
     drop(older.cluster, copy.name)

@@ -29,8 +29,7 @@ from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.restore_place import Where
 from refnet.sources.database.plan.restore_plan import Options
-from refnet.sources.database.restore import copy_and_swap
-from refnet.sources.database.restore.previous_databases import previous_databases
+from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.store.previous_records import MarkState
 
 
@@ -131,10 +130,10 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
         assert everything(shop) == [shop.name]
         return
     [left] = of_database(shop, MarkState.COPY)
-    [one] = previous_databases(shop, (), PREVIOUS.forget)
+    [one] = previous_databases.versions(shop, (), PREVIOUS.forget)
     assert (one.what, one.half_made, one.blocked) == (f"copy {left}", True, "")
     with admin_session(shop) as admin, restore_lock(admin, shop.name):
-        assert [one.blocked for one in previous_databases(shop, (), PREVIOUS.forget)] == [
+        assert [one.blocked for one in previous_databases.versions(shop, (), PREVIOUS.forget)] == [
             "a restore loads it"
         ]
     done = beside(shop, dump, wheel, new.name)

@@ -25,7 +25,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
-from refnet.sources.database.restore.foreign_views import refresh
+from refnet.sources.database.restore.after_load import refresh_foreign_views
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.workers import Workers
 
@@ -90,7 +90,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(
     each, everything = backed, backed.everything
     copy = everything.fresh("by_load")
     load(each.reader, copy, Workers(everything.cluster.binaries, 2))
-    assert refresh(copy, each.index) == ()
+    assert refresh_foreign_views(copy, each.index) == ()
     found = everything.portrait(copy)
     monkeypatch.setattr("refnet.sources.database.proof.compare._SHARE", 10_000)
     index = row_digests.digested(each.reader, "", 2)

@@ -16,7 +16,7 @@ from refnet.context import Context
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.check_result import CheckState
-from refnet.sources.database import other_databases
+from refnet.sources.database.restore import previous_databases
 from refnet.sources.folder.source import Folder
 from refnet.store import settings_copies
 
@@ -93,7 +93,7 @@ def test_check_warns_where_more_than_half_of_a_folder_is_excluded(settings, tmp_
 
 
 def test_a_database_that_another_source_names_is_protected(settings, monkeypatch):
-    monkeypatch.setattr(other_databases, "other_databases", lambda _target: ["shop", "wiki", "scratch_1"])
+    monkeypatch.setattr(previous_databases, "other_databases", lambda _target: ["shop", "wiki", "scratch_1"])
     shop = SourceSettings("shop", "databases", url="postgresql://backup@db:5432/shop")
     elsewhere = SourceSettings("elsewhere", "databases", url="postgresql://backup@other/wiki")
     named = replace(

@@ -162,7 +162,9 @@ def test_check_names_databases_on_their_rows_and_checks_the_machine_once(
 def test_a_cluster_that_leaves_out_every_database_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exclude: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr("refnet.sources.database.other_databases.of_cluster", lambda *_: ["shop", "wiki"])
+    monkeypatch.setattr(
+        "refnet.sources.database.restore.previous_databases.databases_of_cluster", lambda *_: ["shop", "wiki"]
+    )
     url = "postgresql://backup@db/postgres"
     main = SourceSettings("main", "clusters", url=url, exclude_databases=exclude)
     settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups", clusters={"main": main})

@@ -28,7 +28,7 @@ from refnet.settings import SourceSettings
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import CheckLine
 from refnet.sources.contents import Artifact, ArtifactDifference, Finder, ItemVersion, Query, QueryAnswer
-from refnet.sources.database import database_contents, database_query, other_databases
+from refnet.sources.database import database_contents, database_query
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
 from refnet.sources.database.check_database import database
@@ -37,7 +37,7 @@ from refnet.sources.database.database_restore import WholeRestore, check, recove
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.query.copies import Copy
-from refnet.sources.database.restore.previous_databases import previous_databases
+from refnet.sources.database.restore import previous_databases
 from refnet.sources.database.restore.server_facts import holds_tables, identity_of
 from refnet.sources.database.saved_tables import previous_tables
 from refnet.sources.database.tables_restore import TablesRestore, undo_of_tables
@@ -112,11 +112,11 @@ class Database(OnServer):
         return ActsOn.of(self.settings, self.name)
 
     def others(self) -> list[str]:
-        return other_databases.other_databases(servers.existing_server(self.settings, self.name))
+        return previous_databases.other_databases(servers.existing_server(self.settings, self.name))
 
     @staticmethod
     def of_cluster(cluster: SourceSettings, before: Collection[str]) -> list[str]:
-        return other_databases.of_cluster(cluster, before)
+        return previous_databases.databases_of_cluster(cluster, before)
 
     def required(self) -> Required:
         found = super().required()
@@ -179,7 +179,7 @@ class Database(OnServer):
 
         records = wiring.previous_databases(self.settings, self.name)
         target = servers.restoring(self.settings, self.name)
-        found = previous_databases(target, records.read().records, records.forget)
+        found = previous_databases.versions(target, records.read().records, records.forget)
         return [replace(one, source=self.name) for one in found]
 
     def check_request(self, request: RestoreRequest) -> None:

@@ -11,9 +11,8 @@ from psycopg import errors
 
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
-from refnet.sources.database.artifact.schema_toc import Item, parse
-from refnet.sources.database.restore.leaves import Leaves
-from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.restore.left_out import Leaves
+from refnet.sources.database.restore.schema_archive import Archive, Item, parse
 from refnet.sources.database.sql_text import Codec
 
 ITEMS = parse(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from refnet.sources.database.restore.superuser_needs import needs
+from refnet.sources.database.restore.own_schema import schema_needs
 
 
 def entry(kind: str, name: str, statement: str, owner: str = "app") -> str:
@@ -35,12 +35,14 @@ def entry(kind: str, name: str, statement: str, owner: str = "app") -> str:
     ],
 )
 def test_only_what_needs_a_superuser_is_named(kind: str, statement: str, needed: str) -> None:
-    assert needs(entry(kind, "x", statement)).superuser == ((needed,) if needed else ())
+    assert schema_needs(entry(kind, "x", statement)).superuser == ((needed,) if needed else ())
 
 
 def test_owners_are_those_of_all_sections_without_what_stands_behind_them() -> None:
     pre = entry("TABLE", "x", "CREATE", "app; Tablespace: fast") + entry("COMMENT", "x", "COMMENT", "")
-    assert needs(pre, entry("INDEX", "y", "CREATE", "a b"), entry("EXTENSION", "z", "", "-")).owners == (
+    assert schema_needs(
+        pre, entry("INDEX", "y", "CREATE", "a b"), entry("EXTENSION", "z", "", "-")
+    ).owners == (
         "app",
         "a b",
     )
@@ -48,8 +50,8 @@ def test_owners_are_those_of_all_sections_without_what_stands_behind_them() -> N
 
 def test_a_schema_that_is_made_to_be_slow_is_read_in_a_moment() -> None:
     began = time.process_time()
-    needs(
+    schema_needs(
         "-- Name: " * 200_000, "-- Name: ; Type: A; Schema: " * 100_000, "-- Name: x; Type: " + "A " * 500_000
     )
-    needs("".join(entry("FUNCTION", "x", "    LANGUAGE " * 50) for _ in range(5_000)))
+    schema_needs("".join(entry("FUNCTION", "x", "    LANGUAGE " * 50) for _ in range(5_000)))
     assert time.process_time() - began < 10

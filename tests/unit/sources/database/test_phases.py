@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.proof.guarded_schema import ItemRun, Who, after_rows, before_rows
+from refnet.sources.database.restore import schema_archive
 
-BEFORE = schema_toc.parse("""\
+BEFORE = schema_archive.parse("""\
 1; 2615 1 SCHEMA - shop refnet
 2; 3079 2 EXTENSION - citext
 3; 0 0 COMMENT - EXTENSION citext
@@ -19,7 +19,7 @@ BEFORE = schema_toc.parse("""\
 13; 0 0 COMMENT shop TABLE orders mallory
 14; 826 14 DEFAULT ACL shop DEFAULT PRIVILEGES FOR TABLES mallory
 """)
-AFTER = schema_toc.parse("""\
+AFTER = schema_archive.parse("""\
 20; 2606 20 CONSTRAINT shop orders orders_pkey mallory
 21; 0 0 COMMENT shop CONSTRAINT orders_pkey ON orders mallory
 22; 1259 22 INDEX shop orders_i mallory

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.artifact.index import Table
+from refnet.sources.database.restore import schema_archive
 
 LISTING = """;
 ; Archive created at 2026-11-25 10:37:04 UTC
@@ -27,13 +27,13 @@ JOBS = Table("public", "jobs", ("a",), oid=4, keys=(16437,))
 
 
 def test_a_listing_is_read_without_its_comments() -> None:
-    items = schema_toc.parse(LISTING)
+    items = schema_archive.parse(LISTING)
     assert [item.dump_id for item in items] == [2437, 2431, 2441, 2435, 2440, 2442, 2444, 2450]
     assert items[0].line == "2437; 2606 16406 CONSTRAINT public citations citations_pkey refnet"
 
 
 def test_only_the_entries_of_tables_in_blocks_are_run_early() -> None:
-    shares = schema_toc.share(schema_toc.parse(LISTING), [PAPERS, CITATIONS, SUMMARIES, JOBS])
+    shares = schema_archive.share(schema_archive.parse(LISTING), [PAPERS, CITATIONS, SUMMARIES, JOBS])
     assert {table: [item.dump_id for item in items] for table, items in shares.keys.items()} == {
         2: [2437],
         1: [2431],
@@ -43,13 +43,13 @@ def test_only_the_entries_of_tables_in_blocks_are_run_early() -> None:
 
 
 def test_the_rest_keeps_its_order_and_another_catalogs_oid_does_not_match() -> None:
-    shares = schema_toc.share(schema_toc.parse(LISTING), [PAPERS, CITATIONS, SUMMARIES, JOBS])
+    shares = schema_archive.share(schema_archive.parse(LISTING), [PAPERS, CITATIONS, SUMMARIES, JOBS])
     assert [item.dump_id for item in shares.rest] == [2441, 2440, 2444, 2450]
 
 
 def test_a_foreign_key_to_a_table_outside_the_blocks_waits_for_the_rest() -> None:
     small_papers = Table("public", "papers", ("id",), oid=1, keys=(16397,))
-    shares = schema_toc.share(schema_toc.parse(LISTING), [small_papers, CITATIONS])
+    shares = schema_archive.share(schema_archive.parse(LISTING), [small_papers, CITATIONS])
     assert shares.foreign == []
     assert [item.dump_id for item in shares.rest] == [2431, 2441, 2440, 2442, 2444, 2450]
 
@@ -62,4 +62,4 @@ def test_a_line_that_pg_restore_does_not_write_is_no_entry() -> None:
         "-1; 0 0 TABLE a b c",
         "1;2 3 TABLE",
     ]
-    assert schema_toc.parse("\n".join(lines)) == ()
+    assert schema_archive.parse("\n".join(lines)) == ()

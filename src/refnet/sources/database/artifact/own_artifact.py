@@ -25,10 +25,9 @@ from refnet.sources.database.plan.restore_facts import Wanted
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.own_proof import Prover, rows_of
 from refnet.sources.database.proof.row_digests import digested
-from refnet.sources.database.restore import after_swap, foreign_views, server_facts
-from refnet.sources.database.restore.late_extensions import LateExtensions
+from refnet.sources.database.restore import after_load, server_facts
 from refnet.sources.database.restore.load import How, load
-from refnet.sources.database.restore.superuser_needs import Needs, needs
+from refnet.sources.database.restore.own_schema import LateExtensions, SchemaNeeds, schema_needs
 from refnet.sources.database.workers import Workers
 
 #: Heads the contents of the first large object.
@@ -64,9 +63,9 @@ class DatabaseArtifact(Artifact):
         return server_facts.wanted(self.name, self.index, self._needs)
 
     @cached_property
-    def _needs(self) -> Needs:
+    def _needs(self) -> SchemaNeeds:
         texts = (self.reader.text(MemberKind.PRE), self.reader.text(MemberKind.POST), self._large_objects())
-        return needs(*(text.decode("utf-8", "replace") for text in texts))
+        return schema_needs(*(text.decode("utf-8", "replace") for text in texts))
 
     def _large_objects(self) -> bytes:
         """Return the SQL that creates the large objects, which pg_dump 17 and newer write before the rows."""
@@ -105,7 +104,7 @@ class DatabaseArtifact(Artifact):
         """Load it into the empty database `target`; return notes. `again` empties that for another attempt."""
         left_out = load(self.reader, target, workers, How(late=self._late), again)
         workers.progress("views over foreign tables", 0, None)
-        notes = (*self._notes(target), *foreign_views.refresh(target, self.index))
+        notes = (*self._notes(target), *after_load.refresh_foreign_views(target, self.index))
         return (*map(str, left_out), *notes)
 
     def _notes(self, target: Target) -> Iterator[str]:
@@ -138,7 +137,7 @@ class DatabaseArtifact(Artifact):
         if not self._late.names:
             return ()
         index = self.digested(workers.jobs, workers.progress)
-        return after_swap.create(self.reader, target, workers, self._late, index)
+        return after_load.create_late_extensions(self.reader, target, workers, self._late, index)
 
 
 def _uncounted(proof: Proof) -> Proof:

@@ -24,9 +24,8 @@ from refnet.postgres.cluster import Cluster, verifier
 from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index
-from refnet.sources.database.artifact.schema_toc import Item
-from refnet.sources.database.restore.leaves import Leaves
-from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.restore.left_out import Leaves
+from refnet.sources.database.restore.schema_archive import Archive, Item
 from refnet.sources.database.workers import Programs
 
 #: The state before everything was opened, in tables that end with the session.

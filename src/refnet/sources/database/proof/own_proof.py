@@ -35,8 +35,7 @@ from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins, create_logins
 from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore import create_database
-from refnet.sources.database.restore.leaves import Leaves
-from refnet.sources.database.restore.left_out import LeftOut, align
+from refnet.sources.database.restore.left_out import Leaves, LeftOut, align
 from refnet.sources.database.restore.load import How, load
 from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import Cause, ServerError

@@ -18,12 +18,12 @@ from psycopg import sql
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.index import Member
-from refnet.sources.database.artifact.schema_toc import Item
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.query.needs import Key
-from refnet.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
+from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks
 from refnet.sources.database.restore.load import Loader
+from refnet.sources.database.restore.schema_archive import Item
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.workers import Task, Workers, run_all
 

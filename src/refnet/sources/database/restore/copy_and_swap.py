@@ -35,7 +35,7 @@ from refnet.sources.database.plan.restore_place import Where
 from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide, major
 from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases
-from refnet.sources.database.restore.analyze import analyze
+from refnet.sources.database.restore.after_load import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Workers

@@ -1,24 +1,33 @@
-"""Objects that a restore leaves out, because no server accepts them as they are in the source.
+"""Objects that a restore leaves out, because no server accepts them as they are in the source; all else, or it fails.
 
-These are contents of materialized views whose query fails, and violated checks and foreign keys. Everything else is
-restored, or the restore fails.
+- Rows of the source can violate a check, for example one whose function became stricter, and COPY then rejects them. So
+  the checks are dropped before the rows and added again afterwards; violated ones are added as NOT VALID.
+- On leaves nothing else depends: a violated foreign key is added as NOT VALID; a materialized view whose query fails
+  stays empty; the label of a provider that this server has not loaded is left out, as nothing would read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
 
 from refnet.catalog.artifact import Finding
 from refnet.catalog.evidence import Fault, Outcome
+from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.sql_text import Codec
+from refnet.sources.database.restore.schema_archive import Archive, Item
+from refnet.sources.database.server_errors import ServerError
+from refnet.sources.database.sql_text import IDENT, Codec, statements
+from refnet.sources.database.workers import Programs
 
 #: Begins a note of a restore.
 LEFT_OUT = "left out: "
 #: What a scratch server may lack: a right of the owner, a setting of a library, a library.
 _LACKS = frozenset({"0A000", "42501", "42704"})
-
 _NOT_VALID = """
 SELECT con.oid::int8, n.nspname::text, c.relname::text, con.conname::text FROM pg_catalog.pg_constraint con
 JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -57,10 +66,6 @@ class LeftOut:
         return Finding(self.what, Outcome.UNVERIFIED, f"it {self.state}: {self.why}", fault=self.fault)
 
 
-def fault_of_state(sqlstate: str | None) -> Fault:
-    return Fault.ENVIRONMENT if sqlstate in _LACKS else Fault.SOURCE
-
-
 def align(copy: Session, reference: Session, left_out: Iterable[LeftOut], codec: Codec) -> None:
     """Make the schemas of a proof's `copy` and of its `reference` without rows equal in what was left out.
 
@@ -78,3 +83,222 @@ def align(copy: Session, reference: Session, left_out: Iterable[LeftOut], codec:
     for one in left_out:
         if one.drop:
             reference.execute(codec.encode(one.drop))
+
+
+#: Of COPY, where a check is not true, divides by zero, or raises an exception.
+REFUSED_ROWS = frozenset({"23514", "22012", "P0001"})
+#: A container of a domain that cannot be scanned.
+_NOT_SCANNED = "0A000"
+#: Inherited ones follow from those of the parent. Those of extensions belong to the server's own files.
+_CHECKS = """
+SELECT k.kind, k.object, quote_ident(con.conname), con.conname::text, pg_get_constraintdef(con.oid),
+    quote_literal(obj_description(con.oid, 'pg_constraint'))
+FROM pg_catalog.pg_constraint con
+CROSS JOIN LATERAL (
+    SELECT 'TABLE', format('%I.%I', n.nspname, c.relname), c.oid, 'pg_class'::regclass
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = con.conrelid AND c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT 'DOMAIN', format('%I.%I', n.nspname, t.typname), t.oid, 'pg_type'::regclass
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = con.contypid
+) k (kind, object, oid, class)
+WHERE con.contype = 'c' AND con.coninhcount = 0 AND con.convalidated AND con.oid >= 16384
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.classid = k.class AND d.objid = k.oid)
+ORDER BY con.oid
+"""
+
+
+@dataclass(frozen=True)
+class _Check:
+    #: TABLE or DOMAIN.
+    kind: str
+    #: Quoted.
+    object: str
+    quoted: str
+    name: str
+    definition: str
+    #: As a literal.
+    comment: str | None
+
+    @property
+    def add(self) -> str:
+        return f"ALTER {self.kind} {self.object} ADD CONSTRAINT {self.quoted} {self.definition}"
+
+
+@dataclass
+class LateChecks:
+    """The checks that were dropped, in this order."""
+
+    checks: list[_Check] = field(default_factory=list)
+
+    def drop(self, session: Session, codec: Codec) -> None:
+        """Drop all checks in the database of `session`, including those of children that remain without the parent's."""
+        while found := [_Check(*row) for row in codec.rows(session, _CHECKS)]:
+            for one in found:
+                session.execute(codec.encode(f"ALTER {one.kind} {one.object} DROP CONSTRAINT {one.quoted}"))
+            self.checks += found
+
+    def add(self, session: Session, codec: Codec) -> list[LeftOut]:
+        """Add the checks again, the children's first; return the violated ones."""
+        left_out = []
+        for one in reversed(self.checks):
+            try:
+                session.execute(codec.encode(one.add))
+            except psycopg.Error as error:
+                if error.sqlstate not in {*REFUSED_ROWS, _NOT_SCANNED}:
+                    raise server_errors.of_server(error, f"adding the checks of {one.object}") from error
+                session.execute(codec.encode(f"{one.add} NOT VALID"))
+                left_out.append(_left_out(one, error))
+            if one.comment is not None:
+                on = "DOMAIN " if one.kind == "DOMAIN" else ""
+                session.execute(
+                    codec.encode(f"COMMENT ON CONSTRAINT {one.quoted} ON {on}{one.object} IS {one.comment}")
+                )
+        return left_out
+
+
+def _left_out(check: _Check, error: psycopg.Error) -> LeftOut:
+    what = f"check {check.quoted} of {check.object}"
+    by_hand = f"ALTER {check.kind} {check.object} VALIDATE CONSTRAINT {check.quoted}"
+    return LeftOut(what, "is NOT VALID", _said(error), by_hand, constraint=check.name)
+
+
+_REFRESH = re.compile(rb"REFRESH MATERIALIZED VIEW (?P<view>.+)", re.DOTALL)
+_FOREIGN_KEY = re.compile(
+    rb"ALTER TABLE (?:ONLY )?(?P<table>(?:%b)\.(?:%b))\s+ADD CONSTRAINT (?P<name>%b) FOREIGN KEY .+"
+    % (IDENT, IDENT, IDENT),
+    re.DOTALL,
+)
+_LABEL = re.compile(
+    rb"SECURITY LABEL FOR (?P<provider>%b) ON (?P<what>.+) IS (?:'(?:[^']|'')*'|E'.*')" % IDENT, re.DOTALL
+)
+_NAMES = re.compile(IDENT)
+#: Of the names of entries, as `Archive.entries` decodes them.
+_LISTED = Codec()
+_BROKEN = "23503"
+_EXISTS = "42710"
+#: Its provider is not loaded.
+_NOT_LOADED = "22023"
+
+
+class Leaves:
+    """Restores leaf entries of an archive, and collects what is left out."""
+
+    def __init__(self, archive: Archive, connect: Callable[[], Session], codec: Codec) -> None:
+        """`connect`: opens a session of the restoring login. `codec`: of the archive's text."""
+        self._archive, self._connect, self._codec = archive, connect, codec
+        self._lock = threading.Lock()
+        self.left_out: list[LeftOut] = []
+        #: Foreign keys that do not exist, as the entries of their comments name them.
+        self._absent: list[str] = []
+
+    def restore(
+        self,
+        programs: Programs,
+        doing: str,
+        items: Sequence[Item],
+        *,
+        jobs: int = 1,
+        owners: bool = True,
+    ) -> None:
+        """Restore `items`; RefnetError if the server rejects one that must not be left out."""
+        items = self._without_absent(items)
+        if not any(item.is_leaf for item in items):
+            self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
+            return
+        failed = self._archive.restore_leaves(programs, doing, items, jobs=jobs, owners=owners)
+        for item in (one for one in failed if one.is_leaf):
+            self._mend(programs, doing, item)
+        if failed and jobs > 1:
+            self._add_missing(
+                programs, doing, [one for one in items if one.is_foreign_key and one not in failed]
+            )
+        # Comments on foreign keys, which exist now, or are left out.
+        if left := self._without_absent(item for item in failed if not item.is_leaf):
+            self._archive.restore(programs, doing, left)
+
+    def _without_absent(self, items: Iterable[Item]) -> list[Item]:
+        return [item for item in items if not any(absent in item.what for absent in self._absent)]
+
+    def _add_missing(self, programs: Programs, doing: str, keys: Sequence[Item]) -> None:
+        """Add foreign keys whose errors were lost: parallel pg_restore processes overwrite each other's lines."""
+        for statement in statements(self._archive.text(programs, keys)) if keys else ():
+            if found := _FOREIGN_KEY.fullmatch(statement):
+                error = self._run(statement)
+                if error is not None and error.sqlstate != _EXISTS:
+                    self._add(doing, statement, found)
+
+    def _mend(self, programs: Programs, doing: str, item: Item) -> None:
+        text = self._archive.text(programs, [item])
+        for statement in statements(text):
+            if found := _REFRESH.fullmatch(statement):
+                self._refresh(doing, statement, found)
+                return
+            if found := _LABEL.fullmatch(statement):
+                self._label(doing, statement, found)
+                return
+            if found := _FOREIGN_KEY.fullmatch(statement):
+                self._add(doing, statement, found)
+                return
+        raise ServerError(
+            f"{doing}: the entry {item.what} cannot be read", "Check the artifact with `refnet verify`."
+        )
+
+    def _refresh(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
+        error = self._run(statement)
+        if error is None:
+            return
+        if server_errors.is_servers(error.sqlstate):
+            raise server_errors.of_server(error, doing) from error
+        what = f"materialized view {self._codec.decode(found['view'])}"
+        fault = Fault.ENVIRONMENT if error.sqlstate in _LACKS else Fault.SOURCE
+        self._note(LeftOut(what, "is empty", _said(error), self._codec.decode(statement), fault))
+
+    def _label(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
+        error = self._run(statement)
+        if error is None:
+            return
+        if error.sqlstate != _NOT_LOADED:
+            raise server_errors.of_server(error, doing) from error
+        what = f"security label of {self._codec.decode(found['provider'])} on {self._codec.decode(found['what'])}"
+        self._note(
+            LeftOut(what, "is missing", _said(error), self._codec.decode(statement), Fault.ENVIRONMENT)
+        )
+
+    def _add(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
+        error = self._run(statement)
+        if error is None:
+            return
+        if error.sqlstate != _BROKEN:
+            raise server_errors.of_server(error, doing) from error
+        table, name = self._codec.decode(found["table"]), self._codec.decode(found["name"])
+        what, why = f"foreign key {name} of {table}", _said(error)
+        alter = f"ALTER TABLE {table}"
+        if self._run(statement + b" NOT VALID") is None:
+            by_hand = f"{alter} VALIDATE CONSTRAINT {name}"
+            constraint = self._codec.unquoted(found["name"])
+            self._note(LeftOut(what, "is NOT VALID", why, by_hand, constraint=constraint))
+        else:  # of a partitioned table, before PostgreSQL 18
+            drop = f"{alter} DROP CONSTRAINT {name}"
+            schema, relation = _NAMES.findall(found["table"])
+            comment = b" CONSTRAINT %b ON %b " % (found["name"], relation)
+            self._absent.append(f"COMMENT {_LISTED.unquoted(schema)}{_LISTED.decode(comment)}")
+            self._note(
+                LeftOut(what, "is missing", why, " ".join(self._codec.decode(statement).split()), drop=drop)
+            )
+
+    def _run(self, statement: bytes) -> psycopg.Error | None:
+        with self._connect() as session:
+            try:
+                session.execute(statement)
+            except psycopg.Error as error:
+                return error
+        return None
+
+    def _note(self, one: LeftOut) -> None:
+        with self._lock:
+            self.left_out.append(one)
+
+
+def _said(error: psycopg.Error) -> str:
+    return (error.diag.message_primary or str(error)).strip().split("\n")[0]

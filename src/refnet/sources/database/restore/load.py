@@ -23,7 +23,6 @@ from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, se
 from refnet.postgres.tempdirs import private_folder
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.artifact import schema_toc
 from refnet.sources.database.artifact.index import Index, Member, Table
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Digest, Lines, complete_lines, copy_body, cut_short
@@ -31,11 +30,9 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.proof.row_digests import MemberRows
-from refnet.sources.database.restore.as_member import OwnSchema
-from refnet.sources.database.restore.late_checks import REFUSED_ROWS, LateChecks
-from refnet.sources.database.restore.late_extensions import LateExtensions
-from refnet.sources.database.restore.leaves import Leaves
-from refnet.sources.database.restore.left_out import LeftOut
+from refnet.sources.database.restore import schema_archive
+from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks, Leaves, LeftOut
+from refnet.sources.database.restore.own_schema import LateExtensions, OwnSchema
 from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_text import COPY, Codec
@@ -207,7 +204,7 @@ class Loader(AbstractContextManager["Loader"]):
                 self._owners = self._owners_of_tables(self._logins.names())
             entries = self._archive.entries(self._programs, "post-data")
             items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
-            shares = schema_toc.share(items, self._index.tables)
+            shares = schema_archive.share(items, self._index.tables)
             run_all(self._tasks(shares), self._workers.jobs, self._stop)
             self._workers.progress("data", self._total, self._total)  # with the lines around the rows
             self._workers.progress("the rest of the schema", 0, None)
@@ -234,7 +231,7 @@ class Loader(AbstractContextManager["Loader"]):
             rows = self._codec.rows(session, _OWNERS)
         return {(schema, name): names[owner] for schema, name, owner in rows}
 
-    def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
+    def _tasks(self, shares: schema_archive.Shares) -> Iterator[Task]:
         """Yield parallel tasks; the weight of a table's tasks is that of all its work."""
         if self._index.members_of(MemberKind.DATA):
             yield Task(sum(m.raw for m in self._index.members_of(MemberKind.DATA)), self._load_data)
@@ -261,7 +258,9 @@ class Loader(AbstractContextManager["Loader"]):
             for member in self._index.blocks_of(number)
         )
 
-    def _builds(self, table: Table, blocks: tuple[Task, ...], shares: schema_toc.Shares) -> tuple[Task, ...]:
+    def _builds(
+        self, table: Table, blocks: tuple[Task, ...], shares: schema_archive.Shares
+    ) -> tuple[Task, ...]:
         """Tasks for keys, which need their table exclusively, and for indexes, which exclude only keys."""
         run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
         one = frozenset({table.oid})
@@ -334,7 +333,7 @@ class Loader(AbstractContextManager["Loader"]):
                 raise Stopped from error
             raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
 
-    def _restore_items(self, doing: str, items: Sequence[schema_toc.Item]) -> None:
+    def _restore_items(self, doing: str, items: Sequence[schema_archive.Item]) -> None:
         self.leaves.restore(self._builder, doing, items)
 
     def _session(self, table: tuple[str, str]) -> Session:

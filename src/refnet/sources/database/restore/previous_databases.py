@@ -1,4 +1,4 @@
-"""Finds databases that restores made or replaced, checks them against the records, and drops them.
+"""Finds databases that restores made or replaced, checks them against the records, and drops them; and lists all others.
 
 Each has a mark in its comment, for display and for copies of killed runs. The owner of a database can write any comment,
 so a previous version is trusted only if a record names its oid and owner.
@@ -6,7 +6,7 @@ so a previous version is trusted only if a record names its oid and owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.settings import SourceSettings
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import (
     Session,
@@ -33,6 +34,7 @@ from refnet.sources.database.plan.restore_facts import Sessions
 from refnet.sources.database.plan.restore_place import OWN_NAME
 from refnet.sources.database.restore.server_facts import sessions
 from refnet.sources.database.rows import live_catalog
+from refnet.sources.database.sql_text import Codec
 from refnet.store.previous_records import Mark, MarkState, PreviousRecord
 
 _MARK = "RefNet "
@@ -112,7 +114,7 @@ def _in_comment(comment: str | None) -> Mark | None:
         return None
 
 
-def previous_databases(
+def versions(
     target: Target, records: Sequence[PreviousRecord], forget: Callable[[PreviousRecord], None]
 ) -> list[PreviousVersion]:
     """Databases that restores of `target` made or replaced, for prune; those in use or unrecorded are kept.
@@ -330,3 +332,44 @@ def _drop_subscriptions(admin: Session, target: Target, name: str) -> None:
             for change in ("DISABLE", "SET (slot_name = NONE)"):
                 session.execute(sql.SQL("ALTER SUBSCRIPTION {} ").format(subscription) + sql.SQL(change))
             session.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
+
+
+#: `postgres` is the database to connect to before there is any other one; by default it is empty.
+_OTHERS = """
+SELECT datname::text, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database
+WHERE NOT datistemplate AND datallowconn AND datname NOT IN ('postgres', current_database()) ORDER BY 1
+"""
+#: Without the templates.
+_ALL = """
+SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit, datallowconn FROM pg_database
+WHERE NOT datistemplate ORDER BY 1
+"""
+
+
+def other_databases(target: Target) -> list[str]:
+    """Other databases on the server of `target`, without databases made by restores.
+
+    RefnetError if the server cannot be asked.
+    """
+    try:
+        with target.connect({**READER_SETTINGS, "statement_timeout": "10000"}) as session:
+            codec, _ = Codec.of_server(session)
+            rows = codec.rows(session, _OTHERS)
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
+    return [name for name, comment in rows if read(name, comment) is None]
+
+
+def databases_of_cluster(cluster: SourceSettings, before: Collection[str]) -> list[str]:
+    """Databases of the server to back up, including known ones that now refuse connections: their backup must fail."""
+    target = Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url")
+    try:
+        with target.connect(encoding="UTF8") as session:
+            rows = session.execute(_ALL).fetchall()
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
+    return [
+        name
+        for name, comment, limit, open_to_sessions in rows
+        if (open_to_sessions or name in before) and not left_by_restore(name, comment, limit)
+    ]

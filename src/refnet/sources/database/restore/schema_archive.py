@@ -1,10 +1,13 @@
-"""The archive of a schema (pg_dump's custom format), restored into one database by sections or by entries."""
+"""The archive of a schema (pg_dump's custom format), restored into one database by sections or by entries.
+
+Its table of contents, as `pg_restore -l` prints it, says which task restores which entry.
+"""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database import server_errors
-from refnet.sources.database.artifact import schema_toc
+from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.dump.pgdump import for_server, without_lz4
 from refnet.sources.database.workers import Programs
 
@@ -40,17 +43,17 @@ class Archive:
     #: Objects go into their tablespaces.
     tablespaces: bool = True
 
-    def entries(self, programs: Programs, section: str) -> tuple[schema_toc.Item, ...]:
+    def entries(self, programs: Programs, section: str) -> tuple[Item, ...]:
         """Return the table of contents of a section, in its order."""
         command = [*self.tool("pg_restore"), "-l", f"--section={section}", str(self.path)]
         listing = programs.run(command, "reading the schema's table of contents")
-        return schema_toc.parse(listing.decode("utf-8", "surrogateescape"))
+        return parse(listing.decode("utf-8", "surrogateescape"))
 
     def restore(
         self,
         programs: Programs,
         doing: str,
-        items: Sequence[schema_toc.Item],
+        items: Sequence[Item],
         *,
         jobs: int = 1,
         owners: bool = True,
@@ -66,11 +69,11 @@ class Archive:
         self,
         programs: Programs,
         doing: str,
-        items: Sequence[schema_toc.Item],
+        items: Sequence[Item],
         *,
         jobs: int = 1,
         owners: bool = True,
-    ) -> tuple[schema_toc.Item, ...]:
+    ) -> tuple[Item, ...]:
         """Restore `items` like `restore`; return the leaves, and their comments, that the server refused.
 
         Parallel processes can garble each other's messages: then all views of such a run count as refused.
@@ -90,8 +93,8 @@ class Archive:
         return failed
 
     def _restore_apart(
-        self, programs: Programs, doing: str, items: Sequence[schema_toc.Item], *, owners: bool
-    ) -> tuple[schema_toc.Item, ...]:
+        self, programs: Programs, doing: str, items: Sequence[Item], *, owners: bool
+    ) -> tuple[Item, ...]:
         failed = []
         for is_leaf, group in groupby(items, lambda item: item.is_leaf or item.what.startswith("COMMENT ")):
             for some in [[item] for item in group] if is_leaf else [list(group)]:
@@ -103,7 +106,7 @@ class Archive:
                     failed += some
         return tuple(failed)
 
-    def text(self, programs: Programs, items: Sequence[schema_toc.Item]) -> bytes:
+    def text(self, programs: Programs, items: Sequence[Item]) -> bytes:
         """Return the SQL of `items`."""
         with self._listing(items) as listing:
             command = [*self.tool("pg_restore"), "--file=-", "-L", listing, str(self.path)]
@@ -117,7 +120,7 @@ class Archive:
         return (str(self.binaries.tool(name)), "--no-password")
 
     @contextmanager
-    def _only(self, items: Sequence[schema_toc.Item], jobs: int, *, owners: bool) -> Iterator[list[str]]:
+    def _only(self, items: Sequence[Item], jobs: int, *, owners: bool) -> Iterator[list[str]]:
         """Yield the options of pg_restore for exactly `items`."""
         with self._listing(items) as listing:
             jobs = min(jobs, len(items))
@@ -130,7 +133,7 @@ class Archive:
         return [*self.tool("pg_restore"), "--verbose", *self._options, *into, *options, str(self.path)]
 
     @contextmanager
-    def _listing(self, items: Sequence[schema_toc.Item]) -> Iterator[str]:
+    def _listing(self, items: Sequence[Item]) -> Iterator[str]:
         """Write `items` to a file for pg_restore -L; yield its path."""
         with tempfile.NamedTemporaryFile("w", dir=self.path.parent, errors="surrogateescape") as listing:
             listing.writelines(f"{item.line}\n" for item in items)
@@ -152,3 +155,91 @@ class Archive:
         command = [str(self.binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
         text = for_server(self.server, programs.run([*command, str(self.path)], doing))
         programs.run(self.psql(), doing, [without_lz4(text) if self.without_lz4 else text])
+
+
+_LINE = re.compile(r"([0-9]{1,10}); ([0-9]{1,10}) ([0-9]{1,10}) (.*)")
+_RELATION, _CONSTRAINT = 1259, 2606  # the oids of pg_class and pg_constraint
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry."""
+
+    #: As pg_restore printed it.
+    line: str
+    dump_id: int
+    #: The oids of the object's catalog and of the object, in the source.
+    catalog: int
+    oid: int
+    #: Kind, schema, name and owner.
+    what: str
+
+    @property
+    def is_index(self) -> bool:
+        return self.catalog == _RELATION and self.what.startswith("INDEX ")
+
+    @property
+    def is_key(self) -> bool:
+        return self.catalog == _CONSTRAINT and self.what.startswith("CONSTRAINT ")
+
+    @property
+    def is_foreign_key(self) -> bool:
+        return self.catalog == _CONSTRAINT and self.what.startswith("FK CONSTRAINT ")
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether only comments depend on it."""
+        return self.is_foreign_key or self.is_refresh or self.is_label
+
+    @property
+    def is_label(self) -> bool:
+        return self.what.startswith("SECURITY LABEL ")
+
+    @property
+    def is_refresh(self) -> bool:
+        return self.what.startswith("MATERIALIZED VIEW DATA ")
+
+
+def parse(text: str) -> tuple[Item, ...]:
+    """Return the entries of `pg_restore -l`, in its order; its comments begin with `;`."""
+    matches = (_LINE.fullmatch(line) for line in text.split("\n"))
+    return tuple(Item(m[0], int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The entries of post-data by the task that restores them."""
+
+    #: Oid of a table → its entries.
+    keys: dict[int, list[Item]]
+    indexes: dict[int, list[Item]]
+    #: Oid of the table, oid of the table that it refers to, entry.
+    foreign: list[tuple[int, int, Item]]
+    #: Everything else, in order.
+    rest: list[Item]
+
+
+def share(items: Sequence[Item], tables: Iterable[Table]) -> Shares:
+    """Separate entries that can be restored once their tables, copied in blocks, are loaded.
+
+    A foreign key needs both tables: it comes early only if both are copied in blocks.
+    """
+    blocks = {table.oid: table for table in tables if table.blocks}
+    owner = {oid: table.oid for table in blocks.values() for oid in table.keys}
+    refers = {
+        int(oid): (table.oid, referred)
+        for table in blocks.values()
+        for oid, referred in table.foreign_keys.items()
+        if referred in blocks
+    }
+    shares = Shares({}, {}, [], [])
+    for item in items:
+        if item.is_index and item.oid in owner:
+            shares.indexes.setdefault(owner[item.oid], []).append(item)
+        elif item.is_key and item.oid in owner:
+            shares.keys.setdefault(owner[item.oid], []).append(item)
+        elif item.is_foreign_key and item.oid in refers:
+            shares.foreign.append((*refers[item.oid], item))
+        else:
+            shares.rest.append(item)
+    return shares

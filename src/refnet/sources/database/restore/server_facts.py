@@ -19,7 +19,7 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.plan.restore_facts import Facts, Live, Sessions, Wanted
 from refnet.sources.database.restore.create_database import powers
-from refnet.sources.database.restore.superuser_needs import Needs
+from refnet.sources.database.restore.own_schema import SchemaNeeds
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import system_identifier, user_relations
 
@@ -143,7 +143,7 @@ def free_bytes(admin: Session, target: Target) -> int | None:
     return disk.f_bavail * disk.f_frsize
 
 
-def wanted(name: str, index: Index, needs: Needs) -> Wanted:
+def wanted(name: str, index: Index, needs: SchemaNeeds) -> Wanted:
     """What the artifact needs from a server.
 
     `needs`: its schema's requirements on the role.

@@ -22,8 +22,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.artifact.table_definitions import TableDefinitions, below, children
 from refnet.sources.database.plan.origin import OWN, Destination, Permission, refusal
 from refnet.sources.database.plan.table_plan import Difference, TablePlan, TableSelection
-from refnet.sources.database.restore.missing_tables import MissingTables
-from refnet.sources.database.restore.table_facts import LiveObjects
+from refnet.sources.database.restore.missing_tables import LiveObjects, MissingTables
 from refnet.sources.database.rows import (
     live_catalog,
     merge,
