@@ -14,7 +14,7 @@ from tests import oracle
 from tests.command import Command
 from tests.faults.conftest import Live
 
-from refnet.actions.proving import attempt
+from refnet.actions.verify import attempt
 from refnet.catalog.artifact import OpenArtifact, Proof
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import SourceName

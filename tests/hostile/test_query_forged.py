@@ -9,7 +9,7 @@ import pytest
 from tests.hostile import forge
 from tests.hostile.forge import Change
 
-from refnet.actions.query import query
+from refnet.actions.look import query
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings

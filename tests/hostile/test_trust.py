@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 
-from refnet.actions.proving import evidence_of
+from refnet.actions.verify import evidence_of
 from refnet.catalog.artifact import OpenArtifact, Proof
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.source_name import SourceName

@@ -26,8 +26,7 @@ from isal import isal_zlib
 from refnet import wiring
 from refnet.actions import seal
 from refnet.actions.cluster_databases import with_member
-from refnet.actions.proving import keep
-from refnet.actions.verify import verify
+from refnet.actions.verify import keep, verify
 from refnet.catalog.artifact import Made, OpenArtifact, Proof
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.evidence import Marks

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
-from refnet.actions import proving, seal, unprotected
+from refnet.actions import seal, unprotected, verify
 from refnet.actions.backup_result import Backup
 from refnet.actions.copy import copy_new, missing
 from refnet.actions.watching import open_watch, report_proof
@@ -242,10 +242,10 @@ def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -
     if earlier := _earlier(context, maker.name, store, options.since):
         return earlier
     before = _known(context, store, maker.name)
-    level, maker = proving.comparison(context, maker, before, prove=options.prove, first=options.first)
+    level, maker = verify.comparison(context, maker, before, prove=options.prove, first=options.first)
     publish = partial(_publish, context, maker, store, options)
     known = partial(_known, context, store, maker.name)
-    prove = partial(proving.prove, context, store, known=known, level=level)
+    prove = partial(verify.prove, context, store, known=known, level=level)
     made = prove(retried(publish))
     if not made.differs:
         return made

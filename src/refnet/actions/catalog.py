@@ -1,11 +1,11 @@
-"""list and show: the artifacts of the store, and one of them in full."""
+"""list and show: the artifacts of the store, what restores replaced, and one artifact in full."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Manifest, utc
 from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import Gap
+from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
 from refnet.catalog.store import Unlisted
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.sources import kind_of
+from refnet.sources import kind_of, source_of
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -184,3 +185,42 @@ def show(context: Context, name: str, at: str | None = None) -> Shown:
     closed = not isinstance(context.store, LocalStore) and not context.has_key
     tables = () if closed else kind_of(chosen.source).opened(chosen).tables()
     return Shown(chosen, manifest, tables, tuple(marks))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The previous versions of some sources."""
+
+    #: Oldest first within each source.
+    versions: tuple[PreviousVersion, ...]
+    #: Why some could not be listed.
+    unknown: tuple[RefnetError, ...]
+    #: How long each is kept.
+    keep: timedelta
+    now: datetime
+
+    def removed(self, one: PreviousVersion) -> datetime | None:
+        """Time from which prune removes it; None: never, because it is blocked."""
+        return None if one.blocked else self.now if one.half_made else one.since + self.keep
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "previous_versions": [
+                {"source": one.source, **one.to_json(), "removed_from": (at := self.removed(one)) and utc(at)}
+                for one in self.versions
+            ],
+            "unknown": [error.message for error in self.unknown],
+        }
+
+
+def previous(context: Context, names: Iterable[SourceName]) -> Kept:
+    """All previous versions of the sources `names`; errors of one source do not hide the others."""
+    found, unknown = list[PreviousVersion](), list[RefnetError]()
+    for name in names:
+        for listed in source_of(context.settings, name).previous():
+            try:
+                found += sorted(listed(), key=lambda one: one.since)
+            except RefnetError as error:
+                unknown.append(error)
+    keep = timedelta(days=context.settings.retention_previous)
+    return Kept(tuple(found), tuple(unknown), keep, context.clock.now())

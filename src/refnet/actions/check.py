@@ -16,10 +16,10 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions import unprotected
+from refnet.actions.catalog import previous
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
-from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import SourceName, globals_name

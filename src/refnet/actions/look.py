@@ -1,4 +1,7 @@
-"""show --files, show --tables and cat: the content of an artifact, and one of its files."""
+"""show --files, show --tables, cat, query, browse: the content of an artifact, one of its files, its tables by SQL.
+
+SQL runs in a throwaway scratch server.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from tempfile import SpooledTemporaryFile, gettempdir
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from refnet.actions.choose import choose_to_read
 from refnet.catalog.artifact import OpenArtifact
@@ -19,9 +22,12 @@ from refnet.core.formatting import plural, size
 from refnet.core.glob import Glob, TableGlob
 from refnet.core.member_names import ArchiveError, checked, show, some, spelled
 from refnet.sources import source_of
-from refnet.sources.contents import ListedTable
+from refnet.sources.contents import ListedTable, Query, QueryAnswer
 from refnet.sources.folder.files_artifact import archive_errors
 from refnet.sources.folder.listing import FileKind, FileList, Listed
+
+if TYPE_CHECKING:
+    from refnet.sources.database.query.copies import Copy
 
 #: A file up to this size is checked in memory, a larger one on the disk.
 _IN_MEMORY = 64 << 20
@@ -174,3 +180,21 @@ def _not_one(chosen: OpenArtifact, found: FileList, path: str, several: list[Lis
     near = get_close_matches(path, names, 1)
     hint = f"Did you mean {show(near[0])}?" if near else f"`refnet show {chosen.name} --files` lists them."
     return RefnetError(f"{chosen.name} has no file '{path}'", hint)
+
+
+@contextmanager
+def query(context: Context, meant: str, asked: Query) -> Iterator[QueryAnswer]:
+    """Run a query on the artifact `meant`, see choose_to_read; RefnetError if the server rejects it."""
+    chosen = choose_to_read(context, meant, asked.at)
+    with source_of(context.settings, chosen.source).query(context, chosen, asked) as answer:
+        yield answer
+
+
+@contextmanager
+def browse(
+    context: Context, meant: str, at: str | None, *, trust: bool = False
+) -> Iterator[tuple[OpenArtifact, Copy]]:
+    """Load all of the artifact `meant` into a scratch server, which ends with the block."""
+    chosen = choose_to_read(context, meant, at)
+    with source_of(context.settings, chosen.source).browse(context, chosen, trust=trust) as copy:
+        yield chosen, copy

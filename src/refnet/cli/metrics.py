@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.facts import facts_of
+from refnet.actions.monitor import facts_of
 from refnet.catalog.source_name import SourceName
 from refnet.cli.context import current_settings, note
 from refnet.cli.output import say

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.cells import cell_len
 
-from refnet.actions import query as run
+from refnet.actions import look
 from refnet.cli import options
 from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json_list, printable_json, with_progress
@@ -26,7 +26,7 @@ from refnet.core.checked import parsed
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural
 from refnet.sources.contents import AnswerLimits, Query, QueryAnswer
-from refnet.sources.database.database_query import doubts
+from refnet.sources.database.database_query import checked, doubts
 from refnet.sources.database.query.answer import LARGEST_ROW, SETTINGS
 from refnet.sources.database.query.copies import Copy
 
@@ -83,7 +83,8 @@ def query(
     asked = Query(text, AnswerLimits(seconds, rows, megabytes << 20), at, everything, trust, as_json)
     with ExitStack() as stack:
         with with_progress(context(place, key=True), "query") as here:  # its line ends before the first row
-            answer = stack.enter_context(run.query(here, artifact, asked))
+            checked(text)  # before anything is read
+            answer = stack.enter_context(look.query(here, artifact, asked))
         (_print_json if as_json else _print_csv if as_csv else _print_table)(answer)
     for sentence in answer.notes:
         note(sentence)
@@ -172,7 +173,7 @@ def browse(
     """
     with ExitStack() as stack:
         with with_progress(context(place, key=True), "browse") as here:
-            chosen, copy = stack.enter_context(run.browse(here, artifact, at, trust=trust))
+            chosen, copy = stack.enter_context(look.browse(here, artifact, at, trust=trust))
         for sentence in doubts(copy):
             note(sentence)
         say(

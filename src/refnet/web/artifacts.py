@@ -14,7 +14,7 @@ from fastapi import Request
 from markupsafe import Markup
 
 from refnet import wiring
-from refnet.actions.facts import overview_of
+from refnet.actions.monitor import overview_of
 from refnet.catalog.calendar import Calendar, Expected
 from refnet.catalog.manifest import Entry
 from refnet.catalog.remote import Copy

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Request, Response
 
 from refnet.actions.catalog import listing
-from refnet.actions.facts import facts_of
+from refnet.actions.monitor import facts_of
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import utc_now

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.command import Command, url_of
 
-from refnet.actions.query import query as run
+from refnet.actions.look import query as run
 from refnet.catalog.source_name import SourceName
 from refnet.cli.query import _print_csv, _print_table
 from refnet.context import Context

@@ -18,7 +18,7 @@ from refnet.actions import choose as choosing
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import absence, choose, choose_one, of_others, select
-from refnet.actions.proving import keep
+from refnet.actions.verify import keep
 from refnet.catalog.artifact import Made
 from refnet.catalog.catalog import parse_time
 from refnet.catalog.identity import Identity

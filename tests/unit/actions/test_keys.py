@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from refnet.actions import keys
-from refnet.actions.facts import facts_of
 from refnet.actions.keys import check_key
+from refnet.actions.monitor import facts_of
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings

@@ -14,8 +14,7 @@ from tests.unit.actions.conftest import Lab
 
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.actions.proving import evidence_of
-from refnet.actions.verify import verify
+from refnet.actions.verify import evidence_of, verify
 from refnet.catalog.artifact import Finding, Made, OpenArtifact, Proof
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Entry, Level, Outcome

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
-from refnet.actions.previous import Kept, previous
+from refnet.actions.catalog import Kept, previous
 from refnet.catalog.calendar import by_day
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.manifest import Entry
