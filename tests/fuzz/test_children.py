@@ -16,8 +16,9 @@ from tests.unit.web.test_children import GOOD, NAME
 
 from refnet.core import checked
 from refnet.settings import Settings
-from refnet.web import child_files, run_log
+from refnet.web import child_process
 from refnet.web.children import Child, Children
+from refnet.web.pages import runs
 from refnet.web.pages.runs import rows_of
 
 STEP = json.dumps({"report": {"step": "load", "done": 1, "total": None}, "at": GOOD["started"]})
@@ -28,10 +29,10 @@ REPORTED = '{"step": "load", "done": 1, "total": 2}'
 @fuzzed
 @given(documents(json.dumps(GOOD)), documents(STEP), documents(END), documents(REPORTED))
 def test_files_are_read_or_refused(started: bytes, step: bytes, end: bytes, reported: bytes) -> None:
-    outcome(lambda: child_files.Started.from_json(started), ValueError)
-    outcome(lambda: child_files.Step.from_json(step), ValueError)
-    outcome(lambda: child_files.End.from_json(end), ValueError)
-    outcome(lambda: child_files.Reported.from_json(reported), ValueError)
+    outcome(lambda: child_process.Started.from_json(started), ValueError)
+    outcome(lambda: child_process.LastStep.from_json(step), ValueError)
+    outcome(lambda: child_process.End.from_json(end), ValueError)
+    outcome(lambda: child_process.Reported.from_json(reported), ValueError)
 
 
 def _shown(child: Child) -> None:
@@ -66,7 +67,7 @@ def test_whatever_the_other_files_are_a_child_is_shown(
 def test_lines_of_a_log_are_shown_or_skipped(line: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "refnet-backup.log").write_bytes(line)
-        for one in outcome(lambda: run_log.lines_of(Path(folder), "f58e5d885f78")) or ():
+        for one in outcome(lambda: runs.lines_of(Path(folder), "f58e5d885f78")) or ():
             assert (one.time + one.level + one.text).isprintable()
 
 

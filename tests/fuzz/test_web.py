@@ -12,7 +12,7 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 
 from refnet.network.crawl_order import DEEPEST
 from refnet.web import graph, papers
-from refnet.web.pages import crawls, network
+from refnet.web.pages import network
 from refnet.web.work import SEEDS
 
 _NAMES = [*papers.Listed.model_fields, "x"]
@@ -40,10 +40,10 @@ _FIELD = st.text(max_size=60) | st.sampled_from(
 )
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(crawls._EMPTY, _FIELD)))
+@given(st.fixed_dictionaries(dict.fromkeys(network._EMPTY, _FIELD)))
 @fuzzed
 def test_the_form_of_a_crawl(wanted: dict[str, str]) -> None:
-    asked = outcome(lambda: crawls._order(wanted), longest=ECHO)
+    asked = outcome(lambda: network._order(wanted), longest=ECHO)
     if asked is not None:
         assert 1 <= len(asked.seeds) <= SEEDS
         assert 0 <= asked.depth <= DEEPEST

@@ -18,23 +18,21 @@ from refnet import __version__
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.page import render
 from refnet.settings import Settings
-from refnet.web import backups, health, papers, work
-from refnet.web.answers import MOST_LINE, failed
-from refnet.web.artifacts import Overviews
-from refnet.web.backups import Reports
+from refnet.web import health, papers, work
+from refnet.web.answers import MOST_LINE, Streams, failed
 from refnet.web.children import Children
 from refnet.web.database import Database
 from refnet.web.guard import Guard, UserOf
-from refnet.web.health import Health
-from refnet.web.pages import artifact, crawls, network, overview, restore, runs, sign_in, stores, timeline
+from refnet.web.health import Health, Reports
+from refnet.web.overviews import Overviews
+from refnet.web.pages import artifact, network, overview, restore, runs, sign_in, stores, timeline
 from refnet.web.pages import settings as settings_page
-from refnet.web.pages.layout import page
+from refnet.web.pages.base import page
 from refnet.web.session import Sessions
-from refnet.web.streams import Streams
 
 _ROUTES = (
-    papers, work, backups, health,
-    overview, timeline, artifact, restore, runs, network, crawls, stores, settings_page, sign_in,
+    papers, work, health,
+    overview, timeline, artifact, restore, runs, network, stores, settings_page, sign_in,
 )  # fmt: skip
 _STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 

@@ -27,10 +27,9 @@ from refnet.core.formatting import plain
 from refnet.core.locks import PROBE_SECONDS, is_locked, locked, take
 from refnet.core.processes import run_bounded
 from refnet.settings import PROGRESS, Settings
-from refnet.web import child_files
-from refnet.web.child_files import End, Reported, Started, Step
-from refnet.web.child_process import around, command
-from refnet.web.waiting import threaded
+from refnet.web import child_process
+from refnet.web.answers import threaded
+from refnet.web.child_process import End, LastStep, Reported, Started, around, command
 
 #: The number of newest children whose files are kept; running children are always kept.
 KEPT = 200
@@ -63,7 +62,7 @@ class Output:
 class Child:
     """A run that a dashboard started; a snapshot."""
 
-    #: The id, see `child_files.ID`.
+    #: The id, see `child_process.ID`.
     id: str
     #: The command: backup, verify, drill, restore, undo, …
     kind: str
@@ -88,8 +87,8 @@ class Child:
     @property
     def said(self) -> tuple[str, str] | None:
         """The two lines of the last printed error; None if there is none."""
-        text = _read(self._folder, self.id + child_files.MESSAGES, 2 * child_files.LONGEST_MESSAGES)
-        return child_files.last_error((text or b"").decode(errors="replace"))
+        text = _read(self._folder, self.id + child_process.MESSAGES, 2 * child_process.LONGEST_MESSAGES)
+        return child_process.last_error((text or b"").decode(errors="replace"))
 
     @property
     def error(self) -> tuple[str, str] | None:
@@ -105,17 +104,17 @@ class Child:
     @property
     def result(self) -> dict[str, Any] | None:
         """The printed JSON document; None if there is none, or it is too long."""
-        text = _read(self._folder, self.id + child_files.RESULT, child_files.LONGEST_RESULT)
+        text = _read(self._folder, self.id + child_process.RESULT, child_process.LONGEST_RESULT)
         if not text or self.running:
             return None
         with suppress(ValueError):
-            return child_files.result(text)
+            return child_process.printed(text)
         return None
 
     def log(self, after: int = 0) -> tuple[tuple[str, ...], int]:
         """Return complete lines of messages from byte `after` on, and `after` for the next call."""
         try:
-            handle = open_file(self._folder / (self.id + child_files.MESSAGES))
+            handle = open_file(self._folder / (self.id + child_process.MESSAGES))
         except OSError:
             return (), after
         try:
@@ -182,7 +181,7 @@ class Children:
 
     def one(self, name: str) -> Child:
         """Return the child with the id `name`; RefnetError if it does not exist."""
-        child = self._read(name) if child_files.ID.fullmatch(name) else None
+        child = self._read(name) if child_process.ID.fullmatch(name) else None
         if not child:
             raise RefnetError(
                 f"there is no run {plain(name[:40])}", "The page Runs lists all stored runs.", Exit.USAGE
@@ -191,16 +190,16 @@ class Children:
 
     def stop(self, child: Child) -> None:
         """Interrupt a running child, as Ctrl-C does."""
-        path = self._folder / (child.id + child_files.STOP)
+        path = self._folder / (child.id + child_process.STOP)
         with explained(path):
             os.close(open_file(path, os.O_WRONLY | os.O_CREAT))
 
     def _spawn(self, name: str, started: Started) -> None:
-        path = self._folder / (name + child_files.STARTED)
+        path = self._folder / (name + child_process.STARTED)
         messages = open_file(
-            self._folder / (name + child_files.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._folder / (name + child_process.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
         )
-        lock = open_file(self._folder / (name + child_files.LOCK), os.O_RDWR | os.O_CREAT)
+        lock = open_file(self._folder / (name + child_process.LOCK), os.O_RDWR | os.O_CREAT)
         try:
             take(lock, seconds=PROBE_SECONDS)
             replace_file(path, started.to_json().encode())
@@ -227,13 +226,13 @@ class Children:
                 found = {file.name.partition(".")[0] for file in self._folder.iterdir()}
             except FileNotFoundError:
                 return set()
-        return {name for name in found if child_files.ID.fullmatch(name)}
+        return {name for name in found if child_process.ID.fullmatch(name)}
 
     def _read(self, name: str) -> Child | None:
         alive = self._is_locked(name)  # before reading its end
         text, ended, step = (
-            _read(self._folder, name + kind, child_files.SMALL)
-            for kind in (child_files.STARTED, child_files.END, child_files.STEP)
+            _read(self._folder, name + kind, child_process.SMALL)
+            for kind in (child_process.STARTED, child_process.END, child_process.STEP)
         )
         try:
             started = Started.from_json(text or b"")
@@ -242,7 +241,7 @@ class Children:
             return None
         last = None
         with suppress(ValueError):
-            last = Step.from_json(step).report if step else None
+            last = LastStep.from_json(step).report if step else None
         return Child(
             **vars(started),
             id=name,
@@ -255,7 +254,7 @@ class Children:
 
     def _is_locked(self, name: str) -> bool:
         with suppress(RefnetError):  # a file that RefNet did not create
-            return is_locked(self._folder / (name + child_files.LOCK))
+            return is_locked(self._folder / (name + child_process.LOCK))
         return False
 
     def _remove_old(self) -> None:
@@ -263,7 +262,7 @@ class Children:
         kept = {*heapq.nlargest(KEPT, self._names())}
         for file in self._folder.iterdir():
             name = file.name.partition(".")[0]
-            if child_files.ID.fullmatch(name) and name not in kept:
+            if child_process.ID.fullmatch(name) and name not in kept:
                 with suppress(OSError):
                     if not self._is_locked(name):
                         file.unlink()

@@ -20,7 +20,7 @@ from refnet.network import SESSION
 from refnet.postgres.preparing import SET
 from refnet.postgres.session import STUBBORN_VARIABLES, Target
 from refnet.settings import Settings
-from refnet.web.waiting import seen, threaded, within
+from refnet.web.answers import seen, threaded, within
 
 #: The most sessions, and the most requests waiting for a session.
 SESSIONS, WAITING = 8, 128

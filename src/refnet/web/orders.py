@@ -15,7 +15,7 @@ from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.sources.database.plan.restore_place import OWN_NAME, check_name
-from refnet.web import child_files
+from refnet.web import child_process
 
 #: Values of a plan that change while the live database or folder is in use, and do not count as a change.
 _VOLATILE = frozenset(
@@ -150,7 +150,7 @@ class OrderPlan:
 def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "") -> OrderPlan:
     """Parse the plan that `--plan --json` printed; RefnetError with the error on stderr if there is none."""
     try:
-        values = child_files.result(stdout)
+        values = child_process.printed(stdout)
         known = _PLAN(values)
     except ValueError:
         raise failure(order, code, stderr) from None
@@ -170,7 +170,7 @@ def read_result(values: object) -> dict[str, Any]:
 
 def failure(order: Order, code: int, stderr: str) -> RefnetError:
     """Return the last error on a command's stderr."""
-    said = child_files.last_error(stderr)
+    said = child_process.last_error(stderr)
     documented = code in {one.value for one in Exit} and code != Exit.DONE
     if not said or not documented:
         return RefnetError(

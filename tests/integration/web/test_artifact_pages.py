@@ -17,7 +17,7 @@ from tests import dashboard
 from tests.command import Command
 
 from refnet import settings
-from refnet.web.artifacts import Overviews
+from refnet.web.overviews import Overviews
 
 _SETTINGS = """
 [folders.notes]

@@ -17,7 +17,7 @@ from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.web.artifacts import Artifacts
+from refnet.web.overviews import Artifacts
 from refnet.web.pages.stores import ROWS, stores
 
 SOURCE = SourceName.DATABASE

@@ -14,7 +14,7 @@ import pytest
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.processes import until
 from refnet.settings import Settings
-from refnet.web import child_files, child_process
+from refnet.web import child_process
 from refnet.web.children import KEPT, BusyError, Child, Children
 
 GOOD = {
@@ -114,7 +114,7 @@ def test_endless_output_is_kept_up_to_a_bound_with_the_reason_at_its_end(
     after = ended(children, start(children, "x"))
     assert (after.result, after.error) == (None, ("it failed", "Fix it."))
     for file in (home / "web").iterdir():
-        assert file.stat().st_size < child_files.LONGEST_RESULT
+        assert file.stat().st_size < child_process.LONGEST_RESULT
     seen, at = 0, 0
     while lines := after.log(at)[0]:
         at, seen = after.log(at)[1], seen + len(lines)
@@ -185,7 +185,7 @@ def test_no_other_name_is_an_id(children: Children, home: Path, name: str) -> No
     ],
 )
 def test_a_malformed_start_is_skipped(children: Children, home: Path, text: str | bytes) -> None:
-    put(home, NAME, child_files.STARTED, text)
+    put(home, NAME, child_process.STARTED, text)
     assert children.all() == []
     with pytest.raises(RefnetError, match="there is no run"):
         children.one(NAME)
@@ -197,8 +197,8 @@ def test_links_and_files_of_other_kinds_are_not_read(children: Children, home: P
     (home / "web" / f"{NAME}.json").symlink_to(secret)
     assert children.all() == []
     (home / "web" / f"{NAME}.json").unlink()
-    put(home, NAME, child_files.STARTED, json.dumps(GOOD))
-    for kind in (child_files.MESSAGES, child_files.RESULT, child_files.LOCK):
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD))
+    for kind in (child_process.MESSAGES, child_process.RESULT, child_process.LOCK):
         (home / "web" / (NAME + kind)).symlink_to(secret)
     os.mkfifo(home / "web" / f"{NAME}.step")
     child = children.one(NAME)
@@ -216,13 +216,13 @@ def test_a_file_in_the_place_of_their_folder_is_named(children: Children, home: 
 
 
 def test_what_is_shown_is_bounded_and_plain(children: Children, home: Path) -> None:
-    put(home, NAME, child_files.STARTED, json.dumps(GOOD))
-    put(home, NAME, child_files.END, '{"code": 1, "seconds": 1}')
-    put(home, NAME, child_files.RESULT, '{"name": "a\\udcff", "n": 1}')
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD))
+    put(home, NAME, child_process.END, '{"code": 1, "seconds": 1}')
+    put(home, NAME, child_process.RESULT, '{"name": "a\\udcff", "n": 1}')
     put(
         home,
         NAME,
-        child_files.MESSAGES,
+        child_process.MESSAGES,
         b"\x1b[31m<b>\xff\n" + b"x" * 10_000 + b"\nrefnet: a\n        b\nrefnet: note: c\n",
     )
     child = children.one(NAME)
@@ -232,15 +232,15 @@ def test_what_is_shown_is_bounded_and_plain(children: Children, home: Path) -> N
     assert len(lines[1]) == 2000
     assert child.error == ("a", "b")
     for text in ('{"n": 1e999}', "[" * 200_000, '{"a":' * 200_000, "[1]"):
-        put(home, NAME, child_files.RESULT, text)
+        put(home, NAME, child_process.RESULT, text)
         assert children.one(NAME).result is None
 
 
 def test_only_the_newest_are_kept(children: Children, home: Path) -> None:
     for number in range(KEPT + 5):
         name = f"20261128T010203-{number:012x}"
-        put(home, name, child_files.STARTED, json.dumps(GOOD))
-        put(home, name, child_files.MESSAGES, "x")
+        put(home, name, child_process.STARTED, json.dumps(GOOD))
+        put(home, name, child_process.MESSAGES, "x")
     child = ended(children, start(children, "settings"))
     assert len(children.all()) == KEPT
     assert children.all()[0].id == max(child.id, children.all()[0].id)

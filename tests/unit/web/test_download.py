@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.web import download
-from refnet.web.download import Download, disposition
+from refnet.web.pages import artifact
+from refnet.web.pages.artifact import Download, disposition
 
 NAME = "refnet_20261125_170001.sql.gz"
 
@@ -56,7 +56,7 @@ def body(messages: list[dict[str, Any]]) -> bytes:
     return b"".join(one["body"] for one in messages[1:])
 
 
-@pytest.mark.parametrize("size", [0, 1, download.BLOCK, 2 * download.BLOCK + 7])
+@pytest.mark.parametrize("size", [0, 1, artifact.BLOCK, 2 * artifact.BLOCK + 7])
 def test_all_bytes_are_sent_with_their_number(size: int):
     made, file = answer(b"x" * size)
     messages = sent(made)
@@ -65,31 +65,31 @@ def test_all_bytes_are_sent_with_their_number(size: int):
     assert file.closed
 
 
-@pytest.mark.parametrize("other", [b"y" * (download.BLOCK + 7), b"x" * download.BLOCK, b""])
+@pytest.mark.parametrize("other", [b"y" * (artifact.BLOCK + 7), b"x" * artifact.BLOCK, b""])
 def test_the_last_bytes_of_a_damaged_artifact_are_not_sent(other: bytes, caplog: pytest.LogCaptureFixture):
-    made, file = answer(other, recorded=b"x" * (download.BLOCK + 7))
+    made, file = answer(other, recorded=b"x" * (artifact.BLOCK + 7))
     messages = sent(made)
-    assert len(body(messages)) <= download.BLOCK
+    assert len(body(messages)) <= artifact.BLOCK
     assert all(one.get("more_body", True) for one in messages)
     assert file.closed
     assert f"{NAME} is damaged" in caplog.text
 
 
 def test_a_client_that_takes_nothing_does_not_keep_the_file_open(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download, "STALLED", 0.01)
-    made, file = answer(b"x" * (3 * download.BLOCK))
+    monkeypatch.setattr(artifact, "STALLED", 0.01)
+    made, file = answer(b"x" * (3 * artifact.BLOCK))
     assert len(sent(made, take=lambda n: asyncio.sleep(60 if n == 2 else 0))) == 2
     assert file.closed
 
 
 def test_nothing_more_is_read_for_a_client_that_has_gone():
-    made, file = answer(b"x" * (50 * download.BLOCK))
-    assert len(body(sent(made, gone=True))) < 50 * download.BLOCK
+    made, file = answer(b"x" * (50 * artifact.BLOCK))
+    assert len(body(sent(made, gone=True))) < 50 * artifact.BLOCK
     assert file.closed
 
 
 def test_more_downloads_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(download, "MOST", 0)
+    monkeypatch.setattr(artifact, "MOST", 0)
     made, file = answer(b"x")
     with pytest.raises(RefnetError) as caught:
         sent(made)

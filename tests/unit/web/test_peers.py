@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.web.peers import by_tables, user_of
+from refnet.web.server import by_tables, user_of
 
 
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])

@@ -19,10 +19,11 @@ from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.store.run_journal import Journal
-from refnet.web import child_files, run_log, streams
+from refnet.web import child_process
+from refnet.web.answers import MOST_STREAMS, Streams
 from refnet.web.children import Child, Children
+from refnet.web.pages import runs
 from refnet.web.pages.runs import rows_of, shown
-from refnet.web.streams import Streams
 
 HTML = "<script>alert(1)</script>"
 WAITS = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit('refnet: interrupted\\n        Retry.')"
@@ -121,7 +122,7 @@ def test_the_same_again_is_refused_with_a_link_and_can_be_stopped(
 
 
 def test_a_restore_is_not_stopped_here(page: TestClient, home: Path) -> None:
-    put(home, NAME, child_files.STARTED, json.dumps(GOOD | {"kind": "restore"}))
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD | {"kind": "restore"}))
     status, text = post(page, f"/runs/{NAME}/stop")
     assert (status, "cannot be stopped here" in text) == (400, True)
     assert not (home / "web" / f"{NAME}.stop").exists()
@@ -162,15 +163,17 @@ def test_an_unknown_run_is_not_found(page: TestClient, name: str) -> None:
 
 
 def test_html_in_what_a_child_wrote_is_text(page: TestClient, home: Path) -> None:
-    put(home, NAME, child_files.STARTED, json.dumps(GOOD | {"title": HTML, "words": [HTML], "source": HTML}))
-    put(home, NAME, child_files.END, '{"code": 1, "seconds": 1}')
+    put(
+        home, NAME, child_process.STARTED, json.dumps(GOOD | {"title": HTML, "words": [HTML], "source": HTML})
+    )
+    put(home, NAME, child_process.END, '{"code": 1, "seconds": 1}')
     put(
         home,
         NAME,
-        child_files.STEP,
+        child_process.STEP,
         json.dumps({"report": {"step": HTML, "done": 1, "total": None}, "at": GOOD["started"]}),
     )
-    put(home, NAME, child_files.MESSAGES, f"{HTML}\nrefnet: {HTML}\n        {HTML}\n")
+    put(home, NAME, child_process.MESSAGES, f"{HTML}\nrefnet: {HTML}\n        {HTML}\n")
     row = {
         "source": HTML,
         "name": HTML,
@@ -178,7 +181,7 @@ def test_html_in_what_a_child_wrote_is_text(page: TestClient, home: Path) -> Non
         "level": HTML,
         "findings": [{"outcome": "failed", "reason": HTML}],
     }
-    put(home, NAME, child_files.RESULT, json.dumps({"results": [row]}))
+    put(home, NAME, child_process.RESULT, json.dumps({"results": [row]}))
     for path in ("/runs", "/runs/part", f"/runs/{NAME}", f"/runs/{NAME}/events"):
         said = page.get(path).text
         assert "&lt;script&gt;" in said
@@ -222,26 +225,26 @@ def test_of_a_long_log_the_last_lines_are_read(tmp_path: Path) -> None:
     lines = [json.dumps({"run": "a" * 12, "event": f"line {number} " + "x" * 3000}) for number in range(600)]
     (tmp_path / "refnet-backup.log.1").write_text("\n".join(lines[:300]))
     (tmp_path / "refnet-backup.log").write_text("\n".join(lines[300:]))
-    found = run_log.lines_of(tmp_path, "a" * 12)
+    found = runs.lines_of(tmp_path, "a" * 12)
     assert (len(found), found[-1].text[:8], len(found[-1].text)) == (
-        run_log.MOST,
+        runs.LOGGED,
         "line 599",
-        run_log.LONGEST,
+        runs.LONGEST_LINE,
     )
-    assert run_log.lines_of(tmp_path / "none", "a" * 12) == ()
+    assert runs.lines_of(tmp_path / "none", "a" * 12) == ()
 
 
 def test_each_end_has_its_word_and_a_reason(home: Path) -> None:
-    put(home, NAME, child_files.STARTED, json.dumps(GOOD))
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD))
     bad = {
         "source": "obsidian",
         "name": "vault.tar.gz",
         "outcome": "failed",
         "findings": [{"what": "bytes", "outcome": "failed", "reason": "differ"}],
     }
-    put(home, NAME, child_files.RESULT, json.dumps({"results": [bad]}))
+    put(home, NAME, child_process.RESULT, json.dumps({"results": [bad]}))
     for code, state in {0: "done", 1: "failed", 3: "could not verify", 4: "damaged", -9: "failed"}.items():
-        put(home, NAME, child_files.END, json.dumps({"code": code, "seconds": 1}))
+        put(home, NAME, child_process.END, json.dumps({"code": code, "seconds": 1}))
         found = shown(children_of(home))
         assert found.state == state
         assert (found.problem.message if found.problem else "") == (
@@ -281,8 +284,8 @@ async def _ended(opened: list[AsyncIterator[str]]) -> list[str]:
 def test_streams_are_limited_and_all_end_when_the_server_stops() -> None:
     async def run() -> None:
         ours = Streams()
-        opened = [ours.follow(_Looks()) for _ in range(streams.MOST)]
-        assert [await anext(one) for one in opened] == ["data: <p>\ndata: 1\n\n"] * streams.MOST
+        opened = [ours.follow(_Looks()) for _ in range(MOST_STREAMS)]
+        assert [await anext(one) for one in opened] == ["data: <p>\ndata: 1\n\n"] * MOST_STREAMS
         assert ours.are_full
         assert await _ended([ours.follow(_Looks())]) == []
         ours.end()

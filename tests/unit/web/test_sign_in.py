@@ -13,9 +13,8 @@ from tests.dashboard import TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
 from refnet.web.guard import address_of
-from refnet.web.pages.layout import inside
+from refnet.web.pages.base import inside, preferred
 from refnet.web.session import ATTEMPTS, LASTS, MOST, Sessions, TooManyAttemptsError, new_id
-from refnet.web.words import preferred
 
 
 def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestClient) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import refnet.web
 from refnet.telemetry import overview
-from refnet.web.words import by_file, duration, japanese, translated
+from refnet.web.pages.base import by_file, duration, japanese, translated
 
 _WEB = Path(refnet.web.__file__).parent
 _FILES = sorted([*_WEB.glob("templates/*.j2"), *_WEB.glob("pages/*.py")])

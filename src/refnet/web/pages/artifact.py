@@ -1,33 +1,46 @@
-"""`/artifacts/{source}/{name}`: one artifact with content, evidence, copies and download."""
+"""`/artifacts/{source}/{name}`: one artifact with content, evidence, copies and download.
+
+A download is exactly the bytes of the manifest, or an answer that is visibly cut off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import quote
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from refnet import wiring
 from refnet.actions.catalog import notes
+from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Manifest, Unprotected
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import left_out, size
 from refnet.sources import kind_of
-from refnet.web.artifacts import Artifacts, artifacts
-from refnet.web.child_files import last_error, result
-from refnet.web.download import Download, open_checked
-from refnet.web.pages.asked import short
-from refnet.web.pages.layout import fragment, page, reading
+from refnet.web.child_process import last_error, printed
+from refnet.web.overviews import Artifacts, artifacts
+from refnet.web.pages.base import fragment, page, reading, short
 
 router = APIRouter(include_in_schema=False)
 #: Limits of a page: tables or files, lines of evidence, other lines.
 CONTENTS, LINES, SENTENCES = 500, 100, 50
+#: Of downloads: the most at once; how long a client may take nothing, in seconds; the size of a block, in bytes.
+MOST, STALLED, BLOCK = 4, 60.0, 1 << 20
+_running: set[Download] = set()
 _PATH = "/artifacts/{source}/{name}"
 
 
 @dataclass(frozen=True)
-class Contents:
+class ArtifactContents:
     """The tables or files of an artifact, or the reason why they cannot be shown."""
 
     #: `tables` or `files`.
@@ -85,20 +98,20 @@ def lists(found: Artifacts, entry: Entry, store: str) -> str:
     return "" if store or found.settings.encryption_local else kind_of(entry.source).contains
 
 
-async def _contents(request: Request, entry: Entry) -> Contents:
+async def _contents(request: Request, entry: Entry) -> ArtifactContents:
     what = kind_of(entry.source).contains  # also the option of `refnet show` that lists it
     hint = f"Run it in a terminal: refnet show {entry.name} --{what}"
     unreadable = ("the list of its content cannot be read", hint)
     try:
         output = await short(request, ["show", entry.name, f"--{what}", "--json"])
         if output.code != Exit.DONE:
-            return Contents(what, trouble=RefnetError(*(last_error(output.stderr) or unreadable)))
-        said = result(output.stdout)
-        return Contents(what, said[what][:CONTENTS], said["total"])
+            return ArtifactContents(what, trouble=RefnetError(*(last_error(output.stderr) or unreadable)))
+        said = printed(output.stdout)
+        return ArtifactContents(what, said[what][:CONTENTS], said["total"])
     except RefnetError as error:
-        return Contents(what, trouble=error)
+        return ArtifactContents(what, trouble=error)
     except (ValueError, LookupError, TypeError):
-        return Contents(what, trouble=RefnetError(*unreadable))
+        return ArtifactContents(what, trouble=RefnetError(*unreadable))
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -122,3 +135,81 @@ def _value(name: str, value: Any) -> str:
     if not isinstance(value, int) or isinstance(value, bool):
         return str(value)[:500]
     return f"{size(value)} ({value:,} bytes)" if name.endswith("bytes") else f"{value:,}"
+
+
+def open_checked(artifact: OpenArtifact, manifest: Manifest) -> BinaryIO:
+    """Open the file of `artifact`; RefnetError (DAMAGED) if its size differs from the manifest."""
+    file = artifact.open()
+    there = os.fstat(file.fileno()).st_size
+    if there == manifest.size:
+        return file
+    file.close()
+    message = f"{artifact.name} is damaged: it has {there:,} bytes, its manifest says {manifest.size:,}"
+    raise RefnetError(message, "Choose another artifact, or a copy of it.", Exit.DAMAGED)
+
+
+class Download(Response):
+    """An answer with the bytes of `file`, which it closes. The last block is sent only if the SHA-256 matches."""
+
+    def __init__(self, file: BinaryIO, manifest: Manifest) -> None:
+        super().__init__(media_type="application/octet-stream")
+        self._file, self._manifest = file, manifest
+        self.headers["content-length"] = str(manifest.size)
+        self.headers["content-disposition"] = disposition(manifest.name)
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        with closing(self._file):
+            if len(_running) >= MOST:
+                raise RefnetError(f"{MOST} downloads run already", "Retry when one has ended.", Exit.LOCKED)
+            _running.add(self)
+            gone = asyncio.ensure_future(_gone(receive))
+            try:
+                with suppress(TimeoutError, OSError):  # the client has disconnected or stalls
+                    await self._send(send, gone)
+            finally:
+                gone.cancel()
+                _running.discard(self)
+
+    async def _send(self, send: Send, gone: asyncio.Future[None]) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await asyncio.wait_for(send(head), STALLED)
+        async for block, last in self._blocks():
+            if gone.done():
+                return
+            body = {"type": "http.response.body", "body": block, "more_body": not last}
+            await asyncio.wait_for(send(body), STALLED)
+
+    async def _blocks(self) -> AsyncIterator[tuple[bytes, bool]]:
+        """Yield each block, and whether it is the last; omit the last block of a damaged artifact."""
+        digest, left = hashlib.sha256(), self._manifest.size
+
+        def read() -> bytes:
+            found = self._file.read(min(BLOCK, left))
+            digest.update(found)
+            return found
+
+        while left or not self._manifest.size:
+            block = await to_thread.run_sync(read)
+            left -= len(block)
+            if (left and not block) or (not left and digest.hexdigest() != self._manifest.sha256):
+                logging.getLogger("refnet").warning(
+                    "%s is damaged: its download was ended", self._manifest.name
+                )
+                return
+            yield block, not left
+            if not left:
+                return
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the client has disconnected."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def disposition(name: str) -> str:
+    """Return the value of Content-Disposition for a file of any name."""
+    plain = "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "_" for one in name)
+    encoded = quote(name, safe="", errors="replace")
+    more = "" if plain == name else f"; filename*=UTF-8''{encoded}"
+    return f'attachment; filename="{plain}"{more}'

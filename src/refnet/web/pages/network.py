@@ -1,25 +1,34 @@
-"""`/network`: the size of the network, the list of papers, and one paper with its neighbours."""
+"""`/network`: the size of the network, the list of papers, one paper with its neighbours.
+
+`/network/crawls`: crawls and their progress, jobs by state, failed jobs, and a form for a new crawl.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from refnet.core.errors import Exit, RefnetError
+from refnet.network.crawl_order import DEEPEST
+from refnet.network.jobs import STATES, counts, list_jobs
 from refnet.network.papers import normalized
-from refnet.web import graph, papers
+from refnet.web import graph, papers, work
 from refnet.web.database import Database, NoTablesError
-from refnet.web.pages.layout import page
+from refnet.web.pages.base import form, fragment, page
+from refnet.web.work import Number
 
 router = APIRouter(include_in_schema=False)
-#: The most references, and the most citing papers, on a page.
-LINKS = 50
+#: The most references, and the most citing papers, on a page; the most crawls, and the most failed jobs.
+LINKS, MOST = 50, 20
 #: Scheme of an external id → prefix of its link. Other schemes and malformed ids get no link.
 _SITES = {
     "doi": "https://doi.org/",
@@ -31,6 +40,9 @@ _SITES = {
 }
 #: Scheme that `refnet crawl` accepts → prefix of a seed; the best scheme first.
 _SEEDS = {"semantic_scholar": "", "doi": "DOI:", "arxiv": "ARXIV:"}
+Before = Annotated[Number, Query()]
+Count = Annotated[int | None, Query(ge=0, le=papers.HIGHEST)]
+_EMPTY = {"seeds": "", "direction": "references", "depth": "1", "limit": "1000"}
 
 
 @router.get("/network")
@@ -94,3 +106,121 @@ def _asked(given: Mapping[str, str]) -> papers.Listed:
     except ValidationError as error:
         wrong = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(wrong) from None
+
+
+@dataclass(frozen=True)
+class _LastAction:
+    """The results of the user's last action."""
+
+    #: The id of the started crawl, and the number of requeued jobs.
+    started: int | None = None
+    retried: int | None = None
+    #: Why the action failed or is incomplete.
+    problem: RefnetError | None = None
+    #: The fields of the form.
+    wanted: dict[str, str] = field(default_factory=lambda: _EMPTY)
+
+
+@router.get("/network/crawls")
+async def crawls(
+    request: Request,
+    before: Before = papers.HIGHEST,
+    failed_before: Before = papers.HIGHEST,
+    started: Count = None,
+    retried: Count = None,
+) -> Response:
+    """Show crawls and jobs."""
+    seeds = request.query_params.get("seeds", "")[:1000]
+    shown = _LastAction(started=started, retried=retried, wanted=_EMPTY | {"seeds": seeds})
+    return await _page(request, shown, before, failed_before)
+
+
+@router.get("/network/crawls/part")
+async def part(request: Request, before: Before = papers.HIGHEST) -> Response:
+    """Return the part of the page that changes while a crawl runs."""
+    return fragment(request, "crawls_part.html.j2", **await _standing(request, before))
+
+
+@router.post("/network/crawls")
+async def start(request: Request) -> Response:
+    """Start the crawl of the form; its errors are shown beside the form."""
+    wanted = _EMPTY | await form(request)
+    try:
+        order = _order(wanted)
+        _, number, problem = await work.start(request.app.state.database, order)
+    except RefnetError as error:
+        if error.code is not Exit.USAGE:
+            raise
+        return await _page(request, _LastAction(problem=error, wanted=wanted), status=400)
+    if not problem:
+        return RedirectResponse(f"/network/crawls?started={number}", 303)
+    return await _page(request, _LastAction(started=number, problem=_unsent(problem)))
+
+
+@router.post("/network/crawls/retry")
+async def retry(request: Request) -> Response:
+    """Requeue one failed job, or all."""
+    given = (await form(request)).get("job", "")
+    if given and not (
+        given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= papers.HIGHEST
+    ):
+        raise RefnetError("job must be the id of a job", "Choose a job on the page.", Exit.USAGE)
+    count, problem = await work.retry(request.app.state.database, [int(given)] if given else [])
+    if not problem:
+        return RedirectResponse(f"/network/crawls?retried={count}", 303)
+    return await _page(request, _LastAction(retried=count, problem=_unsent(problem)))
+
+
+def _unsent(problem: str) -> RefnetError:
+    return RefnetError(
+        f"no worker is processing it: {problem[:-1]}", "`refnet crawl` works on it without a worker."
+    )
+
+
+def _order(wanted: dict[str, str]) -> work.NewCrawl:
+    """Parse the form of a crawl; RefnetError (USAGE) for an invalid field."""
+    given = {name: wanted[name] for name in ("direction", "depth", "limit")}
+    try:
+        return work.NewCrawl.model_validate({"seeds": wanted["seeds"].split(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "crawl"
+        raise RefnetError(
+            f"{name}: {first['msg'].removeprefix('Value error, ')}", "Correct it in the form.", Exit.USAGE
+        ) from None
+
+
+async def _page(
+    request: Request,
+    shown: _LastAction,
+    before: int = papers.HIGHEST,
+    failed_before: int = papers.HIGHEST,
+    status: int = 200,
+) -> Response:
+    try:
+        asked = partial(list_jobs, states=["failed"], before=failed_before, limit=MOST + 1)
+        failed = await request.app.state.database.reading(asked)
+        standing = await _standing(request, before)
+    except RefnetError as error:
+        return without_database(request, error)
+    values = {"shown": shown, "failed": failed[:MOST], "deepest": DEEPEST}
+    older = failed[MOST - 1].id if len(failed) > MOST else None
+    return page(request, "crawls.html.j2", status, older_failed=older, **values, **standing)
+
+
+async def _standing(request: Request, before: int) -> dict[str, Any]:
+    """Return the values of the changing part: crawls, newest first; jobs by kind and state."""
+    database: Database = request.app.state.database
+    jobs = await database.reading(counts)
+    listed, older = await work.listed_crawls(database, MOST, before)
+    found = [_with_progress(json.loads(one)) for one in listed]
+    values = {"states": STATES, "before": before, "newest": papers.HIGHEST, "older": older}
+    return {"crawls": found, "jobs": jobs, **values}
+
+
+def _with_progress(crawl: dict[str, Any]) -> dict[str, Any]:
+    jobs = crawl["jobs"]
+    total, left = sum(jobs.values()), jobs.get("queued", 0) + jobs.get("running", 0)
+    is_running = crawl["state"] == "running"
+    waits = is_running and not jobs.get("running")
+    return crawl | {"total": total, "done": total - left, "is_running": is_running, "waits": waits}

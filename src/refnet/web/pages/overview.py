@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from refnet.catalog.monitoring import Status
 from refnet.telemetry.overview import Overview
-from refnet.web.artifacts import Seen
-from refnet.web.pages.layout import language_of, page, text
+from refnet.web.overviews import LastOverview
+from refnet.web.pages.base import language_of, page, text
 
 router = APIRouter(include_in_schema=False)
 #: The size of the drawing of a trend, in SVG units.
@@ -39,7 +39,7 @@ async def part(request: Request) -> Response:
 
 
 async def _part(request: Request) -> Markup:
-    seen: Seen = await request.app.state.overviews.latest()
+    seen: LastOverview = await request.app.state.overviews.latest()
     language = language_of(request)
     settings = request.app.state.settings
     if language not in seen.parts:

@@ -25,8 +25,19 @@ from refnet.core.formatting import plain
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
-from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, short, source_of
-from refnet.web.pages.layout import form, fragment, page, reading
+from refnet.web.pages.base import (
+    RUNS,
+    RunId,
+    begin,
+    children_of,
+    form,
+    fragment,
+    page,
+    reading,
+    settings_of,
+    short,
+    source_of,
+)
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
 #: Limits: days on a page, artifacts of one day, last runs; seconds for a plan.

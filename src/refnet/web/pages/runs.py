@@ -6,8 +6,10 @@ import os
 import re
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -17,14 +19,27 @@ from refnet import wiring
 from refnet.catalog.run import Ended, Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
+from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, open_file
 from refnet.core.formatting import plain, some
 from refnet.settings import Settings
-from refnet.web import child_files, run_log
+from refnet.web import child_process
 from refnet.web.children import BusyError, Child
 from refnet.web.orders import Verb
-from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, source_of
-from refnet.web.pages.layout import form, fragment, page, reading, text
+from refnet.web.pages.base import (
+    RUNS,
+    RunId,
+    begin,
+    children_of,
+    form,
+    fragment,
+    page,
+    reading,
+    settings_of,
+    source_of,
+    text,
+)
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 #: Command that this page starts and stops → beginning of the run's title.
@@ -33,6 +48,10 @@ ACTIONS = {"backup": "Backup of", "verify": "Verification of", "drill": "Drill o
 ROWS, LINES, RESULTS, LONGEST = 100, 200, 100, 500
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
 _STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
+#: Limits of a run's log: lines, characters of a line, bytes searched at the end of a file.
+LOGGED, LONGEST_LINE, _SEARCHED = 500, 2000, 16 << 20
+#: The values that the page shows elsewhere and that lines do not repeat.
+_KNOWN = {"run", "what", "source", "event", "level", "timestamp"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +176,7 @@ async def start(request: Request) -> Response:
 @router.get("/{id}")
 async def run(request: Request, name: RunId) -> Response:
     """Show one run: its progress or its result, and its log."""
-    if child_files.ID.fullmatch(name):
+    if child_process.ID.fullmatch(name):
         values = await reading(request, RUNS, Look(request, name))
         if values["run"].child.kind in set(Verb):  # that page has the undo
             return RedirectResponse(f"/restore/runs/{name}", 303)
@@ -271,7 +290,54 @@ def _run(settings: Settings, name: str) -> dict[str, Any]:
     if not found or not _RUN.fullmatch(name):
         raise HTTPException(404, f"there is no run {name[:64]}")
     try:
-        lines, problem = run_log.lines_of(settings.log_folder, name), None
+        lines, problem = lines_of(settings.log_folder, name), None
     except RefnetError as error:
         lines, problem = (), error
     return {"run": found, "lines": lines, "problem": problem}
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of printable text."""
+
+    #: The time as in the log, in UTC; "": none.
+    time: str
+    level: str
+    #: The event and its values.
+    text: str
+
+
+def lines_of(folder: Path | None, run: str) -> tuple[LogLine, ...]:
+    """Return the last lines of the run with the id `run`, including the last rotated file.
+
+    folder: log.folder. RefnetError if it is not set, or a file cannot be read.
+    """
+    if not folder:
+        raise RefnetError("no log is written", "Set log.folder.")
+    found: deque[LogLine] = deque(maxlen=LOGGED)
+    for name in ("refnet-backup.log.1", "refnet-backup.log"):
+        for line in _end_of(folder / name).split(b"\n"):
+            if run.encode() in line:
+                with suppress(ValueError):
+                    values = checked.document(line, 64 << 10)
+                    if values.get("run") == run:
+                        found.append(_log_line(values))
+    return tuple(found)
+
+
+def _end_of(path: Path) -> bytes:
+    with explained(path):
+        try:
+            handle = open_file(path)
+        except FileNotFoundError:
+            return b""
+        try:
+            return os.pread(handle, _SEARCHED, max(0, os.fstat(handle).st_size - _SEARCHED))
+        finally:
+            os.close(handle)
+
+
+def _log_line(values: dict[str, Any]) -> LogLine:
+    time, level = (plain(str(values.get(key, ""))[:50]) for key in ("timestamp", "level"))
+    others = " ".join(f"{key}={value}" for key, value in values.items() if key not in _KNOWN)
+    return LogLine(time, level, plain(f"{values.get('event', '')} {others}".strip())[:LONGEST_LINE])

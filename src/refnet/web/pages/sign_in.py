@@ -10,9 +10,8 @@ from starlette.responses import RedirectResponse
 
 from refnet.core.errors import RefnetError
 from refnet.web.guard import address_of, is_secure
-from refnet.web.pages.layout import THEMES, assets, form, inside, page
+from refnet.web.pages.base import LANGUAGES, THEMES, assets, form, inside, page
 from refnet.web.session import TooManyAttemptsError, cookie
-from refnet.web.words import LANGUAGES
 
 router = APIRouter(include_in_schema=False)
 _YEAR = 365 * 24 * 3600

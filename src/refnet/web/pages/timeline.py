@@ -19,9 +19,8 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.web.artifacts import Artifacts, artifacts
-from refnet.web.pages.layout import language_of, page, reading
-from refnet.web.words import translated
+from refnet.web.overviews import Artifacts, artifacts
+from refnet.web.pages.base import language_of, page, reading, translated
 
 router = APIRouter(include_in_schema=False)
 #: The possible numbers of months; the most artifacts of a list, and of a chart.

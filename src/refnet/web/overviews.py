@@ -1,4 +1,7 @@
-"""The artifacts of this machine and their copies for the pages: read in a thread with the overview, and shared by all requests."""
+"""What the pages show of the backups: the overview, artifacts and copies, the scheduler, changes of the settings.
+
+They are read in a thread at one moment, and shared by all requests.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,16 @@ from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState, is_missing
 from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import LOCAL, SourceName
+from refnet.context import examine_settings
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
-from refnet.settings import Settings
+from refnet.scheduling.status import status
+from refnet.settings import Examined, Settings, keys
+from refnet.settings.problem import Problem
+from refnet.settings.sources import SHORT
 from refnet.telemetry.facts import Facts
 from refnet.telemetry.overview import Overview, unreadable
-from refnet.web.surroundings import Surroundings, surroundings
-from refnet.web.waiting import SECONDS, threaded, within
+from refnet.web.answers import SECONDS, threaded, within
 
 #: The shortest time between two overviews, and how much longer the last one is shown meanwhile, in seconds.
 PAUSE, STALE = 2.0, 3.0
@@ -152,8 +158,55 @@ def _key(entry: Entry) -> Key:
     return entry.source, entry.name, entry.manifest.sha256
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """The scheduler and the settings at one moment."""
+
+    #: The warnings of `refnet schedule show`.
+    warnings: tuple[str, ...] = ()
+    #: Whether an active scheduler was found.
+    scheduled: bool = True
+    #: The first problem of the current settings; with a problem no command starts.
+    problem: Problem | None = None
+    #: The settings that have changed since the server was started.
+    changed: tuple[str, ...] = ()
+
+
+def surroundings(running: Settings, now: datetime) -> Surroundings:
+    """Return scheduler and settings around a server that was started with the settings `running`."""
+    found, schedule = examine_settings(running.variables), status(running, wiring.configured(running), now)
+    return Surroundings(
+        schedule.warnings,
+        bool(schedule.in_force),
+        found.problems[0] if found.problems else None,
+        tuple(changed_keys(running, found)),
+    )
+
+
+def changed_keys(running: Settings, found: Examined) -> list[str]:
+    """Return the keys and sources that differ from `running`, without invalid ones."""
+    wrong = {problem.key for problem in found.problems}
+    names = {key: each.name for key, each in keys().items() if key not in wrong} | {"stores": "stores"}
+    now = found.settings
+    values = [
+        key
+        for key, name in names.items()
+        if getattr(now, name) != getattr(running, name) or now.says(key) != running.says(key)
+    ]
+    other = [] if wrong else sorted(_sources(running) ^ _sources(now))
+    return [*dict.fromkeys((*values, *other))]
+
+
+def _sources(settings: Settings) -> set[str]:
+    """Return the keys of the sources and clusters in the settings, such as databases.shop."""
+    own = {
+        SHORT.get(name, f"{one.table}.{name}") for name, one in settings.sources.items() if not one.cluster
+    }
+    return own | {f"clusters.{name}" for name in settings.clusters}
+
+
 @dataclass
-class Seen:
+class LastOverview:
     """An overview, the artifacts that it is of, and its rendered HTML by language."""
 
     overview: Overview
@@ -169,12 +222,12 @@ class Overviews:
     def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self._look, self._now = overview_of(settings, now), now
         self._thread = CapacityLimiter(1)
-        self._seen: Seen | None = None
-        self._making: asyncio.Task[Seen] | None = None
+        self._seen: LastOverview | None = None
+        self._making: asyncio.Task[LastOverview] | None = None
         self._until = self._due = 0.0
         self._settings, self._around, self._around_until = settings, Surroundings(), 0.0
 
-    async def latest(self) -> Seen:
+    async def latest(self) -> LastOverview:
         """Return an overview that is at most some seconds old; RefnetError if computing it takes longer than 30 s."""
         now = time.monotonic()
         if self._making is None and now >= self._due:
@@ -183,18 +236,18 @@ class Overviews:
             return self._seen
         return await within(SECONDS, "the backup folder", self._made())
 
-    async def _made(self) -> Seen:
+    async def _made(self) -> LastOverview:
         making = self._making
         if making is None:
             return await self.latest()
         return await asyncio.shield(making)
 
-    async def _make(self) -> Seen:
+    async def _make(self) -> LastOverview:
         busy = 0.0
         try:
             found, busy = await threaded(self._timed, self._thread)
             there = Artifacts(self._settings, found.facts) if found.facts else None
-            self._seen = Seen(found, there, self._around)
+            self._seen = LastOverview(found, there, self._around)
             return self._seen
         finally:
             now, self._making = time.monotonic(), None
@@ -216,7 +269,7 @@ class Overviews:
 
 async def artifacts(request: Request) -> Artifacts:
     """Return all artifacts and copies of the last overview; RefnetError if they cannot be read."""
-    seen: Seen = await request.app.state.overviews.latest()
+    seen: LastOverview = await request.app.state.overviews.latest()
     if seen.artifacts is None:
         raise seen.overview.trouble or RefnetError("the backup folder cannot be read", "Retry.")
     return seen.artifacts

@@ -1,26 +1,35 @@
-"""Answers with HTML: pages, and parts for htmx, in the browser's language and theme."""
+"""What each page is made with: HTML in the browser's language and theme, and the server's settings, sources and runs.
+
+The Japanese texts are in words/, one file per page: "English" = "日本語".
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
+from fastapi import Path as InPath
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from refnet import __version__
+from refnet import __version__, wiring
+from refnet.catalog.source_name import SourceName
 from refnet.core import formatting
 from refnet.core.checked import in_calendars
+from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
-from refnet.web.waiting import SECONDS, threaded, within
-from refnet.web.words import duration, preferred, translated
+from refnet.web.answers import SECONDS, threaded, within
+from refnet.web.children import Child, Children, Output
+from refnet.web.guard import is_of_another_site
 
 #: Title of a page → path.
 PAGES = {
@@ -32,8 +41,27 @@ PAGES = {
     "Stores": "/stores",
     "Settings": "/settings",
 }
+LANGUAGES = ("en", "ja")
 THEMES = ("auto", "light", "dark")
+#: For messages about a timeout of reading the files of the runs.
+RUNS = "the folder of the runs"
+#: The id of a run in a path, checked when the run is looked up.
+RunId = Annotated[str, InPath(alias="id")]
+_UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
+_UNIT = re.compile(r"\b(?:d|h|min|s)\b")
 _Result = TypeVar("_Result")
+
+
+def settings_of(request: Request) -> Settings:
+    """Return the settings of the server."""
+    found: Settings = request.app.state.settings
+    return found
+
+
+def children_of(request: Request) -> Children:
+    """Return the runs of the dashboard."""
+    found: Children = request.app.state.children
+    return found
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
@@ -152,3 +180,76 @@ def _time(when: datetime | str, zone: Any, shown: Callable[[datetime], str]) -> 
 
 def _or_dash(shown: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: "–" if value is None else shown(value)
+
+
+@cache
+def japanese() -> Mapping[str, str]:
+    """Return English text → Japanese text of the pages."""
+    return {english: text for words in by_file().values() for english, text in words.items()}
+
+
+def by_file() -> dict[str, dict[str, str]]:
+    """Return file name → its texts."""
+    found = [one for one in files("refnet.web").joinpath("words").iterdir() if one.name.endswith(".ja.toml")]
+    return {
+        one.name: tomllib.loads(one.read_text(encoding="utf-8"))
+        for one in sorted(found, key=lambda one: one.name)
+    }
+
+
+def translated(text: str, language: str, **values: object) -> str:
+    """Translate `text` (English if there is no translation), and replace each {name} by its value."""
+    said = japanese().get(text, text) if language == "ja" else text
+    return said.format(**values) if values else said
+
+
+def duration(text: str, language: str) -> str:
+    """Translate a duration such as `1 h 5 min` or `under 1 min`."""
+    if language != "ja":
+        return text
+    units = _UNIT.sub(lambda one: _UNITS[one[0]], text.removeprefix("under ").removesuffix(" ahead"))
+    return units + ("未満" if text.startswith("under ") else "") + ("先" if text.endswith(" ahead") else "")
+
+
+def preferred(accepted: str, chosen: str = "") -> str:
+    """Return the language of a browser: `chosen`, else the first supported one of Accept-Language."""
+    if chosen in LANGUAGES:
+        return chosen
+    weighed = [part.strip().partition(";q=") for part in accepted[:500].split(",")]
+    for name, _, weight in sorted(weighed, key=lambda one: -_weight(one[2])):
+        if weight != "0" and name[:2].lower() in LANGUAGES:
+            return name[:2].lower()
+    return "en"
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text) if text else 1.0
+    except ValueError:
+        return 0.0
+
+
+def source_of(settings: Settings, name: str) -> SourceName:
+    """Return the source named `name`, protected or gone from its place; RefnetError (USAGE) if there is none."""
+    there = wiring.protected(settings)
+    for one in (*there, *(one for one in wiring.gone(settings) if one in wiring.known(settings))):
+        if one == name:
+            return one
+    message = f"'{formatting.plain(name[:100])}' is not a source"
+    raise RefnetError(message, f"The sources are: {formatting.some(there) or 'none'}.", Exit.USAGE)
+
+
+async def short(request: Request, words: Sequence[str], *, seconds: float = 60) -> Output:
+    """Run the read-only command `refnet WORDS`; RefnetError (USAGE) for a request from another site."""
+    if is_of_another_site(request.headers):
+        raise RefnetError(
+            "cross-site request: this page starts a process",
+            "Open it from the dashboard.",
+            Exit.USAGE,
+        )
+    return await children_of(request).output(words, seconds=seconds)
+
+
+async def begin(request: Request, words: Sequence[str], **about: str) -> Child:
+    """Start `refnet WORDS` as a child. about: the other arguments of `Children.start`, with its errors."""
+    return await reading(request, RUNS, partial(children_of(request).start, words, **about))
