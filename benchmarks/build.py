@@ -12,8 +12,7 @@ from urllib.parse import quote
 from psycopg import sql
 
 from benchmarks.throwaway import throwaway
-from refnet.demo.prose import Prose
-from refnet.demo.sample import Shape, make
+from refnet.demo.sample import Prose, Shape, make
 from refnet.network.migrate import migrate
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from refnet.demo.abstracts import person
-from refnet.demo.prose import Prose
+from refnet.demo.sample import Prose
 from refnet.network.note import Paper, PaperLink, name_of, render
 
 VAULT, NOTES, PHOTOGRAPHS, TINY, LARGE = "vault", "notes", "photographs", "tiny", "large"

@@ -20,9 +20,9 @@ import psycopg
 from tests.browser.past import Past
 from tests.serving import serving
 
-from refnet.demo import configuration
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
+from refnet.demo.files_and_rows import write_configuration
 
 TOKEN = "open-sesame-of-the-tests"
 #: The most papers of the crawls, one after the other: database and vault grow.
@@ -152,7 +152,7 @@ def _settings(world: World, scholar: str, openalex: str) -> None:
     wait = folder / "pause-writers"
     wait.write_text(_WAIT.format(hold=world.hold))
     wait.chmod(0o755)
-    settings = configuration.write(folder) / "refnet.toml"
+    settings = write_configuration(folder) / "refnet.toml"
     settings.chmod(0o600)
     more = _MORE.format(
         token=TOKEN,

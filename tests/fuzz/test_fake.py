@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed
 from tests.fuzz.strategies import texts
 
-from refnet.demo.fake_answers import Answers
+from refnet.demo.fake_answers import OpenAlexAnswers, ScholarAnswers
 from refnet.demo.fake_faults import Faults
 from refnet.demo.fake_graph import FakeGraph
-from refnet.demo.fake_openalex import Works
 
 GRAPH = FakeGraph(20, 60)
-SCHOLAR, WORKS = Answers(GRAPH, Faults()), Works(GRAPH)
+SCHOLAR, WORKS = ScholarAnswers(GRAPH, Faults()), OpenAlexAnswers(GRAPH)
 _FORMS = [
     "",
     "DOI:",

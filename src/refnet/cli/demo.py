@@ -17,7 +17,6 @@ from refnet.core.files import explained
 from refnet.core.formatting import seconds
 from refnet.demo.many import Many
 from refnet.demo.many import play as play_many
-from refnet.demo.page import write
 from refnet.demo.stage import stage
 from refnet.demo.story import Story, play
 from refnet.settings import user_path
@@ -64,7 +63,7 @@ def demo(
     with stage(place, os.environ, _say) as made, explained(place):
         story = play_many(made) if many else play(made, papers or _PAPERS, utc_now)
     with explained(place):
-        page = write(story, utc_now())
+        page = story.write_page(utc_now())
     if not output.quiet:
         _end(story, page)
 

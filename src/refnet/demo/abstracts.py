@@ -1,4 +1,7 @@
-"""Titles, abstracts, names and venues of papers that do not exist, from the vocabulary of the field."""
+"""Titles, abstracts, names and venues of papers that do not exist, from patterns and the vocabulary of the field.
+
+In a pattern, `[a|b]` stands for one alternative, `{topic}` for a word of the paper or a figure that is drawn anew.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,156 @@ from functools import cache
 from random import Random
 from typing import TypeAlias, TypeVar
 
-from refnet.demo import patterns
 from refnet.demo import vocabulary as words
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.strip().splitlines())
+
+
+#: Titles of any area.
+TITLES = _lines("""
+    {name}: {method} for {topic}
+    {name}: [fast|robust|simple|honest|incremental|gentle] {topic} [with|through|by] {method}
+    {name}, or how to [live with|improve|teach|measure] {topic}
+    {topic} with {method}
+    Beyond {other}: {topic} with {method}
+    {method} for {topic}: [evidence|results|lessons] from {data}
+    {topic}: [evidence|a census|first results|a longitudinal study] from {data}
+    [Revisiting|Rethinking|Measuring|Explaining|Mapping|Untangling] {topic}
+    [Revisiting|Rethinking|Improving|Simplifying|Predicting] {topic} with {method}
+    On the [limits|cost|stability|value|ethics|reproducibility|geography] of {topic}
+    On {method} and {topic}
+    What {method} can do for {topic}
+    A [second|closer|longer|skeptical|comparative] look at {topic}
+    {topic} in [the wild|the small|the long run|the field|theory and in practice]
+    From {other} to {topic}
+    [Lessons|Notes|Surprises|Regrets] from [ten|twelve|twenty] years of {topic}
+    What {people} want from {topic}
+    {topic}: a survey
+    Towards [reproducible|interpretable|trustworthy|sustainable|affordable] {topic}
+    [Three|Four|Seven] [myths|questions|open problems|lessons] in {topic}
+    {method}: a [tutorial|case study|critique|field guide] for {people}
+    Between {other} and {topic}
+    How {people} [use|discuss|learn|avoid] {topic}
+    When {method} should not be used: the case of {topic}
+    {topic}: a replication with data from {data}
+    Should {people} rely on {topic}?
+    The [hidden|true|declining|social] cost of {topic}
+    The [discontents|uses|promise] of {topic}
+    [Fewer|Better|Cheaper|Other] [benchmarks|metrics|labels|assumptions|indicators] for {topic}
+    {topic} under [uncertainty|drift|scarcity|pressure|the microscope]
+    An [atlas|anatomy|inventory|agenda|early history] of {topic}
+    {topic} as if {people} mattered
+    Is {measure} the right [goal|measure|question]? A case from {topic}
+    {topic}: the first [ten|twenty|thirty] years
+    {topic}, {year}-{year2}
+""")
+
+#: For titles that name no subject.
+SUBTITLES = _lines("""
+    {topic} with {method}
+    {topic} and {other}
+    [evidence|a report] from {data}
+    a [short|personal|quantitative] history of {topic}
+    what {people} know about {topic}
+""")
+
+#: The roles of the sentences of an abstract, each with its patterns.
+OPENING = _lines("""
+    [Research on|Work on|The study of|The literature on] {topic} has [grown|changed|matured] [quickly|unevenly|considerably|more than most fields] [since {year}|over the last decades|with the spread of {other}]
+    [Few|Not many] [questions|subjects] in {field} [are discussed as often as|attract as much attention as|divide {people} as much as] {topic}
+    {people} [depend on|work with|struggle with|argue about] {topic} [every day|more than they notice|without much guidance], [whether in {field} or in {field}|above all in {field}|and not only in {field}]
+    When {who} wrote about {topic} in {year}, the subject was [a niche|a curiosity|a question for specialists]; [today|by now] it concerns [every reader|most of {field}|{people} and their institutions as well]
+    [Much|A good deal|Surprisingly little] is [known|written|taken for granted] about {topic}, [and much of it goes back to {who}|but rarely with data|and most of it comes from {field}]
+    [Progress in|Confidence in|Interest in] {topic} rests on [assumptions|choices|benchmarks] that were made in {year}, [mostly|often] for {field}
+    Ask [five|six|ten] {people} about {topic}, and you will get [as many|seven|contradictory] answers
+    {topic} used to be [a matter of taste|an art|a routine|a sideline]; [in {field}|for {people}] this [is still so|has changed since {year}|has hardly changed]
+""")
+PROBLEM = _lines("""
+    [A known|One|The main|An old|An underrated|The usual] [difficulty|obstacle|objection] is that {problem}
+    [Yet|However,|Still,|In practice,|Unfortunately,] {problem}
+    [Since|Because|As] {problem}, [common|existing|published] [approaches|estimates|results] [mislead|diverge|fall short|cannot be compared] [in {field}|by up to {pct}|when it matters most]
+    {who} [observed|noted|argued|showed] [in {year}|long ago|for {field}] that {problem}
+    [It is easily forgotten|It is an open secret|Few would deny|Everybody knows, and few account for the fact,] that {problem}
+""")
+APPROACH = _lines("""
+    [We|In this paper, we|Here we] [introduce|present|describe|propose] {name}, [an approach to|a method for|an open system for|a framework for] {topic} [based on|built on|that relies on] {method}
+    [We [study|examine|revisit]|This [paper|article|study] [studies|examines|revisits]] {topic} [with|by means of|through the lens of] {method}
+    [We combine|This work combines] {method} [with|and] {method2} [to improve|to explain|to make sense of|to compare approaches to] {topic}
+    [To address this|To find out more|As a remedy], we [turn to|adapt|extend|apply] {method}, [an idea from {field}|first used in {field}|which {who} introduced for {other}]
+    [We|In this study, we] [ask|test|examine] [whether|to what extent|under which conditions] {method} can [help|be enough|replace {method2}] in {topic}
+    Our [proposal|answer|approach], {name}, [treats {topic} as a problem of {other} and uses|applies] {method} [where {who} used {method2}|instead of {method2}]
+""")
+DETAIL = _lines("""
+    [The key idea|The core of it|Our starting point] is [simple|modest|an old one]: to use {method} with [no more than|only|about] {small} [parameters|passes|examples|decisions], [all of them|each of them|most of them] [visible|documented|open to inspection]
+    In contrast to [the method of {who}|{method2}], it [works without|does not need|avoids] [labels|manual tuning|a second pass|access to full text] and [scales to|remains stable for] {big} [records|items|observations]
+    [It takes|One run takes] {small} minutes [on a laptop|on {small} cores] and [uses|needs] less than {small} GB of memory
+    [Every step|Each decision|The design] was [discussed with|reviewed by|piloted with] {small} {people} [before|after] [the main study|the first results]
+    The [parameters|thresholds|settings] are [chosen on|taken from] {data2} and [never changed|fixed in advance|reported in full], [so that others can repeat the study|and nothing is tuned on the test data]
+""")
+EVIDENCE = _lines("""
+    [The data come|Our data come|The evidence comes] from {data}[ ({big} records)| ({big} records in all, {year} to {year2})|, complemented by {small} interviews]
+    [Experiments|Tests|Evaluations] with {data} ({big} [records|items|cases]) cover the years {year} to {year2}
+    [We evaluate it|We test it|All comparisons are made] on {data} and [repeat them|confirm the results] [with|on] {data2}
+    [The study|The analysis|Our analysis] [covers|draws on|is based on] {big} [records|observations] from {data}
+    We [collected|compiled|obtained] {big} [records|observations] from {data}[ between {year} and {year2}| and had {small} {people} check {pct} of them|, twice, {small} months apart]
+""")
+FIGURES = _lines("""
+    {measure} [improves|rises] from {score} to {score2}[ (p = {p})| (n = {big})| after {small} rounds], [while|and] {measure2} [stays within {pct}|hardly changes|differs by {pct}]
+    [On average,|In the median case,|Across {small} settings,] {measure} is {pct} [better|higher] than [with {method2}|for the strongest baseline|with the approach of {who}] [and {pct} above chance|at {pct} of the cost|(p = {p})]
+    [Compared with|Relative to] {method2}, [it|our approach] [reduces|cuts] the [error|effort|cost] by {pct} [in {field}|for {people}] and by {pct} [in {field}|elsewhere]
+    [Of|Out of] {big} [cases|records], {pct} were [affected|resolved|misclassified before and are correct now], [most of them|{pct} of these] in {field}
+    {measure} reaches {score} [in {field}|on {data2}] and {score2} [in {field}|elsewhere][, against {score} for {method2}| (n = {big})]
+""")
+#: Only dense abstracts have these.
+BREAKDOWN = _lines("""
+    By field, {measure} is {fine} in {field} (n = {big}), {fine} in {field} (n = {big}), {fine} in {field} (n = {big}) and {fine} in {field} (n = {big})
+    [Regression coefficients|Fixed effects|Standardized weights] are {fine} ({p}), {fine} ({p}), -{fine} ({p}) and {fine} ({p}) for {field}, {field}, {field} and {field}
+    The [raw files|inputs] have the SHA-256 checksums {sum} ({big} rows), {sum} ({big} rows) and {sum} ({big} rows)
+    [For comparison|In earlier samples], {who} ({year}) found {fine} (n = {big}), {who} ({year}) {fine} (n = {big}) and {who} ({year}) {fine} (n = {big})
+    Of the archived files, {code} and {code} are [from|about] {field} ({big} and {big} rows), {code} and {code} [from|about] {field} ({big} and {big} rows), {code} and {code} are [mixed|older]
+    [Yearly counts from {year} on|The counts by group] are {big}, {big}, {big}, {big}, {big} and {big}, [with|after] {small}, {small} and {small} exclusions
+""")
+FINDING = _lines("""
+    [We find|The results show|The analysis shows|It turns out|Our main result is] that {finding}
+    [Contrary to expectation|Against the claim of {who}|As {who} suspected], {finding}
+    [Two results stand out|Two observations are new]: {finding}, and {finding2}
+    [First|Above all|Perhaps surprisingly|Less expectedly], {finding}
+    [In {field}|For {people}] [as in {field}|as elsewhere], {finding}
+""")
+NUANCE = _lines("""
+    [The effect|The advantage|This pattern] [disappears|weakens|is reversed] [in {field}|below {big} records|before {year}|for {people}], [which|and this] [we attribute to|points to|may be due to] [sparse data|local habits|a change of policy in {year}|how {other} was recorded]
+    [Robustness checks|Sensitivity analyses|Repeated runs] with {small} [seeds|subsamples|alternative definitions] [change|move] the estimate by [at most|no more than|about] {pct}
+    [The gain|The effect] is [smallest|largest] where {problem}
+    [Neither {method} nor {method2} can solve this|No choice of parameters solves this] [completely|in {field}|for every case]: [{small} of {small2} cases remain|{pct} of the records remain unexplained]
+""")
+EARLIER = _lines("""
+    This [agrees with|extends|qualifies|contradicts] [{who}, where the share was {pct}|the results of {who} for {field}|{who} and the {small} studies that followed]
+    {who} had [found|reported|estimated] {score} [in a sample of|for|from] {big} [cases|records|papers]; [our estimate is|we obtain|here it is] {score2}
+    [A reanalysis|Our replication] of {who} ({year}) [gives|yields] {score} instead of {score2}, [with|after] {small} [corrections|exclusions]
+""")
+MEANING = _lines("""
+    [We conclude with|The paper closes with|We end with] [{small} recommendations|advice|open questions] for {people} [and those who fund them|in {field}|who plan similar work]
+    [These results|Our findings|Together, these results] [suggest|imply|indicate] that [studies of|research on|tools for] {topic} should [report|record|take into account] [{measure} as well|uncertainty|how their data were collected|what they leave out]
+    For {people}, [this means|the lesson is] that {topic} [can|need not|should not] be [left to chance|treated as solved|reduced to {measure}]
+    [A practical consequence|One consequence|What follows] is [modest|clear]: [measure {measure} before {measure2}|start with {method2}|ask {people} first], and [only then|later, if at all,] [use {method}|spend money|automate]
+""")
+OPEN = _lines("""
+    [Code and data|All materials|Data, code and {small} notebooks] are [available|archived|published] at example.org/{code}
+    [We release|We publish|We share] {name}, [its documentation|its test suite|annotations for {big} records] and [the raw measurements|all {small} configurations] (archive {code})
+""")
+
+#: Sentences of another paper that cites this one.
+CONTEXTS = _lines("""
+    [Earlier work|Previous research|A study] on {topic} [reached|came to] [a similar|the opposite|a more cautious] conclusion
+    [We follow|We adopt|Our protocol follows] the [approach|protocol|definition] of {who}, who used {method} for {topic}
+    As {who} [showed|argued|noted], {finding}
+    [See {who}|Compare {who}] for [an overview of|more on|a critique of] {topic}
+    Our baseline is {method} as described by {who}, [with|without] [their|the original] settings
+    The data are those of {who} ({big} records), [except for|plus] {small} [updates|exclusions]
+    [Problems with|Doubts about] {topic} were raised by {who}: {problem}
+""")
 
 AREAS = len(words.AREAS)
 _USUAL = 1999
@@ -22,30 +173,20 @@ _SMALL = frozenset(
     {"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
 )
 #: Roles of sentences: in every abstract, optional, in a long abstract, in a dense abstract.
-_LEAD = (patterns.OPENING, patterns.PROBLEM, patterns.APPROACH)
-_REST = (
-    patterns.EVIDENCE,
-    patterns.DETAIL,
-    patterns.FIGURES,
-    patterns.FINDING,
-    patterns.NUANCE,
-    patterns.EARLIER,
-    patterns.MEANING,
-    patterns.OPEN,
-)
+_LEAD = (OPENING, PROBLEM, APPROACH)
+_REST = (EVIDENCE, DETAIL, FIGURES, FINDING, NUANCE, EARLIER, MEANING, OPEN)
 _RESULTS = (2, 3)
 _LONG = (
-    *_LEAD, patterns.EVIDENCE, patterns.FIGURES, patterns.FINDING, patterns.DETAIL, patterns.EARLIER, patterns.NUANCE, patterns.FIGURES,
-    patterns.FINDING, patterns.EARLIER, patterns.MEANING, patterns.OPEN,
+    *_LEAD, EVIDENCE, FIGURES, FINDING, DETAIL, EARLIER, NUANCE, FIGURES, FINDING, EARLIER, MEANING, OPEN,
 )  # fmt: skip
 _DENSE = (
-    patterns.APPROACH, patterns.BREAKDOWN, patterns.BREAKDOWN, patterns.FIGURES, patterns.BREAKDOWN, patterns.EARLIER, patterns.BREAKDOWN,
-    patterns.FINDING, patterns.BREAKDOWN, patterns.BREAKDOWN, patterns.EVIDENCE, patterns.BREAKDOWN, patterns.OPEN,
+    APPROACH, BREAKDOWN, BREAKDOWN, FIGURES, BREAKDOWN, EARLIER, BREAKDOWN, FINDING, BREAKDOWN, BREAKDOWN, EVIDENCE,
+    BREAKDOWN, OPEN,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PaperText:
     """The text of a paper."""
 
     title: str
@@ -61,7 +202,7 @@ class Piece:
 
     def cited(self, random: Random) -> str:
         """Return a sentence with which another paper cites this one."""
-        return _sentence(_pick(patterns.CONTEXTS, random), self.values, random)
+        return _sentence(_pick(CONTEXTS, random), self.values, random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +218,7 @@ class Venue:
 
 def compose(
     random: Random, area: int, year: int = _USUAL, *, long: bool = False, dense: bool = False
-) -> Piece:
+) -> PaperText:
     """Return a paper of the area `area` (0 to AREAS - 1) and a year, with 4 to 7 sentences; long: with 14.
 
     dense: with more sentences, and so many figures that the abstract compresses like a real one.
@@ -85,14 +226,14 @@ def compose(
     about = words.AREAS[area]
     values = _values(about, random) | {"now": str(year)}
     own = random.random() < 0.1
-    pattern = _pick(about.titles if own else patterns.TITLES, random)
+    pattern = _pick(about.titles if own else TITLES, random)
     if own and not set(pattern) & set("{:"):
-        pattern = f"{pattern}: {_pick(patterns.SUBTITLES, random)}".replace("?:", "?")
+        pattern = f"{pattern}: {_pick(SUBTITLES, random)}".replace("?:", "?")
     title = _said(pattern, values, random)
     roles = _DENSE if dense else _LONG if long else (*_LEAD, *_results(random))
     sentences = tuple(_sentence(_pick(one, random), values, random) for one in roles)
-    short = _sentence(_pick((*patterns.APPROACH, *patterns.FINDING), random), values, random)
-    return Piece(_capitalized(title, each=random.random() < 0.5), sentences, short, values)
+    short = _sentence(_pick((*APPROACH, *FINDING), random), values, random)
+    return PaperText(_capitalized(title, each=random.random() < 0.5), sentences, short, values)
 
 
 def person(random: Random) -> str:

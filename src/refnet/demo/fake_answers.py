@@ -1,4 +1,7 @@
-"""The answers of a fake Semantic Scholar, from a made-up graph, with its paths, fields, pages and errors."""
+"""The answers of the fake providers, from a made-up graph.
+
+Semantic Scholar: its paths, fields, pages and errors. OpenAlex: single works, lists by their ids, and errors.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ _NESTED = (
     "journal",
     "openAccessPdf",
 )
+_SITE = "https://openalex.org/"
+_MOST_WORKS = 200
+_NOT_FOUND = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
 Query = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Answer:
+class FakeAnswer:
     """An answer to a request."""
 
     status: int
@@ -47,23 +53,25 @@ class _RefusedError(Exception):
     """A request that is answered with status 400 and this text."""
 
 
-class Answers:
+class ScholarAnswers:
     """The answers of a fake Semantic Scholar for `graph`, with the content faults of `faults`."""
 
     def __init__(self, graph: FakeGraph, faults: Faults) -> None:
         self.graph, self.faults = graph, faults
 
-    def answer(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
+    def answer(self, method: str, rest: str, query: Query, body: bytes) -> FakeAnswer:
         """Answer a request for the decoded path `rest` below /graph/v1/paper/."""
         try:
             return self._scholar(method, rest, query, body)
         except _RefusedError as error:
-            return Answer(400, {"error": str(error)})
+            return FakeAnswer(400, {"error": str(error)})
 
-    def _scholar(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
+    def _scholar(self, method: str, rest: str, query: Query, body: bytes) -> FakeAnswer:
         if method == "POST":
             return (
-                self._batch(query, body) if rest == "batch" else Answer(405, {"error": "Method not allowed"})
+                self._batch(query, body)
+                if rest == "batch"
+                else FakeAnswer(405, {"error": "Method not allowed"})
             )
         for name in ("references", "citations"):
             if rest.endswith(f"/{name}"):
@@ -71,33 +79,33 @@ class Answers:
         wanted = _fields(query, self._known(full=True))
         number = self.graph.find(rest)
         if number is None:
-            return Answer(404, {"error": f"Paper with id {rest} not found"})
-        return Answer(200, self._paper(number, wanted))
+            return FakeAnswer(404, {"error": f"Paper with id {rest} not found"})
+        return FakeAnswer(200, self._paper(number, wanted))
 
     def _known(self, *, full: bool) -> frozenset[str]:
         names = frozenset(self.graph.paper(0))
         return names | {"citations", "references"} if full else names - {"tldr", "embedding"}
 
-    def _batch(self, query: Query, body: bytes) -> Answer:
+    def _batch(self, query: Query, body: bytes) -> FakeAnswer:
         wanted = _fields(query, self._known(full=True))
         ids = _ids(body)
         numbers = [self.graph.find(one) for one in ids]
         if not any(number is not None for number in numbers):
-            return Answer(400, {"error": "No valid paper ids given"})
+            return FakeAnswer(400, {"error": "No valid paper ids given"})
         found = [None if number is None else self._paper(number, wanted) for number in numbers]
-        return Answer(200, found)
+        return FakeAnswer(200, found)
 
-    def _edges(self, identifier: str, name: str, query: Query) -> Answer:
+    def _edges(self, identifier: str, name: str, query: Query) -> FakeAnswer:
         wanted = _fields(query, self._known(full=False) | _EDGE_FIELDS)
         offset, limit = _number(query, "offset", 0, _LAST - 1), _number(query, "limit", 100, _MOST_ITEMS)
         number = self.graph.find(identifier)
         if number is None:
-            return Answer(404, {"error": f"Paper with id {identifier} not found"})
+            return FakeAnswer(404, {"error": f"Paper with id {identifier} not found"})
         items, total = self._page(number, name, wanted, offset, limit)
         page: dict[str, Any] = {"offset": offset, "data": items}
         if offset + limit < min(total, _LAST):
             page["next"] = offset + limit
-        return Answer(200, page)
+        return FakeAnswer(200, page)
 
     def _page(
         self, number: int, name: str, wanted: Sequence[str], offset: int, limit: int
@@ -207,3 +215,79 @@ def _ids(body: bytes) -> list[str]:
     if len(ids) > _MOST_IDS:
         raise _RefusedError(f"Too many ids: at most {_MOST_IDS} are accepted")
     return ids
+
+
+class OpenAlexAnswers:
+    """OpenAlex's works of `graph`."""
+
+    def __init__(self, graph: FakeGraph) -> None:
+        self.graph = graph
+
+    def answer(self, rest: str, query: Mapping[str, str]) -> FakeAnswer:
+        """Answer a request of the path `rest` below /openalex/."""
+        if rest == "works":
+            return self._listed(query)
+        number = self.find(rest.removeprefix("works/"))
+        return FakeAnswer(404, _NOT_FOUND) if number is None else FakeAnswer(200, self.work(number))
+
+    def find(self, identifier: str) -> int | None:
+        """Return the number of the work with this id (OpenAlex's, or doi:, mag:, pmid:); None if unknown."""
+        if identifier[:1] == "W" and identifier[1:].isascii() and identifier[1:].isdigit():
+            number = int(identifier[1:12]) - int(self.graph.openalex_id(0)[1:])
+            return number if 0 <= number < self.graph.papers else None
+        return self.graph.find(identifier) if identifier.startswith(("doi:", "mag:", "pmid:")) else None
+
+    def _listed(self, query: Mapping[str, str]) -> FakeAnswer:
+        """Answer a list of works by their ids, the only filter that RefNet asks for."""
+        name, _, value = query.get("filter", "").partition(":")
+        if name != "openalex":
+            return _openalex_refused(f"{name} is not a valid field.")
+        count = query.get("per-page", "25")
+        if not (count.isascii() and count.isdigit() and len(count) < 4 and 1 <= int(count) <= _MOST_WORKS):
+            return _openalex_refused("per-page parameter must be between 1 and 200")
+        found = dict.fromkeys(map(self.find, value.split("|")[:100]))
+        results = [self.work(number) for number in found if number is not None][: int(count)]
+        return FakeAnswer(200, {"meta": {"count": len(results)}, "results": results, "group_by": []})
+
+    def work(self, number: int) -> dict[str, Any]:
+        """Return the work of the paper `number`."""
+        graph, paper = self.graph, self.graph.paper(number)
+        own, doi = _SITE + graph.openalex_id(number), f"https://doi.org/{graph.doi(number)}"
+        cited = graph.cites(number)
+        place = {"id": None, "display_name": paper["venue"], "type": paper["publicationVenue"]["type"]}
+        pdf = (paper["openAccessPdf"] or {}).get("url")
+        return {
+            "id": own,
+            "doi": doi,
+            "title": paper["title"],
+            "display_name": paper["title"],
+            "publication_year": paper["year"],
+            "publication_date": paper["publicationDate"],
+            "ids": {"openalex": own, "doi": doi, "mag": paper["externalIds"]["MAG"]},
+            "language": "en",
+            "type": "article",
+            "primary_location": {"is_oa": pdf is not None, "pdf_url": pdf, "source": place},
+            "open_access": {"is_oa": pdf is not None, "oa_url": pdf},
+            "authorships": [
+                {
+                    "author_position": "middle",
+                    "author": {"id": f"{_SITE}A{key}", "display_name": name, "orcid": None},
+                }
+                for key, name in graph.people(number)
+            ],
+            "cited_by_count": paper["citationCount"],
+            "referenced_works_count": len(cited),
+            "referenced_works": [_SITE + graph.openalex_id(other) for other in cited],
+            "abstract_inverted_index": _inverted(graph.text(number).abstract().split()),
+        }
+
+
+def _openalex_refused(why: str) -> FakeAnswer:
+    return FakeAnswer(403, {"error": "Invalid query parameters error.", "message": why})
+
+
+def _inverted(words: Iterable[str]) -> dict[str, list[int]]:
+    index: dict[str, list[int]] = {}
+    for position, word in enumerate(words):
+        index.setdefault(word, []).append(position)
+    return index

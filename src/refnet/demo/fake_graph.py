@@ -16,7 +16,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any
 
-from refnet.demo.abstracts import AREAS, Piece, compose, fields, person, venues
+from refnet.demo.abstracts import AREAS, PaperText, compose, fields, person, venues
 
 _MULTIPLIER, _WORD = 2_654_435_761, 1 << 32
 _INVERSE = pow(_MULTIPLIER, -1, _WORD)
@@ -108,7 +108,7 @@ class FakeGraph:
         context = text.cited(random) if random.random() < 0.7 else ""
         return Reference(cited, text.title, intent if context else "", context, random.random() < 0.08)
 
-    def text(self, number: int) -> Piece:
+    def text(self, number: int) -> PaperText:
         """Return the title and the sentences of the paper `number`."""
         return _text(self.seed, number, self.year(number))
 
@@ -204,7 +204,7 @@ class FakeGraph:
 
 
 @lru_cache(maxsize=20_000)
-def _text(seed: int, number: int, year: int) -> Piece:
+def _text(seed: int, number: int, year: int) -> PaperText:
     return compose(Random(f"{seed} text {number}"), number % AREAS, year)  # noqa: S311  # made up, not secret
 
 

@@ -21,10 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from refnet.demo.fake_answers import Answer, Answers, endpoint
+from refnet.demo.fake_answers import FakeAnswer, OpenAlexAnswers, ScholarAnswers, endpoint
 from refnet.demo.fake_faults import Fault, Faults
 from refnet.demo.fake_graph import FakeGraph
-from refnet.demo.fake_openalex import Works
 
 _HOST = "127.0.0.1"
 _SCHOLAR, _OPENALEX = "/graph/v1/paper/", "/openalex/"
@@ -64,7 +63,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, graph: FakeGraph, faults: Faults, port: int, parent: int | None = None) -> None:
         super().__init__((_HOST, port), _Handler)
-        self.scholar, self.works, self.faults = Answers(graph, faults), Works(graph), faults
+        self.scholar, self.works, self.faults = ScholarAnswers(graph, faults), OpenAlexAnswers(graph), faults
         base = f"http://{_HOST}:{self.server_port}"
         self.running, self._parent = Running(f"{base}/graph/v1", f"{base}/openalex"), parent
         self.ended, self._lock = threading.Event(), threading.Lock()
@@ -81,13 +80,13 @@ class _Server(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> FakeAnswer:
         """Return the answer to a request, without faults."""
         if path.startswith(_SCHOLAR):
             return self.scholar.answer(method, path.removeprefix(_SCHOLAR), query, body)
         if path.startswith(_OPENALEX) and method == "GET":
             return self.works.answer(path.removeprefix(_OPENALEX), query)
-        return Answer(404, {"error": "Not found"})
+        return FakeAnswer(404, {"error": "Not found"})
 
     def service_actions(self) -> None:
         if self._parent and os.getppid() != self._parent:  # the parent process has ended
@@ -119,23 +118,23 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._fail(fault, answer)
 
-    def _fail(self, fault: Fault, answer: Answer) -> None:
+    def _fail(self, fault: Fault, answer: FakeAnswer) -> None:
         """Answer with a fault instead of `answer`."""
         if fault.kind == "stall":
             self.server.ended.wait(fault.value or 60)
         if fault.kind in {"stall", "closed"}:
             self.close_connection = True
         elif fault.kind == "html":
-            self._send(Answer(200, _PAGE))
+            self._send(FakeAnswer(200, _PAGE))
         elif fault.kind == "truncated":
             self._send(answer, cut=True)
         else:
             headers = {} if fault.value is None else {"Retry-After": str(fault.value)}
             self._send(
-                Answer(int(fault.kind), {"message": _TEXTS.get(fault.kind, "Internal error")}, headers)
+                FakeAnswer(int(fault.kind), {"message": _TEXTS.get(fault.kind, "Internal error")}, headers)
             )
 
-    def _send(self, answer: Answer, *, cut: bool = False) -> None:
+    def _send(self, answer: FakeAnswer, *, cut: bool = False) -> None:
         """Send an answer; cut: only the first half of the body, with a matching Content-Length."""
         text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body) + "\n"
         body = text.encode()

@@ -3,14 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
-from refnet.demo import independent_check, shop_and_notes
-from refnet.demo.independent_check import Contents
-from refnet.demo.shop_and_notes import DATABASES, FOLDERS
-from refnet.demo.stage import Chapter, Stage, Step, catalog, proven, same
+from refnet.demo.files_and_rows import (
+    COUNT_ROWS,
+    DATABASES,
+    FOLDERS,
+    SQL,
+    Inventory,
+    read_files,
+    read_tables,
+    write_many_settings,
+    write_shop_and_notes,
+)
+from refnet.demo.stage import Stage, Told, TypedCommand, catalog, proven, same
 
 _QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
 #: Lists the constraints, triggers, indexes and comments of a database's tables, one per line.
@@ -25,7 +32,7 @@ ORDER BY 1, 2, 3;
 
 
 @dataclass(frozen=True)
-class Answer:
+class ComparedResult:
     """A result of a command, compared by other programs."""
 
     what: str
@@ -36,21 +43,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Many:
+class Many(Told):
     """The finished story."""
 
-    folder: Path
-    chapters: list[Chapter]
-    answers: tuple[Answer, ...]
-    #: The content before the losses and at the end, as read by psql and sha256sum.
-    before: Contents
-    after: Contents
-    #: The folder of the server's data.
-    cluster: Path
+    TEMPLATE = "many.html.j2"
 
-    @property
-    def seconds(self) -> float:
-        return sum(chapter.seconds for chapter in self.chapters)
+    answers: tuple[ComparedResult, ...]
+    #: The content before the losses and at the end, as read by psql and sha256sum.
+    before: Inventory
+    after: Inventory
 
 
 def play(stage: Stage) -> Many:
@@ -72,7 +73,7 @@ def play(stage: Stage) -> Many:
     stage.program(["diff", "before.txt", "after.txt"])
     same(before, after, "the content")
     stage.found(f"no difference: {_counted(after)}")
-    return Many(stage.folder, stage.chapters, answers, before, after, cluster)
+    return Many(stage.folder, tuple(stage.chapters), cluster, answers, before, after)
 
 
 def _sources(stage: Stage) -> None:
@@ -80,14 +81,14 @@ def _sources(stage: Stage) -> None:
         "Two databases and two folders",
         "All of it is made up: a shop and a wiki on one PostgreSQL server, notes and photos. The settings name each.",
     )
-    shop_and_notes.write(stage.folder)
+    write_shop_and_notes(stage.folder)
     stage.refnet("postgres", "start", REFNET_HOME=str(stage.home))
     stage.program(
         ["psql", "-Xq", *(word for name in DATABASES for word in ("-c", f"CREATE DATABASE {name}"))]
     )
     for name in DATABASES:
         stage.program(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", name, "-f", f"{name}.sql"])
-    shop_and_notes.write_settings(stage.folder, stage.socket())
+    write_many_settings(stage.folder, stage.socket())
     stage.program(["cat", "config/refnet.toml"])
 
 
@@ -102,7 +103,7 @@ def _backup(stage: Stage) -> Mapping[str, str]:
     return {str(source): entry.name for source, entry in found.items()}
 
 
-def _changed(stage: Stage, asked: str) -> Contents:
+def _changed(stage: Stage, asked: str) -> Inventory:
     stage.chapter(
         "The work continues",
         "Orders are changed, a note is shortened, and both sources are backed up again: from now on they have two "
@@ -118,7 +119,7 @@ def _changed(stage: Stage, asked: str) -> Contents:
     return _look(stage, "before.txt")
 
 
-def _dropped(stage: Stage, before: Contents) -> Answer:
+def _dropped(stage: Stage, before: Inventory) -> ComparedResult:
     stage.chapter(
         "A table is dropped and comes back",
         "With its columns, constraints, indexes, trigger, sequence and comment, and the foreign key that another table "
@@ -136,7 +137,7 @@ def _dropped(stage: Stage, before: Contents) -> Answer:
     return _answer(stage, "A dropped table", back, f"every row; {belongs}")
 
 
-def _asked(stage: Stage, artifact: str, asked: str) -> Answer:
+def _asked(stage: Stage, artifact: str, asked: str) -> ComparedResult:
     stage.chapter(
         "An older backup answers a question",
         "The table is loaded into a scratch server that exists for this question only. psql asked the same before the "
@@ -147,7 +148,7 @@ def _asked(stage: Stage, artifact: str, asked: str) -> Answer:
     return _answer(stage, "A question to an older backup", got, "the answer that psql got at that time")
 
 
-def _printed(stage: Stage, artifact: str, first: Contents) -> Answer:
+def _printed(stage: Stage, artifact: str, first: Inventory) -> ComparedResult:
     stage.chapter("One file is found and printed", "As it was before it was shortened; nothing is restored.")
     stage.refnet("find", "notes", "todo*")
     stage.refnet("log", "notes/todo.md")
@@ -157,7 +158,7 @@ def _printed(stage: Stage, artifact: str, first: Contents) -> Answer:
     return _answer(stage, "A file as it was", got, "the bytes that sha256sum recorded")
 
 
-def _beside(stage: Stage) -> Answer:
+def _beside(stage: Stage) -> ComparedResult:
     stage.chapter("A copy beside the live one", "The wiki is restored as a database of another name.")
     made = stage.refnet("restore", "wiki", "--as", "wiki_copy")
     copy = {name.removeprefix("wiki_copy."): found for name, found in _tables(stage, "wiki_copy").items()}
@@ -176,7 +177,7 @@ def _kept(stage: Stage, old: Mapping[str, str]) -> None:
     stage.found(f"{plural(len(names), 'artifact')} are left")
 
 
-def _recorded(stage: Stage, name: str, title: str) -> Contents:
+def _recorded(stage: Stage, name: str, title: str) -> Inventory:
     stage.chapter(
         title, "psql computes a digest of every table of both databases, sha256sum reads every file."
     )
@@ -185,33 +186,33 @@ def _recorded(stage: Stage, name: str, title: str) -> Contents:
     return seen
 
 
-def _look(stage: Stage, name: str) -> Contents:
+def _look(stage: Stage, name: str) -> Inventory:
     """Record the content in the file `name`."""
     tables = {key: value for database in DATABASES for key, value in _tables(stage, database).items()}
     command = ["find", *FOLDERS, "-type", "f", "-exec", "sha256sum", "{}", "+"]
-    files = independent_check.read_files(stage.program(command, quiet=True).output)
+    files = read_files(stage.program(command, quiet=True).output)
     lines = [f"{table}|{rows}|{digest}" for table, (rows, digest) in tables.items()]
     lines += [f"{digest}  {path}" for path, digest in sorted(files.items())]
     (stage.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if not tables or not all(Contents(tables, files).below(folder) for folder in FOLDERS):
+    if not tables or not all(Inventory(tables, files).below(folder) for folder in FOLDERS):
         raise RefnetError("the demo failed: there is no content to record", f"See {stage.folder / name}.")
-    return Contents(tables, files)
+    return Inventory(tables, files)
 
 
 def _tables(stage: Stage, database: str) -> dict[str, tuple[int, str]]:
-    (stage.folder / "check.sql").write_text(independent_check.SQL, encoding="utf-8")
-    output = stage.program([*independent_check.COUNT_ROWS, "-d", database], quiet=True).output
-    return {f"{database}.{name}": found for name, found in independent_check.read_tables(output).items()}
+    (stage.folder / "check.sql").write_text(SQL, encoding="utf-8")
+    output = stage.program([*COUNT_ROWS, "-d", database], quiet=True).output
+    return {f"{database}.{name}": found for name, found in read_tables(output).items()}
 
 
 def _psql(stage: Stage, database: str, *asked: str) -> str:
     return stage.program(["psql", "-Xt", "--csv", "-d", database, *asked]).output
 
 
-def _answer(stage: Stage, what: str, step: Step, equal: str) -> Answer:
+def _answer(stage: Stage, what: str, step: TypedCommand, equal: str) -> ComparedResult:
     stage.found(f"equal: {equal}")
-    return Answer(what, step.typed, step.seconds, equal)
+    return ComparedResult(what, step.typed, step.seconds, equal)
 
 
-def _counted(seen: Contents) -> str:
+def _counted(seen: Inventory) -> str:
     return f"{plural(seen.rows, 'row')} in {plural(len(seen.tables), 'table')}, {plural(len(seen.files), 'file')}"

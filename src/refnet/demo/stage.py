@@ -1,6 +1,7 @@
-"""The demo's folder: runs and prints its commands, and leaves no process running."""
+"""The demo's folder: runs and prints its commands, leaves no process running, and writes the story as a page."""
 
 import os
+import platform
 import shlex
 import stat
 import subprocess
@@ -8,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter
+from typing import ClassVar
 
-from refnet import wiring
+from refnet import __version__, wiring
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
@@ -19,6 +22,7 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, remove_tree
 from refnet.core.locks import locked
+from refnet.core.page import render
 from refnet.core.signals import delayed
 from refnet.postgres import binaries, embedded
 from refnet.settings import load
@@ -43,7 +47,7 @@ class _Ran:
 
 
 @dataclass(frozen=True)
-class Step:
+class TypedCommand:
     """A command as it is typed, its output and its duration (s)."""
 
     typed: str
@@ -60,11 +64,46 @@ class Chapter:
     says: str
     #: The result.
     found: str = ""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TypedCommand] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         return sum(step.seconds for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A finished story: the losses, their recovery, and what to try next."""
+
+    #: The template of the story's page.
+    TEMPLATE: ClassVar[str]
+
+    folder: Path
+    chapters: tuple[Chapter, ...]
+    #: The folder of the server's data.
+    cluster: Path
+
+    @property
+    def seconds(self) -> float:
+        return sum(chapter.seconds for chapter in self.chapters)
+
+    def write_page(self, now: datetime) -> Path:
+        """Write the story, dated `now`, as a page into its folder; return its path."""
+        path = self.folder / "story.html"
+        text = render(
+            self.TEMPLATE,
+            None,
+            story=self,
+            now=now,
+            where=f"{platform.node()}, RefNet {__version__}",
+            phases={f"{n}. {chapter.title}": chapter.seconds for n, chapter in enumerate(self.chapters, 1)},
+            # the cluster's folder, if it could not be in RefNet's home
+            elsewhere=None if self.cluster.is_relative_to(self.folder) else str(self.cluster),
+            bin_folder=Path(sys.executable).parent,
+            quoted=lambda *words: shlex.join(map(str, words)),
+        )
+        path.write_text(text, encoding="utf-8")
+        return path
 
 
 class Stage:
@@ -84,7 +123,9 @@ class Stage:
         self._print(f"{len(self.chapters)}. {title}", True)
         self._print(f"   {says}", False)
 
-    def refnet(self, *arguments: str, quiet: bool = False, inside: bool = False, **settings: str) -> Step:
+    def refnet(
+        self, *arguments: str, quiet: bool = False, inside: bool = False, **settings: str
+    ) -> TypedCommand:
         """Run a refnet command in the configuration's folder; with `settings` (variables), in the demo's folder.
 
         quiet: do not print the output; inside: in the configuration's folder in spite of `settings`.
@@ -95,7 +136,7 @@ class Stage:
         at = self.folder if settings and not inside else self.config
         return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings, quiet=quiet)
 
-    def program(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:
+    def program(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> TypedCommand:
         """Run a program other than refnet in the demo's folder. `quiet`: do not print the output."""
         environment, typed = self._environment, typed or shlex.join(command)
         if command[0] == "psql":
@@ -116,7 +157,7 @@ class Stage:
         environment: Mapping[str, str],
         *,
         quiet: bool = False,
-    ) -> Step:
+    ) -> TypedCommand:
         self._print(f"   $ {typed}", False)
         ran = _run(command, at, environment)
         for line in ran.output.splitlines() if not quiet or ran.code else ():
@@ -127,7 +168,7 @@ class Stage:
                 f"the demo failed: `{typed}` ended with {ran.code}",
                 f"Its output is above; everything is left as it is in {self.folder}.",
             )
-        step = Step(typed, ran.output, ran.seconds)
+        step = TypedCommand(typed, ran.output, ran.seconds)
         self.chapters[-1].steps.append(replace(step, output="") if quiet else step)
         return step
 

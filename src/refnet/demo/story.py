@@ -12,11 +12,18 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
-from refnet.demo import configuration, independent_check
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
-from refnet.demo.independent_check import Contents
-from refnet.demo.stage import Chapter, Stage, proven, same
+from refnet.demo.files_and_rows import (
+    COUNT_ROWS,
+    SQL,
+    SUM_FILES,
+    Inventory,
+    read_files,
+    read_tables,
+    write_configuration,
+)
+from refnet.demo.stage import Stage, Told, proven, same
 
 #: A DELETE that matches too many rows.
 _SLIP = "DELETE FROM citations WHERE cited_id <= 50"
@@ -37,15 +44,15 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Story:
+class Story(Told):
     """The finished story."""
 
-    folder: Path
-    chapters: tuple[Chapter, ...]
+    TEMPLATE = "story.html.j2"
+
     papers: int
     #: The content before the losses and after the recovery, by psql and sha256sum.
-    before: Contents
-    after: Contents
+    before: Inventory
+    after: Inventory
     losses: tuple[Loss, ...]
     #: The recovery set.
     entries: Mapping[SourceName, Entry]
@@ -53,17 +60,11 @@ class Story:
     lost_at: datetime
     #: The duration of `refnet recover` (s).
     recovery: float
-    #: The folder of the server's data.
-    cluster: Path
 
     @property
     def age(self) -> float:
         """The age of the oldest artifact of the set at the loss (s): the measured RPO."""
         return max((self.lost_at - entry.created).total_seconds() for entry in self.entries.values())
-
-    @property
-    def seconds(self) -> float:
-        return sum(chapter.seconds for chapter in self.chapters)
 
 
 def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
@@ -78,8 +79,8 @@ def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
     losses += [recovered, _from_paper(stage, before)]
     after = _no_difference(stage, before, "again.txt")
     return Story(
-        stage.folder, tuple(stage.chapters), papers, before, after, tuple(losses), entries, lost_at,
-        recovered.seconds, stage.status().folder,
+        stage.folder, tuple(stage.chapters), stage.status().folder, papers, before, after, tuple(losses), entries,
+        lost_at, recovered.seconds,
     )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def _network(stage: Stage, papers: int) -> None:
         "papers are made up, and their venues say so. They go into a separate PostgreSQL; each gets a note in an "
         "Obsidian vault.",
     )
-    configuration.write(stage.folder)
+    write_configuration(stage.folder)
     graph = FakeGraph(papers * 3 + 60, papers * 30 + 600)
     seeds = graph.seed_ids[: min(3 + papers // 150, papers)]
     with running(graph) as server:
@@ -116,13 +117,13 @@ def _depth(papers: int) -> int:
     return 3 + sum(papers > bound for bound in (500, 1000, 3000, 10_000, 30_000))
 
 
-def _written_down(stage: Stage) -> Contents:
+def _written_down(stage: Stage) -> Inventory:
     stage.chapter(
         "psql and sha256sum record the content",
         "psql counts every row and computes a digest of every table, sha256sum reads every file. None of RefNet's own "
         "code takes part.",
     )
-    (stage.folder / "check.sql").write_text(independent_check.SQL, encoding="utf-8")
+    (stage.folder / "check.sql").write_text(SQL, encoding="utf-8")
     seen = _look(stage, "before.txt")
     stage.found(f"{_counted(seen)}, in before.txt")
     return seen
@@ -139,7 +140,7 @@ def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
     return proven(stage, STANDARD)
 
 
-def _note(stage: Stage, before: Contents) -> Loss:
+def _note(stage: Stage, before: Inventory) -> Loss:
     stage.chapter(
         "A note is lost and restored",
         "One file is restored from the vault's artifact; nothing else is touched.",
@@ -149,12 +150,12 @@ def _note(stage: Stage, before: Contents) -> Loss:
     stage.program(["rm", "--", lost])
     back = stage.refnet("restore", "obsidian", "--only", lost.removeprefix("vault/"))
     output = stage.program(["sha256sum", "--", lost]).output
-    same(before.files[lost], independent_check.read_files(output).get(lost), lost)
+    same(before.files[lost], read_files(output).get(lost), lost)
     stage.found("the same bytes as before")
     return Loss("A note", "1 note", "no note", back.typed, back.seconds)
 
 
-def _rows(stage: Stage, before: Contents) -> Loss:
+def _rows(stage: Stage, before: Inventory) -> Loss:
     stage.chapter(
         "Rows of a table are lost and restored",
         "A DELETE matches too many rows. Only the rows whose key is missing are added; the rest of the table stays "
@@ -196,7 +197,7 @@ def _destroy(stage: Stage, *names: str) -> None:
         )
 
 
-def _recovery(stage: Stage, before: Contents) -> Loss:
+def _recovery(stage: Stage, before: Inventory) -> Loss:
     stage.chapter(
         "Everything is restored from the backup folder alone",
         "refnet recover gets the backup folder and a new home; it finds everything else in the backups.",
@@ -213,11 +214,11 @@ def _places(stage: Stage) -> tuple[str, str]:
     return str(stage.home), str(stage.folder / "backups")
 
 
-def _everything_in(seen: Contents) -> str:
+def _everything_in(seen: Inventory) -> str:
     return f"{formatting.plural(seen.rows, 'row')}, {formatting.plural(len(seen.files), 'file')}"
 
 
-def _from_paper(stage: Stage, before: Contents) -> Loss:
+def _from_paper(stage: Stage, before: Inventory) -> Loss:
     stage.chapter(
         "Everything is destroyed, and the backup folder too",
         "Encrypted copies are in another place, nas. The key that opens them is not on this machine but on paper: here, "
@@ -247,7 +248,7 @@ def _write_paper(folder: Path, made: Mapping[str, str]) -> None:
     path.write_text(f"# signer: {made['signer']}\n{made['recovery_key']}\n", encoding="utf-8")
 
 
-def _compared(stage: Stage, before: Contents) -> None:
+def _compared(stage: Stage, before: Inventory) -> None:
     stage.chapter(
         "psql and sha256sum compare",
         "psql and sha256sum record the content again, and diff compares the two records.",
@@ -255,7 +256,7 @@ def _compared(stage: Stage, before: Contents) -> None:
     _no_difference(stage, before, "after.txt")
 
 
-def _no_difference(stage: Stage, before: Contents, name: str) -> Contents:
+def _no_difference(stage: Stage, before: Inventory, name: str) -> Inventory:
     """Record the content in the file `name`; RefnetError if it differs from `before`."""
     after = _look(stage, name)
     stage.program(["diff", "before.txt", name])
@@ -268,27 +269,23 @@ def _no_difference(stage: Stage, before: Contents, name: str) -> Contents:
     return after
 
 
-def _look(stage: Stage, name: str) -> Contents:
+def _look(stage: Stage, name: str) -> Inventory:
     """Record the content in the file `name`."""
-    rows = stage.program(
-        independent_check.COUNT_ROWS, f"{shlex.join(independent_check.COUNT_ROWS)} > {name}", quiet=True
-    ).output
-    sums = stage.program(
-        independent_check.SUM_FILES, f"{shlex.join(independent_check.SUM_FILES)} | sort >> {name}", quiet=True
-    ).output
+    rows = stage.program(COUNT_ROWS, f"{shlex.join(COUNT_ROWS)} > {name}", quiet=True).output
+    sums = stage.program(SUM_FILES, f"{shlex.join(SUM_FILES)} | sort >> {name}", quiet=True).output
     text = rows + "".join(sorted(sums.splitlines(keepends=True)))
     (stage.folder / name).write_text(text, encoding="utf-8")
-    seen = Contents(independent_check.read_tables(rows), independent_check.read_files(sums))
+    seen = Inventory(read_tables(rows), read_files(sums))
     if not seen.rows or not seen.below("vault") or not seen.below("config"):
         raise RefnetError("the demo failed: there is no content to record", f"See {stage.folder / name}.")
     return seen
 
 
 def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
-    return independent_check.read_tables(stage.program(independent_check.COUNT_ROWS, quiet=True).output)
+    return read_tables(stage.program(COUNT_ROWS, quiet=True).output)
 
 
-def _counted(seen: Contents) -> str:
+def _counted(seen: Inventory) -> str:
     return (
         f"{formatting.plural(seen.rows, 'row')} in {formatting.plural(len(seen.tables), 'table')}, "
         f"{formatting.plural(len(seen.notes), 'note')}, "

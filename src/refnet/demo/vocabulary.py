@@ -1,4 +1,4 @@
-"""Words of the field for made-up papers; the patterns of patterns.py take their words from here."""
+"""Words of the field for made-up papers; the patterns of abstracts.py take their words from here."""
 
 from __future__ import annotations
 

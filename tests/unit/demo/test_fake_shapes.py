@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tests.shared_data import shared
 
-from refnet.demo.fake_answers import Answers
+from refnet.demo.fake_answers import ScholarAnswers
 from refnet.demo.fake_faults import Faults
 from refnet.demo.fake_graph import FakeGraph
 
 GRAPH = FakeGraph(80, 700)
-ANSWERS = Answers(GRAPH, Faults())
+ANSWERS = ScholarAnswers(GRAPH, Faults())
 #: The types of OpenAPI; any value may be null, as recorded answers have it.
 TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
 

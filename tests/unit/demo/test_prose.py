@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from refnet.demo.prose import Prose
+from refnet.demo.sample import Prose
 
 
 @pytest.fixture(scope="module")

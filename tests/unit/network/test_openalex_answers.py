@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from refnet.demo.fake_answers import OpenAlexAnswers
 from refnet.demo.fake_graph import FakeGraph
-from refnet.demo.fake_openalex import Works
 from refnet.network.openalex_answers import references, work, works
 from refnet.network.papers import AnswerError, FoundAuthor, FoundPaper
 
@@ -73,7 +73,7 @@ def test_the_doi_of_a_preprint_names_its_arxiv_id() -> None:
 
 
 def test_every_work_of_the_fake_server_is_read() -> None:
-    fake = Works(FakeGraph(30, 90, 1))
+    fake = OpenAlexAnswers(FakeGraph(30, 90, 1))
     answers = [fake.work(number) for number in range(30)]
     found = works({"meta": {}, "results": answers})
 
