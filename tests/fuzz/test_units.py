@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
-from refnet.scheduling.instances import Owner, installed, others, own
+from refnet.scheduling.systemd import Owner, installed, others, own
 from refnet.scheduling.units import MARK
 
 UNIT = f"""{MARK}0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.scheduling import privileged
+from refnet.scheduling import service
 from refnet.scheduling.units import Service
 from refnet.settings import Settings, load
 
@@ -36,7 +36,7 @@ def service_of(folder: Path, program: Path) -> Service:
 
 def refused(folder: Path, settings: Settings, program: Path, named: Path) -> None:
     with pytest.raises(RefnetError, match="units that run as root are not installed") as error:
-        privileged.check(service_of(folder, program), settings)
+        service.check_privileged(service_of(folder, program), settings)
     assert error.value.code is Exit.USAGE
     assert str(named) in error.value.message
     assert "--as USER" in error.value.hint
@@ -69,10 +69,10 @@ def test_an_environment_in_which_anything_is_another_s_is_refused(folder: Path, 
     (tree / "package" / "module.py").touch()
     (folder / "elsewhere.py").touch()
     (tree / "link").symlink_to(folder / "elsewhere.py")
-    privileged.check_tree(tree)
+    service.check_tree(tree)
     os.chown(tree / deep, STRANGER, STRANGER)  # of a link: where it leads
     with pytest.raises(RefnetError, match="belongs to #4711"):
-        privileged.check_tree(tree)
+        service.check_tree(tree)
 
 
 def test_programs_of_postgresql_that_are_another_s_are_refused(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from refnet import settings
-from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.systemd import Systemd
 from refnet.settings import reading
 
 ROOT = Path(__file__).parents[2]

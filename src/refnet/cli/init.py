@@ -21,7 +21,7 @@ from refnet.cli.output import complain, output, say
 from refnet.cli.schedule import install
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain
-from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.systemd import Systemd
 from refnet.servers import ActsOn
 from refnet.settings import is_secret
 from refnet.sources.check_result import CheckLine

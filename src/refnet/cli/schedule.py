@@ -19,12 +19,11 @@ from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.locks import is_locked
 from refnet.scheduling import install as verb
-from refnet.scheduling import places, privileged
+from refnet.scheduling import places
 from refnet.scheduling import service as services
 from refnet.scheduling.install import Done, InstallPlan
-from refnet.scheduling.instances import Installed, Owner, installed, others, own
 from refnet.scheduling.status import status
-from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.systemd import Installed, Owner, Systemd, installed, others, own
 from refnet.scheduling.units import Found, files, scheduled
 from refnet.settings import Settings
 from refnet.settings.converters import InvalidError, instance_name
@@ -78,7 +77,7 @@ def install(
         return
     verb.check_user_manager(systemd)
     if runs_as == "root":
-        privileged.check(service, settings)
+        services.check_privileged(service, settings)
     _refuse_a_second(settings)
     if not user and os.geteuid() != 0:
         raise RefnetError(

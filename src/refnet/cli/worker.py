@@ -25,7 +25,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
-from refnet.scheduling import alive, places
+from refnet.scheduling import places
 from refnet.scheduling.status import timers_of
 from refnet.settings import Settings
 
@@ -54,7 +54,7 @@ def worker(
     host = socket.gethostname()
     sign = places.worker_sign(settings.home, host, settings.instance)
     if check:
-        say(alive.check(sign, f"the worker on {host}", alive.WORKER_SECONDS))
+        say(places.check_alive(sign, f"the worker on {host}", places.WORKER_SECONDS))
         return
     app = _celery(settings)
     _give_signs(sign)
@@ -83,7 +83,7 @@ def beat(check: _Check = False) -> None:
     settings = current_settings()
     if check:
         sign = places.beat_sign(places.beat_folder(settings.home, settings.instance))
-        say(alive.check(sign, "beat", alive.BEAT_SECONDS))
+        say(places.check_alive(sign, "beat", places.BEAT_SECONDS))
         return
     app = _celery(settings)
     with _locked(places.beat_lock(settings.home, settings.instance)) as alone:

@@ -10,7 +10,7 @@ from typing import Any
 from refnet.catalog.schedule import TaskName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, replace_file, user_name
-from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.systemd import Systemd
 from refnet.scheduling.units import File, Found, file_names, judge
 from refnet.settings import FILE_NAME, Settings
 from refnet.settings.converters import near_instance

@@ -1,14 +1,19 @@
-"""The service of an installation, made from the settings, and a check of its user's permissions."""
+"""The service of an installation, made from the settings, and the checks of its permissions.
+
+Its user must be able to run it. What units of root run must be root's: otherwise another owner could become root.
+"""
 
 import os
 import pwd
 import shutil
+import stat
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
+from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.core.processes import run
@@ -30,6 +35,7 @@ _OF_STORES, _SECRET = (
     ("RCLONE_CONFIG", "AWS_REGION", "AWS_DEFAULT_REGION", "SSL_CERT_FILE"),
     "AWS_SECRET_ACCESS_KEY",
 )
+_ROOT = frozenset({0})
 
 
 def service(settings: Settings, *, user: str | None, configured: Collection[str]) -> Service:
@@ -113,6 +119,62 @@ def _can(user: pwd.struct_passwd, test: str, path: Path) -> bool:
     command = ["/bin/sh", "-c", f'{test} "$1"', "sh", str(path)]
     groups = os.getgrouplist(user.pw_name, user.pw_gid)
     return run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/").returncode == 0
+
+
+def check_privileged(service: Service, settings: Settings) -> None:
+    """RefnetError with the first path of program, environment and settings that another user can write."""
+    own, program = Path(__file__).parents[1], Path(service.program[0])
+    files = [program, Path(sys.executable), service.folder, settings.file, *_server_programs(settings)]
+    for path in filter(None, files):
+        _check(path)
+    for tree in dict.fromkeys([own, *_import_folders()]):
+        check_tree(tree)
+
+
+def check_tree(folder: Path) -> None:
+    """RefnetError if another user than root can write `folder`, a folder above it, or anything in it."""
+    _check(folder)
+    for at, folders, files in os.walk(folder):
+        for path in (Path(at, name) for name in (*folders, *files)):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISLNK(status.st_mode):
+                _check(path)
+            elif wrong := trust.fault(path, status, _ROOT):
+                raise _not_installed(wrong)
+
+
+def _check(path: Path) -> None:
+    """RefnetError if `path` or a folder above it is not root's; a missing path is fine."""
+    try:
+        trust.check(path, _ROOT)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except RefnetError as wrong:
+        raise _not_installed(wrong) from None
+
+
+def _not_installed(wrong: RefnetError) -> RefnetError:
+    return RefnetError(
+        f"units that run as root are not installed: {wrong.message}",
+        "Install RefNet where only root can write (and give its settings to root), or run the units as another user: --as USER.",
+        Exit.USAGE,
+    )
+
+
+def _import_folders() -> Iterator[Path]:
+    """Return the folders that this Python imports from."""
+    for folder in (sys.prefix, *sys.path):
+        if folder and Path(folder).is_dir() and Path(folder) not in {Path("/"), Path("/usr"), Path.cwd()}:
+            yield Path(folder)
+
+
+def _server_programs(settings: Settings) -> Iterable[Path]:
+    for folder in (settings.postgres_bin_dir, settings.prove_bin_dir):
+        if folder and folder.is_dir():
+            yield from (folder, *folder.iterdir())
 
 
 def _program() -> tuple[str, ...]:

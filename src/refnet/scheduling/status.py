@@ -11,8 +11,7 @@ from refnet.catalog.schedule import Schedule, TaskName
 from refnet.catalog.source_name import SourceName
 from refnet.core.locks import is_locked
 from refnet.scheduling import places
-from refnet.scheduling.instances import Installed, Owner, installed, others, own
-from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.systemd import Installed, Owner, Systemd, installed, others, own
 from refnet.scheduling.units import file_names, scheduled, timer, timer_file
 from refnet.settings import Settings
 from refnet.settings.sources import SHORT

@@ -9,7 +9,7 @@ import pytest
 from refnet.catalog.schedule import Schedule, TaskName
 from refnet.scheduling import places
 from refnet.scheduling.install import name_for
-from refnet.scheduling.instances import Owner, installed, others, own
+from refnet.scheduling.systemd import Owner, installed, others, own
 from refnet.scheduling.units import Service, files
 from refnet.settings import Settings
 from refnet.settings.times import parse_when
