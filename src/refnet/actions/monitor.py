@@ -28,9 +28,8 @@ from refnet.store.check_record import last_checks
 from refnet.store.key_history import stale_pages
 from refnet.store.remote_states import StoreStates
 from refnet.store.sealed import SealedStore
-from refnet.telemetry.facts import Facts
+from refnet.telemetry.facts import Facts, Overview, overview, unreadable
 from refnet.telemetry.notify import DEADLINE, Message, findings, report, send_by_apprise, within
-from refnet.telemetry.overview import Overview, overview, unreadable
 from refnet.telemetry.redact import redactor, secrets_of
 
 

@@ -1,22 +1,25 @@
-"""The state of the backups at one moment, the input of metrics and messages."""
+"""The state of the backups at one moment: facts, for metrics and messages too, and the overview made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.identity import Whose
-from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.identity import Identity, Whose
+from refnet.catalog.manifest import Entry, Evidence, Level, Outcome, utc
 from refnet.catalog.monitoring import (
     Check,
     Gone,
     Limits,
+    Status,
     watch,
     watch_gone,
     watch_half_made,
     watch_nothing,
     watch_previous,
+    worst,
 )
 from refnet.catalog.monitoring_stores import (
     StoreCheck,
@@ -33,7 +36,19 @@ from refnet.catalog.run import Ended, History, Reason, Run, RunKind
 from refnet.catalog.schedule import Schedule
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade, Leftover, Unlisted
+from refnet.core import formatting
 from refnet.core.errors import RefnetError
+
+#: The most artifacts in a trend of sizes.
+TREND = 60
+_ORDER = list(Status)
+#: The most problems in one sentence.
+_NAMED = 3
+_OUTCOMES = {
+    Ended.DONE: Outcome.PASSED,
+    Ended.FAILED: Outcome.FAILED,
+    Ended.UNVERIFIED: Outcome.UNVERIFIED,
+}
 
 
 @dataclass(frozen=True)
@@ -161,8 +176,182 @@ def _of_run(run: Run, ended: Ended) -> Evidence:
     return Evidence(run.end, Level.PROVEN, _OUTCOMES[ended], run.seconds, drill=True)
 
 
-_OUTCOMES = {
-    Ended.DONE: Outcome.PASSED,
-    Ended.FAILED: Outcome.FAILED,
-    Ended.UNVERIFIED: Outcome.UNVERIFIED,
-}
+@dataclass(frozen=True)
+class SourceState:
+    """The state of a source at one moment."""
+
+    source: SourceName
+    #: Whether the settings protect the source; otherwise it only has artifacts.
+    configured: bool
+    #: The worst of its checks.
+    status: Status
+    #: Its checks that are worse than `new`, the worst first.
+    problems: tuple[Check, ...] = ()
+    #: The newest artifact, whatever its state.
+    newest: Entry | None = None
+    #: The newest artifact that is neither partial nor damaged: a loss now costs all later changes.
+    usable: Entry | None = None
+    #: The next scheduled backup; None: not scheduled.
+    next_run: datetime | None = None
+    #: Moment and size (bytes) of the last complete artifacts, oldest first.
+    sizes: tuple[tuple[datetime, int], ...] = ()
+    #: The last drill, whatever its outcome.
+    drill: Evidence | None = None
+    #: The last passed proof or drill: its duration is the measured recovery time.
+    proof: Evidence | None = None
+    #: When the running backup began; None: no backup runs.
+    at_work: datetime | None = None
+
+    @property
+    def protected(self) -> bool:
+        """Whether there is an artifact to restore and the monitor finds no problem."""
+        return self.usable is not None and self.status in {Status.OK, Status.NEW}
+
+    @property
+    def off(self) -> bool:
+        """Whether the source is configured but not scheduled."""
+        return self.configured and self.next_run is None
+
+    @property
+    def reason(self) -> str:
+        """The first reason why the source is not protected."""
+        return self.problems[0].says if self.problems else "no artifact yet"
+
+    def rpo(self, now: datetime) -> timedelta | None:
+        """Return the age of the newest usable artifact's data; None: everything would be lost."""
+        return now - self.usable.created if self.usable else None
+
+    def to_json(self, now: datetime) -> dict[str, Any]:
+        """Return the values for --json: times in UTC, durations and ages in seconds."""
+        rpo = self.rpo(now)
+        return {
+            "source": self.source,
+            "protected": self.protected,
+            "status": self.status,
+            "newest": self.newest and self.newest.name,
+            "state": self.newest and self.newest.state,
+            "usable": self.usable and self.usable.name,
+            "rpo_seconds": rpo and round(rpo.total_seconds()),
+            "rto_seconds": self.proof and self.proof.seconds,
+            "rto_measured_by": self.proof and ("drill" if self.proof.drill else "proof"),
+            "rto_measured": self.proof and utc(self.proof.at),
+            "last_drill": self.drill and utc(self.drill.at),
+            "last_drill_outcome": self.drill and self.drill.outcome,
+            "next_run": self.next_run and utc(self.next_run),
+        }
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The state of all sources and of the store at `now`."""
+
+    now: datetime
+    #: The sources that are configured or have artifacts.
+    sources: tuple[SourceState, ...] = ()
+    #: Every check of the monitor.
+    checks: tuple[Check, ...] = ()
+    #: Why nothing could be read, or why the backup folder is not that of earlier runs; None: no trouble.
+    trouble: RefnetError | None = None
+    #: Whether nothing was ever backed up here.
+    new: bool = False
+    #: The database that did not answer, so that its artifacts are found only by name; "": none.
+    silent: str = ""
+    #: Sources with artifacts that are neither configured nor gone: accepted ones, and those of other machines.
+    unnamed: tuple[SourceName, ...] = ()
+    #: The input of this overview; None: unreadable.
+    facts: Facts | None = field(default=None, repr=False)
+
+    @property
+    def status(self) -> Status:
+        return worst(self.checks)
+
+    @property
+    def problems(self) -> tuple[Check, ...]:
+        """The checks that belong to no single source and are worse than `new`, the worst first."""
+        return () if self.trouble else _problems(one for one in self.checks if one.source is None)
+
+    @property
+    def off(self) -> tuple[SourceName, ...]:
+        """The sources that no schedule backs up."""
+        return tuple(one.source for one in self.sources if one.off)
+
+    @property
+    def verdict(self) -> tuple[str, dict[str, int]]:
+        """A sentence on all sources, and the counts to fill in."""
+        total, good = len(self.sources), sum(one.protected for one in self.sources)
+        if self.trouble and self.status is Status.CRITICAL:
+            return "The backup folder is not the store of earlier runs", {}
+        if self.trouble:
+            return "Could not verify whether everything is protected", {}
+        if self.new:
+            return "Nothing is backed up yet", {}
+        if good < total:
+            return "{count} of {total} sources are protected", {"count": good, "total": total}
+        if self.problems:
+            return "Every source is protected; the store needs attention", {}
+        return "Everything is protected", {}
+
+    @property
+    def says(self) -> str:
+        """One line: the verdict, its first reasons, and the unscheduled sources."""
+        text, values = self.verdict
+        found = [self.trouble.message] if self.trouble else []
+        found += [f"{one.source}: {one.reason}" for one in self.sources if not (one.protected or self.new)]
+        found += [f"{one.what}: {one.says}" for one in self.problems]
+        left = [f"not scheduled: {formatting.some(self.off, _NAMED)}"] if self.off else []
+        more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
+        return formatting.plain("; ".join([text.format(**values), *found[:_NAMED], *more, *left]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"says": self.says, "sources": [one.to_json(self.now) for one in self.sources]}
+
+
+def overview(facts: Facts, only: SourceName | None = None) -> Overview:
+    """Return the overview of `facts`, or of the source `only`."""
+    checks, watched = facts.checks(only), (only,) if only else facts.watched
+    if facts.trouble:
+        return Overview(facts.now, checks=checks, trouble=facts.trouble, facts=facts)
+    target = facts.targets.get(SourceName.DATABASE)
+    return Overview(
+        facts.now,
+        tuple(_state(facts, one, checks) for one in watched),
+        checks,
+        new=not any(facts.own.of_source(one) or facts.history.made(one) for one in watched),
+        silent=target.database if isinstance(target, Identity) and target.system is None else "",
+        unnamed=tuple(one for one in facts.catalog.sources if one not in (*facts.configured, *facts.gone)),
+        facts=facts,
+    )
+
+
+def unreadable(now: datetime, error: RefnetError) -> Overview:
+    """Return the overview without facts, which `error` made unreadable."""
+    check = Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}")
+    return Overview(now, checks=(check,), trouble=error)
+
+
+def _state(facts: Facts, source: SourceName, checks: Iterable[Check]) -> SourceState:
+    own = [one for one in checks if one.source == source]
+    entries, drills = facts.own.of_source(source), facts.drills(source)
+    complete = facts.own.complete(source)
+    running = [
+        run.started for run in facts.history.at_work if run.kind is RunKind.BACKUP and run.source == source
+    ]
+    return SourceState(
+        source,
+        source in facts.configured,
+        worst(own),
+        _problems(own),
+        entries[-1] if entries else None,
+        complete[0] if complete else None,
+        facts.schedule.next_due(source, facts.now) if source in facts.configured else None,
+        tuple((one.created, one.manifest.size) for one in reversed(complete[:TREND])),
+        drills[-1] if drills else None,
+        facts.last_proof(source),
+        min(running, default=None),
+    )
+
+
+def _problems(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the checks that are worse than `new`, the worst first."""
+    found = [one for one in checks if one.status not in {Status.OK, Status.NEW}]
+    return tuple(sorted(found, key=lambda one: _ORDER.index(one.status), reverse=True))

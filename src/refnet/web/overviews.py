@@ -31,8 +31,7 @@ from refnet.scheduling.status import status
 from refnet.settings import Examined, Settings, keys
 from refnet.settings.problem import Problem
 from refnet.settings.sources import SHORT
-from refnet.telemetry.facts import Facts
-from refnet.telemetry.overview import Overview, unreadable
+from refnet.telemetry.facts import Facts, Overview, unreadable
 from refnet.web.answers import SECONDS, threaded, within
 
 #: The shortest time between two overviews, and how much longer the last one is shown meanwhile, in seconds.

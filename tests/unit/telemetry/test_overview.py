@@ -14,8 +14,7 @@ from refnet.catalog.monitoring import Status
 from refnet.catalog.run import Reason, Run, RunKind
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.telemetry.facts import Facts
-from refnet.telemetry.overview import TREND, Overview, SourceState, overview, unreadable
+from refnet.telemetry.facts import TREND, Facts, Overview, SourceState, overview, unreadable
 
 DATABASE, CONFIG, OBSIDIAN = SourceName.DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN
 TROUBLE = RefnetError("/backups is not the store that was there", "Mount the right disk.")

@@ -26,7 +26,7 @@ from refnet.core.errors import RefnetError
 from refnet.settings import Settings, load
 from refnet.store.local import LocalStore
 from refnet.store.run_journal import Journal
-from refnet.telemetry.overview import Overview, SourceState, unreadable
+from refnet.telemetry.facts import Overview, SourceState, unreadable
 from refnet.web import overviews
 from refnet.web.overviews import Overviews
 from refnet.web.pages.overview import sign, trend

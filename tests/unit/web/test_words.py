@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import refnet.web
-from refnet.telemetry import overview
+from refnet.telemetry import facts
 from refnet.web.pages.base import by_file, duration, japanese, translated
 
 _WEB = Path(refnet.web.__file__).parent
@@ -42,7 +42,7 @@ def test_a_text_is_in_one_file_alone() -> None:
 
 
 def test_every_translation_is_of_a_text_that_pages_use() -> None:
-    said = "".join(file.read_text(encoding="utf-8") for file in [*_FILES, Path(overview.__file__)])
+    said = "".join(file.read_text(encoding="utf-8") for file in [*_FILES, Path(facts.__file__)])
     assert [one for one in japanese() if f'"{one}"' not in said] == []
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
 from refnet.catalog.monitoring import Status
-from refnet.telemetry.overview import Overview
+from refnet.telemetry.facts import Overview
 from refnet.web.overviews import LastOverview
 from refnet.web.pages.base import language_of, page, text
 
