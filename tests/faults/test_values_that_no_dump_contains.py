@@ -9,7 +9,8 @@ from tests.command import Command
 from tests.faults.conftest import Live
 
 from refnet.core.errors import RefnetError
-from refnet.sources.database.dump import largest_values, parallel_dump
+from refnet.sources.database.dump import parallel_dump
+from refnet.sources.database.dump.pgdump import too_large_row
 from refnet.sources.database.dump.snapshot import open_snapshot
 from refnet.sources.database.workers import Workers
 
@@ -36,4 +37,4 @@ def test_a_server_without_memory_is_not_a_value_that_is_too_large(live: Live) ->
     live.run("CREATE TABLE small (a text, b bytea, c jsonb); INSERT INTO small VALUES ('a', '\\x00', '{}')")
     with open_snapshot(live.target) as snapshot:
         (small,) = (one for one in snapshot.relations if one.name == "small")
-        assert largest_values.explained("ERROR:  out of memory", snapshot, small) is None
+        assert too_large_row("ERROR:  out of memory", snapshot, small) is None

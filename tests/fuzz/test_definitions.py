@@ -9,7 +9,7 @@ from tests.fuzz.harness import bounded, fuzzed
 from refnet.sources.database import sql_text
 from refnet.sources.database.artifact.definitions import of_text
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
-from refnet.sources.database.rows.table_columns import recorded_columns
+from refnet.sources.database.rows.table_layout import recorded_columns
 from refnet.sources.database.sql_text import Codec
 
 _WORDS = [

@@ -15,7 +15,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.plan.origin import Permission
+from refnet.sources.database.plan.restore_facts import Permission
 from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore.tables_in_place import Staged, staged
 

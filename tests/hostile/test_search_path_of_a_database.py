@@ -18,7 +18,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.settings import load
 from refnet.sources.database import undo_database
-from refnet.sources.database.dump import server_clock
+from refnet.sources.database.dump.snapshot import clock_warnings
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.plan.table_plan import TableSelection
 from refnet.sources.database.restore import copy_and_swap
@@ -68,7 +68,7 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
 ) -> None:
     dump = held(artifact_of(library, wheel))
     with library.connect(READER_SETTINGS) as session:
-        server_clock.warnings(session, lambda: datetime.now(UTC))
+        clock_warnings(session, lambda: datetime.now(UTC))
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_DATABASE_URL": url_of(library)}
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
     assert setup.replaced(SourceName.DATABASE)

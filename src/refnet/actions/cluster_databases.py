@@ -14,7 +14,7 @@ from refnet.core.glob import Glob
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 from refnet.sources import kind_of
-from refnet.sources.database.plan.restore_place import OWN_NAME
+from refnet.sources.database.plan.restore_facts import OWN_NAME
 from refnet.store.previous_records import PreviousVersions
 from refnet.store.source_records import MOST_DATABASES, ClusterRecord, SeenDatabases
 

@@ -14,7 +14,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.sources.database.plan.restore_place import OWN_NAME, check_name
+from refnet.sources.database.plan.restore_facts import OWN_NAME, check_name
 from refnet.web import child_process
 
 #: Values of a plan that change while the live database or folder is in use, and do not count as a change.

@@ -23,7 +23,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.dump import parallel_dump as dumping
-from refnet.sources.database.plan.origin import Permission
+from refnet.sources.database.plan.restore_facts import Permission
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.sources.database.restore.copy_and_swap import Resources, Restored

@@ -27,8 +27,7 @@ from refnet.sources.contents import Query as Asking
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import answer, copies
 from refnet.sources.database.query.answer import Asker
-from refnet.sources.database.query.copies import Copy
-from refnet.sources.database.query.part import Part
+from refnet.sources.database.query.copies import Copy, Part
 from refnet.store.open_artifacts import artifact_at
 
 USUAL = AnswerLimits()

@@ -27,7 +27,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.plan.restore_place import Where
+from refnet.sources.database.plan.restore_facts import Where
 from refnet.sources.database.plan.restore_plan import Options
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.store.previous_records import MarkState

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.database.plan.origin import Permission
-from refnet.sources.database.plan.restore_facts import Facts, Live, Rows, Sessions, Wanted
-from refnet.sources.database.plan.restore_place import Where, check_name
+from refnet.sources.database.plan.restore_facts import (
+    Facts,
+    Live,
+    Permission,
+    Rows,
+    Sessions,
+    Wanted,
+    Where,
+    check_name,
+)
 from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide
 
 GB = 1 << 30

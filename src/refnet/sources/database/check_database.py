@@ -25,9 +25,9 @@ from refnet.postgres.walls import ServerFolders, advice, enclosure
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, CheckState, error_line, ok, warning
-from refnet.sources.database import database_restore, server_errors
+from refnet.sources.database import database_restore, rights, server_errors
 from refnet.sources.database.admin_session import admin_session
-from refnet.sources.database.dump import read_rights, server_clock
+from refnet.sources.database.dump.snapshot import clock_warnings
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.sql_text import Codec
 from refnet.store.local import LocalStore
@@ -97,7 +97,7 @@ def _login(
     ((version, role, count),) = codec.rows(session, _LOGIN)
     server = f"PostgreSQL {version.split(' ')[0]} at {target.address}"
     yield ok(source, f"{server}, database {target.name}, role {role}, {size(count)}")
-    for sentence in server_clock.warnings(session, Clock().now):
+    for sentence in clock_warnings(session, Clock().now):
         yield warning(source, sentence, "Synchronize both clocks (NTP).")
     made_in = settings.home if settings.encryption_local else settings.backup_dir
     for folder, purpose in ((made_in, "backup"), (settings.home, "proof")):
@@ -106,7 +106,7 @@ def _login(
             says = f"{size(free)} free in {folder}, and a {purpose} takes up to {size(count)}"
             yield warning("free space", says, "Free space, or choose a folder on another disk.")
     try:
-        read_rights.check(session, target, codec, entire=True)
+        rights.check_readable(session, target, codec, entire=True)
     except RefnetError as error:
         yield error_line("backup rights", error)
     else:

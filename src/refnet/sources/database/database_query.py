@@ -15,8 +15,7 @@ from refnet.sources.contents import Query, QueryAnswer, repeated
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import copies
 from refnet.sources.database.query.answer import Asker, Rows
-from refnet.sources.database.query.copies import Copy
-from refnet.sources.database.query.part import Part
+from refnet.sources.database.query.copies import Copy, Part
 
 #: The most characters of a query; an argument of a command line is shorter in any case.
 LONGEST = 100_000

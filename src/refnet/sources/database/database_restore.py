@@ -27,9 +27,7 @@ from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import open_database
-from refnet.sources.database.plan.origin import Permission, origin_label
-from refnet.sources.database.plan.restore_facts import Sessions
-from refnet.sources.database.plan.restore_place import Where, check_name
+from refnet.sources.database.plan.restore_facts import Permission, Sessions, Where, check_name, origin_label
 from refnet.sources.database.plan.restore_plan import DatabasePlan, Options
 from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.copy_and_swap import Dump, Resources, Restored

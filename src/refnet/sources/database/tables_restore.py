@@ -18,7 +18,7 @@ from refnet.servers import ActsOn
 from refnet.sources.database import saved_tables
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.database_restore import DatabaseRestore, restore_of
-from refnet.sources.database.plan.origin import origin_label
+from refnet.sources.database.plan.restore_facts import origin_label
 from refnet.sources.database.plan.table_plan import Creation, TablePlan, TableSelection, TablesRestored
 from refnet.sources.database.restore.tables_in_place import Staged, staged
 from refnet.sources.restore_options import Mode

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.sources.database.dump.server_clock import disagreement
+from refnet.sources.database.dump.snapshot import clock_disagreement
 
 
 @pytest.mark.parametrize("server", [1000.0, 1003.0, 940.0, 1063.0])
 def test_clocks_that_agree_to_a_minute_raise_no_warning(server: float) -> None:
-    assert disagreement(server, 1000.0, 1003.0) == ()
+    assert clock_disagreement(server, 1000.0, 1003.0) == ()
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,5 @@ def test_clocks_that_agree_to_a_minute_raise_no_warning(server: float) -> None:
     ],
 )
 def test_clocks_that_disagree_by_more_are_told_by_how_much(server: float, says: str) -> None:
-    (told,) = disagreement(server, 1000.0, 1003.0)
+    (told,) = clock_disagreement(server, 1000.0, 1003.0)
     assert told.startswith(f"the server's clock is {says} this machine's: ")

@@ -7,8 +7,8 @@ import pytest
 from refnet.sources.database import sql_text
 from refnet.sources.database.artifact.definitions import What, of_text
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
-from refnet.sources.database.plan.table_needs import Missing, TableNeeds
-from refnet.sources.database.rows.table_columns import Column, recorded_columns
+from refnet.sources.database.plan.table_plan import Missing, TableNeeds
+from refnet.sources.database.rows.table_layout import Column, recorded_columns
 from refnet.sources.database.sql_text import Codec
 
 _T, _U = ("s", "t"), ("s", "u")

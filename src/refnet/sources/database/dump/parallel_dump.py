@@ -25,12 +25,11 @@ from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Cutter, Packed, Section, gathered
 from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
-from refnet.sources.database.dump import largest_values, metadata, server_clock
-from refnet.sources.database.dump.copied_tables import CopiedTables
-from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump
+from refnet.sources.database.dump import metadata
+from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
-from refnet.sources.database.dump.snapshot import Relation, open_snapshot
-from refnet.sources.database.dump.source_rows import DEFAULT, Options, SourceRows
+from refnet.sources.database.dump.snapshot import Relation, clock_warnings, open_snapshot
+from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, Options, SourceRows
 from refnet.sources.database.rows.live_catalog import page_ranges
 from refnet.sources.database.workers import Stopped, Workers
 
@@ -118,7 +117,7 @@ class DatabaseMaker:
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         target = self.target()
         with target.connect(READER_SETTINGS) as session:
-            warnings = server_clock.warnings(session, self.now)
+            warnings = clock_warnings(session, self.now)
             binaries = self.binaries(server_version(session))
             portable = bool(self.digest_up_to) and self._proves_with_another(server_version(session))
         options = Options(turn, self.digest_up_to, portable)
@@ -341,7 +340,7 @@ class _DumpRun:
 
     def _explain(self, error: PsqlError, part: Range) -> None:
         """Raise a better error if a value of the table is too large."""
-        if explained := largest_values.explained(error.message, self._snapshot, part.relation):
+        if explained := too_large_row(error.message, self._snapshot, part.relation):
             raise explained from error
 
     def _psql(self) -> PsqlCopy:

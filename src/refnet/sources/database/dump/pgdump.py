@@ -1,4 +1,7 @@
-"""Unmodified pg_dump and pg_restore: the schema, and data that RefNet does not copy itself."""
+"""Unmodified pg_dump and pg_restore: the schema, and data that RefNet does not copy itself; and rows that are too large.
+
+COPY cannot read a row with more than 1 GB of text, in which bytea takes two characters a byte.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,13 @@ import psycopg
 
 from refnet.catalog.artifact import TransientError
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import sql_name
+from refnet.core.formatting import size, sql_name
 from refnet.core.processes import QUICK_SECONDS, run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.preparing import not_in_force, question
 from refnet.postgres.session import READER_SETTINGS
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.sqlgz import CHUNK
-from refnet.sources.database.dump import largest_values
 from refnet.sources.database.dump.snapshot import OpenSnapshot, Relation
 
 #: How long pg_dump may wait for a lock. Without a limit it would wait forever behind a statement that waits for our lock.
@@ -144,7 +146,7 @@ class PgDump:
         if table := _TABLE.search(stderr):
             said, encode = stderr.decode(errors="replace"), self.snapshot.codec.encode
             for one in (r for r in self.snapshot.relations if encode(r.name) == table[1]):
-                if error := largest_values.explained(said, self.snapshot, one):
+                if error := too_large_row(said, self.snapshot, one):
                     return error
         at = f" on the table {table[1].decode(errors='replace')}" if table else ""
         error = server_errors.of_program("pg_dump", stderr, f"pg_dump failed{at}")
@@ -205,3 +207,46 @@ def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> by
     text = bytes(ran.stdout)
     pair = (b"\\restrict " + key.encode() + b"\n", b"\\unrestrict " + key.encode() + b"\n")
     return text.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
+
+
+#: What the server says of such a row.
+_TOO_LARGE = re.compile(r"invalid memory alloc request size|[Cc]annot enlarge string buffer|out of memory")
+#: Bytes of the longest text of a row.
+_LONGEST = 1 << 30
+#: Characters of a row's text for each byte at most: where the length is known, and where a value may be compressed.
+_PLAIN, _COMPRESSED = 2, 1024
+#: Columns of any length; true: with a length in bytes, which is known without reading the value.
+_COLUMNS = """
+SELECT a.attname::text, a.atttypid IN ('bytea'::regtype, 'text'::regtype, 'varchar'::regtype), a.atttypid = 'bytea'::regtype
+FROM pg_attribute a
+WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attlen = -1 ORDER BY attnum
+"""
+
+
+def too_large_row(said: str, snapshot: OpenSnapshot, table: Relation) -> RefnetError | None:
+    """Error that names the column with the largest value.
+
+    None for other errors, or if memory is short for rows below the limit.
+    """
+    if not _TOO_LARGE.search(said):
+        return None
+    codec = snapshot.codec
+    columns = snapshot.rows(_COLUMNS, table.oid)
+    if not columns:
+        return None
+    measures = b", ".join(
+        b"max(%b(%b))" % (b"octet_length" if measured else b"pg_column_size", codec.quoted(column))
+        for column, measured, _ in columns
+    )
+    query = b"SELECT %b FROM ONLY %b" % (measures, codec.quoted(table.schema, table.name))
+    sizes = [most or 0 for most in codec.rows(snapshot.control, query)[0]]
+    found = list(zip(sizes, columns, strict=True))
+    if sum(most * (_PLAIN if measured else _COMPRESSED) for most, (_, measured, _) in found) < _LONGEST:
+        return None
+    _, most, column = max(
+        (most * (2 if is_bytea else 1), most, column) for most, (column, _, is_bytea) in found
+    )
+    return RefnetError(
+        f"{table.schema}.{table.name} cannot be copied: a row has more than 1 GB as text; {column} has a value of {size(most)}",
+        "Split such values into several rows, or store them as large objects (lo_from_bytea): no dump can contain them.",
+    )

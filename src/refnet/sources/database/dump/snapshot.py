@@ -4,21 +4,25 @@ A snapshot taken before the locks can see a table that TRUNCATE or a rewriting A
 empty, without an error. LOCK as the first statement of a transaction takes no snapshot, so the order is: list,
 lock, snapshot, list again under it, and retry if the two lists differ. A table that was rewritten before it was
 locked needs no retry: the snapshot is younger.
+
+The clock of the server dates the snapshot, this machine's all else; they are compared.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 
+from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
-from refnet.sources.database import server_errors
-from refnet.sources.database.dump import read_rights
+from refnet.sources.database import rights, server_errors
+from refnet.sources.database.admin_session import Session
 from refnet.sources.database.rows.live_catalog import DUMPED, OF_EXTENSION, user_relations
 from refnet.sources.database.sql_text import Codec
 
@@ -214,7 +218,7 @@ def open_snapshot(target: Target, *, entire: bool = True) -> Iterator[OpenSnapsh
                 f"the server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
             )
         codec, encoding = Codec.of_server(control)
-        read_rights.check(control, target, codec, entire=entire)
+        rights.check_readable(control, target, codec, entire=entire)
         for _ in range(_TRIES):
             try:
                 taken = _try(control, codec)
@@ -281,3 +285,27 @@ def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) ->
 
 def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[Relation, ...]:
     return tuple(Relation(*row) for row in codec.rows(control, _TABLES))
+
+
+#: Synchronized clocks differ by less.
+_TOLERANCE = timedelta(minutes=1)
+
+
+def clock_warnings(session: Session, now: Callable[[], datetime]) -> tuple[str, ...]:
+    """Return a sentence if the clock of the server disagrees with `now`."""
+    before = now()
+    row = session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    after = now()
+    server = row[0] if row else before.timestamp()
+    return clock_disagreement(server, before.timestamp(), after.timestamp())
+
+
+def clock_disagreement(server: float, before: float, after: float) -> tuple[str, ...]:
+    """Return a sentence if `server` is more than _TOLERANCE before `before` or after `after`; all in s since 1970."""
+    off = server - min(max(server, before), after)
+    if abs(off) <= _TOLERANCE.total_seconds():
+        return ()
+    side = "ahead of" if off > 0 else "behind"
+    return (
+        f"the server's clock is {formatting.age(timedelta(seconds=abs(off)))} {side} this machine's: set both by the same time server",
+    )

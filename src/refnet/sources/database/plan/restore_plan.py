@@ -9,9 +9,8 @@ from refnet.catalog.manifest import utc
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, refusal
 from refnet.core.formatting import sql_name
-from refnet.sources.database.plan import origin
-from refnet.sources.database.plan.restore_facts import Facts, Wanted
-from refnet.sources.database.plan.restore_place import LONGEST_NAME, Where
+from refnet.sources.database.plan import restore_facts
+from refnet.sources.database.plan.restore_facts import LONGEST_NAME, Facts, Wanted, Where
 
 #: Bytes in the server for each byte of COPY text, with indexes, unless the live database's size is known.
 _GROWTH = 2.0
@@ -29,7 +28,7 @@ class Options:
     #: Create those as well that the artifact gives powers.
     role_powers: bool = False
     #: The databases, beside the target's own, whose data may be restored.
-    permission: origin.Permission = origin.OWN
+    permission: restore_facts.Permission = restore_facts.OWN_ORIGIN
     #: How long the previous version is kept, for the plan.
     keep_days: int = 7
     #: The name of the database on the command line, for the plan.
@@ -125,7 +124,7 @@ class DatabasePlan:
 def decide(wanted: Wanted, facts: Facts, options: Options) -> DatabasePlan:
     """Plan the restore of `wanted` on the server with `facts`, which are of the database that it writes."""
     where = options.where
-    refused = origin.refusal(wanted.name, wanted.origin, facts.destination, options.permission)
+    refused = restore_facts.origin_refusal(wanted.name, wanted.origin, facts.destination, options.permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
     created = tuple(role for role in missing if options.create_roles and role in wanted.powers)
@@ -348,7 +347,7 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
 
 
 def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
-    if comes_from := origin.note(wanted.origin, facts.destination):
+    if comes_from := restore_facts.origin_note(wanted.origin, facts.destination):
         yield comes_from
     if facts.free is None:
         yield f"could not verify: free space on the server (about {formatting.size(need)} needed beside the live database)"

@@ -30,8 +30,7 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.plan.origin import Destination
-from refnet.sources.database.plan.restore_place import Where
+from refnet.sources.database.plan.restore_facts import Destination, Where
 from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide, major
 from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases

@@ -24,8 +24,7 @@ from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.artifact.table_definitions import TableDefinitions
 from refnet.sources.database.dump.pgdump import refuses_lz4
-from refnet.sources.database.plan.table_needs import Missing, TableNeeds
-from refnet.sources.database.plan.table_plan import Creation
+from refnet.sources.database.plan.table_plan import Creation, Missing, TableNeeds
 from refnet.sources.database.rows import staged_rows
 from refnet.sources.database.rows.staged_rows import Recorded
 from refnet.sources.database.sql_text import Codec

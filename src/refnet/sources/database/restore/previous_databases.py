@@ -30,8 +30,7 @@ from refnet.sources.database.admin_session import (
     restore_lock,
     runs_restore,
 )
-from refnet.sources.database.plan.restore_facts import Sessions
-from refnet.sources.database.plan.restore_place import OWN_NAME
+from refnet.sources.database.plan.restore_facts import OWN_NAME, Sessions
 from refnet.sources.database.restore.server_facts import sessions
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.sql_text import Codec

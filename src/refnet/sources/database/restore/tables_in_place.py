@@ -14,23 +14,16 @@ from refnet.catalog.artifact import Progress, silent
 from refnet.catalog.identity import Identity
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.sources.database import server_errors
+from refnet.sources.database import rights, server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.definitions import Definition, of_text
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.artifact.table_definitions import TableDefinitions, below, children
-from refnet.sources.database.plan.origin import OWN, Destination, Permission, refusal
+from refnet.sources.database.plan.restore_facts import OWN_ORIGIN, Destination, Permission, origin_refusal
 from refnet.sources.database.plan.table_plan import Difference, TablePlan, TableSelection
 from refnet.sources.database.restore.missing_tables import LiveObjects, MissingTables
-from refnet.sources.database.rows import (
-    live_catalog,
-    merge,
-    staged_rows,
-    table_columns,
-    table_layout,
-    write_rights,
-)
+from refnet.sources.database.rows import live_catalog, merge, staged_rows, table_layout
 from refnet.sources.database.rows.staged_rows import Recorded
 from refnet.sources.database.rows.table_layout import TableLayout
 from refnet.sources.database.sql_text import Codec
@@ -91,11 +84,13 @@ class _Work:
     def stage(self, recorded: Sequence[Recorded], definitions: Sequence[Definition]) -> list[_Existing]:
         """Stage the rows of existing tables, and compare them."""
         found = self._found(recorded, definitions)
-        write_rights.check(self.session, self.codec, [live for _, live in found], self.mode)
+        rights.check_writable(self.session, self.codec, [live for _, live in found], self.mode)
         existing = []
         for one, live in found:
             staged_rows.stage(self.session, self.reader, one, live, self.progress)
-            columns = table_columns.differences(self.session, self.codec, definitions, (one.schema, one.name))
+            columns = table_layout.column_differences(
+                self.session, self.codec, definitions, (one.schema, one.name)
+            )
             existing.append(_Existing(one, live, merge.differ(self.session, self.codec, live), columns))
         return existing
 
@@ -125,7 +120,7 @@ class _Work:
             return live.of_columns(table.columns, self.mode)
         except RefnetError as error:
             name = (table.schema, table.name)
-            columns = table_columns.differences(self.session, self.codec, definitions, name)
+            columns = table_layout.column_differences(self.session, self.codec, definitions, name)
             raise RefnetError("; ".join((error.message, *columns)), error.hint) from error
 
     def apply(self, missing: MissingTables | None, existing: Sequence[_Existing]) -> tuple[str, ...]:
@@ -182,7 +177,7 @@ def staged(
     target: Target,
     reader: Reader,
     selection: TableSelection,
-    permission: Permission = OWN,
+    permission: Permission = OWN_ORIGIN,
     progress: Progress = silent,
 ) -> Iterator[Staged]:
     """Stage the rows of the selected existing tables, and plan `apply`, which changes all or nothing.
@@ -296,6 +291,6 @@ def _checked(
         Identity(target.name, live_catalog.system_identifier(session)), target.address, occupied=True
     )
     origin = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
-    if refused := refusal(reader.name, origin, destination, permission):
+    if refused := origin_refusal(reader.name, origin, destination, permission):
         raise refused
     return destination, origin

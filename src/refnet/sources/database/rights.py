@@ -1,11 +1,11 @@
-"""Finds objects of a database that a role may not read, and the SQL that grants access.
+"""Finds the rights that a role lacks for reading a database or for restoring rows into it, and the SQL that grants them.
 
-pg_dump stops at the first unreadable object, so everything is checked before it starts.
+pg_dump stops at the first unreadable object, and a restore of rows is one transaction, so everything is checked before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ import psycopg
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, some
 from refnet.postgres.session import Target, server_version
+from refnet.sources.database.admin_session import Session
 from refnet.sources.database.rows.live_catalog import DUMPED, user_relations
+from refnet.sources.database.rows.table_layout import TableLayout
 from refnet.sources.database.sql_text import Codec
+from refnet.sources.restore_options import Mode
 
 #: So many objects of a kind are named.
 _NAMED = 10
@@ -29,7 +32,7 @@ _SCHEMAS = user_relations(
     "rpS",
     f"AND {DUMPED} AND NOT has_schema_privilege(n.oid, 'USAGE') ORDER BY 1",
 )
-_RELATIONS = user_relations(
+_UNREADABLE_RELATIONS = user_relations(
     "c.oid::regclass::text, c.relkind = 'S'",
     "rpS",
     f"AND {DUMPED} AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY n.nspname, c.relname",
@@ -97,7 +100,7 @@ class _Unreadable:
                 yield f"SELECT {grant} FROM pg_largeobject_metadata \\gexec"  # noqa: S608  # shown, not run
 
 
-def check(
+def check_readable(
     session: psycopg.Connection[tuple[Any, ...]], target: Target, codec: Codec, *, entire: bool
 ) -> None:
     """Raise RefnetError with the needed grants if the role of `session` may not read the database `target`.
@@ -121,7 +124,7 @@ def _unreadable(
     session: psycopg.Connection[tuple[Any, ...]], codec: Codec, major: int, *, entire: bool
 ) -> _Unreadable:
     schemas = tuple(row[0] for row in codec.rows(session, _SCHEMAS))
-    relations = codec.rows(session, _RELATIONS)
+    relations = codec.rows(session, _UNREADABLE_RELATIONS)
     tables = tuple(name for name, is_sequence in relations if not is_sequence)
     if not entire:
         return _Unreadable(schemas, tables, ())
@@ -135,3 +138,47 @@ def _unreadable(
         tuple(oid for oid, _ in large),
         large[0][1] if large else 0,
     )
+
+
+#: The locks of a restore need one of these rights.
+_TO_LOCK = b"UPDATE, DELETE, TRUNCATE"
+
+
+def check_writable(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode: Mode) -> None:
+    """Raise RefnetError with the needed grants if the role of `session` may not restore rows into `layouts`."""
+    missing = [
+        (name, grant)
+        for name, grant, rights in _needed(layouts, mode)
+        if codec.rows(session, _question(name, rights)) != [(True,)]
+    ]
+    if missing:
+        ((role, database),) = codec.rows(
+            session, "SELECT quote_ident(current_user), current_database()::text"
+        )
+        names = ", ".join(codec.decode(name) for name, _ in missing)
+        grants = "; ".join(f"GRANT {grant} {codec.decode(name)} TO {role}" for name, grant in missing)
+        raise RefnetError(
+            f"the role {role} may not restore rows in {database}: rights are missing on {names}",
+            f"{grants}; or restore as the owner of the tables.",
+        )
+
+
+def _needed(layouts: Sequence[TableLayout], mode: Mode) -> Iterator[tuple[bytes, str, tuple[bytes, ...]]]:
+    """Yield tables and sequences, the rights to grant, and the rights to check."""
+    written = {layout.name for layout in layouts}
+    write = {Mode.MERGE: "UPDATE"}.get(mode, "DELETE")
+    to_write = _TO_LOCK if mode is Mode.MISSING else write.encode()
+    for name in sorted(written):
+        yield name, f"SELECT, INSERT, {write} ON", (b"SELECT", b"INSERT", to_write)
+    joined = {table for one in layouts for key in one.foreign for table in (key.referring, key.other)}
+    for name in sorted({table.removeprefix(b"ONLY ") for table in joined} - written):
+        yield name, "SELECT, UPDATE ON", (_TO_LOCK,)
+    for name in sorted({sequence.name for layout in layouts for sequence in layout.sequences}):
+        yield name, "SELECT, UPDATE ON SEQUENCE", (b"SELECT", b"UPDATE")
+
+
+def _question(name: bytes, rights: Sequence[bytes]) -> bytes:
+    """Return the query whose answer is true if the role has each of the `rights`."""
+    table = b"'" + name.replace(b"'", b"''") + b"'::regclass"
+    each = (b"pg_catalog.has_table_privilege(%b, '%b')" % (table, one) for one in rights)
+    return b"SELECT " + b" AND ".join(each)
