@@ -11,33 +11,33 @@ from pathlib import Path
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.remote import Piece, PieceName, RemoteManifest, lengths
 from refnet.store.buckets.bucket import Bucket
-from refnet.store.sealing.age import Recipient
-from refnet.store.sealing.keys import MachineKeys
-from refnet.store.sending import Sealer
+from refnet.store.encryption import Recipient
+from refnet.store.keys import MachineKeys
+from refnet.store.sending import Encrypter
 
 #: Bytes that encryption adds to a piece, about.
 _ADDED = 5_000
 _AT_ONCE = 4
 
 
-def fill(bucket: Bucket, store: str, sealer: Sealer, newest: Manifest, count: int) -> None:
+def fill(bucket: Bucket, store: str, encrypter: Encrypter, newest: Manifest, count: int) -> None:
     """Put the manifests of `count` copies, one each hour until `newest`, into `bucket`, a store with a name."""
-    previous, signer = "", sealer.keys.signer().line
+    previous, signer = "", encrypter.keys.signer().line
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         begun = []
         for number in range(1, count + 1):
             document = _document(store, signer, newest, count - number)
             document = replace(document, counter=number, present=((1, number),), previous=previous)
-            plaintext, data = sealer.manifest(document.to_line())
+            plaintext, data = encrypter.manifest(document.to_line())
             previous = hashlib.sha256(plaintext).hexdigest()
             begun.append(threads.submit(bucket.put, document.object, data))
         for one in begun:
             one.result()
 
 
-def sealer(keys: Path, recipient: str) -> Sealer:
+def encrypter(keys: Path, recipient: str) -> Encrypter:
     """Return what seals with the keys of the machine in a folder."""
-    return Sealer((Recipient(recipient),), MachineKeys(keys))
+    return Encrypter((Recipient(recipient),), MachineKeys(keys))
 
 
 def _document(store: str, signer: str, newest: Manifest, hours: int) -> RemoteManifest:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from refnet.core.processes import until
 from refnet.store.buckets.cloud import CloudBucket
-from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.object_storage import BucketPlace
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

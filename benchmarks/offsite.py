@@ -29,9 +29,9 @@ from benchmarks.ways import Bench as PlainBench
 from refnet.catalog.remote import PIECE_BYTES, lengths
 from refnet.postgres import binaries
 from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.store.encryption import PrivateKey
+from refnet.store.keys import MachineKeys, read_keys
 from refnet.store.local import LocalStore
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.keys import MachineKeys, read_keys
 
 TITLE = "Off-site"
 #: Of the common shape: 500 MB on disk.
@@ -211,7 +211,7 @@ def _list(bench: Bench) -> Result:
     if bench.sample:
         key = read_keys(bench.key).keys[0].recipient.text
         newest = max(LocalStore(bench.backups).entries(), key=lambda one: one.created)
-        own = manifests.sealer(bench.folder / _COPYING / "keys", key)
+        own = manifests.encrypter(bench.folder / _COPYING / "keys", key)
         manifests.fill(bench.server.bucket(_MANY), _MANY, own, newest.manifest, _COPIES)
     run = _refnet(bench, _COPYING, "list", "--store", _MANY)
     if run.stdout.count(".sql.gz") < _COPIES:

@@ -18,11 +18,11 @@ from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
 from refnet.store.buckets.bucket import Bucket
 from refnet.store.copy_checks import fetch_back
+from refnet.store.encryption import PrivateKey
+from refnet.store.keys import MachineKeys, Opener
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_manifests import Trust
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.keys import MachineKeys, Opener
-from refnet.store.sending import Sealer, Sender
+from refnet.store.sending import Encrypter, Sender
 
 NOW = datetime(2026, 11, 25, 17, 0, tzinfo=UTC)
 PROOF = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.5, row_digests="ab" * 16)
@@ -60,8 +60,8 @@ class Machine:
 
     def send(self, artifact: OpenArtifact, progress: Progress = silent) -> Copy:
         assert artifact.entry
-        sealer = Sealer((self.recovery.recipient,), self.keys)
-        return Sender(self.store(), sealer, self.now).send(artifact, artifact.entry, progress).copy
+        encrypter = Encrypter((self.recovery.recipient,), self.keys)
+        return Sender(self.store(), encrypter, self.now).send(artifact, artifact.entry, progress).copy
 
     def fetch_back(self, copy: Copy) -> Copy:
         return fetch_back(self.store(), copy, self.now, silent)

@@ -13,10 +13,9 @@ import pytest
 from benchmarks.objects import PROGRAM, REGION, free_ports, running
 from tests.documents import ROOT, blocks
 
-from refnet.store.buckets.answers import Server
 from refnet.store.buckets.bucket import BucketError
 from refnet.store.buckets.cloud import CloudBucket, Patience
-from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.object_storage import BucketPlace, StorageServer
 from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
 #: Buckets that are there: one without versions, one with versions and locks.
@@ -105,7 +104,7 @@ def _has_buckets(server: Seaweed) -> bool:
     """Make the buckets, as soon as the server answers."""
     for name in (LOCKED, BUCKET):
         place = BucketPlace("s3", name, endpoint=server.endpoint, region=REGION, credential=server.admin)
-        requests = S3Requests(Server(name), place, Waiting(0.0, 5.0))
+        requests = S3Requests(StorageServer(name), place, Waiting(0.0, 5.0))
         try:
             requests._send("create", "PUT", "", {})
             if name == LOCKED:

@@ -18,7 +18,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_closed, check_own, make_folder
 from refnet.settings import Examined, Settings, examine
-from refnet.store import lock
+from refnet.store import backup_folder
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Context:
                     raise
                 own = self.settings.home / "locks" / name
                 make_folder(own)
-                locked.enter_context(lock.locked(own, name))
+                locked.enter_context(backup_folder.locked(own, name))
             yield
 
 

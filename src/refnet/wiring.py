@@ -20,16 +20,16 @@ from refnet.local_postgres import has_own_server, no_server
 from refnet.settings import Settings, variable
 from refnet.settings.sources import SHORT, SourceSettings
 from refnet.settings.stores import ENCRYPTED
-from refnet.store.identified import Remembered
+from refnet.store.backup_folder import Remembered
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import PreviousVersions
 from refnet.store.run_journal import Journal
 from refnet.store.source_records import Identities, Lineage
 
 if TYPE_CHECKING:
+    from refnet.store.keys import GivenKeys
     from refnet.store.remote import RemoteStore
     from refnet.store.sealed import SealedStore
-    from refnet.store.sealing.keys import GivenKeys
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
 UNSEALED = "unsealed"

@@ -19,7 +19,7 @@ from refnet.settings.urls import parse_store_url
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure
 from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.buckets.paced import Paced
+from refnet.store.buckets.opening import Paced
 from refnet.store.buckets.rclone import RcloneBucket
 from refnet.store.buckets.sftp import SftpBucket
 

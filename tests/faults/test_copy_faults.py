@@ -20,7 +20,7 @@ from tests.seaweed import BUCKET, REGION, Seaweed
 from refnet.catalog.remote import PIECE_BYTES
 from refnet.store.buckets.bucket import Stored
 from refnet.store.buckets.cloud import Patience
-from refnet.store.sealing.age import PrivateKey
+from refnet.store.encryption import PrivateKey
 
 #: The list of files, one piece, the manifest.
 OBJECTS = 3

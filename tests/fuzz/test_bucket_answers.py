@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import bounded, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
-from refnet.store.buckets import s3_lists
-from refnet.store.buckets.answers import Server
+from refnet.store.buckets import object_storage
 from refnet.store.buckets.bucket import is_name
+from refnet.store.buckets.object_storage import StorageServer
 
 _TAGS = st.sampled_from(
     [
@@ -62,7 +62,7 @@ _DOCUMENTS = st.one_of(
 @example(b"<L><Contents>" + b"".join(b"<a%d/>" % number for number in range(100_000)))
 @example(b"<L a='" + b"x" * (1 << 20) + b"'/>")
 def test_a_list_is_read_or_refused(answer: bytes) -> None:
-    page = outcome(lambda: s3_lists.read(answer), ValueError)
+    page = outcome(lambda: object_storage.read_page(answer), ValueError)
     if not page:
         return
     for kind, row in page.rows:
@@ -80,7 +80,7 @@ def test_a_list_is_read_or_refused(answer: bytes) -> None:
 @example("HTTP 403 <Message>" + "x" * 500_000)
 def test_a_refusal_is_one_plain_line(said: str) -> None:
     with bounded():
-        error = Server("s3://bucket", ("s3cr3t",)).refused("read", "data/1", f"{said} s3cr3t")
+        error = StorageServer("s3://bucket", ("s3cr3t",)).refused("read", "data/1", f"{said} s3cr3t")
     assert error.message.isprintable()
     assert len(error.message) <= 300
     assert "s3cr3t" not in error.message

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
-from refnet.store.key_history import Event, KeyEvent
-from refnet.store.sealing import age, keys, sshsig
+from refnet.store import encryption, keys
+from refnet.store.keys import Event, KeyEvent
 
-KEY = age.PrivateKey.parsed("AGE-SECRET-KEY-1XFEQXUQM39RKF7EQGHC3EE47ZFZ60X3UQLF035AYQJWVMH9QYUKSRMMSYS")
-SEALED = age.encrypt(b"a manifest" * 20, [KEY.recipient, age.PrivateKey.new().recipient])
+KEY = encryption.PrivateKey.parsed(
+    "AGE-SECRET-KEY-1XFEQXUQM39RKF7EQGHC3EE47ZFZ60X3UQLF035AYQJWVMH9QYUKSRMMSYS"
+)
+SEALED = encryption.encrypt(b"a manifest" * 20, [KEY.recipient, encryption.PrivateKey.new().recipient])
 SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 _SIGNING_FILE = SIGNING.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-SIGNATURE = sshsig.sign(b"a manifest", SIGNING, "refnet-manifest")
+SIGNATURE = encryption.sign(b"a manifest", SIGNING, "refnet-manifest")
 BLOB = base64.b64decode("".join(SIGNATURE.splitlines()[1:-1]))
 _PASSPHRASE = b"age-encryption.org/v1\n-> scrypt rF0/NwblUHHTpgQgRpe5CQ 30\ngUjEymFKMVXQEKdMMHL24oYexjE3TIC0O0zGSqJ2aUY\n"
 
@@ -29,7 +31,7 @@ _PASSPHRASE = b"age-encryption.org/v1\n-> scrypt rF0/NwblUHHTpgQgRpe5CQ 30\ngUjE
 @fuzzed
 @given(st.one_of(damaged(SEALED), damaged(_PASSPHRASE + SEALED[22:])))
 def test_an_encrypted_object_is_decrypted_as_it_was_or_refused(data: bytes) -> None:
-    found = outcome(lambda: age.decrypt(data, [KEY], 1 << 20), age.SealedError)
+    found = outcome(lambda: encryption.decrypt(data, [KEY], 1 << 20), encryption.DecryptionError)
     assert found is None or found == b"a manifest" * 20
 
 
@@ -39,29 +41,29 @@ def test_an_encrypted_object_is_decrypted_as_it_was_or_refused(data: bytes) -> N
     st.sampled_from([b"a manifest", b"another"]),
 )
 def test_a_signature_is_verified_or_refused(text: str, message: bytes) -> None:
-    found = outcome(lambda: sshsig.verify(message, text, "refnet-manifest"), sshsig.SignatureError)
-    assert found is None or (found == sshsig.Signer.of(SIGNING) and message == b"a manifest")
+    found = outcome(lambda: encryption.verify(message, text, "refnet-manifest"), encryption.SignatureError)
+    assert found is None or (found == encryption.Signer.of(SIGNING) and message == b"a manifest")
 
 
 @fuzzed
 @given(damaged(BLOB))
 def test_the_content_of_a_signature_is_verified_or_refused(data: bytes) -> None:
-    text = f"{sshsig.BEGIN}\n{base64.b64encode(data).decode()}\n-----END SSH SIGNATURE-----\n"
-    found = outcome(lambda: sshsig.verify(b"a manifest", text, "refnet-manifest"), sshsig.SignatureError)
+    text = f"{encryption.SIGNATURE_BEGIN}\n{base64.b64encode(data).decode()}\n-----END SSH SIGNATURE-----\n"
+    found = outcome(
+        lambda: encryption.verify(b"a manifest", text, "refnet-manifest"), encryption.SignatureError
+    )
     assert found is None or data == BLOB
 
 
 @fuzzed
 @given(st.one_of(texts, damaged(KEY.revealed().encode()).map(lambda text: text.decode(errors="replace"))))
 def test_a_key_is_read_or_refused(text: str) -> None:
-    key = outcome(lambda: age.PrivateKey.parsed(text), ValueError)
+    key = outcome(lambda: encryption.PrivateKey.parsed(text), ValueError)
     assert key is None or key == KEY
-    outcome(lambda: sshsig.Signer.parsed(text), ValueError)
+    outcome(lambda: encryption.Signer.parsed(text), ValueError)
 
 
-_FILE = (
-    f"# created: 2026-11-27\n# signer: {sshsig.Signer.of(SIGNING).fingerprint}\n{KEY.revealed()}\n".encode()
-)
+_FILE = f"# created: 2026-11-27\n# signer: {encryption.Signer.of(SIGNING).fingerprint}\n{KEY.revealed()}\n".encode()
 
 
 @fuzzed

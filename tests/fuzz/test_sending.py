@@ -12,7 +12,7 @@ from tests.fuzz.strategies import lines
 from tests.remote_copies import LOCAL
 
 from refnet.catalog.remote import Piece, PieceName
-from refnet.store.sending_journal import SendingJournal, Sent, begun, sealed
+from refnet.store.sending_journal import SendingJournal, Sent, begun, completed
 
 
 def _written() -> list[str]:
@@ -32,7 +32,7 @@ def test_a_journal_of_a_copy_is_continued_or_begun_again(text: bytes, other: byt
         folder = Path(name)
         (folder / f"{LOCAL.name}.jsonl").write_bytes(text)
         (folder / f"{LOCAL.name}.sealed").write_bytes(other)
-        assert outcome(lambda: sealed(folder) or True)
+        assert outcome(lambda: completed(folder) or True)
         assert outcome(lambda: begun(folder) or True)
         journal = outcome(lambda: SendingJournal.open(folder, LOCAL, ""))
         assert journal

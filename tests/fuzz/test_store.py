@@ -30,7 +30,7 @@ from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
 from refnet.core.member_names import ArchiveError
 from refnet.sources.folder.listing import FileList
-from refnet.store import identified
+from refnet.store import backup_folder
 from refnet.store.local import LocalStore
 from refnet.store.open_artifacts import artifact_at
 
@@ -123,11 +123,11 @@ def test_a_store_is_the_one_that_it_was_or_trouble(
     root.mkdir(exist_ok=True)
     home.mkdir(exist_ok=True)
     fstab.write_bytes(table)
-    remembered = identified.Remembered(home)
-    for path, text in ((root / identified.MARKER, marker), (remembered._file(root), known)):
+    remembered = backup_folder.Remembered(home)
+    for path, text in ((root / backup_folder.MARKER, marker), (remembered._file(root), known)):
         path.unlink(missing_ok=True)
         if text is not None:
             path.write_bytes(text)
-    trouble = outcome(lambda: identified.trouble(root, remembered, fstab))
+    trouble = outcome(lambda: backup_folder.trouble(root, remembered, fstab))
     if trouble:
         assert str(root) in trouble.message

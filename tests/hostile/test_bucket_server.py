@@ -15,7 +15,7 @@ from tests.seaweed import PATIENT
 from refnet.store.buckets import cloud, s3_requests
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.buckets.cloud import CloudBucket
-from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.object_storage import BucketPlace
 from refnet.store.buckets.s3_requests import Waiting
 
 CREDENTIAL = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}

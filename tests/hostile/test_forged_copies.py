@@ -14,7 +14,7 @@ from xxhash import xxh3_128_hexdigest
 
 from refnet.catalog.remote import MOST_COUNTER, Copy, Piece, PieceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.sending import Sealer
+from refnet.store.sending import Encrypter
 from refnet.store.sending_journal import SendingJournal, Sent
 
 
@@ -27,8 +27,8 @@ def _forged(machine: Machine, of: Copy, by: Machine | None = None, **changes: An
     """Sign the manifest of `of` with `changes`; return the name of its object, and the object."""
     thief = by or machine
     document = replace(of.document, signer=thief.keys.signer().line, **changes)
-    sealer = Sealer((machine.recovery.recipient,), thief.keys)
-    return document.object, sealer.manifest(document.to_line())[1]
+    encrypter = Encrypter((machine.recovery.recipient,), thief.keys)
+    return document.object, encrypter.manifest(document.to_line())[1]
 
 
 def _older(of: Copy) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def test_a_planted_manifest_is_not_published_and_is_not_the_head(machine: Machin
 
 def test_a_planted_journal_with_an_impossible_piece_is_given_up(machine: Machine) -> None:
     wanted, large = artifact(1, b"good"), bytes(17 << 20)
-    sealer = Sealer((machine.recovery.recipient,), machine.keys)
+    encrypter = Encrypter((machine.recovery.recipient,), machine.keys)
     assert wanted.manifest
-    journal = SendingJournal.open(machine.home / "remote/cloud/sending", wanted.manifest, sealer.digest)
+    journal = SendingJournal.open(machine.home / "remote/cloud/sending", wanted.manifest, encrypter.digest)
     piece = Piece(PieceName(journal.id, 0).named("0" * 16), len(large), hashlib.sha256(large).hexdigest())
     journal.add(Sent(piece, xxh3_128_hexdigest(b"good")))
     machine.bucket.put(piece.name, large)

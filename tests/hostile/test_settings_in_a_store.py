@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from tests.remote_store import NOW, Machine
 
-from refnet.store import remote_settings
-from refnet.store.remote_settings import PREFIX, SettingsCopy
-from refnet.store.sealing import age
-from refnet.store.sending import Sealer
+from refnet.store import encryption, settings_copies
+from refnet.store.sending import Encrypter
+from refnet.store.settings_copies import PREFIX, SettingsCopy
 
 LATER = NOW + timedelta(days=9)
 
@@ -22,15 +21,15 @@ def machine(tmp_path: Path) -> Machine:
     for day, text in enumerate(("old = 1", "new = 2")):
         sent = NOW + timedelta(days=day)
         copy = SettingsCopy(text, "/etc/refnet/refnet.toml", sent)
-        assert remote_settings.send(
-            machine.store(), Sealer((machine.recovery.recipient,), machine.keys), copy
+        assert settings_copies.send(
+            machine.store(), Encrypter((machine.recovery.recipient,), machine.keys), copy
         )
     return machine
 
 
 def found(machine: Machine) -> str | None:
     signers = {machine.keys.signer().fingerprint}
-    copy = remote_settings.newest(machine.store(key=True), LATER, signers)
+    copy = settings_copies.newest_sent(machine.store(key=True), LATER, signers)
     return copy and copy.text
 
 
@@ -62,10 +61,10 @@ def test_objects_that_are_not_this_machines_settings_file_are_skipped(
     data = {
         "no age": b"\xff" * 1000,
         "large": b"age-encryption.org/v1\n" + bytes(1 << 20),
-        "another key": age.encrypt(signed, (other.recovery.recipient,)),
-        "another signer": age.encrypt(signed, recipients),
-        "a tar": age.encrypt(b"../../etc/passwd" + bytes(10240), recipients),
-        "no signature": age.encrypt(line, recipients),
+        "another key": encryption.encrypt(signed, (other.recovery.recipient,)),
+        "another signer": encryption.encrypt(signed, recipients),
+        "a tar": encryption.encrypt(b"../../etc/passwd" + bytes(10240), recipients),
+        "no signature": encryption.encrypt(line, recipients),
     }[kind]
     put(machine, 3, data)
     for name in ("..age", "20261201T000000Z_..age", "20261201T000000Z_0000000000000000.age.age"):

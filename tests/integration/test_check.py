@@ -212,7 +212,7 @@ def test_a_recovery_needs_its_programs_and_its_compose_file(
 def test_a_locked_source_and_a_broker_that_is_down_are_named(
     here: Path, database: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from refnet.store.lock import locked
+    from refnet.store.backup_folder import locked
 
     (here / "backups" / "database").mkdir()
     with locked(here / "backups" / "database", "database"):

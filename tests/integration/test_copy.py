@@ -19,9 +19,9 @@ from refnet.context import Context
 from refnet.core.clock import Clock, utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets.folder import FolderBucket
+from refnet.store.keys import MachineKeys, Opener, parse_keys
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_manifests import Trust
-from refnet.store.sealing.keys import MachineKeys, Opener, parse_keys
 from refnet.tasks import _said
 
 

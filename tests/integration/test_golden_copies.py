@@ -11,10 +11,10 @@ from tests.integration.test_golden import NAMES as OF_VERSIONS
 from refnet.catalog.manifest import Level
 from refnet.catalog.remote import Copy
 from refnet.store.buckets.folder import FolderBucket
+from refnet.store.keys import Opener, parse_keys
 from refnet.store.open_artifacts import artifact_at
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_manifests import Trust
-from refnet.store.sealing.keys import Opener, parse_keys
 
 COPIES, NAMES = GOLDEN / "remote", OF_VERSIONS["backups"]
 

@@ -12,7 +12,7 @@ from tests import forked
 from tests.command import Result
 from tests.integration.at_terminal import Machine
 
-from refnet.store.sealing.age import PrivateKey
+from refnet.store.encryption import PrivateKey
 
 _KEY = re.compile(r"AGE-SECRET-KEY-1 [0-9A-Z ]+")
 

@@ -19,7 +19,7 @@ from refnet.cli.options import StoreOptions
 from refnet.cli.recover import Asked
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.sealing.keys import GivenKeys, read_keys
+from refnet.store.keys import GivenKeys, read_keys
 
 NOTE = "# a note\n"
 

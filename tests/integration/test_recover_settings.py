@@ -12,7 +12,7 @@ from tests.command import Command, Result, url_of
 from tests.documents import ROOT
 
 from refnet.postgres.cluster import Cluster
-from refnet.store import lock
+from refnet.store import backup_folder
 
 
 class Tables:
@@ -221,7 +221,7 @@ def test_two_recoveries_at_once_do_not_restore_beside_each_other(tables: Tables)
     recover = ("--config", str(tables.file), "recover", "--force")
     locks = tables.folder / "home" / "locks" / ".recovery"
     locks.mkdir(parents=True, mode=0o700)
-    with lock.locked(locks, "a recovery"):
+    with backup_folder.locked(locks, "a recovery"):
         tables.refnet(*recover).fails(
             5, f"the recovery is locked by another run of RefNet (process {os.getpid()})"
         )

@@ -15,7 +15,7 @@ from tests.command import Command, Result
 from tests.seaweed import BUCKET, LOCKED, REGION, Seaweed
 
 from refnet.settings.stores import StoreSettings
-from refnet.store.check_record import last_checks
+from refnet.store.store_check import last_checks
 
 
 class Checked:

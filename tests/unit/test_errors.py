@@ -14,7 +14,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained
 from refnet.postgres.connect_error import explain
 from refnet.sources.database.server_errors import Cause, of_program
-from refnet.store.lock import locked
+from refnet.store.backup_folder import locked
 
 
 def test_a_failure_reads_as_its_message_also_from_another_process():

@@ -19,9 +19,8 @@ ALLOWED = {
     "refnet.cli.command": ("refnet.sources",),
     # The kinds of stores, as `sources.kind_of` for those of sources; and the ciphers, where a key is used.
     "refnet.wiring": ("refnet.store.remote", "refnet.store.sealed"),
-    "refnet.store.sealing.age": ("pyrage",),
-    "refnet.store.sealing.keys": ("cryptography",),
-    "refnet.store.sealing.sshsig": ("cryptography",),
+    "refnet.store.encryption": ("cryptography", "pyrage"),
+    "refnet.store.keys": ("cryptography",),
     # Each costs more than a tenth of `refnet list`: only on a terminal, only where patterns are set.
     "refnet.cli.context": ("refnet.cli.progress",),
     "refnet.settings.sources": ("pathspec",),

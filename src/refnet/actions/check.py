@@ -49,9 +49,9 @@ from refnet.sources.check_result import (
     writable,
 )
 from refnet.sources.folder.scope import listed_names, parse_entries
+from refnet.store.backup_folder import LOCK_NAME
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.opening import open_bucket
-from refnet.store.lock import LOCK_NAME
 from refnet.store.sending import sender_to
 
 _STATES = {
@@ -127,7 +127,7 @@ def check_copies(settings: Settings) -> Iterator[CheckLine]:
         except RefnetError as problem:
             yield error(what, problem.message, problem.hint)
         else:
-            count = plural(len(sender.sealer.recipients), "recipient")
+            count = plural(len(sender.encrypter.recipients), "recipient")
             yield ok(what, f"encrypted to {count}, to {store.bucket.shown}")
 
 

@@ -19,13 +19,13 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.settings import LARGEST
 from refnet.settings.urls import StoreKind
-from refnet.store import remote_settings
+from refnet.store import settings_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back
 from refnet.store.local import LocalStore
 from refnet.store.remote import RemoteStore
-from refnet.store.remote_settings import SettingsCopy
 from refnet.store.sending import Sender, sender_to
+from refnet.store.settings_copies import SettingsCopy
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,10 @@ def _send_settings(context: Context, sender: Sender) -> None:
         return
     with explained(file):
         text = trust.read(file, LARGEST).content.decode()
-    remote_settings.send(
-        sender.store, sender.sealer, SettingsCopy(text, str(file), context.clock.now().replace(microsecond=0))
+    settings_copies.send(
+        sender.store,
+        sender.encrypter,
+        SettingsCopy(text, str(file), context.clock.now().replace(microsecond=0)),
     )
 
 

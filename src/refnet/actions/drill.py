@@ -31,7 +31,7 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import explained, make_folder, replace_file
 from refnet.core.page import render
 from refnet.store import disk
-from refnet.store.sealing.keys import MachineKeys
+from refnet.store.keys import MachineKeys
 from refnet.telemetry.watch import Watch
 
 #: The purpose of the signatures of reports.

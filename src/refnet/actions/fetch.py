@@ -24,13 +24,12 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.sources import source_of
-from refnet.store import disk, remote_settings
+from refnet.store import disk, settings_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.local import IS_ANOTHER, LocalDraft, name_taken
 from refnet.store.remote import Contents, RemoteStore
-from refnet.store.remote_settings import SettingsCopy
 from refnet.store.scan import taken
-from refnet.store.settings_copies import SOON_AFTER
+from refnet.store.settings_copies import SOON_AFTER, SettingsCopy
 
 _ALARM = "alarm: "
 
@@ -149,7 +148,7 @@ def settings_copy(found: Found) -> SettingsCopy | None:
     """The settings file sent with the copies `found`, by the same signers, or None."""
     signers = None if found.store.trust.any_signer else {one.signed.signer for one in found.chosen}
     moment = max(one.document.sent for one in found.chosen) + SOON_AFTER
-    return remote_settings.newest(found.store, moment, signers)
+    return settings_copies.newest_sent(found.store, moment, signers)
 
 
 class _DamagedCopyError(RefnetError):
@@ -284,7 +283,7 @@ def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
             Exit.DAMAGED,
         )
     count = formatting.plural(len(others), "manifest")
-    if any(one.sealed for one in others):
+    if any(one.needs_key for one in others):
         hint = "Check that the recovery page is of this store. A page from before a rotation opens only older copies."
         return RefnetError(f"{store.shown}: the recovery key opens none of {count}", hint, Exit.USAGE)
     why = f"{others[0].name} {others[0].why}"
@@ -292,7 +291,7 @@ def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
 
 
 def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> Iterator[str]:
-    sealed = [one for one in contents.unlisted if one.sealed]
+    sealed = [one for one in contents.unlisted if one.needs_key]
     if contents.gaps:
         whys = formatting.some([one.why for one in contents.gaps], 3)
         other = ", or the recovery key does not open them" if sealed else ""
@@ -308,7 +307,7 @@ def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> It
     if foreign:
         signers = formatting.some([*dict.fromkeys(one.signer for one in foreign)], 3)
         yield f"{store.shown}: not used: {formatting.plural(len(foreign), 'manifest')} signed by an unknown key {signers}"
-    if rest := [one for one in contents.unlisted if not one.sealed and not one.signer]:
+    if rest := [one for one in contents.unlisted if not one.needs_key and not one.signer]:
         what = formatting.plural(len(rest), "object")
         yield f"{store.shown}: not used: {what} that cannot be read as manifests ({rest[0].name} {rest[0].why})"
 

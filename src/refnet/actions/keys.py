@@ -21,12 +21,10 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import NEW_FILE, explain, explained, write_all
 from refnet.settings import Settings
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
-from refnet.store.key_history import Event, KeyEvent, history_file, stale_pages
+from refnet.store.encryption import DecryptionError, PrivateKey, Signer, WrongKeyError
+from refnet.store.keys import Event, KeyEvent, MachineKeys, Opener, history_file, stale_pages
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import decrypt, fetch
-from refnet.store.sealing.age import PrivateKey, SealedError, WrongKeyError
-from refnet.store.sealing.keys import MachineKeys, Opener
-from refnet.store.sealing.sshsig import Signer
 
 
 @dataclass(frozen=True)
@@ -320,7 +318,7 @@ def _opened(opener: Opener, store: RemoteStore) -> tuple[Outcome, str]:
         opener.manifest(store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES))
     except WrongKeyError:
         return Outcome.FAILED, f"does not open {copy.name}, which is encrypted to other keys"
-    except SealedError as error:
+    except DecryptionError as error:
         return Outcome.FAILED, f"the manifest of {copy.name} is {error}"
     decrypt(opener, fetch(store.bucket, pieces[-1], what), what)
     return Outcome.PASSED, f"opens {copy.name}: its manifest and piece {len(pieces)} of {len(pieces)}"

@@ -33,7 +33,7 @@ from refnet.recovery.plan import Journal, RecoveryPlan, Stage
 from refnet.settings import Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
-from refnet.store import lock, settings_copies
+from refnet.store import backup_folder, settings_copies
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Recovery:
         with explained(self._before.home):
             make_enterable(self._before.home)  # the user of a server that is made there passes through
         make_folder(own)
-        with lock.locked(own, "the recovery"):
+        with backup_folder.locked(own, "the recovery"):
             done = run_stages(live, self.plan, operator, self.clock, memory)
             for path in self._journals(entries) if memory and not done.left else ():
                 path.unlink(missing_ok=True)

@@ -17,8 +17,7 @@ from markupsafe import Markup
 from refnet.catalog.remote import NAMESPACE
 from refnet.core.page import render
 from refnet.settings import StoreKind, StoreSettings
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.sshsig import Signer
+from refnet.store.encryption import PrivateKey, Signer
 
 _WIDTH = 78
 #: Where the recovery key of the page is written while the last resort runs: a disk in memory.

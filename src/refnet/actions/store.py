@@ -14,9 +14,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
 from refnet.settings.urls import StoreKind
 from refnet.store.buckets.opening import bare_bucket
-from refnet.store.buckets.trying import Trial
-from refnet.store.check_record import last_checks, record_check
 from refnet.store.remote import RemoteStore
+from refnet.store.store_check import Trial, last_checks, record_check
 
 #: Kinds of stores that can refuse to delete; in the others, the machine that writes can also delete.
 _PROTECT = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})

@@ -24,7 +24,7 @@ from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
 from refnet.sources.folder.scope import listed_names, parse_entries
 from refnet.sources.folder.source import Folder
-from refnet.store import remote_settings, settings_copies
+from refnet.store import settings_copies
 
 _HINTS = {
     Lacks.FILES: "Add them to config.entries, or list intended omissions in left_out.files.",
@@ -167,7 +167,7 @@ def _without_settings(settings: Settings) -> Iterator[str]:
             yield "the backup folder"
     for name in stores:
         store = wiring.remote_store(settings, name)
-        if store.head().sent and not remote_settings.was_sent(store.home):
+        if store.head().sent and not settings_copies.was_sent(store.home):
             yield "the backup folder" if name == LOCAL else name
 
 

@@ -41,7 +41,7 @@ class Unlisted:
     #: Of a remote store: the fingerprint of a signer who is not trusted.
     signer: str = ""
     #: Of a remote store: no key at hand opens it.
-    sealed: bool = False
+    needs_key: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
 from refnet.core.member_names import show
 from refnet.settings import PROGRESS, Settings
-from refnet.store.sealing.keys import GivenKeys
+from refnet.store.keys import GivenKeys
 
 if TYPE_CHECKING:
     from refnet.servers import ActsOn

@@ -21,7 +21,7 @@ from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import user_path
-from refnet.store.key_history import KeyEvent
+from refnet.store.keys import KeyEvent
 
 key = Commands("Make, show and check the keys of remote copies.")
 

@@ -12,7 +12,7 @@ from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli.completion import artifacts, source_name, source_or_artifact, stores
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.sealing.sshsig import fingerprint
+from refnet.store.encryption import fingerprint
 
 
 def _json(value: bool) -> bool:

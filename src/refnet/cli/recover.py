@@ -40,7 +40,7 @@ from refnet.recovery.plan import SAYS, Stage
 from refnet.servers import ActsOn
 from refnet.settings import FILE_NAME, user_path, variable
 from refnet.store import settings_copies
-from refnet.store.remote_settings import SettingsCopy
+from refnet.store.settings_copies import SettingsCopy
 
 
 def _stage_or_store(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import IDENTITY_FILE, user_path
-from refnet.store.sealing.keys import GivenKeys, parse_keys, read_keys
+from refnet.store.keys import GivenKeys, parse_keys, read_keys
 
 _QUESTION = "Recovery key (AGE-SECRET-KEY-1…): "
 

@@ -13,8 +13,7 @@ from refnet.catalog.artifact import Progress
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, Copy, Piece
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.buckets.background import in_background
-from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.bucket import BucketError, BucketFailure, in_background
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import fetch
 

@@ -39,8 +39,8 @@ from refnet.catalog.source_name import STANDARD, SourceName, artifact_names, wro
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, identity, make_folder, nearest, sync_folder
-from refnet.store import disk, identified, lock
-from refnet.store.identified import Remembered
+from refnet.store import backup_folder, disk
+from refnet.store.backup_folder import Remembered
 from refnet.store.open_artifacts import artifact_in, manifest_of
 from refnet.store.scan import FolderScan, Memory, beside, kind_in, taken
 
@@ -154,15 +154,15 @@ class LocalStore:
 
     def trouble(self) -> RefnetError | None:
         """Error if this may not be the expected store, else None."""
-        return identified.trouble(self.root, self._remembered) if self._remembered else None
+        return backup_folder.trouble(self.root, self._remembered) if self._remembered else None
 
     def accept(self) -> str:
         """Make this the expected store; return its id."""
-        return identified.accept(self.root, self._remembered) if self._remembered else ""
+        return backup_folder.accept(self.root, self._remembered) if self._remembered else ""
 
     def remember(self) -> None:
         """Record the id of this store, before an artifact is published."""
-        if self._remembered and (own := identified.mark(self.root)):
+        if self._remembered and (own := backup_folder.mark(self.root)):
             self._remembered.remember(self.root, own)
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
@@ -173,9 +173,9 @@ class LocalStore:
             raise error
         self.check_own(source)
         if self._remembered:
-            identified.mark(self.root)
+            backup_folder.mark(self.root)
         make_folder(self.folder(source))
-        return lock.locked(self.folder(source), source)
+        return backup_folder.locked(self.folder(source), source)
 
     @contextmanager
     def draft(self, source: SourceName) -> Iterator[LocalDraft]:

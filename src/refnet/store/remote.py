@@ -32,14 +32,14 @@ from refnet.settings import Settings
 from refnet.store import disk
 from refnet.store.buckets.bucket import Bucket
 from refnet.store.buckets.opening import open_bucket
-from refnet.store.buckets.trying import CHECKS
+from refnet.store.encryption import fingerprint
+from refnet.store.keys import GivenKeys, MachineKeys, Opener
 from refnet.store.open_artifacts import listed_in
 from refnet.store.remote_manifests import Manifests, Trust
 from refnet.store.remote_pieces import Kept, PieceReader, Pieces, decrypt, fetch
 from refnet.store.scan import evidence_in
-from refnet.store.sealing.keys import GivenKeys, MachineKeys, Opener
-from refnet.store.sealing.sshsig import fingerprint
 from refnet.store.sending_journal import begun
+from refnet.store.store_check import CHECKS
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
 _ON_THE_WAY = timedelta(days=2)

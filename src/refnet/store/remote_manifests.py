@@ -21,11 +21,10 @@ from refnet.catalog.source_name import SourceName, likely_kind, read_name
 from refnet.catalog.store import Unlisted
 from refnet.core.files import make_folder, open_file, read_regular, write_all
 from refnet.core.formatting import size
-from refnet.store.buckets.background import in_background
-from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored
-from refnet.store.sealing import sshsig
-from refnet.store.sealing.age import SealedError, WrongKeyError
-from refnet.store.sealing.keys import Opener
+from refnet.store import encryption
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored, in_background
+from refnet.store.encryption import DecryptionError, WrongKeyError
+from refnet.store.keys import Opener
 
 #: Manifests that are fetched at once, and their bytes if they are more than one.
 _AT_ONCE = 8
@@ -173,8 +172,8 @@ class Manifests:
                 "is encrypted to other keys",
                 "give the recovery key that opens it (--identity-file)",
             )
-            found = replace(_unlisted(stored, why, advice, unreadable=True), sealed=True)
-        except (SealedError, ValueError) as error:
+            found = replace(_unlisted(stored, why, advice, unreadable=True), needs_key=True)
+        except (DecryptionError, ValueError) as error:
             newer = "is not supported" in str(error)
             advice = "a newer RefNet can read it" if newer else "send the artifact again: refnet copy"
             found = _unlisted(stored, f"cannot be read: {error}", advice, unreadable=True)
@@ -235,7 +234,7 @@ def _groups(items: Iterable[Stored]) -> Iterator[list[Stored]]:
 
 
 def _verified(message: bytes, armored: str) -> tuple[str, str]:
-    signer = sshsig.verify(message, armored, NAMESPACE)
+    signer = encryption.verify(message, armored, NAMESPACE)
     return signer.line, signer.fingerprint
 
 

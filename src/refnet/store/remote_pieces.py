@@ -25,10 +25,9 @@ from xxhash import xxh3_128_digest
 from refnet.catalog.remote import MOST_ADDED, PIECE_BYTES, Piece
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import make_folder
-from refnet.store.buckets.background import in_background
-from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure
-from refnet.store.sealing.age import SealedError, WrongKeyError
-from refnet.store.sealing.keys import Opener
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, in_background
+from refnet.store.encryption import DecryptionError, WrongKeyError
+from refnet.store.keys import Opener
 
 #: Decrypted pieces that readers in several places share.
 _SHARED = 2
@@ -81,7 +80,7 @@ def decrypt(opener: Opener, data: bytes, what: str) -> bytes:
             "Give the key that it was encrypted to; `refnet key show` names the recipients of this machine.",
             Exit.USAGE,
         ) from None
-    except SealedError as error:
+    except DecryptionError as error:
         raise _damaged(what, f"a piece is {error}") from None
 
 

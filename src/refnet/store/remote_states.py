@@ -16,7 +16,7 @@ from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
-from refnet.store.buckets.background import in_background
+from refnet.store.buckets.bucket import in_background
 from refnet.store.remote import Contents, RemoteStore
 
 #: Seconds that all stores together may take to answer; a copy waits longer.

@@ -34,8 +34,8 @@ from refnet.catalog.manifest import (
 from refnet.catalog.source_name import PARTIAL_SUFFIX, Kind, SourceName, read_file_name
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.files import explained, read_regular
+from refnet.store.backup_folder import LOCK_NAME
 from refnet.store.disk import in_use
-from refnet.store.lock import LOCK_NAME
 from refnet.store.open_artifacts import MANIFEST_BYTES, marks_of
 
 #: The ends of the names of artifacts, and of some other files.

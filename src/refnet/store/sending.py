@@ -38,14 +38,13 @@ from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
-from refnet.store.buckets.background import in_background
-from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store import encryption
+from refnet.store.buckets.bucket import BucketError, BucketFailure, in_background
+from refnet.store.encryption import Recipient
+from refnet.store.keys import MachineKeys
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import fetch
-from refnet.store.sealing import age
-from refnet.store.sealing.age import Recipient
-from refnet.store.sealing.keys import MachineKeys
-from refnet.store.sending_journal import SendingJournal, Sent, sealed
+from refnet.store.sending_journal import SendingJournal, Sent, completed
 
 #: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
 _REPORTED_SECONDS = 1.0
@@ -58,8 +57,8 @@ _BothPieces = tuple[tuple[Piece, ...], tuple[Piece, ...]]
 
 
 @dataclass(frozen=True)
-class Sealer:
-    """The public keys that copies are encrypted to, and this machine's keys, which sign them."""
+class Encrypter:
+    """Encrypts copies to the recipients, and signs them with this machine's keys."""
 
     recipients: tuple[Recipient, ...]
     keys: MachineKeys
@@ -70,12 +69,12 @@ class Sealer:
         return hashlib.sha256("\n".join(sorted(one.text for one in self.recipients)).encode()).hexdigest()
 
     def piece(self, data: bytes) -> bytes:
-        return age.encrypt(data, self.recipients)
+        return encryption.encrypt(data, self.recipients)
 
     def manifest(self, line: bytes) -> tuple[bytes, bytes]:
         """Sign a manifest's line; return the plaintext, and the ciphertext for the recipients and this machine."""
         plaintext = line + self.keys.sign(line, NAMESPACE).encode("ascii")
-        return plaintext, age.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))
+        return plaintext, encryption.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Sender:
     """Sends artifacts to one store."""
 
     store: RemoteStore
-    sealer: Sealer
+    encrypter: Encrypter
     now: Callable[[], datetime]
 
     def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> SentCopy:
@@ -109,7 +108,7 @@ class Sender:
             with artifact.open() as reader:
                 return found.send(entry.manifest, reader), listed
 
-        return self._sent(entry, self.sealer.digest, pieces)
+        return self._sent(entry, self.encrypter.digest, pieces)
 
     def send_copy(self, origin: RemoteStore, copy: Copy, progress: Progress) -> SentCopy:
         """Send the encrypted copy of the store `origin` unchanged, and publish it, unless a copy exists here already.
@@ -118,8 +117,8 @@ class Sender:
         """
 
         def pieces(journal: SendingJournal) -> _BothPieces:
-            found = _Pieces(self, journal, progress, sealed=True)
-            return found.send_sealed(origin, copy)
+            found = _Pieces(self, journal, progress, encrypted=True)
+            return found.send_encrypted(origin, copy)
 
         return self._sent(copy, f"as in {origin.name}: {copy.signed.sha256}", pieces)
 
@@ -133,7 +132,7 @@ class Sender:
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, of)
             found, listed = send(journal)
             manifests = [one.signed for one in contents.copies]
-            signed = self._seal(journal, self._document(entry, journal, (found, listed), manifests))
+            signed = self._complete(journal, self._document(entry, journal, (found, listed), manifests))
             return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
 
     def _document(
@@ -144,7 +143,7 @@ class Sender:
         manifests: Sequence[Signed],
     ) -> RemoteManifest:
         """Manifest of the copy, with the counter after those in the store and those that this machine sent."""
-        signer, head = self.sealer.keys.signer(), self.store.head()
+        signer, head = self.encrypter.keys.signer(), self.store.head()
         last = newest(manifests, signer.fingerprint, self.store.name)
         counter, previous = (head.counter, head.sha256) if head.signer == signer.fingerprint else (0, "")
         if last and last.document.counter > counter:
@@ -156,7 +155,7 @@ class Sender:
             signer.line, counter + 1, previous, present, self.now(),
         )  # fmt: skip
 
-    def _seal(self, journal: SendingJournal, document: RemoteManifest) -> Signed:
+    def _complete(self, journal: SendingJournal, document: RemoteManifest) -> Signed:
         line = document.to_line()
         try:
             RemoteManifest.from_line(line)
@@ -167,18 +166,21 @@ class Sender:
                 f"Another program wrote in {self.store.home}, or another machine signs with this machine's key: see docs/offsite.md.",
                 Exit.DAMAGED,
             ) from None
-        _, data = self.sealer.manifest(line)
+        _, data = self.encrypter.manifest(line)
         if len(data) > MANIFEST_OBJECT_BYTES:
             raise RefnetError(
                 f"the manifest of {document.manifest.name} is too large", "Report it with `refnet show`."
             )
-        journal.seal(document.object, data)
+        journal.complete(document.object, data)
         return self._publish(journal, document.object, data)
 
     def _publish(self, journal: SendingJournal, name: str, data: bytes) -> Signed:
         """Send the manifest, and record it as the newest; the same bytes may be there already. ValueError: not of this run."""
         signed = self.store.manifests.parse(data, name)
-        if (signed.signer, signed.document.store) != (self.sealer.keys.signer().fingerprint, self.store.name):
+        if (signed.signer, signed.document.store) != (
+            self.encrypter.keys.signer().fingerprint,
+            self.store.name,
+        ):
             raise ValueError("not a manifest of this machine for this store")
         try:
             self.store.bucket.put(name, data)
@@ -192,7 +194,7 @@ class Sender:
 
     def _finish(self) -> None:
         """Publish copies whose manifest an interrupted run made."""
-        for journal, name, data in sealed(self.store.home / "sending"):
+        for journal, name, data in completed(self.store.home / "sending"):
             try:
                 self._publish(journal, name, data)
             except ValueError:  # other keys by now: it is sent again as a whole
@@ -202,21 +204,21 @@ class Sender:
 def sender_to(store: RemoteStore, settings: Settings, now: Callable[[], datetime]) -> Sender:
     """Return what sends copies to `store`; RefnetError (USAGE) without recipients, or without this machine's keys."""
     keys = MachineKeys.in_home(settings.home)
-    sealer = Sealer(tuple(map(Recipient, settings.recipients())), keys)
+    encrypter = Encrypter(tuple(map(Recipient, settings.recipients())), keys)
     keys.signer()
     keys.catalog()
-    return Sender(store, sealer, now)
+    return Sender(store, encrypter, now)
 
 
 class _Pieces:
     """The pieces of a copy being sent, with a few parallel requests."""
 
     def __init__(
-        self, sender: Sender, journal: SendingJournal, progress: Progress, *, sealed: bool = False
+        self, sender: Sender, journal: SendingJournal, progress: Progress, *, encrypted: bool = False
     ) -> None:
-        """sealed: the pieces are already encrypted."""
+        """encrypted: the pieces are already encrypted."""
         self._bucket, self._name = sender.store.bucket, sender.store.name
-        self._seal = bytes if sealed else sender.sealer.piece
+        self._encrypt = bytes if encrypted else sender.encrypter.piece
         self._journal, self._progress = journal, progress
         listed = self._bucket.listed(f"{DATA}{journal.id}/") if journal.pieces else ()
         #: The pieces that an earlier run has sent.
@@ -257,7 +259,7 @@ class _Pieces:
             [self._one(PieceName(self._journal.id, n, True), part) for n, part in enumerate(parts)]
         )
 
-    def send_sealed(self, origin: RemoteStore, copy: Copy) -> _BothPieces:
+    def send_encrypted(self, origin: RemoteStore, copy: Copy) -> _BothPieces:
         """Send the pieces of `copy` unchanged from the store `origin`; return those of the artifact, of the list of files."""
         what, document = f"{copy.name} in {origin.name}", copy.document
         self._done, self._total = 0, document.size
@@ -276,11 +278,11 @@ class _Pieces:
         if known and known.plain == plain and self._there.get(known.piece.name) == known.piece.size:
             self._done += len(data)
             return name
-        sealed = self._seal(data)
-        piece = Piece(name.named(secrets.token_hex(8)), len(sealed), hashlib.sha256(sealed).hexdigest())
+        encrypted = self._encrypt(data)
+        piece = Piece(name.named(secrets.token_hex(8)), len(encrypted), hashlib.sha256(encrypted).hexdigest())
         self._add(Sent(piece, plain))
         self._wait(_AT_ONCE - 1)
-        self._in_flight.add(in_background(self._put, Sent(piece, plain), sealed, len(data)))
+        self._in_flight.add(in_background(self._put, Sent(piece, plain), encrypted, len(data)))
         return name
 
     def _put(self, sent: Sent, data: bytes, size: int) -> int:

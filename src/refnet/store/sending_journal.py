@@ -23,7 +23,7 @@ from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.store import disk
 
 _FORMAT = 1
-_JOURNAL, _SEALED = ".jsonl", ".sealed"
+_JOURNAL, _MANIFEST = ".jsonl", ".sealed"
 #: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
 _MOST = 128 << 20
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
@@ -88,9 +88,9 @@ class SendingJournal:
         return self.path.with_name(self.path.name + _JOURNAL)
 
     @property
-    def sealed_file(self) -> Path:
+    def manifest_file(self) -> Path:
         """The encrypted manifest; it exists once all pieces are in the store."""
-        return self.path.with_name(self.path.name + _SEALED)
+        return self.path.with_name(self.path.name + _MANIFEST)
 
     def add(self, sent: Sent) -> None:
         """Write a line durably: before its piece is sent, and once more when its version is known."""
@@ -106,35 +106,35 @@ class SendingJournal:
         with explained(self._file):
             disk.append_lines(self._file, json.dumps(values | {"version": sent.piece.version}) + "\n")
 
-    def seal(self, name: str, sealed: bytes) -> None:
+    def complete(self, name: str, manifest: bytes) -> None:
         """Record the manifest's object durably, before it is sent: after a crash, the same bytes are sent again."""
-        with explained(self.sealed_file):
-            replace_file(self.sealed_file, name.encode("ascii") + b"\n" + sealed)
+        with explained(self.manifest_file):
+            replace_file(self.manifest_file, name.encode("ascii") + b"\n" + manifest)
 
     def remove(self) -> None:
         """Remove the journal: the copy is published or abandoned."""
         with explained(self.path):
-            self.sealed_file.unlink(missing_ok=True)
+            self.manifest_file.unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
         sync_folder(self.path.parent)
 
 
-def sealed(folder: Path) -> list[tuple[SendingJournal, str, bytes]]:
+def completed(folder: Path) -> list[tuple[SendingJournal, str, bytes]]:
     """Journals in `folder` with a finished manifest: with the name and bytes of its object."""
     found = []
-    for path in sorted(folder.glob(f"[!.]*{_SEALED}")):
+    for path in sorted(folder.glob(f"[!.]*{_MANIFEST}")):
         with suppress(OSError, ValueError):
             name, end, data = read_regular(path, MANIFEST_OBJECT_BYTES + 500).partition(b"\n")
             named = ManifestName.read(name.decode("ascii"))
             if named and end:
-                journal = SendingJournal(path.with_name(path.name.removesuffix(_SEALED)), named.id)
+                journal = SendingJournal(path.with_name(path.name.removesuffix(_MANIFEST)), named.id)
                 found.append((journal, name.decode("ascii"), data))
     return found
 
 
 def begun(folder: Path) -> frozenset[str]:
     """Ids of copies with a journal in `folder`."""
-    found = {journal.id for journal, _, _ in sealed(folder)}
+    found = {journal.id for journal, _, _ in completed(folder)}
     for path in folder.glob(f"[!.]*{_JOURNAL}"):
         with suppress(ValueError, IndexError):
             found.add(_HEAD(checked.document(_lines(path)[0]))["id"])

@@ -1,17 +1,30 @@
-"""Copies of the settings file in force, beside the artifacts: a recovery on an empty machine reads the newest one of that time.
+"""Copies of the settings file in force, so that a recovery on an empty machine needs nothing else.
 
-Anyone who can write to the store can forge such a copy, so it is trusted no more than an artifact.
+- In the backup folder, beside the artifacts. Anyone who can write there can forge such a copy, so it is trusted no more than
+  an artifact.
+- In a remote store, with the copies: an object `settings/TIME_RANDOM.age` is a signed line of JSON, encrypted to the
+  recipients like a piece. The file is sent again if it or the recipients changed. REFNET_HOME records what was sent, as
+  nothing there can be read without the recovery key.
+
+What a recovery reads is settings out of a backup: see `actions/recovery_settings.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
+import secrets
+from collections.abc import Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated, Self
 
 from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import (
     OPEN_FOLDER,
@@ -22,7 +35,13 @@ from refnet.core.files import (
     read_regular,
     replace_file,
 )
+from refnet.core.records import Layout, Record
 from refnet.settings.document import LARGEST
+from refnet.store import encryption
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.encryption import DecryptionError
+from refnet.store.remote import RemoteStore
+from refnet.store.sending import Encrypter
 
 #: Their folder in the store, and the most copies that are kept.
 FOLDER, MOST = f"{HIDDEN_PREFIX}settings", 50
@@ -30,10 +49,22 @@ FOLDER, MOST = f"{HIDDEN_PREFIX}settings", 50
 SOON_AFTER = timedelta(minutes=1)
 #: The name of a copy: its time (UTC).
 _NAME = re.compile(r"refnet_\d{8}_\d{6}\.toml", re.ASCII)
+#: The names of the objects in a remote store begin with it.
+PREFIX = "settings/"
+#: What their signatures are for.
+_SETTINGS_NAMESPACE = "refnet-settings"
+_OBJECT_NAME = re.compile(r"settings/(?P<time>[0-9]{8}T[0-9]{6}Z)_[0-9a-f]{16}\.age")
+_TIME = "%Y%m%dT%H%M%SZ"
+#: The most bytes of an object: every character of the text may be escaped.
+_OBJECT_BYTES = 6 * LARGEST + (16 << 10)
+#: Anyone who can write there can put objects there, so only so many are read.
+_TRIED = 100
+#: The record of what was sent, in the home of the store.
+_RECORD = "settings.json"
 
 
 def keep(root: Path, content: bytes, at: datetime) -> None:
-    """Store `content` in the store at `root`, unless the newest copy is the same; remove the oldest beyond MOST.
+    """Store `content` in the backup folder `root`, unless the newest copy is the same; remove the oldest beyond MOST.
 
     RefnetError if that fails.
     """
@@ -51,7 +82,7 @@ def keep(root: Path, content: bytes, at: datetime) -> None:
 
 
 def remove(root: Path) -> None:
-    """Remove all copies."""
+    """Remove all copies from the backup folder `root`."""
     folder = root / FOLDER
     with explained(folder):
         for name in _names(root):
@@ -61,7 +92,7 @@ def remove(root: Path) -> None:
 
 
 def newest(root: Path, at: datetime | None) -> tuple[Path, bytes] | None:
-    """The newest copy in the store at `root`, at or before `at`, else the oldest one, or None.
+    """The newest copy in the backup folder `root`, at or before `at`, else the oldest one, or None.
 
     RefnetError if it cannot be read.
     """
@@ -90,3 +121,102 @@ def _names(root: Path) -> list[str]:
             return [name for name in names_in(folder) if _NAME.fullmatch(name)]
     except OSError:
         return []
+
+
+@dataclass(frozen=True)
+class SettingsCopy(Record):
+    """A settings file, as a machine sent it."""
+
+    LAYOUT = Layout(longest=_OBJECT_BYTES, more=True, format=1)
+
+    #: The TOML.
+    text: Annotated[str, checked.text(LARGEST, errors="strict")]
+    #: The path that it had there.
+    path: Annotated[str, checked.text(4096, errors="strict")]
+    #: To the second, UTC.
+    sent: datetime
+
+    def to_line(self) -> bytes:
+        """The signed line, with a newline."""
+        return json.dumps(self.values(), sort_keys=True).encode("ascii") + b"\n"
+
+    @classmethod
+    def read(cls, plaintext: bytes, signers: Collection[str] | None) -> Self:
+        """Parse a signed line; ValueError if malformed or not signed by one of `signers` (None: any)."""
+        line, end, signature = plaintext.partition(b"\n")
+        if not end or not signature.isascii():
+            raise ValueError("not signed")
+        signer = encryption.verify(line + end, signature.decode("ascii"), _SETTINGS_NAMESPACE)
+        if signers is not None and signer.fingerprint not in signers:
+            raise ValueError(f"signed by another key: {signer.fingerprint}")
+        return cls.from_json(line + end)
+
+
+def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy) -> bool:
+    """Send a settings file, unless `store` has it already; return whether it was sent."""
+    digest = _digest(found.text, encrypter)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        last = json.loads(read_regular(store.home / _RECORD, 4096, owner=os.geteuid()))
+        if last["digest"] == digest and any(True for _ in store.bucket.listed(str(last["object"]))):
+            return False
+    line = found.to_line()
+    data = encrypter.piece(line + encrypter.keys.sign(line, _SETTINGS_NAMESPACE).encode("ascii"))
+    name = f"{PREFIX}{_named(found.sent)}_{secrets.token_hex(8)}.age"
+    store.bucket.put(name, data)
+    make_folder(store.home)
+    with explained(store.home):
+        replace_file(store.home / _RECORD, json.dumps({"digest": digest, "object": name}).encode())
+    return True
+
+
+def was_sent(home: Path) -> bool:
+    """Return whether a settings file was sent to the store of this `home`."""
+    return (home / _RECORD).exists()
+
+
+def newest_sent(store: RemoteStore, at: datetime, signers: Collection[str] | None) -> SettingsCopy | None:
+    """The newest settings file in `store` at or before `at`, else the oldest one; None if none is usable.
+
+    signers: fingerprints of accepted signers; None: any.
+    """
+    names = [
+        (match["time"], name, version)
+        for name, version in _listed(store)
+        if (match := _OBJECT_NAME.fullmatch(name))
+    ]
+    names.sort(reverse=True)
+    moment = _named(at)
+    before = [one for one in names if one[0] <= moment]
+    after = [one for one in reversed(names) if one[0] > moment]
+    for time, name, version in (*before, *after)[:_TRIED]:
+        try:
+            data = store.bucket.get(name, _OBJECT_BYTES, version=version)
+            found = SettingsCopy.read(store.trust.opener.piece(data), signers)
+            if _named(found.sent) == time:  # else somebody stored an older copy again, under a newer name
+                return found
+        except BucketError as error:
+            if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
+                raise
+        except (DecryptionError, ValueError):
+            continue  # of another machine, to another key, or forged
+    return None
+
+
+def _named(moment: datetime) -> str:
+    """Return `moment` as the name of an object has it."""
+    return f"{moment.astimezone(UTC):{_TIME}}"
+
+
+def _listed(store: RemoteStore) -> Iterator[tuple[str, str]]:
+    """Yield name and version of each object, including deleted ones if `store` lists versions."""
+    if not store.manifests.versions:
+        yield from ((one.name, "") for one in store.bucket.listed(PREFIX))
+        return
+    for one in store.bucket.versions(PREFIX):
+        if not one.delete_marker:
+            yield one.name, one.id
+
+
+def _digest(text: str, encrypter: Encrypter) -> str:
+    known = (text, encrypter.digest, encrypter.keys.signer().fingerprint)
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()

@@ -25,7 +25,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
-from refnet.store.sealing.keys import MachineKeys
+from refnet.store.keys import MachineKeys
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:

@@ -20,7 +20,7 @@ from refnet.catalog.remote import ManifestName
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets.bucket import BucketError, BucketFailure
-from refnet.store.sealing.age import PrivateKey
+from refnet.store.encryption import PrivateKey
 
 DATA = random.Random(7).randbytes(100_000)
 

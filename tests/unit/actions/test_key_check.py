@@ -13,8 +13,8 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.store.buckets.bucket import BucketError, BucketFailure
-from refnet.store.key_history import history_file
-from refnet.store.sealing.age import PrivateKey
+from refnet.store.encryption import PrivateKey
+from refnet.store.keys import history_file
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings
 from refnet.sources.check_result import CheckState
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.keys import MachineKeys
+from refnet.store.encryption import PrivateKey
+from refnet.store.keys import MachineKeys
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 NAS = {"nas": StoreSettings.from_url("file:///mnt/nas")}

@@ -20,8 +20,7 @@ from refnet.actions.recovery_page import RecoveryPage, grouped
 from refnet.catalog.remote import PIECE_BYTES
 from refnet.settings import StoreSettings
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sealing.sshsig import Signer
+from refnet.store.encryption import PrivateKey, Signer
 
 KEY = PrivateKey.new()
 SIGNING = Ed25519PrivateKey.generate()

@@ -16,9 +16,9 @@ from refnet.core.clock import Clock
 from refnet.settings import Settings
 from refnet.settings.stores import StoreSettings
 from refnet.settings.urls import StoreKind
+from refnet.store.buckets.object_storage import BucketPlace
 from refnet.store.buckets.opening import open_bucket
-from refnet.store.buckets.place import BucketPlace
-from refnet.store.check_record import last_checks
+from refnet.store.store_check import last_checks
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
-from refnet.store.identified import MARKER, Remembered, accept, id_in, mark, trouble, unmounted
+from refnet.store.backup_folder import MARKER, Remembered, accept, id_in, mark, trouble, unmounted
 
 NO_TABLE = Path("/nonexistent")
 

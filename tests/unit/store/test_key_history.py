@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from refnet.core.errors import RefnetError
-from refnet.store.key_history import Event, HistoryFile, KeyEvent, KeyHistory
+from refnet.store.keys import Event, HistoryFile, KeyEvent, KeyHistory
 
 DAY = datetime(2026, 11, 27, tzinfo=UTC)
 

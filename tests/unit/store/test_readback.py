@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.store import readback
+from refnet.store import disk
 from refnet.store.disk import CHUNK, HiddenFile
 
 DATA = os.urandom(5 * CHUNK + 12_345)
@@ -18,7 +18,7 @@ DATA = os.urandom(5 * CHUNK + 12_345)
 
 @pytest.fixture(autouse=True)
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readback, "STEP", CHUNK)
+    monkeypatch.setattr(disk, "STEP", CHUNK)
 
 
 def written(file: HiddenFile, *, wait: bool) -> None:

@@ -24,7 +24,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.store import remote_pieces, sending
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import sample_back
-from refnet.store.sealing.age import PrivateKey, encrypt
+from refnet.store.encryption import PrivateKey, encrypt
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)

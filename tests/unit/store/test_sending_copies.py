@@ -15,8 +15,8 @@ from refnet.catalog.artifact import silent
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import remote_pieces, sending
-from refnet.store.sealing.age import PrivateKey
-from refnet.store.sending import Sealer, Sender
+from refnet.store.encryption import PrivateKey
+from refnet.store.sending import Encrypter, Sender
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)
@@ -36,8 +36,8 @@ def local(tmp_path: Path) -> Machine:
 def _sent(local: Machine, away: Machine) -> sending.SentCopy:
     """Send the only copy in `local` to `away`, of the same machine; new recipients are in force by now."""
     [copy] = local.store().entries()
-    sealer = Sealer((PrivateKey.new().recipient,), local.keys)
-    return Sender(away.store(), sealer, local.now).send_copy(local.store(), copy, silent)
+    encrypter = Encrypter((PrivateKey.new().recipient,), local.keys)
+    return Sender(away.store(), encrypter, local.now).send_copy(local.store(), copy, silent)
 
 
 def test_the_bytes_are_the_same_and_the_key_of_the_first_opens_them(local: Machine) -> None:

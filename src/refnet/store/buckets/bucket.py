@@ -1,4 +1,4 @@
-"""The interface of a bucket: the place of a remote store's objects.
+"""The interface of a bucket, the place of a remote store's objects, and what the buckets share.
 
 A bucket is an S3 bucket with a prefix, a folder, or anything else that keeps complete objects by name. It knows nothing of
 artifacts and keys. Objects are created and read, never changed.
@@ -6,14 +6,25 @@ artifacts and keys. Objects are created and read, never changed.
 
 from __future__ import annotations
 
+import ctypes
 import re
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from functools import cache
+from threading import Thread
+from typing import ParamSpec, Protocol, TypeVar
 
 from refnet.core.errors import Exit, RefnetError
+
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
+#: mallopt's number for the size from which a block is memory of its own, and that size in bytes.
+_MMAP_THRESHOLD, _LARGE = -3, 4 << 20
 
 
 class BucketFailure(StrEnum):
@@ -51,6 +62,10 @@ class BucketError(RefnetError):
 
 #: No part is empty or begins with a dot: `..` leads out of a folder, and hidden files are the bucket's own.
 _NAME = re.compile(r"(?!.{501})[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
+#: The hidden names of objects that are being written, in the buckets that write first and name later, end so.
+_ENDING = ".part"
+#: No object takes so long to write, in seconds: a hidden one of that age is of a killed run.
+_LEFTOVER = 24 * 3600
 
 
 def is_name(text: str) -> bool:
@@ -67,6 +82,16 @@ def checked_name(name: str) -> str:
         f"{name[:80]!r} is not a name of an object",
         "Names have letters, digits, `.`, `_`, `-` and `/`.",
     )
+
+
+def hidden_name() -> str:
+    """Return a new hidden name."""
+    return f".{secrets.token_hex(8)}{_ENDING}"
+
+
+def is_leftover(name: str, modified: float, now: float) -> bool:
+    """Whether `name` is a hidden name left by a killed run; times in seconds since 1970."""
+    return name.startswith(".") and name.endswith(_ENDING) and modified < now - _LEFTOVER
 
 
 def exists(name: str, shown: str) -> BucketError:
@@ -168,3 +193,30 @@ class Locks(Protocol):
 
     def delete_anyway(self, name: str, version: str) -> None:
         """Delete a version, bypassing its lock if this credential may."""
+
+
+def in_background(
+    call: Callable[_Arguments, _Value], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> Future[_Value]:
+    """Start `call` in a new daemon thread: an interrupted process does not wait for a hanging request.
+
+    The caller limits their number.
+    """
+    return_large_blocks()
+    future: Future[_Value] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001  # the future raises it
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+@cache
+def return_large_blocks() -> None:
+    """Make glibc return large blocks to the system; otherwise it keeps several 16 MiB pieces per thread."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)

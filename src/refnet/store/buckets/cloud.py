@@ -22,10 +22,16 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets import bucket
-from refnet.store.buckets.answers import NOT_IMPLEMENTED, Server
-from refnet.store.buckets.background import in_background
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
-from refnet.store.buckets.place import REGION, BucketPlace
+from refnet.store.buckets.bucket import (
+    BucketError,
+    BucketFailure,
+    Stored,
+    Version,
+    checked_name,
+    in_background,
+    is_name,
+)
+from refnet.store.buckets.object_storage import NOT_IMPLEMENTED, REGION, BucketPlace, StorageServer
 from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
 if TYPE_CHECKING:  # they are only in obstore's stubs
@@ -72,7 +78,7 @@ class CloudBucket:
         self._place = place
         self._patience = patience
         self._prefix = f"{place.prefix}/" if place.prefix else ""
-        self._server = Server(place.shown, tuple(filter(None, place.credential.values())))
+        self._server = StorageServer(place.shown, tuple(filter(None, place.credential.values())))
         try:
             self._reader = self._store(patience.read, patience.longest)
             self.requests = self._requests()

@@ -25,8 +25,16 @@ from refnet.core.files import (
     user_name,
 )
 from refnet.store.buckets import bucket
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
-from refnet.store.buckets.hidden import hidden_name, is_leftover
+from refnet.store.buckets.bucket import (
+    BucketError,
+    BucketFailure,
+    Stored,
+    Version,
+    checked_name,
+    hidden_name,
+    is_leftover,
+    is_name,
+)
 
 #: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}

@@ -1,23 +1,34 @@
-"""Opens the bucket of a store by its settings."""
+"""Opens the bucket of a store by its settings; announces a store that a command waits for, and keeps to its bandwidth."""
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 from refnet.core import extras, trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings, read_credentials
 from refnet.settings.urls import StoreKind
-from refnet.store.buckets.announced import Announced
-from refnet.store.buckets.bucket import Bucket
+from refnet.store.buckets.bucket import Bucket, Stored, Version
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.buckets.paced import Paced
-from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.object_storage import BucketPlace
 from refnet.store.buckets.rclone import RcloneBucket
 from refnet.store.buckets.sftp import SftpBucket
 
+#: What a run waits for; the command prints it.
+WAITING = "refnet.waiting"
+_Item = TypeVar("_Item")
+_log = logging.getLogger(WAITING)
+#: Seconds of silence before a store is announced.
+_SILENT = 3.0
 _LARGEST_CERTIFICATES = 1 << 20
 #: obstore's names of the keys of a file with a credential.
 _NAMES = {"account": "account_name", "key": "account_key"}
@@ -90,3 +101,108 @@ def _certificates(store: StoreSettings) -> str:
             f"Set stores.{store.name}.ca_file to a file with certificates in PEM.",
             Exit.USAGE,
         ) from None
+
+
+class Announced:
+    """A bucket that is announced after 3 s without a first response. Later responses carry data and may take long."""
+
+    def __init__(self, inner: Bucket) -> None:
+        self._inner = inner
+        self._answered = False
+
+    @property
+    def shown(self) -> str:
+        return self._inner.shown
+
+    def put(self, name: str, data: bytes) -> str:
+        with self._waiting():
+            return self._inner.put(name, data)
+
+    def get(self, name: str, most: int, *, version: str = "") -> bytes:
+        with self._waiting():
+            return self._inner.get(name, most, version=version)
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        return self._begun(lambda: self._inner.listed(prefix))
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        return self._begun(lambda: self._inner.versions(prefix))
+
+    def delete(self, name: str, *, version: str = "") -> None:
+        with self._waiting():
+            self._inner.delete(name, version=version)
+
+    def _begun(self, ask: Callable[[], Iterator[_Item]]) -> Iterator[_Item]:
+        """Return what `ask` returns, with its first item read."""
+        with self._waiting():
+            found = ask()
+            first = [*islice(found, 1)]
+        return chain(first, found)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        if self._answered:
+            yield
+            return
+        timer = threading.Timer(_SILENT, _log.info, ("waiting for %s", self.shown))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+            self._answered = True
+        finally:
+            timer.cancel()
+
+
+class Paced:
+    """A bucket limited to `speed` bytes per second on average: each object waits for its predecessors' time."""
+
+    def __init__(
+        self,
+        inner: Bucket,
+        speed: int,
+        now: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inner = inner
+        self._speed = speed
+        self._now = now
+        self._wait = wait
+        self._free = now()
+        self._alone = threading.Lock()
+
+    @property
+    def shown(self) -> str:
+        return self._inner.shown
+
+    def put(self, name: str, data: bytes) -> str:
+        self._pass(len(data))
+        return self._inner.put(name, data)
+
+    def get(self, name: str, most: int, *, version: str = "") -> bytes:
+        self._pass(0)
+        data = self._inner.get(name, most, version=version)
+        self._take(len(data))
+        return data
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        return self._inner.listed(prefix)
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        return self._inner.versions(prefix)
+
+    def delete(self, name: str, *, version: str = "") -> None:
+        self._inner.delete(name, version=version)
+
+    def _pass(self, size: int) -> None:
+        """Wait until the line is free, and take it for `size` bytes."""
+        if (pause := self._take(size)) > 0:
+            self._wait(pause)
+
+    def _take(self, size: int) -> float:
+        """Take the line for `size` bytes; return the seconds until it is free for them."""
+        with self._alone:
+            now = self._now()
+            start = max(now, self._free)
+            self._free = start + size / self._speed
+            return start - now

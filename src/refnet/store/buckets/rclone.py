@@ -16,8 +16,16 @@ from refnet.core import checked
 from refnet.core.processes import Ended, run_bounded
 from refnet.settings.urls import StoreUrl
 from refnet.store.buckets import bucket
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
-from refnet.store.buckets.hidden import hidden_name, is_leftover
+from refnet.store.buckets.bucket import (
+    BucketError,
+    BucketFailure,
+    Stored,
+    Version,
+    checked_name,
+    hidden_name,
+    is_leftover,
+    is_name,
+)
 
 #: Seconds for one object or one list; rclone itself ends a connection after 60 without a byte, and retries.
 _LONGEST = 3600.0

@@ -24,11 +24,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from refnet.core import checked
-from refnet.store.buckets import s3_lists
-from refnet.store.buckets.answers import Server
+from refnet.store.buckets import object_storage
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, is_name
-from refnet.store.buckets.place import REGION, BucketPlace
-from refnet.store.buckets.s3_lists import Page
+from refnet.store.buckets.object_storage import REGION, BucketPlace, Page, StorageServer
 
 #: The largest answer, in bytes: a page with the longest names.
 _LARGEST = 8 << 20
@@ -68,7 +66,7 @@ class S3Requests:
     `place`: with an access key and a secret key. Names are relative to its prefix.
     """
 
-    def __init__(self, server: Server, place: BucketPlace, waiting: Waiting = Waiting()) -> None:
+    def __init__(self, server: StorageServer, place: BucketPlace, waiting: Waiting = Waiting()) -> None:
         self._server = server
         self._region = place.region or REGION
         endpoint = place.endpoint or f"https://s3.{self._region}.amazonaws.com"
@@ -176,7 +174,7 @@ class S3Requests:
         end = time.monotonic() + self._waiting.longest
         while True:
             with self._checked(verb, name or about):
-                page = s3_lists.read(answer := self._send(verb, "GET", name, query))
+                page = object_storage.read_page(answer := self._send(verb, "GET", name, query))
             if page.root != "Error":
                 return page
             error = self._server.refused(verb, name or about, f"HTTP 200 {answer.decode(errors='replace')}")

@@ -18,8 +18,16 @@ from typing import TypeVar
 
 from refnet.settings.urls import StoreUrl
 from refnet.store.buckets import bucket
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name, is_name
-from refnet.store.buckets.hidden import hidden_name, is_leftover
+from refnet.store.buckets.bucket import (
+    BucketError,
+    BucketFailure,
+    Stored,
+    Version,
+    checked_name,
+    hidden_name,
+    is_leftover,
+    is_name,
+)
 from refnet.store.buckets.sftp_protocol import (
     Answer,
     AnswerError,

@@ -8,12 +8,11 @@ from unittest.mock import Mock
 import pytest
 from tests.memory_bucket import MemoryBucket
 
-from refnet.store.buckets import s3_lists
-from refnet.store.buckets.answers import Server
+from refnet.store.buckets import object_storage
 from refnet.store.buckets.bucket import BucketFailure, Stored
 from refnet.store.buckets.cloud import CloudBucket
-from refnet.store.buckets.paced import Paced
-from refnet.store.buckets.place import BucketPlace
+from refnet.store.buckets.object_storage import BucketPlace, StorageServer
+from refnet.store.buckets.opening import Paced
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
 ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
@@ -43,7 +42,7 @@ def xml(code: str, text: str = "") -> str:
     ],
 )  # fmt: skip
 def test_each_answer_has_a_kind(said: str, kind: BucketFailure) -> None:
-    error = Server("s3://bucket").refused("read", "data/1", said)
+    error = StorageServer("s3://bucket").refused("read", "data/1", said)
 
     assert error.kind is kind
     assert "data/1" in error.message
@@ -55,7 +54,7 @@ def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.Mo
     cloud = CloudBucket(
         BucketPlace("s3", "bucket", credential={"access_key_id": "a", "secret_access_key": "b"})
     )
-    answer = Server("s3://bucket").refused("list", "", f"HTTP 501 {xml('NotImplemented')}")
+    answer = StorageServer("s3://bucket").refused("list", "", f"HTTP 501 {xml('NotImplemented')}")
     found = [Stored("data/1", 3, NOW), Stored("data/2", 4, NOW)]
     monkeypatch.setattr(cloud.requests, "versions", Mock(side_effect=answer))
     monkeypatch.setattr(cloud.requests, "listed", lambda _: iter(found))
@@ -76,19 +75,19 @@ def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.Mo
     ],
 )
 def test_a_place_that_is_wrong_is_not_an_object_that_is_missing(verb: str, said: str, hint: str) -> None:
-    error = Server("az://container").refused(verb, "data/1", said)
+    error = StorageServer("az://container").refused(verb, "data/1", said)
 
     assert error.kind is BucketFailure.REFUSED
     assert error.hint.startswith(hint)
 
 
 def test_a_clock_that_is_wrong_is_named() -> None:
-    error = Server("s3://bucket").refused("list", "", f"HTTP 403 {xml('RequestTimeTooSkewed')}")
+    error = StorageServer("s3://bucket").refused("list", "", f"HTTP 403 {xml('RequestTimeTooSkewed')}")
     assert error.hint.startswith("Set the clock of this machine")
 
 
 def test_an_answer_becomes_one_plain_line_without_a_secret() -> None:
-    server = Server("s3://bucket", ("KEYID", "s3cr3t"))
+    server = StorageServer("s3://bucket", ("KEYID", "s3cr3t"))
     said = "HTTP 400 " + xml("X", "KEYID s3cr3t \x1b[31m\n" + "x" * 900)
 
     error = server.refused("create", "data/1", said)
@@ -117,11 +116,11 @@ def test_an_answer_becomes_one_plain_line_without_a_secret() -> None:
 )
 def test_a_document_that_s3_does_not_write_is_refused(answer: bytes) -> None:
     with pytest.raises(ValueError):
-        s3_lists.read(answer)
+        object_storage.read_page(answer)
 
 
 def test_the_content_of_a_list_is_read() -> None:
-    page = s3_lists.read(
+    page = object_storage.read_page(
         f"<L><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>{ROW}</L>".encode()
     )
     ((kind, row),) = page.rows
@@ -150,7 +149,7 @@ def test_the_content_of_a_list_is_read() -> None:
 )
 def test_a_wrong_value_in_a_list_is_refused(wrong: dict[str, str]) -> None:
     row = {"Size": "1", "LastModified": "2026-11-27T19:05:18Z", "ETag": '"x"', "VersionId": "v", **wrong}
-    page = s3_lists.Page()
+    page = object_storage.Page()
     with pytest.raises(ValueError):
         (page.stored(row, "a"), page.version("Version", row, "a"))
 

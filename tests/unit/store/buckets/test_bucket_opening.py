@@ -8,11 +8,9 @@ import pytest
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
-from refnet.store.buckets.announced import Announced
 from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.buckets.opening import open_bucket
-from refnet.store.buckets.paced import Paced
+from refnet.store.buckets.opening import Announced, Paced, open_bucket
 from refnet.store.buckets.rclone import RcloneBucket
 from refnet.store.buckets.sftp import SftpBucket
 

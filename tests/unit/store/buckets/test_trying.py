@@ -11,7 +11,7 @@ from tests.memory_bucket import MemoryBucket
 
 from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_checks
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version
-from refnet.store.buckets.trying import Trial
+from refnet.store.store_check import Trial
 
 NOW = datetime(2026, 11, 27, 20, 0, tzinfo=UTC)
 MONTH = timedelta(days=30)

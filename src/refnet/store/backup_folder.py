@@ -1,6 +1,6 @@
-"""Check that a backup folder is the expected store: a disk that is not mounted leaves an empty folder.
+"""May this run write in this backup folder? It is the expected store, and no other run has locked the source.
 
-A store has an id in a marker file. REFNET_HOME has the id of every store in which an artifact was published. If the two
+A disk that is not mounted leaves an empty folder. So a store has an id in a marker file. REFNET_HOME has the id of every store in which an artifact was published. If the two
 differ, or the marker is missing, nothing is written until `refnet store accept`.
 """
 
@@ -10,13 +10,13 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.catalog.manifest import HIDDEN_PREFIX
 from refnet.core import checked
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import (
     NotRegularError,
     explain,
@@ -26,9 +26,10 @@ from refnet.core.files import (
     replace_file,
     sync_folder,
 )
+from refnet.core.locks import take
 from refnet.store.disk import HiddenFile
 
-MARKER = f"{HIDDEN_PREFIX}store.json"
+MARKER, LOCK_NAME = f"{HIDDEN_PREFIX}store.json", f"{HIDDEN_PREFIX}lock"
 FSTAB, MOUNTED = Path("/etc/fstab"), Path("/proc/self/mountinfo")
 _FORMAT = 1
 _RECORD = checked.record({"id": checked.text(32, like="[0-9a-f]{32}")}, more=True)
@@ -162,3 +163,40 @@ def _read(path: Path, what: str) -> str | None:
 
 def _written(store: str, **more: str) -> bytes:
     return json.dumps({"format": _FORMAT, "id": store, **more}).encode() + b"\n"
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Lock `folder`, of a source or of REFNET_HOME, by flock. RefnetError with Exit.LOCKED if another run has locked it.
+
+    The file stays: if it were removed, two runs could lock two files of one name. It contains the process id.
+    """
+    path = folder / LOCK_NAME
+    with explained(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        _take(handle, what, path)
+        with explained(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, what: str, path: Path) -> None:
+    try:
+        if take(handle):
+            return
+    except OSError as error:
+        raise RefnetError(
+            f"{path.parent} cannot be locked: {error.strerror}",
+            "Choose a folder on a file system with locks (REFNET_BACKUP_DIR).",
+        ) from error
+    holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+    raise RefnetError(
+        f"{what} is locked by another run of RefNet (process {holder or 'unknown'})",
+        "Wait until it ends, then retry. A killed run leaves no lock.",
+        Exit.LOCKED,
+        transient=True,
+    )

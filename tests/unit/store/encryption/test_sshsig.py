@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from refnet.store.sealing.sshsig import LONGEST, SignatureError, Signer, sign, verify
+from refnet.store.encryption import SIGNATURE_LONGEST, SignatureError, Signer, sign, verify
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SPACE = "refnet-manifest"
@@ -34,7 +34,7 @@ def test_a_signature_names_its_signer():
     signature = sign(MESSAGE, KEY, SPACE)
     assert verify(MESSAGE, signature, SPACE) == Signer.of(KEY)
     assert armored(raw(signature)) == signature
-    assert len(signature) < LONGEST // 4
+    assert len(signature) < SIGNATURE_LONGEST // 4
 
 
 def test_a_signature_of_another_message_or_for_another_purpose_is_refused():

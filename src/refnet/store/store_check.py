@@ -1,19 +1,24 @@
-"""Tests on one small object whether a bucket refuses what an attacker with this credential would try.
+"""Checks of remote stores: whether a bucket refuses what an attacker with this credential would try.
 
-If the object `check/RANDOM` cannot be deleted, it stays until prune removes it.
+Each is done on one small object. If that object, `check/RANDOM`, cannot be deleted, it stays until prune removes it. The last
+check of each store is recorded in REFNET_HOME/remote/NAME/check.json.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
-from refnet.catalog.monitoring_stores import CLOCKS, Tried, Verdict
+from refnet.catalog.monitoring_stores import CLOCKS, RECORD_BYTES, StoreCheck, Tried, Verdict
 from refnet.core import formatting
+from refnet.core.files import explained, make_folder, read_regular, replace_file
+from refnet.settings.stores import StoreSettings
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Locks
 
 #: The folder of the objects of checks.
@@ -22,6 +27,7 @@ _MOST = 100
 #: The lock that is asked for in the place of a longer one.
 _SHORT = timedelta(minutes=1)
 _BYPASS = "bypass the lock"
+_RECORD = "check.json"
 _REFUSALS = (BucketFailure.REFUSED, BucketFailure.LOCKED)
 
 
@@ -181,3 +187,23 @@ class Trial:
 
 def _said(error: BucketError) -> str:
     return formatting.plain(error.message)[:500]
+
+
+def record_check(remote: Path, found: StoreCheck) -> None:
+    """Record a check durably. `remote`: REFNET_HOME/remote."""
+    folder = remote / found.store
+    make_folder(folder)
+    with explained(folder / _RECORD):
+        replace_file(folder / _RECORD, found.to_json().encode())
+
+
+def last_checks(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, StoreCheck | None]:
+    """Last check of each store; None if its place was never checked, or the record is damaged."""
+    found: dict[str, StoreCheck | None] = dict.fromkeys(stores)
+    for name, store in stores.items():
+        with suppress(OSError, ValueError):  # without a record, the monitor warns
+            data = read_regular(remote / name / _RECORD, RECORD_BYTES, owner=os.geteuid())
+            last = StoreCheck.from_json(data)
+            if (last.store, last.shown) == (name, store.shown):  # its URL may have changed since
+                found[name] = last
+    return found

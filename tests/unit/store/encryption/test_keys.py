@@ -10,9 +10,8 @@ import subprocess
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.sealing.age import PrivateKey, WrongKeyError, encrypt
-from refnet.store.sealing.keys import KeyNeededError, MachineKeys, Opener, parse_keys, read_keys
-from refnet.store.sealing.sshsig import Signer, verify
+from refnet.store.encryption import PrivateKey, Signer, WrongKeyError, encrypt, verify
+from refnet.store.keys import KeyNeededError, MachineKeys, Opener, parse_keys, read_keys
 
 KEY = PrivateKey.new()
 

@@ -1,1 +1,0 @@
-"""Encryption and signatures: the format of age, the signatures of OpenSSH, and the keys of this machine."""
