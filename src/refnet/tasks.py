@@ -278,7 +278,7 @@ def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
 
     try:
         numbers = crawling.unfinished(target) if number is None else [number]
-        reports = crawling.Reports(standing=pause)
+        reports = crawling.CrawlReports(standing=pause)
         done = [crawling.run(target, settings, one, reports) for one in numbers]
     except _PauseError:
         self.apply_async(args=() if number is None else (number,))

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import bounded, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
-from refnet.network.chat_api import AnswerError, Summary, read
-from refnet.network.extract import LONGEST, extract
+from refnet.network.summary_writers import LONGEST, NotSummaryError, Summary, extract, read
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | texts,
@@ -29,7 +28,7 @@ _ANSWERS = st.one_of(
 @given(_ANSWERS, texts)
 def test_an_answer_is_a_plain_line_or_a_reason(answer: object, paper: str) -> None:
     with bounded():
-        found = outcome(lambda: read(answer, paper), AnswerError)
+        found = outcome(lambda: read(answer, paper), NotSummaryError)
     if isinstance(found, Summary):
         assert 0 < len(found.text) <= LONGEST
         assert not any(sign in found.text for sign in ("%%", "[", "]", "\n", "\0", "`"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import bounded, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
-from refnet.network.crawl_order import seed_id
+from refnet.network.crawls import seed_id
 
 _FORMS = st.sampled_from(["DOI:", "arXiv:", "CorpusId:", "MAG:", "ACL:", "PMID:", "PMCID:", "URL:", "https://doi.org/", "10.1/", "HTTP://", ""])  # fmt: skip
 

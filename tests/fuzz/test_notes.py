@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
-from refnet.network.cora import pairs
-from refnet.network.frontmatter import BEGIN, END, NotOursError
+from refnet.network.frontmatter import BEGIN, END, NotOursError, canvas_ids, mark_in
+from refnet.network.importing import pairs
 from refnet.network.note import Paper, PaperLink, name_of, render
-from refnet.network.note_marks import canvas_ids, mark_in
-from refnet.network.vault_cache import Cache
-from refnet.network.vault_views import Index, base, canvas, index_note, is_as_written
+from refnet.network.vault import Cache
+from refnet.network.vault_views import SeedIndex, base, canvas, index_note, is_as_written
 
 PAPER = Paper(7, "Attention: is [[all]]", ("Ada Lovelace",), 2020, ids={"doi": "10.1/x"}, references=(8,))
 NOTE = (
@@ -62,7 +61,7 @@ def test_a_note_is_renewed_or_left_alone(before: str) -> None:
 @fuzzed
 @given(_NOTES)
 def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
-    index = Index(PAPER, "canvas/x (7).canvas")
+    index = SeedIndex(PAPER, "canvas/x (7).canvas")
     places = {7: PaperLink("papers/x (7)", "x")}
     note = outcome(lambda: index_note(index, places, before), NotOursError, longest=ECHO)
     if note is not None:

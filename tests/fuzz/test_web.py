@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 
-from refnet.network.crawl_order import DEEPEST
+from refnet.network.crawls import DEEPEST
 from refnet.web import graph, papers
 from refnet.web.pages import network
 from refnet.web.work import SEEDS

@@ -13,9 +13,9 @@ import pytest
 from tests.scripted_server import STALL, Scripted, answer, dripping, scripted
 
 from refnet.network import http_api
-from refnet.network.http_api import Api, RefusedError, Server, UnavailableError
+from refnet.network.crawl_work import Scholar
+from refnet.network.http_api import Api, ApiServer, RefusedError, UnavailableError
 from refnet.network.papers import AnswerError
-from refnet.network.providers import Scholar
 
 KEY = "hunter2hunter2hunter2"
 
@@ -39,7 +39,7 @@ def asked(
     waits: list[float] = []
     headers, params = {"x-api-key": key}, {"api_key": key}
     url = server if isinstance(server, str) else server.url
-    of = Server("Fake", url, "crawl.api_key", headers, params, has_key=bool(key), silence=silence)
+    of = ApiServer("Fake", url, "crawl.api_key", headers, params, has_key=bool(key), silence=silence)
     with Api(of, NoLimit(), say=(said or []).append, sleep=waits.append) as api:  # type: ignore[arg-type]
         return api.get("/paper/1", {"fields": "title"}), waits
 
@@ -209,7 +209,7 @@ def test_no_log_contains_the_key(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_waits_between_tries_grow() -> None:
     with scripted(answer("", status="500 No")) as server:
         waits: list[float] = []
-        of = Server("Fake", server.url, "crawl.api_key")
+        of = ApiServer("Fake", server.url, "crawl.api_key")
         with Api(of, NoLimit(), sleep=waits.append) as api, pytest.raises(UnavailableError):  # type: ignore[arg-type]
             api.post("/paper/batch", {}, {"ids": []})
     bounds: list[Callable[[float], bool]] = [
@@ -220,7 +220,7 @@ def test_the_waits_between_tries_grow() -> None:
 
 def test_a_list_that_begins_again_is_refused() -> None:
     page = answer({"offset": 0, "next": 1000, "data": []})
-    with scripted(page) as server, Api(Server("Fake", server.url, "key"), NoLimit()) as api:  # type: ignore[arg-type]
+    with scripted(page) as server, Api(ApiServer("Fake", server.url, "key"), NoLimit()) as api:  # type: ignore[arg-type]
         assert Scholar(api).edges("x", "references", 0) is not None
         with pytest.raises(AnswerError, match="not an offset after the page that was asked for"):
             Scholar(api).edges("x", "references", 1000)

@@ -18,8 +18,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, plain, plural, seconds
 from refnet.network import SESSION, known, server_errors
 from refnet.network import jobs as table
-from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
-from refnet.network.crawl_result import CrawlResult, Standing
+from refnet.network.crawls import DEEPEST, CrawlOrder, CrawlResult, CrawlStanding, Direction, order
 from refnet.network.jobs import STATES, ListedJob
 from refnet.servers import ActsOn
 from refnet.settings import Settings
@@ -57,14 +56,14 @@ def crawl(
         servers.server(settings).connect().close()
     if would(_plan(settings, wanted), plan=plan):
         return
-    from refnet.network.crawl import Reports, run, start, unfinished
+    from refnet.network.crawl import CrawlReports, run, start, unfinished
     from refnet.network.migrate import migrate
 
     target = servers.server(settings) if wanted else servers.existing_server(settings)
     migrate(target)
     crawls = [start(target, wanted)] if wanted else unfinished(target)
     with _shown() as standing:
-        results = [run(target, settings, one, Reports(standing, note)) for one in crawls]
+        results = [run(target, settings, one, CrawlReports(standing, note)) for one in crawls]
     _print(settings, results, as_json)
     if not all(one.is_complete for one in results):
         raise typer.Exit(Exit.FAILED)
@@ -96,23 +95,23 @@ def _print(settings: Settings, results: list[CrawlResult], as_json: bool) -> Non
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Standing], None] | None]:
+def _shown() -> Iterator[Callable[[CrawlStanding], None] | None]:
     """Show the progress of a crawl on a terminal."""
     if not output.has_progress:
         yield None
         return
 
     with Console(stderr=True).status("crawl") as status:
-        first: list[Standing] = []
+        first: list[CrawlStanding] = []
 
-        def show(one: Standing) -> None:
+        def show(one: CrawlStanding) -> None:
             first[:] = first or [one]
             status.update(f"[default]{_line(one, first[0])}")
 
         yield show
 
 
-def _line(one: Standing, first: Standing) -> str:
+def _line(one: CrawlStanding, first: CrawlStanding) -> str:
     done, took = one.done - first.done, one.seconds - first.seconds
     left = f", {seconds(one.queue * took / done)} left" if done and took else ""
     return (

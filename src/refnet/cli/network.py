@@ -21,8 +21,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
 from refnet.core.formatting import plural, size
 from refnet.demo.sample import Shape, make
-from refnet.network.cora import import_cora
-from refnet.network.import_scholar import import_scholar, read
+from refnet.network.importing import import_cora, import_scholar, read_scholar
 from refnet.postgres.session import Target
 from refnet.servers import ActsOn
 
@@ -130,7 +129,7 @@ def semantic_scholar(
     A second import of a file adds nothing.
     """
     _refuse_other_than_file(file, "Name a recorded paper of Semantic Scholar.")
-    papers = read(file)
+    papers = read_scholar(file)
     if _planned(f"migrate the schema and import {plural(len(papers), 'paper')} of {file}", plan=plan):
         return
     target, _ = _migrated()

@@ -13,7 +13,7 @@ from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.core.formatting import plural
 from refnet.network import known
-from refnet.network.rank_table import Table, table
+from refnet.network.rank_table import RankTable, table
 from refnet.servers import ActsOn
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _head(name: str, ranked: Ranked) -> Iterator[str]:
         yield f"  left out of coupling: {papers} with more than {MOST} citations"
 
 
-def _print_ranks(found: Table) -> None:
+def _print_ranks(found: RankTable) -> None:
     rows = [
         (str(one.position), f"{one.pagerank:.3g}", f"{one.cited_by:,}", f"{one.cites:,}", _year(one.year), one.title)
         for one in found.papers
@@ -103,7 +103,7 @@ def _print_ranks(found: Table) -> None:
             render.print_columns([("times", title), *pairs], right=(0,))
 
 
-def _print_missing(found: Table) -> None:
+def _print_missing(found: RankTable) -> None:
     if not found.missing:
         print("no paper is missing: every paper that yours cite has details")
         return

@@ -18,14 +18,12 @@ import psycopg
 from refnet.core.errors import RefnetError
 from refnet.network import SESSION, server_errors
 from refnet.network import crawl_levels as levels
-from refnet.network.crawl_levels import KINDS, Step, advance
-from refnet.network.crawl_order import CrawlOrder
-from refnet.network.crawl_result import CrawlResult, Standing, result, standing
-from refnet.network.crawl_work import Crawler
-from refnet.network.http_api import Api, RefusedError, Server, UnavailableError
+from refnet.network.crawl_levels import KINDS, LevelStep, advance
+from refnet.network.crawl_work import Crawler, OpenAlex, Scholar, openalex_server, scholar_server
+from refnet.network.crawls import CrawlOrder, CrawlResult, CrawlStanding, result, standing
+from refnet.network.http_api import Api, ApiServer, RefusedError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.papers import AnswerError
-from refnet.network.providers import OpenAlex, Scholar, openalex_server, scholar_server
 from refnet.network.rate_limit import Limiter
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
@@ -42,18 +40,18 @@ _RECONNECTS, _LONGEST_BACK_OFF = 12, 15.0
 
 
 @dataclass(frozen=True)
-class Reports:
+class CrawlReports:
     """Callbacks of a run, and its pace."""
 
     #: Called with the state of the crawl, at most twice a second; each call costs a query.
-    standing: Callable[[Standing], None] | None = None
+    standing: Callable[[CrawlStanding], None] | None = None
     #: Called with a sentence about a wait, or about a problem that does not stop the run.
     say: Callable[[str], None] = _log.warning
     #: The factor for waits between retries.
     pace: float = 1.0
 
 
-_NO_REPORTS = Reports()
+_NO_REPORTS = CrawlReports()
 
 
 def start(target: Target, order: CrawlOrder) -> int:
@@ -69,7 +67,7 @@ def unfinished(target: Target) -> list[int]:
         return [number for (number,) in rows]
 
 
-def run(target: Target, settings: Settings, crawl: int, reports: Reports = _NO_REPORTS) -> CrawlResult:
+def run(target: Target, settings: Settings, crawl: int, reports: CrawlReports = _NO_REPORTS) -> CrawlResult:
     """Work on `crawl` until no job is left.
 
     RefnetError if the provider stops answering or refuses the key, or the database is lost; the crawl can be continued.
@@ -92,7 +90,7 @@ class _CrawlRun:
     target: Target
     settings: Settings
     crawl: int
-    reports: Reports
+    reports: CrawlReports
     begun: float = field(default_factory=time.monotonic)
     requests: int = 0
     #: Sentences for the result, each once.
@@ -137,9 +135,9 @@ class _CrawlRun:
                 self._job = worker.claim()
                 if self._job:
                     self._do(crawler, self._job)
-                elif (step := advance(worker.connection, self.crawl)) is Step.ENDED:
+                elif (step := advance(worker.connection, self.crawl)) is LevelStep.ENDED:
                     break
-                elif step is Step.WAITING:
+                elif step is LevelStep.WAITING:
                     time.sleep(_IDLE)
                 self._report(worker.connection)
             if crawler.without_openalex:
@@ -147,7 +145,7 @@ class _CrawlRun:
                     f"missing details were not requested from OpenAlex: {crawler.without_openalex}"
                 ] = None
 
-    def _api(self, stack: ExitStack, worker: Worker, name: str, server: Server) -> Api:
+    def _api(self, stack: ExitStack, worker: Worker, name: str, server: ApiServer) -> Api:
         def sleep(seconds: float) -> None:
             """Sleep, and renew the claim of the job meanwhile."""
             end = time.monotonic() + seconds

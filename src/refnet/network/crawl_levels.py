@@ -11,17 +11,18 @@ from typing import Any
 
 import psycopg
 
-from refnet.network.crawl_order import CrawlOrder, Direction
+from refnet.network.crawls import CrawlOrder, Direction
 from refnet.network.jobs import NewJob, add
-from refnet.network.providers import MOST_IDS
 
 SEEDS, EDGES, DETAILS = "crawl_seeds", "crawl_edges", "crawl_details"
 KINDS = (EDGES, DETAILS, SEEDS)
+#: The most papers of a job for details: as many ids as Semantic Scholar takes in a request.
+MOST_IDS = 500
 _LOCK = 0x6372776C
 _Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 
-class Step(Enum):
+class LevelStep(Enum):
     """The outcome of `advance`."""
 
     #: Jobs are queued or run.
@@ -58,18 +59,18 @@ def add_seeds(cursor: _Cursor, crawl: int, papers: list[int]) -> None:
         _ask_edges(cursor, crawl, Direction(row[0]), [(paper, name) for paper, name in chosen])
 
 
-def advance(connection: psycopg.Connection[Any], crawl: int) -> Step:
+def advance(connection: psycopg.Connection[Any], crawl: int) -> LevelStep:
     """Choose the next level if all jobs have ended; one transaction, one worker at a time."""
     with connection.transaction(), connection.cursor() as cursor:
         if cursor.execute(_LOCKED, [crawl]).fetchone() is None:
-            return Step.ENDED
+            return LevelStep.ENDED
         row = cursor.execute(
             _LEVEL, [crawl]
         ).fetchone()  # a separate statement: it sees commits that the lock waited for
         assert row is not None  # noqa: S101  # it is locked
         level, depth, direction, limit, is_open = row
         if is_open:
-            return Step.WAITING
+            return LevelStep.WAITING
         chosen = _choose(cursor, crawl, Direction(direction), limit) if level < depth else []
         added = 0
         if chosen:
@@ -80,13 +81,13 @@ def advance(connection: psycopg.Connection[Any], crawl: int) -> Step:
                 added += _ask_edges(cursor, crawl, Direction(direction), chosen)
         added += _ask_details(cursor, crawl, is_last=not added)
         if added:
-            return Step.NEXT
+            return LevelStep.NEXT
         if not chosen:
             cursor.execute(
                 "UPDATE crawls SET state = 'succeeded', finished_at = now() WHERE id = %s", [crawl]
             )
-            return Step.ENDED
-    return Step.NEXT
+            return LevelStep.ENDED
+    return LevelStep.NEXT
 
 
 def _choose(cursor: _Cursor, crawl: int, direction: Direction, limit: int) -> list[tuple[int, str]]:

@@ -1,22 +1,38 @@
-"""The jobs of a crawl: each asks a provider and writes the answers, one transaction per page."""
+"""The jobs of a crawl: each asks a provider and writes the answers, one transaction per page.
+
+The providers are Semantic Scholar, and OpenAlex for papers that are unknown there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
 import psycopg
 
 from refnet.core import checked
-from refnet.network.crawl_levels import DETAILS, EDGES, SEEDS, add_seeds
-from refnet.network.http_api import RefusedError, UnavailableError
+from refnet.network import openalex_answers, scholar_answers
+from refnet.network.crawl_levels import DETAILS, EDGES, MOST_IDS, SEEDS, add_seeds
+from refnet.network.http_api import Api, ApiServer, RefusedError, UnavailableError
 from refnet.network.jobs import Job, Worker
 from refnet.network.papers import AnswerError, FoundEdge, FoundPaper
-from refnet.network.providers import LAST_ENTRY, MOST_IDS, OpenAlex, Scholar
-from refnet.network.scholar_answers import Page
+from refnet.network.scholar_answers import EDGE_FIELDS, PAPER_FIELDS, EdgePage
 from refnet.network.writing import lock, retried, write_edges, write_papers
+from refnet.settings import Settings
 
+#: The most entries of a page.
+_MOST_ENTRIES = 1000
+#: Semantic Scholar gives no entries from this offset on.
+LAST_ENTRY = 9999
+_ENDS: Mapping[str, Literal["citedPaper", "citingPaper"]] = {
+    "references": "citedPaper",
+    "citations": "citingPaper",
+}
+#: Scheme of an id by which OpenAlex finds a work → its prefix there; best scheme first.
+_WORKS = {"openalex": "", "doi": "doi:", "pubmed": "pmid:", "mag": "mag:"}
+_SELECTED = 50
 #: The prefix of ids of papers that only OpenAlex knows.
 _OPENALEX = "openalex:"
 #: Limits per paper, against a server that always names a next page.
@@ -34,6 +50,85 @@ _PAYLOADS = {
         more=True,
     ),
 }
+
+
+def scholar_server(settings: Settings) -> ApiServer:
+    """Return the server of Semantic Scholar, with its key."""
+    key = settings.crawl_api_key
+    headers = {"x-api-key": key} if key else {}
+    url = settings.crawl_semantic_scholar_url.rstrip("/")
+    return ApiServer("Semantic Scholar", url, "crawl.api_key", headers, has_key=bool(key))
+
+
+def openalex_server(settings: Settings) -> ApiServer:
+    """Return the server of OpenAlex, with its key."""
+    key = settings.crawl_openalex_key
+    params = {"api_key": key} if key else {}
+    url = settings.crawl_openalex_url.rstrip("/")
+    return ApiServer("OpenAlex", url, "crawl.openalex_key", params=params, has_key=bool(key))
+
+
+class Scholar:
+    """Queries to Semantic Scholar; raises the errors of Api, and AnswerError."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def papers(self, ids: Sequence[str]) -> list[FoundPaper | None]:
+        """Return the details of at most MOST_IDS papers; None for an unknown id."""
+        try:
+            answer = self._api.post("/paper/batch", {"fields": PAPER_FIELDS}, {"ids": [*ids]})
+        except RefusedError as error:
+            if error.status != 400:
+                raise
+            if len(ids) == 1 or "no valid paper ids" in error.message.lower():
+                return [None] * len(ids)
+            half = len(ids) // 2  # one malformed id spoils a batch
+            return self.papers(ids[:half]) + self.papers(ids[half:])
+        return scholar_answers.papers(answer, len(ids))
+
+    def edges(self, paper: str, direction: str, offset: int) -> EdgePage | None:
+        """Return a page of a paper's references or citations from `offset` on; None for an unknown id."""
+        limit = min(_MOST_ENTRIES, LAST_ENTRY - offset)
+        params = {"fields": EDGE_FIELDS, "offset": str(offset), "limit": str(limit)}
+        answer = self._api.get(f"/paper/{quote(paper, safe=':/')}/{direction}", params)
+        if answer is None:
+            return None
+        page = scholar_answers.edges(answer, _ENDS[direction])
+        if page.next is not None and page.next <= offset:
+            raise AnswerError("`next` is not an offset after the page that was asked for")
+        return page
+
+
+class OpenAlex:
+    """Queries to OpenAlex; raises the errors of Api, and AnswerError. Without a key it asks only for single works."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
+        """Return the details and the references of the paper with `ids`; None if it is unknown."""
+        scheme = next((one for one in _WORKS if one in ids), None)
+        if scheme is None:
+            return None
+        answer = self._api.get(f"/works/{quote(_WORKS[scheme] + ids[scheme], safe=':/')}", {})
+        found = None if answer is None else openalex_answers.work(answer)
+        if found is None:
+            return None
+        return found, [FoundEdge(one) for one in self._named(openalex_answers.references(answer))]
+
+    def _named(self, works: Sequence[str]) -> list[FoundPaper]:
+        """Return papers for OpenAlex's ids; with an API key also their titles and other ids."""
+        bare = {one: FoundPaper(openalex_answers.PROVIDER, {"openalex": one}) for one in works}
+        if not self._api.server.has_key:
+            return [*bare.values()]
+        for begin in range(0, len(works), _SELECTED):
+            part = works[begin : begin + _SELECTED]
+            params = {"filter": f"openalex:{'|'.join(part)}", "per-page": str(_SELECTED)}
+            for one in openalex_answers.works(self._api.get("/works", params)):
+                if (name := one.ids.get("openalex")) in bare:
+                    bare[name] = one
+        return [*bare.values()]
 
 
 @dataclass
@@ -104,11 +199,11 @@ class Crawler:
             is_last = page.next is None or state.get("is_cut", False)
             self._write_page(job, state, page, provenance, is_last=is_last)
 
-    def _page(self, job: Job, state: Mapping[str, Any]) -> tuple[Page, str]:
+    def _page(self, job: Job, state: Mapping[str, Any]) -> tuple[EdgePage, str]:
         """Return the next page and its provider: OpenAlex if Semantic Scholar has no data or is down."""
         name, offset = state["id"], state["offset"]
         is_fallback = state["direction"] == "references" and offset == 0
-        page: Page | None = None
+        page: EdgePage | None = None
         try:
             if not name.startswith(_OPENALEX):
                 page = self.scholar.edges(name, state["direction"], offset)
@@ -121,13 +216,13 @@ class Crawler:
             return found, "openalex"
         if (page is None or not page.edges) and is_fallback and (found := self._references(job)):
             return found, "openalex"
-        return page or Page((), None), "semantic_scholar"
+        return page or EdgePage((), None), "semantic_scholar"
 
-    def _references(self, job: Job) -> Page | None:
+    def _references(self, job: Job) -> EdgePage | None:
         """Return a paper's references by OpenAlex, on one page; None if OpenAlex has none."""
         rows = self.worker.connection.execute(_IDS, [job.paper_id]).fetchall()
         work = self._work(dict(rows))
-        return Page(tuple(work[1]), None) if work and work[1] else None
+        return EdgePage(tuple(work[1]), None) if work and work[1] else None
 
     def _work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
         """Ask OpenAlex for a paper; None if it is unknown there, or OpenAlex is unavailable, which stops no crawl."""
@@ -143,7 +238,7 @@ class Crawler:
             return None
 
     def _write_page(
-        self, job: Job, state: dict[str, Any], page: Page, provenance: str, *, is_last: bool
+        self, job: Job, state: dict[str, Any], page: EdgePage, provenance: str, *, is_last: bool
     ) -> None:
         def write(cursor: _Cursor) -> None:
             lock(cursor)

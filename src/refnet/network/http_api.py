@@ -52,7 +52,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True)
-class Server:
+class ApiServer:
     """A server: address, credentials, and names for messages."""
 
     #: For messages, such as "Semantic Scholar".
@@ -81,7 +81,7 @@ class Server:
 class UnavailableError(RefnetError):
     """The server gave no valid answer after all retries. `limited`: it answered "too many requests"."""
 
-    def __init__(self, server: Server, reason: str, limited: bool = False) -> None:
+    def __init__(self, server: ApiServer, reason: str, limited: bool = False) -> None:
         if limited and not server.has_key:
             hint = f"Without a key all users share one limit: set {server.key_setting} to a key of your own."
         elif limited:
@@ -126,7 +126,7 @@ class Api:
 
     def __init__(
         self,
-        server: Server,
+        server: ApiServer,
         limiter: Limiter,
         *,
         say: Callable[[str], None] = _log.warning,
@@ -368,7 +368,7 @@ def _said(response: httpx.Response) -> str:
     return f": {printable(found, 300)}" if isinstance(found, str) else ""
 
 
-def _transport(error: httpx.TransportError, server: Server) -> str:
+def _transport(error: httpx.TransportError, server: ApiServer) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return f"does not accept a connection within {_CONNECT:.0f} s"
     if isinstance(error, httpx.TimeoutException):

@@ -25,7 +25,7 @@ _PREPRINT = "10.48550/arxiv."
 
 
 @dataclass(slots=True)
-class Row:
+class PaperRow:
     """A paper's row while it is filled from new answers."""
 
     id: int
@@ -88,7 +88,7 @@ def _published(table: str) -> str:
     )) IS TRUE"""
 
 
-#: SQL: the values of a Row up to `published`, from `papers AS paper`.
+#: SQL: the values of a PaperRow up to `published`, from `papers AS paper`.
 ROW = f"""paper.id, paper.provenance, paper.field_provenance,
     array_remove(ARRAY[{", ".join(_filled("paper", column) for column in FILLED)}], NULL),
     {_published("paper")}"""

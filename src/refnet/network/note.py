@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from refnet.network.frontmatter import BEGIN, END, dumped, renewed
-from refnet.network.note_marks import IDS_KEY, OLD_ID_KEY, Id, ids_of
+from refnet.network.frontmatter import BEGIN, END, IDS_KEY, OLD_ID_KEY, Id, dumped, ids_of, renewed
 
 TAG = "paper"
 

@@ -12,7 +12,7 @@ from refnet.network.papers import (
     clean,
     normalized,
 )
-from refnet.network.scholar_answers import COUNT, YEAR, Fields, authors, day, line, url
+from refnet.network.scholar_answers import COUNT, YEAR, AnswerFields, authors, day, line, url
 
 PROVIDER = "openalex"
 
@@ -30,7 +30,7 @@ def work(answer: object) -> FoundPaper | None:
 
     AnswerError if `answer` is not a work.
     """
-    fields = Fields(answer)
+    fields = AnswerFields(answer)
     if "id" not in fields.values:
         raise AnswerError("a work without `id`")
     place = _fields(fields.values.get("primary_location"))
@@ -62,7 +62,7 @@ def works(answer: object) -> list[FoundPaper]:
 
     AnswerError if `answer` is not such a list.
     """
-    results = Fields(answer).values.get("results")
+    results = AnswerFields(answer).values.get("results")
     if type(results) is not list or len(results) > _MOST_WORKS:
         raise AnswerError("no list of works in `results`")
     entries = [one for one in results if type(one) is dict and "id" in one]
@@ -74,7 +74,7 @@ def references(answer: object) -> tuple[str, ...]:
 
     AnswerError if `referenced_works` is not a list.
     """
-    fields = Fields(answer)
+    fields = AnswerFields(answer)
     listed = fields.values.get("referenced_works")
     if type(listed) is not list or len(listed) > _MOST_REFERENCES:
         raise AnswerError("no list of works in `referenced_works`")
@@ -83,11 +83,11 @@ def references(answer: object) -> tuple[str, ...]:
     return tuple(one for one in found if one and one != own)
 
 
-def _fields(value: object) -> Fields:
-    return Fields(value if type(value) is dict else {})
+def _fields(value: object) -> AnswerFields:
+    return AnswerFields(value if type(value) is dict else {})
 
 
-def _ids(fields: Fields) -> dict[str, str]:
+def _ids(fields: AnswerFields) -> dict[str, str]:
     named = _fields(fields.values.get("ids")).values
     given = {scheme: named.get(name) for name, scheme in _SCHEMES.items()}
     given["openalex"] = fields.values.get("id") or given["openalex"]
@@ -98,7 +98,7 @@ def _ids(fields: Fields) -> dict[str, str]:
     return ids | ({"arxiv": arxiv} if arxiv else {})
 
 
-def _journal(source: Fields, place: Fields) -> dict[str, str] | None:
+def _journal(source: AnswerFields, place: AnswerFields) -> dict[str, str] | None:
     if source.values.get("type") != "journal" or not (name := source.get("display_name", line())):
         return None
     pages = [page for end in ("first_page", "last_page") if (page := place.get(end, line(50)))]
@@ -106,7 +106,7 @@ def _journal(source: Fields, place: Fields) -> dict[str, str] | None:
     return {key: value for key, value in given.items() if value}
 
 
-def _author(entry: Fields) -> FoundAuthor | None:
+def _author(entry: AnswerFields) -> FoundAuthor | None:
     fields, name = _fields(entry.values.get("author")), line(NAME_LIMIT)
     name = fields.get("display_name", name) or entry.get("raw_author_name", name)
     return FoundAuthor(name, orcid=normalized("orcid", fields.values.get("orcid"))) if name else None

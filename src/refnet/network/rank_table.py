@@ -57,7 +57,7 @@ class MissingPaper:
 
 
 @dataclass(frozen=True)
-class Table:
+class RankTable:
     papers: list[RankedPaper]
     pairs: list[Pair]
     #: None: not requested.
@@ -109,7 +109,7 @@ ORDER BY found.cited_by DESC, p.id LIMIT %s
 """  # noqa: S608
 
 
-def table(target: Target, top: int, *, missing: bool = False) -> Table:
+def table(target: Target, top: int, *, missing: bool = False) -> RankTable:
     """Return the first `top` papers and the closest pairs; with `missing` also the `top` most cited stubs."""
     with (
         server_errors(target, "cannot be read", "Fix the cause and retry."),
@@ -125,7 +125,7 @@ def table(target: Target, top: int, *, missing: bool = False) -> Table:
             for one in pairs.execute(_CLOSEST_PAIRS, [kind, _PAIRS]).fetchall()
         ]
         if not missing:
-            return Table(papers, closest)
+            return RankTable(papers, closest)
         stubs = connection.cursor(row_factory=class_row(MissingPaper))
         stubs.execute(_MISSING, [[*_CRAWLED], [*_CRAWLED.values()], top])
-        return Table(papers, closest, stubs.fetchall())
+        return RankTable(papers, closest, stubs.fetchall())

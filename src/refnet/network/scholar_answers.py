@@ -53,7 +53,7 @@ _URL = re.compile(r"https?://[!-~][ -~]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EdgePage:
     """One page of the references or citations of a paper."""
 
     edges: tuple[FoundEdge, ...]
@@ -72,7 +72,7 @@ class Linked:
     dropped: int
 
 
-class Fields:
+class AnswerFields:
     """The fields of a provider's JSON object; fields of a wrong type are dropped and counted."""
 
     def __init__(self, values: object) -> None:
@@ -142,24 +142,24 @@ def papers(answer: object, asked: int) -> list[FoundPaper | None]:
     """
     if type(answer) is not list or len(answer) != asked:
         raise AnswerError(f"not a list of {asked} papers")
-    return [read_paper(Fields(one), detailed=True) if type(one) is dict else None for one in answer]
+    return [read_paper(AnswerFields(one), detailed=True) if type(one) is dict else None for one in answer]
 
 
-def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
+def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> EdgePage:
     """Return a page of /references (`citedPaper`) or /citations (`citingPaper`).
 
     AnswerError if `answer` is not a page, or if `next` does not follow it. Entries without id and title are left out.
     """
-    page = Fields(answer)
+    page = AnswerFields(answer)
     entries = page.values.get("data", ())
     if entries is None:  # the publisher has withdrawn the list
         entries = []
     if type(entries) is not list or len(entries) > _MOST_ENTRIES:
         raise AnswerError("no list of citations in `data`")
-    objects = [Fields(one) for one in entries if type(one) is dict]
+    objects = [AnswerFields(one) for one in entries if type(one) is dict]
     if entries and not objects:
         raise AnswerError("no citation in `data`")
-    return Page(tuple(edge for one in objects if (edge := _edge(one, end))), _next(page))
+    return EdgePage(tuple(edge for one in objects if (edge := _edge(one, end))), _next(page))
 
 
 def linked(answer: object) -> Linked | None:
@@ -175,18 +175,18 @@ def linked(answer: object) -> Linked | None:
     return Linked(found, references, citations, fields.dropped) if found else None
 
 
-def _paper_fields(answer: object) -> Fields:
-    fields = Fields(answer)
+def _paper_fields(answer: object) -> AnswerFields:
+    fields = AnswerFields(answer)
     if not fields.values.keys() & {"paperId", "title"}:
         raise AnswerError("neither `paperId` nor `title`")
     return fields
 
 
-def _inlined(fields: Fields, name: str) -> tuple[FoundEdge, ...]:
+def _inlined(fields: AnswerFields, name: str) -> tuple[FoundEdge, ...]:
     entries = fields.values.get(name) or []
     if type(entries) is not list or len(entries) > _MOST_ENTRIES:
         raise AnswerError(f"`{name}` is not a list of at most {_MOST_ENTRIES:,} papers")
-    objects = [Fields(one) for one in entries if type(one) is dict]
+    objects = [AnswerFields(one) for one in entries if type(one) is dict]
     found = [read_paper(one, detailed=_has_details(one.values)) for one in objects]
     fields.dropped += len(entries) - len(objects) + sum(one.dropped for one in objects)
     return tuple(FoundEdge(one) for one in found if one)
@@ -197,7 +197,7 @@ def _has_details(values: Mapping[str, Any]) -> bool:
     return values.get("paperId") is not None and "authors" in values
 
 
-def _next(page: Fields) -> int | None:
+def _next(page: AnswerFields) -> int | None:
     found, offset = page.values.get("next"), page.values.get("offset", 0)
     if found is None:
         return None
@@ -206,9 +206,9 @@ def _next(page: Fields) -> int | None:
     return found
 
 
-def _edge(entry: Fields, end: str) -> FoundEdge | None:
+def _edge(entry: AnswerFields, end: str) -> FoundEdge | None:
     other = entry.values.get(end)
-    found = read_paper(Fields(other), detailed=False) if type(other) is dict else None
+    found = read_paper(AnswerFields(other), detailed=False) if type(other) is dict else None
     if found is None:
         return None
     return FoundEdge(
@@ -219,7 +219,7 @@ def _edge(entry: Fields, end: str) -> FoundEdge | None:
     )
 
 
-def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
+def read_paper(fields: AnswerFields, *, detailed: bool) -> FoundPaper | None:
     """Return the paper of `fields`; None if it has neither a valid id nor a title."""
     get = fields.get
     found = FoundPaper(
@@ -245,7 +245,7 @@ def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
     return found if found.ids or found.title else None
 
 
-def _ids(fields: Fields) -> dict[str, str]:
+def _ids(fields: AnswerFields) -> dict[str, str]:
     named = fields.get("externalIds", _object) or {}
     given = {"semantic_scholar": fields.values.get("paperId"), "corpus_id": fields.values.get("corpusId")}
     given |= {scheme: named[name] for name, scheme in _SCHEMES.items() if named.get(name) is not None}
@@ -268,7 +268,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _some(value: Any, names: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any] | None:
     """Check for an object, and return its nonempty fields among `names`."""
-    fields = Fields(_object(value))
+    fields = AnswerFields(_object(value))
     return {name: found for name, check in names.items() if (found := fields.get(name, check))} or None
 
 
@@ -287,25 +287,25 @@ def _pdf(value: Any) -> str | None:
     return url(address) if address else None
 
 
-def authors(read: Callable[[Fields], FoundAuthor | None]) -> Callable[[Any], tuple[FoundAuthor, ...]]:
+def authors(read: Callable[[AnswerFields], FoundAuthor | None]) -> Callable[[Any], tuple[FoundAuthor, ...]]:
     """Check for a list, and return the authors that `read` finds in its first 10,000 objects."""
 
     def check(value: Any) -> tuple[FoundAuthor, ...]:
         if type(value) is not list:
             raise ValueError("not a list")
-        found = (read(Fields(one)) for one in value[:_MOST_AUTHORS] if type(one) is dict)
+        found = (read(AnswerFields(one)) for one in value[:_MOST_AUTHORS] if type(one) is dict)
         return tuple(one for one in found if one)
 
     return check
 
 
-def _author(fields: Fields) -> FoundAuthor | None:
+def _author(fields: AnswerFields) -> FoundAuthor | None:
     name = fields.get("name", line(NAME_LIMIT))
     return FoundAuthor(name, fields.get("authorId", line(64))) if name else None
 
 
 def _tldr(value: Any) -> Tldr | None:
-    fields = Fields(_object(value))
+    fields = AnswerFields(_object(value))
     text = fields.get("text", line(TEXT_LIMIT * 2))
     return Tldr(text, fields.get("model", line(100)) or "tldr") if text else None
 
@@ -313,6 +313,6 @@ def _tldr(value: Any) -> Tldr | None:
 def _contexts(value: Any) -> tuple[dict[str, Any], ...]:
     if type(value) is not list:
         raise ValueError("not a list")
-    entries = [Fields(one) for one in value[:_MOST_TEXTS] if type(one) is dict]
+    entries = [AnswerFields(one) for one in value[:_MOST_TEXTS] if type(one) is dict]
     found = [(one.get("context", line()), list(one.get("intents", texts) or ())) for one in entries]
     return tuple({"context": context, "intents": intents} for context, intents in found if context)

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
 from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core.errors import RefnetError
-from refnet.network import SESSION, extract, server_errors
-from refnet.network.chat_api import AnswerError, Chat, Summary, server
+from refnet.network import SESSION, server_errors
 from refnet.network.http_api import Api, RefusedError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.rate_limit import Limiter
+from refnet.network.summary_writers import (
+    EXTRACT_MODEL,
+    Chat,
+    Extractor,
+    NotSummaryError,
+    Summary,
+    SummaryWriter,
+    server,
+)
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 
@@ -52,23 +60,6 @@ class Summarized:
 
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {"stopped": self.stopped and self.stopped.to_json()}
-
-
-class Writer(Protocol):
-    """A writer of summaries."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    def write(self, title: str, abstract: str) -> Summary: ...
-
-
-class _Extractor:
-    model, version = extract.MODEL, extract.VERSION
-
-    def write(self, title: str, abstract: str) -> Summary:  # noqa: ARG002  # of the protocol
-        return Summary(extract.extract(abstract))
 
 
 #: SQL: papers that need a summary and have no job. A model of the settings summarizes every paper; extracts are only
@@ -160,7 +151,7 @@ def summarize(
 class _SummaryRun:
     """A run through the queue."""
 
-    def __init__(self, worker: Worker, writer: Writer, values: dict[str, Any], total: int) -> None:
+    def __init__(self, worker: Worker, writer: SummaryWriter, values: dict[str, Any], total: int) -> None:
         self.made = self.failed = 0
         self._worker, self._writer, self._values, self._total = worker, writer, values, total
         self._ended = self._in_a_row = 0
@@ -193,7 +184,7 @@ class _SummaryRun:
     def _do(self, job: Job) -> None:
         try:
             summary = self._written(job)
-        except AnswerError as error:
+        except NotSummaryError as error:
             self._fail(job, RefnetError(str(error), "Use another model."), 0.0)
         except RefusedError as error:
             if error.is_final:
@@ -248,10 +239,12 @@ class _SummaryRun:
 
 
 @contextmanager
-def _writer(settings: Settings, connection: psycopg.Connection[Any], pace: float = 1.0) -> Iterator[Writer]:
+def _writer(
+    settings: Settings, connection: psycopg.Connection[Any], pace: float = 1.0
+) -> Iterator[SummaryWriter]:
     """Yield the model of the settings, or the extractor of sentences if no model is set."""
     if not settings.summarize_url:
-        yield _Extractor()
+        yield Extractor()
         return
     with Api(server(settings), Limiter(connection, KIND, 0), pace=pace) as api:
         yield Chat(api, str(settings.summarize_model))
@@ -265,13 +258,13 @@ def _count(connection: psycopg.Connection[Any], values: dict[str, Any], limit: i
     return found if limit is None else min(found, limit)
 
 
-def _values(connection: psycopg.Connection[Any], writer: Writer, *, again: bool) -> dict[str, Any]:
+def _values(connection: psycopg.Connection[Any], writer: SummaryWriter, *, again: bool) -> dict[str, Any]:
     """Return the parameters of `_WANTED`; summaries and failures before `since` do not count."""
     [(now,)] = connection.execute("SELECT clock_timestamp()::text").fetchall()
     model = writer.model
     return {
         "since": now if again else "-infinity",
-        "extract": model == extract.MODEL,
+        "extract": model == EXTRACT_MODEL,
         "model": model,
         "version": writer.version,
         "payload": Jsonb({"model": model, "again": again}),

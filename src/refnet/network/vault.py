@@ -2,11 +2,16 @@
 
 An existing note is found by the external ids in its frontmatter, wherever the user moved it, and is never renamed; the
 user's text stays. Unchanged notes are not written. A deleted note is written again.
+
+The digests of rows and notes at the end of a run save time in the next one: it renders only notes whose row or bytes
+have changed. If their file is missing, damaged, or of another version of RefNet, every note is rendered and compared.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,26 +20,27 @@ from typing import Any
 import psycopg
 
 from refnet.catalog.artifact import Counted, Progress, silent
-from refnet.core.files import explained
-from refnet.network import SESSION, server_errors, vault_files, vault_rows, vault_views
-from refnet.network.frontmatter import NotOursError
+from refnet.core.errors import RefnetError
+from refnet.core.files import explained, make_folder, read_regular, replace_file
+from refnet.network import SESSION, frontmatter, server_errors, vault_files, vault_rows, vault_views
+from refnet.network import note as note_module
+from refnet.network.frontmatter import NoteMark, NotOursError, canvas_ids
 from refnet.network.note import Paper, PaperLink, name_of, render
-from refnet.network.note_marks import Mark, canvas_ids
-from refnet.network.vault_cache import Cache
 from refnet.network.vault_files import Note
-from refnet.network.vault_matches import Matches, matches
-from refnet.network.vault_rows import Wanted
-from refnet.network.vault_views import Index
+from refnet.network.vault_rows import Matches, NotedPapers, matches
+from refnet.network.vault_views import SeedIndex
 from refnet.postgres.session import Target
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
 BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"
+#: The largest file of digests, in bytes.
+_LIMIT = 256 << 20
 #: The number of seeds if there was no crawl, and the lengths of an index note's lists.
 _SEEDS, _BEST, _MISSING = 10, 15, 15
 
 
 @dataclass
-class Written:
+class WrittenVault:
     """The result of a run: counts of the notes of papers, and other files."""
 
     new: int = 0
@@ -46,6 +52,48 @@ class Written:
     skipped: list[str] = field(default_factory=list)
     #: The notes of papers that are not in the database; they stay.
     gone: list[str] = field(default_factory=list)
+
+
+class Cache:
+    """The digests of one vault, in a file below `folder`; None: nothing is stored."""
+
+    def __init__(self, folder: Path | None, vault: Path) -> None:
+        self._file = folder / f"notes-{vault_files.digest(bytes(vault.absolute()))}.json" if folder else None
+        self._found = _read(self._file) if self._file else {}
+        self._seen: dict[str, list[str]] = {}
+        self._links = ""
+
+    def begin(self, places: Iterable[tuple[int, PaperLink]]) -> None:
+        """Include the input of all links in the digests: the place of every paper."""
+        code = [Path(module.__file__ or "").read_bytes() for module in (note_module, frontmatter)]
+        shown = [(number, place.path, place.text, place.year) for number, place in places]
+        self._links = vault_files.digest(repr((code, shown)).encode(errors="surrogatepass"))
+
+    def row(self, row: tuple[object, ...]) -> str:
+        """Return the digest of a row, including the places of all papers."""
+        return vault_files.digest(f"{self._links}{row!r}".encode(errors="surrogatepass"))
+
+    def has(self, number: int, row: str, content: str | None) -> bool:
+        """Return whether the last run wrote or found the note of the paper `number` with this row and content."""
+        return content is not None and self._found.get(str(number)) == [row, content]
+
+    def add(self, number: int, row: str, content: str) -> None:
+        self._seen[str(number)] = [row, content]
+
+    def save(self) -> None:
+        """Write the digests if they changed; an error only makes the next run slower."""
+        if self._file and self._seen != self._found:
+            with suppress(OSError, RefnetError):
+                make_folder(self._file.parent)
+                replace_file(self._file, json.dumps(self._seen).encode())
+
+
+def _read(file: Path) -> dict[str, list[str]]:
+    try:
+        found = json.loads(read_regular(file, _LIMIT))
+    except (OSError, RefnetError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass
@@ -62,7 +110,7 @@ class _Vault:
     canvases: dict[str, int] = field(default_factory=dict)
     #: Row id of each paper of the database → the paper as links name it.
     places: dict[int, PaperLink] = field(default_factory=dict)
-    done: Written = field(default_factory=Written)
+    done: WrittenVault = field(default_factory=WrittenVault)
 
     def ranked(self) -> list[int]:
         """Return the papers with a note and a rank, best first."""
@@ -78,7 +126,7 @@ def write_vault(
     plan: bool = False,
     stubs: bool = False,
     cache: Path | None = None,
-) -> Written:
+) -> WrittenVault:
     """Write or renew the notes of the papers of `target`; new notes go into `papers` in the vault `folder`.
 
     Args:
@@ -108,13 +156,13 @@ def _find(vault: _Vault, connection: psycopg.Connection) -> None:
     notes = sorted(vault_files.find_notes(vault.handle), key=lambda note: len(note.path))
     pictures = [(name, *canvas_ids(text)) for name, text in vault_files.canvases(vault.handle, CANVAS)]
     pictures.sort(key=lambda picture: len(picture[0]))
-    marks = [*(note.mark for note in notes), *(Mark(index=True, ids=ids) for _, ids, _ in pictures)]
+    marks = [*(note.mark for note in notes), *(NoteMark(index=True, ids=ids) for _, ids, _ in pictures)]
     known = matches(connection, marks)
     for note in notes:
         _sort(vault, note, known)
     papers = {note.path: number for number, note in vault.notes.items()}
     for name, ids, path in pictures:
-        seed = known.paper(Mark(index=True, ids=ids)) or papers.get(path)
+        seed = known.paper(NoteMark(index=True, ids=ids)) or papers.get(path)
         if isinstance(seed, int):
             vault.canvases[name] = seed
 
@@ -139,7 +187,7 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         _find(vault, connection)
         crawled = vault_rows.seeds(connection)
-        wanted = Wanted(stubs, [*vault.notes, *vault.indexes, *crawled])
+        wanted = NotedPapers(stubs, [*vault.notes, *vault.indexes, *crawled])
         for paper, noted in vault_rows.names(connection, wanted):
             vault.places[paper.id] = _place(vault, paper, noted=noted)
         seeds = _seeds(vault, crawled)
@@ -220,7 +268,7 @@ def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tupl
     name = f"{name_of(seed, '.canvas')}.canvas"
     name = next((one for one, number in vault.canvases.items() if number == seed.id), name)
     path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
-    index = Index(seed, f"{CANVAS}/{name}", best, missing)
+    index = SeedIndex(seed, f"{CANVAS}/{name}", best, missing)
     wrote = _renew(vault, path, note, partial(vault_views.index_note, index, vault.places))
     if wrote and wrote[0]:
         vault.done.views.append(path)

@@ -5,6 +5,7 @@ folder or a file by a link at any time. Symbolic links are neither followed nor 
 """
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -29,9 +30,7 @@ from refnet.core.files import (
 )
 from refnet.core.locks import take
 from refnet.core.trust import open_folder
-from refnet.network.frontmatter import NotOursError
-from refnet.network.note_marks import Mark, mark_in
-from refnet.network.vault_cache import digest
+from refnet.network.frontmatter import NoteMark, NotOursError, mark_in
 
 _TEMPORARY = ".refnet-"
 #: How much of a note is read to find its frontmatter, in bytes; most notes are shorter.
@@ -44,11 +43,15 @@ _TRIES = 3
 _NO_FOLDER = {errno.ELOOP, errno.ENOTDIR}
 
 
+def digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """An existing note of RefNet, recognized by its mark."""
 
-    mark: Mark
+    mark: NoteMark
     #: The path in the vault.
     path: str
     #: The digest of the content; None: too long to compute.

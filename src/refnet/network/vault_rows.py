@@ -1,12 +1,18 @@
-"""The content of a vault's notes, read from the database, in few queries for any number of papers."""
+"""What a vault needs of the database: the content of notes, and the paper of each existing note.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Few queries, for any number of papers. A note is matched by external ids; an older one by row id and title.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
+from refnet.network.frontmatter import TITLE, Id, NoteMark
 from refnet.network.note import Paper
+from refnet.network.papers import title_key
 
 _ROWS = 500
 _NAMES_ROWS = 5000
@@ -68,9 +74,16 @@ SELECT p.id, r.cited_by FROM ranks r JOIN papers p ON p.id = r.paper_id
 WHERE r.cited_by > 1 AND NOT NOTED ORDER BY r.cited_by DESC, r.position LIMIT %(most)s
 """.replace("NOTED", _NOTED)
 
+_IDS = """
+SELECT scheme, value, paper_id FROM external_ids JOIN unnest(%s::text[], %s::text[]) AS asked (scheme, value)
+    USING (scheme, value)
+"""
+_TITLE_KEYS = f"SELECT '{TITLE}', title_key, id FROM papers WHERE title_key = ANY (%s)"  # noqa: S608
+_TITLES = "SELECT id, title, year FROM papers WHERE id = ANY (%s) OR title = ANY (%s)"
+
 
 @dataclass(frozen=True)
-class Wanted:
+class NotedPapers:
     """The papers that get notes, in addition to those with details."""
 
     #: All stubs.
@@ -84,7 +97,7 @@ def seeds(connection: psycopg.Connection) -> dict[int, int]:
     return dict(connection.execute(_SEEDS).fetchall())
 
 
-def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Paper, bool]]:
+def names(connection: psycopg.Connection, wanted: NotedPapers) -> Iterator[tuple[Paper, bool]]:
     """Yield every paper with the fields for its name and links, and whether it has a note."""
     connection.execute(_ALL_ROWS)
     with connection.cursor("names") as cursor:
@@ -94,7 +107,7 @@ def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Pape
             yield Paper(number, title, (author,) if author else (), year, ids=ids, rank=rank), noted
 
 
-def rows(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
+def rows(connection: psycopg.Connection, wanted: NotedPapers) -> Iterator[tuple[Any, ...]]:
     """Yield a row for each paper with a note, the row id first; `paper` converts it."""
     with connection.cursor("papers") as cursor:
         cursor.itersize = _ROWS
@@ -118,6 +131,76 @@ def best(connection: psycopg.Connection, crawls: Sequence[int], most: int) -> di
     return dict(connection.execute(_BEST, [list(crawls), most]).fetchall())
 
 
-def missing(connection: psycopg.Connection, wanted: Wanted, most: int) -> list[tuple[int, int]]:
+def missing(connection: psycopg.Connection, wanted: NotedPapers, most: int) -> list[tuple[int, int]]:
     """Return the most cited papers without a note: (row id, number of stored citations)."""
     return connection.execute(_MISSING, vars(wanted) | {"most": most}).fetchall()
+
+
+@dataclass
+class Matches:
+    """The papers of the database that marks may refer to."""
+
+    by_id: dict[Id, int]
+    #: Normalized title → row ids of papers, each with its year.
+    titled: dict[str, dict[int, int | None]] = field(default_factory=lambda: defaultdict(dict))
+    #: Row id in an older note → title of that paper in the database.
+    titles: dict[int, str | None] = field(default_factory=dict)
+
+    def paper(self, mark: NoteMark) -> int | str | None:
+        """The row id of the paper of `mark`; None if it is not in the database; a sentence if it is ambiguous."""
+        if not mark.number:
+            return self._of_ids(mark.ids)
+        same = self.titled.get(title_key(mark.title) or "", {})
+        found = [one for one, year in same.items() if not (year and mark.year) or year == mark.year]
+        if mark.number in found:
+            return mark.number
+        if not found and (known := self.by_id.get(_named(mark.title))):
+            return known
+        if len(found) == 1:
+            return found[0]
+        if found:
+            return "it has no external id, and several papers have its title"
+        if mark.number not in self.titles:
+            return None
+        return (
+            f"it has no external id, and paper {mark.number} of this database has another title,"
+            f" {self.titles[mark.number] or 'none'}"
+        )
+
+    def _of_ids(self, ids: Iterable[Id]) -> int | str | None:
+        found: dict[int, Id] = {}
+        for one in ids:
+            if one in self.by_id:
+                found.setdefault(self.by_id[one], one)
+        if len(found) > 1:
+            named = " and ".join(f"{scheme}:{value}" for scheme, value in [*found.values()][:3])
+            return f"its ids contradict each other: {named} are different papers"
+        return next(iter(found), None)
+
+
+def matches(connection: psycopg.Connection, marks: Sequence[NoteMark]) -> Matches:
+    """Look up all `marks` in the database, in few queries."""
+    old = [mark for mark in marks if mark.number]
+    ids = {one for mark in marks for one in mark.ids} | {
+        named for mark in old if (named := _named(mark.title))[1]
+    }
+    schemes, values = [one for one, _ in ids], [one for _, one in ids]
+    found = Matches({})
+    for query, given in (
+        (_IDS, [schemes, values]),
+        (_TITLE_KEYS, [[value for scheme, value in ids if scheme == TITLE]]),
+    ):
+        found.by_id |= {(scheme, value): number for scheme, value, number in connection.execute(query, given)}
+    if old:
+        titles = [mark.title for mark in old if "\0" not in mark.title]
+        for number, title, year in connection.execute(_TITLES, [[mark.number for mark in old], titles]):
+            found.titles[number] = title
+            found.titled[title_key(title or "") or ""][number] = year
+    found.titled.pop("", None)
+    return found
+
+
+def _named(title: str) -> Id:
+    """Return the id in a heading without title, such as `cora 35`."""
+    scheme, _, value = title.partition(" ")
+    return (scheme, value if title.isprintable() and scheme != TITLE else "")

@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from refnet.network.frontmatter import BEGIN, END, dumped, renewed
+from refnet.network.frontmatter import (
+    BEGIN,
+    END,
+    IDS_KEY,
+    INDEX_KEY,
+    INDEX_TITLE,
+    OLD_INDEX_KEY,
+    dumped,
+    renewed,
+)
 from refnet.network.note import Paper, PaperLink, listed, plain, section
-from refnet.network.note_marks import IDS_KEY, INDEX_KEY, INDEX_TITLE, OLD_INDEX_KEY
 
 _OWNED = frozenset({INDEX_KEY, OLD_INDEX_KEY, "title"})
 _ZEROS = "0" * 64
@@ -72,7 +80,7 @@ GRAPH = json.dumps(
 
 
 @dataclass(frozen=True)
-class Index:
+class SeedIndex:
     """The content of an index note."""
 
     seed: Paper
@@ -83,7 +91,7 @@ class Index:
     missing: Sequence[tuple[int, int]] = ()
 
 
-def index_note(index: Index, places: Mapping[int, PaperLink], before: str | None = None) -> str:
+def index_note(index: SeedIndex, places: Mapping[int, PaperLink], before: str | None = None) -> str:
     """Return the text of a seed's index note: new, or `before` with RefNet's part renewed (see `note.render`)."""
     seed = index.seed
     own = {INDEX_KEY: seed.names or [], "title": f"{INDEX_TITLE}{seed.heading}", "tags": ["index"]}

@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, TypeVar
@@ -16,9 +16,8 @@ from typing import Any, Literal, TypeVar
 import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
-from refnet.network.authors import numbers, write_authors
-from refnet.network.merging import COLUMNS, LISTS, ROW, Row, merge
-from refnet.network.papers import FoundEdge, FoundPaper, title_key
+from refnet.network.merging import COLUMNS, LISTS, ROW, PaperRow, merge
+from refnet.network.papers import FoundAuthor, FoundEdge, FoundPaper, title_key
 
 #: The key of the advisory lock, "papr" in ASCII.
 _LOCK = 0x70617072
@@ -28,6 +27,8 @@ _Value = TypeVar("_Value")
 #: A scheme and a value of `external_ids`, or _TITLE and a title_key.
 _Key = tuple[str, str]
 _TITLE = "title_key"
+#: The identity of an author: scheme and value, or the paper's id and the name.
+_AuthorKey = tuple[str | int, str]
 
 
 def retried(connection: psycopg.Connection[Any], work: Callable[[psycopg.Cursor[Any]], _Value]) -> _Value:
@@ -109,7 +110,7 @@ def _write(cursor: psycopg.Cursor[Any], papers: Sequence[FoundPaper]) -> _Writte
         known = _read(cursor, keys)
     row_of = {groups[key]: row for key, row in known.items()}
     missing = [group for group in dict.fromkeys(groups[first] for first, *_ in keys) if group not in row_of]
-    row_of |= zip(missing, map(Row, numbers(cursor, "papers", len(missing))), strict=True)
+    row_of |= zip(missing, map(PaperRow, _numbers(cursor, "papers", len(missing))), strict=True)
     rows = [row_of[groups[first]] for first, *_ in keys]
     for row, paper in zip(rows, papers, strict=True):
         row.fill(paper)
@@ -128,21 +129,21 @@ def _keys(paper: FoundPaper) -> list[_Key]:
     raise ValueError("a paper without id and title")
 
 
-def _read(cursor: psycopg.Cursor[Any], keys: Sequence[Sequence[_Key]]) -> dict[_Key, Row]:
+def _read(cursor: psycopg.Cursor[Any], keys: Sequence[Sequence[_Key]]) -> dict[_Key, PaperRow]:
     """Return key → row, for the keys in the database; keys of the same row share one object."""
     asked = {key for one in keys for key in one}
     ids = [key for key in asked if key[0] != _TITLE]
     titles = [key for scheme, key in asked if scheme == _TITLE]
     cursor.execute(_ROWS, [[scheme for scheme, _ in ids], [value for _, value in ids], titles])
-    rows: dict[int, Row] = {}
+    rows: dict[int, PaperRow] = {}
     known = {}
     for scheme, value, number, provenance, origins, filled, published in cursor:
-        row = Row(number, provenance, origins, set(filled), published, new=False)
+        row = PaperRow(number, provenance, origins, set(filled), published, new=False)
         known[scheme, value] = rows.setdefault(number, row)
     return known
 
 
-def _by_row(known: dict[_Key, Row]) -> Iterable[list[_Key]]:
+def _by_row(known: dict[_Key, PaperRow]) -> Iterable[list[_Key]]:
     keys = defaultdict(list)
     for key, row in known.items():
         keys[row.id].append(key)
@@ -166,7 +167,7 @@ def _grouped(keys: Iterable[Sequence[_Key]]) -> dict[_Key, _Key]:
     return {key: find(key) for key in list(leader)}
 
 
-def _same(known: dict[_Key, Row], groups: dict[_Key, _Key]) -> list[list[int]]:
+def _same(known: dict[_Key, PaperRow], groups: dict[_Key, _Key]) -> list[list[int]]:
     """Return groups of row ids of the same paper, ascending."""
     ids = defaultdict(set)
     for key, row in known.items():
@@ -175,7 +176,10 @@ def _same(known: dict[_Key, Row], groups: dict[_Key, _Key]) -> list[list[int]]:
 
 
 def _store(
-    cursor: psycopg.Cursor[Any], rows: Iterable[Row], ids: list[tuple[str, str, int]], titles: dict[int, str]
+    cursor: psycopg.Cursor[Any],
+    rows: Iterable[PaperRow],
+    ids: list[tuple[str, str, int]],
+    titles: dict[int, str],
 ) -> None:
     """Insert and update rows, and insert their new external ids."""
     changed = [
@@ -190,11 +194,11 @@ def _store(
         cursor.execute(_PAPERS, [_json(changed), *columns])
 
 
-def _store_more(cursor: psycopg.Cursor[Any], rows: Sequence[Row], papers: Sequence[FoundPaper]) -> None:
+def _store_more(cursor: psycopg.Cursor[Any], rows: Sequence[PaperRow], papers: Sequence[FoundPaper]) -> None:
     """Write the authors and the providers' own summaries."""
     given = {row.id: row for row in rows if "authors" in row.values}
     if given:
-        write_authors(cursor, given)
+        _write_authors(cursor, given)
     tldrs = {
         (row.id, paper.tldr.model): {
             "paper_id": row.id,
@@ -210,6 +214,66 @@ def _store_more(cursor: psycopg.Cursor[Any], rows: Sequence[Row], papers: Sequen
 
 def _json(values: Any) -> str:
     return json.dumps(values, ensure_ascii=False, default=date.isoformat)
+
+
+def _numbers(cursor: psycopg.Cursor[Any], table: str, count: int) -> list[int]:
+    """Take `count` ids from the sequence of `table`."""
+    if not count:
+        return []
+    cursor.execute(
+        "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count]
+    )
+    return [number for (number,) in cursor]
+
+
+def _write_authors(cursor: psycopg.Cursor[Any], rows: Mapping[int, PaperRow]) -> None:
+    """Replace the authors of papers by `values["authors"]` of `rows` (paper's id → row); needs the writer's lock."""
+    named = {paper: [(_key(paper, one), one) for one in row.values["authors"]] for paper, row in rows.items()}
+    found = {key: (one, _origin(rows[paper])) for paper, several in named.items() for key, one in several}
+    ids = _known(cursor, list(found), list(rows))
+    new = [key for key in found if key not in ids]
+    ids |= dict(zip(new, _numbers(cursor, "authors", len(new)), strict=True))
+    places = [
+        (paper, place, ids[key])
+        for paper, several in named.items()
+        for place, (key, _) in enumerate(several, 1)
+    ]
+    made = [(ids[key], *_ids(key), found[key][0].name, found[key][1]) for key in new]
+    cursor.execute(
+        _WRITE_AUTHORS,
+        [
+            *_columns(made, 5),
+            list(named),
+            [len(several) for several in named.values()],
+            *_columns(places, 3),
+        ],
+    )
+
+
+def _origin(row: PaperRow) -> str:
+    return row.origins.get("authors", row.provenance)
+
+
+def _key(paper: int, author: FoundAuthor) -> _AuthorKey:
+    if author.scholar_id:
+        return "semantic_scholar", author.scholar_id
+    return ("orcid", author.orcid) if author.orcid else (paper, author.name)
+
+
+def _ids(key: _AuthorKey) -> tuple[str | None, str | None]:
+    """Return the authors' columns semantic_scholar_id and orcid."""
+    scheme, value = key
+    return (value if scheme == "semantic_scholar" else None), (value if scheme == "orcid" else None)
+
+
+def _known(cursor: psycopg.Cursor[Any], keys: list[_AuthorKey], papers: list[int]) -> dict[_AuthorKey, int]:
+    scholars, orcids = ([key[1] for key in keys if key[0] == one] for one in ("semantic_scholar", "orcid"))
+    cursor.execute(_KNOWN, [scholars, orcids, papers])
+    return {(int(of) if of.isdecimal() else of, value): number for of, value, number in cursor}
+
+
+def _columns(rows: list[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[]] * count
 
 
 _ROWS = f"""
@@ -268,4 +332,27 @@ SELECT paper_id, 'tldr', model, content
 FROM json_to_recordset(%s::json) AS given (paper_id bigint, model text, content text)
 ON CONFLICT (paper_id, kind, language, model, prompt_version) DO UPDATE SET content = EXCLUDED.content
     WHERE old.content <> EXCLUDED.content
+"""
+
+_KNOWN = """
+SELECT 'semantic_scholar', semantic_scholar_id, id FROM authors WHERE semantic_scholar_id = ANY (%s::text[])
+UNION ALL
+SELECT 'orcid', orcid, id FROM authors WHERE orcid = ANY (%s::text[])
+UNION ALL
+SELECT paper_id::text, name, id FROM paper_authors JOIN authors ON id = author_id
+WHERE paper_id = ANY (%s::bigint[]) AND semantic_scholar_id IS NULL AND orcid IS NULL
+"""
+
+_WRITE_AUTHORS = """
+WITH made AS (
+    INSERT INTO authors (id, semantic_scholar_id, orcid, name, provenance) OVERRIDING SYSTEM VALUE
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[])
+), gone AS (
+    DELETE FROM paper_authors AS old USING unnest(%s::bigint[], %s::integer[]) AS given (paper_id, count)
+    WHERE old.paper_id = given.paper_id AND position > count
+)
+INSERT INTO paper_authors AS old (paper_id, position, author_id)
+SELECT * FROM unnest(%s::bigint[], %s::smallint[], %s::bigint[])
+ON CONFLICT (paper_id, position) DO UPDATE SET author_id = EXCLUDED.author_id
+    WHERE old.author_id <> EXCLUDED.author_id
 """

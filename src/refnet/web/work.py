@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from refnet.core.errors import RefnetError
 from refnet.core.extras import needed
 from refnet.network import SESSION
-from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
+from refnet.network.crawls import DEEPEST, CrawlOrder, Direction, order
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.postgres.session import Target
 from refnet.settings import Settings

@@ -10,9 +10,8 @@ from functools import cache
 from typing import Any
 
 from refnet.demo.fake_scholar import Running
-from refnet.network.crawl import Reports, run, start
-from refnet.network.crawl_order import CrawlOrder
-from refnet.network.crawl_result import CrawlResult
+from refnet.network.crawl import CrawlReports, run, start
+from refnet.network.crawls import CrawlOrder, CrawlResult
 from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -64,7 +63,7 @@ def settings_of(fake: Running, base: Settings, **changes: Any) -> Settings:
 def crawled(
     target: Target, settings: Settings, order: CrawlOrder, said: list[str] | None = None
 ) -> CrawlResult:
-    reports = Reports(say=(said if said is not None else []).append, pace=FAST)
+    reports = CrawlReports(say=(said if said is not None else []).append, pace=FAST)
     return run(target, settings, start(target, order), reports)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.network.crawling import network
 
 from refnet.core.errors import RefnetError
-from refnet.network.cora import Imported, import_cora
+from refnet.network.importing import ImportedCora, import_cora
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -28,8 +28,8 @@ def counts(target: Target) -> tuple[int, ...] | None:
 
 
 def test_the_real_graph_is_imported_whole_and_only_once(migrated: Target, cora_cites: Path) -> None:
-    assert import_cora(migrated, cora_cites) == Imported(5429, 2708, 5429)
-    assert import_cora(migrated, cora_cites) == Imported(5429, 0, 0)
+    assert import_cora(migrated, cora_cites) == ImportedCora(5429, 2708, 5429)
+    assert import_cora(migrated, cora_cites) == ImportedCora(5429, 0, 0)
     assert counts(migrated) == (2708, 2708, 5429)
 
 
@@ -48,11 +48,11 @@ def test_the_direction_of_a_citation_is_cited_then_citing(migrated: Target, tmp_
 def test_what_is_there_already_stays_and_only_the_rest_is_added(migrated: Target, tmp_path: Path) -> None:
     file = tmp_path / "cora.cites"
     file.write_text("a\tb\r\na\tb\nb\tc\\d")
-    assert import_cora(migrated, file) == Imported(3, 3, 2)
+    assert import_cora(migrated, file) == ImportedCora(3, 3, 2)
     with migrated.connect() as connection:
         connection.execute("UPDATE papers SET title = 'Kept'")
     file.write_text("a\tb\na\tnew\n")
-    assert import_cora(migrated, file) == Imported(2, 1, 1)
+    assert import_cora(migrated, file) == ImportedCora(2, 1, 1)
     with migrated.connect() as connection:
         assert connection.execute("SELECT count(*) FROM papers WHERE title = 'Kept'").fetchone() == (3,)
 

@@ -20,12 +20,12 @@ from refnet.core.errors import RefnetError
 from refnet.demo.fake_faults import Faults
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import Running, running
-from refnet.network.crawl import Reports, run, start, unfinished
-from refnet.network.crawl_order import CrawlOrder, Direction
+from refnet.network.crawl import CrawlReports, run, start, unfinished
+from refnet.network.crawl_work import Scholar
+from refnet.network.crawls import CrawlOrder, Direction
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.network.papers import FoundEdge, FoundPaper
-from refnet.network.providers import Scholar
-from refnet.network.scholar_answers import Page
+from refnet.network.scholar_answers import EdgePage
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings
@@ -92,7 +92,8 @@ def test_two_workers_share_a_crawl_fetch_no_page_twice_and_share_the_rate(
         crawl = start(target, ORDER)
         begun = time.monotonic()
         threads = [
-            threading.Thread(target=run, args=(target, settings, crawl, Reports(pace=FAST))) for _ in range(2)
+            threading.Thread(target=run, args=(target, settings, crawl, CrawlReports(pace=FAST)))
+            for _ in range(2)
         ]
         for thread in threads:
             thread.start()
@@ -150,7 +151,12 @@ def test_a_crawl_whose_sessions_end_reconnects_and_gets_the_same_graph(
 
     with running(FAKE) as fake, pytest.MonkeyPatch.context() as patch:
         patch.setattr("refnet.network.crawl._REPORT", 0.02)
-        run(target, settings_of(fake, base), start(target, ORDER), Reports(end_sessions, said.append, FAST))
+        run(
+            target,
+            settings_of(fake, base),
+            start(target, ORDER),
+            CrawlReports(end_sessions, said.append, FAST),
+        )
     assert ended == 4
     assert said[0].endswith("is lost: connecting again, for two minutes")
     assert graph(target) == undisturbed
@@ -201,7 +207,7 @@ def test_a_server_that_is_down_stops_the_crawl_and_a_later_run_continues(
         jobs = list_jobs(session, kinds=["crawl_edges"])
         assert {(one.state, one.attempts) for one in jobs} == {("queued", 0)}
     with running(FAKE) as fake:
-        result = run(target, settings_of(fake, base), crawl, Reports(pace=FAST))
+        result = run(target, settings_of(fake, base), crawl, CrawlReports(pace=FAST))
     assert (result.state, unfinished(target)) == ("succeeded", [])
 
 
@@ -217,7 +223,7 @@ def test_a_paper_the_server_always_fails_for_can_be_retried_on_its_own(
         with target.connect() as session:
             assert retry_jobs(session) == [failed.id]
         assert unfinished(target) == [result.crawl]
-        assert run(target, settings_of(fake, base), result.crawl, Reports(pace=FAST)).is_complete
+        assert run(target, settings_of(fake, base), result.crawl, CrawlReports(pace=FAST)).is_complete
 
 
 @pytest.mark.parametrize(("status", "hint"), [("429", "set crawl.api_key"), ("403", "Set crawl.api_key")])
@@ -237,9 +243,9 @@ def test_too_many_requests_and_a_refusal_stop_at_once_and_name_the_key(
 def test_citations_are_cut_at_10000_and_the_result_says_so(
     target: Target, base: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def page(_self: object, _paper: str, _direction: str, offset: int) -> Page:
+    def page(_self: object, _paper: str, _direction: str, offset: int) -> EdgePage:
         papers = (FoundPaper("semantic_scholar", {"corpus_id": str(10**6 + offset + n)}) for n in range(50))
-        return Page(tuple(map(FoundEdge, papers)), min(offset + 1000, 9999))
+        return EdgePage(tuple(map(FoundEdge, papers)), min(offset + 1000, 9999))
 
     monkeypatch.setattr(Scholar, "edges", page)
     with running(FAKE) as fake:

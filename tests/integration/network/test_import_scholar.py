@@ -11,7 +11,7 @@ import pytest
 from tests.shared_data import shared
 
 from refnet.core.errors import RefnetError
-from refnet.network.import_scholar import Imported, import_scholar, read
+from refnet.network.importing import ImportedScholar, import_scholar, read_scholar
 from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -43,16 +43,16 @@ def one(name: str, **values: Any) -> dict[str, Any]:
     return {"paperId": name * 40, "title": f"Title of {name}", **values}
 
 
-def imported(target: Target, file: Path, value: object) -> Imported:
+def imported(target: Target, file: Path, value: object) -> ImportedScholar:
     file.write_text(json.dumps(value))
-    return import_scholar(target, read(file))
+    return import_scholar(target, read_scholar(file))
 
 
 def test_the_recorded_paper_is_imported_once_with_all_its_citations(target: Target) -> None:
-    papers = read(shared("semantic_scholar/Paper.json"))
+    papers = read_scholar(shared("semantic_scholar/Paper.json"))
 
-    assert import_scholar(target, papers) == Imported(1, 1014, 1015, 1014, 0)
-    assert import_scholar(target, papers) == Imported(1, 1014, 0, 0, 0)
+    assert import_scholar(target, papers) == ImportedScholar(1, 1014, 1015, 1014, 0)
+    assert import_scholar(target, papers) == ImportedScholar(1, 1014, 0, 0, 0)
     with target.connect() as connection:
         ends = connection.execute("""
             SELECT count(*) FILTER (WHERE citing.title = 'Computing Machinery and Intelligence'),
@@ -73,20 +73,22 @@ def test_a_list_of_papers_with_an_unknown_one_is_imported(target: Target, file: 
         one("b", citations=[one("a")]),
     ]
 
-    assert imported(target, file, papers) == Imported(2, 3, 3, 2, 0)
-    assert imported(target, file, papers[::-1]) == Imported(2, 3, 0, 0, 0)
+    assert imported(target, file, papers) == ImportedScholar(2, 3, 3, 2, 0)
+    assert imported(target, file, papers[::-1]) == ImportedScholar(2, 3, 0, 0, 0)
 
 
 def test_what_has_a_wrong_type_is_left_out_and_counted(target: Target, file: Path) -> None:
     ends = [one("b", year="1999"), one("a"), "nonsense", None, {"paperId": None, "title": None}]
 
-    assert imported(target, file, one("a", references=ends, citations=None)) == Imported(1, 2, 2, 1, 3)
+    assert imported(target, file, one("a", references=ends, citations=None)) == ImportedScholar(1, 2, 2, 1, 3)
 
 
 def test_a_paper_cited_ten_thousand_times_is_imported(target: Target, file: Path) -> None:
     citations = [{"paperId": f"{number:040x}", "title": f"T {number}"} for number in range(10_000)]
 
-    assert imported(target, file, one("a", citations=citations)) == Imported(1, 10_000, 10_001, 10_000, 0)
+    assert imported(target, file, one("a", citations=citations)) == ImportedScholar(
+        1, 10_000, 10_001, 10_000, 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,10 @@ def test_a_paper_cited_ten_thousand_times_is_imported(target: Target, file: Path
 def test_what_is_no_recorded_paper_is_a_clear_error(file: Path, content: str, fault: str) -> None:
     file.write_text(content)
     if not fault:
-        assert len(read(file)) == 1
+        assert len(read_scholar(file)) == 1
         return
     with pytest.raises(RefnetError, match=f"paper.json[:,] {fault}") as refused:
-        read(file)
+        read_scholar(file)
     assert "Nothing was imported." in refused.value.hint
 
 
@@ -119,4 +121,4 @@ def test_a_file_that_is_too_large_is_not_read_into_memory(file: Path) -> None:
     with file.open("wb") as sparse:
         sparse.truncate(1 << 40)
     with pytest.raises(RefnetError, match="longer than 67108864"):
-        read(file)
+        read_scholar(file)

@@ -13,7 +13,7 @@ from tests.integration.network.crawling import migrated_on
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.network import rank
-from refnet.network.cora import import_cora
+from refnet.network.importing import import_cora
 from refnet.network.rank import Ranked, compute
 from refnet.network.rank_table import table
 from refnet.postgres.cluster import Cluster

@@ -11,7 +11,7 @@ from tests.integration.network.crawling import crawled, graph, network
 from tests.recordings import Recordings, read, replayed
 from tests.shared_data import shared
 
-from refnet.network.crawl_order import CrawlOrder, Direction
+from refnet.network.crawls import CrawlOrder, Direction
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings

@@ -14,7 +14,7 @@ from tests.command import Command, url_of
 from tests.integration.network.crawling import migrated_on
 from tests.scripted_server import STALL, answer, scripted
 
-from refnet.network import chat_api, extract
+from refnet.network import summary_writers
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.network.summarize import Summarized, plan, summarize
 from refnet.postgres.cluster import Cluster
@@ -81,11 +81,17 @@ def test_a_tldr_counts_and_other_abstracts_are_extracted_once(migrated: Target, 
     session.execute(
         "INSERT INTO summaries (paper_id, kind, model, content) VALUES (1, 'tldr', 'tldr@v2', 'Short.')"
     )
-    assert plan(migrated, settings()) == (1, extract.MODEL)
-    assert summarize(migrated, settings()) == Summarized(extract.MODEL, 1, 1, 2, 0, 0)
+    assert plan(migrated, settings()) == (1, summary_writers.EXTRACT_MODEL)
+    assert summarize(migrated, settings()) == Summarized(summary_writers.EXTRACT_MODEL, 1, 1, 2, 0, 0)
     [tldr, made] = summaries(session)
-    assert made == (2, "abstract", extract.MODEL, extract.VERSION, extract.extract(ABSTRACT))
-    assert summarize(migrated, settings()) == Summarized(extract.MODEL, 0, 2, 2, 0, 0)
+    assert made == (
+        2,
+        "abstract",
+        summary_writers.EXTRACT_MODEL,
+        summary_writers.EXTRACT_VERSION,
+        summary_writers.extract(ABSTRACT),
+    )
+    assert summarize(migrated, settings()) == Summarized(summary_writers.EXTRACT_MODEL, 0, 2, 2, 0, 0)
     assert summaries(session) == [tldr, made]
 
 
@@ -103,7 +109,7 @@ def test_again_makes_each_summary_again(migrated: Target, session: Session) -> N
     summarize(migrated, settings())
     session.execute("UPDATE summaries SET content = 'old'")
     assert counted(summarize(migrated, settings(), again=True)) == (3, 3, 0, 0)
-    assert {row[4] for row in summaries(session)} == {extract.extract(ABSTRACT)}
+    assert {row[4] for row in summaries(session)} == {summary_writers.extract(ABSTRACT)}
 
 
 def test_an_extract_never_takes_the_place_of_a_better_summary(migrated: Target, session: Session) -> None:
@@ -130,7 +136,7 @@ def test_a_model_is_stored_with_its_prompt_beside_other_summaries(migrated: Targ
         [head] = model.heads
     assert head.startswith("POST /v1/chat/completions ")
     assert f"authorization: bearer {KEY}" in head.lower()
-    assert summaries(session)[1] == (1, "abstract", "small-model", chat_api.PROMPT_VERSION, SUMMARY)
+    assert summaries(session)[1] == (1, "abstract", "small-model", summary_writers.PROMPT_VERSION, SUMMARY)
     tokens = "SELECT input_tokens, output_tokens FROM summaries WHERE model = 'small-model'"
     assert session.execute(tokens).fetchall() == [(90, 12)]
 
@@ -153,7 +159,7 @@ def test_a_failure_is_the_state_of_one_job(
     migrated: Target, session: Session, monkeypatch: pytest.MonkeyPatch,
     sent: bytes, state: str, attempts: int, said: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(chat_api, "_SILENCE", 0.05)
+    monkeypatch.setattr(summary_writers, "_SILENCE", 0.05)
     add(session, ABSTRACT)
     with scripted(sent) as model:
         done = summarize(migrated, settings(model.url), pace=0)
@@ -215,8 +221,8 @@ def test_runs_at_once_share_the_papers(
 ) -> None:
     add(session, *[ABSTRACT] * 60)
     extracted: list[str] = []
-    genuine = extract.extract
-    monkeypatch.setattr(extract, "extract", lambda text: (extracted.append(text), genuine(text))[1])
+    genuine = summary_writers.extract
+    monkeypatch.setattr(summary_writers, "extract", lambda text: (extracted.append(text), genuine(text))[1])
     done: list[Summarized] = []
     runs = [threading.Thread(target=lambda: done.append(summarize(migrated, settings()))) for _ in range(3)]
     for run in runs:

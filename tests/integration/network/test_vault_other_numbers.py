@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.integration.network.crawling import migrated_on
 
-from refnet.network.note_marks import canvas_ids
+from refnet.network.frontmatter import canvas_ids
 from refnet.network.vault import write_vault
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

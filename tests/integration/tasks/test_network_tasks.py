@@ -14,7 +14,7 @@ from refnet.core.errors import Exit
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
 from refnet.network import crawl
-from refnet.network.crawl_order import Direction, order
+from refnet.network.crawls import Direction, order
 from refnet.network.migrate import migrate
 from refnet.scheduling import places
 
@@ -55,7 +55,7 @@ def test_a_crawl_that_takes_long_goes_on_in_another_task(
 ) -> None:
     sent: list[tuple[int, ...]] = []
 
-    def run(_target: object, _settings: object, _number: int, reports: crawl.Reports) -> None:
+    def run(_target: object, _settings: object, _number: int, reports: crawl.CrawlReports) -> None:
         while True:
             reports.standing(None)  # type: ignore[arg-type]
 

@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.network.chat_api import PROMPT, AnswerError, Chat, Summary, cleaned, read, server
-from refnet.network.extract import LONGEST
+from refnet.network.summary_writers import (
+    LONGEST,
+    PROMPT,
+    Chat,
+    NotSummaryError,
+    Summary,
+    cleaned,
+    read,
+    server,
+)
 from refnet.settings import Settings, examine
 
 PAPER = (
@@ -82,7 +90,7 @@ def test_a_url_without_a_model_is_a_wrong_setting() -> None:
     ],
 )  # fmt: skip
 def test_an_answer_of_another_structure_is_refused(answer: Any) -> None:
-    with pytest.raises(AnswerError, match="contains no text"):
+    with pytest.raises(NotSummaryError, match="contains no text"):
         read(answer, PAPER)
 
 
@@ -108,7 +116,7 @@ def test_wrong_counts_of_tokens_are_left_out(usage: Any) -> None:
     ],
 )
 def test_what_is_not_a_summary_is_refused(text: str, why: str) -> None:
-    with pytest.raises(AnswerError, match=why):
+    with pytest.raises(NotSummaryError, match=why):
         cleaned(text, PAPER)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.network.crawl_order import Direction, order, seed_id
 from refnet.network.crawl_work import _ids_of, _with_asked
+from refnet.network.crawls import Direction, order, seed_id
 from refnet.network.papers import FoundPaper
 
 SHA = "649def34f8be52c8b66281af98ae884c09aef38b"

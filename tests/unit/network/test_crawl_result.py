@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refnet.network.crawl_result import CrawlResult
+from refnet.network.crawls import CrawlResult
 
 RESULT = CrawlResult(
     crawl=7,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.network.extract import LONGEST, extract, shortened, split, words
+from refnet.network.summary_writers import LONGEST, extract, shortened, split, words
 
 ABSTRACT = (
     "Link prediction finds missing citations in citation networks. The weather was fine. "

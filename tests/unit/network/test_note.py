@@ -11,9 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.network.frontmatter import BEGIN, END, NotOursError, dumped
+from refnet.network.frontmatter import BEGIN, END, NoteMark, NotOursError, dumped, mark_in
 from refnet.network.note import Paper, PaperLink, name_of, render
-from refnet.network.note_marks import Mark, mark_in
 
 PAPER = Paper(
     7,
@@ -77,7 +76,7 @@ def test_a_new_note_has_yaml_at_its_beginning_and_one_block() -> None:
         "read": False,
     }  # fmt: skip
     assert note.count(BEGIN) == note.count(END) == 1
-    assert mark_in(note) == Mark(index=False, ids=(("arxiv", "2001.00001"), ("doi", "10.1/abc")))
+    assert mark_in(note) == NoteMark(index=False, ids=(("arxiv", "2001.00001"), ("doi", "10.1/abc")))
 
 
 def test_only_references_with_a_note_are_linked_and_text_makes_no_links() -> None:
@@ -240,7 +239,7 @@ def test_no_text_of_a_paper_breaks_its_note(title: str, abstract: str, author: s
 def test_a_property_that_is_no_value_is_none_and_the_note_stays(value: str) -> None:
     note = f"---\nrefnet_id: 7\ntitle: {value}\nmine: {value}\n---\n"
 
-    assert mark_in(note) == Mark(index=False, ids=(), number=7)
+    assert mark_in(note) == NoteMark(index=False, ids=(), number=7)
     with suppress(NotOursError):
         render(PAPER, PLACES, note)
 

@@ -10,7 +10,7 @@ import yaml
 
 from refnet.network.frontmatter import END
 from refnet.network.note import Paper, PaperLink, render
-from refnet.network.vault_views import Index, canvas, index_note
+from refnet.network.vault_views import SeedIndex, canvas, index_note
 
 #: What Templater, Dataview and Obsidian itself would run, load, follow or take as the end of RefNet's block.
 TRICKS = [
@@ -37,7 +37,7 @@ def note_of(text: str) -> str:
         model=text, open_access_url=url, related=((8, "co_citation", 2),),
     )  # fmt: skip
     places = {number: PaperLink(path, text) for number, path in ((7, "papers/a"), (8, "papers/b"), (9, ""))}
-    index = index_note(Index(paper, "canvas/a.canvas", (8,), ((9, 2),)), places)
+    index = index_note(SeedIndex(paper, "canvas/a.canvas", (8,), ((9, 2),)), places)
     cards = [card.get("text", "") for card in json.loads(canvas(paper, places))["nodes"]]
     return "\n".join([render(paper, places), index, *cards])
 

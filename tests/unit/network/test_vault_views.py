@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
+from refnet.network.frontmatter import NoteMark, mark_in
 from refnet.network.note import Paper, PaperLink
-from refnet.network.note_marks import Mark, mark_in
-from refnet.network.vault_views import GRAPH, Index, base, canvas, index_note, is_as_written
+from refnet.network.vault_views import GRAPH, SeedIndex, base, canvas, index_note, is_as_written
 
 SEED = Paper(1, "The [[seed]]", year=2015, references=(*range(2, 40),), cited_by=(*range(40, 50),))
 PLACES = {
@@ -88,9 +88,9 @@ def test_a_base_or_canvas_that_somebody_edited_is_not_as_written(text: str) -> N
 
 
 def test_an_index_note_lists_what_to_read_first_and_what_is_missing() -> None:
-    note = index_note(Index(SEED, "canvas/Seed (1).canvas", (3, 2), ((38, 7),)), PLACES)
+    note = index_note(SeedIndex(SEED, "canvas/Seed (1).canvas", (3, 2), ((38, 7),)), PLACES)
 
-    assert mark_in(note) == Mark(index=True, ids=(("title", "the seed"),))
+    assert mark_in(note) == NoteMark(index=True, ids=(("title", "the seed"),))
     assert "[[papers/Seed (1)|The seed]]" in note
     assert "[[canvas/Seed (1).canvas|its picture]]" in note
     assert "38 known references, 36 of them with a note; 10 papers here cite it" in note
@@ -98,7 +98,7 @@ def test_an_index_note_lists_what_to_read_first_and_what_is_missing() -> None:
     assert "- Known by title (1980): cited by 7 papers here" in note
     assert "![[papers.base]]" in note
     mine = note.replace("tags:", "mine: x\ntags:") + "my words"
-    after = index_note(Index(Paper(1, "Renamed"), "canvas/Seed (1).canvas"), PLACES, mine)
+    after = index_note(SeedIndex(Paper(1, "Renamed"), "canvas/Seed (1).canvas"), PLACES, mine)
     assert "mine: x\n" in after
     assert after.endswith("my words")
     assert "Index of Renamed" in after

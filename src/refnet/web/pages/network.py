@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.network.crawl_order import DEEPEST
+from refnet.network.crawls import DEEPEST
 from refnet.network.jobs import STATES, counts, list_jobs
 from refnet.network.papers import normalized
 from refnet.web import graph, papers, work
