@@ -76,6 +76,8 @@ class ProofOptions:
     progress: Progress = silent
     #: Tables without which an artifact of a database is not intact.
     required: Required = Required()
+    #: Bytes of memory for unpacked files and page buffers; 0: everything is on the disk.
+    memory: int = 0
     #: Load foreign dumps even where this machine cannot build every isolation layer.
     trust: bool = False
 

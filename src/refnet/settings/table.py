@@ -119,6 +119,8 @@ class Settings:
     prove_required: bool = key(converters.flag, default=True, name="prove.required")
     #: The programs of the server that proofs restore into; None: as for everything else.
     prove_bin_dir: Path | None = key(converters.absolute_folder, name="prove.bin_dir")
+    #: Bytes of memory for a proof's files and a scratch server's page buffers; None: a quarter of what is free.
+    prove_memory: int | None = key(converters.memory, name="prove.memory")
     #: A smaller artifact is a warning; 0: no check.
     monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
     #: How each backup is compared with its database or folder: count, digest, or auto: digest small ones and once a week.

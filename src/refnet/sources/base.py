@@ -18,6 +18,7 @@ from refnet.catalog.retention import Listing
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade
 from refnet.context import Context
+from refnet.core import memory
 from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions, Required
 from refnet.settings import Settings
@@ -122,12 +123,14 @@ class Source(ABC):
 
         trust: load foreign dumps even where this machine cannot build every isolation layer.
         """
+        bound = self.settings.prove_memory
         return ProofOptions(
             base=self.settings.home / "scratch",
             binaries=partial(local_postgres.proof_binaries, self.settings),
             jobs=self.settings.jobs,
             progress=progress,
             required=self.required(),
+            memory=memory.available() // 4 if bound is None else min(bound, memory.available()),
             trust=trust,
         )
 

@@ -85,10 +85,13 @@ def read_archive(
     with inflated(archive) as stream:
         contents = _MemberChecks(sink, limits, expected)
         reader = TarReader(stream)
-        for count, member in enumerate(reader, 1):
+        for count, (member, is_exact) in enumerate(_members(reader, expected), 1):
             if count > limits.members or len(contents.listed) >= limits.members:
                 raise ArchiveError(f"the archive has more than {limits.members} members")
-            contents.take(member, reader)
+            if is_exact:
+                contents.take_exact(member, reader)
+            else:
+                contents.take(member, reader)
             if not count & 0xFFF:
                 progress("reading", contents.raw_bytes, expected.raw_bytes if expected else None)
     if expected and len(contents.listed) < len(expected.files):
@@ -104,6 +107,27 @@ def limits(expected: FileList | None, space: int | None = None) -> ArchiveLimits
         if expected
         else ArchiveLimits(space=space)
     )
+
+
+def _members(reader: TarReader, expected: FileList | None) -> Iterator[tuple[Listed, bool]]:
+    """Yield every member, and True if its header is, byte for byte, that of its entry in `expected`, which is yielded.
+
+    Most files of RefNet's own archives are: a comparison takes a fraction of the time of parsing.
+    """
+    for listed in expected.files if expected and expected.members else ():
+        is_plain = listed.kind is FileKind.FILE and not (listed.acl or listed.xattrs)
+        if is_plain and reader.skip() == listed.at and reader.expect(header(listed), listed.size):
+            yield listed, True
+            continue
+        while (member := reader.next()) is not None:
+            yield member, False
+            if member.at >= listed.at:
+                break
+        else:
+            reader.check_end()
+            return
+    for member in reader:
+        yield member, False
 
 
 class _MemberChecks:
@@ -123,15 +147,26 @@ class _MemberChecks:
                 member = member._replace(acl=None, xattrs=None)
         before = self.listed.get(member.path)
         if before and (before.kind is not member.kind or member.kind is FileKind.LINK):
-            raise ArchiveError(
-                f"{show(member.path)} is in the archive twice, as a {before.kind} and as a {member.kind}"
-            )
+            raise _twice(before, member)
         self._need_folder(parent(member.path), member)
         listed = self._pass_on(member, reader)
         if expected and expected.at == member.at and expected.sha256 != listed.sha256:
-            raise ArchiveError(f"the content of {show(member.path)} differs from the list of files (SHA-256)")
+            raise _changed(member)
         listed = listed._replace(kept=NONE)
         self._list(expected if expected == listed else listed)  # one entry in memory, not two
+
+    def take_exact(self, member: Listed, reader: TarReader) -> None:
+        """Take a file whose header is that of its entry `member` in the list."""
+        before = self.listed.get(member.path)
+        if before and before.kind is not FileKind.FILE:
+            raise _twice(before, member)
+        self._need_folder(parent(member.path), member)
+        self._reserve(member.path, member.size)
+        content = _Hashed(reader.content())
+        self._sink.file(member, content)
+        if content.digest.hexdigest() != member.sha256:
+            raise _changed(member)
+        self._list(member)
 
     def _list(self, listed: Listed) -> None:
         self.listed[listed.path] = listed
@@ -208,6 +243,16 @@ class _MemberChecks:
                 f"{show(member.path)} is a hard link to {show(member.same_as)}, which is not an earlier file"
             )
         return first
+
+
+def _twice(before: Listed, member: Listed) -> ArchiveError:
+    return ArchiveError(
+        f"{show(member.path)} is in the archive twice, as a {before.kind} and as a {member.kind}"
+    )
+
+
+def _changed(member: Listed) -> ArchiveError:
+    return ArchiveError(f"the content of {show(member.path)} differs from the list of files (SHA-256)")
 
 
 def _facts(member: Listed) -> tuple[object, ...]:

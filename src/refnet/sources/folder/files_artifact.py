@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.catalog.artifact import Finding, Made, OpenArtifact, Progress, Proof, most_listed, silent
+from refnet.catalog.artifact import Finding, Made, OpenArtifact, Proof, most_listed, silent
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
@@ -37,9 +37,11 @@ from refnet.sources.folder.selection import against_live
 from refnet.sources.folder.tar_archive import TarReader
 from refnet.sources.folder.target import FolderTarget
 from refnet.sources.folder.tree import changed, changes, differences
-from refnet.sources.folder.unpack import NamesMergeError, scratch_folder, unpack
+from refnet.sources.folder.unpack import NamesMergeError, memory_folder, scratch_folder, unpack
 
 _SHOWN = 20
+#: What a file takes in memory besides its content: the rest of its last page, its inode and its name.
+_OVERHEAD = 6 << 10
 #: How much of an archive is searched for one file: bytes, and members.
 _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 500_000
 
@@ -106,38 +108,67 @@ class FilesArtifact(Artifact):
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:
         """Check the archive. Without a list of files, `intact` and `restored` can pass, `proven` cannot."""
-        run, place = ProofRun(progress=options.progress), f"in {options.base}"
-        try:
-            self._prove(run, level, options.base, options.progress)
-        except (NamesMergeError, NoSpaceError) as error:
-            run.add(Finding(run.phases.last, Outcome.UNVERIFIED, f"{place}: {error}"))
-        except ArchiveError as error:
-            run.add(Finding(run.phases.last, Outcome.FAILED, str(error)))
-        except OSError as error:
-            run.add(Finding(run.phases.last, Outcome.UNVERIFIED, f"{place}: {error.strerror}"))
+        run = ProofRun(progress=options.progress)
+        with _problems(run, options.base):
+            with run.phases.phase("list of files"):
+                expected = self.listed()
+            if expected is None:
+                why = "the archive has none to be compared with"
+                run.add(Finding("list of files", Outcome.UNVERIFIED, why))
+            if level.rank <= Level.INTACT.rank:
+                self._read(run, expected)
+            elif expected and (passed := self._in_memory(run, level, expected, options.memory)):
+                return passed.result(level)
+            else:
+                self._unpack(run, level, expected, options.base)
         return run.result(level)
 
-    def _prove(self, run: ProofRun, level: Level, scratch: Path, progress: Progress) -> None:
-        with run.phases.phase("list of files"):
-            expected = self.listed()
-        if expected is None:
-            why = "the archive has none to be compared with"
-            run.add(Finding("list of files", Outcome.UNVERIFIED, why))
-        if level.rank <= Level.INTACT.rank:
-            with run.phases.phase("every member reads"), self.stored.open() as archive:
-                files = read_archive(
-                    archive, NullSink(), expected=expected, limits=limits(expected), progress=progress
-                )
-            _passed(run, Level.INTACT, files)
-            return
+    def _read(self, run: ProofRun, expected: FileList | None) -> None:
+        with run.phases.phase("every member reads"), self.stored.open() as archive:
+            files = read_archive(
+                archive, NullSink(), expected=expected, limits=limits(expected), progress=run.progress
+            )
+        _passed(run, Level.INTACT, files)
+
+    def _in_memory(self, run: ProofRun, level: Level, expected: FileList, most: int) -> ProofRun | None:
+        """Continue `run` with the files in memory if they need at most `most` bytes of it.
+
+        Return None if anything does not pass: memory may be full, or hold fewer attributes than the disk.
+        """
+        needed = expected.raw_bytes + _OVERHEAD * len(expected.files)
+        place = memory_folder(needed) if needed <= most else None
+        if place is None:
+            return None
+        trial = ProofRun(list(run.findings), progress=run.progress)
+        trial.phases.seconds |= run.phases.seconds
+        with _problems(trial, place):
+            self._unpack(trial, level, expected, place)
+        with suppress(OSError):  # another proof uses it
+            place.rmdir()
+        return trial if all(finding.outcome is Outcome.PASSED for finding in trial.findings) else None
+
+    def _unpack(self, run: ProofRun, level: Level, expected: FileList | None, scratch: Path) -> None:
         with scratch_folder(scratch) as root:
             with run.phases.phase("unpacked into an empty folder"), self.stored.open() as archive:
                 unheld = Unheld()
-                files = unpack(archive, root, expected, unheld=unheld, progress=progress)
+                files = unpack(archive, root, expected, unheld=unheld, progress=run.progress)
             _passed(run, Level.RESTORED, files)
             run.add(*(Finding("metadata", Outcome.UNVERIFIED, f"{scratch}: {one}") for one in unheld.told()))
             if level is Level.PROVEN:
                 _compare(run, files, root, unheld if expected else None)
+
+
+@contextmanager
+def _problems(run: ProofRun, scratch: Path) -> Iterator[None]:
+    """Add what stops the block to the findings of `run`."""
+    try:
+        yield
+    except (NamesMergeError, NoSpaceError) as error:
+        run.add(Finding(run.phases.last, Outcome.UNVERIFIED, f"in {scratch}: {error}"))
+    except ArchiveError as error:
+        run.add(Finding(run.phases.last, Outcome.FAILED, str(error)))
+    except OSError as error:
+        run.add(Finding(run.phases.last, Outcome.UNVERIFIED, f"in {scratch}: {error.strerror}"))
 
 
 class _OneFile(NullSink):

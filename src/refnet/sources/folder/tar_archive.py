@@ -144,15 +144,17 @@ class TarReader:
         self._stream = stream
         self._left = 0
         self._padding = 0
+        #: Read, and not used yet.
+        self._ahead = b""
 
     def __iter__(self) -> Iterator[Listed]:
         while (member := self.next()) is not None:
             yield member
-        self._check_end()
+        self.check_end()
 
     def next(self) -> Listed | None:
         """Return the next member, or None at the end mark."""
-        self._skip_content()
+        self.skip()
         at, extensions = self.at, dict[bytes, bytes]()
         for _ in range(_MAX_HEADERS):
             if self.at - at > _MAX_EXTENSION:
@@ -173,10 +175,16 @@ class TarReader:
         raise ArchiveError(f"the headers at byte {at} of the tar are too long")
 
     def expect(self, head: bytes, size: int) -> bool:
-        """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
-        self._skip_content()
-        if self._read(len(head)) != head:
+        """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes.
+
+        If not, they are not read.
+        """
+        self.skip()
+        found = self._take(len(head))
+        if found != head:
+            self._ahead = found + self._ahead
             return False
+        self.at += len(head)
         self._left, self._padding = size, -size % BLOCK
         return True
 
@@ -189,24 +197,32 @@ class TarReader:
 
     def skip_to(self, at: int) -> None:
         """Skip forward to the member whose header is at `at`."""
-        self._skip_content()
+        self.skip()
         while self.at < at:
             self._read(min(at - self.at, _BLOCKS))
 
-    def _skip_content(self) -> None:
+    def skip(self) -> int:
+        """Skip the rest of the current member; return the offset of the next one."""
         if self._left:
             for _block in self.content():
                 pass
         if self._padding:
             self._read(self._padding)
             self._padding = 0
+        return self.at
 
     def _read(self, size: int) -> bytes:
-        data = self._stream.read(size)
+        data = self._take(size)
         if len(data) != size:
             raise ArchiveError("the archive is cut short")
         self.at += size
         return data
+
+    def _take(self, size: int) -> bytes:
+        if not self._ahead:
+            return self._stream.read(size)
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data + self._stream.read(size - len(data))
 
     def _extension(self, head: bytes, kind: bytes) -> dict[bytes, bytes]:
         size = _number(head[124:136])
@@ -222,9 +238,9 @@ class TarReader:
             )
         return {} if kind == b"g" else records
 
-    def _check_end(self) -> None:
+    def check_end(self) -> None:
         """Check that only zeros follow; reading them also verifies the checksum of the last gzip member."""
-        while block := self._stream.read(_BLOCKS):
+        while block := self._take(_BLOCKS):
             if block.count(0) != len(block):
                 raise ArchiveError("there is data after the end of the archive")
 

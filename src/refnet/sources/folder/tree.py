@@ -10,7 +10,7 @@ from typing import Any, Self
 from refnet.core import attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import parent, show, spelled
-from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, Listed
 from refnet.sources.folder.scope import EVERYTHING, Aspect, ExcludedEntries, Scope, Unheld
 from refnet.sources.folder.walk import WalkedEntry, walk
 
@@ -117,13 +117,19 @@ def _read(found: WalkedEntry, kind: FileKind) -> Listed:
     try:
         status, digest, size = os.fstat(descriptor), sha256(), 0
         kept, _ = attributes.read(descriptor)
-        while data := os.read(descriptor, min(status.st_size + 1, _BLOCK)):
+        wanted = min(status.st_size + 1, _BLOCK)
+        while data := os.read(descriptor, wanted):
             digest.update(data)
             size += len(data)
+            if size == status.st_size and len(data) < wanted:
+                break  # its end
     finally:
         os.close(descriptor)
-    listed = Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
-    return listed.having(kept)._replace(kept=attributes.NONE)
+    mode, mtime_ns = status.st_mode & FILE_MODE, status.st_mtime_ns
+    listed = Listed(
+        found.path, kind, size, mode, mtime_ns, status.st_uid, status.st_gid, -1, digest.hexdigest()
+    )
+    return listed if kept is attributes.NONE else listed.having(kept)._replace(kept=attributes.NONE)
 
 
 def _folder(path: str, folder: int) -> Listed:
@@ -142,7 +148,7 @@ def differences(
     left = dict(expected.by_path)
     for path, found in _entries(root, EVERYTHING):
         listed = left.pop(path, None)
-        if found and listed:
+        if found and listed and (owners or not _equal(found, listed)):
             if difference := _difference(listed, found) or next(
                 (
                     f"has {aspect} {is_ or 'none'}, not {was or 'none'}"
@@ -152,9 +158,14 @@ def differences(
                 "",
             ):
                 yield f"{show(path)} {difference}"
-        elif path != ".":
+        elif path != "." and not (found and listed):
             yield f"{show(path)} {'cannot be read' if listed else 'is not in the list'}"
     yield from (f"{show(path)} is missing" for path in left)
+
+
+def _equal(one: Listed, other: Listed) -> bool:
+    """Whether everything but the owners is equal: of most entries, whose differences need not be looked for."""
+    return one[1:5] == other[1:5] and one[8:12] == other[8:12]
 
 
 def _difference(listed: Listed, found: Listed) -> str:

@@ -22,6 +22,8 @@ from refnet.sources.folder.listing import FileKind, FileList, Listed
 from refnet.sources.folder.scope import Aspect, Unheld
 from refnet.sources.folder.walk import Descent
 
+#: A file system in memory, on every Linux.
+_SHARED = Path("/dev/shm")  # noqa: S108  # only in a folder of its own
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
 #: What an ordinary user needs to compare its own files: a mode without it is not set, and named.
 _READABLE = {FileKind.FILE: 0o400, FileKind.FOLDER: 0o500}
@@ -80,6 +82,28 @@ def scratch_folder(below: Path) -> Iterator[int]:
                 os.rmdir(name, dir_fd=parent_folder)
 
 
+def memory_folder(least: int) -> Path | None:
+    """Create this user's folder in /dev/shm, if that is memory with `least` free bytes; None otherwise."""
+    if not _is_memory(_SHARED) or shutil.disk_usage(_SHARED).free < least:
+        return None
+    place = _SHARED / f"refnet-{os.geteuid()}"
+    with suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    found = place.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return place if own else None
+
+
+def _is_memory(folder: Path) -> bool:
+    """Whether `folder` is a tmpfs in which nobody removes the entries of another user."""
+    with suppress(OSError):
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+        kinds = [line.split()[2] for line in lines if line.split()[1] == str(folder)]
+        found = folder.lstat()
+        return kinds[-1:] == ["tmpfs"] and found.st_uid == 0 and bool(found.st_mode & stat.S_ISVTX)
+    return False
+
+
 def _remove_leftover(name: str, parent_folder: int) -> None:
     try:
         with opened(name, OPEN_FOLDER, parent_folder) as root:
@@ -105,6 +129,7 @@ class FreshFolder:
         """Create members in `root`. `owners`: give each its owner, as far as this user may."""
         self._root = root
         self._owners = owners
+        self._is_root = os.geteuid() == 0
         self._groups = {os.getegid(), *os.getgroups()}
         self.unheld = Unheld() if unheld is None else unheld
         self._acls: dict[Attributes, Attributes] = {}
@@ -188,11 +213,15 @@ class FreshFolder:
         if self._owners:
             with _refused():
                 os.fchown(descriptor, *self._owner(member))
-        mode = member.mode if os.geteuid() == 0 else member.mode | _READABLE[member.kind]
-        with _refused():
+        mode = member.mode if self._is_root else member.mode | _READABLE[member.kind]
+        try:
             os.fchmod(descriptor, mode)
-        with _refused():
+        except OSError as error:
+            _check_refused(error)
+        try:
             os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+        except OSError as error:
+            _check_refused(error)
         self._look(member, os.fstat(descriptor))
         has_acl = member.kept.access or member.kept.default or member.kept.unnumbered
         if has_acl and (mode != member.mode or not set_acls(descriptor, member.kept)):
@@ -200,7 +229,7 @@ class FreshFolder:
 
     def _owner(self, member: Listed) -> tuple[int, int]:
         """Owner that this user may set: another user only as root, a group only as its member."""
-        if os.geteuid() == 0:
+        if self._is_root:
             return member.uid, member.gid
         return -1, member.gid if member.gid in self._groups else -1
 
@@ -236,8 +265,12 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EINVAL, errno.EOVERFLOW, errno.ENOTSUP, errno.ENOSYS}:
-            raise
+        _check_refused(error)
+
+
+def _check_refused(error: OSError) -> None:
+    if error.errno not in {errno.EPERM, errno.EINVAL, errno.EOVERFLOW, errno.ENOTSUP, errno.ENOSYS}:
+        raise error
 
 
 def _name(path: str) -> str:

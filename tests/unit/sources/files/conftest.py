@@ -119,8 +119,8 @@ def dumped(source: Callable[..., FilesMaker]) -> Dump:
 
 @pytest.fixture
 def prove(tmp_path: Path) -> Callable[..., Proof]:
-    def run(held: OpenArtifact, level: Level, base: Path = tmp_path / "scratch") -> Proof:
-        options = ProofOptions(base, lambda *_: pytest.fail("asked for programs"), jobs=2)
+    def run(held: OpenArtifact, level: Level, base: Path = tmp_path / "scratch", memory: int = 0) -> Proof:
+        options = ProofOptions(base, lambda *_: pytest.fail("asked for programs"), jobs=2, memory=memory)
         return FilesArtifact(held).prove(level, options)
 
     return run

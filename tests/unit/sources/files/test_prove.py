@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.unit.sources.files.corpus import HARMLESS, HOSTILE
@@ -13,6 +16,7 @@ from tests.unit.sources.files.corpus import HARMLESS, HOSTILE
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import SourceName
+from refnet.sources.folder import unpack
 
 LEVELS = [Level.INTACT, Level.RESTORED, Level.PROVEN]
 
@@ -55,6 +59,82 @@ def test_a_proof_touches_nothing_of_the_live_folder(vault, dumped, prove):
     assert {path: (s.st_mtime_ns, s.st_ctime_ns) for path, s in after.items()} == {
         path: (s.st_mtime_ns, s.st_ctime_ns) for path, s in before.items()
     }
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """A folder in the place of /dev/shm, which counts as memory."""
+    place = tmp_path / "shm"
+    place.mkdir()
+    monkeypatch.setattr(unpack, "_SHARED", place)
+    monkeypatch.setattr(unpack, "_is_memory", lambda folder: folder == place)
+    return place
+
+
+def test_files_that_fit_are_unpacked_in_memory_and_removed(vault, dumped, prove, shared, tmp_path):
+    proof = prove(dumped(vault).held, Level.PROVEN, memory=1 << 30)
+
+    assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
+    assert "list of files" in proof.seconds
+    assert not (tmp_path / "scratch").exists()
+    assert not list(shared.iterdir())
+
+
+def test_files_that_do_not_fit_are_unpacked_on_the_disk(vault, dumped, prove, shared, tmp_path):
+    assert prove(dumped(vault).held, Level.PROVEN, memory=100_000).level is Level.PROVEN
+    assert (tmp_path / "scratch").is_dir()
+    assert not list(shared.iterdir())
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "others"])
+def test_a_planted_folder_in_memory_is_not_used(vault, dumped, prove, shared, tmp_path, planted):
+    place = shared / f"refnet-{os.geteuid()}"
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    if planted == "link":
+        place.symlink_to(victim)
+    elif planted == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+
+    assert prove(dumped(vault).held, Level.PROVEN, memory=1 << 30).level is Level.PROVEN
+    assert not list(victim.iterdir())
+    assert (tmp_path / "scratch").is_dir()
+
+
+def test_what_does_not_pass_in_memory_is_tried_on_the_disk(vault, dumped, prove, shared, monkeypatch):
+    write = unpack.write_all
+
+    def full(handle, data):
+        if Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(shared):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(handle, data)
+
+    monkeypatch.setattr(unpack, "write_all", full)
+    proof = prove(dumped(vault).held, Level.PROVEN, memory=1 << 30)
+
+    assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
+    assert not list(shared.iterdir())
+
+
+def test_damage_that_is_found_in_memory_is_said_of_the_disk(vault, dumped, prove, shared, tmp_path):
+    artifact = dumped(vault)
+    files = edited(artifact.made.files, "script.sh", {"sha256": "0" * 64})
+
+    proof = prove(held(artifact.data, files), Level.PROVEN, memory=1 << 30)
+
+    assert (proof.outcome, proof.level) == (Outcome.FAILED, None)
+    assert [finding.outcome for finding in proof.findings] == [Outcome.FAILED]
+    assert "script.sh" in proof.findings[0].reason
+
+
+@pytest.mark.skipif(not unpack._is_memory(unpack._SHARED), reason="/dev/shm is not a tmpfs here")
+def test_memory_of_this_machine_holds_what_the_disk_holds(vault, dumped, prove, tmp_path):
+    os.setxattr(vault / "script.sh", "user.note", b"x")
+    proof = prove(dumped(vault).held, Level.PROVEN, memory=1 << 30)
+    assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,0 +1,46 @@
+"""How much memory this machine, and the container or unit around this process, still has.
+
+Sources: proc(5), `MemAvailable`; the kernel's cgroup-v2 and cgroup-v1 documents, `memory.max`, `memory.current` and
+`memory.stat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+#: Files and folders of a limit, its use, and the part of the use that is cache: version 2 and 1 of control groups.
+_GROUPS = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that new processes may use without swapping; 0 if the system does not say."""
+    with suppress(OSError, ValueError):
+        lines = (proc / "meminfo").read_text().splitlines()
+        free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+        return max(min([*free, *_limits(proc, groups)]), 0) if free else 0
+    return 0
+
+
+def _limits(proc: Path, groups: Path) -> Iterator[int]:
+    """Yield what is left of the limit of each control group around this process."""
+    with suppress(OSError):
+        for line in (proc / "self" / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for folder, most, used, cache in _GROUPS:
+                if folder in controllers.split(","):
+                    group = groups / folder / path.lstrip("/")
+                    for place in (group, *group.parents):
+                        if place.is_relative_to(groups):
+                            with suppress(OSError, ValueError):
+                                limit = int((place / most).read_text())
+                                yield limit - int((place / used).read_text()) + _cache(place, cache)
+
+
+def _cache(group: Path, name: str) -> int:
+    lines = (group / "memory.stat").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
