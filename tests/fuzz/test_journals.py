@@ -57,7 +57,7 @@ SWAP = swap_journal.SwapJournal(
 )
 MARK = previous_records.Mark("refnet", previous_records.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
 RECORD = previous_records.PreviousRecord("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
-TOLD = {"database backup": asdict(notify.Problem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
+TOLD = {"database backup": asdict(notify.ReportedProblem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
 
 
 @fuzzed

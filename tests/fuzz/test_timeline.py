@@ -9,7 +9,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from refnet.catalog.calendar import Calendar, Expected
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
-from refnet.web.pages.timeline import COUNTS, Asked, moved
+from refnet.web.pages.timeline import COUNTS, TimelineQuery, moved
 
 _VALUES = (
     st.text() | st.dates().map(str) | st.dates().map(lambda day: f"{day:%Y-%m}") | st.integers().map(str)
@@ -19,7 +19,7 @@ _VALUES = (
 @given(st.dictionaries(st.sampled_from(["source", "store", "month", "day", "months", "x"]), _VALUES))
 @fuzzed
 def test_query_parameters(given_: dict[str, str]) -> None:
-    asked = outcome(lambda: Asked.of(given_), RefnetError, longest=20_000)
+    asked = outcome(lambda: TimelineQuery.of(given_), RefnetError, longest=20_000)
     if asked is not None:
         assert asked.count in COUNTS
         calendar = Calendar.of((), Expected(None, None), utc_now())

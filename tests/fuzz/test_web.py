@@ -15,7 +15,7 @@ from refnet.web import graph, papers
 from refnet.web.pages import network
 from refnet.web.work import SEEDS
 
-_NAMES = [*papers.Listed.model_fields, "x"]
+_NAMES = [*papers.PapersQuery.model_fields, "x"]
 
 
 @given(
@@ -26,7 +26,7 @@ _NAMES = [*papers.Listed.model_fields, "x"]
 )
 @fuzzed
 def test_query_parameters(given_: dict[str, str]) -> None:
-    asked = outcome(lambda: papers.Listed.model_validate(given_), ValidationError, longest=20_000)
+    asked = outcome(lambda: papers.PapersQuery.model_validate(given_), ValidationError, longest=20_000)
     if asked is not None:
         assert 1 <= asked.limit <= papers.MOST
         values = [value for value in asked.filters.values() if isinstance(value, str)]

@@ -18,7 +18,7 @@ from refnet.core.extras import needed
 from refnet.core.files import explained, replace_file
 from refnet.settings import user_path
 from refnet.sources import source_of
-from refnet.telemetry.serve import Answer, Server, parse_address
+from refnet.telemetry.serve import Answer, MetricsServer, parse_address
 
 
 def metrics(
@@ -64,7 +64,7 @@ def _serve(address: str, answer: Answer) -> None:
         answer("")
         return b'{"status": "ok"}\n', "application/json"
 
-    with Server(parse_address(address), {"/metrics": answer, "/health": health}) as server:
+    with MetricsServer(parse_address(address), {"/metrics": answer, "/health": health}) as server:
         say(f"serving {server.url}/metrics and {server.url}/health", flush=True)
         try:
             server.serve_forever()

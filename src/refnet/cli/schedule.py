@@ -21,10 +21,10 @@ from refnet.core.locks import is_locked
 from refnet.scheduling import install as verb
 from refnet.scheduling import places
 from refnet.scheduling import service as services
-from refnet.scheduling.install import Done, InstallPlan
+from refnet.scheduling.install import InstallDone, InstallPlan
 from refnet.scheduling.status import status
 from refnet.scheduling.systemd import Installed, Owner, Systemd, installed, others, own
-from refnet.scheduling.units import Found, files, scheduled
+from refnet.scheduling.units import UnitState, files, scheduled
 from refnet.settings import Settings
 from refnet.settings.converters import InvalidError, instance_name
 from refnet.settings.times import OFF
@@ -182,11 +182,11 @@ def _print_plan(plan: InstallPlan) -> None:
     if not plan.shown:
         print("nothing to do: there are no timers")
     for step in plan.shown:
-        if step.wanted and step.found is not Found.SAME:
+        if step.wanted and step.found is not UnitState.SAME:
             print(f"\n# {step.path}\n{step.wanted.text}", end="")
 
 
-def _print_done(done: Done, *, as_json: bool) -> None:
+def _print_done(done: InstallDone, *, as_json: bool) -> None:
     if as_json:
         print_json(done.to_json())
         return

@@ -54,7 +54,7 @@ _TYPES: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class FaultRule:
     """A rule of a specification."""
 
     kind: str
@@ -76,14 +76,14 @@ class Fault:
 class Faults:
     """The rules of a specification."""
 
-    rules: tuple[Fault, ...] = ()
+    rules: tuple[FaultRule, ...] = ()
 
     @classmethod
     def read(cls, text: str) -> Faults:
         """Read a specification; ValueError with the first invalid rule."""
         return cls(tuple(_rule(one.strip()) for one in text.split(",") if one.strip()))
 
-    def of_request(self, endpoint: str, number: int, of_endpoint: int) -> Fault | None:
+    def of_request(self, endpoint: str, number: int, of_endpoint: int) -> FaultRule | None:
         """Return the fault of a request, by its number among all requests and among those of its endpoint."""
         for rule in self.rules:
             counted = of_endpoint if rule.endpoint else number
@@ -108,7 +108,7 @@ class Faults:
         return made
 
 
-def _rule(text: str) -> Fault:
+def _rule(text: str) -> FaultRule:
     found = _RULE.fullmatch(text)
     if found is None or found["kind"] not in REQUEST_FAULTS + CONTENT_FAULTS:
         raise ValueError(f"not a fault: {text}")
@@ -116,7 +116,7 @@ def _rule(text: str) -> Fault:
         raise ValueError(f"a fault of the content needs a percentage: {text}")
     first = int(found["first"] or 0)
     value = int(found["value"]) if found["value"] else None
-    return Fault(
+    return FaultRule(
         found["kind"],
         found["endpoint"] or "",
         value,

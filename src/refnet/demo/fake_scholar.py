@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from refnet.demo.fake_answers import FakeAnswer, OpenAlexAnswers, ScholarAnswers, endpoint
-from refnet.demo.fake_faults import Fault, Faults
+from refnet.demo.fake_faults import FaultRule, Faults
 from refnet.demo.fake_graph import FakeGraph
 
 _HOST = "127.0.0.1"
@@ -36,7 +36,7 @@ _TEXTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FakeRequest:
     """A request that has arrived."""
 
     method: str
@@ -52,7 +52,7 @@ class Running:
     url: str
     openalex_url: str
     #: All requests, in the order of arrival.
-    requests: list[Request] = field(default_factory=list)
+    requests: list[FakeRequest] = field(default_factory=list)
     #: Number of requests by kind: batch, references, citations, paper, work, works.
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -68,7 +68,7 @@ class _Server(ThreadingHTTPServer):
         self.running, self._parent = Running(f"{base}/graph/v1", f"{base}/openalex"), parent
         self.ended, self._lock = threading.Event(), threading.Lock()
 
-    def arrive(self, request: Request, kind: str) -> tuple[int, int]:
+    def arrive(self, request: FakeRequest, kind: str) -> tuple[int, int]:
         """Record a request; return its number among all requests, and among those of its kind."""
         with self._lock:
             self.running.requests.append(request)
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         path, query = unquote(address.path), dict(parse_qsl(address.query, keep_blank_values=True))
         kind = endpoint(path)
-        number, of_kind = self.server.arrive(Request(self.command, path, query), kind)
+        number, of_kind = self.server.arrive(FakeRequest(self.command, path, query), kind)
         answer = self.server.answer(self.command, path, query, body)
         fault = self.server.faults.of_request(kind, number, of_kind)
         if fault is None:
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._fail(fault, answer)
 
-    def _fail(self, fault: Fault, answer: FakeAnswer) -> None:
+    def _fail(self, fault: FaultRule, answer: FakeAnswer) -> None:
         """Answer with a fault instead of `answer`."""
         if fault.kind == "stall":
             self.server.ended.wait(fault.value or 60)

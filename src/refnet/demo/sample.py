@@ -76,14 +76,14 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Made:
+class SampleCounts:
     """Rows and bytes (of COPY text) of each table."""
 
     rows: dict[str, int]
     sizes: dict[str, int]
 
 
-def make(target: Target, shape: Shape, progress: Progress = silent) -> Made:
+def make(target: Target, shape: Shape, progress: Progress = silent) -> SampleCounts:
     """Fill the migrated, empty database of `target` with a network of `shape`, in one transaction.
 
     RefnetError if it already contains papers: made-up papers are never mixed with others.
@@ -116,8 +116,8 @@ def _without_indexes(cursor: psycopg.Cursor[Any], tables: Sequence[str]) -> Iter
         cursor.execute(statement)
 
 
-def _fill(cursor: psycopg.Cursor[Any], shape: Shape, progress: Progress) -> Made:
-    made = Made({}, {})
+def _fill(cursor: psycopg.Cursor[Any], shape: Shape, progress: Progress) -> SampleCounts:
+    made = SampleCounts({}, {})
     for table, (columns, rows) in _Network(shape).tables().items():
         made.rows[table], made.sizes[table] = _copy(cursor, table, columns, rows, progress)
     return made

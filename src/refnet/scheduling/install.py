@@ -11,23 +11,23 @@ from refnet.catalog.schedule import TaskName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, replace_file, user_name
 from refnet.scheduling.systemd import Systemd
-from refnet.scheduling.units import File, Found, file_names, judge
+from refnet.scheduling.units import File, UnitState, file_names, judge
 from refnet.settings import FILE_NAME, Settings
 from refnet.settings.converters import near_instance
 
 
 @dataclass(frozen=True)
-class Step:
+class FileStep:
     """One file of a plan."""
 
     path: Path
-    found: Found
+    found: UnitState
     #: The file after the step; None: it is removed.
     wanted: File | None
 
     @property
     def changes(self) -> bool:
-        return self.found is not (Found.SAME if self.wanted else Found.NOTHING)
+        return self.found is not (UnitState.SAME if self.wanted else UnitState.NOTHING)
 
     @property
     def change(self) -> str:
@@ -45,12 +45,12 @@ class InstallPlan:
     """The steps of an installation or a removal."""
 
     systemd: Systemd
-    steps: tuple[Step, ...]
+    steps: tuple[FileStep, ...]
     #: The names of the timers that are active afterwards.
     timers: tuple[str, ...]
 
     @property
-    def shown(self) -> tuple[Step, ...]:
+    def shown(self) -> tuple[FileStep, ...]:
         """The steps of files that exist now or afterwards."""
         return tuple(step for step in self.steps if step.wanted or step.changes)
 
@@ -59,7 +59,7 @@ class InstallPlan:
 
     @property
     def edited(self) -> tuple[Path, ...]:
-        return tuple(step.path for step in self.steps if step.found is Found.EDITED and step.changes)
+        return tuple(step.path for step in self.steps if step.found is UnitState.EDITED and step.changes)
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ class InstallPlan:
 
 
 @dataclass(frozen=True)
-class Done:
+class InstallDone:
     """The changes that a plan made."""
 
     plan: InstallPlan
@@ -95,7 +95,7 @@ def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable
     steps = []
     for name in dict.fromkeys((*names, *wanted, *stale)):
         path = systemd.folder / name
-        steps.append(Step(path, judge(_read(path), wanted.get(name)), wanted.get(name)))
+        steps.append(FileStep(path, judge(_read(path), wanted.get(name)), wanted.get(name)))
     return InstallPlan(systemd, tuple(steps), tuple(name for name in wanted if name.endswith(".timer")))
 
 
@@ -117,7 +117,7 @@ def check_user_manager(systemd: Systemd) -> None:
         )
 
 
-def act(plan: InstallPlan, *, force: bool) -> Done:
+def act(plan: InstallPlan, *, force: bool) -> InstallDone:
     """Carry out `plan`. RefnetError, before any change, if a file was edited and `force` is not given."""
     systemd = plan.systemd
     if plan.edited and not force:
@@ -137,13 +137,13 @@ def act(plan: InstallPlan, *, force: bool) -> Done:
             _write(step.path, step.wanted.text) if step.wanted else _remove(step.path)
             changed.append(step.path)
     if unreachable:
-        return Done(plan, tuple(changed), (), unreachable)
+        return InstallDone(plan, tuple(changed), (), unreachable)
     if changed:
         systemd.reload()
     inactive = [name for name in plan.timers if not systemd.is_waiting(name)]
     if inactive:
         systemd.enable(inactive)
-    return Done(plan, tuple(changed), tuple(inactive), None)
+    return InstallDone(plan, tuple(changed), tuple(inactive), None)
 
 
 def _read(path: Path) -> str | None:

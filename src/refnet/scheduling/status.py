@@ -44,7 +44,7 @@ class Timers:
 
 
 @dataclass(frozen=True)
-class Next:
+class NextRun:
     """The next run of a task."""
 
     task: str
@@ -59,11 +59,11 @@ class Next:
 
 
 @dataclass(frozen=True)
-class Status:
+class ScheduleStatus:
     """The report of `refnet schedule show`."""
 
     in_force: tuple[str, ...]
-    tasks: tuple[Next, ...]
+    tasks: tuple[NextRun, ...]
     #: The tasks without a schedule.
     off: tuple[str, ...]
     #: The installations of other settings on this machine.
@@ -118,7 +118,7 @@ def _timers(
     return Timers(systemd, name, frozenset(tasks), frozenset(waiting), changed, unreachable)
 
 
-def status(settings: Settings, configured: Collection[SourceName], now: datetime) -> Status:
+def status(settings: Settings, configured: Collection[SourceName], now: datetime) -> ScheduleStatus:
     """Report on the timers and the Celery processes of `settings`."""
     schedule, home, instance = settings.schedule, settings.home, settings.instance
     present = [timers for timers in timers_of(settings, configured) if timers.installed]
@@ -136,10 +136,12 @@ def status(settings: Settings, configured: Collection[SourceName], now: datetime
         warnings.append(f"{_BEAT} runs without a worker: its tasks stay queued")
     warnings += [sentence for timers in present for sentence in _of_manager(timers, wanted, schedule)]
     found = [one for user in (False, True) for one in installed(Systemd(user).folder)]
-    return Status(tuple(labels), tasks, schedule.off, others(found, Owner.of(settings)), tuple(warnings))
+    return ScheduleStatus(
+        tuple(labels), tasks, schedule.off, others(found, Owner.of(settings)), tuple(warnings)
+    )
 
 
-def _next(task: str, due: datetime, schedule: Schedule, managers: list[Timers], *, beat: bool) -> Next:
+def _next(task: str, due: datetime, schedule: Schedule, managers: list[Timers], *, beat: bool) -> NextRun:
     found = [
         (timers.systemd.next_run(timer(task, timers.instance)) or due, timers.label)
         for timers in managers
@@ -147,7 +149,7 @@ def _next(task: str, due: datetime, schedule: Schedule, managers: list[Timers], 
     ]
     if beat:
         found.append((due, _BEAT))
-    return Next(task, str(schedule.times[task]), *min(found, default=(due, "")))
+    return NextRun(task, str(schedule.times[task]), *min(found, default=(due, "")))
 
 
 def _how_many(labels: list[str], present: list[Timers]) -> list[str]:

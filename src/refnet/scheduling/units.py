@@ -101,7 +101,7 @@ class File:
     text: str
 
 
-class Found(StrEnum):
+class UnitState(StrEnum):
     """The state of a unit file on the disk."""
 
     NOTHING = "nothing"
@@ -166,14 +166,14 @@ def timer_file(task: str, sources: tuple[str, ...], schedule: Schedule, instance
     )
 
 
-def judge(text: str | None, wanted: File | None) -> Found:
+def judge(text: str | None, wanted: File | None) -> UnitState:
     """Compare `text`, the existing file (None: no file), with `wanted`."""
     if text is None:
-        return Found.NOTHING
+        return UnitState.NOTHING
     if wanted and text == wanted.text:
-        return Found.SAME
+        return UnitState.SAME
     first, _, rest = text.partition("\n")
-    return Found.OLDER if first == _first_line(rest) else Found.EDITED
+    return UnitState.OLDER if first == _first_line(rest) else UnitState.EDITED
 
 
 def _file(name: str, **values: object) -> File:

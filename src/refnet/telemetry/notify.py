@@ -42,7 +42,7 @@ _WRONG = {Status.WARNING, Status.CRITICAL}
 
 
 @dataclass(frozen=True)
-class Problem(Record):
+class ReportedProblem(Record):
     """A reported problem: when it was reported first, and the text of the report."""
 
     LAYOUT = Layout(more=True)
@@ -52,7 +52,7 @@ class Problem(Record):
 
 
 #: `SOURCE topic` → the reported problem.
-State = dict[str, Problem]
+State = dict[str, ReportedProblem]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _add_runs(found: dict[str, str | None], source: str, history: History) -> No
 
 
 def decide(
-    previous: Mapping[str, Problem], found: Mapping[str, str | None], now: datetime, host: str
+    previous: Mapping[str, ReportedProblem], found: Mapping[str, str | None], now: datetime, host: str
 ) -> tuple[State, list[tuple[Message, State]]]:
     """Return the state before any message, and the messages to send, each with the state after it.
 
@@ -103,7 +103,7 @@ def decide(
     """
     wrong = {key: says for key, says in found.items() if says}
     blind = "all store" in wrong
-    begun = {key: Problem(utc(now), says) for key, says in wrong.items() if key not in previous}
+    begun = {key: ReportedProblem(utc(now), says) for key, says in wrong.items() if key not in previous}
     ended = {key: problem for key, problem in previous.items() if not blind and found.get(key, "") is None}
     forgotten = {key for key in previous if not blind and key not in found and key != "all store"}
     if "all store" in previous and not blind:
@@ -160,7 +160,7 @@ def _read(path: Path) -> State:
     return {}
 
 
-_STATE = checked.mapping(checked.text(100, errors="strict"), Problem.from_values, most=1000)
+_STATE = checked.mapping(checked.text(100, errors="strict"), ReportedProblem.from_values, most=1000)
 
 
 def _write(path: Path, state: State) -> None:

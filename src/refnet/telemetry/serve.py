@@ -35,7 +35,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-class Server(ThreadingHTTPServer):
+class MetricsServer(ThreadingHTTPServer):
     """Serves `answers` (path → Answer) on `address`, one at a time, as they share cached facts."""
 
     daemon_threads = True
@@ -111,7 +111,7 @@ def _is_own_name(header: str) -> bool:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Server
+    server: MetricsServer
     server_version = "refnet"
     sys_version = ""
     #: Timeout of an idle client, in seconds.

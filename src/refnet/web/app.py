@@ -21,14 +21,14 @@ from refnet.settings import Settings
 from refnet.web import health, papers, work
 from refnet.web.answers import MOST_LINE, Streams, failed
 from refnet.web.children import Children
-from refnet.web.database import Database
+from refnet.web.database import NetworkDatabase
 from refnet.web.guard import Guard, UserOf
-from refnet.web.health import Health, Reports
+from refnet.web.health import BackupReports, Health
 from refnet.web.overviews import Overviews
 from refnet.web.pages import artifact, network, overview, restore, runs, sign_in, stores, timeline
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import page
-from refnet.web.session import Sessions
+from refnet.web.session import SignInSessions
 
 _ROUTES = (
     papers, work, health,
@@ -42,7 +42,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
 
     user_of: see Guard.
     """
-    database = Database(settings)
+    database = NetworkDatabase(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -59,7 +59,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     _add_errors(app)
-    sessions = Sessions(settings.web_token, settings.web_metrics_token)
+    sessions = SignInSessions(settings.web_token, settings.web_metrics_token)
     local = settings.web_token is None
     guard = Guard(app, sessions, local=local)
     app.add_middleware(Guard, sessions=sessions, local=local, user_of=user_of)
@@ -70,7 +70,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.children = Children(settings)
     app.state.streams = Streams()
     app.state.health = Health(settings, database)
-    app.state.reports = Reports(settings)
+    app.state.reports = BackupReports(settings)
     app.state.overviews = Overviews(settings)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in _ROUTES:

@@ -49,7 +49,7 @@ class BusyError(RefnetError):
 
 
 @dataclass(frozen=True)
-class Output:
+class CommandOutput:
     """How a short command ended: exit code and output."""
 
     code: int
@@ -162,7 +162,7 @@ class Children:
                 self._remove_old()
         return self.one(name)
 
-    async def output(self, words: Sequence[str], *, seconds: float = 60) -> Output:
+    async def output(self, words: Sequence[str], *, seconds: float = 60) -> CommandOutput:
         """Run a short read-only command; RefnetError if it takes longer than `seconds` or prints over 4 MiB."""
         work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=self._environment)
         ended = await threaded(work, self._threads)
@@ -173,7 +173,7 @@ class Children:
             raise RefnetError(
                 f"{shown} did not end within {seconds:.0f} s", "Run it in a terminal.", transient=True
             )
-        return Output(ended.code, ended.output.decode(errors="replace"), ended.messages)
+        return CommandOutput(ended.code, ended.output.decode(errors="replace"), ended.messages)
 
     def all(self) -> list[Child]:
         """Return the `KEPT` newest children, newest first; malformed files are skipped."""

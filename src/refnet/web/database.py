@@ -45,7 +45,7 @@ class NoTablesError(RefnetError):
     """The database has no tables of the network, or those of an older RefNet."""
 
 
-class Database:
+class NetworkDatabase:
     """The network's database. It connects at the first query, so the server also starts without it."""
 
     def __init__(self, settings: Settings) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refnet.web.answers import failed
-from refnet.web.session import COOKIE, Sessions, cookie, is_id, new_id
+from refnet.web.session import COOKIE, SignInSessions, cookie, is_id, new_id
 
 #: Paths without a token: the health check, the description of the API, the sign-in.
 OPEN = frozenset({"/health", "/docs", "/openapi.json", "/sign-in", "/preferences"})
@@ -66,7 +66,7 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, sessions: Sessions, *, local: bool, user_of: UserOf | None = None
+        self, app: ASGIApp, sessions: SignInSessions, *, local: bool, user_of: UserOf | None = None
     ) -> None:
         self._app, self._sessions, self._local, self._user_of = app, sessions, local, user_of
 

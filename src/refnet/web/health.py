@@ -33,7 +33,7 @@ from refnet.core.extras import needed
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.web.answers import SECONDS, json_of, json_text, threaded, within
-from refnet.web.database import Database
+from refnet.web.database import NetworkDatabase
 
 router = APIRouter()
 #: The most artifacts, and the most lines of evidence per artifact.
@@ -53,7 +53,7 @@ class HealthPart:
 class Health:
     """The state of database, broker and disk, checked at most once a second."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: NetworkDatabase) -> None:
         self._settings, self._database = settings, database
         self._store = wiring.store(settings)  # it rereads only changes
         self._catalog = wiring.catalog(settings) if settings.encryption_local else self._store
@@ -107,7 +107,7 @@ async def _checked(name: str, check: Coroutine[Any, Any, HealthPart]) -> HealthP
         return HealthPart("failed", f"{error.message}. {error.hint}")
 
 
-class Reports:
+class BackupReports:
     """Reports on the backup folder, made in threads, as they read files and query the database."""
 
     def __init__(self, settings: Settings) -> None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refnet.network import STUB
 from refnet.web.answers import json_text, read_text
-from refnet.web.database import Database
+from refnet.web.database import NetworkDatabase
 
 router = APIRouter(prefix="/api/papers", tags=["papers"])
 #: The most papers on a page; the most matches of a search that are read: papers with many citations, others.
@@ -52,7 +52,7 @@ _LISTED = f"""json_build_object('id', p.id, 'title', p.title, 'year', p.year, 'v
 _ROW = f"coalesce(p.citation_count, -1), p.id, ({_LISTED})::text"
 
 
-class Listed(BaseModel):
+class PapersQuery(BaseModel):
     """The parameters of the list."""
 
     model_config = ConfigDict(extra="forbid")
@@ -75,7 +75,7 @@ class Listed(BaseModel):
 
 
 @router.get("")
-async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Response:
+async def papers(request: Request, asked: Annotated[PapersQuery, Query()]) -> Response:
     """List papers, the most cited first. `next` is the cursor of the next page, null on the last one.
 
     A search reads up to 1,000 matches with 50 or more citations; if these do not fill the page, up to 300 others.
@@ -89,7 +89,7 @@ async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Respons
 
 
 @dataclass(frozen=True)
-class Found:
+class PapersPage:
     """One page of the list."""
 
     #: The papers, each as JSON.
@@ -100,7 +100,7 @@ class Found:
     complete: bool
 
 
-async def listed(database: Database, asked: Listed) -> Found:
+async def listed(database: NetworkDatabase, asked: PapersQuery) -> PapersPage:
     """Return a page of the list; RefnetError if the database does not answer."""
     filters = asked.filters
     values = filters | {"limit": asked.limit + 1}
@@ -111,7 +111,7 @@ async def listed(database: Database, asked: Listed) -> Found:
     rows = await read(_list(filters, after=asked.cursor is not None), values)
     page = rows[: asked.limit]
     following = f"{page[-1][0]}.{page[-1][1]}" if len(rows) > asked.limit else None
-    return Found([row[2] for row in page], following, not (page and page[0][3]))
+    return PapersPage([row[2] for row in page], following, not (page and page[0][3]))
 
 
 def _list(filters: dict[str, Any], *, after: bool) -> str:
@@ -214,7 +214,7 @@ async def paper(
     return json_text(await one(request.app.state.database, number, links) + "\n")
 
 
-async def one(database: Database, number: int, links: int) -> str:
+async def one(database: NetworkDatabase, number: int, links: int) -> str:
     """Return a paper as JSON, with at most `links` references and citing papers; HTTPException (404)."""
     rows = await database.rows(_ONE, {"id": number, "links": links})
     if not rows:
@@ -222,7 +222,7 @@ async def one(database: Database, number: int, links: int) -> str:
     return str(rows[0][0])
 
 
-async def among(database: Database, ids: list[int]) -> list[tuple[int, int]]:
+async def among(database: NetworkDatabase, ids: list[int]) -> list[tuple[int, int]]:
     """Return the citations among the papers `ids`, as pairs (citing, cited)."""
     rows = await database.rows(_AMONG, {"ids": ids})
     return [(citing, cited) for citing, cited in rows]
@@ -243,7 +243,7 @@ class Figures:
     estimated: bool
 
 
-async def figures(database: Database) -> Figures:
+async def figures(database: NetworkDatabase) -> Figures:
     """Return the size of the network; RefnetError if the database does not answer."""
     (row,) = await database.recent_rows(_FIGURES, {})
     return Figures(*row)

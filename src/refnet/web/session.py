@@ -32,7 +32,7 @@ class TooManyAttemptsError(RefnetError):
         self.seconds = seconds
 
 
-class Sessions:
+class SignInSessions:
     """The sessions of one server, in memory: a restart signs everybody out.
 
     Args:

@@ -16,7 +16,7 @@ from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.web.answers import json_of, json_text
-from refnet.web.database import Database
+from refnet.web.database import NetworkDatabase
 from refnet.web.papers import HIGHEST, MOST
 
 router = APIRouter(prefix="/api")
@@ -57,7 +57,7 @@ async def jobs(
     before: Annotated[Number | None, Query(description="`next` of the last page.")] = None,
 ) -> Response:
     """List jobs, newest first. Failed jobs stay; `refnet jobs --retry` requeues them."""
-    database: Database = request.app.state.database
+    database: NetworkDatabase = request.app.state.database
     states, kinds = [state] if state else [], [kind] if kind else []
     asked = partial(list_jobs, states=states, kinds=kinds, crawl=crawl, before=before, limit=limit + 1)
     found = await database.reading(asked)
@@ -77,7 +77,7 @@ async def crawls(
 
 
 async def listed_crawls(
-    database: Database, limit: int, before: int = HIGHEST
+    database: NetworkDatabase, limit: int, before: int = HIGHEST
 ) -> tuple[list[str], int | None]:
     """Return the newest crawls with ids below `before`, each as JSON, and `before` for the next page."""
     rows = await database.rows(_LISTED, {"before": before, "limit": limit + 1})
@@ -104,7 +104,7 @@ async def start_crawl(request: Request, wanted: NewCrawl) -> Response:
     return json_of({"id": number, **asked.to_json(), "sent": not problem, **hint}, 202)
 
 
-async def start(database: Database, wanted: NewCrawl) -> tuple[CrawlOrder, int, str]:
+async def start(database: NetworkDatabase, wanted: NewCrawl) -> tuple[CrawlOrder, int, str]:
     """Store and send a crawl; return its order, its id, and why it was not sent ("": it was sent)."""
     asked = order(wanted.seeds, wanted.direction, wanted.depth, wanted.limit)
 
@@ -117,7 +117,7 @@ async def start(database: Database, wanted: NewCrawl) -> tuple[CrawlOrder, int, 
     return asked, *await database.threaded(stored)
 
 
-async def retry(database: Database, ids: list[int]) -> tuple[int, str]:
+async def retry(database: NetworkDatabase, ids: list[int]) -> tuple[int, str]:
     """Requeue failed jobs (empty: all) like `refnet jobs --retry`, and send their crawls.
 
     Return the number of jobs, and why the crawls were not sent ("": they were sent).

@@ -11,7 +11,7 @@ import pytest
 
 from refnet.core.errors import RefnetError
 from refnet.scheduling import install
-from refnet.scheduling.units import File, Found
+from refnet.scheduling.units import File, UnitState
 
 
 def test_units_of_the_system_that_a_user_may_not_write_need_root(
@@ -22,7 +22,7 @@ def test_units_of_the_system_that_a_user_may_not_write_need_root(
 
     monkeypatch.setattr(install, "replace_file", refuse)
     systemd: Any = SimpleNamespace(unreachable=lambda: None, command="systemctl")
-    step = install.Step(tmp_path / "refnet.timer", Found.NOTHING, File("refnet.timer", "[Timer]\n"))
+    step = install.FileStep(tmp_path / "refnet.timer", UnitState.NOTHING, File("refnet.timer", "[Timer]\n"))
 
     with pytest.raises(RefnetError) as caught:
         install.act(install.InstallPlan(systemd, (step,), ()), force=False)

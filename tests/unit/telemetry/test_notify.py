@@ -11,7 +11,7 @@ from tests.unit.telemetry.conftest import World
 from refnet.catalog.monitoring import Check, Status
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.telemetry.notify import Message, Problem, decide, findings, report, within
+from refnet.telemetry.notify import Message, ReportedProblem, decide, findings, report, within
 
 _AT = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -67,7 +67,9 @@ _GOOD = Check(SourceName.DATABASE, "age", Status.OK, "fresh")
 _BLIND = Check(None, "the store", Status.UNKNOWN, "the disk is not mounted")
 
 
-def _decide(previous: dict[str, Problem], *checks: Check) -> tuple[list[str], dict[str, Problem]]:
+def _decide(
+    previous: dict[str, ReportedProblem], *checks: Check
+) -> tuple[list[str], dict[str, ReportedProblem]]:
     from refnet.catalog.run import History
 
     state, steps = decide(previous, findings(checks, History()), _AT, "lab")

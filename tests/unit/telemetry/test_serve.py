@@ -11,12 +11,12 @@ from contextlib import ExitStack
 import pytest
 
 from refnet.telemetry import serve
-from refnet.telemetry.serve import REQUESTS, Server
+from refnet.telemetry.serve import REQUESTS, MetricsServer
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), {"/metrics": lambda _accept: (b"up 1\n", "text/plain")}) as found:
+def server() -> Iterator[MetricsServer]:
+    with MetricsServer(("127.0.0.1", 0), {"/metrics": lambda _accept: (b"up 1\n", "text/plain")}) as found:
         thread = threading.Thread(target=found.serve_forever)
         thread.start()
         yield found
@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, host: str) -> int:
+def ask(server: MetricsServer, host: str) -> int:
     client = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
     client.putrequest("GET", "/metrics", skip_host=True)
     client.putheader("Host", host)
@@ -37,19 +37,19 @@ def ask(server: Server, host: str) -> int:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:9817", "localhost", "[::1]:9817", "10.0.0.7", "api:8000", socket.gethostname()]
 )
-def test_a_program_that_names_this_machine_is_answered(server: Server, host: str) -> None:
+def test_a_program_that_names_this_machine_is_answered(server: MetricsServer, host: str) -> None:
     assert ask(server, host) == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example:9817", "[::1", "", "evil.example:x"]
 )
-def test_a_name_that_a_page_of_another_site_made_up_is_refused(server: Server, host: str) -> None:
+def test_a_name_that_a_page_of_another_site_made_up_is_refused(server: MetricsServer, host: str) -> None:
     assert ask(server, host) == 421
 
 
 def test_only_so_many_requests_are_at_work_and_one_that_is_slow_ends(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "SECONDS", 1.0)
     with ExitStack() as held:
@@ -67,7 +67,7 @@ def test_only_so_many_requests_are_at_work_and_one_that_is_slow_ends(
 
 
 def test_requests_whose_thread_could_not_start_do_not_count_forever(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(threading.Timer, "start", _no_thread)

@@ -14,7 +14,7 @@ from tests.dashboard import TOKEN, browser, csrf, signed_in
 from refnet.settings import Settings
 from refnet.web.guard import address_of
 from refnet.web.pages.base import inside, preferred
-from refnet.web.session import ATTEMPTS, LASTS, MOST, Sessions, TooManyAttemptsError, new_id
+from refnet.web.session import ATTEMPTS, LASTS, MOST, SignInSessions, TooManyAttemptsError, new_id
 
 
 def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestClient) -> None:
@@ -168,7 +168,7 @@ def test_signing_out_ends_the_session_for_every_copy_of_the_cookie(guarded: Test
 
 def test_a_session_ends_after_twelve_hours_and_the_oldest_of_too_many(tmp_path: Path) -> None:
     now = [0.0]
-    sessions = Sessions(TOKEN, now=lambda: now[0])
+    sessions = SignInSessions(TOKEN, now=lambda: now[0])
     first = sessions.sign_in(TOKEN, "a")
     now[0] = LASTS - 1
     assert sessions.has_signed_in(first)
@@ -180,7 +180,7 @@ def test_a_session_ends_after_twelve_hours_and_the_oldest_of_too_many(tmp_path: 
 
 def test_a_limit_of_attempts_holds_for_each_address_and_ends(tmp_path: Path) -> None:
     now = [0.0]
-    sessions = Sessions(TOKEN, now=lambda: now[0])
+    sessions = SignInSessions(TOKEN, now=lambda: now[0])
 
     def wrong(address: str) -> str:
         try:

@@ -28,7 +28,7 @@ from refnet.core.checked import in_calendars
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.web.answers import SECONDS, threaded, within
-from refnet.web.children import Child, Children, Output
+from refnet.web.children import Child, Children, CommandOutput
 from refnet.web.guard import is_of_another_site
 
 #: Title of a page → path.
@@ -66,17 +66,12 @@ def children_of(request: Request) -> Children:
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """Render the page `template` (in templates/, extends base.html.j2) with `values`."""
-    return Response(_render(request, template, values), status, media_type="text/html")
+    return Response(text(request, template, **values), status, media_type="text/html")
 
 
 def fragment(request: Request, template: str, **values: Any) -> Response:
     """Render a part of a page, for htmx."""
-    return Response(_render(request, template, values), media_type="text/html")
-
-
-def text(request: Request, template: str, **values: Any) -> str:
-    """Render a part of a page to a string."""
-    return _render(request, template, values)
+    return Response(text(request, template, **values), media_type="text/html")
 
 
 async def form(request: Request) -> dict[str, str]:
@@ -116,7 +111,8 @@ def assets() -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in files("refnet.web").joinpath("static").iterdir()}
 
 
-def _render(request: Request, template: str, values: dict[str, Any]) -> str:
+def text(request: Request, template: str, **values: Any) -> str:
+    """Render a page or a part of one to a string."""
     state, settings = request.app.state, request.app.state.settings
     language, theme = language_of(request), request.cookies.get("refnet_theme", "")
     session = request.state.session
@@ -239,7 +235,7 @@ def source_of(settings: Settings, name: str) -> SourceName:
     raise RefnetError(message, f"The sources are: {formatting.some(there) or 'none'}.", Exit.USAGE)
 
 
-async def short(request: Request, words: Sequence[str], *, seconds: float = 60) -> Output:
+async def short(request: Request, words: Sequence[str], *, seconds: float = 60) -> CommandOutput:
     """Run the read-only command `refnet WORDS`; RefnetError (USAGE) for a request from another site."""
     if is_of_another_site(request.headers):
         raise RefnetError(

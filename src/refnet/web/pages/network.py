@@ -22,7 +22,7 @@ from refnet.network.crawls import DEEPEST
 from refnet.network.jobs import STATES, counts, list_jobs
 from refnet.network.papers import normalized
 from refnet.web import graph, papers, work
-from refnet.web.database import Database, NoTablesError
+from refnet.web.database import NetworkDatabase, NoTablesError
 from refnet.web.pages.base import form, fragment, page
 from refnet.web.work import Number
 
@@ -50,7 +50,7 @@ async def network(request: Request) -> Response:
     """Show the size of the network, and the matching papers, most cited first."""
     given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
     asked = _asked(given)
-    database: Database = request.app.state.database
+    database: NetworkDatabase = request.app.state.database
     try:
         size, found = await papers.figures(database), await papers.listed(database, asked)
     except RefnetError as error:
@@ -69,7 +69,7 @@ async def paper(
     request: Request, number: Annotated[int, Path(alias="id", ge=1, le=papers.HIGHEST)]
 ) -> Response:
     """Show one paper with its metadata, texts and neighbours."""
-    database: Database = request.app.state.database
+    database: NetworkDatabase = request.app.state.database
     found = json.loads(await papers.one(database, number, LINKS))
     shown = [found, *(one for side in graph.neighbours(found) for one in side)]
     drawn = graph.picture(found, await papers.among(database, [one["id"] for one in shown]))
@@ -99,10 +99,10 @@ def _seed(ids: list[dict[str, Any]]) -> str | None:
     return next((prefix + usable[scheme] for scheme, prefix in _SEEDS.items() if scheme in usable), None)
 
 
-def _asked(given: Mapping[str, str]) -> papers.Listed:
+def _asked(given: Mapping[str, str]) -> papers.PapersQuery:
     """Check the parameters of the list, like the API; RequestValidationError if one is invalid."""
     try:
-        return papers.Listed.model_validate(given)
+        return papers.PapersQuery.model_validate(given)
     except ValidationError as error:
         wrong = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(wrong) from None
@@ -210,7 +210,7 @@ async def _page(
 
 async def _standing(request: Request, before: int) -> dict[str, Any]:
     """Return the values of the changing part: crawls, newest first; jobs by kind and state."""
-    database: Database = request.app.state.database
+    database: NetworkDatabase = request.app.state.database
     jobs = await database.reading(counts)
     listed, older = await work.listed_crawls(database, MOST, before)
     found = [_with_progress(json.loads(one)) for one in listed]

@@ -249,7 +249,7 @@ async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
 
 async def _run(request: Request, name: str) -> Mapping[str, Any]:
     def read() -> Mapping[str, Any]:
-        values = runs.Look(request, name)()
+        values = runs.ChildReader(request, name)()
         child = values["run"].child
         if child.kind not in set(Verb):
             raise RefnetError(

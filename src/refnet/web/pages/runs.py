@@ -55,7 +55,7 @@ _KNOWN = {"run", "what", "source", "event", "level", "timestamp"}
 
 
 @dataclass(frozen=True)
-class Row:
+class RunResult:
     """A child's result for one source or artifact."""
 
     source: str
@@ -67,28 +67,28 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRun:
     """A child, prepared for its page."""
 
     child: Child
     #: running, done, failed, damaged, could not verify, lost.
     state: str
     problem: RefnetError | None
-    results: tuple[Row, ...]
+    results: tuple[RunResult, ...]
 
 
-def shown(child: Child) -> Shown:
+def shown(child: Child) -> ShownRun:
     """Return `child` with its state, its error and its printed results."""
     if child.running:
-        return Shown(child, "running", None, ())
+        return ShownRun(child, "running", None, ())
     results, error = rows_of(child.result or {}), child.error
     state = "lost" if child.code is None else _STATES.get(child.code, "failed")
     if error and not child.said and (bad := [one for one in results if one.reason]):
         error = (some([f"{one.artifact or one.source}: {one.reason}" for one in bad], 1), error[1])
-    return Shown(child, state, RefnetError(*error) if error else None, results)
+    return ShownRun(child, state, RefnetError(*error) if error else None, results)
 
 
-def rows_of(result: Mapping[str, Any]) -> tuple[Row, ...]:
+def rows_of(result: Mapping[str, Any]) -> tuple[RunResult, ...]:
     """Return the rows in the result of `backup`, `verify` or `drill`; () for any other document."""
     found = result.get("results") or result.get("sources")
     return (
@@ -98,7 +98,7 @@ def rows_of(result: Mapping[str, Any]) -> tuple[Row, ...]:
     )
 
 
-def _row(one: dict[str, Any]) -> Row:
+def _row(one: dict[str, Any]) -> RunResult:
     manifest, proof = _dict(one.get("manifest")), _dict(one.get("proof")) or one
     findings = proof.get("findings")
     reasons = [
@@ -106,7 +106,7 @@ def _row(one: dict[str, Any]) -> Row:
         for found in (findings if isinstance(findings, list) else [])[:RESULTS]
         if isinstance(found, dict) and found.get("outcome") != "passed" and found.get("reason")
     ]
-    return Row(
+    return RunResult(
         _text(one.get("source")),
         _text(one.get("artifact") or one.get("name") or manifest.get("name")),
         _text(one.get("outcome")),
@@ -177,7 +177,7 @@ async def start(request: Request) -> Response:
 async def run(request: Request, name: RunId) -> Response:
     """Show one run: its progress or its result, and its log."""
     if child_process.ID.fullmatch(name):
-        values = await reading(request, RUNS, Look(request, name))
+        values = await reading(request, RUNS, ChildReader(request, name))
         if values["run"].child.kind in set(Verb):  # that page has the undo
             return RedirectResponse(f"/restore/runs/{name}", 303)
         return page(request, "runs_child.html.j2", **values)
@@ -188,7 +188,7 @@ async def run(request: Request, name: RunId) -> Response:
 @router.get("/{id}/events")
 async def events(request: Request, name: RunId) -> Response:
     """Stream a child's progress whenever it changes, then its result and the event `done`."""
-    look = Look(request, name)
+    look = ChildReader(request, name)
     await reading(request, RUNS, look.child)
     if request.app.state.streams.are_full:
         return Response(status_code=204)  # then EventSource does not retry
@@ -205,7 +205,7 @@ async def events(request: Request, name: RunId) -> Response:
 @router.post("/{id}/stop")
 async def stop(request: Request, name: RunId) -> Response:
     """Interrupt a backup, a verification or a drill, like Ctrl-C."""
-    child = await reading(request, RUNS, Look(request, name).child)
+    child = await reading(request, RUNS, ChildReader(request, name).child)
     if child.kind not in ACTIONS:
         raise RefnetError(
             f"{child.title} cannot be stopped here", "Wait until it ends, then undo it.", Exit.USAGE
@@ -215,7 +215,7 @@ async def stop(request: Request, name: RunId) -> Response:
     return RedirectResponse(f"/runs/{child.id}", 303)
 
 
-class Look:
+class ChildReader:
     """Reads one child repeatedly, and only new messages each time. HTTPException (404) if it does not exist."""
 
     def __init__(self, request: Request, name: str) -> None:

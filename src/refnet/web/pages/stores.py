@@ -51,7 +51,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Row:
+class ArtifactRow:
     """An artifact, and its places."""
 
     entry: Entry
@@ -65,7 +65,7 @@ class Stores:
     """The content of the page."""
 
     cards: tuple[Card, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ArtifactRow, ...]
     #: The number of artifacts on all pages.
     total: int
     #: The number of the page, from 1.
@@ -77,7 +77,7 @@ def stores(found: Artifacts, source: str, number: int) -> Stores:
     wanted = [one for one in found.all if source in {"", one.source}]
     here = {id(entry) for entry in found.here.values()}
     rows = tuple(
-        Row(one, one.state if id(one) in here else "none", found.places(one))
+        ArtifactRow(one, one.state if id(one) in here else "none", found.places(one))
         for one in wanted[(number - 1) * ROWS : number * ROWS]
     )
     cards = tuple(_card(found, name, state) for name, state in found.stores.items())

@@ -29,7 +29,7 @@ _FIRST, _LAST = date(1901, 1, 1), date(8999, 12, 31)
 
 
 @dataclass(frozen=True)
-class Asked:
+class TimelineQuery:
     """The parameters of a request."""
 
     #: "": the first source with artifacts.
@@ -74,7 +74,7 @@ class Timeline:
         return sum(month.missed for month in self.months)
 
 
-def timeline(found: Artifacts, asked: Asked) -> Timeline:
+def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
     """Return the content of the page; RefnetError (USAGE) if source or store does not exist."""
     if asked.store and asked.store not in found.stores:
         raise _wrong("store", asked.store, f"The stores are: {', '.join(found.stores) or 'none'}.")
@@ -94,7 +94,7 @@ def timeline(found: Artifacts, asked: Asked) -> Timeline:
 @router.get("/timeline")
 async def timeline_page(request: Request) -> Response:
     """Show the calendar of one source in one store."""
-    asked = Asked.of(request.query_params)
+    asked = TimelineQuery.of(request.query_params)
     found = await artifacts(request)
     shown = await reading(request, "the backup folder", lambda: timeline(found, asked))
 
