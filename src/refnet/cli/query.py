@@ -26,7 +26,7 @@ from refnet.core.checked import parsed
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural
 from refnet.sources.contents import AnswerLimits, Query, QueryAnswer
-from refnet.sources.database.database_query import checked, doubts
+from refnet.sources.database.database_contents import checked, doubts
 from refnet.sources.database.query.answer import LARGEST_ROW, SETTINGS
 from refnet.sources.database.query.copies import Copy
 

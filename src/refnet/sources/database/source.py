@@ -28,7 +28,7 @@ from refnet.settings import SourceSettings
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import CheckLine
 from refnet.sources.contents import Artifact, ArtifactDifference, Finder, ItemVersion, Query, QueryAnswer
-from refnet.sources.database import database_contents, database_query
+from refnet.sources.database import database_contents
 from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.artifact.own_artifact import open_database, open_own
 from refnet.sources.database.check_database import database
@@ -152,10 +152,10 @@ class Database(OnServer):
     def query(
         self, context: Context, chosen: OpenArtifact, asked: Query
     ) -> AbstractContextManager[QueryAnswer]:
-        return database_query.query(context, chosen, asked)
+        return database_contents.query(context, chosen, asked)
 
     def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> AbstractContextManager[Copy]:
-        return database_query.browse(context, chosen, trust=trust)
+        return database_contents.browse(context, chosen, trust=trust)
 
     def exactly(self, name: str) -> Finder:
         return TableFinder(lambda schema, table: name in {table, f"{schema}.{table}"})
