@@ -17,7 +17,7 @@ from tests.row_proxy import RowFault, row_proxy
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database.dump import parallel_dump
-from refnet.sources.database.dump.source_rows import Options
+from refnet.sources.database.dump.source_rows import DumpOptions
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.rows.live_catalog import page_ranges
 from refnet.sources.database.workers import Workers
@@ -128,7 +128,7 @@ def test_a_backup_of_one_table_reads_no_materialized_view(live: Live, wheel: Bin
 
 def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, wheel: Binaries) -> None:
     index = parallel_dump.dump(
-        live.target, io.BytesIO(), Workers(wheel, 2), options=Options(digest_up_to=1 << 40)
+        live.target, io.BytesIO(), Workers(wheel, 2), options=DumpOptions(digest_up_to=1 << 40)
     )
 
     def interrupt(_step: str, _done: int, _total: int | None) -> None:

@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from refnet.sources.database.artifact.member_rows import Packed, Section
+from refnet.sources.database.artifact.member_rows import DataSection, Packed
 from refnet.sources.database.sql_text import Codec
 
 KEY = b"k3y"
@@ -51,9 +51,9 @@ SELECT pg_catalog.setval('public."it''s"', -7, false);
 """
 
 
-def cut(size: int) -> tuple[list[Packed], Section]:
+def cut(size: int) -> tuple[list[Packed], DataSection]:
     packed: list[Packed] = []
-    section = Section(packed.append, Codec(), KEY)
+    section = DataSection(packed.append, Codec(), KEY)
     section.read(DATA[at : at + size] for at in range(0, len(DATA), size))
     return packed, section
 
@@ -76,6 +76,6 @@ def test_a_section_is_cut_at_tables_and_loses_only_the_restrict_pair(size: int) 
 
 
 def test_output_that_ends_within_the_rows_of_a_table_is_refused() -> None:
-    section = Section(lambda _: None, Codec(), KEY)
+    section = DataSection(lambda _: None, Codec(), KEY)
     with pytest.raises(ValueError, match="ends within"):
         section.read([DATA[: DATA.index(b"2\t")]])

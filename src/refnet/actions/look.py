@@ -27,7 +27,7 @@ from refnet.sources.folder.files_artifact import archive_errors
 from refnet.sources.folder.listing import FileKind, FileList, Listed
 
 if TYPE_CHECKING:
-    from refnet.sources.database.query.copies import Copy
+    from refnet.sources.database.query.copies import ScratchCopy
 
 #: A file up to this size is checked in memory, a larger one on the disk.
 _IN_MEMORY = 64 << 20
@@ -193,7 +193,7 @@ def query(context: Context, meant: str, asked: Query) -> Iterator[QueryAnswer]:
 @contextmanager
 def browse(
     context: Context, meant: str, at: str | None, *, trust: bool = False
-) -> Iterator[tuple[OpenArtifact, Copy]]:
+) -> Iterator[tuple[OpenArtifact, ScratchCopy]]:
     """Load all of the artifact `meant` into a scratch server, which ends with the block."""
     chosen = choose_to_read(context, meant, at)
     with source_of(context.settings, chosen.source).browse(context, chosen, trust=trust) as copy:

@@ -28,7 +28,7 @@ from refnet.core.formatting import plain, plural
 from refnet.sources.contents import AnswerLimits, Query, QueryAnswer
 from refnet.sources.database.database_contents import checked, doubts
 from refnet.sources.database.query.answer import LARGEST_ROW, SETTINGS
-from refnet.sources.database.query.copies import Copy
+from refnet.sources.database.query.copies import ScratchCopy
 
 #: The widths of columns come from so many rows, or characters, which are in memory; none is wider than the last.
 _MEASURED, _MEASURED_CHARACTERS, _WIDEST = 1000, 4 << 20, 60
@@ -185,7 +185,7 @@ def browse(
         raise RefnetError(f"psql ended with {code}", "See its messages above.")
 
 
-def _psql(copy: Copy) -> int:
+def _psql(copy: ScratchCopy) -> int:
     """Run psql until it ends; return its exit code.
 
     A hostile backup controls the output, so results go through `less`, which shows control characters as text, and
@@ -211,7 +211,7 @@ def _psql(copy: Copy) -> int:
         signal.signal(signal.SIGINT, interrupt)
 
 
-def _environment(copy: Copy, less: str | None) -> dict[str, str]:
+def _environment(copy: ScratchCopy, less: str | None) -> dict[str, str]:
     """Environment of psql: only terminal, language and login."""
     login = copy.reader.environment(SETTINGS, encoding="UTF8")
     kept = {name: value for name, value in os.environ.items() if name in _KEPT}

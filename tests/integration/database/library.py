@@ -24,7 +24,7 @@ from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.dump import parallel_dump as dumping
 from refnet.sources.database.plan.restore_facts import Permission
-from refnet.sources.database.plan.restore_plan import Options
+from refnet.sources.database.plan.restore_plan import PlanOptions
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.sources.database.restore.copy_and_swap import Resources, Restored
 from refnet.sources.database.workers import Workers
@@ -64,7 +64,7 @@ def restore(target: Target, dump: copy_and_swap.Dump, binaries: Binaries, **opti
     """Restore `dump` as `target`, from whichever database it is."""
     options.setdefault("permission", Permission(dump.wanted().database))
     resources = Resources(lambda _: binaries, PREVIOUS)
-    return copy_and_swap.restore(target, dump, Options(2, **options), resources)
+    return copy_and_swap.restore(target, dump, PlanOptions(2, **options), resources)
 
 
 def papers(target: Target) -> int:

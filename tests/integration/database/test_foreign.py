@@ -14,7 +14,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.sources.database.plan.restore_plan import Options
+from refnet.sources.database.plan.restore_plan import PlanOptions
 from refnet.sources.database.restore import copy_and_swap
 from refnet.store.open_artifacts import artifact_at, folder_at
 
@@ -65,11 +65,12 @@ def test_an_archives_missing_owner_is_in_the_plan_with_its_create_role(
         try:
             dump = foreign(pg_dump(library, wheel, tmp_path / "old.dump", f"-F{form}"), wheel)
             assert (
-                copy_and_swap.plan(library, dump, Options(2, create_roles=True), count=False).problems == ()
+                copy_and_swap.plan(library, dump, PlanOptions(2, create_roles=True), count=False).problems
+                == ()
             )
             session.execute('ALTER TABLE jobs OWNER TO CURRENT_USER; DROP ROLE "The owner"')
             for create_roles in (False, True):
-                options = Options(2, create_roles=create_roles)
+                options = PlanOptions(2, create_roles=create_roles)
                 (problem,) = copy_and_swap.plan(library, dump, options, count=False).problems
                 assert problem.message == "roles missing on the server: The owner"
                 assert problem.hint == 'CREATE ROLE "The owner";'

@@ -27,7 +27,7 @@ from refnet.sources.contents import Query as Asking
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database
 from refnet.sources.database.query import answer, copies
 from refnet.sources.database.query.answer import Asker
-from refnet.sources.database.query.copies import Copy, Part
+from refnet.sources.database.query.copies import Part, ScratchCopy
 from refnet.store.open_artifacts import artifact_at
 
 USUAL = AnswerLimits()
@@ -105,7 +105,7 @@ def artifact(refnet: Command) -> DatabaseArtifact:
 class Asked:
     """One scratch server for all queries; each has its own session, and loads what is not loaded yet."""
 
-    def __init__(self, copy: Copy, part: Part, path: str | None) -> None:
+    def __init__(self, copy: ScratchCopy, part: Part, path: str | None) -> None:
         self.copy, self.part, self.path = copy, part, path
 
     @contextmanager

@@ -28,7 +28,7 @@ from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.restore_facts import Where
-from refnet.sources.database.plan.restore_plan import Options
+from refnet.sources.database.plan.restore_plan import PlanOptions
 from refnet.sources.database.restore import copy_and_swap, previous_databases
 from refnet.store.previous_records import MarkState
 
@@ -144,7 +144,7 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
 def test_an_older_server_is_refused_and_the_plan_names_both_versions(
     dump: DatabaseArtifact, system_server: Cluster, system_database: Target
 ) -> None:
-    plan = copy_and_swap.plan(system_database, dump, Options(2, where=Where.ELSEWHERE), count=False)
+    plan = copy_and_swap.plan(system_database, dump, PlanOptions(2, where=Where.ELSEWHERE), count=False)
     assert plan.to_json()["server_version"] == system_server.binaries.major
     assert "comes from PostgreSQL 18" in " ".join(problem.message for problem in plan.problems)
 
@@ -156,7 +156,7 @@ def test_another_server_keeps_the_database_that_it_had(
         older = held(artifact_of(source, system_server.binaries))
     with database.connect() as session:
         session.execute("CREATE TABLE mine (a int)")
-    plan = copy_and_swap.plan(database, older, Options(2, where=Where.ELSEWHERE), count=False)
+    plan = copy_and_swap.plan(database, older, PlanOptions(2, where=Where.ELSEWHERE), count=False)
     assert any("comes from PostgreSQL 17, and the server is 18" in note for note in plan.notes)
     assert any("`refnet undo database --to URL` restores it" in step for step in plan.steps)
     try:

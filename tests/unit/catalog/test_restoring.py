@@ -10,20 +10,22 @@ import pytest
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.database.plan.restore_facts import (
-    Facts,
-    Live,
+    LiveDatabase,
+    LiveSessions,
     Permission,
-    Rows,
-    Sessions,
-    Wanted,
+    RowCount,
+    ServerFacts,
+    WantedBackup,
     Where,
     check_name,
 )
-from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide
+from refnet.sources.database.plan.restore_plan import DatabasePlan, PlanOptions, dated_name, decide
 
 GB = 1 << 30
-LIVE = Live(size=GB, owner="refnet", owned=True, tables={"public.papers": Rows(120, exact=True, newer=20)})
-FACTS = Facts(
+LIVE = LiveDatabase(
+    size=GB, owner="refnet", owned=True, tables={"public.papers": RowCount(120, exact=True, newer=20)}
+)
+FACTS = ServerFacts(
     database="refnet",
     version=180006,
     user="refnet",
@@ -39,7 +41,7 @@ FACTS = Facts(
     server="localhost:5432",
     system="1",
 )
-WANTED = Wanted(
+WANTED = WantedBackup(
     name="refnet_20261125_020000.sql.gz",
     version=180006,
     moment=datetime(2026, 11, 25, 2, tzinfo=UTC),
@@ -57,7 +59,9 @@ def plan(
     wanted: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, *, create_roles: bool = False
 ) -> DatabasePlan:
     return decide(
-        replace(WANTED, **wanted or {}), replace(FACTS, **facts or {}), Options(1, create_roles=create_roles)
+        replace(WANTED, **wanted or {}),
+        replace(FACTS, **facts or {}),
+        PlanOptions(1, create_roles=create_roles),
     )
 
 
@@ -105,7 +109,7 @@ def test_a_missing_database_is_created_and_nothing_live_is_replaced() -> None:
             "prepared transaction is open in refnet: left open",
         ),
         ({}, {"live": replace(LIVE, subscriptions=("news",))}, "subscription news writes into refnet"),
-        ({}, {"live": replace(LIVE, sessions=(Sessions("psql", "dba", 1, ours=False),))}, "psql of dba"),
+        ({}, {"live": replace(LIVE, sessions=(LiveSessions("psql", "dba", 1, ours=False),))}, "psql of dba"),
     ],
 )
 def test_each_problem_is_named_alone(wanted: dict[str, Any], facts: dict[str, Any], message: str) -> None:
@@ -147,7 +151,7 @@ def test_a_missing_role_without_recorded_attributes_is_never_created() -> None:
         ({}, {"live": replace(LIVE, slots=("cdc",))}, "slot cdc stays with the previous version"),
         (
             {},
-            {"live": replace(LIVE, tables={"public.later": Rows(1, exact=True)})},
+            {"live": replace(LIVE, tables={"public.later": RowCount(1, exact=True)})},
             "only in the live database",
         ),
     ],
@@ -185,7 +189,7 @@ def test_a_role_with_powers_is_shown_and_created_only_on_request(wanted: dict[st
     refused = plan(wanted, create_roles=True)
     assert f"boss ({told})" in refused.steps[0]
     assert [f"asks for: {told}" in problem.message for problem in refused.problems] == [True]
-    asked = decide(replace(WANTED, **wanted), FACTS, Options(1, create_roles=True, role_powers=True))
+    asked = decide(replace(WANTED, **wanted), FACTS, PlanOptions(1, create_roles=True, role_powers=True))
     assert (asked.problems, asked.role_powers) == ((), {"boss": (told,)})
 
 
@@ -253,7 +257,7 @@ def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
     wanted: dict[str, Any], facts: dict[str, Any], named: str | None, words: str | None
 ) -> None:
     decided = decide(
-        replace(WANTED, **wanted), replace(FACTS, **facts), Options(1, permission=Permission(named))
+        replace(WANTED, **wanted), replace(FACTS, **facts), PlanOptions(1, permission=Permission(named))
     )
     if words is None:
         decided.check()
@@ -268,18 +272,18 @@ def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
 def test_a_new_database_touches_nothing_live_and_must_not_exist_yet() -> None:
     permission = Permission("refnet")
     there = replace(FACTS, database="other", live=None)
-    decided = decide(WANTED, there, Options(1, permission=permission, where=Where.NEW))
+    decided = decide(WANTED, there, PlanOptions(1, permission=permission, where=Where.NEW))
     assert decided.problems == ()
     assert not any("disconnect" in step or "keep" in step for step in decided.steps)
     assert decided.steps[-1] == "name it other; nothing live is touched"
     taken = replace(there, live=replace(LIVE, owned=False, prepared=("open",)))
-    refused = decide(WANTED, taken, Options(1, permission=permission, where=Where.NEW)).problems
+    refused = decide(WANTED, taken, PlanOptions(1, permission=permission, where=Where.NEW)).problems
     assert ["other on localhost:5432 exists already" in one.message for one in refused] == [True]
     assert refused[0].code is Exit.USAGE
 
 
 def test_a_previous_version_on_another_server_is_not_said_to_be_pruned() -> None:
-    decided = decide(WANTED, FACTS, Options(1, where=Where.ELSEWHERE))
+    decided = decide(WANTED, FACTS, PlanOptions(1, where=Where.ELSEWHERE))
     assert "until you drop it" in decided.steps[-1]
 
 

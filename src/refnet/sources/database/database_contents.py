@@ -21,7 +21,7 @@ from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.query import copies
 from refnet.sources.database.query.answer import Asker, Rows
-from refnet.sources.database.query.copies import Copy, Part
+from refnet.sources.database.query.copies import Part, ScratchCopy
 from refnet.sources.database.workers import Workers
 
 #: The most characters of a query; an argument of a command line is shorter in any case.
@@ -74,7 +74,7 @@ def _rows(answer: QueryAnswer, asker: Asker, part: Part | None, text: bytes, *, 
 
 
 @contextmanager
-def browse(context: Context, chosen: OpenArtifact, *, trust: bool) -> Iterator[Copy]:
+def browse(context: Context, chosen: OpenArtifact, *, trust: bool) -> Iterator[ScratchCopy]:
     """Load all of `chosen` into a scratch server, which ends with the block."""
     options = source_of(context.settings, chosen.source).proof_options(context.progress, trust=trust)
     opened = open_database(chosen)
@@ -89,7 +89,7 @@ def browse(context: Context, chosen: OpenArtifact, *, trust: bool) -> Iterator[C
         yield copy
 
 
-def doubts(copy: Copy) -> Iterator[str]:
+def doubts(copy: ScratchCopy) -> Iterator[str]:
     """Sentences about differences from a restore, and missing isolation layers."""
     yield from copy.notes
     if missing := copy.cluster.walls.missing:

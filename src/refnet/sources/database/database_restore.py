@@ -27,8 +27,14 @@ from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import open_database
-from refnet.sources.database.plan.restore_facts import Permission, Sessions, Where, check_name, origin_label
-from refnet.sources.database.plan.restore_plan import DatabasePlan, Options
+from refnet.sources.database.plan.restore_facts import (
+    LiveSessions,
+    Permission,
+    Where,
+    check_name,
+    origin_label,
+)
+from refnet.sources.database.plan.restore_plan import DatabasePlan, PlanOptions
 from refnet.sources.database.restore import copy_and_swap
 from refnet.sources.database.restore.copy_and_swap import Dump, Resources, Restored
 from refnet.sources.database.restore.left_out import LEFT_OUT
@@ -67,7 +73,7 @@ class DatabaseRestore:
     source: SourceName
     dump: Dump
     target: Target
-    options: Options
+    options: PlanOptions
 
     def plan(self, *, count: bool, damaged_anyway: bool) -> DatabasePlan:
         """Plan of `run`. `count`: count the live rows, and those written after the dump."""
@@ -121,7 +127,7 @@ def restore_asked(
     context: Context, source: SourceName, chosen: OpenArtifact, request: RestoreRequest
 ) -> DatabaseRestore:
     """Return the restore that `request` asks for: of all of `chosen`, or, of tables, into the database that is there."""
-    options = Options(
+    options = PlanOptions(
         request.jobs or context.settings.jobs,
         request.compare is Compare.CONTENT,
         request.create_roles,
@@ -144,7 +150,7 @@ def restore_of(
     context: Context,
     source: SourceName,
     chosen: OpenArtifact,
-    options: Options | None = None,
+    options: PlanOptions | None = None,
     *,
     from_database: str | None = None,
     in_place: bool = False,
@@ -158,7 +164,7 @@ def restore_of(
         to: URL of the target, for Where.ELSEWHERE; None: the source's own database, or a new one beside it.
     """
     settings, dump = context.settings, open_database(chosen)
-    options = options or Options(settings.jobs)
+    options = options or PlanOptions(settings.jobs)
     if isinstance(dump, ForeignDump):
         dump.wanted()  # a file that is not a dump starts no server
     if options.where is not Where.LIVE and from_database is None:
@@ -246,7 +252,7 @@ class WholeRestore(RestoreWork):
         return RestoreDone(done.to_json(), tuple(_said(done, undo_arguments(source, self.request.to))))
 
 
-def _sessions(sessions: tuple[Sessions, ...]) -> str:
+def _sessions(sessions: tuple[LiveSessions, ...]) -> str:
     if not sessions:
         return "no sessions"
     return ", ".join(f"{one.count} of {one.user} ({one.application or 'unnamed'})" for one in sessions)
@@ -287,7 +293,7 @@ def recovery_of(
     context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits
 ) -> DatabaseRestore:
     """The restore of `chosen` in a recovery."""
-    how = Options(context.settings.jobs, create_roles=True, role_powers=permits.role_powers)
+    how = PlanOptions(context.settings.jobs, create_roles=True, role_powers=permits.role_powers)
     other = permits.from_database if source == SourceName.DATABASE else None
     return restore_of(context, source, chosen, how, from_database=other)
 

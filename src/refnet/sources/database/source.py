@@ -36,7 +36,7 @@ from refnet.sources.database.database_contents import compare_live
 from refnet.sources.database.database_restore import WholeRestore, check, recover, recovery_of, restore_asked
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.database.plan.table_plan import TableSelection
-from refnet.sources.database.query.copies import Copy
+from refnet.sources.database.query.copies import ScratchCopy
 from refnet.sources.database.restore import previous_databases
 from refnet.sources.database.restore.server_facts import holds_tables, identity_of
 from refnet.sources.database.saved_tables import previous_tables
@@ -154,7 +154,9 @@ class Database(OnServer):
     ) -> AbstractContextManager[QueryAnswer]:
         return database_contents.query(context, chosen, asked)
 
-    def browse(self, context: Context, chosen: OpenArtifact, *, trust: bool) -> AbstractContextManager[Copy]:
+    def browse(
+        self, context: Context, chosen: OpenArtifact, *, trust: bool
+    ) -> AbstractContextManager[ScratchCopy]:
         return database_contents.browse(context, chosen, trust=trust)
 
     def exactly(self, name: str) -> Finder:

@@ -17,7 +17,7 @@ from refnet.postgres.session import Target
 from refnet.servers import ActsOn
 from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.sources.database.database_restore import database_at, undo_arguments
-from refnet.sources.database.plan.restore_facts import Facts, Rows
+from refnet.sources.database.plan.restore_facts import RowCount, ServerFacts
 from refnet.sources.database.plan.restore_plan import dated_name, hindrances
 from refnet.sources.database.restore import previous_databases
 from refnet.sources.database.restore.copy_and_swap import Rename, swap
@@ -36,11 +36,11 @@ class UndoPlan:
     back: PreviousDatabase
     #: Why it may not be what its mark says; only one that was named on the command line has any.
     doubts: tuple[str, ...]
-    facts: Facts
+    facts: ServerFacts
     #: What stops the undo.
     problems: tuple[RefnetError, ...]
     #: `schema.table` of the live database → its rows; the newer ones were written since the swap.
-    written: Mapping[str, Rows]
+    written: Mapping[str, RowCount]
     #: Shown with the plan.
     notes: tuple[str, ...] = ()
 
@@ -181,7 +181,7 @@ def _last(
     )
 
 
-def _doubts(back: PreviousDatabase, found: Facts) -> Iterator[str]:
+def _doubts(back: PreviousDatabase, found: ServerFacts) -> Iterator[str]:
     if back.doubt:
         yield f"{back.name} is unknown: {back.doubt}; it belongs to {back.owner}"
     if back.record and found.live and found.live.oid != back.record.live:

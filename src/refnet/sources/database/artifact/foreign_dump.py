@@ -41,7 +41,7 @@ from refnet.sources.database.artifact.dump_files import (
 )
 from refnet.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.sources.database.dump.pgdump import for_server
-from refnet.sources.database.plan.restore_facts import Wanted
+from refnet.sources.database.plan.restore_facts import WantedBackup
 from refnet.sources.database.proof import foreign_proof
 from refnet.sources.database.restore.load import LOADER_SETTINGS
 from refnet.sources.database.workers import Programs, Workers, restricted
@@ -96,11 +96,11 @@ class ForeignDump(Artifact):
     def roles(self) -> tuple[dict[str, Any], ...]:
         return ()
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedBackup:
         found = self._made_by[0]
         version = int(found[1]) * 10_000 + int(found[2] or 0) if found else None
         owners = self._owners()
-        return Wanted(self.name, version, None, None, 0, roles=owners, owners=owners)
+        return WantedBackup(self.name, version, None, None, 0, roles=owners, owners=owners)
 
     def _owners(self) -> tuple[str, ...]:
         """Owners that pg_restore assigns; names in an unknown encoding are omitted."""

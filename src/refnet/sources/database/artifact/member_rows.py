@@ -119,7 +119,7 @@ _LOWRITE = b"SELECT pg_catalog.lowrite("
 _LONGEST_STATEMENT = 64 << 20
 
 
-class Section:
+class DataSection:
     """Cuts pg_dump's data section into members at table boundaries, aware of its quoting."""
 
     def __init__(

@@ -21,7 +21,7 @@ from refnet.sources.database.artifact.index import DIGEST, Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import LONGEST_SCHEMA, NotAnArtifact, Reader, damaged
 from refnet.sources.database.dump.pgdump import refuses_lz4
-from refnet.sources.database.plan.restore_facts import Wanted
+from refnet.sources.database.plan.restore_facts import WantedBackup
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.own_proof import Prover, rows_of
 from refnet.sources.database.proof.row_digests import digested
@@ -59,7 +59,7 @@ class DatabaseArtifact(Artifact):
         proof = Prover(self.reader, binaries, options).prove(level)
         return proof if self.stored.manifest and self.stored.manifest.compared else _uncounted(proof)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedBackup:
         return server_facts.wanted(self.name, self.index, self._needs)
 
     @cached_property

@@ -22,14 +22,14 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
-from refnet.sources.database.artifact.member_rows import Cutter, Packed, Section, gathered
+from refnet.sources.database.artifact.member_rows import Cutter, DataSection, Packed, gathered
 from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
-from refnet.sources.database.dump.snapshot import Relation, clock_warnings, open_snapshot
-from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, Options, SourceRows
+from refnet.sources.database.dump.snapshot import DumpedRelation, clock_warnings, open_snapshot
+from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, DumpOptions, SourceRows
 from refnet.sources.database.rows.live_catalog import page_ranges
 from refnet.sources.database.workers import Stopped, Workers
 
@@ -58,13 +58,13 @@ SET lc_monetary = 'C';
 class Range:
     """A part of a table: the rows that meet `where`, a condition on ctid."""
 
-    relation: Relation
+    relation: DumpedRelation
     where: bytes
     #: About how many bytes of the table it is.
     size: int
 
 
-def ranges(relation: Relation) -> list[Range]:
+def ranges(relation: DumpedRelation) -> list[Range]:
     """Cut `relation` by pages into ranges of about RANGE bytes."""
     count = max(1, min(relation.pages, round(relation.size / RANGE)))
     size = relation.size // count
@@ -72,7 +72,11 @@ def ranges(relation: Relation) -> list[Range]:
 
 
 def dump(
-    target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = (), options: Options = DEFAULT
+    target: Target,
+    out: BinaryIO,
+    workers: Workers,
+    tables: tuple[str, ...] = (),
+    options: DumpOptions = DEFAULT,
 ) -> Index:
     """Write the artifact of the database `target` to `out` and return its index.
 
@@ -120,7 +124,7 @@ class DatabaseMaker:
             warnings = clock_warnings(session, self.now)
             binaries = self.binaries(server_version(session))
             portable = bool(self.digest_up_to) and self._proves_with_another(server_version(session))
-        options = Options(turn, self.digest_up_to, portable)
+        options = DumpOptions(turn, self.digest_up_to, portable)
         index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables, options)
         digested = any(table.source for table in index.tables)
         compared = Compared.DIGESTED if digested else Compared.COUNTED
@@ -141,14 +145,14 @@ class _Child(Protocol):
 class _DumpRun:
     """The threads of one dump and what they share."""
 
-    def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers, options: Options) -> None:
+    def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers, options: DumpOptions) -> None:
         self._pgdump, self._writer, self._workers = pgdump, writer, workers
         self._snapshot = snapshot = pgdump.snapshot
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
         self._tables = CopiedTables(snapshot, self._large)
         self._source = SourceRows(snapshot, pgdump.only, options)
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
-        self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
+        self._section = DataSection(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
         self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
         #: Ranges of tables that another session waits to change.
         self._blocked: list[Range] = []

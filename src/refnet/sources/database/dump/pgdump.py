@@ -26,7 +26,7 @@ from refnet.postgres.preparing import not_in_force, question
 from refnet.postgres.session import READER_SETTINGS
 from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.sqlgz import CHUNK
-from refnet.sources.database.dump.snapshot import OpenSnapshot, Relation
+from refnet.sources.database.dump.snapshot import DumpedRelation, OpenSnapshot
 
 #: How long pg_dump may wait for a lock. Without a limit it would wait forever behind a statement that waits for our lock.
 LOCK_WAIT = "2s"
@@ -40,7 +40,7 @@ class PgDump:
     """pg_dump's part of one artifact, in the open snapshot `snapshot`."""
 
     def __init__(
-        self, binaries: Binaries, snapshot: OpenSnapshot, folder: Path, only: Sequence[Relation]
+        self, binaries: Binaries, snapshot: OpenSnapshot, folder: Path, only: Sequence[DumpedRelation]
     ) -> None:
         """`folder`: private, for the schema's archive. `only`: the tables to take; none: everything."""
         self.binaries = binaries
@@ -107,7 +107,9 @@ class PgDump:
         return str(listed.stdout, errors="replace")
 
     @contextlib.contextmanager
-    def data(self, excluded: Sequence[Relation]) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
+    def data(
+        self, excluded: Sequence[DumpedRelation]
+    ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
         """Run pg_dump for the data section without the rows of `excluded`; yield the child and its output.
 
         The output ends with a RefnetError if pg_dump fails.
@@ -223,7 +225,7 @@ WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AN
 """
 
 
-def too_large_row(said: str, snapshot: OpenSnapshot, table: Relation) -> RefnetError | None:
+def too_large_row(said: str, snapshot: OpenSnapshot, table: DumpedRelation) -> RefnetError | None:
     """Error that names the column with the largest value.
 
     None for other errors, or if memory is short for rows below the limit.

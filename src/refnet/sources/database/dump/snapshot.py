@@ -90,7 +90,7 @@ _CHANGED_MEANWHILE = (
 
 
 @dataclass(frozen=True)
-class Relation:
+class DumpedRelation:
     """A table at the snapshot."""
 
     oid: int
@@ -125,7 +125,7 @@ class OpenSnapshot:
     major: int
     encoding: str
     codec: Codec
-    relations: tuple[Relation, ...]
+    relations: tuple[DumpedRelation, ...]
 
     @property
     def reader_settings(self) -> Mapping[str, str]:
@@ -135,7 +135,7 @@ class OpenSnapshot:
         """Return the rows of a catalog query in the snapshot, every text decoded."""
         return self.codec.rows(self.control, query, values or None)
 
-    def heaps(self, at_least: int) -> tuple[Relation, ...]:
+    def heaps(self, at_least: int) -> tuple[DumpedRelation, ...]:
         """Return the tables of `at_least` bytes that can be copied in ranges of ctid."""
         below_enum = {row[0] for row in self.rows(_BELOW_ENUM_HASH)}
         with_columns = {row[0] for row in self.rows(_COLUMNS, [r.oid for r in self.relations])}
@@ -146,7 +146,7 @@ class OpenSnapshot:
             if r.oid not in below_enum and r.oid in with_columns
         )
 
-    def columns(self, relations: tuple[Relation, ...]) -> dict[int, tuple[str, ...]]:
+    def columns(self, relations: tuple[DumpedRelation, ...]) -> dict[int, tuple[str, ...]]:
         """Return each relation's columns that are not generated, in order."""
         found: dict[int, list[str]] = {}
         for oid, name in self.rows(_COLUMNS, [r.oid for r in relations]):
@@ -154,7 +154,7 @@ class OpenSnapshot:
         return {oid: tuple(names) for oid, names in found.items()}
 
     def keys(
-        self, relations: tuple[Relation, ...]
+        self, relations: tuple[DumpedRelation, ...]
     ) -> tuple[dict[int, tuple[int, ...]], dict[int, dict[str, int]]]:
         """Return each relation's indexes and key constraints, and its foreign keys, by oid."""
         oids = [r.oid for r in relations]
@@ -166,7 +166,7 @@ class OpenSnapshot:
             foreign.setdefault(table, {})[str(key)] = referred
         return keys, foreign
 
-    def chosen(self, names: tuple[str, ...]) -> tuple[Relation, ...]:
+    def chosen(self, names: tuple[str, ...]) -> tuple[DumpedRelation, ...]:
         """Return the tables that `names` (`table` or `schema.table`) mean, partitions included.
 
         RefnetError (USAGE) if a name means no table or several.
@@ -179,7 +179,7 @@ class OpenSnapshot:
             picked |= below
         return tuple(r for r in self.relations if r.oid in picked)
 
-    def _named(self, name: str) -> Relation:
+    def _named(self, name: str) -> DumpedRelation:
         found = [r for r in self.relations if name in (r.name, f"{r.schema}.{r.name}")]
         if len(found) > 1:
             found = [r for r in found if r.schema == "public"] or found
@@ -247,7 +247,7 @@ def _explained() -> Iterator[None]:
 
 def _try(
     control: psycopg.Connection[tuple[Any, ...]], codec: Codec
-) -> tuple[str, Any, tuple[Relation, ...]] | None:
+) -> tuple[str, Any, tuple[DumpedRelation, ...]] | None:
     """Return the name of the snapshot, its moment and its tables; None if tables changed meanwhile."""
     before = _relations(control, codec)
     control.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -283,8 +283,8 @@ def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) ->
     )
 
 
-def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[Relation, ...]:
-    return tuple(Relation(*row) for row in codec.rows(control, _TABLES))
+def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[DumpedRelation, ...]:
+    return tuple(DumpedRelation(*row) for row in codec.rows(control, _TABLES))
 
 
 #: Synchronized clocks differ by less.

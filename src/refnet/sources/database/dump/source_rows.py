@@ -19,7 +19,7 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.artifact.member_rows import Packed, TableKey
-from refnet.sources.database.dump.snapshot import PARENTS, OpenSnapshot, Relation
+from refnet.sources.database.dump.snapshot import PARENTS, DumpedRelation, OpenSnapshot
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.row_digests import SCANS, Method, as_text, expression, written
 
@@ -51,7 +51,7 @@ class SourceDiffersError(TransientError):
 
 
 @dataclass(frozen=True)
-class Options:
+class DumpOptions:
     """Options of a dump."""
 
     #: Called when the snapshot is open.
@@ -61,14 +61,14 @@ class Options:
     #: The digests must compare with those of another major version.
     portable: bool = False
 
-    def method(self, relations: Sequence[Relation]) -> Method | None:
+    def method(self, relations: Sequence[DumpedRelation]) -> Method | None:
         """Digest method for the rows of `relations`; None: not digested."""
         if not self.digest_up_to or sum(relation.size for relation in relations) > self.digest_up_to:
             return None
         return Method.MD5 if self.portable else Method.RECORD
 
 
-DEFAULT = Options()
+DEFAULT = DumpOptions()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class SourceRows:
     Tables that another session waits to change come last.
     """
 
-    def __init__(self, snapshot: OpenSnapshot, only: Sequence[Relation], options: Options) -> None:
+    def __init__(self, snapshot: OpenSnapshot, only: Sequence[DumpedRelation], options: DumpOptions) -> None:
         """`only`: the tables that the artifact contains; none: everything."""
         self._snapshot, self._entire = snapshot, not only
         relations = only or snapshot.relations
@@ -103,7 +103,7 @@ class SourceRows:
         self._counts: dict[int, int] = {}
         self._digested: dict[int, Digested] = {}
         #: Tables that another session waits to change.
-        self._blocked: list[Relation] = []
+        self._blocked: list[DumpedRelation] = []
         self._session: Session | None = None
         self._stopped = False
 
@@ -182,7 +182,7 @@ class SourceRows:
         finally:
             self._session = None
 
-    def _count(self, session: Session, group: Sequence[Relation]) -> None:
+    def _count(self, session: Session, group: Sequence[DumpedRelation]) -> None:
         """Count, and digest if possible: a row may be too long as one text."""
         try:
             with session.transaction():
@@ -192,7 +192,7 @@ class SourceRows:
                 self._digests.pop(relation.oid, None)
             self._ask(session, group)
 
-    def _ask(self, session: Session, group: Sequence[Relation]) -> None:
+    def _ask(self, session: Session, group: Sequence[DumpedRelation]) -> None:
         statement = b" UNION ALL ".join(map(self._select, group))
         for oid, rows, digest, generated in session.execute(statement).fetchall():
             self._counts[oid] = rows
@@ -201,15 +201,15 @@ class SourceRows:
                 of_generated = "" if generated is None else written(text, generated)
                 self._digested[oid] = Digested(written(hashed, digest), of_generated)
 
-    def _select(self, relation: Relation) -> bytes:
+    def _select(self, relation: DumpedRelation) -> bytes:
         *_, rows, generated = self._digests.get(relation.oid, (b"NULL", b"NULL"))
         parts = (relation.oid, rows, generated, self._rows(relation))
         return b"SELECT %d::int8, count(*), (%b)::numeric, (%b)::numeric FROM %b" % parts
 
-    def _name(self, relation: Relation) -> bytes:
+    def _name(self, relation: DumpedRelation) -> bytes:
         return self._snapshot.codec.quoted(relation.schema, relation.name)
 
-    def _rows(self, relation: Relation) -> bytes:
+    def _rows(self, relation: DumpedRelation) -> bytes:
         """Expression for FROM that selects what pg_dump and the workers read of `relation`."""
         condition = self._conditions.get(relation.oid, "")
         if condition:
@@ -253,7 +253,7 @@ class SourceRows:
         yield from (f"a materialized view is not compared: {one}" for one in self._unread)
 
 
-def _groups(relations: Sequence[Relation]) -> Iterator[list[Relation]]:
+def _groups(relations: Sequence[DumpedRelation]) -> Iterator[list[DumpedRelation]]:
     """Group `relations` for counting statements, large ones first."""
     yield from ([relation] for relation in relations if relation.size >= _SMALL)
     small = [relation for relation in relations if relation.size < _SMALL]
@@ -276,7 +276,7 @@ def _differs(wrong: Sequence[tuple[TableKey, int, int]]) -> SourceDiffersError:
 class CopiedTables:
     """The tables of an artifact in the order in which their members come, and their sizes."""
 
-    def __init__(self, snapshot: OpenSnapshot, large: tuple[Relation, ...]) -> None:
+    def __init__(self, snapshot: OpenSnapshot, large: tuple[DumpedRelation, ...]) -> None:
         self.columns = snapshot.columns(large)
         self._keys, self._foreign_keys = snapshot.keys(large)
         self._of_blocks = {(r.schema, r.name): r for r in large}

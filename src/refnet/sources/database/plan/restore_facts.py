@@ -146,7 +146,7 @@ def _server(origin: Identity, destination: Destination) -> str:
 
 
 @dataclass(frozen=True)
-class Sessions:
+class LiveSessions:
     """The sessions of one program and role in the live database."""
 
     application: str
@@ -157,7 +157,7 @@ class Sessions:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCount:
     """The row count of a live table."""
 
     #: None: unknown, neither counted nor estimated by the server.
@@ -169,7 +169,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveDatabase:
     """The database that has the target's name now."""
 
     #: In bytes.
@@ -177,7 +177,7 @@ class Live:
     owner: str
     #: Our role may rename it.
     owned: bool
-    sessions: tuple[Sessions, ...] = ()
+    sessions: tuple[LiveSessions, ...] = ()
     #: Prepared transactions.
     prepared: tuple[str, ...] = ()
     #: Replication slots.
@@ -187,13 +187,13 @@ class Live:
     #: It contains a table.
     occupied: bool = True
     #: `schema.table` → its rows.
-    tables: Mapping[str, Rows] = field(default_factory=dict)
+    tables: Mapping[str, RowCount] = field(default_factory=dict)
     #: 0: unknown.
     oid: int = 0
 
 
 @dataclass(frozen=True)
-class Facts:
+class ServerFacts:
     """The state of the server."""
 
     database: str
@@ -211,7 +211,7 @@ class Facts:
     tablespaces: frozenset[str]
     #: Free space for the server's data, in bytes; None: unknown.
     free: int | None
-    live: Live | None
+    live: LiveDatabase | None
     #: Those of `extensions` that only a superuser can install.
     restricted: frozenset[str] = frozenset()
     superusers: frozenset[str] = frozenset()
@@ -232,7 +232,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedBackup:
     """The backup to restore."""
 
     name: str

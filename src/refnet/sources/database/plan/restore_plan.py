@@ -10,14 +10,14 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, refusal
 from refnet.core.formatting import sql_name
 from refnet.sources.database.plan import restore_facts
-from refnet.sources.database.plan.restore_facts import LONGEST_NAME, Facts, Wanted, Where
+from refnet.sources.database.plan.restore_facts import LONGEST_NAME, ServerFacts, WantedBackup, Where
 
 #: Bytes in the server for each byte of COPY text, with indexes, unless the live database's size is known.
 _GROWTH = 2.0
 
 
 @dataclass(frozen=True)
-class Options:
+class PlanOptions:
     """Options of a restore."""
 
     jobs: int
@@ -42,8 +42,8 @@ class Options:
 class DatabasePlan:
     """The plan of a restore."""
 
-    wanted: Wanted
-    facts: Facts
+    wanted: WantedBackup
+    facts: ServerFacts
     #: A sentence each, in order.
     steps: tuple[str, ...]
     #: Each of them stops the restore.
@@ -121,7 +121,7 @@ class DatabasePlan:
         ]
 
 
-def decide(wanted: Wanted, facts: Facts, options: Options) -> DatabasePlan:
+def decide(wanted: WantedBackup, facts: ServerFacts, options: PlanOptions) -> DatabasePlan:
     """Plan the restore of `wanted` on the server with `facts`, which are of the database that it writes."""
     where = options.where
     refused = restore_facts.origin_refusal(wanted.name, wanted.origin, facts.destination, options.permission)
@@ -146,7 +146,7 @@ def decide(wanted: Wanted, facts: Facts, options: Options) -> DatabasePlan:
     )
 
 
-def bytes_needed(wanted: Wanted, facts: Facts) -> int:
+def bytes_needed(wanted: WantedBackup, facts: ServerFacts) -> int:
     """Estimate the space that the copy takes on the server, in bytes."""
     guess = int(wanted.bytes * _GROWTH) + (16 << 20)
     return max(guess, facts.live.size if facts.live and not wanted.bytes else 0)
@@ -163,7 +163,7 @@ def major(version: int) -> int:
     return version // 10_000
 
 
-def _exists(facts: Facts) -> RefnetError:
+def _exists(facts: ServerFacts) -> RefnetError:
     return RefnetError(
         f"the database {facts.destination} exists already, and --as replaces nothing",
         "Give another name; to replace that database, name it with --to.",
@@ -171,7 +171,7 @@ def _exists(facts: Facts) -> RefnetError:
     )
 
 
-def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], where: Where) -> Iterator[str]:
+def _steps(wanted: WantedBackup, facts: ServerFacts, created: tuple[str, ...], where: Where) -> Iterator[str]:
     if created:
         named = (
             f"{role} ({', '.join(found)})" if (found := _powers(wanted, facts, role)) else role
@@ -188,7 +188,7 @@ def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], where: Where)
     )
 
 
-def _last_steps(facts: Facts, options: Options) -> Iterator[str]:
+def _last_steps(facts: ServerFacts, options: PlanOptions) -> Iterator[str]:
     undo = f"`refnet undo {options.source}"
     if options.where is Where.NEW:
         yield f"name it {facts.database}; nothing live is touched"
@@ -204,7 +204,7 @@ def _last_steps(facts: Facts, options: Options) -> Iterator[str]:
 
 
 def _problems(
-    wanted: Wanted, facts: Facts, missing: tuple[str, ...], created: tuple[str, ...], need: int
+    wanted: WantedBackup, facts: ServerFacts, missing: tuple[str, ...], created: tuple[str, ...], need: int
 ) -> Iterator[RefnetError]:
     if wanted.partial:
         yield RefnetError(
@@ -233,7 +233,7 @@ def _problems(
 
 
 def _missing(
-    wanted: Wanted, facts: Facts, missing: tuple[str, ...], created: tuple[str, ...]
+    wanted: WantedBackup, facts: ServerFacts, missing: tuple[str, ...], created: tuple[str, ...]
 ) -> Iterator[RefnetError]:
     if absent := [role for role in missing if role not in created]:
         as_they_were = facts.superuser and wanted.powers.keys() >= set(absent)
@@ -260,13 +260,13 @@ def _missing(
         )
 
 
-def _powers(wanted: Wanted, facts: Facts, role: str) -> tuple[str, ...]:
+def _powers(wanted: WantedBackup, facts: ServerFacts, role: str) -> tuple[str, ...]:
     """Powers of `role`, once created, beyond its own objects."""
     there = (one for one in wanted.member_of.get(role, ()) if one in facts.roles)
     return (*wanted.powers.get(role, ()), *(f"member of {one}" for one in there))
 
 
-def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[RefnetError]:
+def _powerful(wanted: WantedBackup, facts: ServerFacts, created: tuple[str, ...]) -> Iterator[RefnetError]:
     """Refuse powerful roles that only the file asks for: it may be forged."""
     for role in created:
         if found := _powers(wanted, facts, role):
@@ -276,7 +276,7 @@ def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterato
             )
 
 
-def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
+def _without_superuser(wanted: WantedBackup, facts: ServerFacts) -> Iterator[RefnetError]:
     """Yield what only a superuser can restore."""
     if facts.superuser:
         return
@@ -310,13 +310,13 @@ def _create(roles: Sequence[str]) -> str:
     return "; ".join(f"CREATE ROLE {sql_name(role)}" for role in roles)
 
 
-def _membership(roles: Sequence[str], facts: Facts) -> str:
+def _membership(roles: Sequence[str], facts: ServerFacts) -> str:
     """SQL that lets the login act as `roles`."""
     inherit = " WITH INHERIT TRUE, SET TRUE" if major(facts.version) >= 16 else ""
     return f"GRANT {', '.join(map(sql_name, roles))} TO {sql_name(facts.user)}{inherit}"
 
 
-def hindrances(facts: Facts) -> Iterator[RefnetError]:
+def hindrances(facts: ServerFacts) -> Iterator[RefnetError]:
     """Yield obstacles to renaming the live database."""
     live = facts.live
     if live is None:
@@ -346,7 +346,7 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
         )
 
 
-def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
+def _notes(wanted: WantedBackup, facts: ServerFacts, need: int) -> Iterator[str]:
     if comes_from := restore_facts.origin_note(wanted.origin, facts.destination):
         yield comes_from
     if facts.free is None:

@@ -48,7 +48,7 @@ _GROUPING = "42803"  # a query may group by a primary key, which is not there ye
 
 
 @dataclass(frozen=True)
-class Copy:
+class ScratchCopy:
     """A copy on a scratch server."""
 
     cluster: Cluster
@@ -74,7 +74,7 @@ def scratch_failures(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def complete_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[Copy]:
+def complete_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[ScratchCopy]:
     """Load all of `artifact` into a scratch server, as a proof does."""
     with _empty(artifact, options) as (copy, logins, workers):
         again = partial(renew, logins, DATABASE, artifact.index)
@@ -83,7 +83,7 @@ def complete_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator
 
 
 @contextmanager
-def partial_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[tuple[Copy, Part]]:
+def partial_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[tuple[ScratchCopy, Part]]:
     """Load the schema of `artifact` into a scratch server; rows are loaded on demand."""
     with ExitStack() as stack:
         copy, logins, workers = stack.enter_context(_empty(artifact, options))
@@ -96,7 +96,7 @@ def partial_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[
 
 
 @contextmanager
-def foreign_copy(dump: ForeignDump, options: ProofOptions) -> Iterator[Copy]:
+def foreign_copy(dump: ForeignDump, options: ProofOptions) -> Iterator[ScratchCopy]:
     """Load a foreign dump into a scratch server, as a proof does; RefnetError (UNVERIFIED) if not trusted."""
     binaries = options.binaries(dump.proof_major, server=True)
     options.progress("start a scratch server", 0, None)
@@ -109,11 +109,13 @@ def foreign_copy(dump: ForeignDump, options: ProofOptions) -> Iterator[Copy]:
         reader = f"refnet_reader_{secrets.token_hex(6)}"
         with cluster.target().connect() as admin:
             create_reader(admin, cluster, reader)
-        yield Copy(cluster, cluster.target(target.name, reader))
+        yield ScratchCopy(cluster, cluster.target(target.name, reader))
 
 
 @contextmanager
-def _empty(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[tuple[Copy, Logins, Workers]]:
+def _empty(
+    artifact: DatabaseArtifact, options: ProofOptions
+) -> Iterator[tuple[ScratchCopy, Logins, Workers]]:
     index = artifact.index
     binaries = programs(artifact, options)
     options.progress("start a scratch server", 0, None)
@@ -127,7 +129,7 @@ def _empty(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[tuple[
                 )
             logins = create_logins(admin, cluster, index)
             note = create_empty(admin, DATABASE, index)
-        copy = Copy(cluster, logins.as_reader(DATABASE), tuple(filter(None, (note,))))
+        copy = ScratchCopy(cluster, logins.as_reader(DATABASE), tuple(filter(None, (note,))))
         yield copy, logins, Workers(binaries, options.jobs, options.progress)
 
 

@@ -31,7 +31,7 @@ from refnet.sources.database.admin_session import Session, Statement, admin_sess
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.restore_facts import Destination, Where
-from refnet.sources.database.plan.restore_plan import DatabasePlan, Options, dated_name, decide, major
+from refnet.sources.database.plan.restore_plan import DatabasePlan, PlanOptions, dated_name, decide, major
 from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases
 from refnet.sources.database.restore.after_load import analyze
@@ -97,7 +97,7 @@ class Restored:
         }
 
 
-def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> DatabasePlan:
+def plan(target: Target, dump: Dump, options: PlanOptions, *, count: bool) -> DatabasePlan:
     """Plan a restore of `dump`; changes nothing.
 
     `count`: count the rows of the live database, and those written after the dump.
@@ -113,7 +113,7 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Databa
         return decide(wanted, found, options)
 
 
-def restore(target: Target, dump: Dump, options: Options, resources: Resources) -> Restored:
+def restore(target: Target, dump: Dump, options: PlanOptions, resources: Resources) -> Restored:
     """Restore `dump` as the database of `target`, which need not exist; record the previous version.
 
     RefnetError if the plan has problems, the dump is damaged, the load fails or the copy differs: the live database is
@@ -124,7 +124,7 @@ def restore(target: Target, dump: Dump, options: Options, resources: Resources) 
         return _RestoreRun(admin, target, dump, options, resources, phases).go()
 
 
-def _final(target: Target, options: Options) -> Target:
+def _final(target: Target, options: PlanOptions) -> Target:
     """The database that the copy of `target` becomes."""
     return target.database(options.name) if options.where is Where.NEW else target
 
@@ -136,7 +136,7 @@ class _RestoreRun:
     admin: Session
     target: Target
     dump: Dump
-    options: Options
+    options: PlanOptions
     resources: Resources
     phases: Phases
     notes: list[str] = field(default_factory=list)

@@ -30,7 +30,7 @@ from refnet.sources.database.admin_session import (
     restore_lock,
     runs_restore,
 )
-from refnet.sources.database.plan.restore_facts import OWN_NAME, Sessions
+from refnet.sources.database.plan.restore_facts import OWN_NAME, LiveSessions
 from refnet.sources.database.restore.server_facts import sessions
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.sql_text import Codec
@@ -304,14 +304,14 @@ def drop(admin: Session, target: Target, previous: PreviousDatabase) -> None:
         raise server_errors.of_server(error, f"dropping {name}") from error
 
 
-def _in_use(name: str, using: Sequence[Sessions]) -> RefnetError:
+def _in_use(name: str, using: Sequence[LiveSessions]) -> RefnetError:
     return RefnetError(
         f"{name} is not dropped, it is in use: {format_sessions(using) or 'a session that has ended since'}",
         "Point them at the live database, or drop it yourself: DROP DATABASE … WITH (FORCE).",
     )
 
 
-def format_sessions(using: Sequence[Sessions]) -> str:
+def format_sessions(using: Sequence[LiveSessions]) -> str:
     """Connected sessions: `2 sessions of web (gunicorn)`."""
     return ", ".join(
         f"{plural(s.count, 'session')} of {s.user} ({s.application or 'unnamed'})" for s in using

@@ -17,7 +17,7 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.database.admin_session import Session, admin_session
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.dump import metadata
-from refnet.sources.database.plan.restore_facts import Facts, Live, Sessions, Wanted
+from refnet.sources.database.plan.restore_facts import LiveDatabase, LiveSessions, ServerFacts, WantedBackup
 from refnet.sources.database.restore.create_database import powers
 from refnet.sources.database.restore.own_schema import SchemaNeeds
 from refnet.sources.database.rows import live_catalog
@@ -61,10 +61,10 @@ WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = %s) 
 """
 
 
-def facts(admin: Session, target: Target) -> Facts:
+def facts(admin: Session, target: Target) -> ServerFacts:
     """Facts about the server of `target`, without row counts of the live database."""
     version, user, superuser, createdb, standby = _one(admin, _USER)
-    return Facts(
+    return ServerFacts(
         database=target.name,
         version=version,
         user=user,
@@ -86,13 +86,13 @@ def facts(admin: Session, target: Target) -> Facts:
     )
 
 
-def _live(admin: Session, target: Target) -> Live | None:
+def _live(admin: Session, target: Target) -> LiveDatabase | None:
     name = target.name
     found = admin.execute(_LIVE, (name,)).fetchone()
     if found is None:
         return None
     size, owner, owned, oid = found
-    return Live(
+    return LiveDatabase(
         size=size,
         owner=owner,
         owned=owned,
@@ -105,9 +105,9 @@ def _live(admin: Session, target: Target) -> Live | None:
     )
 
 
-def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
+def sessions(admin: Session, name: str) -> tuple[LiveSessions, ...]:
     """Return the sessions in the database `name`, most first."""
-    return tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
+    return tuple(LiveSessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
 
 
 def _occupied(target: Target) -> bool:
@@ -143,13 +143,13 @@ def free_bytes(admin: Session, target: Target) -> int | None:
     return disk.f_bavail * disk.f_frsize
 
 
-def wanted(name: str, index: Index, needs: SchemaNeeds) -> Wanted:
+def wanted(name: str, index: Index, needs: SchemaNeeds) -> WantedBackup:
     """What the artifact needs from a server.
 
     `needs`: its schema's requirements on the role.
     """
     roles = tuple(dict.fromkeys(role["name"] for role in index.roles))
-    return Wanted(
+    return WantedBackup(
         name=name,
         version=int(index.server["version_num"]),
         moment=datetime.fromisoformat(index.snapshot),

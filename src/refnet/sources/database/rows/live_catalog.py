@@ -19,7 +19,7 @@ from psycopg import errors
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.plan.restore_facts import Rows
+from refnet.sources.database.plan.restore_facts import RowCount
 from refnet.sources.database.sql_text import Codec
 
 #: True if an extension's script made the relation `c`.
@@ -190,14 +190,14 @@ count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapsh
 """
 
 
-def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, Rows]:
+def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, RowCount]:
     """Row counts in the database `target` by `schema.table`, estimated beyond `budget` seconds.
 
     None without an estimate: the table was never analyzed.
 
     `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
     """
-    found: dict[str, Rows] = {}
+    found: dict[str, RowCount] = {}
     # A live database that is broken or accepts no session must not stop its own restore.
     with (
         contextlib.suppress(ConnectError, psycopg.OperationalError),
@@ -210,7 +210,7 @@ def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> 
         for schema, name, estimate in codec.rows(session, _TABLES):
             query = b"SELECT %b FROM ONLY %b t" % (counter, codec.quoted(schema, name))
             counted = _count(session, query, until)
-            found[f"{schema}.{name}"] = counted or Rows(estimate, exact=False)
+            found[f"{schema}.{name}"] = counted or RowCount(estimate, exact=False)
     return found
 
 
@@ -226,7 +226,7 @@ def _counter(snapshot: str | None) -> bytes:
     return b"count(*), " + (_NEWER % {"s": f"'{digits}'"}).encode()
 
 
-def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> Rows | None:
+def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> RowCount | None:
     left = int((until - time.monotonic()) * 1000)
     if left <= 0:
         return None
@@ -239,7 +239,7 @@ def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> Rows
         raise
     except psycopg.Error:
         return None
-    return Rows(row[0], exact=True, newer=row[1]) if row else None
+    return RowCount(row[0], exact=True, newer=row[1]) if row else None
 
 
 def system_identifier(session: psycopg.Connection[Any]) -> str | None:
