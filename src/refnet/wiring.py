@@ -23,7 +23,7 @@ from refnet.settings.stores import ENCRYPTED
 from refnet.store.backup_folder import Remembered
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import PreviousVersions
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 from refnet.store.source_records import Identities, Lineage
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def remote_store(
     return found
 
 
-def journal(settings: Settings) -> Journal:
+def journal(settings: Settings) -> RunJournal:
     """Return the journal of the runs in this REFNET_HOME."""
-    return Journal(settings.home / "runs")
+    return RunJournal(settings.home / "runs")
 
 
 def identities(settings: Settings) -> Identities:

@@ -17,7 +17,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.recovery import plan as recovery_plan
 from refnet.sources.folder import swap_journal
 from refnet.store import previous_records
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 from refnet.telemetry import notify
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
@@ -55,7 +55,9 @@ SWAP = swap_journal.SwapJournal(
         swap_journal.SwapUnit("c.md", 8, ("a", "b")),
     ),
 )
-MARK = previous_records.Mark("refnet", previous_records.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
+MARK = previous_records.DatabaseMark(
+    "refnet", previous_records.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10
+)
 RECORD = previous_records.PreviousRecord("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
 TOLD = {"database backup": asdict(notify.ReportedProblem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
 
@@ -89,7 +91,7 @@ def test_a_journal_of_runs_with_lines_that_are_none_is_read_and_written(
 ) -> None:
     (folder / "journal.jsonl").write_bytes(whole)
     (folder / "f58e5d885f79.running").write_bytes(begun)
-    journal = Journal(folder)
+    journal = RunJournal(folder)
     history = outcome(journal.history)
     assert history is not None
     assert len({run.id for run in history.runs}) == len(history.runs)
@@ -129,9 +131,9 @@ def test_the_record_of_a_previous_version_is_read_or_refused(text: bytes) -> Non
 @fuzzed
 @given(documents(json.loads(MARK.to_json()), MARK.to_json().encode()))
 def test_the_mark_of_a_database_is_read_or_refused(text: bytes) -> None:
-    mark = outcome(lambda: previous_records.Mark.from_json(text), ValueError)
+    mark = outcome(lambda: previous_records.DatabaseMark.from_json(text), ValueError)
     if mark:
-        assert previous_records.Mark.from_json(mark.to_json().encode()) == mark
+        assert previous_records.DatabaseMark.from_json(mark.to_json().encode()) == mark
 
 
 @fuzzed

@@ -27,7 +27,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.restore import previous_databases
-from refnet.store.previous_records import Mark, MarkState, PreviousVersions
+from refnet.store.previous_records import DatabaseMark, MarkState, PreviousVersions
 
 _PAPERS = "CREATE TABLE papers AS SELECT 'paper ' || i AS title FROM generate_series(1, {}) i"
 
@@ -77,7 +77,7 @@ def forge(target: Target, name: str, comment: str) -> str:
 
 def mark(target: Target) -> str:
     return previous_databases.comment_of(
-        Mark(target.name, MarkState.RESTORED, utc_now() + timedelta(hours=1))
+        DatabaseMark(target.name, MarkState.RESTORED, utc_now() + timedelta(hours=1))
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from refnet.catalog.run import Run, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def test_the_file_of_a_lost_run_names_no_other_file(tmp_path: Path, id_: str) ->
     precious.write_text("mine")
     forged = json.loads(Run("a", RunKind.BACKUP, SourceName.DATABASE, NOW).to_json())
     (folder / "forged.running").write_text(json.dumps(forged | {"id": id_}))
-    journal, run = Journal(folder), Run("b", RunKind.BACKUP, SourceName.DATABASE, NOW)
+    journal, run = RunJournal(folder), Run("b", RunKind.BACKUP, SourceName.DATABASE, NOW)
     journal.begin(run)
     journal.end(run)
     assert precious.read_text() == "mine"

@@ -14,7 +14,7 @@ from tests.command import Command, url_of
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.sources.database.restore import previous_databases
-from refnet.store.previous_records import Mark, MarkState
+from refnet.store.previous_records import DatabaseMark, MarkState
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded:
     copy = "shop_copy_20261125_120000"  # of a restore that runs
     sql(crowded, f"CREATE DATABASE {copy}")
     with crowded.target().connect() as session:
-        mark = Mark("shop", MarkState.COPY, datetime(2026, 11, 25, 12, tzinfo=UTC))
+        mark = DatabaseMark("shop", MarkState.COPY, datetime(2026, 11, 25, 12, tzinfo=UTC))
         session.execute(previous_databases.comment_on(copy, previous_databases.comment_of(mark)))
     sql(crowded, "CREATE DATABASE later", 'DROP DATABASE "Wiki Talk"', "DROP ROLE app")
     again = refnet("backup", "--no-prove", "--json")

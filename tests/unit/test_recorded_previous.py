@@ -11,7 +11,7 @@ from refnet.catalog.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
 from refnet.sources.database.source import Database
-from refnet.store.previous_records import Mark, MarkState, PreviousRecord
+from refnet.store.previous_records import DatabaseMark, MarkState, PreviousRecord
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) 
     settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups", sources=sources)
     east, west = (SourceName(name, Kind.DATABASE) for name in sources)
     for at, (name, system) in enumerate(((east, "11"), (west, "22"), (west, "22")), 1):
-        mark = Mark("app", MarkState.RESTORED, NOW)
+        mark = DatabaseMark("app", MarkState.RESTORED, NOW)
         wiring.previous_databases(settings, SourceName.DATABASE).add(
             PreviousRecord(system, f"app_before_{at}", at, "owner", 100 + at, mark)
         )

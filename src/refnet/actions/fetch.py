@@ -27,7 +27,7 @@ from refnet.sources import source_of
 from refnet.store import disk, settings_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.local import IS_ANOTHER, LocalDraft, name_taken
-from refnet.store.remote import Contents, RemoteStore
+from refnet.store.remote import RemoteContents, RemoteStore
 from refnet.store.scan import taken
 from refnet.store.settings_copies import SOON_AFTER, SettingsCopy
 
@@ -155,7 +155,7 @@ class _DamagedCopyError(RefnetError):
     """A copy that cannot be used, and is recorded as damaged."""
 
 
-def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
+def _contents(store: RemoteStore) -> tuple[RemoteContents, tuple[str, ...]]:
     """Contents of `store` including deleted copies if readable, else a note."""
     try:
         return store.by_recovery_key(versions=True).contents(), ()
@@ -167,7 +167,7 @@ def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
 
 
 def _candidates(
-    context: Context, contents: Contents, request: FetchRequest, moment: datetime | None
+    context: Context, contents: RemoteContents, request: FetchRequest, moment: datetime | None
 ) -> dict[SourceName, tuple[Copy, ...]]:
     everything, meant = Catalog.of(contents.copies, context.clock.now()), request.meant
     source = next((one for one in everything.sources if one == meant), None)
@@ -271,7 +271,7 @@ def _compare(context: Context, copy: Copy) -> None:
         raise name_taken(path)
 
 
-def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
+def _nothing_to_use(store: RemoteStore, contents: RemoteContents) -> RefnetError:
     others = contents.unlisted
     if not others:
         hint = "Check the bucket and the prefix: the recovery page names both."
@@ -290,7 +290,7 @@ def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
     return RefnetError(f"{store.shown}: none of {count} can be read: {why}", "Check the URL.", Exit.DAMAGED)
 
 
-def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> Iterator[str]:
+def _notes(store: RemoteStore, contents: RemoteContents, chosen: Iterable[Copy]) -> Iterator[str]:
     sealed = [one for one in contents.unlisted if one.needs_key]
     if contents.gaps:
         whys = formatting.some([one.why for one in contents.gaps], 3)

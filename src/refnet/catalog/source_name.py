@@ -62,7 +62,7 @@ def wrong_name(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class KindRow:
     """What the catalog and the settings need to know of a kind. Its class in `sources` knows everything else."""
 
     #: DATABASES or FOLDERS: backed up together, and restored in one stage of a recovery.
@@ -93,12 +93,12 @@ class Kind(StrEnum):
     the first kind that fits.
     """
 
-    row: Row
+    row: KindRow
 
     #: The roles and global objects of a server.
     GLOBALS = (
         "globals",
-        Row(
+        KindRow(
             group=DATABASES,
             first=True,
             table=ROLES,
@@ -109,11 +109,11 @@ class Kind(StrEnum):
     )
     DATABASE = (
         "database",
-        Row(group=DATABASES, table="databases", endings=(".sql.gz", ".sql.gz.partial"), by_name=True),
+        KindRow(group=DATABASES, table="databases", endings=(".sql.gz", ".sql.gz.partial"), by_name=True),
     )
     FOLDER = (
         "folder",
-        Row(
+        KindRow(
             group=FOLDERS,
             table="folders",
             endings=(".tar.gz",),
@@ -124,7 +124,7 @@ class Kind(StrEnum):
     #: A file of SQLite.
     SQLITE = (
         "SQLite database",
-        Row(
+        KindRow(
             group=DATABASES,
             table="databases",
             is_file=True,
@@ -134,7 +134,7 @@ class Kind(StrEnum):
         ),
     )
 
-    def __new__(cls, called: str, row: Row) -> Self:
+    def __new__(cls, called: str, row: KindRow) -> Self:
         made = str.__new__(cls, called)
         made._value_, made.row = called, row
         return made

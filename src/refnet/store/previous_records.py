@@ -43,7 +43,7 @@ _Oid = Annotated[int, checked.integer(1, (1 << 32) - 1)]
 
 
 @dataclass(frozen=True)
-class Mark(Record):
+class DatabaseMark(Record):
     """The mark of a database that RefNet created or replaced; it is also the database's comment."""
 
     LAYOUT = Layout(longest=_RECORD_BYTES, end="")
@@ -76,7 +76,7 @@ class PreviousRecord(Record):
     owner: _Name
     #: The oid of the database that replaced it.
     live: _Oid
-    mark: Flat[Mark]
+    mark: Flat[DatabaseMark]
 
     def doubt(self, system: str | None, oid: int, owner: str) -> str:
         """Reason why the database now called `name` is not the recorded one; "" if it is."""

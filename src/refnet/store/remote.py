@@ -36,7 +36,7 @@ from refnet.store.encryption import fingerprint
 from refnet.store.keys import GivenKeys, MachineKeys, Opener
 from refnet.store.open_artifacts import listed_in
 from refnet.store.remote_manifests import Manifests, Trust
-from refnet.store.remote_pieces import Kept, PieceReader, Pieces, decrypt, fetch
+from refnet.store.remote_pieces import KeptPieces, PieceReader, Pieces, decrypt, fetch
 from refnet.store.scan import evidence_in
 from refnet.store.sending_journal import begun
 from refnet.store.store_check import CHECKS
@@ -48,7 +48,7 @@ _HEAD_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Contents:
+class RemoteContents:
     """A remote store at one moment."""
 
     #: In the order of their manifests' names; of two copies of one artifact, the better one first.
@@ -87,7 +87,7 @@ class RemoteStore:
         )  # the two tell an object's content apart otherwise
         self.manifests = Manifests(bucket, fetched, trust, versions)
         self._once = False
-        self._contents: Contents | None = None
+        self._contents: RemoteContents | None = None
 
     @classmethod
     def of_settings(
@@ -127,7 +127,7 @@ class RemoteStore:
         trust = replace(self.trust, opener=replace(self.trust.opener, catalog=None))
         return RemoteStore(self.name, self.bucket, self.home, trust, versions=versions)
 
-    def contents(self) -> Contents:
+    def contents(self) -> RemoteContents:
         """List the store; fetches only new manifests."""
         if not (self._once and self._contents):
             self._contents = self._listed()
@@ -139,10 +139,10 @@ class RemoteStore:
         found._once, found._contents = True, None
         return found
 
-    def _listed(self) -> Contents:
+    def _listed(self) -> RemoteContents:
         found, unlisted = self.manifests.read()
         copies = tuple(sorted(map(self._copy, found), key=lambda one: (one.damaged, one.object)))
-        return Contents(copies, tuple(unlisted), gaps(found, self.name, self.head()))
+        return RemoteContents(copies, tuple(unlisted), gaps(found, self.name, self.head()))
 
     def entries(self, source: SourceName | None = None) -> tuple[Copy, ...]:
         return tuple(one for one in self.contents().copies if source in {None, one.source})
@@ -163,7 +163,7 @@ class RemoteStore:
         document = copy.document
 
         size = sum(one.size for one in document.pieces)
-        kept = Kept(lambda number: fetch(self.bucket, document.pieces[number], what), self.home, size)
+        kept = KeptPieces(lambda number: fetch(self.bucket, document.pieces[number], what), self.home, size)
 
         def read(number: int, keep: bool) -> bytes:
             return decrypt(self.trust.opener, kept.piece(number, keep=keep), what)

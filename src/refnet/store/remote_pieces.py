@@ -90,7 +90,7 @@ def _damaged(what: str, why: str) -> RefnetError:
     )
 
 
-class Kept:
+class KeptPieces:
     """Cache of an artifact's stored pieces: each is fetched once.
 
     They stay encrypted in an unnamed file in `folder`, which disappears with the process. Nothing is cached if all

@@ -17,7 +17,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.store.buckets.bucket import in_background
-from refnet.store.remote import Contents, RemoteStore
+from refnet.store.remote import RemoteContents, RemoteStore
 
 #: Seconds that all stores together may take to answer; a copy waits longer.
 _SECONDS = 20.0
@@ -49,7 +49,7 @@ class _Listing:
     at: datetime
     #: By the monotonic clock.
     end: float
-    contents: tuple[Future[Contents], ...]
+    contents: tuple[Future[RemoteContents], ...]
 
 
 class StoreStates:
@@ -95,13 +95,13 @@ class StoreStates:
                 self._listing = None
         return self._read[1] if self._read else ()
 
-    def _contents(self, one: Watched) -> Contents:
+    def _contents(self, one: Watched) -> RemoteContents:
         if one.name not in self._stores:
             self._stores[one.name] = one.open()
         return self._stores[one.name].contents()
 
 
-def _state(one: Watched, contents: Future[Contents], now: datetime) -> StoreState:
+def _state(one: Watched, contents: Future[RemoteContents], now: datetime) -> StoreState:
     try:
         found = contents.result(0)
     except TimeoutError:

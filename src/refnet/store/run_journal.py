@@ -27,7 +27,7 @@ _KEPT = 100
 _RUNNING = ".running"
 
 
-class Journal:
+class RunJournal:
     """The runs of one REFNET_HOME, in `folder`. Every method raises RefnetError for errors of the disk."""
 
     def __init__(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.settings.stores import ENCRYPTED
 from refnet.store.local import LocalStore
-from refnet.store.remote import Contents, RemoteStore
+from refnet.store.remote import RemoteContents, RemoteStore
 
 
 class SealedStore(RemoteStore):
@@ -59,9 +59,9 @@ class SealedStore(RemoteStore):
         """Whether nothing was encrypted yet."""
         return not os.path.lexists(self.folder.root / ENCRYPTED) and not self.head().counter
 
-    def _listed(self) -> Contents:
+    def _listed(self) -> RemoteContents:
         if trouble := self.trouble():
             raise trouble
         if self.is_new():
-            return Contents((), (), ())
+            return RemoteContents((), (), ())
         return super()._listed()

@@ -15,7 +15,7 @@ from refnet.catalog.run import Ended, Reason, Run, RunKind, reason_of
 from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 from refnet.telemetry.notify import within
 
 #: How often a running step is logged, in seconds.
@@ -63,7 +63,7 @@ class AtWork:
 class Watch:
     """The journal, log, pings and messages of runs."""
 
-    journal: Journal
+    journal: RunJournal
     log: Any
     #: Kind of run → dead-man's-switch URL, if set.
     pings: dict[RunKind, str]

@@ -23,7 +23,7 @@ from refnet.sources.database.restore.previous_databases import comment_of, comme
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.source import Database
 from refnet.store.local import LocalStore
-from refnet.store.previous_records import Mark, MarkState, PreviousRecord, PreviousVersions
+from refnet.store.previous_records import DatabaseMark, MarkState, PreviousRecord, PreviousVersions
 from refnet.wiring import previous_databases
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -37,7 +37,7 @@ def settings_for(target: Target, folder: Path) -> Settings:
 
 def previous_version(target: Target, of: str, records: PreviousVersions | None, *, seconds: int = 0) -> str:
     """An empty database with the mark of a previous version of `of`; its name."""
-    name, mark = f"{of}_before_20261125_0000{seconds:02}", Mark(of, MarkState.RESTORED, NOW)
+    name, mark = f"{of}_before_20261125_0000{seconds:02}", DatabaseMark(of, MarkState.RESTORED, NOW)
     with target.connect() as session:
         session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         session.execute(comment_on(name, comment_of(mark)))

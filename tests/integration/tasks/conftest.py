@@ -28,7 +28,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.postgres.session import Target
 from refnet.scheduling import beat
 from refnet.store.local import LocalStore
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 
 #: What the processes have loaded: a failed task is tried again at once.
 _QUICK = "tests.integration.tasks.quick"
@@ -159,7 +159,7 @@ class Place:
 
     def last_run(self) -> Run:
         """The last backup of the database that ended, by the journal."""
-        journal = Journal(self.home / "runs")
+        journal = RunJournal(self.home / "runs")
         return until(lambda: journal.history().last(RunKind.BACKUP, SourceName.DATABASE))
 
     @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from refnet.catalog.run import Ended, Reason, Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 
 _AT = datetime(2026, 11, 25, 2, tzinfo=UTC)
 
@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from refnet.catalog.run import Run, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.store.run_journal import Journal
-Journal(Path(sys.argv[1])).begin(Run("lost1", RunKind.BACKUP, SourceName.DATABASE, datetime.now(UTC)))
+from refnet.store.run_journal import RunJournal
+RunJournal(Path(sys.argv[1])).begin(Run("lost1", RunKind.BACKUP, SourceName.DATABASE, datetime.now(UTC)))
 os.kill(os.getpid(), 9)
 """
 
@@ -43,21 +43,21 @@ def _failed(number: int = 1, reason: Reason = Reason.SERVER) -> Run:
     return _run(number, ended=Ended.FAILED, reason=reason, message="the server is down")
 
 
-def _kept(journal: Journal, *runs: Run) -> None:
+def _kept(journal: RunJournal, *runs: Run) -> None:
     for run in runs:
         journal.begin(replace(run, ended=None, reason=None, seconds=0.0))
         journal.end(run)
 
 
 def test_a_journal_that_was_never_written_is_empty(tmp_path: Path) -> None:
-    history = Journal(tmp_path / "runs").history()
+    history = RunJournal(tmp_path / "runs").history()
     assert history.runs == ()
     assert history.last(RunKind.BACKUP, SourceName.DATABASE) is None
 
 
 def test_runs_are_told_as_they_ended_by_any_later_process(tmp_path: Path) -> None:
-    _kept(Journal(tmp_path / "runs"), _done(1), _failed(2))
-    history = Journal(tmp_path / "runs").history()
+    _kept(RunJournal(tmp_path / "runs"), _done(1), _failed(2))
+    history = RunJournal(tmp_path / "runs").history()
     assert history.runs == (_done(1), _failed(2))
     assert history.totals.failures == {(RunKind.BACKUP, SourceName.DATABASE, Reason.SERVER): 1}
     assert history.totals.sums == {SourceName.DATABASE: 3.0}
@@ -65,13 +65,13 @@ def test_runs_are_told_as_they_ended_by_any_later_process(tmp_path: Path) -> Non
 
 
 def test_a_run_at_work_is_told_as_such(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "runs")
+    journal = RunJournal(tmp_path / "runs")
     journal.begin(_run())
-    history = Journal(tmp_path / "runs").history()
+    history = RunJournal(tmp_path / "runs").history()
     assert history.at_work == (_run(),)
     assert history.runs == ()
     journal.end(_done())
-    assert Journal(tmp_path / "runs").history().at_work == ()
+    assert RunJournal(tmp_path / "runs").history().at_work == ()
 
 
 def test_a_killed_process_leaves_a_lost_run_that_is_counted_once(tmp_path: Path) -> None:
@@ -79,18 +79,18 @@ def test_a_killed_process_leaves_a_lost_run_that_is_counted_once(tmp_path: Path)
     died = subprocess.run([sys.executable, "-c", _BEGIN_AND_DIE, str(folder)], check=False)
     assert died.returncode == -9
     for _ in range(2):
-        history = Journal(folder).history()
+        history = RunJournal(folder).history()
         (lost,) = history.runs
         assert (lost.id, lost.ended, lost.reason) == ("lost1", Ended.FAILED, Reason.LOST)
-    _kept(Journal(folder), _done(2))
-    history = Journal(folder).history()
+    _kept(RunJournal(folder), _done(2))
+    history = RunJournal(folder).history()
     assert [run.id for run in history.runs] == ["lost1", "id2"]
     assert history.totals.failures == {(RunKind.BACKUP, SourceName.DATABASE, Reason.LOST): 1}
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
 def test_a_line_that_a_crash_cut_short_hides_no_other(tmp_path: Path, cut: int) -> None:
-    journal = Journal(tmp_path / "runs")
+    journal = RunJournal(tmp_path / "runs")
     _kept(journal, _done(1), _done(2))
     file = tmp_path / "runs" / "journal.jsonl"
     os.truncate(file, file.stat().st_size - cut)
@@ -100,7 +100,7 @@ def test_a_line_that_a_crash_cut_short_hides_no_other(tmp_path: Path, cut: int) 
 
 
 def test_the_journal_stays_small_and_its_counts_never_go_back(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "runs")
+    journal = RunJournal(tmp_path / "runs")
     drilled = replace(_done(0), id="drill", kind=RunKind.DRILL)
     _kept(journal, drilled)
     counts = []
@@ -115,15 +115,15 @@ def test_the_journal_stays_small_and_its_counts_never_go_back(tmp_path: Path) ->
 
 
 def test_many_processes_write_without_losing_a_run(tmp_path: Path) -> None:
-    script = _BEGIN_AND_DIE.split("Journal(Path", maxsplit=1)[0] + (
+    script = _BEGIN_AND_DIE.split("RunJournal(Path", maxsplit=1)[0] + (
         "from dataclasses import replace\nfrom refnet.catalog.run import Ended\n"
         "for i in range(40):\n"
-        "    j = Journal(Path(sys.argv[1])); r = Run(f'{os.getpid()}-{i}', RunKind.BACKUP, SourceName.CONFIG, datetime.now(UTC))\n"
+        "    j = RunJournal(Path(sys.argv[1])); r = Run(f'{os.getpid()}-{i}', RunKind.BACKUP, SourceName.CONFIG, datetime.now(UTC))\n"
         "    j.begin(r); j.end(replace(r, ended=Ended.DONE))\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "runs")]) for _ in range(4)]
     assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
-    history = Journal(tmp_path / "runs").history()
+    history = RunJournal(tmp_path / "runs").history()
     assert sum(history.totals.buckets[SourceName.CONFIG]) == 160
     assert all(run.ended is Ended.DONE for run in history.runs)
 
@@ -131,6 +131,6 @@ def test_many_processes_write_without_losing_a_run(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder belongs")
     with pytest.raises(RefnetError) as caught:
-        Journal(tmp_path / "runs").begin(_run())
+        RunJournal(tmp_path / "runs").begin(_run())
     assert caught.value.message
     assert caught.value.hint

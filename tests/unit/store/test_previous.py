@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from refnet.core.errors import RefnetError
-from refnet.store.previous_records import Mark, MarkState, PreviousRecord, PreviousVersions
+from refnet.store.previous_records import DatabaseMark, MarkState, PreviousRecord, PreviousVersions
 
-MARK = Mark(
+MARK = DatabaseMark(
     "shop",
     MarkState.RESTORED,
     datetime(2026, 11, 25, 2, tzinfo=UTC),

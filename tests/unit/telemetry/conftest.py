@@ -17,7 +17,7 @@ from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.run import Ended, Reason, Run, RunKind
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.store.local import LocalStore
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 from refnet.telemetry.facts import Facts
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -31,11 +31,11 @@ class World:
     now: datetime = NOW
     configured: frozenset[SourceName] = frozenset(STANDARD)
     store: LocalStore = field(init=False)
-    journal: Journal = field(init=False)
+    journal: RunJournal = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = LocalStore(self.home / "backups")
-        self.journal = Journal(self.home / "runs")
+        self.journal = RunJournal(self.home / "runs")
 
     def artifact(
         self,

@@ -25,7 +25,7 @@ from refnet.context import examine_settings
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings, load
 from refnet.store.local import LocalStore
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 from refnet.telemetry.facts import Overview, SourceState, unreadable
 from refnet.web import overviews
 from refnet.web.overviews import Overviews
@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for hours in (30, 3):
         artifact(found, DATABASE, timedelta(hours=hours), 1024 * hours)
     artifact(found, SourceName.OBSIDIAN, timedelta(hours=2))
-    Journal(found / "runs").begin(Run("a", RunKind.BACKUP, SourceName.OBSIDIAN, NOW))
+    RunJournal(found / "runs").begin(Run("a", RunKind.BACKUP, SourceName.OBSIDIAN, NOW))
     return found
 
 

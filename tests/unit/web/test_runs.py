@@ -18,7 +18,7 @@ from refnet.catalog.run import Ended, Reason, Run, RunKind
 from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
-from refnet.store.run_journal import Journal
+from refnet.store.run_journal import RunJournal
 from refnet.web import child_process
 from refnet.web.answers import MOST_STREAMS, Streams
 from refnet.web.children import Child, Children
@@ -200,7 +200,7 @@ def test_html_in_the_journal_and_the_log_is_text(page: TestClient, home: Path) -
         HTML,
         HTML,
     )
-    journal = Journal(home / "runs")
+    journal = RunJournal(home / "runs")
     journal.begin(run)
     journal.end(run)
     (home / "logs").mkdir()

@@ -25,7 +25,13 @@ from refnet.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
-from refnet.store.previous_records import Mark, MarkState, PreviousRead, PreviousRecord, PreviousVersions
+from refnet.store.previous_records import (
+    DatabaseMark,
+    MarkState,
+    PreviousRead,
+    PreviousRecord,
+    PreviousVersions,
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def undo(
 def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> PreviousRecord:
     """Record of the live database as a previous version."""
     name = previous_databases.free_name(admin, dated_name(live, "undone", clock.local()))
-    mark = Mark(live, MarkState.UNDONE, clock.now(), artifact=back.mark.artifact)
+    mark = DatabaseMark(live, MarkState.UNDONE, clock.now(), artifact=back.mark.artifact)
     return previous_databases.record_of(admin, live, name, back.oid, mark)
 
 

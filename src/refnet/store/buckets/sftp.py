@@ -29,14 +29,14 @@ from refnet.store.buckets.bucket import (
     is_name,
 )
 from refnet.store.buckets.sftp_protocol import (
-    Answer,
-    AnswerError,
     Ask,
     Attributes,
+    BadReplyError,
     Connection,
     LostError,
-    RefusedError,
-    Status,
+    Reply,
+    SftpRefusedError,
+    SftpStatus,
     said_of,
 )
 
@@ -133,7 +133,7 @@ class SftpBucket:
                     return self._once(name, act)
             except LostError as error:
                 failed = self._unreachable(error)
-                final = isinstance(error, AnswerError) or failed.kind is not BucketFailure.UNREACHABLE
+                final = isinstance(error, BadReplyError) or failed.kind is not BucketFailure.UNREACHABLE
                 if final or time.monotonic() + pause > end:
                     raise failed from None
             time.sleep(pause)
@@ -147,7 +147,7 @@ class SftpBucket:
         server.deadline = time.monotonic() + self._patience.once
         try:
             return act(server)
-        except RefusedError as error:
+        except SftpRefusedError as error:
             raise self._refused(server, name, error) from None
         except BucketError:
             raise
@@ -155,17 +155,17 @@ class SftpBucket:
             self.close()
             raise
 
-    def _refused(self, server: Connection, name: str, error: RefusedError) -> BucketError:
-        if error.code == Status.PERMISSION_DENIED:
+    def _refused(self, server: Connection, name: str, error: SftpRefusedError) -> BucketError:
+        if error.code == SftpStatus.PERMISSION_DENIED:
             return self._error(BucketFailure.REFUSED, name, error, "Give the folder there to that user.")
-        if error.code != Status.NO_SUCH_FILE:
+        if error.code != SftpStatus.NO_SUCH_FILE:
             return self._error(BucketFailure.UNREACHABLE, name, error, "See the server's log, and retry.")
         if self._found(server, ""):
             return bucket.missing(name, self.shown)
         hint = "Create it, or mount its disk: RefNet does not, as it could fill another one."
         return BucketError(BucketFailure.UNREACHABLE, f"the folder of {self.shown} does not exist", hint)
 
-    def _error(self, kind: BucketFailure, name: str, error: RefusedError, hint: str) -> BucketError:
+    def _error(self, kind: BucketFailure, name: str, error: SftpRefusedError, hint: str) -> BucketError:
         what = f"{name} in {self.shown}" if name else self.shown
         return BucketError(kind, f"{what}: {said_of(error) or f'SFTP error {error.code}'}", hint)
 
@@ -181,7 +181,7 @@ class SftpBucket:
 
     def _found(self, server: Connection, name: str) -> bool:
         with _missing_allowed():
-            server.ask(Ask.LSTAT, self._path(name), wanted=Answer.ATTRS)
+            server.ask(Ask.LSTAT, self._path(name), wanted=Reply.ATTRS)
             return True
         return False
 
@@ -195,12 +195,12 @@ class SftpBucket:
         try:
             _write(server, hidden, data)
             server.ask(Ask.RENAME, hidden, self._path(name))
-        except RefusedError as error:
-            with suppress(RefusedError):
+        except SftpRefusedError as error:
+            with suppress(SftpRefusedError):
                 server.ask(Ask.REMOVE, hidden)
             if self._found(server, name):  # another run was faster
                 self._compare(server, name, data)
-            elif error.code == Status.FAILURE:  # SFTP has no code for a full disk
+            elif error.code == SftpStatus.FAILURE:  # SFTP has no code for a full disk
                 raise self._error(
                     BucketFailure.FULL, name, error, "Its disk may be full, or its quota reached."
                 ) from None
@@ -218,7 +218,7 @@ class SftpBucket:
 
     def _get(self, server: Connection, name: str, most: int) -> bytes:
         with _opened(server, Ask.OPEN, self._path(name), _READ, 0) as handle:
-            found = server.ask(Ask.FSTAT, handle, wanted=Answer.ATTRS).attributes()
+            found = server.ask(Ask.FSTAT, handle, wanted=Reply.ATTRS).attributes()
             if found.mode is not None and not stat.S_ISREG(found.mode):
                 raise bucket.missing(name, self.shown)
             if found.size is None or found.size > most:
@@ -229,7 +229,7 @@ class SftpBucket:
         with _missing_allowed():
             server.ask(Ask.REMOVE, self._path(name))
         parents = name.split("/")[:-1]
-        with suppress(RefusedError):  # a folder is not empty
+        with suppress(SftpRefusedError):  # a folder is not empty
             for depth in range(len(parents), 0, -1):
                 folder = "/".join(parents[:depth])
                 self._made.discard(folder)
@@ -240,7 +240,7 @@ class SftpBucket:
         for depth in range(1, len(parents) + 1):
             folder = "/".join(parents[:depth])
             if folder not in self._made:
-                with suppress(RefusedError):  # it is there; else the object cannot be renamed into it
+                with suppress(SftpRefusedError):  # it is there; else the object cannot be renamed into it
                     server.ask(Ask.MKDIR, self._path(folder), 4, 0o700)
                 self._made.add(folder)
 
@@ -250,7 +250,7 @@ class SftpBucket:
             self._cleaned = True
             for name, found in _entries(server, self._root.encode(), [_MOST]):
                 if is_leftover(name, found.modified or 0, time.time()) and _is_file(found):
-                    with suppress(RefusedError):
+                    with suppress(SftpRefusedError):
                         server.ask(Ask.REMOVE, self._path(name))
 
     def _read(self, server: Connection, handle: bytes, name: str, size: int) -> bytes:
@@ -265,18 +265,18 @@ class SftpBucket:
                 sent.append((server.send(Ask.READ, handle, (">Q", at), length), at, length))
             number, at, length = sent.popleft()
             try:
-                found = server.answer(number, Answer.DATA).text()
-            except RefusedError as error:
+                found = server.answer(number, Reply.DATA).text()
+            except SftpRefusedError as error:
                 hint = "It became shorter while it was read, or its disk fails."
                 raise self._error(BucketFailure.DAMAGED, name, error, hint) from None
             if not 0 < len(found) <= length:
-                raise AnswerError("the server sent data that was not asked for")
+                raise BadReplyError("the server sent data that was not asked for")
             content[at : at + len(found)] = found
             server.deadline += len(found) / _BYTES
             if len(found) < length:  # servers may send less
                 short += 1
                 if short > _EMPTY + size // _BYTES:
-                    raise AnswerError("the server sends the object in parts that are too small")
+                    raise BadReplyError("the server sends the object in parts that are too small")
                 todo.appendleft((at + len(found), length - len(found)))
         return bytes(content)
 
@@ -301,8 +301,8 @@ def _missing_allowed() -> Iterator[None]:
     """Continue after the block if the server has no such file."""
     try:
         yield
-    except RefusedError as error:
-        if error.code != Status.NO_SUCH_FILE:
+    except SftpRefusedError as error:
+        if error.code != SftpStatus.NO_SUCH_FILE:
             raise
 
 
@@ -313,11 +313,11 @@ def _is_file(found: Attributes) -> bool:
 @contextmanager
 def _opened(server: Connection, kind: Ask, *fields: int | bytes) -> Iterator[bytes]:
     """The handle of a file or a folder; it is closed after the block, unless the connection is lost."""
-    handle = server.ask(kind, *fields, wanted=Answer.HANDLE).text()
+    handle = server.ask(kind, *fields, wanted=Reply.HANDLE).text()
     try:
         yield handle
-    except (RefusedError, BucketError):
-        with suppress(RefusedError):
+    except (SftpRefusedError, BucketError):
+        with suppress(SftpRefusedError):
             server.ask(Ask.CLOSE, handle)
         raise
     server.ask(Ask.CLOSE, handle)
@@ -329,12 +329,12 @@ def _write(server: Connection, path: bytes, data: bytes) -> None:
         sent: deque[int] = deque()
         for at in range(0, len(data), _WRITTEN):
             if len(sent) == _WINDOW:
-                server.answer(sent.popleft(), Answer.STATUS)
+                server.answer(sent.popleft(), Reply.STATUS)
                 server.deadline += _WRITTEN / _BYTES
             sent.append(server.send(Ask.WRITE, handle, (">Q", at), data[at : at + _WRITTEN]))
         for number in sent:
-            server.answer(number, Answer.STATUS)
-        with suppress(RefusedError):  # not every server has it
+            server.answer(number, Reply.STATUS)
+        with suppress(SftpRefusedError):  # not every server has it
             server.ask(Ask.EXTENDED, b"fsync@openssh.com", handle)
 
 
@@ -344,9 +344,9 @@ def _entries(server: Connection, folder: bytes, left: list[int]) -> Iterator[tup
         empty = 0
         while empty <= _EMPTY:
             try:
-                found = server.ask(Ask.READDIR, handle, wanted=Answer.NAME)
-            except RefusedError as error:
-                if error.code == Status.EOF:
+                found = server.ask(Ask.READDIR, handle, wanted=Reply.NAME)
+            except SftpRefusedError as error:
+                if error.code == SftpStatus.EOF:
                     break
                 raise
             count = found.number()
@@ -356,8 +356,8 @@ def _entries(server: Connection, folder: bytes, left: list[int]) -> Iterator[tup
                 name, _, attributes = found.text(), found.text(), found.attributes()
                 left[0] -= 1
                 if left[0] < 0:
-                    raise AnswerError(f"the server lists more than {_MOST:,} files")
+                    raise BadReplyError(f"the server lists more than {_MOST:,} files")
                 if name.isascii() and b"/" not in name and name not in {b".", b".."}:
                     yield name.decode(), attributes
         if empty > _EMPTY:
-            raise AnswerError(f"the server sent {empty} answers without a name")
+            raise BadReplyError(f"the server sent {empty} answers without a name")

@@ -44,7 +44,7 @@ class Ask(IntEnum):
     EXTENDED = 200
 
 
-class Answer(IntEnum):
+class Reply(IntEnum):
     """The kinds of answers."""
 
     VERSION = 2
@@ -55,7 +55,7 @@ class Answer(IntEnum):
     ATTRS = 105
 
 
-class Status(IntEnum):
+class SftpStatus(IntEnum):
     """The codes of an answer that is a status."""
 
     OK = 0
@@ -65,7 +65,7 @@ class Status(IntEnum):
     FAILURE = 4
 
 
-class RefusedError(Exception):
+class SftpRefusedError(Exception):
     """The server refused a request."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -78,7 +78,7 @@ class LostError(Exception):
     """The connection failed or timed out; the text is ssh's message or the reason."""
 
 
-class AnswerError(LostError):
+class BadReplyError(LostError):
     """The server's response is not valid SFTP."""
 
 
@@ -95,7 +95,7 @@ class Attributes:
 
 
 class Fields:
-    """Reads the fields of a packet; AnswerError if it is too short."""
+    """Reads the fields of a packet; BadReplyError if it is too short."""
 
     def __init__(self, content: bytes, at: int = 0) -> None:
         self._content = content
@@ -104,7 +104,7 @@ class Fields:
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
         if size > len(self._content) - self._at:
-            raise AnswerError("the server sent a packet that is too short")
+            raise BadReplyError("the server sent a packet that is too short")
         self._at += size
         return self._content[self._at - size : self._at]
 
@@ -159,7 +159,9 @@ class Connection:
             )
         except OSError as error:
             self._said.close()
-            raise AnswerError(f"{command[0]}: {error.strerror}; Debian's package is openssh-client") from None
+            raise BadReplyError(
+                f"{command[0]}: {error.strerror}; Debian's package is openssh-client"
+            ) from None
         self._in, self._out = (pipe.fileno() for pipe in (self._process.stdin, self._process.stdout) if pipe)
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
@@ -179,8 +181,8 @@ class Connection:
     def _greet(self) -> None:
         self._write(bytes([Ask.INIT]) + packed(_VERSION))
         kind, fields = self._packet()
-        if kind != Answer.VERSION or fields.number() != _VERSION:
-            raise AnswerError("the server does not speak version 3 of SFTP")
+        if kind != Reply.VERSION or fields.number() != _VERSION:
+            raise BadReplyError("the server does not speak version 3 of SFTP")
 
     @property
     def usable(self) -> bool:
@@ -204,34 +206,32 @@ class Connection:
         self._write(bytes([kind]) + packed(self._next, *fields))
         return self._next
 
-    def answer(self, number: int, wanted: Answer) -> Fields:
-        """Return the answer to a request; RefusedError if it is a status that is not OK."""
+    def answer(self, number: int, wanted: Reply) -> Fields:
+        """Return the answer to a request; SftpRefusedError if it is a status that is not OK."""
         while number not in self._arrived:
             kind, fields = self._packet()
             found = fields.number()
             if found not in self._waiting:
-                raise AnswerError("the server answered a request that was not sent")
+                raise BadReplyError("the server answered a request that was not sent")
             self._waiting.remove(found)
             self._arrived[found] = kind, fields
         kind, fields = self._arrived.pop(number)
-        if kind == Answer.STATUS:
+        if kind == Reply.STATUS:
             code = fields.number()
-            if code != Status.OK or wanted != Answer.STATUS:
-                raise RefusedError(code, fields.text().decode(errors="replace")[:200])
+            if code != SftpStatus.OK or wanted != Reply.STATUS:
+                raise SftpRefusedError(code, fields.text().decode(errors="replace")[:200])
         elif kind != wanted:
-            raise AnswerError("the server sent an answer of a wrong kind")
+            raise BadReplyError("the server sent an answer of a wrong kind")
         return fields
 
-    def ask(
-        self, kind: Ask, *fields: int | bytes | tuple[str, int], wanted: Answer = Answer.STATUS
-    ) -> Fields:
+    def ask(self, kind: Ask, *fields: int | bytes | tuple[str, int], wanted: Reply = Reply.STATUS) -> Fields:
         """Send a request, and return its answer."""
         return self.answer(self.send(kind, *fields), wanted)
 
     def _packet(self) -> tuple[int, Fields]:
         size = int.from_bytes(self._bytes(4), "big")
         if not 1 <= size <= _LONGEST:
-            raise AnswerError("the server sent a packet that is not SFTP")
+            raise BadReplyError("the server sent a packet that is not SFTP")
         content = self._bytes(size)
         return content[0], Fields(content, 1)
 
@@ -266,7 +266,7 @@ class Connection:
         left = self.deadline - time.monotonic()
         if not poll.poll(1000 * max(0.0, min(self._stall, left))):
             if left < self._stall:
-                raise AnswerError("the server is too slow")
+                raise BadReplyError("the server is too slow")
             raise LostError(f"the server did not answer within {self._stall:.0f} s")
 
     def _lost(self) -> LostError:

@@ -38,7 +38,7 @@ from refnet.sources.database.restore.after_load import analyze
 from refnet.sources.database.restore.server_facts import facts, live_state
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Workers
-from refnet.store.previous_records import Mark, MarkState, PreviousVersions
+from refnet.store.previous_records import DatabaseMark, MarkState, PreviousVersions
 
 Dump = DatabaseArtifact | ForeignDump
 
@@ -248,8 +248,8 @@ class _RestoreRun:
         for record in previous_databases.gone(self.admin, records.read().records, database):
             records.forget(record)
 
-    def _mark(self, why: MarkState) -> Mark:
-        return Mark(self.target.name, why, self.resources.clock.now(), artifact=self.dump.name)
+    def _mark(self, why: MarkState) -> DatabaseMark:
+        return DatabaseMark(self.target.name, why, self.resources.clock.now(), artifact=self.dump.name)
 
     def _drop_leftovers(self) -> None:
         for left in previous_databases.of_database(

@@ -34,7 +34,7 @@ from refnet.sources.database.plan.restore_facts import OWN_NAME, LiveSessions
 from refnet.sources.database.restore.server_facts import sessions
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.sql_text import Codec
-from refnet.store.previous_records import Mark, MarkState, PreviousRecord
+from refnet.store.previous_records import DatabaseMark, MarkState, PreviousRecord
 
 _MARK = "RefNet "
 _UNRECORDED = "its comment is RefNet's, and no record in REFNET_HOME names it"
@@ -53,7 +53,7 @@ class PreviousDatabase:
     name: str
     oid: int
     owner: str
-    mark: Mark
+    mark: DatabaseMark
     #: Why its mark may be wrong; "" where a record names it or where it is a copy.
     doubt: str = ""
     #: The record of its name, if there is one.
@@ -78,12 +78,12 @@ class PreviousDatabase:
         return self.why is MarkState.COPY
 
 
-def comment_of(mark: Mark) -> str:
+def comment_of(mark: DatabaseMark) -> str:
     """Return the comment that contains `mark`."""
     return _MARK + mark.to_json()
 
 
-def read(name: str, comment: str | None) -> Mark | None:
+def read(name: str, comment: str | None) -> DatabaseMark | None:
     """The mark in `comment`; None if mark or name are not RefNet's, or they disagree."""
     match, mark = OWN_NAME.fullmatch(name), _in_comment(comment)
     return mark if match and mark and (match[2] == "copy") is (mark.why is MarkState.COPY) else None
@@ -104,11 +104,11 @@ def own_comment(comment: str | None) -> str | None:
     return found.comment if found else comment
 
 
-def _in_comment(comment: str | None) -> Mark | None:
+def _in_comment(comment: str | None) -> DatabaseMark | None:
     if not comment or not comment.startswith(_MARK):
         return None
     try:
-        return Mark.from_json(comment.removeprefix(_MARK))
+        return DatabaseMark.from_json(comment.removeprefix(_MARK))
     except ValueError:
         return None
 
@@ -188,7 +188,7 @@ def _previous(
     )
 
 
-def _unmarked_copy(name: str) -> Mark | None:
+def _unmarked_copy(name: str) -> DatabaseMark | None:
     """Mark for an unmarked copy: a name of RefNet's, no comment, no connections allowed."""
     match = OWN_NAME.fullmatch(name)
     if not match or match[2] != "copy":
@@ -196,7 +196,7 @@ def _unmarked_copy(name: str) -> Mark | None:
     at = datetime.fromtimestamp(0, UTC)
     with suppress(ValueError, OverflowError):  # anybody may have named it
         at = datetime.strptime(match[3], "%Y%m%d_%H%M%S").astimezone()
-    return Mark(match[1], MarkState.COPY, at)
+    return DatabaseMark(match[1], MarkState.COPY, at)
 
 
 def of_database(
@@ -216,7 +216,7 @@ def limit_of(name: str, limit: int) -> sql.Composed:
     return sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(sql.Identifier(name), sql.Literal(limit))
 
 
-def open_copy(admin: Session, name: str, mark: Mark) -> None:
+def open_copy(admin: Session, name: str, mark: DatabaseMark) -> None:
     """Mark a new copy and allow connections, in one transaction: a copy without a mark is empty."""
     with admin.transaction():
         admin.execute(comment_on(name, comment_of(mark)))
@@ -243,7 +243,7 @@ def oid_of(admin: Session, name: str) -> int:
     return int(row[0])
 
 
-def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) -> PreviousRecord:
+def record_of(admin: Session, live: str, name: str, successor: int, mark: DatabaseMark) -> PreviousRecord:
     """Return the record of the database `live` as a previous version named `name`; `successor`: the new one's oid."""
     row = admin.execute(
         "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
