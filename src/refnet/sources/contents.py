@@ -32,6 +32,11 @@ class Artifact(ABC):
     def name(self) -> str:
         return self.stored.name
 
+    def damaged(self, why: object) -> RefnetError:
+        return RefnetError(
+            f"{self.name} is damaged: {why}", "Choose another artifact (`refnet list`).", Exit.DAMAGED
+        )
+
     def describe(self, _created: datetime, /) -> Made | None:
         """Values for a new manifest in place of a lost one; None if the content does not record them.
 

@@ -55,19 +55,19 @@ class FolderPlan:
     artifact: str
     created: datetime | None
     target: FolderTarget
-    #: The files and folders, or patterns of them, that are restored; empty: everything.
-    only: tuple[str, ...]
-    #: The list of all files of the artifact.
-    files: FileList
-    #: True if `files` is the artifact's own list, False if the archive was read for it.
-    listed: bool
     selection: Selection
     #: The changes to what is live.
     changes: Changes
-    #: True if the folder itself is swapped.
-    entire: bool
     #: True if something live is replaced.
     replaces: bool
+    #: The files and folders, or patterns of them, that are restored; empty: everything.
+    only: tuple[str, ...] = ()
+    #: The list of all files of the artifact.
+    files: FileList = FileList(())
+    #: True if `files` is the artifact's own list, False if the archive was read for it.
+    listed: bool = True
+    #: True if the folder itself is swapped.
+    entire: bool = False
     notes: tuple[str, ...] = ()
     #: What prevents the restore.
     problems: tuple[RefnetError, ...] = ()

@@ -20,7 +20,7 @@ from psycopg import sql
 from refnet.catalog.artifact import Finding, Made, Progress, Proof, Turn, at_once, silent
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import SourceName
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import RefnetError
 from refnet.core.formatting import some
 from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
@@ -150,11 +150,7 @@ class GlobalsArtifact(Artifact):
                 raise RefnetError(
                     f"{self.name} cannot be read: {error.strerror}", "Check the disk, and retry."
                 ) from error
-            raise RefnetError(
-                f"{self.name} is damaged: {error}",
-                "Choose another artifact (`refnet list`).",
-                Exit.DAMAGED,
-            ) from None
+            raise self.damaged(error) from None
         return found
 
     def describe(self, created: datetime, /) -> Made | None:

@@ -18,7 +18,7 @@ from refnet.catalog.artifact import Finding, Made, Progress, Proof, Turn, at_onc
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import SOURCE_ROWS, Compared, Level, Outcome
 from refnet.catalog.source_name import SourceName
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import RefnetError
 from refnet.core.files import explained, forget_cached, open_file, opened, write_all
 from refnet.core.formatting import size as sized
 from refnet.proof_run import ProofOptions, ProofRun, Required
@@ -81,7 +81,7 @@ class SqliteArtifact(Artifact):
         try:
             return None if text is None else SqliteContents.from_json(text)
         except ValueError as error:
-            raise self._damaged(error) from None
+            raise self.damaged(error) from None
 
     def describe(self, created: datetime, /) -> Made | None:
         found = self.contents()
@@ -100,14 +100,9 @@ class SqliteArtifact(Artifact):
         except (OSError, EOFError, zlib.error, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # gzip's own have no number
                 raise
-            raise self._damaged(error) from None
+            raise self.damaged(error) from None
         if size != most:
-            raise self._damaged(f"it is {'longer' if size > most else 'shorter'} than its header says")
-
-    def _damaged(self, why: object) -> RefnetError:
-        return RefnetError(
-            f"{self.name} is damaged: {why}", "Choose another artifact (`refnet list`).", Exit.DAMAGED
-        )
+            raise self.damaged(f"it is {'longer' if size > most else 'shorter'} than its header says")
 
     def unpack(self, into: Path | str, at: int | None = None, mode: int = 0o644) -> int:
         """Write the database to the new file `into`; return its size. RefnetError without enough space."""
