@@ -35,14 +35,14 @@ from refnet.sources.folder.selection import LivePlace, NothingMatchesError, Sele
 from refnet.sources.folder.swap_journal import SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
-from refnet.sources.folder.tree import Changes, changes, differences
+from refnet.sources.folder.tree import Changes, Tree, changes, differences
 from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, carry_over
 
 #: Bytes that stay free on the file system of a restore.
 _SPARE = 1 << 20
 _BLOCK = 4096
 
-HINTS = {
+_HINTS = {
     SourceName.CONFIG: "Restart the services that read it: docker compose down && docker compose up -d",
     SourceName.OBSIDIAN: "Reopen the vault in Obsidian, so that it reads the restored files.",
 }
@@ -112,7 +112,7 @@ class RestoredFolder:
     @property
     def hint(self) -> str:
         general = "Reopen the files in the programs that use them."
-        return "" if self.plan.target.elsewhere else HINTS.get(self.plan.target.source, general)
+        return "" if self.plan.target.elsewhere else _HINTS.get(self.plan.target.source, general)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -139,20 +139,7 @@ def plan(
         selection, live, merged = (
             merging.selected(files, target, only) if merge else (*against_live(files, target, only), None)
         )
-    notes = [*selection.notes, *map(_pending, target.unfinished())]
     unknown = target.unknown_folders()
-    notes += [
-        f"{path} belongs to a restore without a record in {target.swaps}; it was not changed"
-        for path in unknown
-    ]
-    if not listed:
-        notes.append("could not verify: the archive has no list of files to be compared with")
-    if any(one.acl is None for one in files.files[:1]) and any(
-        one.acl or one.xattrs for one in live.files.files
-    ):
-        notes.append("an earlier version made it without ACLs and extended attributes: a restore sets none")
-    if live.other:
-        notes.append(f"live, and neither compared nor restored: {some(live.other)}")
     return FolderPlan(
         artifact=artifact.name,
         created=artifact.stored.manifest.created if artifact.stored.manifest else None,
@@ -165,10 +152,27 @@ def plan(
         entire=target.entire and not only and not merge,
         excluded=live.excluded,
         replaces=any(one.path != "." for one in live.files.files) or bool(live.other),
-        notes=tuple(notes),
+        notes=(*selection.notes, *_notes(target, unknown, files, live, listed=listed)),
         problems=(*_old_journals(unknown), *_problems(target, selection)),
         merge=merged,
     )
+
+
+def _notes(
+    target: FolderTarget, unknown: Sequence[Path], files: FileList, live: Tree, *, listed: bool
+) -> Iterator[str]:
+    """Sentences about earlier restores, and about what is not compared or not restored."""
+    yield from map(_pending, target.unfinished())
+    for path in unknown:
+        yield f"{path} belongs to a restore without a record in {target.swaps}; it was not changed"
+    if not listed:
+        yield "could not verify: the archive has no list of files to be compared with"
+    if any(one.acl is None for one in files.files[:1]) and any(
+        one.acl or one.xattrs for one in live.files.files
+    ):
+        yield "an earlier version made it without ACLs and extended attributes: a restore sets none"
+    if live.other:
+        yield f"live, and neither compared nor restored: {some(live.other)}"
 
 
 def restore(

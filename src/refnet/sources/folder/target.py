@@ -67,15 +67,15 @@ class FolderTarget:
 
     def previous_versions(self) -> list[WorkFolder]:
         """Return the finished swaps, which keep previous versions, oldest first."""
-        return [WorkFolder(swap) for swap in self._swaps() if swap.state is SwapState.DONE]
+        return finished(self.swaps, self.source, self.folder)
 
     def unfinished(self) -> list[WorkFolder]:
         """Return the interrupted swaps."""
-        return [WorkFolder(swap) for swap in self._swaps() if swap.state is not SwapState.DONE]
+        return half_made(self.swaps, self.source, self.folder)
 
     def unknown_folders(self) -> list[Path]:
         """Work folders without a journal, oldest first: from another user or an earlier version."""
-        known = {work.path for work in (*self.previous_versions(), *self.unfinished())}
+        known = {work.path for work in _works(self.swaps, self.source, self.folder)}
         with explain_os_errors(self.folder):
             found = [path for home in (self.folder.parent, self.folder) for path in self._work_folders(home)]
         return sorted((path for path in found if path not in known), key=lambda path: path.name)
@@ -91,10 +91,6 @@ class FolderTarget:
                     made[1] == mark or (not made[1] and _folder_name(path) in {self.folder.name, ""})
                 ):
                     yield path
-
-    def _swaps(self) -> list[Swap]:
-        with explain_os_errors(self.swaps):
-            return swap_journal.swaps(self.swaps, self.source, self.folder)
 
 
 def target_of(
@@ -209,19 +205,19 @@ def previous_folders(
     return (*kept, *half, *unknown)
 
 
-def finished(swaps: Path, source: SourceName) -> list[WorkFolder]:
-    """Return the finished swaps of `source`, oldest first."""
-    return [one for one in _works(swaps, source) if one.swap.state is SwapState.DONE]
+def finished(swaps: Path, source: SourceName, live: Path | None = None) -> list[WorkFolder]:
+    """Return the finished swaps of `source` (in the folder `live`), oldest first."""
+    return [one for one in _works(swaps, source, live) if one.swap.state is SwapState.DONE]
 
 
-def half_made(swaps: Path, source: SourceName) -> list[WorkFolder]:
-    """Return the swaps of `source` that were not finished."""
-    return [one for one in _works(swaps, source) if one.swap.state is not SwapState.DONE]
+def half_made(swaps: Path, source: SourceName, live: Path | None = None) -> list[WorkFolder]:
+    """Return the swaps of `source` (in the folder `live`) that were not finished."""
+    return [one for one in _works(swaps, source, live) if one.swap.state is not SwapState.DONE]
 
 
-def _works(swaps: Path, source: SourceName) -> list[WorkFolder]:
+def _works(swaps: Path, source: SourceName, live: Path | None) -> list[WorkFolder]:
     with explain_os_errors(swaps):
-        return [WorkFolder(swap) for swap in swap_journal.swaps(swaps, source)]
+        return [WorkFolder(swap) for swap in swap_journal.swaps(swaps, source, live)]
 
 
 def _stays() -> None:
