@@ -63,7 +63,7 @@ def rank(
 
 def _head(name: str, ranked: Ranked) -> Iterator[str]:
     """Yield what was ranked and skipped, and what a meaningful ranking needs."""
-    from refnet.network.closeness import MOST
+    from refnet.network.rank import MOST
 
     if not ranked.papers:
         yield f"{name}: no papers to rank. Collect some: `refnet crawl ID`."

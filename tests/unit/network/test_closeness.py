@@ -10,8 +10,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from refnet.network import closeness
-from refnet.network.closeness import Closest, Graph, too_long
+from refnet.network import rank
+from refnet.network.rank import Closest, Graph, too_long
 
 Edges = set[tuple[int, int]]
 
@@ -63,8 +63,8 @@ def closest(found: Counter[tuple[int, int]]) -> dict[int, list[tuple[int, int]]]
     result: dict[int, list[tuple[int, int]]] = {}
     for (one, other), strength in sorted(found.items(), key=lambda item: (-item[1], item[0])):
         there = result.setdefault(one, [])
-        weak = strength == 1 and ((there and there[0][1] > 1) or len(there) >= closeness.WEAKEST)
-        if len(there) < closeness.CLOSEST and not weak:
+        weak = strength == 1 and ((there and there[0][1] > 1) or len(there) >= rank.WEAKEST)
+        if len(there) < rank.CLOSEST and not weak:
             there.append((other, strength))
     return result
 
@@ -94,14 +94,14 @@ def test_small_blocks_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     edges = made(60, 400, 4)
     one = graph(edges, 60)
     at_once = listed(one.co_cited()), listed(one.coupled()), one.pageranks()
-    monkeypatch.setattr(closeness, "_BLOCK", 7)
+    monkeypatch.setattr(rank, "_BLOCK", 7)
     assert (listed(one.co_cited()), listed(one.coupled()), one.pageranks()) == at_once
     assert [part.done for part in one.coupled()][-1] == 60
 
 
 def test_long_lists_do_not_count_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     edges = made(40, 300, 5)
-    monkeypatch.setattr(closeness, "MOST", 9)
+    monkeypatch.setattr(rank, "MOST", 9)
     one = graph(edges, 40)
     assert listed(one.co_cited()) == closest(pairs(edges, by=0, most=9))
     assert listed(one.coupled()) == closest(pairs(edges, by=1, most=9))
