@@ -24,11 +24,11 @@ from refnet.web.children import Children
 from refnet.web.database import NetworkDatabase
 from refnet.web.guard import Guard, UserOf
 from refnet.web.health import BackupReports, Health
-from refnet.web.overviews import Overviews
 from refnet.web.pages import artifact, network, overview, restore, runs, sign_in, stores, timeline
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import page
 from refnet.web.session import SignInSessions
+from refnet.web.shared_facts import Overviews
 
 _ROUTES = (
     papers, work, health,

@@ -17,7 +17,7 @@ from tests import dashboard
 from tests.command import Command
 
 from refnet import settings
-from refnet.web.overviews import Overviews
+from refnet.web.shared_facts import Overviews
 
 _SETTINGS = """
 [folders.notes]

@@ -17,8 +17,8 @@ from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
-from refnet.web.overviews import Artifacts
 from refnet.web.pages.stores import ROWS, stores
+from refnet.web.shared_facts import Artifacts
 
 SOURCE = SourceName.DATABASE
 READ = Evidence(NOW, Level.WRITTEN, Outcome.PASSED, 1.0)

@@ -27,9 +27,9 @@ from refnet.settings import Settings, load
 from refnet.store.local import LocalStore
 from refnet.store.run_journal import RunJournal
 from refnet.telemetry.facts import Overview, SourceState, unreadable
-from refnet.web import overviews
-from refnet.web.overviews import Overviews
+from refnet.web import shared_facts
 from refnet.web.pages.overview import sign, trend
+from refnet.web.shared_facts import Overviews
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DATABASE = SourceName.DATABASE
@@ -147,10 +147,10 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Test
         monkeypatch.delenv(name)
     monkeypatch.setenv("REFNET_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(overviews, "AROUND", 0.0)
-    monkeypatch.setattr(overviews, "PAUSE", 0.0)
-    monkeypatch.setattr(overviews, "STALE", 0.0)
-    monkeypatch.setattr(overviews, "SHARE", 1e9)
+    monkeypatch.setattr(shared_facts, "AROUND", 0.0)
+    monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
+    monkeypatch.setattr(shared_facts, "STALE", 0.0)
+    monkeypatch.setattr(shared_facts, "SHARE", 1e9)
     (tmp_path / "vault").mkdir()
     file = tmp_path / "refnet.toml"
     file.write_text(f'backup_dir = "{tmp_path}/backups"\n[schedule]\ntimezone = "Asia/Tokyo"\n')
@@ -273,8 +273,8 @@ class _Slow:
 def test_many_requests_share_one_overview_and_get_the_last_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overviews, "PAUSE", 0.0)
-    monkeypatch.setattr(overviews, "SHARE", 1e9)
+    monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
+    monkeypatch.setattr(shared_facts, "SHARE", 1e9)
 
     async def act() -> None:
         made, slow = Overviews(settings_of(tmp_path)), _Slow()
@@ -296,9 +296,9 @@ def test_many_requests_share_one_overview_and_get_the_last_meanwhile(
 def test_an_old_overview_is_not_shown_while_the_next_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overviews, "PAUSE", 0.0)
-    monkeypatch.setattr(overviews, "SHARE", 1e9)
-    monkeypatch.setattr(overviews, "STALE", 0.0)
+    monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
+    monkeypatch.setattr(shared_facts, "SHARE", 1e9)
+    monkeypatch.setattr(shared_facts, "STALE", 0.0)
 
     async def act() -> None:
         made, slow = Overviews(settings_of(tmp_path)), _Slow()

@@ -27,8 +27,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import left_out, size
 from refnet.sources import kind_of
 from refnet.web.child_process import last_error, printed
-from refnet.web.overviews import Artifacts, artifacts
 from refnet.web.pages.base import fragment, page, reading, short
+from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
 #: Limits of a page: tables or files, lines of evidence, other lines.

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from refnet.catalog.monitoring import Status
 from refnet.telemetry.facts import Overview
-from refnet.web.overviews import LastOverview
 from refnet.web.pages.base import language_of, page, text
+from refnet.web.shared_facts import LastOverview
 
 router = APIRouter(include_in_schema=False)
 #: The size of the drawing of a trend, in SVG units.

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from refnet.context import examine_settings
 from refnet.settings import Examined, Settings
 from refnet.settings.report import ShownSetting, report, text_of
-from refnet.web.overviews import changed_keys
 from refnet.web.pages.base import page, reading
+from refnet.web.shared_facts import changed_keys
 
 router = APIRouter(include_in_schema=False)
 

@@ -15,8 +15,8 @@ from refnet.catalog.monitoring_stores import StoreCheck
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.settings.stores import StoreSettings
-from refnet.web.overviews import Artifacts, CopyPlace, artifacts
 from refnet.web.pages.base import page, reading
+from refnet.web.shared_facts import Artifacts, CopyPlace, artifacts
 
 router = APIRouter(include_in_schema=False)
 #: Limits: artifacts on a page, lines of one kind per store, the number of a page.

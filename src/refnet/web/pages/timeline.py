@@ -19,8 +19,8 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.web.overviews import Artifacts, artifacts
 from refnet.web.pages.base import language_of, page, reading, translated
+from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
 #: The possible numbers of months; the most artifacts of a list, and of a chart.
