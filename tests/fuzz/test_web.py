@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 
 from refnet.network.crawls import DEEPEST
-from refnet.web import graph, papers
+from refnet.web import papers
 from refnet.web.pages import network
 from refnet.web.work import SEEDS
 
@@ -76,7 +76,7 @@ def test_every_neighbourhood_is_a_picture_within_bounds(
     seed: dict[str, Any], references: list[Any], citing: list[Any], citations: list[tuple[int, int]]
 ) -> None:
     paper = seed | {"references": {"papers": references}, "citations": {"papers": citing}}
-    drawn = graph.picture(paper, citations)
-    assert len(drawn.nodes) <= graph.MOST + 1
-    assert len(drawn.lines) <= graph.LINES
-    assert all(0 < one.x < graph.WIDTH and 0 < one.y < drawn.height for one in drawn.nodes)
+    drawn = network.picture(paper, citations)
+    assert len(drawn.nodes) <= network.NEIGHBOURS + 1
+    assert len(drawn.lines) <= network.LINES
+    assert all(0 < one.x < network.WIDTH and 0 < one.y < drawn.height for one in drawn.nodes)

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from refnet.web.graph import COLUMNS, LINES, MOST, WIDTH, neighbours, picture, shortened
-from refnet.web.pages.network import link_of
+from refnet.web.pages.network import (
+    COLUMNS,
+    LINES,
+    NEIGHBOURS,
+    WIDTH,
+    link_of,
+    neighbours,
+    picture,
+    shortened,
+)
 
 
 def paper(references: int, citing: int, **values: Any) -> dict[str, Any]:
@@ -37,7 +45,7 @@ def test_each_side_gets_half_the_places_plus_what_the_other_leaves(
 
 def test_no_label_covers_another_and_every_node_is_inside() -> None:
     drawn = picture(paper(50, 50), [])
-    assert len(drawn.nodes) == MOST + 1
+    assert len(drawn.nodes) == NEIGHBOURS + 1
     for side in (-1, 1):
         rows = sorted(node.y for node in drawn.nodes if node.side == side)
         assert min(b - a for a, b in pairwise(rows)) >= 20
