@@ -17,7 +17,7 @@ from refnet.postgres.session import Target, server_version
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.rows.live_catalog import DUMPED, user_relations
 from refnet.sources.database.rows.table_layout import TableLayout
-from refnet.sources.database.sql_text import Codec
+from refnet.sources.database.sql_text import Codec, literal
 from refnet.sources.restore_options import Mode
 
 #: So many objects of a kind are named.
@@ -179,6 +179,5 @@ def _needed(layouts: Sequence[TableLayout], mode: Mode) -> Iterator[tuple[bytes,
 
 def _question(name: bytes, rights: Sequence[bytes]) -> bytes:
     """Return the query whose answer is true if the role has each of the `rights`."""
-    table = b"'" + name.replace(b"'", b"''") + b"'::regclass"
-    each = (b"pg_catalog.has_table_privilege(%b, '%b')" % (table, one) for one in rights)
+    each = (b"pg_catalog.has_table_privilege(%b::regclass, '%b')" % (literal(name), one) for one in rights)
     return b"SELECT " + b" AND ".join(each)

@@ -83,6 +83,11 @@ class Codec:
         return tuple(self.unquoted(one) for one in _ONE.findall(listed or b""))
 
 
+def literal(text: bytes) -> bytes:
+    """`text` as a string of SQL."""
+    return b"'" + text.replace(b"'", b"''") + b"'"
+
+
 #: Comments, quoted names, strings, the beginning of a dollar-quoted string, brackets, the end of a statement.
 _PART = re.compile(
     rb"--[^\n]*|/\*"

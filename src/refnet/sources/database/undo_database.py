@@ -147,7 +147,8 @@ def _plan(
     doubts = tuple(_doubts(back, found))
     problems = list(hindrances(found))
     if doubts and not name:
-        problems = [_doubtful(back, doubts, target, command), *problems]
+        hint = f"If {back.name} is to become {target.name}: `{command} {back.name}`."
+        problems = [RefnetError(doubts[0], hint), *problems]
     others = [f"{one.name} is unknown: {one.doubt}" for one in candidates if one.doubt and one != back]
     return UndoPlan(
         back, doubts if name else (), found, tuple(problems), written, (*known.unreadable, *others)
@@ -195,10 +196,6 @@ def _doubts(back: PreviousDatabase, found: ServerFacts) -> Iterator[str]:
             f"{found.database} is not the database that replaced {back.name}"
             f" (oid {found.live.oid}, recorded {back.record.live}); it belongs to {found.live.owner}"
         )
-
-
-def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target, command: str) -> RefnetError:
-    return RefnetError(doubts[0], f"If {back.name} is to become {target.name}: `{command} {back.name}`.")
 
 
 class DatabaseUndo(RestoreWork):

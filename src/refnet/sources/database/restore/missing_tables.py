@@ -6,7 +6,7 @@ What their definitions name may exist in the live database, be missing, or be in
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.plan.table_plan import Creation, Missing, TableNeeds
 from refnet.sources.database.rows import staged_rows
 from refnet.sources.database.rows.staged_rows import Recorded
-from refnet.sources.database.sql_text import Codec
+from refnet.sources.database.sql_text import Codec, literal
 
 _LZ4 = re.compile(rb" SET COMPRESSION lz4\Z")
 _KEY = re.compile(rb".*?ADD CONSTRAINT .*? (FOREIGN KEY .*)", re.DOTALL)
@@ -169,10 +169,9 @@ class MissingTables:
         for name, value, called in self.reader.index.sequences:
             if schema_and_name(name) in self.definitions.sequences:
                 quoted = self.codec.quoted(*schema_and_name(name))
-                literal = b"'" + quoted.replace(b"'", b"''") + b"'"
                 session.execute(
                     b"SELECT pg_catalog.setval(%b::regclass, %d, %b)"
-                    % (literal, value, b"true" if called else b"false")
+                    % (literal(quoted), value, b"true" if called else b"false")
                 )
 
 
@@ -278,7 +277,7 @@ def _needs(tables: TableDefinitions, live: LiveObjects, index: Index, codec: Cod
     schemas = {schema for schema, _ in tables.tables} - tables.schemas
     roles = live.without("role", tables.roles())
     return TableNeeds(
-        undefined=_texts(tables.tables - defined),
+        undefined=tuple(sorted(map(_text, tables.tables - defined))),
         taken=tuple(
             (".".join(name), _KINDS.get(live.relations[name], "relation"))
             for name in sorted(tables.tables | tables.relations)
@@ -318,7 +317,11 @@ def _extensions(
 def _lost(tables: TableDefinitions, live: LiveObjects, codec: Codec) -> tuple[str, ...]:
     """Sentences about objects that depended on the tables and are not restored with them."""
     return (
-        *(_dependent(one) for one in tables.dependents(codec) if one.object and not live.has(one.object)),
+        *(
+            f"{one.what} {_text(one.object)} depended on them, and is missing: create it again"
+            for one in tables.dependents(codec)
+            if one.object and not live.has(one.object)
+        ),
         *(
             f"publication {one.name} contained {_text(one.table)}: ALTER PUBLICATION {one.name} ADD TABLE {_text(one.table)}"
             for one in tables.of(What.PUBLICATION)
@@ -337,13 +340,5 @@ def _lost(tables: TableDefinitions, live: LiveObjects, codec: Codec) -> tuple[st
     )
 
 
-def _dependent(one: Definition) -> str:
-    return f"{one.what} {_text(one.object)} depended on them, and is missing: create it again"
-
-
 def _text(name: Name | None) -> str:
     return ".".join(name or ())
-
-
-def _texts(names: Collection[Name]) -> tuple[str, ...]:
-    return tuple(sorted(map(_text, names)))

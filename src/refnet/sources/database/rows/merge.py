@@ -12,7 +12,7 @@ from refnet.core.formatting import plural
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.plan.table_plan import Difference
 from refnet.sources.database.rows.table_layout import DeferrableKey, ForeignKey, TableLayout
-from refnet.sources.database.sql_text import Codec
+from refnet.sources.database.sql_text import Codec, literal
 from refnet.sources.restore_options import Mode
 
 LOCK_TIMEOUT = "10s"
@@ -231,12 +231,8 @@ def _raise_sequences(session: Session, layout: TableLayout) -> None:
         session.execute(
             b"SELECT pg_catalog.setval(%b::regclass, m.value) FROM %b q, (SELECT %b(%b) AS value FROM %b) m"
             b" WHERE m.value %b q.last_value OR (m.value = q.last_value AND NOT q.is_called)"
-            % (_literal(one.name), one.name, end, one.column, layout.only, past)
+            % (literal(one.name), one.name, end, one.column, layout.only, past)
         )
-
-
-def _literal(name: bytes) -> bytes:
-    return b"'" + name.replace(b"'", b"''") + b"'"
 
 
 def _same_key(layout: TableLayout) -> bytes:
