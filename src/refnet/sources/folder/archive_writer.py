@@ -24,7 +24,7 @@ from refnet.core import attributes
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
-from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
+from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, GzipMember, Listed
 from refnet.sources.folder.scope import HARD_LINKS, SET_ID, CountedMetadata, ExcludedEntries, Scope
 from refnet.sources.folder.tar_archive import END, header, padding
 from refnet.sources.folder.walk import Fingerprint, FolderStates, WalkedEntry, changed_folders, walk
@@ -118,7 +118,7 @@ def _settle(root: int, scope: Scope, writer: _Writer) -> list[str]:
     for _ in range(_TRIES - 1):
         changed, young = changed_folders(root, writer.states)
         if changed:
-            writer.fingerprint.settled = False
+            writer.fingerprint.unsettle()
         for path in (*changed, *young):
             names = () if path == "." else path.split("/")
             with suppress(FileNotFoundError, NotADirectoryError), descended(root, names) as folder:
@@ -155,8 +155,11 @@ class _Writer:
                 raise found.error
             checked(os.fsencode(found.path))  # what a reader refuses is not written
             if found.kind is FileKind.FILE:
-                with opened(found.name, OPEN_FILE, found.folder) as descriptor:
+                descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
+                try:
                     self._add_file(found.path, descriptor)
+                finally:
+                    os.close(descriptor)
             elif found.kind is FileKind.FOLDER:
                 with opened(found.name, OPEN_FOLDER, found.folder) as folder:
                     self.add_folder(found.path, folder)
@@ -195,7 +198,7 @@ class _Writer:
                 )
             if found.kind is not FileKind.FILE:
                 return
-        self.fingerprint.settled = False
+        self.fingerprint.unsettle()
         self.add(found)
         if len(self.files) > count:
             self._numbers[found.path] = count
@@ -213,7 +216,9 @@ class _Writer:
         status = os.fstat(folder)
         listed = Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw).having(self._kept(path, folder))
         self._list(listed, status)
-        self.fingerprint.add(path, status, steady=_same(status, os.fstat(folder)))
+        if not _same(status, os.fstat(folder)):
+            self.fingerprint.unsettle()
+        self.fingerprint.add(path, status)
 
     def _kept(self, path: str, handle: int) -> Attributes:
         """Attributes of an open file or folder; unsupported ones are counted."""
@@ -240,7 +245,7 @@ class _Writer:
         self._note(listed, status)
 
     def _note(self, listed: Listed, status: os.stat_result) -> None:
-        self.files.append(listed._replace(kept=NONE))
+        self.files.append(listed if listed.kept is NONE else listed._replace(kept=NONE))
         self._stamps.append(stamp(status))
 
     def _add_file(self, path: str, descriptor: int) -> None:
@@ -250,9 +255,13 @@ class _Writer:
             if not stat.S_ISREG(status.st_mode):
                 raise FileNotFoundError
             kept, unkept = attributes.read(descriptor)
-            listed = Listed.of(path, FileKind.FILE, status, at=self._tar.raw).having(kept)
-            copy = self._copy_small if status.st_size <= MEMBER_BYTES else self._copy_large
-            listed, size = copy(listed, descriptor)
+            if status.st_size <= MEMBER_BYTES:
+                listed = self._copy_small(path, status, kept, descriptor)
+                size = listed.size
+            else:
+                listed, size = self._copy_large(
+                    Listed.of(path, FileKind.FILE, status, at=self._tar.raw).having(kept), descriptor
+                )
             if steady := size == status.st_size and _same(status, os.fstat(descriptor)):
                 break
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -268,7 +277,9 @@ class _Writer:
         if status.st_nlink > 1 and self._is_second(status):
             self.unkept.add(HARD_LINKS, path)
         self._note(listed, status)
-        self.fingerprint.add(path, status, steady=steady)
+        if not steady:
+            self.fingerprint.unsettle()
+        self.fingerprint.add(path, status)
 
     def _is_second(self, status: os.stat_result) -> bool:
         """Whether another archived path is the same file."""
@@ -276,12 +287,14 @@ class _Writer:
         self._linked.add((status.st_dev, status.st_ino))
         return len(self._linked) == known
 
-    def _copy_small(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
-        """Write a file that fits in memory, with its actual size; see `_copy_large`."""
-        data = os.read(descriptor, listed.size + 1)
-        listed = listed._replace(size=len(data), sha256=sha256(data).hexdigest())
-        self._tar.write(header(listed), data, padding(listed.size))
-        return listed, listed.size
+    def _copy_small(self, path: str, status: os.stat_result, kept: Attributes, descriptor: int) -> Listed:
+        """Write a file that fits in memory, with its actual size; return its entry."""
+        data = os.read(descriptor, status.st_size + 1)
+        mode, mtime_ns, digest = status.st_mode & FILE_MODE, status.st_mtime_ns, sha256(data).hexdigest()
+        uid, gid, at = status.st_uid, status.st_gid, self._tar.raw
+        listed = Listed(path, FileKind.FILE, len(data), mode, mtime_ns, uid, gid, at, digest).having(kept)
+        self._tar.write(header(listed), data, padding(len(data)))
+        return listed
 
     def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
         """Write a file in blocks: exactly as many bytes as its header says, zeros if it shrank.

@@ -22,6 +22,8 @@ _RUN = 1000
 #: seconds (FAT: two).
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
+#: Entries that were read within this time count as read at its beginning.
+_TOGETHER_NS = 5_000_000
 _RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
 _PACKED = struct.Struct("<QqIIIqq").pack
 _CTIME = itemgetter(6)
@@ -309,15 +311,35 @@ class Fingerprint:
     """
 
     def __init__(self) -> None:
-        self.settled = True
+        self._settled = True
         self._records = xxh3_128()
         self._paths = xxh3_128()
+        #: Entries that were added one by one since a time.
+        self._since = 0
+        self._waiting: list[tuple[str, os.stat_result]] = []
 
-    def add(self, path: str, status: os.stat_result, *, steady: bool = True) -> None:
+    @property
+    def settled(self) -> bool:
+        self._add_waiting()
+        return self._settled
+
+    def unsettle(self) -> None:
+        """Let it prove nothing, because an entry changed while it was read."""
+        self._settled = False
+
+    def add(self, path: str, status: os.stat_result) -> None:
         """Add the entry `path`, right after it was read."""
-        self._add([_RECORDED(status)], f"{path}\0", time.time_ns())
-        if not steady:
-            self.settled = False
+        now = time.time_ns()
+        if now - self._since > _TOGETHER_NS:
+            self._add_waiting()
+            self._since = now
+        self._waiting.append((path, status))
+
+    def _add_waiting(self) -> None:
+        if self._waiting:
+            paths = "".join(f"{path}\0" for path, _ in self._waiting)
+            self._add([_RECORDED(status) for _, status in self._waiting], paths, self._since)
+            self._waiting = []
 
     def add_run(self, run: EntryRun) -> None:
         """Add the entries of `run`, as `add` does, in one step. OSError if one of them cannot be read."""
@@ -325,6 +347,7 @@ class Fingerprint:
         if None in kinds.values():
             names = [name for name in names if kinds.get(name, FileKind.FILE)]
         if names:
+            self._add_waiting()
             now = time.time_ns()
             records = [_RECORDED(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
             self._add(records, prefix + f"\0{prefix}".join(names) + "\0", now)
@@ -334,9 +357,10 @@ class Fingerprint:
         self._records.update(_packed(records))
         self._paths.update(paths.encode("utf-8", "surrogateescape"))
         if max(map(_CTIME, records)) > now - _COARSE_TICK_NS:
-            self.settled &= not any(_is_young(ctime, now) for ctime in map(_CTIME, records))
+            self._settled &= not any(_is_young(ctime, now) for ctime in map(_CTIME, records))
 
     def hexdigest(self) -> str:
+        self._add_waiting()
         return xxh3_128(self._records.digest() + self._paths.digest()).hexdigest()
 
 
