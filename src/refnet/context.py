@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from refnet import wiring
 from refnet.catalog.artifact import Progress, silent
 from refnet.catalog.source_name import SourceName
-from refnet.cluster_sources import with_clusters
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_closed, check_own, make_folder
 from refnet.settings import Examined, Settings, examine
 from refnet.store import backup_folder
 from refnet.store.local import LocalStore
+from refnet.wiring import with_clusters
 
 if TYPE_CHECKING:
     from refnet.store.remote import RemoteStore

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refnet.compose import compose_file
-from refnet.compose_guess import guess
+from refnet.compose import compose_file, guess
 from refnet.core.errors import RefnetError
 from refnet.postgres import binaries, embedded
 from refnet.postgres.binaries import Binaries

@@ -1,35 +1,47 @@
-"""Settings made into live objects."""
+"""Settings made into live objects: stores, records, and the sources that they name, those of clusters too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
 
 from refnet.catalog.monitoring import Gone, Limits
 from refnet.catalog.next_artifact import Shrinking
 from refnet.catalog.remote import MANIFESTS
 from refnet.catalog.run import History
 from refnet.catalog.schedule import Retention, TaskName
-from refnet.catalog.source_name import GLOBALS, LOCAL, STANDARD, Kind, SourceName, likely_kind
+from refnet.catalog.source_name import (
+    GLOBALS,
+    LOCAL,
+    ROLES,
+    STANDARD,
+    Kind,
+    SourceName,
+    globals_name,
+    likely_kind,
+)
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
 from refnet.local_postgres import has_own_server, no_server
-from refnet.settings import Settings, variable
-from refnet.settings.sources import SHORT, SourceSettings
+from refnet.settings import Settings, SourceSettings, variable
+from refnet.settings.sources import SHORT
 from refnet.settings.stores import ENCRYPTED
 from refnet.store.backup_folder import Remembered
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import PreviousVersions
 from refnet.store.run_journal import RunJournal
-from refnet.store.source_records import Identities, Lineage
+from refnet.store.source_records import ClusterRecord, Identities, Lineage, SeenDatabases
 
 if TYPE_CHECKING:
     from refnet.store.keys import GivenKeys
     from refnet.store.remote import RemoteStore
     from refnet.store.sealed import SealedStore
+
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
 UNSEALED = "unsealed"
@@ -257,3 +269,46 @@ def is_gone(name: SourceName, found: Gone) -> RefnetError:
     """Return the error for the backup of a source that is gone."""
     hint = f"{found.how[0].upper()}{found.how[1:]}; `refnet accept {name}` if that is intended."
     return RefnetError(f"{name} is not backed up: {found.why}", hint)
+
+
+def with_clusters(settings: Settings, seen: Mapping[str, SeenDatabases] | None = None) -> Settings:
+    """Return `settings` with the databases and the roles of each cluster as sources.
+
+    seen: the databases of clusters that were asked now; of the others the record has them.
+    """
+    if not settings.clusters:
+        return settings
+    sources = {name: one for name, one in settings.sources.items() if not one.cluster}
+    for name, cluster in settings.clusters.items():
+        there = (seen or {}).get(name) or ClusterRecord.at(settings.home, name).read()
+        sources |= _members(cluster, there)
+    return replace(settings, sources=sources)
+
+
+def _members(cluster: SourceSettings, seen: SeenDatabases) -> dict[str, SourceSettings]:
+    one = replace(cluster, cluster=cluster.name)
+    found = {
+        name: member(cluster, name, database, gone=database in seen.gone)
+        for name, database in seen.members(cluster.name).items()
+    }
+    roles = globals_name(cluster.name)
+    return {roles: replace(one, name=roles, table=ROLES), **found}
+
+
+def member(cluster: SourceSettings, name: str, database: str, *, gone: bool = False) -> SourceSettings:
+    """Return the source `name` for a database of `cluster`."""
+    return replace(
+        cluster,
+        cluster=cluster.name,
+        name=str(name),
+        table="databases",
+        url=url_of(cluster.url or "", database),
+        restore_url=url_of(cluster.restore_url, database) if cluster.restore_url else None,
+        gone=gone,
+    )
+
+
+def url_of(url: str, database: str) -> str:
+    """Return the URL of another database on the server of `url`. libpq takes the last dbname."""
+    end = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    return f"{url}{end}dbname={quote(database, safe='')}"

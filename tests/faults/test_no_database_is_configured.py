@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.command import Command, Result, url_of
 
-from refnet.compose_guess import guess
+from refnet.compose import guess
 from refnet.postgres.session import Target
 
 COMPOSE = """

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import assert_told, fuzzed, outcome
 from tests.fuzz.strategies import TEXTS, documents
 
-from refnet.recovery.services.compose import containers
-from refnet.recovery.services.service import log_end
+from refnet.recovery.compose import containers
+from refnet.recovery.services import log_end
 
 UP = {
     "Id": "0123456789ab" * 5,

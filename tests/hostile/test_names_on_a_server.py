@@ -12,12 +12,12 @@ from tests.command import Command, url_of
 
 from refnet.actions.cluster_databases import _check_different
 from refnet.catalog.source_name import member_name
-from refnet.cluster_sources import url_of as member_url
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.store.source_records import ClusterRecord, SeenDatabases
+from refnet.wiring import url_of as member_url
 
 NAMES = [
     "host=evil dbname=x",

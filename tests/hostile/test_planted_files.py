@@ -14,7 +14,7 @@ from refnet.actions.recovery_stages import write_journal
 from refnet.core.errors import RefnetError
 from refnet.demo.stage import MARK, stage
 from refnet.recovery.plan import Journal
-from refnet.recovery.services.local import LocalServices
+from refnet.recovery.services import LocalServices
 from refnet.scheduling.service import prepare
 from refnet.scheduling.units import Service
 from refnet.telemetry.logging import LogFile

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from refnet import settings, wiring
-from refnet.cluster_sources import with_clusters
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.known_keys import keys_of
 from refnet.settings.problem import unknown
 from refnet.settings.report import report
 from refnet.settings.sources import server_of
 from refnet.store.source_records import ClusterRecord, SeenDatabases
+from refnet.wiring import with_clusters
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
 NOTES = '[folders.notes]\npath = "/srv/notes"\n'

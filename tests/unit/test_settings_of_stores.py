@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from refnet import settings
-from refnet.cluster_sources import with_clusters
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import StoreKind, StoreSettings
 from refnet.settings.converters import InvalidError
@@ -14,6 +13,7 @@ from refnet.settings.encryption import _BECH32, _checksum, wrong_recipient
 from refnet.settings.known_keys import keys_of
 from refnet.settings.stores import bandwidth, days, store_url
 from refnet.settings.urls import parse_store_url
+from refnet.wiring import with_clusters
 
 CLOUD = '[stores.cloud]\nurl = "s3://bucket/a/b?region=eu-west-1&lock=4w"\n'
 RECIPIENT = "age14tz0w803r0qyrsla7gxv3mz5uc8t5hu2vrn2jc5q7c70yw7v4uvqq3j25h"

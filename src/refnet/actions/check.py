@@ -23,7 +23,6 @@ from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import SourceName, globals_name
-from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.context import Context, examine_settings, own_home
 from refnet.core.clock import Clock
@@ -31,7 +30,7 @@ from refnet.core.errors import RefnetError
 from refnet.core.files import check_closed
 from refnet.core.formatting import plural, some
 from refnet.core.locks import is_locked
-from refnet.recovery.services.program import working_program
+from refnet.recovery.compose import working_program
 from refnet.scheduling.status import status
 from refnet.servers import ActsOn
 from refnet.settings import Settings
@@ -53,6 +52,7 @@ from refnet.store.backup_folder import LOCK_NAME
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.sending import sender_to
+from refnet.wiring import with_clusters
 
 _STATES = {
     Status.OK: CheckState.OK,

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from refnet.catalog.source_name import SourceName, member_name
-from refnet.cluster_sources import member, url_of, with_clusters
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
@@ -17,6 +16,7 @@ from refnet.sources import kind_of
 from refnet.sources.database.plan.restore_facts import OWN_NAME
 from refnet.store.previous_records import PreviousVersions
 from refnet.store.source_records import MOST_DATABASES, ClusterRecord, SeenDatabases
+from refnet.wiring import member, url_of, with_clusters
 
 
 def find_databases(

@@ -17,8 +17,7 @@ from refnet.actions.check import backup_folder
 from refnet.catalog.manifest import HIDDEN_PREFIX
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import SourceName
-from refnet.compose import compose_file
-from refnet.compose_guess import guess
+from refnet.compose import compose_file, guess
 from refnet.context import own_home
 from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
-from refnet.actions.recovery_stages import Live, Memory, Operator, Recovered, read_journal, run_stages
+from refnet.actions.recovery_stages import Live, Memory, Operator, Recovered, run_stages
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.manifest import Entry
@@ -34,6 +34,9 @@ from refnet.settings import Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
 from refnet.store import backup_folder, settings_copies
+
+#: An interrupted recovery is continued until this long after it began.
+_CONTINUE_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -345,6 +348,15 @@ class Recovery:
                 if not setup.replaced(source):
                     gone.append(source)
         return left.without(gone)
+
+
+def read_journal(path: Path, now: datetime) -> Journal | None:
+    """Journal of an interrupted recovery, or None. After a day it is ignored: its set is too old."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    with suppress(ValueError):
+        journal = Journal.from_json(text)
+        return journal if now - journal.began < _CONTINUE_WITHIN else None
+    return None
 
 
 def _nothing(settings: Settings, catalog: Catalog, moment: datetime | None) -> RefnetError:

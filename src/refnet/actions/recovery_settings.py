@@ -17,13 +17,12 @@ from typing import Any
 from refnet import wiring
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName, member_name
-from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.member_names import ArchiveError, show
+from refnet.recovery import compose
 from refnet.recovery.plan import RESTORES, Stage, restored_in
-from refnet.recovery.services import program
-from refnet.recovery.services.local import POSTGRES
+from refnet.recovery.services import POSTGRES
 from refnet.settings import (
     BY_COMPOSE_FILE,
     FILE_NAME,
@@ -41,6 +40,7 @@ from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.restored_places import is_in, is_of_programs, is_of_system, runs
 from refnet.store import settings_copies
 from refnet.store.source_records import ClusterRecord, SeenDatabases
+from refnet.wiring import with_clusters
 
 #: The settings that name a folder of programs → their fields.
 _BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}
@@ -143,7 +143,7 @@ class Setup:
         if self.settings.recover_services == "compose":
             folder = self.settings.config_dir
             file = folder and (compose_file(folder) or folder / "compose.yaml")
-            line = shlex.join([*program.words(), "--file", str(file), "up", "--detach", *names])
+            line = shlex.join([*compose.program_words(), "--file", str(file), "up", "--detach", *names])
             return [Command(stage, line, True)]  # the Compose file itself came out of the backup
         if self.settings.recover_services == "local":
             own = self.own and self._from_file(_KEYS[stage])

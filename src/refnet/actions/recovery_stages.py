@@ -1,33 +1,45 @@
-"""Runs the stages of a recovery: each waits for its services and reports its results."""
+"""Runs the stages of a recovery: restores, services, comparison, and the journal; each stage reports its results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from refnet.actions import recovery_services
+from refnet import servers
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.artifact import Finding
 from refnet.catalog.manifest import Entry, Outcome, utc
 from refnet.catalog.source_name import SourceName
+from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.core.files import explained, replace_file
+from refnet.core.files import explained, read_regular, replace_file
 from refnet.postgres.account import make_enterable
+from refnet.recovery.compose import Compose, working_program
 from refnet.recovery.plan import Journal, RecoveryPlan, Stage, restored_in
+from refnet.recovery.services import LocalServices, Services, wait_for
+from refnet.settings import Settings
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
+from refnet.telemetry.redact import redactor, secrets_of
 
-#: An interrupted recovery is continued until this long after it began.
-CONTINUE_WITHIN = timedelta(days=1)
 _UNKNOWN = "the settings do not name it"
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
+#: The time limit of one health request, and the pause between two looks, in seconds.
+_HEALTH_SECONDS, _PAUSE = 10, 0.5
+#: So many files with secrets are read, of at most so many bytes.
+_SECRETS, _SECRET_BYTES = 100, 64 << 10
 
 
 @dataclass(frozen=True)
@@ -258,7 +270,7 @@ class _RecoveryRun:
             skip = " ".join(f"--skip {one}" for one in self.failed)
             return [f"no service is started, as {', '.join(self.failed)} failed. Without: {skip}"]
         try:
-            names = recovery_services.start(self.live.context(), self.live.setup.services(stage))
+            names = start_services(self.live.context(), self.live.setup.services(stage))
         except RefnetError as error:
             raise RefnetError(
                 error.message, f"{error.hint} {_WITHOUT}", error.code, error.transient
@@ -279,7 +291,7 @@ class _RecoveryRun:
         whys = {**self.unknown, **dict.fromkeys(self.failed, "it is not restored completely")}
         found += [Finding(one, Outcome.UNVERIFIED, why) for one, why in whys.items()]
         found += [Finding(source, Outcome.FAILED, one.why) for source, one in plan.absent.items() if one.lost]
-        health = recovery_services.health(context)
+        health = check_health(context)
         return (*found, health) if health else tuple(found)
 
 
@@ -291,15 +303,6 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
     passed = sum(finding.outcome is Outcome.PASSED for finding in findings)
     others = [f"{f.what}: {f.outcome.value}: {f.reason}" for f in findings if f.outcome is not Outcome.PASSED]
     return [f"{passed} of {len(findings)} comparisons are equal", *others]
-
-
-def read_journal(path: Path, now: datetime) -> Journal | None:
-    """Journal of an interrupted recovery, or None. After a day it is ignored: its set is too old."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    with suppress(ValueError):
-        journal = Journal.from_json(text)
-        return journal if now - journal.began < CONTINUE_WITHIN else None
-    return None
 
 
 class Memory:
@@ -328,3 +331,63 @@ def write_journal(path: Path, journal: Journal) -> None:
     make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
     with explained(path.parent):
         replace_file(path, journal.to_json().encode())
+
+
+def start_services(context: Context, names: Sequence[str]) -> Sequence[str]:
+    """Start the services `names` and wait until they are up; return their names."""
+    settings = context.settings
+    if names and settings.recover_services:
+        services = _services(context)
+        services.start(names)
+        wait_for(services, names, settings.recover_seconds, context.clock)
+        return names
+    return ()
+
+
+def _services(context: Context) -> Services:
+    settings = context.settings
+    if settings.recover_services == "local":
+        start_server = partial(servers.server, settings)
+        environment = {**os.environ, **context.variables}
+        return LocalServices(settings.home / "services", start_server, environment, _hide(settings, None))
+    folder = settings.config_dir
+    found = compose_file(folder) if folder else None
+    if not found:
+        raise RefnetError(
+            f"recover.services is compose, and {folder or 'config_dir'} has no Compose file",
+            f"Put it there ({' or '.join(COMPOSE_FILES)}).",
+        )
+    hide = _hide(settings, folder)
+    return Compose(found, working_program(), settings.recover_seconds, hide, context.variables)
+
+
+def _hide(settings: Settings, folder: Path | None) -> Callable[[str], str]:
+    """Filter that hides the secrets of the settings and of a Compose project in `folder`."""
+    known = secrets_of(settings)
+    for path in islice((folder / "secrets").glob("*"), _SECRETS) if folder else ():
+        with suppress(OSError, UnicodeDecodeError):
+            known.update(read_regular(path, _SECRET_BYTES).decode().split())
+    return redactor(known)
+
+
+def check_health(context: Context) -> Finding | None:
+    """Poll the health URL until it returns 200 or time is up; None without such a setting."""
+    url, seconds = context.settings.recover_health_url, context.settings.recover_seconds
+    if not url:
+        return None
+    clock, what = context.clock, f"health of {url}"
+    until = clock.monotonic() + seconds
+    while why := _ask(url, max(0.1, min(_HEALTH_SECONDS, until - clock.monotonic()))):
+        if clock.monotonic() >= until:
+            return Finding(what, Outcome.FAILED, f"{why} (asked for {seconds:.0f} s)")
+        clock.sleep(min(_PAUSE, max(0.0, until - clock.monotonic())))
+    return Finding(what, Outcome.PASSED)
+
+
+def _ask(url: str, seconds: float) -> str:
+    """Reason why `url` does not answer, or ""."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310  # only http: a setting's converter checks it
+            return ""
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__

@@ -17,8 +17,7 @@ from refnet.compose import compose_file
 from refnet.context import examine_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.recovery.services.compose import Compose
-from refnet.recovery.services.program import working_program
+from refnet.recovery.compose import Compose, working_program
 from refnet.settings import Settings
 
 

@@ -14,10 +14,9 @@ from tests import forked
 
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.services import compose, program
-from refnet.recovery.services.compose import Compose
-from refnet.recovery.services.program import Program, working_program
-from refnet.recovery.services.service import wait_for
+from refnet.recovery import compose
+from refnet.recovery.compose import Compose, Program, working_program
+from refnet.recovery.services import wait_for
 
 FILE = Path("/srv/refnet/compose.yaml")
 CLOCK = Clock(sleep=lambda _: None)
@@ -91,7 +90,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
             (folder / name).write_text(SCRIPT.format(python=sys.executable, state=str(state)))
             (folder / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(folder))
-        program._found.cache_clear()
+        compose._found.cache_clear()
         return tmp_path / "calls"
 
     return made

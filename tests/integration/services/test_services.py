@@ -14,13 +14,12 @@ from threading import Thread
 
 import pytest
 
-from refnet.actions.recovery_services import health
+from refnet.actions.recovery_stages import check_health
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.recovery.services.local import LocalServices
-from refnet.recovery.services.service import wait_for
+from refnet.recovery.services import LocalServices, wait_for
 from refnet.settings import Settings
 
 SERVICE = f"{sys.executable} -c 'import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)'"
@@ -110,13 +109,13 @@ def test_the_health_url_is_asked_until_it_is_well_or_the_time_is_over() -> None:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/health"
         late = replace(Settings(), recover_health_url=url, recover_seconds=20)
-        asked = health(Context(late))
+        asked = check_health(Context(late))
         assert asked
         assert asked.outcome is Outcome.PASSED
         server.shutdown()
     closed = replace(Settings(), recover_health_url=url, recover_seconds=1)
     began = time.monotonic()
-    found = health(Context(closed))
+    found = check_health(Context(closed))
     assert found
     assert found.outcome is Outcome.FAILED
     assert "refused" in found.reason

@@ -13,9 +13,9 @@ from refnet.actions.copy import Copied, Wanted, missing, unready, wanted
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import SourceName
-from refnet.cluster_sources import with_clusters
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.wiring import with_clusters
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 AWAY = RefnetError("no answer", "Check the network.", transient=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions import recovery_services, recovery_stages
-from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
+from refnet.actions import recovery_stages
+from refnet.actions.recover import read_journal
+from refnet.actions.recovery_stages import Memory, Recovered, run_stages
 from refnet.catalog.artifact import Finding
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
@@ -18,7 +19,7 @@ from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.plan import Journal, RecoveryPlan, Stage, decide
-from refnet.recovery.services.service import wait_for
+from refnet.recovery.services import wait_for
 from refnet.sources import hooks
 from refnet.sources.base import Permits
 
@@ -50,8 +51,10 @@ class Made:
 @pytest.fixture(autouse=True)
 def _sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_stages, "source_of", lambda world, name: world.source(name))
-    monkeypatch.setattr(recovery_services, "start", lambda context, names: context.settings.start(names))
-    monkeypatch.setattr(recovery_services, "health", lambda _: None)
+    monkeypatch.setattr(
+        recovery_stages, "start_services", lambda context, names: context.settings.start(names)
+    )
+    monkeypatch.setattr(recovery_stages, "check_health", lambda _: None)
     monkeypatch.setattr(hooks, "repeat", lambda context, source, *_: context.settings.repeat_hooks(source))
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
-from refnet.cluster_sources import with_clusters
 from refnet.core.errors import RefnetError
 from refnet.scheduling.beat import beat_schedule
 from refnet.scheduling.units import Service, files, scheduled
@@ -17,7 +16,7 @@ from refnet.settings import Settings, load
 from refnet.sources import kind_of
 from refnet.store.source_records import SeenDatabases
 from refnet.tasks import backup_source
-from refnet.wiring import configured
+from refnet.wiring import configured, with_clusters
 
 SHOP, NOTES = SourceName("shop", Kind.DATABASE), SourceName("notes", Kind.FOLDER)
 TEXT = """
