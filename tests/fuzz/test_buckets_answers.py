@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
-from refnet.core.processes import Ended
+from refnet.core.processes import EndedProgram
 from refnet.settings.urls import parse_store_url
 from refnet.store.buckets.bucket import is_name
 from refnet.store.buckets.rclone import RcloneBucket
@@ -74,7 +74,7 @@ _LIST = b"""[
 @given(damaged(_LIST))
 def test_a_list_of_rclone_is_read_or_refused(output: bytes) -> None:
     bucket = RcloneBucket(parse_store_url("rclone:box:x"))
-    bucket._run = lambda *_, **__: Ended(0, output, cut=False, messages="")  # type: ignore[method-assign]
+    bucket._run = lambda *_, **__: EndedProgram(0, output, cut=False, messages="")  # type: ignore[method-assign]
     for found in outcome(lambda: list(bucket.listed(""))) or []:
         assert is_name(found.name)
         assert found.size >= 0

@@ -14,7 +14,7 @@ from tests.scripted_server import STALL, Scripted, answer, dripping, scripted
 
 from refnet.network import http_api
 from refnet.network.crawl_work import Scholar
-from refnet.network.http_api import Api, ApiServer, RefusedError, UnavailableError
+from refnet.network.http_api import Api, ApiServer, RefusedRequestError, UnavailableError
 from refnet.network.papers import AnswerError
 
 KEY = "hunter2hunter2hunter2"
@@ -78,7 +78,7 @@ def fault(*answers: bytes, kind: type[Exception] = UnavailableError) -> str:
     ],
 )  # fmt: skip
 def test_a_broken_answer_is_named_after_some_tries(sent: bytes, said: str) -> None:
-    assert fault(sent, kind=RefusedError if "refuses" in said else UnavailableError) == said
+    assert fault(sent, kind=RefusedRequestError if "refuses" in said else UnavailableError) == said
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -145,7 +145,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
     "place", ["http://127.0.0.2:1/x", "//evil.example/x", "file:///etc/passwd", "http://[", "https://127.0.0.1/", "http://127.0.0.1:9/"]
 )  # fmt: skip
 def test_a_redirect_to_another_server_is_not_followed(status: str, place: str) -> None:
-    said = fault(answer("", status=status, Location=place), kind=RefusedError)
+    said = fault(answer("", status=status, Location=place), kind=RefusedRequestError)
     assert said.startswith("redirects to another server: ")
 
 
@@ -188,7 +188,7 @@ def test_an_hour_of_429_ends_with_the_advice_to_set_a_key() -> None:
     ],
 )  # fmt: skip
 def test_a_refusal_is_shown_in_printable_words(status: str, body: str, said: str) -> None:
-    assert fault(answer(body, status=status), kind=RefusedError) == said
+    assert fault(answer(body, status=status), kind=RefusedRequestError) == said
 
 
 def test_404_is_no_answer_and_a_compressed_one_is_read() -> None:

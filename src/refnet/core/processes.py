@@ -20,7 +20,7 @@ _MESSAGES = 4000
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedProgram:
     """How a program ended: exit code, output, messages."""
 
     #: The exit code; negative: the signal that ended the program.
@@ -56,7 +56,7 @@ def run_bounded(
     most: int,
     given: bytes = b"",
     environment: Mapping[str, str] | None = None,
-) -> Ended:
+) -> EndedProgram:
     """Run `command` with `given` as its input, and read at most `most` bytes of its output.
 
     The program is killed after `seconds`. environment: variables in addition to those of this process. OSError if the
@@ -84,7 +84,7 @@ def run_bounded(
                 timer.cancel()
         messages.seek(max(0, messages.seek(0, os.SEEK_END) - _MESSAGES))
         said = messages.read().decode(errors="replace")
-    return Ended(process.returncode, output[:most], len(output) > most, said)
+    return EndedProgram(process.returncode, output[:most], len(output) > most, said)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -21,7 +21,7 @@ from refnet.network import crawl_levels as levels
 from refnet.network.crawl_levels import KINDS, LevelStep, advance
 from refnet.network.crawl_work import Crawler, OpenAlex, Scholar, openalex_server, scholar_server
 from refnet.network.crawls import CrawlOrder, CrawlResult, CrawlStanding, result, standing
-from refnet.network.http_api import Api, ApiServer, RefusedError, UnavailableError
+from refnet.network.http_api import Api, ApiServer, RefusedRequestError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.papers import AnswerError
 from refnet.network.rate_limit import Limiter
@@ -165,7 +165,7 @@ class _CrawlRun:
             crawler.do(job)
         except LostClaimError:
             return
-        except RefusedError as error:
+        except RefusedRequestError as error:
             if error.is_final:
                 raise self._stopped(worker, job, error) from None
             self._fail(worker, job, str(error))

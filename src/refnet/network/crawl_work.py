@@ -15,7 +15,7 @@ import psycopg
 from refnet.core import checked
 from refnet.network import openalex_answers, scholar_answers
 from refnet.network.crawl_levels import DETAILS, EDGES, MOST_IDS, SEEDS, add_seeds
-from refnet.network.http_api import Api, ApiServer, RefusedError, UnavailableError
+from refnet.network.http_api import Api, ApiServer, RefusedRequestError, UnavailableError
 from refnet.network.jobs import Job, Worker
 from refnet.network.papers import AnswerError, FoundEdge, FoundPaper
 from refnet.network.scholar_answers import EDGE_FIELDS, PAPER_FIELDS, EdgePage
@@ -78,7 +78,7 @@ class Scholar:
         """Return the details of at most MOST_IDS papers; None for an unknown id."""
         try:
             answer = self._api.post("/paper/batch", {"fields": PAPER_FIELDS}, {"ids": [*ids]})
-        except RefusedError as error:
+        except RefusedRequestError as error:
             if error.status != 400:
                 raise
             if len(ids) == 1 or "no valid paper ids" in error.message.lower():
@@ -230,8 +230,8 @@ class Crawler:
             return None
         try:
             return self.openalex.work(ids)
-        except (UnavailableError, RefusedError) as error:
-            if not isinstance(error, RefusedError) or error.is_final:
+        except (UnavailableError, RefusedRequestError) as error:
+            if not isinstance(error, RefusedRequestError) or error.is_final:
                 self.without_openalex = str(error)
             return None
         except AnswerError:

@@ -94,7 +94,7 @@ class UnavailableError(RefnetError):
         self.limited = limited
 
 
-class RefusedError(RefnetError):
+class RefusedRequestError(RefnetError):
     """The request is refused: by the server with `status`, or by RefNet (0)."""
 
     def __init__(self, message: str, hint: str, status: int = 0) -> None:
@@ -164,7 +164,7 @@ class Api:
         self._client.close()
 
     def get(self, path: str, params: Mapping[str, str]) -> Any:
-        """Return the JSON at `path` (escaped, with a leading slash); None for 404. UnavailableError, RefusedError."""
+        """Return the JSON at `path` (escaped, with a leading slash); None for 404. UnavailableError, RefusedRequestError."""
         return self._retried(lambda: self._redirected(f"{self.server.url}{path}", params))
 
     def post(self, path: str, params: Mapping[str, str], content: object) -> Any:
@@ -210,7 +210,7 @@ class Api:
                 return found
             there = _same_server(url, moved)
             if there is None:
-                raise RefusedError(
+                raise RefusedRequestError(
                     f"{self.server.shown} redirects to another server: {printable(moved, 100)}",
                     "RefNet does not follow such redirects. If the server has moved, change its URL in the settings.",
                 )
@@ -238,7 +238,7 @@ class Api:
                 late = f"did not finish its response within {_PATIENCE:.0f} s"
                 raise _RetryError(late if is_late.is_set() else _transport(error, self.server)) from None
             except httpx.InvalidURL as error:
-                raise RefusedError(
+                raise RefusedRequestError(
                     f"{self.server.shown} cannot be requested: {printable(str(error), 200)}",
                     "Check the URL of the server in the settings, and the id.",
                 ) from None
@@ -285,12 +285,12 @@ class Api:
             said = said.replace(secret.rpartition(" ")[2], "(the key)")
         if status in {401, 403}:
             key = self.server.key_setting
-            return RefusedError(
+            return RefusedRequestError(
                 f"{self.server.shown} refuses {'the key' if self.server.has_key else 'requests without a key'}{said}",
                 f"{'Fix' if self.server.has_key else 'Set'} {key}.",
                 status,
             )
-        return RefusedError(
+        return RefusedRequestError(
             f"{self.server.shown} refuses the request with status {status}{said}",
             "Check the ids. If they are correct, this version of RefNet does not support that server.",
             status,

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core.errors import RefnetError
 from refnet.network import SESSION, server_errors
-from refnet.network.http_api import Api, RefusedError, UnavailableError
+from refnet.network.http_api import Api, RefusedRequestError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.rate_limit import Limiter
 from refnet.network.summary_writers import (
@@ -186,7 +186,7 @@ class _SummaryRun:
             summary = self._written(job)
         except NotSummaryError as error:
             self._fail(job, RefnetError(str(error), "Use another model."), 0.0)
-        except RefusedError as error:
+        except RefusedRequestError as error:
             if error.is_final:
                 self._give_back(job, error)
             self._fail(job, error, None)

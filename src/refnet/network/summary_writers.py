@@ -189,7 +189,7 @@ class Chat:
         self._api = api
 
     def write(self, title: str, abstract: str) -> Summary:
-        """Return the summary of a paper; NotSummaryError, RefusedError, UnavailableError."""
+        """Return the summary of a paper; NotSummaryError, RefusedRequestError, UnavailableError."""
         paper = {"title": title, "abstract": abstract[:_SENT]}
         content = {
             "model": self.model,

@@ -44,7 +44,7 @@ class ConnectError(RefnetError):
 
 
 @dataclass(frozen=True)
-class _Reason:
+class _ConnectReason:
     words: str
     sqlstate: str | None
     message: str
@@ -53,95 +53,95 @@ class _Reason:
 
 
 _REASONS = (
-    _Reason(
+    _ConnectReason(
         r"no password supplied",
         None,
         "the server at {address} requires a password for {user}, but none is set",
         "Put it into {named}, or into ~/.pgpass.",
     ),
-    _Reason(
+    _ConnectReason(
         LOGIN_TRIGGER,
         "P0001",
         "an event trigger of {database} at {address} refuses the login of {user}: {said}",
         "Let its function return for {sql_user} (SELECT evtfoid::regproc FROM pg_event_trigger WHERE evtevent = 'login'), "
         "or GRANT SET ON PARAMETER event_triggers TO {sql_user}.",
     ),
-    _Reason(
+    _ConnectReason(
         r"password authentication failed",
         "28P01",
         "the server at {address} rejects the password of {user}",
         "Fix the password in {named} or in ~/.pgpass.",
     ),
-    _Reason(
+    _ConnectReason(
         r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed",
         "28000",
         "the server at {address} does not accept {user} from here: {said}",
         "Create that role, or allow it in the server's pg_hba.conf.",
     ),
-    _Reason(
+    _ConnectReason(
         r"database .* does not exist|no such database",  # the second is pgbouncer's
         NO_SUCH_DATABASE,
         "the server at {address} has no database {database}",
         "Create it, or restore a backup into it.",
     ),
-    _Reason(
+    _ConnectReason(
         r"too many|remaining connection slots",
         "53300",
         "the server at {address} has no free connection: {said}",
         "Close some sessions or raise max_connections on the server, and retry.",
         transient=True,
     ),
-    _Reason(
+    _ConnectReason(
         r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery",
         "57P03",
         "the server at {address} is not ready: {said}",
         "Wait until it has started, and retry.",
         transient=True,
     ),
-    _Reason(
+    _ConnectReason(
         r"not currently accepting connections",
         "55000",
         "the database {database} at {address} does not allow connections",
         "ALTER DATABASE {sql_database} ALLOW_CONNECTIONS true, unless that is intended.",
     ),
-    _Reason(
+    _ConnectReason(
         r"permission denied for database",
         "42501",
         "the server at {address} does not let {user} connect to the database {database}",
         "GRANT CONNECT ON DATABASE {sql_database} TO {sql_user};",
     ),
-    _Reason(
+    _ConnectReason(
         r"configuration parameter|invalid value for parameter",
         "22023",
         "the server at {address} rejects the session: {said}",
         "Fix the parameters in {named} or PGOPTIONS.",
     ),
-    _Reason(
+    _ConnectReason(
         r"FATAL|ERROR",
         "XX000",
         "the server at {address} rejects the session: {said}",
         "Fix {named}, or that setting of the server.",
     ),
-    _Reason(
+    _ConnectReason(
         r"failed to resolve|could not translate host name",
         None,
         "the host name in {address} cannot be resolved: {said}",
         "Fix the host in {named}, or check the name service.",
         transient=True,
     ),
-    _Reason(
+    _ConnectReason(
         r"SSL|certificate",
         None,
         "no encrypted connection to {address}: {said}",
         "Fix sslmode and its files in {named}, or enable SSL on the server.",
     ),
-    _Reason(
+    _ConnectReason(
         r"invalid |requirepeer",
         None,
         "cannot connect to {address}: {said}",
         "Fix that parameter in {named} or the PG* variables.",
     ),
-    _Reason(
+    _ConnectReason(
         r"",
         None,
         "no PostgreSQL server answers at {address}: {said}",

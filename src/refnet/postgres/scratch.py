@@ -148,7 +148,7 @@ def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _TemplateRecord:
     #: The programs that made it, see `_made_by`.
     made_by: str
     superuser: str
@@ -208,10 +208,10 @@ def _made_by(cluster: Cluster) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _read(folder: Path) -> _Record | None:
+def _read(folder: Path) -> _TemplateRecord | None:
     """Return the record of the template `folder`; None if it is missing or damaged."""
     try:
-        return _Record(
+        return _TemplateRecord(
             **_FIELDS(checked.document(read_regular(folder / _RECORD, _MOST_RECORD, owner=os.geteuid())))
         )
     except (OSError, ValueError, RefnetError):
@@ -231,7 +231,7 @@ def _keep(cluster: Cluster, place: Path, folder: Path, made_by: str) -> None:
     try:
         (new / _DATA).mkdir(mode=0o700)
         digest = _copy(cluster.data, new / _DATA, None)
-        record = _Record(made_by, cluster.superuser, cluster.password, digest)
+        record = _TemplateRecord(made_by, cluster.superuser, cluster.password, digest)
         replace_file(new / _RECORD, json.dumps(vars(record)).encode())
         new.rename(folder)
     except OSError:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from refnet.core import checked
-from refnet.core.processes import Ended, run_bounded
+from refnet.core.processes import EndedProgram, run_bounded
 from refnet.settings.urls import StoreUrl
 from refnet.store.buckets import bucket
 from refnet.store.buckets.bucket import (
@@ -150,7 +150,9 @@ class RcloneBucket:
                 "Install rclone 1.60 or newer.",
             ) from None
 
-    def _done(self, about: str, verb: str, *names: str, options: tuple[str, ...] = (), **more: Any) -> Ended:
+    def _done(
+        self, about: str, verb: str, *names: str, options: tuple[str, ...] = (), **more: Any
+    ) -> EndedProgram:
         """Run rclone, and return how it ended; BucketError about the object `about` if it failed."""
         ended = self._run(verb, *names, options=options, **more)
         self._check(about, ended)
@@ -158,7 +160,7 @@ class RcloneBucket:
 
     def _run(
         self, verb: str, *names: str, options: tuple[str, ...] = (), most: int = 64 * 1024, given: bytes = b""
-    ) -> Ended:
+    ) -> EndedProgram:
         program = shutil.which("rclone")
         if not program:
             raise BucketError(
@@ -169,7 +171,7 @@ class RcloneBucket:
         paths = [self._base + name for name in names]
         return run_bounded([program, verb, *_OPTIONS, *options, "--", *paths], _LONGEST, most, given)
 
-    def _check(self, name: str, ended: Ended) -> None:
+    def _check(self, name: str, ended: EndedProgram) -> None:
         if ended.code == 0 or ended.cut:
             return
         if ended.code in _MISSING:
