@@ -22,8 +22,7 @@ from refnet.store.local import LocalStore
 from refnet.wiring import with_clusters
 
 if TYPE_CHECKING:
-    from refnet.store.remote import RemoteStore
-    from refnet.store.sealed import SealedStore
+    from refnet.store.remote import RemoteStore, SealedStore
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,7 @@ from refnet.store.source_records import ClusterRecord, Identities, Lineage, Seen
 
 if TYPE_CHECKING:
     from refnet.store.keys import GivenKeys
-    from refnet.store.remote import RemoteStore
-    from refnet.store.sealed import SealedStore
+    from refnet.store.remote import RemoteStore, SealedStore
 
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
@@ -82,8 +81,7 @@ def remote_store(
     settings: Settings, name_or_url: str, given: GivenKeys | None = None, *, any_signer: bool = False
 ) -> RemoteStore:
     """Return the remote store of a name or at a URL, or what is encrypted in the backup folder; see `RemoteStore.of_settings`."""
-    from refnet.store.remote import RemoteStore
-    from refnet.store.sealed import SealedStore
+    from refnet.store.remote import RemoteStore, SealedStore
 
     if settings.store(name_or_url).name != LOCAL:
         return RemoteStore.of_settings(settings, name_or_url, given, any_signer=any_signer)

@@ -12,7 +12,7 @@ from tests.fuzz.strategies import lines
 from tests.remote_copies import LOCAL
 
 from refnet.catalog.remote import Piece, PieceName
-from refnet.store.sending_journal import SendingJournal, Sent, begun, completed
+from refnet.store.remote_records import SendingJournal, Sent, begun, completed
 
 
 def _written() -> list[str]:

@@ -14,8 +14,8 @@ from xxhash import xxh3_128_hexdigest
 
 from refnet.catalog.remote import MOST_COUNTER, Copy, Piece, PieceName
 from refnet.core.errors import Exit, RefnetError
+from refnet.store.remote_records import SendingJournal, Sent
 from refnet.store.sending import Encrypter
-from refnet.store.sending_journal import SendingJournal, Sent
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_copy_keeps_its_pieces_when_a_manifest_claiming_them_is_deleted(machin
 def test_a_counter_that_leaves_no_next_one_is_an_error_of_the_copy(machine: Machine, place: str) -> None:
     good = machine.send(artifact(1, b"good"))
     if place == "head":
-        machine.store().keep_head(replace(machine.store().head(), counter=MOST_COUNTER))
+        machine.store().records.keep_head(replace(machine.store().records.head(), counter=MOST_COUNTER))
     else:
         last = {"counter": MOST_COUNTER, "present": ((1, MOST_COUNTER),)}
         name, data = _forged(machine, good, **(_older(good) | last))
@@ -90,11 +90,11 @@ def test_a_planted_manifest_is_not_published_and_is_not_the_head(machine: Machin
     name, data = _forged(machine, good, thief, **_older(good))
     planted = machine.home / "remote" / "cloud" / "sending" / "x.sealed"
     planted.write_bytes(name.encode() + b"\n" + data)
-    before = machine.store().head()
+    before = machine.store().records.head()
 
     machine.send(artifact(1, b"good"))
 
-    assert machine.store().head() == before
+    assert machine.store().records.head() == before
     assert [one.name for one in machine.bucket.listed("manifests/")] == [good.object]
 
 

@@ -25,8 +25,7 @@ from refnet.store.local import LocalStore
 from refnet.store.open_artifacts import artifact_at, folder_at
 
 if TYPE_CHECKING:
-    from refnet.store.remote import RemoteStore
-    from refnet.store.sealed import SealedStore
+    from refnet.store.remote import RemoteStore, SealedStore
 
 
 @dataclass(frozen=True)

@@ -139,5 +139,5 @@ def accept(planned: StoreAcceptance) -> StoreAcceptance:
     with planned.store.alone(seconds=0.0):
         if plan_acceptance(planned.store) != planned:
             raise RefnetError(f"{planned.store.name} has changed meanwhile", "Retry.", transient=True)
-        planned.store.keep_head(planned.head)
+        planned.store.records.keep_head(planned.head)
     return replace(planned, accepted=True)

@@ -167,7 +167,7 @@ def _without_settings(settings: Settings) -> Iterator[str]:
             yield "the backup folder"
     for name in stores:
         store = wiring.remote_store(settings, name)
-        if store.head().sent and not settings_copies.was_sent(store.home):
+        if store.records.head().sent and not settings_copies.was_sent(store.home):
             yield "the backup folder" if name == LOCAL else name
 
 

@@ -1,8 +1,7 @@
-"""A remote store: encrypted copies in a bucket, with this machine's records in REFNET_HOME/remote/NAME.
+"""A remote store: encrypted copies in a bucket, and the encrypted backup folder, which has their format.
 
-There are `manifests/` and `versions/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
-has that digest, so that no other manifest can claim them), `marks/SHA256.json` (of the store `local`), `head.json` (the newest
-manifest that this machine sent), `sending/` (copies that are on the way, see sending.py), and a lock.
+What this machine knows of a store is in REFNET_HOME/remote/NAME: `manifests/` and `versions/` (those that were fetched), a lock,
+and the records of `remote_records.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import copy as copying
 import io
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,26 +18,26 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from refnet.catalog.artifact import OpenArtifact
-from refnet.catalog.evidence import MARKS_BYTES, Marks
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence
-from refnet.catalog.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
+from refnet.catalog.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, lengths
 from refnet.catalog.remote_state import Gap, Head, accepted, gaps, ranges
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.core.files import make_folder
 from refnet.core.locks import locked
 from refnet.settings import Settings
-from refnet.store import disk
+from refnet.settings.stores import ENCRYPTED
 from refnet.store.buckets.bucket import Bucket
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.encryption import fingerprint
 from refnet.store.keys import GivenKeys, MachineKeys, Opener
+from refnet.store.local import LocalStore
 from refnet.store.open_artifacts import listed_in
 from refnet.store.remote_manifests import Manifests, Trust
 from refnet.store.remote_pieces import KeptPieces, PieceReader, Pieces, decrypt, fetch
-from refnet.store.scan import evidence_in
-from refnet.store.sending_journal import begun
+from refnet.store.remote_records import RemoteRecords
 from refnet.store.store_check import CHECKS
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
@@ -81,6 +80,7 @@ class RemoteStore:
         self.name = name
         self.bucket = bucket
         self.home = home
+        self.records = RemoteRecords(home)
         self.trust = trust
         fetched = home / (
             "versions" if versions else "manifests"
@@ -141,8 +141,12 @@ class RemoteStore:
 
     def _listed(self) -> RemoteContents:
         found, unlisted = self.manifests.read()
-        copies = tuple(sorted(map(self._copy, found), key=lambda one: (one.damaged, one.object)))
-        return RemoteContents(copies, tuple(unlisted), gaps(found, self.name, self.head()))
+        known = self.records
+        copies = [
+            Copy(one.document.manifest, known.evidence(one), known.marks(one), signed=one) for one in found
+        ]
+        copies.sort(key=lambda one: (one.damaged, one.object))
+        return RemoteContents(tuple(copies), tuple(unlisted), gaps(found, self.name, self.records.head()))
 
     def entries(self, source: SourceName | None = None) -> tuple[Copy, ...]:
         return tuple(one for one in self.contents().copies if source in {None, one.source})
@@ -186,23 +190,19 @@ class RemoteStore:
         )  # fmt: skip
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
-        path = self._evidence(_as_copy(entry).signed)
-        make_folder(path.parent)
-        with explained(path):
-            disk.append_lines(path, "".join(line.to_json() for line in evidence))
-        sync_folder(path.parent)
+        self.records.add_evidence(_as_copy(entry).signed, evidence)
 
     def unpublish(self, entry: Entry) -> None:
         """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
-        copy, head = _as_copy(entry), self.head()
+        copy, head = _as_copy(entry), self.records.head()
         own = self.name == copy.document.store
         if own:  # before: a crash must not look like an attack
-            self.keep_head(head.having_deleted(copy.signed.signer, ranges([copy.document.counter])))
+            self.records.keep_head(head.having_deleted(copy.signed.signer, ranges([copy.document.counter])))
         try:
             self._delete(copy.object)
         except BaseException:
             if own:
-                self.keep_head(head)
+                self.records.keep_head(head)
             raise
 
     def require_manifests(self) -> None:
@@ -213,7 +213,7 @@ class RemoteStore:
 
     def require_mounted(self) -> None:
         """RefnetError if a folder is empty although this machine sent copies: its disk may not be mounted."""
-        sent = sum(high - low + 1 for low, high in self.head().sent)
+        sent = sum(high - low + 1 for low, high in self.records.head().sent)
         if sent and not any(True for _ in self.bucket.listed(MANIFESTS)):
             count = "a copy" if sent == 1 else f"{sent:,} copies"
             raise RefnetError(
@@ -239,9 +239,7 @@ class RemoteStore:
         copy = _as_copy(entry)
         if copy.id not in published:
             self._delete(f"{DATA}{copy.id}/")
-        for path in (self._evidence(copy.signed), self._marks_file(copy.signed)):
-            with explained(path):
-                path.unlink(missing_ok=True)
+        self.records.forget(copy.signed)
 
     def _delete(self, prefix: str) -> None:
         """Delete every version of the objects whose names begin with `prefix`; delete markers last."""
@@ -267,7 +265,7 @@ class RemoteStore:
             if name is None or one.name in named or name.id in unknown:
                 continue
             young = datetime.now(UTC) - one.modified < _ON_THE_WAY
-            if name.id not in complete and (young or name.id in self.sending()):
+            if name.id not in complete and (young or name.id in self.records.sending()):
                 continue
             left.append(Leftover(SourceName.DATABASE, one.name, one.size, "sent by a run that did not end"))
         old = (one for one in self.bucket.listed(CHECKS) if datetime.now(UTC) - one.modified >= _ON_THE_WAY)
@@ -292,65 +290,64 @@ class RemoteStore:
                 )
             yield
 
-    def head(self) -> Head:
-        """This machine's record of the last manifest sent; RefnetError if damaged."""
-        path = self.home / "head.json"
-        try:
-            return Head.from_json(read_regular(path, _HEAD_BYTES, owner=os.geteuid()))
-        except FileNotFoundError:
-            return Head()
-        except ValueError as error:
-            hint = "Another program wrote it. Move it away; RefNet then takes the newest manifest in the store as the newest."
-            raise RefnetError(f"{path} cannot be used: {error}", hint) from error
-        except OSError as error:
-            raise RefnetError(
-                f"{path} cannot be read: {error.strerror}", "Give it to this user (0600)."
-            ) from error
-
     def accepted(self) -> tuple[tuple[Gap, ...], tuple[Gap, ...], Head]:
         """The gaps, the gaps that remain after accepting the store as it is, and the head after that."""
         manifests = [one.signed for one in self.contents().copies]
-        head = accepted(manifests, self.name, self.head())
+        head = accepted(manifests, self.name, self.records.head())
         return self.contents().gaps, gaps(manifests, self.name, head), head
 
-    def keep_head(self, head: Head) -> None:
-        """Record the last manifest sent, durably."""
-        path = self.home / "head.json"
-        make_folder(self.home)
-        with explained(path):
-            replace_file(path, head.to_json().encode())
 
-    def sending(self) -> frozenset[str]:
-        """Ids of copies that runs of this machine began but did not finish."""
-        return begun(self.home / "sending")
+class SealedStore(RemoteStore):
+    """The store `local`: the encrypted artifacts in the backup folder (in `encrypted`), in the format of copies.
 
-    def _copy(self, signed: Signed) -> Copy:
-        path = self._evidence(signed)
-        known = evidence_in(path, signed.document.sent) if path.exists() else ()
-        return Copy(signed.document.manifest, known, self._marks(signed), signed=signed)
+    Unlike in other remote stores, this machine locks, marks and deletes there, as in an unencrypted backup folder. Artifacts
+    are made in its `workplace`.
+    """
 
-    def keep_marks(self, entry: Entry, data: bytes) -> None:
-        """Store the marks of a copy durably; b"": no marks."""
-        path = self._marks_file(_as_copy(entry).signed)
-        make_folder(path.parent)
-        with explained(path):
-            replace_file(path, data) if data else path.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    folder: LocalStore
+    workplace: LocalStore
 
-    def _marks(self, signed: Signed) -> Marks:
-        path = self._marks_file(signed)
-        try:
-            return Marks.from_file(read_regular(path, MARKS_BYTES, owner=os.geteuid()))
-        except FileNotFoundError:
-            return Marks()
-        except (OSError, ValueError) as error:
-            return Marks(unreadable=str(error))
+    def trouble(self) -> RefnetError | None:
+        """Return the reason why this may not be the expected backup folder; None if it is."""
+        return self.folder.trouble()
 
-    def _marks_file(self, signed: Signed) -> Path:
-        return self.home / "marks" / f"{signed.sha256}.json"
+    def prepare(self) -> None:
+        """Make the folder, before something is written; RefnetError if this is not the expected backup folder."""
+        if trouble := self.trouble():
+            raise trouble
+        make_folder(self.folder.root / ENCRYPTED)
+        self.folder.remember()
 
-    def _evidence(self, signed: Signed) -> Path:
-        return self.home / "evidence" / f"{signed.sha256}.jsonl"
+    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+        """Lock `source`, also for its backups and restores."""
+        if trouble := self.trouble():
+            raise trouble
+        return self.workplace.lock(source)
+
+    def mark(self, entry: Entry, marks: Marks) -> None:
+        """Replace the marks of `entry` durably. They are in REFNET_HOME: nothing in the store changes."""
+        self.records.keep_marks(_as_copy(entry).signed, marks.to_file())
+
+    def delete(self, entry: Entry) -> None:
+        """Delete an artifact: its manifest, then its pieces."""
+        with self.alone(seconds=None):
+            self.unpublish(entry)
+            self.delete_pieces(entry, self.published())
+
+    def require_manifests(self) -> None:
+        if not self.is_new():
+            super().require_manifests()
+
+    def is_new(self) -> bool:
+        """Whether nothing was encrypted yet."""
+        return not os.path.lexists(self.folder.root / ENCRYPTED) and not self.records.head().counter
+
+    def _listed(self) -> RemoteContents:
+        if trouble := self.trouble():
+            raise trouble
+        if self.is_new():
+            return RemoteContents((), (), ())
+        return super()._listed()
 
 
 def _as_copy(entry: Entry) -> Copy:

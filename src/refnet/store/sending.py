@@ -44,7 +44,7 @@ from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import fetch
-from refnet.store.sending_journal import SendingJournal, Sent, completed
+from refnet.store.remote_records import SendingJournal, Sent, completed
 
 #: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
 _REPORTED_SECONDS = 1.0
@@ -143,7 +143,7 @@ class Sender:
         manifests: Sequence[Signed],
     ) -> RemoteManifest:
         """Manifest of the copy, with the counter after those in the store and those that this machine sent."""
-        signer, head = self.encrypter.keys.signer(), self.store.head()
+        signer, head = self.encrypter.keys.signer(), self.store.records.head()
         last = newest(manifests, signer.fingerprint, self.store.name)
         counter, previous = (head.counter, head.sha256) if head.signer == signer.fingerprint else (0, "")
         if last and last.document.counter > counter:
@@ -188,7 +188,7 @@ class Sender:
             if error.kind is BucketFailure.EXISTS:
                 journal.remove()  # something else took its name: the next run sends it under another
             raise
-        self.store.keep_head(self.store.head().after(signed))
+        self.store.records.keep_head(self.store.records.head().after(signed))
         journal.remove()
         return signed
 

@@ -276,7 +276,7 @@ def test_a_locked_copy_is_not_deleted_in_part(machine: Machine) -> None:
         delete(machine.store(), copy)
     assert error.value.kind is BucketFailure.LOCKED
     assert len(_names(machine)) == 5
-    assert machine.store().head().deleted == ()
+    assert machine.store().records.head().deleted == ()
 
 
 def test_a_manifest_that_somebody_removed_is_a_gap(machine: Machine) -> None:

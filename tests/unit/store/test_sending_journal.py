@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.remote_store import Machine, artifact
 
-from refnet.store.sending_journal import SendingJournal
+from refnet.store.remote_records import SendingJournal
 
 DATA = bytes(range(256)) * 256
 

@@ -1,6 +1,11 @@
-"""The journal of a copy being sent: `sending/ARTIFACT.jsonl`, and `ARTIFACT.sealed` once its manifest is made.
+"""This machine's records of a remote store, in REFNET_HOME/remote/NAME.
 
-A line is flushed before each piece is sent. So after a crash every piece in the store is recorded here, but a recorded
+- `head.json`: the newest manifest that this machine sent.
+- `evidence/SHA256.jsonl`: the checks of the copy whose manifest has that digest, so that no other manifest can claim them;
+  `marks/SHA256.json`, of the store `local`, likewise.
+- `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
+
+In a journal, a line is flushed before each piece is sent. So after a crash every piece in the store is recorded here, but a recorded
 piece may be missing there: the next run lists the store.
 """
 
@@ -10,20 +15,26 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from refnet.catalog.evidence import MARKS_BYTES, Evidence, Marks
 from refnet.catalog.manifest import Manifest
-from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, ManifestName, Piece, PieceName
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, ManifestName, Piece, PieceName, Signed
+from refnet.catalog.remote_state import Head
 from refnet.core import checked
+from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
 from refnet.store import disk
+from refnet.store.scan import evidence_in
 
 _FORMAT = 1
 _JOURNAL, _MANIFEST = ".jsonl", ".sealed"
+#: The largest record of a head, in bytes.
+_HEAD_BYTES = 4 << 20
 #: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
 _MOST = 128 << 20
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
@@ -41,6 +52,83 @@ _LINE = checked.record(
     {"version": checked.text(1024, like="[!-~]*")},
     more=True,
 )
+
+
+@dataclass(frozen=True)
+class RemoteRecords:
+    """What this machine knows of one store: its head, the checks and marks of copies, and copies that are on the way."""
+
+    #: REFNET_HOME/remote/NAME; created when something is written.
+    home: Path
+
+    def head(self) -> Head:
+        """This machine's record of the last manifest sent; RefnetError if damaged."""
+        path = self.home / "head.json"
+        try:
+            return Head.from_json(read_regular(path, _HEAD_BYTES, owner=os.geteuid()))
+        except FileNotFoundError:
+            return Head()
+        except ValueError as error:
+            hint = "Another program wrote it. Move it away; RefNet then takes the newest manifest in the store as the newest."
+            raise RefnetError(f"{path} cannot be used: {error}", hint) from error
+        except OSError as error:
+            raise RefnetError(
+                f"{path} cannot be read: {error.strerror}", "Give it to this user (0600)."
+            ) from error
+
+    def keep_head(self, head: Head) -> None:
+        """Record the last manifest sent, durably."""
+        path = self.home / "head.json"
+        make_folder(self.home)
+        with explained(path):
+            replace_file(path, head.to_json().encode())
+
+    def evidence(self, signed: Signed) -> tuple[Evidence, ...]:
+        """Checks of the copy whose manifest is `signed`."""
+        path = self._evidence(signed)
+        return evidence_in(path, signed.document.sent) if path.exists() else ()
+
+    def add_evidence(self, signed: Signed, evidence: Iterable[Evidence]) -> None:
+        """Append checks of a copy durably."""
+        path = self._evidence(signed)
+        make_folder(path.parent)
+        with explained(path):
+            disk.append_lines(path, "".join(line.to_json() for line in evidence))
+        sync_folder(path.parent)
+
+    def marks(self, signed: Signed) -> Marks:
+        """Marks of a copy; unreadable ones count as a pin."""
+        path = self._marks_file(signed)
+        try:
+            return Marks.from_file(read_regular(path, MARKS_BYTES, owner=os.geteuid()))
+        except FileNotFoundError:
+            return Marks()
+        except (OSError, ValueError) as error:
+            return Marks(unreadable=str(error))
+
+    def keep_marks(self, signed: Signed, data: bytes) -> None:
+        """Store the marks of a copy durably; b"": no marks."""
+        path = self._marks_file(signed)
+        make_folder(path.parent)
+        with explained(path):
+            replace_file(path, data) if data else path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+    def forget(self, signed: Signed) -> None:
+        """Remove the checks and marks of a deleted copy."""
+        for path in (self._evidence(signed), self._marks_file(signed)):
+            with explained(path):
+                path.unlink(missing_ok=True)
+
+    def sending(self) -> frozenset[str]:
+        """Ids of copies that runs of this machine began but did not finish."""
+        return begun(self.home / "sending")
+
+    def _marks_file(self, signed: Signed) -> Path:
+        return self.home / "marks" / f"{signed.sha256}.json"
+
+    def _evidence(self, signed: Signed) -> Path:
+        return self.home / "evidence" / f"{signed.sha256}.jsonl"
 
 
 @dataclass(frozen=True)
