@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,7 @@ class _Root(Group):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in _COMMANDS:
             self.add_command(_imported(args[0]))
+            _exempt_from_collection()
         return super().resolve_command(ctx, args)
 
 
@@ -141,6 +143,15 @@ def _imported(name: str) -> Any:
         parent.command(name)(found)
     group: Any = typer.main.get_command(parent)
     return group.commands[name]
+
+
+def _exempt_from_collection() -> None:
+    """Exempt the modules that are loaded from garbage collection, and let it begin.
+
+    Else each collection visits them, and the last one, when Python ends, takes them apart: a sixth of a short command.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 completion_init()  # Typer does it only with options that edit the user's files
