@@ -27,6 +27,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
+from refnet.sources.contents import ItemVersion
 from refnet.sources.folder import files_artifact, listing
 from refnet.sources.folder.files_maker import FilesMaker
 
@@ -256,7 +257,7 @@ def test_a_search_names_the_artifacts_that_it_could_not_read(vault: Vault) -> No
 
 
 def test_digests_that_an_unproven_artifact_lacks_hide_no_change(vault: Vault) -> None:
-    one = history.Version("t", "table", 5, "a" * 32, 1)
+    one = ItemVersion("t", "table", 5, "a" * 32, 1)
     unknown, other = replace(one, digest=""), replace(one, digest="b" * 32)
     assert one.same(unknown)
     assert unknown.same(other)
@@ -313,6 +314,6 @@ def test_named_sources_are_looked_into_like_the_standard_ones(
 
 
 def test_the_digest_of_a_small_table_is_shown_by_the_digits_that_differ() -> None:
-    table = history.Version("public.orders", "table", 40, digest="0" * 16 + "00000f2f8ee9cd57", rows=3)
+    table = ItemVersion("public.orders", "table", 40, digest="0" * 16 + "00000f2f8ee9cd57", rows=3)
     assert short(table) == "0f2f8ee9cd57"
     assert short(replace(table, rows=None, digest="30b7195ba49c" + "0" * 52)) == "30b7195ba49c"
