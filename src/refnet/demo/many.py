@@ -17,7 +17,7 @@ from refnet.demo.files_and_rows import (
     write_many_settings,
     write_shop_and_notes,
 )
-from refnet.demo.stage import Stage, Told, TypedCommand, catalog, proven, same
+from refnet.demo.stage import DemoStage, Told, TypedCommand, catalog, proven, same
 
 _QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
 #: Lists the constraints, triggers, indexes and comments of a database's tables, one per line.
@@ -54,7 +54,7 @@ class Many(Told):
     after: Inventory
 
 
-def play(stage: Stage) -> Many:
+def play(stage: DemoStage) -> Many:
     """Run the story on `stage`. RefnetError at the first unexpected result."""
     _sources(stage)
     cluster = stage.status().folder
@@ -76,7 +76,7 @@ def play(stage: Stage) -> Many:
     return Many(stage.folder, tuple(stage.chapters), cluster, answers, before, after)
 
 
-def _sources(stage: Stage) -> None:
+def _sources(stage: DemoStage) -> None:
     stage.chapter(
         "Two databases and two folders",
         "All of it is made up: a shop and a wiki on one PostgreSQL server, notes and photos. The settings name each.",
@@ -92,7 +92,7 @@ def _sources(stage: Stage) -> None:
     stage.program(["cat", "config/refnet.toml"])
 
 
-def _backup(stage: Stage) -> Mapping[str, str]:
+def _backup(stage: DemoStage) -> Mapping[str, str]:
     stage.chapter(
         "One backup of all four",
         "Databases first, then folders. Each artifact is restored into a scratch server or folder and compared.",
@@ -103,7 +103,7 @@ def _backup(stage: Stage) -> Mapping[str, str]:
     return {str(source): entry.name for source, entry in found.items()}
 
 
-def _changed(stage: Stage, asked: str) -> Inventory:
+def _changed(stage: DemoStage, asked: str) -> Inventory:
     stage.chapter(
         "The work continues",
         "Orders are changed, a note is shortened, and both sources are backed up again: from now on they have two "
@@ -119,7 +119,7 @@ def _changed(stage: Stage, asked: str) -> Inventory:
     return _look(stage, "before.txt")
 
 
-def _dropped(stage: Stage, before: Inventory) -> ComparedResult:
+def _dropped(stage: DemoStage, before: Inventory) -> ComparedResult:
     stage.chapter(
         "A table is dropped and comes back",
         "With its columns, constraints, indexes, trigger, sequence and comment, and the foreign key that another table "
@@ -137,7 +137,7 @@ def _dropped(stage: Stage, before: Inventory) -> ComparedResult:
     return _answer(stage, "A dropped table", back, f"every row; {belongs}")
 
 
-def _asked(stage: Stage, artifact: str, asked: str) -> ComparedResult:
+def _asked(stage: DemoStage, artifact: str, asked: str) -> ComparedResult:
     stage.chapter(
         "An older backup answers a question",
         "The table is loaded into a scratch server that exists for this question only. psql asked the same before the "
@@ -148,7 +148,7 @@ def _asked(stage: Stage, artifact: str, asked: str) -> ComparedResult:
     return _answer(stage, "A question to an older backup", got, "the answer that psql got at that time")
 
 
-def _printed(stage: Stage, artifact: str, first: Inventory) -> ComparedResult:
+def _printed(stage: DemoStage, artifact: str, first: Inventory) -> ComparedResult:
     stage.chapter("One file is found and printed", "As it was before it was shortened; nothing is restored.")
     stage.refnet("find", "notes", "todo*")
     stage.refnet("log", "notes/todo.md")
@@ -158,7 +158,7 @@ def _printed(stage: Stage, artifact: str, first: Inventory) -> ComparedResult:
     return _answer(stage, "A file as it was", got, "the bytes that sha256sum recorded")
 
 
-def _beside(stage: Stage) -> ComparedResult:
+def _beside(stage: DemoStage) -> ComparedResult:
     stage.chapter("A copy beside the live one", "The wiki is restored as a database of another name.")
     made = stage.refnet("restore", "wiki", "--as", "wiki_copy")
     copy = {name.removeprefix("wiki_copy."): found for name, found in _tables(stage, "wiki_copy").items()}
@@ -167,7 +167,7 @@ def _beside(stage: Stage) -> ComparedResult:
     return _answer(stage, "A copy of a database", made, f"every row of {plural(len(copy), 'table')}")
 
 
-def _kept(stage: Stage, old: Mapping[str, str]) -> None:
+def _kept(stage: DemoStage, old: Mapping[str, str]) -> None:
     stage.chapter("One artifact is kept, one is forgotten", "A pinned artifact stays whatever its age.")
     stage.refnet("pin", old["shop"])
     stage.refnet("forget", old["notes"], "--force")
@@ -177,7 +177,7 @@ def _kept(stage: Stage, old: Mapping[str, str]) -> None:
     stage.found(f"{plural(len(names), 'artifact')} are left")
 
 
-def _recorded(stage: Stage, name: str, title: str) -> Inventory:
+def _recorded(stage: DemoStage, name: str, title: str) -> Inventory:
     stage.chapter(
         title, "psql computes a digest of every table of both databases, sha256sum reads every file."
     )
@@ -186,7 +186,7 @@ def _recorded(stage: Stage, name: str, title: str) -> Inventory:
     return seen
 
 
-def _look(stage: Stage, name: str) -> Inventory:
+def _look(stage: DemoStage, name: str) -> Inventory:
     """Record the content in the file `name`."""
     tables = {key: value for database in DATABASES for key, value in _tables(stage, database).items()}
     command = ["find", *FOLDERS, "-type", "f", "-exec", "sha256sum", "{}", "+"]
@@ -199,17 +199,17 @@ def _look(stage: Stage, name: str) -> Inventory:
     return Inventory(tables, files)
 
 
-def _tables(stage: Stage, database: str) -> dict[str, tuple[int, str]]:
+def _tables(stage: DemoStage, database: str) -> dict[str, tuple[int, str]]:
     (stage.folder / "check.sql").write_text(SQL, encoding="utf-8")
     output = stage.program([*COUNT_ROWS, "-d", database], quiet=True).output
     return {f"{database}.{name}": found for name, found in read_tables(output).items()}
 
 
-def _psql(stage: Stage, database: str, *asked: str) -> str:
+def _psql(stage: DemoStage, database: str, *asked: str) -> str:
     return stage.program(["psql", "-Xt", "--csv", "-d", database, *asked]).output
 
 
-def _answer(stage: Stage, what: str, step: TypedCommand, equal: str) -> ComparedResult:
+def _answer(stage: DemoStage, what: str, step: TypedCommand, equal: str) -> ComparedResult:
     stage.found(f"equal: {equal}")
     return ComparedResult(what, step.typed, step.seconds, equal)
 

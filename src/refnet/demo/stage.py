@@ -106,7 +106,7 @@ class Told:
         return path
 
 
-class Stage:
+class DemoStage:
     """Folder, environment and chapters of a story. `inherited`: the user's environment."""
 
     def __init__(self, folder: Path, inherited: Mapping[str, str], print_line: Print) -> None:
@@ -235,12 +235,12 @@ def _end(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def catalog(stage: Stage) -> Catalog:
+def catalog(stage: DemoStage) -> Catalog:
     """Return the catalog of the demo's backup folder."""
     return Catalog.of(wiring.store(load({}, stage.config, root=False, cores=1)).entries())
 
 
-def proven(stage: Stage, sources: Iterable[str]) -> Mapping[SourceName, Entry]:
+def proven(stage: DemoStage, sources: Iterable[str]) -> Mapping[SourceName, Entry]:
     """Return the newest artifact of each source; RefnetError if one of `sources` has none that is proven."""
     entries = catalog(stage).set_at()
     there = {str(source) for source, entry in entries.items() if entry.proven}
@@ -267,13 +267,13 @@ def same(before: object, after: object, what: str) -> None:
 
 
 @contextmanager
-def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iterator[Stage]:
+def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iterator[DemoStage]:
     """Make a fresh stage in `folder` and stop its server at the end of the block, also after an error.
 
     RefnetError if the folder contains other files than a demo's, or if another demo runs in it.
     """
     with explained(folder):
-        made = Stage(_usable(folder), inherited, print_line)
+        made = DemoStage(_usable(folder), inherited, print_line)
     with locked(folder / MARK, seconds=0.0) as ours:
         if not ours:
             raise RefnetError(

@@ -23,7 +23,7 @@ from refnet.demo.files_and_rows import (
     read_tables,
     write_configuration,
 )
-from refnet.demo.stage import Stage, Told, proven, same
+from refnet.demo.stage import DemoStage, Told, proven, same
 
 #: A DELETE that matches too many rows.
 _SLIP = "DELETE FROM citations WHERE cited_id <= 50"
@@ -67,7 +67,7 @@ class Story(Told):
         return max((self.lost_at - entry.created).total_seconds() for entry in self.entries.values())
 
 
-def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
+def play(stage: DemoStage, papers: int, now: Callable[[], datetime]) -> Story:
     """Run the story on `stage`. RefnetError at the first unexpected result."""
     _network(stage, papers)
     before = _written_down(stage)
@@ -84,7 +84,7 @@ def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
     )  # fmt: skip
 
 
-def _network(stage: Stage, papers: int) -> None:
+def _network(stage: DemoStage, papers: int) -> None:
     """Collect `papers` papers, and write the vault."""
     stage.chapter(
         "A citation network is collected",
@@ -117,7 +117,7 @@ def _depth(papers: int) -> int:
     return 3 + sum(papers > bound for bound in (500, 1000, 3000, 10_000, 30_000))
 
 
-def _written_down(stage: Stage) -> Inventory:
+def _written_down(stage: DemoStage) -> Inventory:
     stage.chapter(
         "psql and sha256sum record the content",
         "psql counts every row and computes a digest of every table, sha256sum reads every file. None of RefNet's own "
@@ -129,7 +129,7 @@ def _written_down(stage: Stage) -> Inventory:
     return seen
 
 
-def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
+def _backup(stage: DemoStage) -> Mapping[SourceName, Entry]:
     stage.chapter(
         "A backup that proves itself",
         "Database first, then configuration and vault. Each artifact is restored into a scratch server or folder and "
@@ -140,7 +140,7 @@ def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
     return proven(stage, STANDARD)
 
 
-def _note(stage: Stage, before: Inventory) -> Loss:
+def _note(stage: DemoStage, before: Inventory) -> Loss:
     stage.chapter(
         "A note is lost and restored",
         "One file is restored from the vault's artifact; nothing else is touched.",
@@ -155,7 +155,7 @@ def _note(stage: Stage, before: Inventory) -> Loss:
     return Loss("A note", "1 note", "no note", back.typed, back.seconds)
 
 
-def _rows(stage: Stage, before: Inventory) -> Loss:
+def _rows(stage: DemoStage, before: Inventory) -> Loss:
     stage.chapter(
         "Rows of a table are lost and restored",
         "A DELETE matches too many rows. Only the rows whose key is missing are added; the rest of the table stays "
@@ -172,7 +172,7 @@ def _rows(stage: Stage, before: Inventory) -> Loss:
     return Loss(f"Rows of {_TABLE}", had, left, back.typed, back.seconds)
 
 
-def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
+def _everything(stage: DemoStage, now: Callable[[], datetime]) -> datetime:
     stage.chapter(
         "Everything is destroyed",
         "The server's data, the vault, the configuration, RefNet's home. Only the backup folder is left "
@@ -184,7 +184,7 @@ def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
     return lost_at
 
 
-def _destroy(stage: Stage, *names: str) -> None:
+def _destroy(stage: DemoStage, *names: str) -> None:
     """Remove the folders `names` and the server's data folder."""
     place = stage.status().folder
     beside = [] if place.is_relative_to(stage.home) else [str(place)]
@@ -197,7 +197,7 @@ def _destroy(stage: Stage, *names: str) -> None:
         )
 
 
-def _recovery(stage: Stage, before: Inventory) -> Loss:
+def _recovery(stage: DemoStage, before: Inventory) -> Loss:
     stage.chapter(
         "Everything is restored from the backup folder alone",
         "refnet recover gets the backup folder and a new home; it finds everything else in the backups.",
@@ -209,7 +209,7 @@ def _recovery(stage: Stage, before: Inventory) -> Loss:
     )
 
 
-def _places(stage: Stage) -> tuple[str, str]:
+def _places(stage: DemoStage) -> tuple[str, str]:
     """Return RefNet's home and the backup folder."""
     return str(stage.home), str(stage.folder / "backups")
 
@@ -218,7 +218,7 @@ def _everything_in(seen: Inventory) -> str:
     return f"{formatting.plural(seen.rows, 'row')}, {formatting.plural(len(seen.files), 'file')}"
 
 
-def _from_paper(stage: Stage, before: Inventory) -> Loss:
+def _from_paper(stage: DemoStage, before: Inventory) -> Loss:
     stage.chapter(
         "Everything is destroyed, and the backup folder too",
         "Encrypted copies are in another place, nas. The key that opens them is not on this machine but on paper: here, "
@@ -248,7 +248,7 @@ def _write_paper(folder: Path, made: Mapping[str, str]) -> None:
     path.write_text(f"# signer: {made['signer']}\n{made['recovery_key']}\n", encoding="utf-8")
 
 
-def _compared(stage: Stage, before: Inventory) -> None:
+def _compared(stage: DemoStage, before: Inventory) -> None:
     stage.chapter(
         "psql and sha256sum compare",
         "psql and sha256sum record the content again, and diff compares the two records.",
@@ -256,7 +256,7 @@ def _compared(stage: Stage, before: Inventory) -> None:
     _no_difference(stage, before, "after.txt")
 
 
-def _no_difference(stage: Stage, before: Inventory, name: str) -> Inventory:
+def _no_difference(stage: DemoStage, before: Inventory, name: str) -> Inventory:
     """Record the content in the file `name`; RefnetError if it differs from `before`."""
     after = _look(stage, name)
     stage.program(["diff", "before.txt", name])
@@ -269,7 +269,7 @@ def _no_difference(stage: Stage, before: Inventory, name: str) -> Inventory:
     return after
 
 
-def _look(stage: Stage, name: str) -> Inventory:
+def _look(stage: DemoStage, name: str) -> Inventory:
     """Record the content in the file `name`."""
     rows = stage.program(COUNT_ROWS, f"{shlex.join(COUNT_ROWS)} > {name}", quiet=True).output
     sums = stage.program(SUM_FILES, f"{shlex.join(SUM_FILES)} | sort >> {name}", quiet=True).output
@@ -281,7 +281,7 @@ def _look(stage: Stage, name: str) -> Inventory:
     return seen
 
 
-def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
+def _tables(stage: DemoStage) -> Mapping[str, tuple[int, str]]:
     return read_tables(stage.program(COUNT_ROWS, quiet=True).output)
 
 
