@@ -19,8 +19,8 @@ from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.settings import Settings, load
+from refnet.sources.database.restore import server_facts
 from refnet.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
-from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.source import Database
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import DatabaseMark, MarkState, PreviousRecord, PreviousVersions
@@ -43,7 +43,7 @@ def previous_version(target: Target, of: str, records: PreviousVersions | None, 
         session.execute(comment_on(name, comment_of(mark)))
         if records:
             owner = session.info.user
-            system = live_catalog.system_identifier(session)
+            system = server_facts.system_identifier(session)
             records.add(
                 PreviousRecord(system, name, oid_of(session, name), owner, oid_of(session, target.name), mark)
             )

@@ -77,7 +77,7 @@ WHERE extname <> 'plpgsql' ORDER BY 1
 """
 
 
-class Catalog(Protocol):
+class CatalogQueries(Protocol):
     """A database that answers catalog queries, in an open snapshot or not."""
 
     @property
@@ -101,7 +101,7 @@ WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 2, 3
 """
 
 
-def database(catalog: Catalog) -> dict[str, Any]:
+def database(catalog: CatalogQueries) -> dict[str, Any]:
     """The database's own state: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
     provider = "datlocprovider::text" if catalog.major >= 15 else "'c'"
     locale = (

@@ -31,8 +31,7 @@ from refnet.sources.database.admin_session import (
     runs_restore,
 )
 from refnet.sources.database.plan.restore_facts import OWN_NAME, LiveSessions
-from refnet.sources.database.restore.server_facts import sessions
-from refnet.sources.database.rows import live_catalog
+from refnet.sources.database.restore.server_facts import sessions, system_identifier
 from refnet.sources.database.sql_text import Codec
 from refnet.store.previous_records import DatabaseMark, MarkState, PreviousRecord
 
@@ -168,7 +167,7 @@ def _drop_locked(target: Target, one: PreviousDatabase, forget: Callable[[Previo
 
 def marked(admin: Session, records: Sequence[PreviousRecord] = ()) -> tuple[PreviousDatabase, ...]:
     """Return every marked or recorded database of the server, oldest first."""
-    system = live_catalog.system_identifier(admin)
+    system = system_identifier(admin)
     known = {record.name: record for record in records if system is None or record.system in {system, None}}
     found = (_previous(row, known.get(row[0]), system) for row in admin.execute(_MARKED).fetchall())
     return tuple(sorted((one for one in found if one), key=lambda one: (one.at, one.name)))
@@ -254,7 +253,7 @@ def record_of(admin: Session, live: str, name: str, successor: int, mark: Databa
         raise RefnetError(f"the database {live} is gone", "Find out who dropped or renamed it.")
     oid, owner, snapshot, comment, limit = row
     own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit)
-    return PreviousRecord(live_catalog.system_identifier(admin), name, oid, owner, successor, own)
+    return PreviousRecord(system_identifier(admin), name, oid, owner, successor, own)
 
 
 def closed(record: PreviousRecord) -> list[Statement]:
@@ -265,7 +264,7 @@ def closed(record: PreviousRecord) -> list[Statement]:
 
 def gone(admin: Session, records: Sequence[PreviousRecord], database: str) -> tuple[PreviousRecord, ...]:
     """Records of `database` on this server whose database no longer exists."""
-    system = live_catalog.system_identifier(admin)
+    system = system_identifier(admin)
     existing = set(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
     return tuple(
         one

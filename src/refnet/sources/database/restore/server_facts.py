@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
 from refnet.catalog.identity import Identity
@@ -20,8 +21,7 @@ from refnet.sources.database.dump import metadata
 from refnet.sources.database.plan.restore_facts import LiveDatabase, LiveSessions, ServerFacts, WantedBackup
 from refnet.sources.database.restore.create_database import powers
 from refnet.sources.database.restore.own_schema import SchemaNeeds
-from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.rows.live_catalog import system_identifier, user_relations
+from refnet.sources.database.rows.live_catalog import user_relations
 
 _USER = """
 SELECT current_setting('server_version_num')::int, current_user::text, rolsuper, rolcreatedb, pg_is_in_recovery()
@@ -81,7 +81,7 @@ def facts(admin: Session, target: Target) -> ServerFacts:
         free=free_bytes(admin, target),
         live=_live(admin, target),
         server=target.address,
-        system=live_catalog.system_identifier(admin),
+        system=system_identifier(admin),
         named=restore_setting(target.named),
     )
 
@@ -219,3 +219,12 @@ def _system(target: Target) -> str | None:
             raise
     with admin_session(target) as session:
         return system_identifier(session)
+
+
+def system_identifier(session: Session) -> str | None:
+    """The cluster's system identifier; None if this user may not read it."""
+    try:
+        row = session.execute("SELECT system_identifier::int8 FROM pg_control_system()").fetchone()
+    except errors.InsufficientPrivilege:
+        return None
+    return str(row[0]) if row else None

@@ -23,7 +23,8 @@ from refnet.sources.database.artifact.table_definitions import TableDefinitions,
 from refnet.sources.database.plan.restore_facts import OWN_ORIGIN, Destination, Permission, origin_refusal
 from refnet.sources.database.plan.table_plan import Difference, TablePlan, TableSelection
 from refnet.sources.database.restore.missing_tables import LiveObjects, MissingTables
-from refnet.sources.database.rows import live_catalog, merge, staged_rows, table_layout
+from refnet.sources.database.restore.server_facts import system_identifier
+from refnet.sources.database.rows import merge, staged_rows, table_layout
 from refnet.sources.database.rows.staged_rows import Recorded
 from refnet.sources.database.rows.table_layout import TableLayout
 from refnet.sources.database.sql_text import Codec
@@ -288,7 +289,7 @@ def _checked(
 ) -> tuple[Destination, Identity]:
     """The target, and the origin of the rows; RefnetError if the target must not get them."""
     destination = Destination(
-        Identity(target.name, live_catalog.system_identifier(session)), target.address, occupied=True
+        Identity(target.name, system_identifier(session)), target.address, occupied=True
     )
     origin = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
     if refused := origin_refusal(reader.name, origin, destination, permission):

@@ -240,12 +240,3 @@ def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> RowC
     except psycopg.Error:
         return None
     return RowCount(row[0], exact=True, newer=row[1]) if row else None
-
-
-def system_identifier(session: psycopg.Connection[Any]) -> str | None:
-    """The cluster's system identifier; None if this user may not read it."""
-    try:
-        row = session.execute("SELECT system_identifier::int8 FROM pg_control_system()").fetchone()
-    except errors.InsufficientPrivilege:
-        return None
-    return str(row[0]) if row else None
