@@ -12,6 +12,7 @@ from refnet.catalog.artifact import Finding, Progress, Proof, silent
 from refnet.catalog.manifest import Level, Outcome
 from refnet.core.clock import Phases
 from refnet.postgres.binaries import Binaries
+from refnet.postgres.scratch_memory import free_memory, scratch_settings
 
 #: The finding that says whether the artifact loads.
 LOADED = "restore into an empty server"
@@ -80,6 +81,12 @@ class ProofOptions:
     memory: int = 0
     #: Load foreign dumps even where this machine cannot build every isolation layer.
     trust: bool = False
+    #: The setting prove.memory: what bounds the memory of a scratch server, in bytes; None: not set.
+    memory_bound: int | None = None
+
+    def server_settings(self, text: int | None = None) -> Mapping[str, str]:
+        """Return the settings of a scratch server for `text` bytes of rows (None: unknown), by the memory that is free."""
+        return scratch_settings(free_memory(), self.memory_bound, self.jobs, text)
 
 
 @dataclass

@@ -132,6 +132,7 @@ class Source(ABC):
             required=self.required(),
             memory=memory.available() // 4 if bound is None else min(bound, memory.available()),
             trust=trust,
+            memory_bound=bound,
         )
 
     def required(self) -> Required:

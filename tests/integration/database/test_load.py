@@ -11,13 +11,18 @@ import pytest
 from psycopg import sql
 from tests.conftest import fresh
 
+from refnet.catalog.manifest import Level
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump import parallel_dump as dumping
+from refnet.sources.database.proof.compare import compare
+from refnet.sources.database.proof.own_proof import Prover
 from refnet.sources.database.restore.load import load
+from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.workers import Workers
 
 SCHEMA = """
@@ -172,3 +177,45 @@ def test_nothing_private_stays_behind(
     monkeypatch.setattr("tempfile.tempdir", None)
     load(whole, empty("tidy"), Workers(wheel, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_is_built_alone_has_a_parallel_worker(
+    server: Cluster, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refnet.sources.database.dump.parallel_dump.RANGE", 100_000)
+    options: dict[str, str] = {}
+    restore = Archive.restore
+
+    def recorded(self: Archive, programs: Any, doing: str, items: Any, **rest: Any) -> None:
+        options[doing] = programs._environment["PGOPTIONS"]
+        restore(self, programs, doing, items, **rest)
+
+    with fresh(server) as database, fresh(server) as copy:
+        with database.connect() as session:
+            session.execute("CREATE TABLE papers (id int PRIMARY KEY, title text)")
+            session.execute(
+                "INSERT INTO papers SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 6000) i"
+            )
+        whole = artifact(database, wheel)
+        monkeypatch.setattr(Archive, "restore", recorded)
+        load(whole, copy, Workers(wheel, 2))
+    assert "max_parallel_maintenance_workers=0" in options["creating the schema"]
+    assert "max_parallel_maintenance_workers=1" in options["building an index of public.papers"]
+
+
+def test_the_server_of_a_proof_has_the_memory_that_is_free(
+    whole: Reader, wheel: Binaries, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+
+    def recorded(target: Target, *rest: Any) -> Any:
+        with target.connect() as session:
+            found.extend(session.execute("SHOW shared_buffers").fetchall())
+            found.extend(session.execute("SHOW maintenance_work_mem").fetchall())
+        return compare(target, *rest)
+
+    monkeypatch.setattr("refnet.proof_run.free_memory", lambda: 600 << 20)
+    monkeypatch.setattr("refnet.sources.database.proof.own_proof.compare", recorded)
+    options = ProofOptions(short_folder / "scratch", lambda *_, **__: wheel, jobs=2)
+    assert Prover(whole, wheel, options).prove(Level.PROVEN).level is Level.PROVEN
+    assert found == [("200MB",), ("50MB",)]

@@ -49,6 +49,8 @@ class Task:
     beside: frozenset[int] = frozenset()
     #: Tables that it locks against every other task.
     alone: frozenset[int] = frozenset()
+    #: Runs instead of `run` where workers have nothing to do; gets their number.
+    wide: Callable[[int], None] | None = None
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: another task failed
@@ -61,7 +63,7 @@ def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> No
     After the first failure (or an interrupt) no task begins. `stop` is called once and must end those that run;
     the failure is raised when all have ended.
     """
-    board = _Board(tasks, stop)
+    board = _Board(tasks, stop, workers)
     threads = [threading.Thread(target=board.work, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
@@ -83,8 +85,10 @@ class _Board:
 
     tasks: Iterable[Task]
     stop: Callable[[], None]
+    workers: int
     failure: BaseException | None = None
     left: int = 0
+    running: int = 0
     ready: list[tuple[int, int, Task]] = field(default_factory=list)
     order: Iterator[int] = field(default_factory=itertools.count)
     waits_for: Counter[Task] = field(default_factory=Counter)
@@ -106,9 +110,13 @@ class _Board:
         heappush(self.ready, (-task.weight, next(self.order), task))
 
     def work(self) -> None:
-        while task := self._take():
+        while found := self._take():
+            task, idle = found
             try:
-                task.run()
+                if idle and task.wide:
+                    task.wide(idle)
+                else:
+                    task.run()
             except Stopped:
                 return
             except BaseException as error:  # noqa: BLE001  # carried to the caller's thread, and raised there
@@ -124,13 +132,15 @@ class _Board:
         if first:
             self.stop()
 
-    def _take(self) -> Task | None:
+    def _take(self) -> tuple[Task, int] | None:
+        """Return the next task, and how many workers have nothing to do beside it."""
         with self.changed:
             while self.left and not self.failure:
                 if task := self._first_free():
                     self.beside.update(task.beside)
                     self.alone |= task.alone
-                    return task
+                    self.running += 1
+                    return task, self._idle()
                 self.changed.wait()
             return None
 
@@ -139,18 +149,27 @@ class _Board:
         blocked, found = [], None
         while self.ready and not found:
             item = heappop(self.ready)
-            task = item[2]
-            if (task.beside | task.alone) & self.alone or any(self.beside[table] for table in task.alone):
-                blocked.append(item)
+            if self._is_free(item[2]):
+                found = item[2]
             else:
-                found = task
+                blocked.append(item)
         for item in blocked:
             heappush(self.ready, item)
         return found
 
+    def _is_free(self, task: Task) -> bool:
+        locked = (task.beside | task.alone) & self.alone
+        return not locked and not any(self.beside[table] for table in task.alone)
+
+    def _idle(self) -> int:
+        spare = self.workers - self.running
+        free = (item for item in self.ready if self._is_free(item[2]))
+        return spare - len(list(itertools.islice(free, spare)))
+
     def _done(self, task: Task) -> None:
         with self.changed:
             self.left -= 1
+            self.running -= 1
             self.beside.subtract(task.beside)
             self.alone -= task.alone
             for follower in self.followers.get(task, ()):

@@ -181,7 +181,8 @@ class GlobalsArtifact(Artifact):
         number = manifest.details.get("server_version_num") if manifest else None
         major = number // 10_000 if type(number) is int else None
         binaries = options.binaries(major, server=True)
-        with scratch(binaries, base=options.base, settings=_SCRATCH_SETTINGS) as cluster:
+        settings = {**options.server_settings(0), **_SCRATCH_SETTINGS}
+        with scratch(binaries, base=options.base, settings=settings) as cluster:
             run.missing_walls = cluster.walls.missing
             run.server = f"PostgreSQL {binaries.version} ({binaries.origin})"
             with run.phases.phase("load"):

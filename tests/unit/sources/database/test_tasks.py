@@ -66,3 +66,30 @@ def test_the_first_failure_is_raised_stops_the_others_and_lets_none_begin() -> N
     with pytest.raises(ValueError, match="the first"):
         run_all([Task(9, long), failing, recorded(never, "never", 1, failing)], 2, stop.set)
     assert never == []
+
+
+def test_a_task_is_told_how_many_workers_are_idle_beside_it() -> None:
+    told: list[int] = []
+    run_all([Task(1, lambda: told.append(0), wide=told.append)], 3, lambda: None)
+    run_all([Task(1, lambda: told.append(0), wide=told.append)], 1, lambda: None)
+    assert told == [2, 0]
+
+
+def test_no_worker_is_idle_beside_a_task_that_runs_or_may_begin() -> None:
+    told: list[int] = []
+    both = threading.Barrier(2, timeout=20)
+
+    def run() -> None:
+        told.append(0)
+        both.wait()
+
+    run_all([Task(weight, run, wide=told.append) for weight in (2, 1)], 2, lambda: None)
+    assert told == [0, 0]
+
+
+def test_a_task_whose_table_is_locked_keeps_no_worker_busy() -> None:
+    told: list[int] = []
+    table = frozenset({7})
+    tasks = [Task(weight, lambda: told.append(0), alone=table, wide=told.append) for weight in (2, 1)]
+    run_all(tasks, 2, lambda: None)
+    assert told == [1, 1]

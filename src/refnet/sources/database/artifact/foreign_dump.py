@@ -43,7 +43,7 @@ from refnet.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.sources.database.dump.pgdump import for_server
 from refnet.sources.database.plan.restore_facts import WantedBackup
 from refnet.sources.database.proof import foreign_proof
-from refnet.sources.database.restore.load import LOADER_SETTINGS
+from refnet.sources.database.restore.loader_settings import LOADER_SETTINGS, sorts
 from refnet.sources.database.workers import Programs, Workers, restricted
 
 _PIECE = 1 << 20
@@ -177,7 +177,8 @@ class ForeignDump(Artifact):
         alone = alone and self.has_foreign_tables
         with target.connect() as session:
             server = server_version(session)
-        environment = target.environment(_settings(server))
+            memory = {} if account else sorts(session, workers.jobs)
+        environment = target.environment({**_settings(server), **memory})
         if self.is_archive:
             command = [str(workers.binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
             command += [] if self.format is Format.TAR else [f"--jobs={workers.jobs}"]
@@ -395,6 +396,5 @@ def _settings(server: int) -> dict[str, str]:
 _LOADING = (
     "default_transaction_read_only",
     "synchronous_commit",
-    "maintenance_work_mem",
     "client_min_messages",
 )

@@ -129,9 +129,10 @@ class ForeignProver:
     def _in_scratch(self) -> None:
         run = self._run
         run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
-        with scratch(self._binaries, base=self._options.base) as cluster:
+        options = self._options
+        with scratch(self._binaries, base=options.base, settings=options.server_settings()) as cluster:
             run.missing_walls = cluster.walls.missing
-            if run.missing_walls and not self._options.trust:
+            if run.missing_walls and not options.trust:
                 run.add(Finding(LOADED, Outcome.UNVERIFIED, untrusted(run.missing_walls)))
                 return
             try:

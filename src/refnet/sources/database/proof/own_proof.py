@@ -104,7 +104,8 @@ class Prover:
         run, options, phase = self._run, self._options, self._run.phases.phase
         with contextlib.ExitStack() as stack:
             with phase("start a scratch server"):
-                cluster = stack.enter_context(scratch(self._binaries, base=options.base))
+                settings = options.server_settings(sum(table.raw for table in self._reader.index.tables))
+                cluster = stack.enter_context(scratch(self._binaries, base=options.base, settings=settings))
                 run.missing_walls = cluster.walls.missing
                 run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
                 logins = self._prepare(cluster)

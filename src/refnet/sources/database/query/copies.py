@@ -100,7 +100,7 @@ def foreign_copy(dump: ForeignDump, options: ProofOptions) -> Iterator[ScratchCo
     """Load a foreign dump into a scratch server, as a proof does; RefnetError (UNVERIFIED) if not trusted."""
     binaries = options.binaries(dump.proof_major, server=True)
     options.progress("start a scratch server", 0, None)
-    with scratch(binaries, base=options.base) as cluster:
+    with scratch(binaries, base=options.base, settings=options.server_settings()) as cluster:
         if cluster.walls.missing and not options.trust:
             message, _, advice = untrusted(cluster.walls.missing).partition(". ")
             raise RefnetError(message, advice.replace("verify", "load"), Exit.UNVERIFIED)
@@ -119,7 +119,8 @@ def _empty(
     index = artifact.index
     binaries = programs(artifact, options)
     options.progress("start a scratch server", 0, None)
-    with scratch(binaries, base=options.base) as cluster:
+    settings = options.server_settings(sum(table.raw for table in index.tables))
+    with scratch(binaries, base=options.base, settings=settings) as cluster:
         with cluster.target().connect() as admin:
             if missing := missing_extensions(admin, index):
                 raise RefnetError(

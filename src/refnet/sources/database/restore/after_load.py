@@ -23,7 +23,8 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.proof.compare import compare, failed
 from refnet.sources.database.restore.left_out import LeftOut
-from refnet.sources.database.restore.load import Loader, loader_settings
+from refnet.sources.database.restore.load import Loader
+from refnet.sources.database.restore.loader_settings import loader_settings
 from refnet.sources.database.restore.own_schema import LateExtensions
 from refnet.sources.database.rows.live_catalog import user_relations
 from refnet.sources.database.workers import Workers

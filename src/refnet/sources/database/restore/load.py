@@ -19,7 +19,7 @@ from typing import Self
 import psycopg
 
 from refnet.postgres.preparing import statements
-from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
@@ -32,29 +32,18 @@ from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore import schema_archive
 from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks, Leaves, LeftOut
+from refnet.sources.database.restore.loader_settings import (
+    MOST_WORKERS,
+    WORKERS,
+    build_settings,
+    loader_settings,
+)
 from refnet.sources.database.restore.own_schema import LateExtensions, OwnSchema
 from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_text import COPY, Codec
 from refnet.sources.database.workers import Programs, Stopped, Task, Workers, restricted, run_all
 
-#: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
-#: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
-LOADER_SETTINGS: Mapping[str, str] = {
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read committed",
-    "array_nulls": "on",
-    "transform_null_equals": "off",
-    "synchronous_commit": "off",
-    "maintenance_work_mem": "64MB",
-    "check_function_bodies": "off",
-    "xmloption": "content",
-    "client_min_messages": "warning",
-}
-
-_FEW_JOBS = 2
-#: The last index of a table with more than this share of the work is built while the other core is idle.
-_MOST = 0.7
 #: About what loading and indexing one more row costs, as bytes of COPY text.
 _ROW = 200
 
@@ -62,11 +51,6 @@ _OWNERS = """
 SELECT n.nspname::text, c.relname::text, c.relowner::int8 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
 """
-
-
-def loader_settings(major: int) -> dict[str, str]:
-    """Settings of all loading sessions on a server of `major`, including the readers' settings."""
-    return {**reader_settings(major), **LOADER_SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -170,20 +154,27 @@ class Loader(AbstractContextManager["Loader"]):
             server = server_version(control)
             self._codec = Codec.of(control, self._index.encoding)
             without_lz4 = refuses_lz4(control, reader.text(MemberKind.PRE))
-        self._settings = {**loader_settings(server), **_build_settings(workers.jobs, self._index.tables)}
+            own = build_settings(control, workers.jobs, scratch=logins is not None)
+        self._settings = {**loader_settings(server), **own}
+        builder = logins.as_builder(target.name) if logins else target
         self._programs = self._programs_of(target)
-        self._builder = self._programs_of(logins.as_builder(target.name)) if logins else self._programs
+        self._builder = self._programs_of(builder) if logins else self._programs
+        #: Programs by the number of parallel workers that their index builds have.
+        self._wide = {
+            count: self._programs_of(builder, {WORKERS: str(count)})
+            for count in range(1, min(workers.jobs, MOST_WORKERS + 1) if WORKERS in own else 1)
+        }
         path = folder / "schema.dump"
         self._archive = Archive(
             path, workers.binaries, target.name, server, without_lz4, tablespaces=not logins
         )
-        builder = logins.as_builder(target.name) if logins else target
         connect = partial(builder.connect, self._settings, encoding=self._index.encoding)
         self.leaves = Leaves(self._archive, connect, self._codec)
         self._owners: dict[tuple[str, str], str] = {}
 
-    def _programs_of(self, target: Target) -> Programs:
-        return Programs(target.environment(self._settings, encoding=self._index.encoding))
+    def _programs_of(self, target: Target, other: Mapping[str, str] | None = None) -> Programs:
+        settings = {**self._settings, **(other or {})}
+        return Programs(target.environment(settings, encoding=self._index.encoding))
 
     def __enter__(self) -> Self:
         self._archive.path.write_bytes(self._index.archive)
@@ -219,7 +210,8 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
         if self._logins:
-            return GuardedSchema(self._archive, self._logins, self._programs, self._builder)
+            alone = self._wide.get(len(self._wide), self._builder)
+            return GuardedSchema(self._archive, self._logins, self._programs, alone)
         roles = self._index.roles
         own = OwnSchema(self._archive, self._programs, self._target, self._settings, roles)
         own.late = self.extensions or own.late
@@ -233,10 +225,11 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _tasks(self, shares: schema_archive.Shares) -> Iterator[Task]:
         """Yield parallel tasks; the weight of a table's tasks is that of all its work."""
-        if self._index.members_of(MemberKind.DATA):
-            yield Task(sum(m.raw for m in self._index.members_of(MemberKind.DATA)), self._load_data)
         by_table: dict[int, tuple[Task, ...]] = {}
         weights = {table.oid: _weight(table) for table in self._index.tables}
+        if self._index.members_of(MemberKind.DATA):
+            # First: it is one session, and nothing else should wait for it at the end.
+            yield Task(sum(weights.values()) + 1, self._load_data)
         for number, table in enumerate(self._index.tables):
             if table.blocks and not (self.extensions and self.extensions.has(table)):
                 blocks = self._blocks(number, table)
@@ -263,11 +256,12 @@ class Loader(AbstractContextManager["Loader"]):
     ) -> tuple[Task, ...]:
         """Tasks for keys, which need their table exclusively, and for indexes, which exclude only keys."""
         run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
-        one = frozenset({table.oid})
-        weight = _weight(table)
-        keys = (Task(weight + 1, run([i]), blocks, alone=one) for i in shares.keys.get(table.oid, ()))
-        indexes = (Task(weight, run([i]), blocks, beside=one) for i in shares.indexes.get(table.oid, ()))
-        return (*keys, *indexes)
+        one, weight = frozenset({table.oid}), _weight(table)
+        keys, indexes = shares.keys.get(table.oid, ()), shares.indexes.get(table.oid, ())
+        return (
+            *(Task(weight + 1, run([i]), blocks, alone=one, wide=run([i])) for i in keys),
+            *(Task(weight, run([i]), blocks, beside=one, wide=run([i])) for i in indexes),
+        )
 
     def _load_block(self, table: Table, member: Member) -> None:
         """Load one member's rows with one COPY in this thread's session."""
@@ -333,8 +327,8 @@ class Loader(AbstractContextManager["Loader"]):
                 raise Stopped from error
             raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
 
-    def _restore_items(self, doing: str, items: Sequence[schema_archive.Item]) -> None:
-        self.leaves.restore(self._builder, doing, items)
+    def _restore_items(self, doing: str, items: Sequence[schema_archive.Item], idle: int = 0) -> None:
+        self.leaves.restore(self._wide.get(min(idle, len(self._wide)), self._builder), doing, items)
 
     def _session(self, table: tuple[str, str]) -> Session:
         """This thread's session, opened on first use; in a scratch server as the table's owner."""
@@ -358,7 +352,7 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _stop(self) -> None:
         self._stopped.set()
-        for programs in {self._programs, self._builder}:
+        for programs in {self._programs, self._builder, *self._wide.values()}:
             programs.stop()
         with self._lock:
             sessions = list(self._sessions)
@@ -369,13 +363,3 @@ class Loader(AbstractContextManager["Loader"]):
 
 def _weight(table: Table) -> int:
     return table.raw + _ROW * table.rows
-
-
-def _build_settings(jobs: int, tables: Sequence[Table]) -> dict[str, str]:
-    """Settings for building indexes: with few jobs no parallel workers and no prefetching, as each core is busy."""
-    if jobs > _FEW_JOBS:
-        return {}
-    weights = [_weight(table) for table in tables] or [0]
-    workers = 1 if max(weights) > _MOST * sum(weights) else 0
-    reads_ahead = dict.fromkeys(("effective_io_concurrency", "maintenance_io_concurrency"), "0")
-    return {"max_parallel_maintenance_workers": str(workers), **reads_ahead}
