@@ -264,7 +264,7 @@ def test_the_contents_of_an_older_pg_dump_are_read_too(
     _same_as_listed(contents, system_server.binaries, path)
 
 
-def _same_as_listed(contents: dump_files.Contents, binaries: Binaries, path: Path) -> None:
+def _same_as_listed(contents: dump_files.DumpContents, binaries: Binaries, path: Path) -> None:
     listed = subprocess.run(
         [binaries.tool("pg_restore"), "-l", path], capture_output=True, text=True, check=True
     )

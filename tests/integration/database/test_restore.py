@@ -267,7 +267,7 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
 
 def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     forged = previous_databases.PreviousDatabase(
-        library.name, 1, "refnet", previous_databases.Mark(library.name, MarkState.COPY, utc_now())
+        library.name, 1, "refnet", previous_databases.DatabaseMark(library.name, MarkState.COPY, utc_now())
     )
     with admin_session(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
         previous_databases.drop(admin, library, forged)
@@ -332,7 +332,7 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
     assert live_state(library)["comment"] is None
     with admin_session(library) as admin:
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
-        mark = previous_databases.Mark(library.name, MarkState.RESTORED, utc_now())
+        mark = previous_databases.DatabaseMark(library.name, MarkState.RESTORED, utc_now())
         admin.execute(previous_databases.comment_on(library.name, previous_databases.comment_of(mark)))
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
         with pytest.raises(RefnetError, match="no mark of RefNet"):
