@@ -33,7 +33,7 @@ AGAIN = "refnet backup obsidian --no-prove, nothing changed"
 _FIND = "exec find . -printf '%i %s %m %U %G %T@ %C@ %p\\n' > /dev/null"
 _WALK = """
 import os, sys
-from refnet.sources.folder.walk import fingerprint_of
+from refnet.sources.folder.tree import fingerprint_of
 print(fingerprint_of(os.open(sys.argv[1], os.O_RDONLY), None).hexdigest())
 """
 

@@ -19,7 +19,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, opened
 from refnet.proof_run import ProofOptions
 from refnet.settings import Settings
-from refnet.sources.folder import archive_writer, files_maker, walk
+from refnet.sources.folder import archive_writer, files_maker, tree, walk
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.walk import WalkedEntry
@@ -227,7 +227,7 @@ def test_a_walk_that_misses_a_change_does_not_take_over_the_last_artifact(
     while not last[-1].manifest.details["settled"] and time.monotonic() < deadline:  # type: ignore[union-attr]
         last.append(vault.backup())
     with opened(vault.folder, OPEN_FOLDER) as root:
-        before = walk.fingerprint_of(root)
+        before = tree.fingerprint_of(root)
     (vault.folder / "papers" / "new.md").touch()
     monkeypatch.setattr(files_maker, "fingerprint_of", lambda *_: before)
 

@@ -6,17 +6,16 @@ caller compares the result with that list.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
-from typing import BinaryIO, Protocol, cast
-
-from isal import igzip, igzip_threaded, isal_zlib
+from typing import BinaryIO, Protocol
 
 from refnet.catalog.artifact import MOST_LIST_BYTES, Progress, silent
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.member_names import ArchiveError, leads_inside, parent, show, some
+from refnet.sources.folder.gzip_members import gzip_errors, inflated, inflated_from
 from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
 from refnet.sources.folder.tar_archive import TarReader, header
 
@@ -282,7 +281,7 @@ def extract(
     `files` has their offsets. ArchiveError names the first missing member.
     """
     done, reported, total = 0, 0, sum(listed.size for _, listed in members)
-    with ExitStack() as stack, _gzip_errors():
+    with ExitStack() as stack, gzip_errors():
         source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
         for count, (path, listed) in enumerate(members):
             member, has_attributes = listed._replace(path=path), bool(listed.acl or listed.xattrs)
@@ -353,32 +352,3 @@ class _RandomAccess:
             self._reader = reader
         reader.skip_to(at)
         return reader
-
-
-@contextmanager
-def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
-    """Open the decompressed bytes from the member at `offset`, decompressed ahead in a thread."""
-    archive.seek(offset)
-    with _gzip_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
-        yield stream
-
-
-@contextmanager
-def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
-    """Open the decompressed bytes from the member at `offset`, decompressed on demand."""
-    archive.seek(offset)
-    with _gzip_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
-        yield cast("BinaryIO", stream)
-
-
-@contextmanager
-def _gzip_errors() -> Iterator[None]:
-    """Turn gzip's errors into ArchiveErrors."""
-    try:
-        yield
-    except igzip.BadGzipFile as error:
-        raise ArchiveError(f"the archive is not a gzip file, or damaged: {error}") from error
-    except EOFError as error:
-        raise ArchiveError("the archive is cut short") from error
-    except isal_zlib.error as error:  # type: ignore[misc]  # its stub does not declare a class
-        raise ArchiveError(f"the archive is damaged: {error}") from error

@@ -1,45 +1,31 @@
-"""Writes the archive of a folder: reads each file once, and digests exactly the archived bytes.
-
-The tar is cut into gzip members (RFC 1952) that threads compress: gunzip reads them as one, and a reader can start at each.
-"""
+"""Writes the archive of a folder: reads each file once, and digests exactly the archived bytes."""
 
 from __future__ import annotations
 
 import os
 import stat
 from array import array
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from struct import pack
-from typing import BinaryIO, Self
-
-from isal import isal_zlib
+from typing import BinaryIO
 
 from refnet.catalog.artifact import Progress, TransientError
 from refnet.core import attributes
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
-from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, GzipMember, Listed
+from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
+from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, Listed
 from refnet.sources.folder.scope import HARD_LINKS, SET_ID, CountedMetadata, ExcludedEntries, Scope
 from refnet.sources.folder.tar_archive import END, header, padding
-from refnet.sources.folder.walk import Fingerprint, FolderStates, WalkedEntry, changed_folders, walk
+from refnet.sources.folder.tree import Fingerprint
+from refnet.sources.folder.walk import FolderStates, WalkedEntry, changed_folders, walk
 
 #: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
 _SET_ID = stat.S_ISUID | stat.S_ISGID
-#: Raw bytes of a member: large enough to compress well, small enough to read a single note fast.
-MEMBER_BYTES = 1 << 20
-_LEVEL = 2
-_GZIP = 16 + 15
-#: The bytes of a member that are deflated first, in pieces: if they do not shrink, it is stored (pictures, archives).
-_SAMPLES, _SAMPLE_BYTES = 16, 1024
-_STORED_BYTES = 0xFFFF
-_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
 def stamp(status: os.stat_result) -> int:
@@ -320,77 +306,3 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
         and before.st_mtime_ns == after.st_mtime_ns
         and before.st_size == after.st_size
     )
-
-
-class MemberWriter:
-    """Cuts written bytes into members, compresses them in `jobs` threads, and writes them in order to `out`."""
-
-    def __init__(self, out: BinaryIO, jobs: int) -> None:
-        self.members: list[GzipMember] = []
-        self.raw = 0
-        self._out = out
-        self._offset = 0
-        self._buffer = bytearray()
-        self._most = jobs + 2
-        self._pool = ThreadPoolExecutor(jobs, "deflate")
-        self._waiting: deque[tuple[int, Future[bytes]]] = deque()
-
-    def write(self, *pieces: bytes) -> None:
-        """Append `pieces`, all in the same member."""
-        for piece in pieces:
-            self._buffer += piece
-            self.raw += len(piece)
-        if len(self._buffer) >= MEMBER_BYTES:
-            self._cut()
-
-    def _cut(self) -> None:
-        begin = self.raw - len(self._buffer)
-        self._waiting.append((begin, self._pool.submit(_deflate, self._buffer)))
-        self._buffer = bytearray()
-        while len(self._waiting) > self._most:
-            self._take()
-
-    def _take(self) -> None:
-        begin, future = self._waiting.popleft()
-        deflated = future.result()
-        self.members.append(GzipMember(begin, self._offset))
-        self._out.write(deflated)
-        self._offset += len(deflated)
-
-    def finish(self) -> None:
-        """Write the remaining bytes; afterwards `members` is complete."""
-        if self._buffer:
-            self._cut()
-        while self._waiting:
-            self._take()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-
-def _deflate(raw: bytearray) -> bytes:
-    if len(raw) > 2 * _SAMPLES * _SAMPLE_BYTES and not _shrinks(raw):
-        return _stored(raw)
-    deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
-    return deflater.compress(raw) + deflater.flush()
-
-
-def _shrinks(raw: bytearray) -> bool:
-    step = len(raw) // _SAMPLES
-    sample = b"".join(raw[at : at + _SAMPLE_BYTES] for at in range(0, step * _SAMPLES, step))
-    return len(isal_zlib.compress(sample, 1)) < len(sample) * 0.97
-
-
-def _stored(raw: bytearray) -> bytes:
-    """Return `raw` as a gzip member of stored blocks (RFC 1951, 3.2.4)."""
-    pieces: list[bytes | memoryview] = [_HEADER]
-    with memoryview(raw) as view:
-        for at in range(0, len(view), _STORED_BYTES):
-            block = view[at : at + _STORED_BYTES]
-            last = at + len(block) == len(view)
-            pieces += (pack("<BHH", last, len(block), len(block) ^ 0xFFFF), block)
-        pieces.append(pack("<LL", isal_zlib.crc32(view), len(view)))
-        return b"".join(pieces)

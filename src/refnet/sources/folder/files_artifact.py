@@ -23,14 +23,8 @@ from refnet.core.glob import Glob, composed
 from refnet.core.member_names import ArchiveError, checked, show
 from refnet.proof_run import ProofOptions, ProofRun
 from refnet.sources.contents import LIVE, MOST, Artifact, ArtifactDifference, Changed, ItemVersion
-from refnet.sources.folder.archive_reader import (
-    NoSpaceError,
-    NullSink,
-    extract,
-    inflated_from,
-    limits,
-    read_archive,
-)
+from refnet.sources.folder.archive_reader import NoSpaceError, NullSink, extract, limits, read_archive
+from refnet.sources.folder.gzip_members import inflated_from
 from refnet.sources.folder.listing import FileKind, FileList, Listed, matching
 from refnet.sources.folder.scope import Unheld, unkept
 from refnet.sources.folder.selection import against_live

@@ -50,7 +50,8 @@ from refnet.sources.folder.scope import (
     rules_of,
 )
 from refnet.sources.folder.target import explain_os_errors, interrupted_restores, own_work_folders
-from refnet.sources.folder.walk import FolderState, FolderStates, changed_folders, fingerprint_of
+from refnet.sources.folder.tree import fingerprint_of
+from refnet.sources.folder.walk import FolderState, FolderStates, changed_folders
 
 _NOTES = 20
 _SHOWN = 3

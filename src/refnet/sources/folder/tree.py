@@ -1,22 +1,35 @@
-"""Lists a folder's entries, and compares: a folder with a list of files, and two lists with each other."""
+"""Lists a folder's entries, and compares: a folder with a list of files, two lists, or a fingerprint with an earlier one."""
+
+from __future__ import annotations
 
 import os
+import struct
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import starmap
+from operator import attrgetter, itemgetter
 from typing import Any, Self
+
+from xxhash import xxh3_128
 
 from refnet.core import attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
 from refnet.core.member_names import parent, show, spelled
 from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, Listed
 from refnet.sources.folder.scope import EVERYTHING, Aspect, ExcludedEntries, Scope, Unheld
-from refnet.sources.folder.walk import WalkedEntry, walk
+from refnet.sources.folder.walk import COARSE_TICK_NS, EntryRun, WalkedEntry, is_young, runs, walk
 
 #: How many paths of each kind of change are shown.
 SHOWN = 10
 _BLOCK = 1 << 20
+#: Entries that were read within this time count as read at its beginning.
+_TOGETHER_NS = 5_000_000
+_RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
+_PACKED = struct.Struct("<QqIIIqq").pack
+_CTIME = itemgetter(6)
 
 
 @dataclass(frozen=True)
@@ -252,3 +265,94 @@ def _leaves(files: FileList) -> list[str]:
     """Return the paths of files, links and empty folders."""
     parents = {parent(listed.path) for listed in files.files}
     return [listed.path for listed in files.files if listed.path not in parents]
+
+
+class Fingerprint:
+    """A digest over every entry's path, inode, size, mode, owner, mtime and ctime.
+
+    Programs cannot set ctime, so edits that keep size and mtime are detected too. `settled` is False if an entry was so
+    recent when it was read that a later edit could have equal times: then the fingerprint proves nothing.
+    """
+
+    def __init__(self) -> None:
+        self._settled = True
+        self._records = xxh3_128()
+        self._paths = xxh3_128()
+        #: Entries that were added one by one since a time.
+        self._since = 0
+        self._waiting: list[tuple[str, os.stat_result]] = []
+
+    @property
+    def settled(self) -> bool:
+        self._add_waiting()
+        return self._settled
+
+    def unsettle(self) -> None:
+        """Let it prove nothing, because an entry changed while it was read."""
+        self._settled = False
+
+    def add(self, path: str, status: os.stat_result) -> None:
+        """Add the entry `path`, right after it was read."""
+        now = time.time_ns()
+        if now - self._since > _TOGETHER_NS:
+            self._add_waiting()
+            self._since = now
+        self._waiting.append((path, status))
+
+    def _add_waiting(self) -> None:
+        if self._waiting:
+            paths = "".join(f"{path}\0" for path, _ in self._waiting)
+            self._add([_RECORDED(status) for _, status in self._waiting], paths, self._since)
+            self._waiting = []
+
+    def add_run(self, run: EntryRun) -> None:
+        """Add the entries of `run`, as `add` does, in one step. OSError if one of them cannot be read."""
+        prefix, folder, names, kinds, _ = run
+        if None in kinds.values():
+            names = [name for name in names if kinds.get(name, FileKind.FILE)]
+        if names:
+            self._add_waiting()
+            now = time.time_ns()
+            records = [_RECORDED(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
+            self._add(records, prefix + f"\0{prefix}".join(names) + "\0", now)
+
+    def _add(self, records: list[tuple[int, ...]], paths: str, now: int) -> None:
+        """Add `records`, read since `now`, of `paths`, each of which ends with a NUL."""
+        self._records.update(_packed(records))
+        self._paths.update(paths.encode("utf-8", "surrogateescape"))
+        if max(map(_CTIME, records)) > now - COARSE_TICK_NS:
+            self._settled &= not any(is_young(ctime, now) for ctime in map(_CTIME, records))
+
+    def hexdigest(self) -> str:
+        self._add_waiting()
+        return xxh3_128(self._records.digest() + self._paths.digest()).hexdigest()
+
+
+def _packed(records: list[tuple[int, ...]]) -> bytes:
+    try:
+        return b"".join(starmap(_PACKED, records))
+    except struct.error:  # a time after the year 2262: too large for this format
+        return repr(records[0]).encode() if len(records) == 1 else b"".join(_packed([one]) for one in records)
+
+
+def fingerprint_of(
+    root: int, scope: Scope | None = None, left_out: ExcludedEntries | None = None
+) -> Fingerprint | None:
+    """Fingerprint that `dump` of the open folder `root` would record; None if an entry is unreadable.
+
+    Args:
+        scope: the part of the folder; None: everything.
+        left_out: counts what `scope` excludes.
+    """
+    scope = scope or EVERYTHING
+    fingerprint = Fingerprint()
+    if scope.only is None:
+        fingerprint.add(".", os.fstat(root))
+    for run in runs(root, scope, left_out):
+        if run.error:
+            return None
+        try:
+            fingerprint.add_run(run)
+        except OSError:
+            return None
+    return fingerprint

@@ -6,8 +6,7 @@ import subprocess
 
 import pytest
 
-from refnet.sources.folder.archive_reader import inflated_from
-from refnet.sources.folder.archive_writer import MEMBER_BYTES, MemberWriter
+from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter, inflated_from
 
 NOISE = random.Random(1).randbytes(MEMBER_BYTES)  # made up, not secret
 TEXT = (b"%08d a line of a note\n" * 40_000) % tuple(range(40_000))

@@ -11,7 +11,8 @@ import pytest
 
 from refnet.core.files import OPEN_FOLDER, opened
 from refnet.sources.folder.scope import EVERYTHING
-from refnet.sources.folder.walk import Fingerprint, fingerprint_of, runs, walk
+from refnet.sources.folder.tree import Fingerprint, fingerprint_of
+from refnet.sources.folder.walk import runs, walk
 
 
 @pytest.fixture
