@@ -31,7 +31,7 @@ from tests.end_to_end.provocations import (
 )
 from tests.row_proxy import RowFault, row_proxy
 
-from refnet.cli import metrics
+from refnet.cli import monitor
 from refnet.context import own_home
 from refnet.postgres.cluster import Cluster
 from refnet.settings import Settings
@@ -231,7 +231,9 @@ def textfile_folder_missing(library: Library) -> Result:
 def textfile_folder_of_another(library: Library) -> Result:
     folder = library.folder / "private"
     folder.mkdir(mode=0o500)
-    return unprivileged(lambda: as_told(lambda: metrics._write(folder / "refnet.prom", lambda _: (b"", ""))))
+    return unprivileged(
+        lambda: as_told(lambda: monitor._write_metrics(folder / "refnet.prom", lambda _: (b"", "")))
+    )
 
 
 @provokes("is not a valid journal of a restore")

@@ -1,1 +1,1 @@
-"""One file a verb: settings and arguments in, a result out. Whatever runs RefNet calls these."""
+"""A file per verb, or for a few that belong together: settings and arguments in, a result out. Whatever runs RefNet calls these."""

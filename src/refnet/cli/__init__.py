@@ -1,1 +1,1 @@
-"""One file a command: parse, call, print."""
+"""A file per command, or for a few that belong together: parse, call, print."""

@@ -23,8 +23,8 @@ from refnet.catalog.manifest import Outcome, Unprotected
 from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName, in_groups
 from refnet.cli import options, render
 from refnet.cli.context import context, note, print_json, wants_step_lines, with_progress
-from refnet.cli.copy import print_copies
 from refnet.cli.output import complain, output, say
+from refnet.cli.store import print_copies
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst

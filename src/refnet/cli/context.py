@@ -1,4 +1,7 @@
-"""The process behind a command: its settings, its clock, its terminal."""
+"""The process behind a command: its settings, its clock, its terminal, and the recovery key that is typed there.
+
+A recovery key comes from a file or a hidden prompt, never from an argument or a variable.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
@@ -17,17 +21,22 @@ from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import LOCAL
 from refnet.cli.options import StoreOptions
 from refnet.cli.output import StepLines, output, steps
-from refnet.cli.recovery_key import can_ask, recovery_keys
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
 from refnet.core.member_names import show
-from refnet.settings import PROGRESS, Settings
-from refnet.store.keys import GivenKeys
+from refnet.settings import IDENTITY_FILE, PROGRESS, Settings, user_path
+from refnet.store.keys import GivenKeys, parse_keys, read_keys
 
 if TYPE_CHECKING:
     from refnet.servers import ActsOn
     from refnet.store.remote import RemoteStore
+
+#: Progress appears after this many seconds.
+_QUIET = 1.0
+#: The warnings printed so far: a command may load the settings more than once.
+_warned: set[str] = set()
+_QUESTION = "Recovery key (AGE-SECRET-KEY-1…): "
 
 
 class _Printable(Protocol):
@@ -35,10 +44,6 @@ class _Printable(Protocol):
 
 
 _Plan = TypeVar("_Plan", bound=_Printable)
-#: Progress appears after this many seconds.
-_QUIET = 1.0
-#: The warnings printed so far: a command may load the settings more than once.
-_warned: set[str] = set()
 
 
 def current_settings(*, own: bool = True) -> Settings:
@@ -246,3 +251,29 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
         print(f"  {when:10} {show(line, 1000)}", file=sys.stderr)
     if not says_yes("Run these commands?"):
         raise RefnetError("not confirmed: no command from the backup was run", otherwise, Exit.CONFIRM)
+
+
+def can_ask(file: Path | None) -> bool:
+    """Whether a recovery key can be read, from a file or at the terminal."""
+    return bool(file or os.environ.get(IDENTITY_FILE)) or (sys.stdin.isatty() and sys.stderr.isatty())
+
+
+def recovery_keys(file: Path | None) -> GivenKeys:
+    """Read recovery keys from `file`, from the file in the environment, or at the terminal.
+
+    RefnetError (USAGE) for an invalid key, or without file and terminal.
+    """
+    named = os.environ.get(IDENTITY_FILE, "")
+    if "AGE-SECRET-KEY-" in named.upper():
+        hint = "Other programs may have seen it. Name a file, and replace the key: `refnet key rotate`."
+        raise RefnetError(f"{IDENTITY_FILE} is a recovery key, not the name of a file", hint, Exit.USAGE)
+    if found := file or named:
+        return read_keys(user_path(found).absolute())
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        hint = f"Name its file (--identity-file FILE or {IDENTITY_FILE}), or run this at a terminal."
+        raise RefnetError("the recovery key is needed, and stdin is not a terminal", hint, Exit.USAGE)
+    try:
+        typed = getpass.getpass(_QUESTION, sys.stderr)
+    except EOFError:
+        raise RefnetError("no recovery key was typed", "Nothing was read.", Exit.USAGE) from None
+    return parse_keys(typed.encode(errors="replace"), "the recovery key")

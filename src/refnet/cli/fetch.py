@@ -18,11 +18,11 @@ from refnet.cli.context import (
     note,
     note_signers,
     print_json,
+    recovery_keys,
     remote_store,
     with_progress,
 )
 from refnet.cli.output import complain, say
-from refnet.cli.recovery_key import recovery_keys
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst

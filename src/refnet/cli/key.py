@@ -16,9 +16,8 @@ from refnet.actions.keys import KeyState, Making, check_key
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.completion import stores
-from refnet.cli.context import context, note, print_json, would
+from refnet.cli.context import context, note, print_json, recovery_keys, would
 from refnet.cli.output import say
-from refnet.cli.recovery_key import recovery_keys
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import user_path
 from refnet.store.keys import KeyEvent

@@ -1,7 +1,8 @@
-"""`refnet cat`, `refnet log` and `refnet find`: one file of an artifact, and files and tables over all artifacts."""
+"""`refnet show`, `cat`, `log`, `find`: one artifact, one of its files, and files and tables over all artifacts."""
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from codecs import getincrementaldecoder
@@ -11,17 +12,20 @@ from typing import Annotated, BinaryIO
 import typer
 
 from refnet.actions import history, look
+from refnet.actions.catalog import show as run
 from refnet.actions.history import Step
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES
-from refnet.cli.context import context, context_with_key, note, print_json, with_progress
+from refnet.cli.context import context, context_with_key, note, print_json, print_json_list, with_progress
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plural, size
-from refnet.core.member_names import MAX_PATH, show
+from refnet.core.formatting import plain, plural, size
+from refnet.core.member_names import MAX_PATH
+from refnet.core.member_names import show as shown
 from refnet.sources import kind_of
 from refnet.sources.contents import ItemVersion
+from refnet.sources.folder.listing import FileKind, Listed
 
 _BLOCK = 1 << 20
 #: Characters of a digest that a table shows.
@@ -53,7 +57,7 @@ def cat(
             note(f"{found.artifact.name} has no list of files, so the file was not compared with a digest")
         if sys.stdout.isatty() and not binary and not _is_text(found.content):
             raise RefnetError(
-                f"{show(found.listed.path)} is a binary file, and stdout is a terminal",
+                f"{shown(found.listed.path)} is a binary file, and stdout is a terminal",
                 "Redirect it (> FILE), or give --binary.",
                 Exit.USAGE,
             )
@@ -114,7 +118,7 @@ def log(
             "",
         )
         render.print_columns([head, *map(_row, found.steps)], right=(3,))
-        print(f"{show(found.name, MAX_PATH)}: {plural(found.read, 'artifact')} of {found.source} read")
+        print(f"{shown(found.name, MAX_PATH)}: {plural(found.read, 'artifact')} of {found.source} read")
         if found.undigested:
             why = "not proven, so they have no digest: only rows, size and columns were compared"
             note(f"{plural(found.undigested, 'artifact')} of these: {why}")
@@ -130,7 +134,7 @@ def _row(step: Step) -> tuple[str, ...]:
     amount = size(there.size) if there.rows is None else f"{there.rows:,}"
     kind = there.kind if there.kind in {"folder", "link"} else ""
     more = (
-        "" if there.rows is not None else " ".join(filter(None, (kind, *(show(one) for one in there.more))))
+        "" if there.rows is not None else " ".join(filter(None, (kind, *(shown(one) for one in there.more))))
     )
     return (*start, amount, short(there), more)
 
@@ -165,7 +169,7 @@ def find(
                 one.first.name,
                 one.last.name if one.last is not one.first else "",
                 f"{one.count:,}",
-                show(one.name, MAX_PATH),
+                shown(one.name, MAX_PATH),
             )
             for one in found.found
         ]
@@ -179,3 +183,50 @@ def find(
 def _left_out(notes: tuple[str, ...], *, as_json: bool) -> None:
     for sentence in () if as_json else notes:
         note(sentence)
+
+
+@spread
+def show(
+    artifact: options.Artifact,
+    pattern: Annotated[
+        str | None,
+        typer.Argument(metavar="GLOB", help="Only these, after --files or --tables: '*.md', 'papers/**'."),
+    ] = None,
+    files: Annotated[bool, typer.Option("--files", help="List the files that GLOB matches, or all.")] = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="List the tables that GLOB matches, or all.")
+    ] = False,
+    at: options.At = None,
+    as_json: options.Json = False,
+    *,
+    place: options.StoreOptions,
+) -> None:
+    """Show one artifact: its origin, content and evidence."""
+    if (files and tables) or (pattern and not (files or tables)):
+        raise RefnetError(
+            "--files and --tables exclude each other" if files else "a GLOB needs --files or --tables",
+            "Give one of them, such as: refnet show obsidian --files '*.md'.",
+            Exit.USAGE,
+        )
+    if not (files or tables):
+        found = run(context(place), artifact, at)
+        print_json(found.to_json()) if as_json else render.print_artifact(found)
+        return
+    with with_progress(context(place, key=True), "show") as here:
+        contents = (look.files if files else look.tables)(here, artifact, pattern, at)
+    if as_json:
+        print_json_list(contents.head(), "files" if files else "tables", map(json.dumps, contents.entries()))
+        return
+    if contents.unlisted:
+        note(f"{contents.artifact.name} has no list of files: its archive was read")
+    for listed in contents.files:
+        print(_file_line(listed))
+    if contents.tables:
+        rows = [(plain(one.qualified), f"{one.rows:,}", size(one.raw)) for one in contents.tables]
+        render.print_columns([("table", "rows", "as text"), *rows], right=(1, 2), shorten=0)
+
+
+def _file_line(one: Listed) -> str:
+    end = {FileKind.FOLDER: "/", FileKind.LINK: f" -> {shown(one.target, MAX_PATH)}"}.get(one.kind, "")
+    bytes_ = size(one.size) if one.kind is FileKind.FILE else ""
+    return f"{one.mode:04o}  {bytes_:>9}  {render.local_ns(one.mtime_ns)}  {shown(one.path, MAX_PATH)}{end}"

@@ -1,10 +1,12 @@
-"""`refnet network migrate|sample`, `refnet import cora|semantic-scholar`.
+"""`refnet network`, `import`, `notes`, `export`: what fills the citation network, and what writes it out.
 
 Alembic and PyYAML come with the extra `network`; modules that need them are imported by the commands.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +17,13 @@ from refnet import servers
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, progress, would
-from refnet.cli.notes import notes
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.core.formatting import plural, size
+from refnet.core.formatting import plain, plural, size
 from refnet.demo.sample import Shape, make
+from refnet.network import export as writing
+from refnet.network import known
 from refnet.network.importing import import_cora, import_scholar, read_scholar
 from refnet.postgres.session import Target
 from refnet.servers import ActsOn
@@ -28,8 +31,11 @@ from refnet.servers import ActsOn
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated
 
+
 network = Commands("Create and fill the citation network's tables.")
 imports = Commands("Import a citation graph from a file.")
+_CSV = "csv"
+_FORMATS = ("graphml", _CSV, "bibtex", "json")
 
 
 @network.command()
@@ -81,9 +87,6 @@ def sample(
         f" its papers have the provenance `sample`\n{rows}",
         as_json,
     )
-
-
-network.command("vault", hidden=True)(notes)
 
 
 @imports.command()
@@ -175,3 +178,98 @@ def _report(values: dict[str, Any], text: str, as_json: bool) -> None:
     if values.get("plan") or not output.quiet:
         print(acts_on)
         print(text)
+
+
+def notes(
+    *,
+    stubs: Annotated[
+        bool, typer.Option("--stubs", help="Also write notes for papers known only by title.")
+    ] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the network into the Obsidian vault.
+
+    Each paper gets a note, each seed an index note and a canvas; text written by the reader stays.
+    """
+    from refnet.network.vault import write_vault
+
+    settings = current_settings()
+    target = known(servers.existing_server(settings))
+    with progress("vault") as shown:
+        done = write_vault(
+            target, settings.vault_dir, shown, plan=plan, stubs=stubs, cache=settings.home / "cache"
+        )
+    acts_on = ActsOn.of(settings)
+    if as_json:
+        print_json({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)} | acts_on.to_json())
+        return
+    if output.quiet and not plan:
+        return
+    to_be = "would be " if plan else ""
+    print(acts_on)
+    print(
+        f"{settings.vault_dir}: {plural(done.new, 'note')} {to_be}new, {done.changed:,} {to_be}changed,"
+        f" {done.unchanged:,} unchanged"
+    )
+    if done.views:
+        print(
+            f"  index notes, canvases and other files: {plural(len(done.views), 'file')} {to_be}new or changed"
+        )
+    for skipped in done.skipped:
+        print(f"  skipped: {plain(skipped)}")
+    for gone in done.gone:
+        print(f"  its paper is not in the database: {plain(gone)}")
+
+
+network.command("vault", hidden=True)(notes)
+
+
+def _format(text: str) -> str:
+    if text not in _FORMATS:
+        raise ValueError(f"'{text}' is not one of {', '.join(_FORMATS)}")
+    return text
+
+
+def export(
+    format: Annotated[  # noqa: A002  # its name in errors
+        str,
+        typer.Argument(
+            parser=_format,
+            metavar="FORMAT",
+            help="graphml, csv, bibtex or json.",
+            autocompletion=lambda: [*_FORMATS],
+        ),
+    ],
+    *,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="This file, replaced if it exists; csv: a folder for two files."),
+    ] = None,
+    plan: options.Plan = False,
+) -> None:
+    """Export papers and citations for other programs.
+
+    Without --to the export is printed; csv needs --to.
+    """
+    settings = current_settings()
+    if format == _CSV and to is None:
+        raise RefnetError("csv makes two files", "Name a folder for them with --to.", Exit.USAGE)
+    if would(f"export {ActsOn.of(settings).shown} as {format} to {to or 'stdout'}", plan=plan):
+        return
+
+    def write(name: str, texts: Iterator[str]) -> None:
+        if to is None:
+            for text in texts:
+                sys.stdout.write(text)
+            return
+        path = to
+        if format == _CSV:
+            with explained(to):
+                to.mkdir(parents=True, exist_ok=True)
+            path = to / name
+        writing.write_file(path, texts)
+        if not output.quiet:
+            print(path)
+
+    writing.export(known(servers.existing_server(settings)), format, write)

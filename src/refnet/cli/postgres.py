@@ -1,22 +1,28 @@
-"""`refnet postgres start|stop|status`: the embedded server."""
+"""`refnet postgres start|stop|status`, the embedded server, and `refnet database sizes`."""
+
+from __future__ import annotations
 
 import shlex
 import shutil
 from typing import Any
 
-from refnet.cli import options
+from refnet import servers
+from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
+from refnet.core import formatting
 from refnet.postgres import binaries, embedded
 from refnet.postgres.cluster import start_embedded
+from refnet.servers import ActsOn
 from refnet.settings import Settings
+from refnet.sources.database.rows.live_catalog import sizes
 
-app = Commands("Manage the embedded PostgreSQL.")
+postgres = Commands("Manage the embedded PostgreSQL.")
 
 
-@app.command("start")
+@postgres.command("start")
 def start(*, plan: options.Plan = False) -> None:
     """Start the embedded server.
 
@@ -32,7 +38,7 @@ def start(*, plan: options.Plan = False) -> None:
         _show(settings)
 
 
-@app.command("stop")
+@postgres.command("stop")
 def stop(*, plan: options.Plan = False) -> None:
     """Stop the embedded server; its data stays."""
     home = current_settings().home
@@ -42,7 +48,7 @@ def stop(*, plan: options.Plan = False) -> None:
     say("PostgreSQL is stopped; its data stays." if stopped else "PostgreSQL was not running.")
 
 
-@app.command("status")
+@postgres.command("status")
 def status(as_json: options.Json = False) -> None:
     """Show the state of the embedded server.
 
@@ -84,3 +90,28 @@ def _show(settings: Settings) -> None:
     if not facts["in_use"]:
         rows["note"] = "REFNET_DATABASE_URL is set: backups and restores use that server, not this one."
     print_columns([*rows.items()])
+
+
+database = Commands("Inspect the database.")
+
+
+@database.command("sizes")
+def show_sizes(as_json: options.Json = False) -> None:
+    """Print the size of the database and of each table."""
+    settings = current_settings()
+    target, acts_on = servers.existing_server(settings), ActsOn.of(settings)
+    total, tables = sizes(target)
+    if as_json:
+        listed = [table.to_json() for table in tables]
+        print_json({"database": target.name, "bytes": total, "tables": listed, **acts_on.to_json()})
+        return
+    print(acts_on)
+    print(f"{target.name}  {formatting.size(total)}")
+    rows = [
+        (table.name, *map(formatting.size, (table.total, table.data, table.indexes)), f"{table.rows:,}")
+        for table in tables
+    ]
+    if rows:
+        render.print_columns(
+            [("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4), shorten=0
+        )

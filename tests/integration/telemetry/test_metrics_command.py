@@ -79,9 +79,9 @@ def test_a_textfile_folder_of_somebody_else_is_an_error_that_says_so(short_folde
     target.write_text("what stood there\n")
     script = (
         "import os, sys; from pathlib import Path\n"
-        "from refnet.cli.metrics import _write; from refnet.core.errors import RefnetError\n"
+        "from refnet.cli.monitor import _write_metrics; from refnet.core.errors import RefnetError\n"
         "os.setgid(65534); os.setuid(65534)\n"
-        "try: _write(Path(sys.argv[1]), lambda accept: (b'new', ''))\n"
+        "try: _write_metrics(Path(sys.argv[1]), lambda accept: (b'new', ''))\n"
         "except RefnetError as error: print(error.message)\n"
     )
     command = [sys.executable, "-c", script, str(target)]
