@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.remote_store import Machine
 
-from refnet.actions.fetch import Fetched, FetchRequest, Found, bring, find
+from refnet.actions.fetch import Fetched, FetchRequest, FoundCopies, bring, find
 from refnet.context import Context
 from refnet.settings import Settings
 
@@ -23,7 +23,7 @@ class Loss:
     #: What the empty machine was told.
     notes: list[str] = field(default_factory=list)
 
-    def found(self, request: FetchRequest = _NEWEST, **changes: object) -> Found:
+    def found(self, request: FetchRequest = _NEWEST, **changes: object) -> FoundCopies:
         empty = replace(self.empty, **changes)
         return find(self.context, empty.store(key=True), request)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Listing:
+class StoreListing:
     store: LocalStore | RemoteStore
     #: Oldest first.
     entries: tuple[Entry, ...]
@@ -146,7 +146,7 @@ def not_named(context: Context, names: tuple[SourceName, ...]) -> tuple[SourceNa
     return tuple(name for name in names if name not in known)
 
 
-def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | None = None) -> Listing:
+def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | None = None) -> StoreListing:
     """Artifacts of the sources `names` (None: all), optionally with the tag `tag`; grouped by source if any is named."""
     store, gaps = context.store, tuple[Gap, ...]()
     if isinstance(store, LocalStore):
@@ -169,7 +169,7 @@ def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | N
     if not isinstance(store, LocalStore) and store.name == LOCAL:
         plain = ((place, one) for place in wiring.plaintext(context.settings) for one in place.entries())
         bare = [place.path(one) for place, one in plain if one.source in places and tag is None]
-    return Listing(store, entries, unlisted, context.clock.now(), gaps, tuple(bare))
+    return StoreListing(store, entries, unlisted, context.clock.now(), gaps, tuple(bare))
 
 
 def show(context: Context, name: str, at: str | None = None) -> Shown:

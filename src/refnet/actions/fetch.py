@@ -45,7 +45,7 @@ class FetchRequest:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCopies:
     """The copies that a fetch found and chose."""
 
     store: RemoteStore
@@ -97,7 +97,7 @@ class Fetched:
         }
 
 
-def find(context: Context, store: RemoteStore, request: FetchRequest) -> Found:
+def find(context: Context, store: RemoteStore, request: FetchRequest) -> FoundCopies:
     """The copies in `store` for `request`; RefnetError if none is usable.
 
     Only copies that the recovery key opens are used, even if this machine can list others. Deleted and replaced copies
@@ -113,16 +113,16 @@ def find(context: Context, store: RemoteStore, request: FetchRequest) -> Found:
     for copy in contents.copies:
         numbers[copy.source] = max(copy.manifest.number or 0, numbers.get(copy.source, 0))
     gaps = tuple(one.why for one in contents.gaps)
-    return Found(store, candidates, (*notes, *_notes(store, contents, chosen)), gaps, numbers)
+    return FoundCopies(store, candidates, (*notes, *_notes(store, contents, chosen)), gaps, numbers)
 
 
-def plan(context: Context, found: Found) -> Iterator[Fetched]:
+def plan(context: Context, found: FoundCopies) -> Iterator[Fetched]:
     """Yield what `bring` would do, reading only manifests."""
     for copy in found.chosen:
         yield Fetched(copy, not _is_here(context, copy))
 
 
-def bring(context: Context, found: Found) -> Iterator[Fetched]:
+def bring(context: Context, found: FoundCopies) -> Iterator[Fetched]:
     """Fetch one copy of each source, and yield it; if damaged, try the next older one.
 
     A source whose copies are all damaged is yielded with the error, and does not stop the others.
@@ -144,7 +144,7 @@ def bring(context: Context, found: Found) -> Iterator[Fetched]:
                 break
 
 
-def settings_copy(found: Found) -> SettingsCopy | None:
+def settings_copy(found: FoundCopies) -> SettingsCopy | None:
     """The settings file sent with the copies `found`, by the same signers, or None."""
     signers = None if found.store.trust.any_signer else {one.signed.signer for one in found.chosen}
     moment = max(one.document.sent for one in found.chosen) + SOON_AFTER

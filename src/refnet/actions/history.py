@@ -44,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class History:
+class ItemHistory:
     """The changes of one file or table over all artifacts of its source."""
 
     source: SourceName
@@ -74,7 +74,7 @@ class History:
 
 
 @dataclass
-class Found:
+class FoundItem:
     """A path or table that matches a pattern, and where it is."""
 
     name: str
@@ -100,7 +100,7 @@ class Search:
 
     source: SourceName
     pattern: str
-    found: tuple[Found, ...]
+    found: tuple[FoundItem, ...]
     read: int
     #: The newest artifact that was read.
     newest: Entry | None
@@ -122,7 +122,7 @@ class Search:
         }
 
 
-def log(context: Context, meant: str) -> History:
+def log(context: Context, meant: str) -> ItemHistory:
     """History of `meant`: SOURCE/PATH, or SOURCE/TABLE of a database (`database/papers`)."""
     word, slash, name = meant.partition("/")
     source = _source(context, word, f"{word}/…" if slash else meant)
@@ -146,21 +146,21 @@ def log(context: Context, meant: str) -> History:
             f"none of the {look.read:,} artifacts of {source} that can be read contains '{name}'",
             f"`refnet find {source} '*{name.rpartition('/')[2]}*'` looks for similar names.",
         )
-    return History(source, name, tuple(steps), look.read, tuple(look.notes), undigested)
+    return ItemHistory(source, name, tuple(steps), look.read, tuple(look.notes), undigested)
 
 
 def find(context: Context, source: str, pattern: str) -> Search:
     """Search the artifacts of `source` for `pattern`."""
     name = _source(context, source, source)
     look, newest = _Look(context, name, source_of(context.settings, name).like(pattern)), None
-    found: dict[str, Found] = {}
+    found: dict[str, FoundItem] = {}
     for entry, versions in look.versions():
         newest = entry
         for version in versions:
             if known := found.get(version.name):
                 known.last, known.count = entry, known.count + 1
             else:
-                found[version.name] = Found(version.name, entry, entry)
+                found[version.name] = FoundItem(version.name, entry, entry)
         if len(found) > MOST:
             raise RefnetError(f"'{pattern}' matches more than {MOST:,} paths", "Give a narrower pattern.")
     return Search(name, pattern, tuple(found.values()), look.read, newest, tuple(look.notes))

@@ -54,7 +54,7 @@ _HEAD = "# Written by `refnet init`. refnet.toml.example lists every setting.\n"
 
 
 @dataclass(frozen=True)
-class Draft:
+class SettingsDraft:
     """A settings file before it is written."""
 
     file: Path
@@ -105,7 +105,7 @@ class Draft:
         found = ((variable(key), value) for key, value in self.table.items())
         return tuple(name for name, value in found if self.environment.get(name, "") not in ("", value))
 
-    def answered(self, question: Question, answer: str) -> tuple[Draft, tuple[CheckLine, ...]]:
+    def answered(self, question: Question, answer: str) -> tuple[SettingsDraft, tuple[CheckLine, ...]]:
         """Return the draft with `answer`, and the checks of it; RefnetError (USAGE) for the first error."""
         draft = replace(self, table={**self.table, **question.values(self, answer)})
         try:
@@ -139,16 +139,16 @@ class Question:
     option: str
     asks: str
     #: The answer of an empty line; "" if there is none.
-    default: Callable[[Draft], str]
+    default: Callable[[SettingsDraft], str]
     #: Key → value of an answer.
-    values: Callable[[Draft, str], Mapping[str, Any]]
+    values: Callable[[SettingsDraft, str], Mapping[str, Any]]
     check: Callable[[Settings], Iterable[CheckLine]]
 
 
-def start(environment: Mapping[str, str], folder: Path) -> Draft:
+def start(environment: Mapping[str, str], folder: Path) -> SettingsDraft:
     """Return an empty draft; RefnetError if settings exist already, or cannot be written."""
     named = environment.get(CONFIG)
-    draft = Draft(user_path(named).absolute() if named else folder / FILE_NAME, environment)
+    draft = SettingsDraft(user_path(named).absolute() if named else folder / FILE_NAME, environment)
     if os.path.lexists(draft.file):
         raise _exists(draft.file)
     found = draft.settings if named else _loaded(environment, None)
@@ -166,7 +166,7 @@ def start(environment: Mapping[str, str], folder: Path) -> Draft:
     return draft
 
 
-def _default_database(draft: Draft) -> str:
+def _default_database(draft: SettingsDraft) -> str:
     settings = draft.settings
     if draft.environment.get(secret_file_variable(_URL)):
         return OWN
@@ -179,7 +179,7 @@ def _default_database(draft: Draft) -> str:
     return found.url if found else ""
 
 
-def _database(draft: Draft, answer: str) -> dict[str, Any]:
+def _database(draft: SettingsDraft, answer: str) -> dict[str, Any]:
     if answer == NONE:  # nor RefNet's own server, which a crawl may make later
         return {_URL: NONE, TaskName.DATABASE.key: OFF}
     in_file = answer == OWN and draft.environment.get(secret_file_variable(_URL))
@@ -191,21 +191,21 @@ def _check_database(settings: Settings) -> Iterable[CheckLine]:
     return () if without else _checks(settings, SourceName.DATABASE)
 
 
-def _more_urls(table: str, draft: Draft, answer: str) -> dict[str, Any]:
+def _more_urls(table: str, draft: SettingsDraft, answer: str) -> dict[str, Any]:
     with suppress(ValueError):
         word = unquote(urlsplit(answer).path).strip("/") if table == "databases" else "main"
         return {} if answer == NONE else {f"{table}.{_name(draft, table, word)}.url": answer}
     return {f"{table}.{_name(draft, table, '')}.url": answer}  # its check refuses it
 
 
-def _more_folders(draft: Draft, answer: str) -> dict[str, Any]:
+def _more_folders(draft: SettingsDraft, answer: str) -> dict[str, Any]:
     if answer == NONE:
         return {}
     folder = _absolute(answer)
     return {f"folders.{_name(draft, 'folders', folder.name)}.path": str(folder)}
 
 
-def _name(draft: Draft, table: str, word: str) -> str:
+def _name(draft: SettingsDraft, table: str, word: str) -> str:
     """Source name for `table` derived from `word`, with a number if taken."""
     taken = {one.split(".")[1] for one in draft.table if one.count(".") == 2} | {*SHORT}
     near = near_name(word[: LONGEST_CLUSTER - 4]) or table.removesuffix("s")
@@ -227,7 +227,7 @@ def _checks(settings: Settings, source: SourceName) -> Iterable[CheckLine]:
     return source_of(settings, source).checks()
 
 
-def _default_vault(draft: Draft) -> str:
+def _default_vault(draft: SettingsDraft) -> str:
     settings = draft.settings
     return str(settings.vault_dir) if _is_folder(settings.vault_dir) else NONE
 
@@ -236,20 +236,20 @@ def _has_named_databases(settings: Settings) -> bool:
     return any(isinstance(one, SourceSettings) and one.url for one in settings.named)
 
 
-def _default_schedule(draft: Draft) -> str:
+def _default_schedule(draft: SettingsDraft) -> str:
     settings = draft.settings
     named = Settings.schedule_database if _has_named_databases(settings) else None
     return str(settings.schedule_database or named or OFF)
 
 
-def _schedule(draft: Draft, answer: str) -> dict[str, Any]:
+def _schedule(draft: SettingsDraft, answer: str) -> dict[str, Any]:
     without = draft.table.get(TaskName.DATABASE.key) == OFF and not _has_named_databases(draft.settings)
     if without and answer != OFF:
         raise RefnetError("--schedule: no database is backed up", "Give off, or name a database.", Exit.USAGE)
     return {TaskName.DATABASE.key: answer}
 
 
-def _config(draft: Draft, answer: str) -> dict[str, Any]:
+def _config(draft: SettingsDraft, answer: str) -> dict[str, Any]:
     """Protect the usual entries of a Compose project, else everything in the folder."""
     folder = _absolute(answer)
     if answer == NONE or not _is_folder(folder):
@@ -260,7 +260,7 @@ def _config(draft: Draft, answer: str) -> dict[str, Any]:
     return {"config_dir": str(folder), "config.entries": list(usual)}
 
 
-def _vault(draft: Draft, answer: str) -> dict[str, Any]:
+def _vault(draft: SettingsDraft, answer: str) -> dict[str, Any]:
     if answer == NONE:
         return {} if _default_vault(draft) == NONE else {"vault_dir": NONE}
     return {"vault_dir": str(_absolute(answer))}
@@ -334,7 +334,7 @@ MORE = {
 }
 
 
-def _loaded(environment: Mapping[str, str], draft: Draft | None) -> Settings:
+def _loaded(environment: Mapping[str, str], draft: SettingsDraft | None) -> Settings:
     given = Given(draft.file, parse(draft.text().encode(), "the answers")) if draft else None
     cores = len(os.sched_getaffinity(0))
     return load(environment, Path.cwd(), root=os.geteuid() == 0, cores=cores, given=given)

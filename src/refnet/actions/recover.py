@@ -14,7 +14,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
-from refnet.actions.recovery_settings import BY_MANIFEST, Command, Setup, Start
+from refnet.actions.recovery_settings import BY_MANIFEST, RecoveryCommand, Setup, Start
 from refnet.actions.recovery_stages import Live, Memory, Operator, Recovered, run_stages
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose
@@ -78,7 +78,7 @@ class Planned:
     problems: tuple[RefnetError, ...] = ()
 
     @property
-    def commands(self) -> list[Command]:
+    def commands(self) -> list[RecoveryCommand]:
         """Commands that the recovery runs."""
         return [one for one in self.setup.commands if one.stage in self.plan.stages]
 

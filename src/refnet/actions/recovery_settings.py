@@ -47,7 +47,7 @@ _BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin
 
 
 @dataclass(frozen=True)
-class Command:
+class RecoveryCommand:
     """A command that a recovery runs."""
 
     stage: Stage
@@ -75,26 +75,28 @@ class Setup:
     vault_by_manifest: bool = False
 
     @property
-    def commands(self) -> tuple[Command, ...]:
+    def commands(self) -> tuple[RecoveryCommand, ...]:
         """Commands of all stages, in order, and restored hooks of later backups."""
         stages = dict.fromkeys((*RESTORES, *_KEYS))
         found = (command for stage in stages for command in (*self._hooks(stage), *self._of(stage)))
         return tuple(dict.fromkeys((*found, *self._later())))
 
-    def _hooks(self, stage: Stage) -> Iterator[Command]:
+    def _hooks(self, stage: Stage) -> Iterator[RecoveryCommand]:
         """Hooks of the restores in `stage`."""
         for source in restored_in(stage, wiring.known(self.settings)):
             for moment in ("before_restore", "after_restore", "on_error"):
                 for line, restored in self._of_moment(source, moment):
-                    yield Command(stage, line, restored, hook=True)
+                    yield RecoveryCommand(stage, line, restored, hook=True)
 
-    def _later(self) -> Iterator[Command]:
+    def _later(self) -> Iterator[RecoveryCommand]:
         """Restored hooks of backups: the next backup does not ask, so they are permitted here."""
         for source in wiring.known(self.settings):
             for moment in ("before_backup", "after_backup"):
                 for line, restored in self._of_moment(source, moment):
                     if restored:
-                        yield Command(Stage.CONFIG, f"{line} ({moment}, run by later backups)", restored)
+                        yield RecoveryCommand(
+                            Stage.CONFIG, f"{line} ({moment}, run by later backups)", restored
+                        )
 
     def _of_moment(self, source: SourceName, moment: str) -> Iterator[tuple[str, bool]]:
         """Command lines of a hook, and whether each comes from the backup."""
@@ -136,7 +138,7 @@ class Setup:
         names: tuple[str, ...] = getattr(self.settings, keys()[_KEYS[stage]].name) if stage in _KEYS else ()
         return names
 
-    def _of(self, stage: Stage) -> list[Command]:
+    def _of(self, stage: Stage) -> list[RecoveryCommand]:
         names = self.services(stage)
         if not names:
             return []
@@ -144,12 +146,13 @@ class Setup:
             folder = self.settings.config_dir
             file = folder and (compose_file(folder) or folder / "compose.yaml")
             line = shlex.join([*compose.program_words(), "--file", str(file), "up", "--detach", *names])
-            return [Command(stage, line, True)]  # the Compose file itself came out of the backup
+            return [RecoveryCommand(stage, line, True)]  # the Compose file itself came out of the backup
         if self.settings.recover_services == "local":
             own = self.own and self._from_file(_KEYS[stage])
             commands = [(name, shlex.split(name)) for name in names if name != POSTGRES]
             return [
-                Command(stage, name, own or runs(words, Path.cwd(), self.folders)) for name, words in commands
+                RecoveryCommand(stage, name, own or runs(words, Path.cwd(), self.folders))
+                for name, words in commands
             ]
         return []
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions import fetch as action
-from refnet.actions.fetch import Fetched, FetchRequest, Found
+from refnet.actions.fetch import Fetched, FetchRequest, FoundCopies
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
@@ -61,7 +61,7 @@ def fetch(
     raise typer.Exit(worst(one.exit for one in fetched))
 
 
-def opened(place: options.StoreOptions, request: FetchRequest) -> tuple[Context, Found]:
+def opened(place: options.StoreOptions, request: FetchRequest) -> tuple[Context, FoundCopies]:
     """Context with the remote store that `place` names, and the copies found; notes go to stderr."""
     settings = current_settings()
     if place.is_remote and settings.store(str(place.store)):
@@ -81,7 +81,7 @@ def opened(place: options.StoreOptions, request: FetchRequest) -> tuple[Context,
     return here, found
 
 
-def bring(here: Context, found: Found, *, quiet: bool) -> Iterator[Fetched]:
+def bring(here: Context, found: FoundCopies, *, quiet: bool) -> Iterator[Fetched]:
     """Bring the copies back with progress, and print each."""
     with with_progress(here, f"fetch from {found.store.name}") as shown:
         for one in action.bring(shown, found):
@@ -92,7 +92,7 @@ def bring(here: Context, found: Found, *, quiet: bool) -> Iterator[Fetched]:
             yield one
 
 
-def print_plan(found: Found, fetched: Iterable[Fetched], folder: object) -> None:
+def print_plan(found: FoundCopies, fetched: Iterable[Fetched], folder: object) -> None:
     """Print what would be fetched, with size and signer."""
     print(f"Fetch from {found.store.shown} into {folder}:")
     rows = [
@@ -108,7 +108,7 @@ def print_plan(found: Found, fetched: Iterable[Fetched], folder: object) -> None
     render.print_columns(rows, shorten=1)
 
 
-def to_json(found: Found, fetched: Iterable[Fetched]) -> dict[str, object]:
+def to_json(found: FoundCopies, fetched: Iterable[Fetched]) -> dict[str, object]:
     """JSON values of copies fetched, or to be fetched."""
     return {
         "store": found.store.shown,
@@ -118,7 +118,7 @@ def to_json(found: Found, fetched: Iterable[Fetched]) -> dict[str, object]:
     }
 
 
-def _done(one: Fetched, found: Found) -> str:
+def _done(one: Fetched, found: FoundCopies) -> str:
     if not one.is_new:
         return f"{one.copy.name} exists here already and equals the copy in {found.store.bucket.shown}"
     size = formatting.size(one.copy.manifest.size)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.backup import Options
-from refnet.actions.init import MORE, OWN, QUESTIONS, Draft, Question, start
+from refnet.actions.init import MORE, OWN, QUESTIONS, Question, SettingsDraft, start
 from refnet.cli import options
 from refnet.cli.backup import back_up, with_databases
 from refnet.cli.check import print_lines
@@ -92,7 +92,7 @@ def init(
         raise typer.Exit(_begin(draft, timers=timers))
 
 
-def _begin(draft: Draft, *, timers: bool) -> Exit:
+def _begin(draft: SettingsDraft, *, timers: bool) -> Exit:
     """Make the first backup and install the timers; return the exit code."""
     say(f"wrote {draft.file}")
     for name in draft.overridden():
@@ -114,8 +114,8 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
 
 
 def _answered(
-    draft: Draft, question: Question, answer: str | None, *, asks: bool
-) -> tuple[Draft, tuple[CheckLine, ...]]:
+    draft: SettingsDraft, question: Question, answer: str | None, *, asks: bool
+) -> tuple[SettingsDraft, tuple[CheckLine, ...]]:
     """`draft` with an answer to `question`, and its checks; a terminal user is asked again after an error."""
     default = question.default(draft)
     if answer is not None or not asks:
@@ -131,8 +131,8 @@ def _answered(
 
 
 def _repeated(
-    draft: Draft, question: Question, answers: Sequence[str], *, asks: bool
-) -> tuple[Draft, list[CheckLine]]:
+    draft: SettingsDraft, question: Question, answers: Sequence[str], *, asks: bool
+) -> tuple[SettingsDraft, list[CheckLine]]:
     """`draft` with all `answers`, and with answers from the terminal up to "none"; and their checks."""
     lines: list[CheckLine] = []
     for answer in answers or (repeat(None) if asks else ()):

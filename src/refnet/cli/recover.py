@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from refnet.actions import fetch as action
-from refnet.actions.fetch import Fetched, Found
+from refnet.actions.fetch import Fetched, FoundCopies
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
-from refnet.actions.recovery_settings import Command, Start, unnamed
+from refnet.actions.recovery_settings import RecoveryCommand, Start, unnamed
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import fetch, options, render
@@ -133,7 +133,12 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
 
 
 def _report(
-    done: Recovered, recovery: Recovery, fetched: Sequence[Fetched], found: Found | None, *, as_json: bool
+    done: Recovered,
+    recovery: Recovery,
+    fetched: Sequence[Fetched],
+    found: FoundCopies | None,
+    *,
+    as_json: bool,
 ) -> None:
     if not as_json:
         _print_end(done, recovery.clock.now())
@@ -146,14 +151,14 @@ def _report(
     print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
 
 
-def _alarmed(found: Found | None) -> Exit:
+def _alarmed(found: FoundCopies | None) -> Exit:
     """Exit code for copies removed, replaced or put back in the store."""
     return Exit.DAMAGED if found and found.gaps else Exit.DONE
 
 
 def _fetched(
     asked: Asked, place: options.StoreOptions
-) -> tuple[Sequence[Fetched], Found | None, RecoveryRequest]:
+) -> tuple[Sequence[Fetched], FoundCopies | None, RecoveryRequest]:
     """Fetch what a recovery needs from the store of `place`; nothing for an unencrypted backup folder.
 
     Return the fetched copies, the copies found, and the request for the recovery.
@@ -168,7 +173,7 @@ def _fetched(
     return fetched, found, request
 
 
-def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, Found]:
+def _open(asked: Asked, place: options.StoreOptions) -> tuple[Context, FoundCopies]:
     """Context, and copies found in the store of `place`; asks at a terminal after an alarm."""
     here, found = fetch.opened(place, action.FetchRequest(at=asked.at, from_database=asked.from_database))
     if found.alarm and not (asked.plan or asked.force) and at_terminal():
@@ -182,7 +187,7 @@ def _with_store(place: options.StoreOptions, origin: str) -> options.StoreOption
     return replace(place, store=origin)
 
 
-def _bring(asked: Asked, here: Context, found: Found) -> tuple[Sequence[Fetched], RecoveryRequest]:
+def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fetched], RecoveryRequest]:
     """Fetch the copies of the set into the backup folder, with the settings sent with them.
 
     Return them, and the request for the recovery from there. Where the backup folder is encrypted, they go into another
@@ -213,7 +218,12 @@ def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes]
 
 
 def _end_at_fetch(
-    here: Context, found: Found, fetched: Sequence[Fetched], settings: SettingsCopy | None, *, as_json: bool
+    here: Context,
+    found: FoundCopies,
+    fetched: Sequence[Fetched],
+    settings: SettingsCopy | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Print what would be fetched, and end; exit code FAILED if a source is missing from the sent settings."""
     backup_dir = (
@@ -320,6 +330,6 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
     render.print_notes((), planned.problems)
 
 
-def _line(one: Command) -> str:
+def _line(one: RecoveryCommand) -> str:
     line = show(one.line, 1000)
     return f"{line} (from the backup: needs confirmation)" if one.restored else line

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.actions.init import QUESTIONS, Draft, start
+from refnet.actions.init import QUESTIONS, SettingsDraft, start
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import load, read_file
 
@@ -25,7 +25,7 @@ VALUES = st.dictionaries(
 
 @given(VALUES)
 def test_the_file_is_toml_with_the_same_values(table: dict[str, object]) -> None:
-    read = tomllib.loads(Draft(Path("/x"), {}, table).text())
+    read = tomllib.loads(SettingsDraft(Path("/x"), {}, table).text())
     flat = {k: v for k, v in read.items() if not isinstance(v, dict)}
     nested = {
         f"{t}.{k}": v for t, values in read.items() if isinstance(values, dict) for k, v in values.items()
@@ -35,7 +35,9 @@ def test_the_file_is_toml_with_the_same_values(table: dict[str, object]) -> None
 
 @given(TEXT.filter(bool))
 def test_a_password_is_hidden_in_what_is_shown(password: str) -> None:
-    draft = Draft(Path("/x"), {}, {"database_url": f"postgresql://u:pass{password}@h/d", "backup_dir": "/b"})
+    draft = SettingsDraft(
+        Path("/x"), {}, {"database_url": f"postgresql://u:pass{password}@h/d", "backup_dir": "/b"}
+    )
     assert tomllib.loads(draft.text(hidden=True)) == {"database_url": "(hidden)", "backup_dir": "/b"}
 
 
@@ -43,7 +45,7 @@ def test_a_file_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "refnet.toml"
     file.write_text("jobs = 1\n")
     with pytest.raises(RefnetError) as raised:
-        Draft(file, {}, {"jobs": 2}).write()
+        SettingsDraft(file, {}, {"jobs": 2}).write()
     assert raised.value.code is Exit.USAGE
     assert file.read_text() == "jobs = 1\n"
 
@@ -54,7 +56,7 @@ def test_of_several_at_once_one_writes_the_file(tmp_path: Path) -> None:
     def write(number: int) -> int | None:
         begin.wait()
         try:
-            Draft(tmp_path / "refnet.toml", {}, {"jobs": number}).write()
+            SettingsDraft(tmp_path / "refnet.toml", {}, {"jobs": number}).write()
         except RefnetError:
             return None
         return number
@@ -65,7 +67,7 @@ def test_of_several_at_once_one_writes_the_file(tmp_path: Path) -> None:
     assert [tomllib.loads((tmp_path / "refnet.toml").read_text())["jobs"]] == wrote
 
 
-def with_config(here: Path, folder: str | Path) -> Draft:
+def with_config(here: Path, folder: str | Path) -> SettingsDraft:
     """A draft with an answer to the second question, in the current folder `here`."""
     draft = start({"REFNET_HOME": str(here / "home")}, here)
     return draft.answered(QUESTIONS[1], str(folder))[0]
