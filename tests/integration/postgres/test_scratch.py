@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -235,3 +237,23 @@ def test_each_test_gets_an_empty_database_of_its_own(database: Target) -> None:
 def test_the_systems_own_server_serves_as_well(system_server: Cluster) -> None:
     with system_server.target().connect() as session:
         assert session.info.server_version // 10000 == system_server.binaries.major
+
+
+def test_scratch_servers_are_spread_over_the_disk_where_the_file_system_can() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as beside, ExitStack() as stack:
+        if subprocess.run(["/usr/bin/chattr", "+T", beside], check=False, capture_output=True).returncode:
+            pytest.skip("the file system of /var/tmp is not ext4")
+        Path(beside).chmod(0o755)
+        base = Path(beside) / "base"
+        new_folder(base, account(), stack)
+        found = subprocess.run(["/usr/bin/lsattr", "-d", base], check=True, capture_output=True, text=True)
+        assert "T" in found.stdout.split()[0]
+
+
+def test_a_file_system_without_that_flag_is_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> bytes:
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    monkeypatch.setattr(scratch_resources.fcntl, "ioctl", refused)
+    with ExitStack() as stack:
+        assert new_folder(folder / "base", account(), stack).is_dir()
