@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -31,18 +32,33 @@ _LARGEST = 10 * 1024 * 1024
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
+class _Later(ModuleType):
+    """Stands in for a module that another one imports and may never use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+@cache
 def _structlog() -> ModuleType:
-    """Import structlog without what it would load of rich: a tenth of a command's start, for tracebacks that no log has."""
-    hidden = [name for name in ("rich.console", "rich.pretty") if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    """Import structlog when a log is opened, without what it would load for logs that RefNet does not write.
+
+    rich, for tracebacks on a terminal, greenlets, and asyncio, for coroutines: together a fifth of a command's start.
+    """
+    absent = dict.fromkeys(("rich.console", "rich.pretty", "greenlet"))
+    stands_in: dict[str, Any] = {**absent, "asyncio": _Later("asyncio")}
+    hidden = {name: one for name, one in stands_in.items() if name not in sys.modules}
+    sys.modules.update(hidden)
     try:
         return import_module("structlog")
     finally:
-        for name in hidden:
-            del sys.modules[name]
+        for name, one in hidden.items():
+            if sys.modules[name] is one:
+                del sys.modules[name]
 
 
-structlog = _structlog()
 #: Called with a line's level and values.
 Sink = Callable[[str, dict[str, Any]], None]
 
@@ -83,6 +99,7 @@ class LogFile:
 
 def to_stream(stream: TextIO, least: str) -> Sink:
     """Return a sink that writes lines of at least level `least`: coloured text on a terminal, JSON elsewhere."""
+    structlog = _structlog()
     as_json = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     render = structlog.dev.ConsoleRenderer(colors=True) if stream.isatty() else as_json
 
@@ -96,6 +113,8 @@ def to_stream(stream: TextIO, least: str) -> Sink:
 
 def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
     """Return a structlog logger that passes each redacted line to every sink; its context holds the run id."""
+
+    structlog = _structlog()
 
     def deliver(_logger: Any, level: str, values: MutableMapping[str, Any]) -> dict[str, Any]:
         safe = _safe(dict(values), redact)
@@ -118,7 +137,7 @@ def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
 
 def add_to_log(**values: str) -> None:
     """Add `values` to each line that this command writes from now on."""
-    structlog.contextvars.bind_contextvars(**values)
+    _structlog().contextvars.bind_contextvars(**values)
 
 
 def open_log(settings: Settings, name: str, *, service: bool = False) -> Any:
@@ -150,7 +169,7 @@ def _safe(value: Any, redact: Callable[[str], str]) -> Any:
 @contextmanager
 def logged(log: Any, command: str, arguments: list[str]) -> Iterator[None]:
     """Log the start and end of `command` under one run id."""
-    with structlog.contextvars.bound_contextvars(run=uuid.uuid4().hex[:12]):
+    with _structlog().contextvars.bound_contextvars(run=uuid.uuid4().hex[:12]):
         log.info("began", command=command, arguments=arguments)
         try:
             yield
