@@ -97,6 +97,28 @@ def test_reading_only_the_folder_catalog_loads_no_database_driver(tmp_path, comm
     assert "psycopg" not in _imported(tmp_path, *command, settings=settings)
 
 
+#: What a backup of one folder without remote stores, messages and pings does not need.
+_OF_OTHERS = (
+    *("psycopg", "asyncio", "greenlet", "urllib.request", "multiprocessing"),
+    *("refnet.sources.database.", "refnet.store.remote", "refnet.actions.copy", "refnet.actions.monitor"),
+)
+
+
+@pytest.mark.parametrize("command", ["backup notes", "backup notes --plan", "backup --plan"])
+def test_a_backup_of_a_folder_imports_nothing_of_other_sources_and_stores(tmp_path, command):
+    (tmp_path / "notes").mkdir()
+    settings = f'[folders.notes]\npath = "{tmp_path / "notes"}"\n'
+    found = _imported(tmp_path, *command.split(), settings=settings)
+    others = {name for name in found if name.startswith(_OF_OTHERS)}
+    assert not others - {"refnet.sources.database.saved_tables"}
+    assert ("structlog" in found) is not command.endswith("--plan")
+
+
+def test_a_plan_where_nothing_is_configured_imports_no_kind_of_source(tmp_path):
+    found = _imported(tmp_path, "backup", "--plan", settings='database_url = "none"\n')
+    assert not {"structlog", "refnet.sources.folder.source", "refnet.sources.roles"} & found
+
+
 def test_no_option_and_no_argument_needs_pydantic():
     code = """
 import sys

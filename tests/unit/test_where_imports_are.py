@@ -21,9 +21,18 @@ ALLOWED = {
     "refnet.wiring": ("refnet.store.remote",),
     "refnet.store.encryption": ("cryptography", "pyrage"),
     "refnet.store.keys": ("cryptography",),
-    # Each costs more than a tenth of `refnet list`: only on a terminal, only where patterns are set.
+    # What only remote stores need, only clusters, only `config`; and only a backup of several sources.
+    "refnet.actions.backup": ("refnet.actions.copy", "refnet.actions.seal"),
+    "refnet.actions.unprotected": ("refnet.sources.folder",),
+    "refnet.cli.backup": (
+        *("refnet.actions.backup_together", "refnet.actions.cluster_databases"),
+        *("refnet.actions.copy", "refnet.cli.store"),
+    ),
+    # Each costs more than a tenth of `refnet list`: only on a terminal, only where patterns, messages or pings are set.
     "refnet.cli.context": ("refnet.cli.progress",),
     "refnet.settings.sources": ("pathspec",),
+    "refnet.actions.watching": ("refnet.actions.monitor",),
+    "refnet.telemetry.watch": ("urllib", "http"),
 }  # fmt: skip
 #: The modules of distributions that have another name, or bring more than one.
 _MODULES = {"pyyaml": ("yaml",), "celery": ("celery", "kombu", "redis")}

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from refnet import wiring
-from refnet.actions import seal, unprotected, verify
+from refnet.actions import unprotected, verify
 from refnet.actions.backup_result import Backup
-from refnet.actions.copy import copy_new, missing
 from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.artifact import Maker, Turn, at_once, retried
 from refnet.catalog.catalog import Catalog
@@ -120,6 +119,8 @@ def nothing_named(settings: Settings, name: SourceName) -> RefnetError | None:
 def _trouble(context: Context) -> RefnetError | None:
     """Error that would prevent storing artifacts in the backup folder, as far as known in advance."""
     if context.settings.encryption_local:
+        from refnet.actions import seal
+
         try:
             seal.check(context)
         except RefnetError as error:
@@ -177,6 +178,8 @@ def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
     if made.damaged or not context.settings.stores_of(source):
         return made
 
+    from refnet.actions.copy import copy_new, missing
+
     copies = copy_new(context, source, made.manifest.name)
     if uncopied := missing(copies):
         at_work.failed(Reason.COPY, uncopied.message, uncopied.hint)
@@ -227,6 +230,8 @@ def make(context: Context, maker: Maker, store: LocalStore, options: Options) ->
         if not _seals(context, store):
             return made()
 
+        from refnet.actions import seal
+
         return seal.sealed(context, maker.name, made)
 
 
@@ -270,6 +275,8 @@ def _path(context: Context, store: LocalStore, made: Backup) -> Path:
     manifest = made.manifest
     if not _seals(context, store):
         return store.folder(manifest.source) / manifest.name
+
+    from refnet.actions import seal
 
     return seal.path(context, manifest.source, manifest.name)
 

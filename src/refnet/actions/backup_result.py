@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refnet.actions.copy import Copied
 from refnet.catalog.artifact import Proof
 from refnet.catalog.manifest import SOURCE_ROWS, Manifest, Outcome
 from refnet.core.clock import rounded
 from refnet.core.errors import Exit, RefnetError, worst
+
+if TYPE_CHECKING:
+    from refnet.actions.copy import Copied
 
 
 @dataclass(frozen=True)

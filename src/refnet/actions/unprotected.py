@@ -23,7 +23,6 @@ from refnet.settings.sources import matcher, server_of
 from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
 from refnet.sources.folder.scope import listed_names, parse_entries
-from refnet.sources.folder.source import Folder
 from refnet.store import settings_copies
 
 _HINTS = {
@@ -58,6 +57,8 @@ def uncovered(settings: Settings) -> Iterator[str]:
     if folder is None:
         return
     listed = listed_names(parse_entries(settings.config_entries))
+    from refnet.sources.folder.source import Folder
+
     own = Folder(settings, SourceName.CONFIG).target().own
     on_purpose = matcher(settings.left_out_files) if settings.left_out_files else None
     with explained(folder), opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:

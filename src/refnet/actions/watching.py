@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import partial
 
 from refnet import wiring
-from refnet.actions.monitor import notify
 from refnet.catalog.artifact import Proof
 from refnet.catalog.manifest import Outcome
 from refnet.catalog.run import Reason, RunKind
@@ -28,12 +27,18 @@ def open_watch(context: Context) -> Watch:
         wiring.journal(settings),
         open_log(settings, "backup", service=context.service),
         {kind: url for kind, url in pings.items() if url},
-        partial(notify, context) if settings.notify_urls else None,
+        partial(_notify, context) if settings.notify_urls else None,
         redactor(secrets_of(settings)),
         context.note,
         context.clock,
         partial(named, settings),
     )
+
+
+def _notify(context: Context) -> list[str]:
+    from refnet.actions.monitor import notify
+
+    return notify(context)
 
 
 def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[str, str]:

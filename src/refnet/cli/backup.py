@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,15 +16,11 @@ from refnet.actions import backup as action
 from refnet.actions.backup import Options
 from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
-from refnet.actions.backup_together import Result, back_up_together
-from refnet.actions.cluster_databases import find_databases
-from refnet.actions.copy import unready
 from refnet.catalog.manifest import Outcome, Unprotected
 from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName, in_groups
 from refnet.cli import options, render
 from refnet.cli.context import context, note, print_json, wants_step_lines, with_progress
 from refnet.cli.output import complain, output, say
-from refnet.cli.store import print_copies
 from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
@@ -32,6 +28,9 @@ from refnet.core.formatting import plain
 from refnet.settings import user_path
 from refnet.sources import source_of
 from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
+
+if TYPE_CHECKING:
+    from refnet.actions.backup_together import Result
 
 #: The least width of the column of names.
 _NARROWEST = 9
@@ -106,6 +105,8 @@ def with_databases(
     clusters = [name for name in sources if not isinstance(name, SourceName)]
     if not here.settings.clusters or (sources and not clusters):
         return here, ()
+    from refnet.actions.cluster_databases import find_databases
+
     here, failed = find_databases(here, clusters, record=record)
     for error in failed.values():
         complain(error)
@@ -120,7 +121,8 @@ def back_up(
     as_json: bool = False,
 ) -> Exit:
     """Back up the sources `names` (None: all), print the results and return the exit code."""
-    how, found = how or Options(), dict[SourceName, Result]()
+    how = how or Options()
+    found: dict[SourceName, Result] = {}
     apart: list[float] = []
 
     names = tuple(names or _all(here))
@@ -137,6 +139,8 @@ def back_up(
             for name in group:
                 ended(name, _one(here, name, how))
         else:
+            from refnet.actions.backup_together import back_up_together
+
             shown = (
                 partial(with_progress, here)
                 if output.verbose or wants_step_lines()
@@ -219,6 +223,7 @@ def _note_unready(here: Context, names: Iterable[SourceName], how: Options) -> E
     """Print notes about stores that cannot receive copies; the backup is made anyway."""
     if not here.settings.stores or how.folder or how.tables:
         return Exit.DONE
+    from refnet.actions.copy import unready
 
     there = configured(here.settings)
     found = unready(here, (name for name in names if name in there))
@@ -286,6 +291,8 @@ def _print(made: Backup, context: Context, width: int) -> None:
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if made.copies:
+        from refnet.cli.store import print_copies
+
         print_copies(lead, made.copies)
     if acts_on := source_of(context.settings, manifest.source).acts_on():
         say(f"{'':{width}} {acts_on}")

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from refnet.catalog.manifest import HIDDEN_PREFIX
 from refnet.core import checked
@@ -40,8 +40,10 @@ from refnet.settings.document import LARGEST
 from refnet.store import encryption
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.encryption import DecryptionError
-from refnet.store.remote import RemoteStore
-from refnet.store.sending import Encrypter
+
+if TYPE_CHECKING:  # those of the backup folder do without
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sending import Encrypter
 
 #: Their folder in the store, and the most copies that are kept.
 FOLDER, MOST = f"{HIDDEN_PREFIX}settings", 50

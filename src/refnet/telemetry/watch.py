@@ -1,12 +1,9 @@
 """Journal, log, pings and messages around a backup or a drill. Their failures never fail the run."""
 
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -147,6 +144,10 @@ def _url_of(url: str, source: str, event: str) -> str:
 
 def _send_ping(url: str, source: str, event: str) -> list[str]:
     """Send a ping in the protocol of healthchecks.io (URL/start, URL, URL/fail); return the failure as a sentence without the URL, or nothing."""
+    import urllib.error
+    import urllib.request
+    from http.client import HTTPException
+
     try:
         with urllib.request.urlopen(_url_of(url, source, event), timeout=TIMEOUT):  # noqa: S310  # a setting
             return []
