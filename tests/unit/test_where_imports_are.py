@@ -21,15 +21,22 @@ ALLOWED = {
     "refnet.wiring": ("refnet.store.remote",),
     "refnet.store.encryption": ("cryptography", "pyrage"),
     "refnet.store.keys": ("cryptography",),
-    # What only remote stores need, only clusters, only `config`; and only a backup of several sources.
-    "refnet.actions.backup": ("refnet.actions.copy", "refnet.actions.seal"),
+    # What only remote stores need, only clusters, only databases, only `config`; and only a backup of several sources.
+    "refnet.actions.cluster_databases": ("refnet.sources.database",),
     "refnet.actions.unprotected": ("refnet.sources.folder",),
     "refnet.cli.backup": (
         *("refnet.actions.backup_together", "refnet.actions.cluster_databases"),
         *("refnet.actions.copy", "refnet.cli.store"),
     ),
+    "refnet.cli.options": ("refnet.store.encryption",),
+    "refnet.cli.render": ("refnet.postgres",),
+    # The same, and what only a backup needs, not its plan and not a restore.
+    "refnet.actions.backup": (
+        *("refnet.actions.copy", "refnet.actions.seal"),
+        *("refnet.actions.unprotected", "refnet.actions.verify", "refnet.actions.watching"),
+    ),
     # Each costs more than a tenth of `refnet list`: only on a terminal, only where patterns, messages or pings are set.
-    "refnet.cli.context": ("refnet.cli.progress",),
+    "refnet.cli.context": ("refnet.cli.progress", "refnet.store.keys"),
     "refnet.settings.sources": ("pathspec",),
     "refnet.actions.watching": ("refnet.actions.monitor",),
     "refnet.telemetry.watch": ("urllib", "http"),

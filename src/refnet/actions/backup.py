@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
-from refnet.actions import unprotected, verify
 from refnet.actions.backup_result import Backup
-from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.artifact import Maker, Turn, at_once, retried
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
@@ -29,7 +27,9 @@ from refnet.sources.database import saved_tables
 from refnet.sources.hooks import HookAction
 from refnet.sources.identify import identified
 from refnet.store.local import LocalStore
-from refnet.telemetry.watch import AtWork
+
+if TYPE_CHECKING:
+    from refnet.telemetry.watch import AtWork
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,9 @@ def _trouble(context: Context) -> RefnetError | None:
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
     """Make an artifact of the source `name` and prove it; None if the source is not configured."""
+    from refnet.actions import unprotected
+    from refnet.actions.watching import open_watch, report_proof
+
     options, settings = options or Options(), context.settings
     if name not in wiring.configured(settings):
         return None
@@ -166,6 +169,8 @@ def _send_earlier(context: Context, made: Backup, *, again: bool) -> Backup:
     """Send missing copies of an earlier artifact; recorded as a separate run if stores are configured."""
     if not context.settings.stores_of(made.manifest.source):
         return made
+
+    from refnet.actions.watching import open_watch
 
     with open_watch(context).run(RunKind.BACKUP, made.manifest.source, again=again) as at_work:
         at_work.done(made.manifest.name)
@@ -246,6 +251,8 @@ def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -
     """Make and prove an artifact in the locked `store`."""
     if earlier := _earlier(context, maker.name, store, options.since):
         return earlier
+    from refnet.actions import verify
+
     before = _known(context, store, maker.name)
     level, maker = verify.comparison(context, maker, before, prove=options.prove, first=options.first)
     publish = partial(_publish, context, maker, store, options)

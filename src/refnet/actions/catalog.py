@@ -16,7 +16,6 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Manifest, utc
 from refnet.catalog.remote import Copy
-from refnet.catalog.remote_state import Gap
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
 from refnet.catalog.store import Unlisted
@@ -26,6 +25,7 @@ from refnet.sources import kind_of, source_of
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
+    from refnet.catalog.remote_state import Gap
     from refnet.store.remote import RemoteStore
 
 
@@ -148,7 +148,8 @@ def not_named(context: Context, names: tuple[SourceName, ...]) -> tuple[SourceNa
 
 def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | None = None) -> StoreListing:
     """Artifacts of the sources `names` (None: all), optionally with the tag `tag`; grouped by source if any is named."""
-    store, gaps = context.store, tuple[Gap, ...]()
+    store = context.store
+    gaps: tuple[Gap, ...] = ()
     if isinstance(store, LocalStore):
         found, _, ignored = store.contents()
     else:

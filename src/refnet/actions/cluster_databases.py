@@ -13,7 +13,6 @@ from refnet.core.glob import Glob
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 from refnet.sources import kind_of
-from refnet.sources.database.plan.restore_facts import OWN_NAME
 from refnet.store.previous_records import PreviousVersions
 from refnet.store.source_records import MOST_DATABASES, ClusterRecord, SeenDatabases
 from refnet.wiring import member, url_of, with_clusters
@@ -86,6 +85,8 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[SeenDatabas
 
 def _gone(before: SeenDatabases, found: Collection[str], excluded: Collection[Glob]) -> tuple[str, ...]:
     """Databases that disappeared from the server, without those excluded now."""
+    from refnet.sources.database.plan.restore_facts import OWN_NAME
+
     missing = (one for one in dict.fromkeys((*before.gone, *before.databases)) if one not in found)
     return tuple(
         one

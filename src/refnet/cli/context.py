@@ -26,10 +26,10 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, some
 from refnet.core.member_names import show
 from refnet.settings import IDENTITY_FILE, PROGRESS, Settings, user_path
-from refnet.store.keys import GivenKeys, parse_keys, read_keys
 
 if TYPE_CHECKING:
     from refnet.servers import ActsOn
+    from refnet.store.keys import GivenKeys
     from refnet.store.remote import RemoteStore
 
 #: Progress appears after this many seconds.
@@ -86,6 +86,8 @@ def remote_store(settings: Settings, place: StoreOptions, *, key: bool) -> Remot
     place.check()
     if not (place.is_remote or by_default):
         return None
+
+    from refnet.store.keys import GivenKeys
 
     if by_default:  # a path needs no key, and what needs it says so
         key = key and can_ask(place.identity_file)
@@ -263,6 +265,8 @@ def recovery_keys(file: Path | None) -> GivenKeys:
 
     RefnetError (USAGE) for an invalid key, or without file and terminal.
     """
+    from refnet.store.keys import parse_keys, read_keys
+
     named = os.environ.get(IDENTITY_FILE, "")
     if "AGE-SECRET-KEY-" in named.upper():
         hint = "Other programs may have seen it. Name a file, and replace the key: `refnet key rotate`."

@@ -12,7 +12,6 @@ from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli.completion import artifacts, source_name, source_or_artifact, stores
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.encryption import fingerprint
 
 
 def _json(value: bool) -> bool:
@@ -70,6 +69,8 @@ FromDatabase = Annotated[
 
 
 def _signer(text: str) -> str:
+    from refnet.store.encryption import fingerprint
+
     try:
         return fingerprint(text)
     except ValueError as error:

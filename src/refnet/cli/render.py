@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from shutil import get_terminal_size
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len as cells_of
 from rich.cells import chop_cells
 
-from refnet.actions.catalog import Shown
 from refnet.catalog.artifact import OpenArtifact, Proof
 from refnet.catalog.identity import Whose, labels
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, Unprotected, utc
@@ -19,7 +18,9 @@ from refnet.catalog.remote import CopyLevel
 from refnet.cli.output import output, say
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import left_out, local, noted, phases, plain, plural, seconds, size, some
-from refnet.postgres.walls import advice
+
+if TYPE_CHECKING:
+    from refnet.actions.catalog import Shown
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
@@ -159,6 +160,8 @@ def details(proof: Proof) -> list[str]:
         lines += [f"server: {proof.server}"] if proof.server else []
         lines += [f"phases: {phases(proof.seconds)}"] if proof.seconds else []
     if proof.missing_walls:
+        from refnet.postgres.walls import advice
+
         lines.append(f"without isolation layers: {', '.join(proof.missing_walls)}. {advice()}")
     return [plain(line) for line in lines]
 
