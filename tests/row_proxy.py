@@ -67,6 +67,7 @@ class RowProxy:
                 messages, rest = _cut(rest + piece)
                 seen = self._damage(messages, seen)
                 client.sendall(b"".join(kind + _packed(body) for kind, body in messages))
+            client.shutdown(socket.SHUT_RDWR)  # closing it does not end the other thread's recv
 
     def _damage(self, messages: list[tuple[bytes, bytes]], seen: int) -> int:
         """Damage the rows that are due; return how many rows the connection has seen."""

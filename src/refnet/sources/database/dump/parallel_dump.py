@@ -173,10 +173,11 @@ class _DumpRun:
         try:
             for _ in range(min(self._workers.jobs, self._todo.qsize())):
                 self._start(self._copy_ranges)
-            self._pgdump.dump_schema()
-            self._add_text(MemberKind.PRE, self._begin())
+            # Their members wait until the schema is written: with thousands of tables, it takes as long as the rows.
             self._start(self._copy_rest)
             self._start(self._count_source)
+            self._pgdump.dump_schema()
+            self._add_text(MemberKind.PRE, self._begin())
             post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
             self._write()
             self._source.compare(self._tables.rows)

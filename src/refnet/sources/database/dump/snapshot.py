@@ -31,16 +31,23 @@ _LOCKS_AT_ONCE = 500
 #: Timeout of a lock, in seconds.
 LOCK_SECONDS = 60
 
-#: Every table whose rows pg_dump writes.
-_TABLES = user_relations(
-    f"""
-    c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-    c.relkind = 'r' AND NOT {OF_EXTENSION} AND EXISTS (SELECT FROM pg_am am WHERE am.oid = c.relam AND amname = 'heap'),
-    CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
-    CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END""",
-    "rp",
-    f"AND {DUMPED} ORDER BY n.nspname, c.relname",
+
+def _tables(sizes: str) -> str:
+    return user_relations(
+        f"""c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+        c.relkind = 'r' AND NOT {OF_EXTENSION}
+        AND EXISTS (SELECT FROM pg_am am WHERE am.oid = c.relam AND amname = 'heap'), {sizes}""",
+        "rp",
+        f"AND {DUMPED} ORDER BY n.nspname, c.relname",
+    )
+
+
+#: Every table whose rows pg_dump writes; and the same without sizes, for which the server opens each table.
+_TABLES = _tables(
+    "CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,"
+    "CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END"
 )
+_UNMEASURED = _tables("0::int8, 0::int8")
 
 #: Everything below a table partitioned by a hash on an enum: COPY of such a leaf into another database fails.
 _BELOW_ENUM_HASH = """
@@ -249,7 +256,7 @@ def _try(
     control: psycopg.Connection[tuple[Any, ...]], codec: Codec
 ) -> tuple[str, Any, tuple[DumpedRelation, ...]] | None:
     """Return the name of the snapshot, its moment and its tables; None if tables changed meanwhile."""
-    before = _relations(control, codec)
+    before = _relations(control, codec, _UNMEASURED)
     control.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
         for at in range(0, len(before), _LOCKS_AT_ONCE):
@@ -265,7 +272,7 @@ def _try(
             "Raise max_locks_per_transaction and restart it.",
         ) from error
     ((snapshot, moment),) = codec.rows(control, "SELECT pg_export_snapshot(), statement_timestamp()")
-    after = _relations(control, codec)
+    after = _relations(control, codec, _TABLES)
     if [r.identity for r in before] != [r.identity for r in after]:
         control.execute("ROLLBACK")
         return None
@@ -283,8 +290,10 @@ def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) ->
     )
 
 
-def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[DumpedRelation, ...]:
-    return tuple(DumpedRelation(*row) for row in codec.rows(control, _TABLES))
+def _relations(
+    control: psycopg.Connection[tuple[Any, ...]], codec: Codec, query: str
+) -> tuple[DumpedRelation, ...]:
+    return tuple(DumpedRelation(*row) for row in codec.rows(control, query))
 
 
 #: Synchronized clocks differ by less.

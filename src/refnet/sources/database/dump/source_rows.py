@@ -35,6 +35,8 @@ _GENERATED = """
 SELECT attrelid::int8, attname::text FROM pg_attribute
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = 's' ORDER BY attrelid, attnum
 """
+#: How long a server may take to accept that the counting ends.
+_CANCEL_SECONDS = 5.0
 #: A refresh locks a materialized view exclusively.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 #: A row is too long as one text (which of the two depends on where it becomes too long), or a type has no hash.
@@ -129,7 +131,7 @@ class SourceRows:
         self._stopped = True
         if session := self._session:
             with suppress(psycopg.Error):
-                session.cancel()
+                session.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def count(self) -> None:
         """Count in a separate session; ServerError on failure."""
