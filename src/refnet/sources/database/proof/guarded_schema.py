@@ -20,10 +20,12 @@ from typing import Self
 
 from psycopg import sql
 
+from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster, verifier
 from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.restore import create_database
 from refnet.sources.database.restore.left_out import Leaves
 from refnet.sources.database.restore.schema_archive import Archive, Item
 from refnet.sources.database.workers import Programs
@@ -281,6 +283,19 @@ def create_logins(admin: Session, cluster: Cluster, index: Index) -> Logins:
         admin.execute(own.encode())
         create_reader(admin, cluster, found.reader)
     return found
+
+
+def create_empty(admin: Session, name: str, index: Index) -> str:
+    """Create an empty database with the artifact's encoding and locale; return why the locale differs, or ""."""
+    state = {**index.database, "owner": None, "tablespace": None}
+    note = ""
+    try:
+        create_database.create_database(admin, name, state)
+    except RefnetError as error:
+        note = f"the locale C is used instead: {error.message}"
+        create_database.create_database(admin, name, {**state, "provider": "c", "collate": "C", "ctype": "C"})
+    admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+    return note
 
 
 def create_reader(admin: Session, cluster: Cluster, name: str) -> None:

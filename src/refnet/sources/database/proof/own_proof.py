@@ -21,29 +21,25 @@ from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
-from refnet.postgres.session import Target, server_version
-from refnet.postgres.tempdirs import private_folder
+from refnet.postgres.session import Target
 from refnet.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact import sqlgz
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
+from refnet.sources.database.dump.pgdump import schema_text
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
-from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins, create_logins
+from refnet.sources.database.proof.guarded_schema import Logins, create_empty, create_logins
+from refnet.sources.database.proof.reference import Reference, reference
 from refnet.sources.database.proof.row_digests import MemberRows
-from refnet.sources.database.restore import create_database
-from refnet.sources.database.restore.left_out import Leaves, LeftOut, align
+from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.load import How, load
-from refnet.sources.database.restore.schema_archive import Archive
 from refnet.sources.database.server_errors import Cause, ServerError
-from refnet.sources.database.sql_text import Codec
-from refnet.sources.database.workers import Programs, Workers
+from refnet.sources.database.workers import Workers
 
 _DATABASE = "proof"
-_REFERENCE = "reference"
 #: Errors of a generated column; those of checks are left out of a load.
 _OF_CODE = frozenset({"P0001", "22012"})
 _REPAIR = "A generated column fails for these rows: repair its function in the source, and back up again."
@@ -112,6 +108,9 @@ class Prover:
             if logins is None:
                 return
             target = cluster.target(_DATABASE)
+            expected = stack.enter_context(reference(self._binaries, logins, self._reader.index))
+            if level is Level.PROVEN and options.jobs > 1:
+                expected.begin()
             with phase("load"):
                 if not self._load(target, logins):
                     return
@@ -126,7 +125,7 @@ class Prover:
                 major = self._binaries.major
                 run.add(*row_digests.compare(reader, index, major, options.progress))
             with phase("compare the schema"):
-                run.add(*self._schema(logins, target))
+                run.add(*self._schema(expected, target))
             with phase("check the structure"):
                 run.add(self._structure(target))
             lacks = any(one.fault is Fault.ENVIRONMENT for one in self._left_out)
@@ -178,24 +177,11 @@ class Prover:
     def _same_major(self) -> bool:
         return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
 
-    def _schema(self, logins: Logins, target: Target) -> Iterator[Finding]:
+    def _schema(self, expected: Reference, target: Target) -> Iterator[Finding]:
         """Compare the schema: the members' plain text with the archive's, the copy's with pg_restore's."""
-        reader, index = self._reader, self._reader.index
-        with private_folder() as folder:
-            archive = folder / "schema.dump"
-            archive.write_bytes(index.archive)
-            if self._same_major:
-                yield _plain_text(self._binaries, reader, archive)
-            with logins.as_superuser("postgres").connect() as admin:
-                create_empty(admin, _REFERENCE, index)
-            unread = {oid for oid, _ in index.foreign_views}
-            _reference_restore(self._binaries, logins, archive, unread)
-            empty = logins.as_superuser(_REFERENCE)
-            with target.connect(encoding=index.encoding) as copy, empty.connect() as plain:
-                codec, _ = Codec.of_server(plain)
-                align(copy, plain, self._left_out, codec)
-            reference = _schema_of(self._binaries, empty)
-            same = reference == _schema_of(self._binaries, target)
+        if self._same_major:
+            yield _plain_text(self._binaries, self._reader, expected.path)
+        same = expected.equals(target, self._left_out)
         outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
         why = "" if same else "it differs from what pg_restore makes of the same archive"
         yield Finding("schema", outcome, why)
@@ -231,19 +217,6 @@ def missing_extensions(admin: Session, index: Index) -> list[str]:
     return [one["name"] for one in index.extensions if one["name"] not in available]
 
 
-def create_empty(admin: Session, name: str, index: Index) -> str:
-    """Create an empty database with the artifact's encoding and locale; return why the locale differs, or ""."""
-    state = {**index.database, "owner": None, "tablespace": None}
-    note = ""
-    try:
-        create_database.create_database(admin, name, state)
-    except RefnetError as error:
-        note = f"the locale C is used instead: {error.message}"
-        create_database.create_database(admin, name, {**state, "provider": "c", "collate": "C", "ctype": "C"})
-    admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
-    return note
-
-
 def renew(logins: Logins, name: str, index: Index) -> None:
     """Replace a filled database with an empty one."""
     with logins.as_superuser("postgres").connect() as admin:
@@ -264,38 +237,3 @@ def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
 
 def _without_versions(text: bytes) -> bytes:
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"-- Dumped "))
-
-
-def _reference_restore(binaries: Binaries, logins: Logins, path: Path, unread: set[int]) -> None:
-    """Restore the schema with plain pg_restore, without rows; errors (of a view, for example) show as differences.
-
-    `unread`: materialized views that stay empty, by oid.
-    """
-    target = logins.as_superuser(_REFERENCE)
-    with target.connect() as session:
-        server = server_version(session)
-        text = schema_text(binaries, path, "pre-data", "refnet")
-        archive = Archive(path, binaries, _REFERENCE, server, refuses_lz4(session, text), tablespaces=False)
-    programs, builder = Programs(target.environment()), Programs(logins.as_builder(_REFERENCE).environment())
-    with GuardedSchema(archive, logins, programs, builder) as guarded:
-        try:
-            guarded.create()
-            entries = archive.entries(programs, "post-data")
-            items = [item for item in entries if not (item.is_refresh and item.oid in unread)]
-            guarded.finish(items, 1, Leaves(archive, logins.as_builder(_REFERENCE).connect, Codec()))
-        except RefnetError as error:
-            if error.transient:
-                raise
-
-
-def _schema_of(binaries: Binaries, target: Target) -> bytes:
-    command = [
-        str(binaries.tool("pg_dump")),
-        "--schema-only",
-        "--no-tablespaces",
-        "--restrict-key=refnet",
-        target.name,
-    ]
-    ran = run(command, SCHEMA_SECONDS, env=target.environment(), capture_output=True)
-    ran.check_returncode()
-    return bytes(ran.stdout)

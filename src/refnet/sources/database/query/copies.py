@@ -33,8 +33,14 @@ from refnet.sources.database.artifact.index import Index, Member
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.proof.foreign_proof import ForeignProver, untrusted
-from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins, create_logins, create_reader
-from refnet.sources.database.proof.own_proof import create_empty, missing_extensions, renew
+from refnet.sources.database.proof.guarded_schema import (
+    GuardedSchema,
+    Logins,
+    create_empty,
+    create_logins,
+    create_reader,
+)
+from refnet.sources.database.proof.own_proof import missing_extensions, renew
 from refnet.sources.database.query.answer import Asker, Key, QueriedRelations, queried_relations, touched
 from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks
 from refnet.sources.database.restore.load import How, Loader, load

@@ -332,13 +332,12 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _session(self, table: tuple[str, str]) -> Session:
         """This thread's session, opened on first use; in a scratch server as the table's owner."""
-        target, owner = self._target, ""
-        if self._logins:
-            owner = self._owners.get(table, self._logins.builder)
-            target = self._logins.as_owner(target.name, owner)
+        owner = self._owners.get(table, self._logins.builder) if self._logins else ""
         if getattr(self._own, "owner", None) != owner:
             if hasattr(self._own, "owner"):
                 self._own.session.close()
+            name = self._target.name
+            target = self._logins.as_owner(name, owner) if self._logins else self._target
             session = target.connect(self._settings, encoding=self._index.encoding)
             with self._lock:
                 self._sessions.append(session)

@@ -1,0 +1,84 @@
+"""The reference of a proof is restored beside the load, and never keeps a proof from its end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import fresh
+
+from refnet.catalog.manifest import Level, Outcome
+from refnet.core.errors import RefnetError
+from refnet.core.processes import until
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.proof_run import ProofOptions
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.proof import own_proof
+from refnet.sources.database.proof.guarded_schema import GuardedSchema
+from refnet.sources.database.proof.own_proof import Prover
+from refnet.sources.database.workers import Workers
+
+SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'reference' AND query LIKE '%pg_sleep%'"
+
+
+@pytest.fixture(scope="module")
+def whole(server: Cluster, wheel: Binaries) -> Reader:
+    out = io.BytesIO()
+    with fresh(server) as database:
+        with database.connect() as session:
+            session.execute("CREATE TABLE papers (id int PRIMARY KEY, title text)")
+        dump(database, out, Workers(wheel, 2))
+    return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
+
+
+def prover(whole: Reader, wheel: Binaries, folder: Path, jobs: int) -> Prover:
+    return Prover(whole, wheel, ProofOptions(folder / "scratch", lambda *_, **__: wheel, jobs=jobs))
+
+
+def asked(target: Target, query: str) -> int:
+    with target.connect() as session:
+        ((found,),) = session.execute(query.encode()).fetchall()
+    return int(found)
+
+
+@pytest.mark.parametrize(("jobs", "beside"), [(1, False), (2, True)])
+def test_with_two_jobs_the_reference_is_restored_beside_the_load(
+    whole: Reader,
+    wheel: Binaries,
+    short_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: int,
+    beside: bool,
+) -> None:
+    load, found = own_proof.load, list[bool]()
+
+    def later(reader: Reader, target: Target, *rest: Any) -> Any:
+        tables = "SELECT count(*) FROM pg_database WHERE datname = 'reference'"
+        found.append(until(lambda: asked(target, tables) == 1, 20 if beside else 0.5))
+        return load(reader, target, *rest)
+
+    monkeypatch.setattr(own_proof, "load", later)
+    proof = prover(whole, wheel, short_folder, jobs).prove(Level.PROVEN)
+    assert (proof.level, found) == (Level.PROVEN, [beside])
+
+
+def test_a_load_that_fails_ends_the_restore_of_the_reference(
+    whole: Reader, wheel: Binaries, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(self: GuardedSchema) -> None:
+        self._session.execute("SELECT pg_sleep(3600)")
+
+    def fails(_: Reader, target: Target, *__: Any) -> Any:
+        assert until(lambda: asked(target, SLEEPING) > 0, 20)
+        raise RefnetError("the disk is full", "Free some space.")
+
+    monkeypatch.setattr(GuardedSchema, "create", endless)
+    monkeypatch.setattr(own_proof, "load", fails)
+    proof = prover(whole, wheel, short_folder, 2).prove(Level.PROVEN)
+    assert proof.outcome is not Outcome.PASSED
+    assert "the disk is full" in proof.reasons[0]
