@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet.catalog.artifact import Finding, Progress, Proof, silent
 from refnet.catalog.manifest import Level, Outcome
 from refnet.core.clock import Phases
-from refnet.postgres.binaries import Binaries
 from refnet.postgres.scratch_memory import free_memory, scratch_settings
+
+if TYPE_CHECKING:
+    from refnet.postgres.binaries import Binaries
 
 #: The finding that says whether the artifact loads.
 LOADED = "restore into an empty server"

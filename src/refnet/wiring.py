@@ -27,7 +27,6 @@ from refnet.catalog.source_name import (
 )
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import some
-from refnet.local_postgres import has_own_server, no_server
 from refnet.settings import Settings, SourceSettings, variable
 from refnet.settings.sources import SHORT
 from refnet.settings.stores import ENCRYPTED
@@ -179,6 +178,8 @@ def configured(settings: Settings) -> frozenset[SourceName]:
 def _is_there(settings: Settings, source: SourceName) -> bool:
     """Return whether the default of a standard source exists: RefNet's own server, the vault of `refnet notes`, a Compose file."""
     if source == SourceName.DATABASE:
+        from refnet.local_postgres import has_own_server
+
         return has_own_server(settings)
     return settings.config_dir is not None if source == SourceName.CONFIG else settings.vault_dir.exists()
 
@@ -248,8 +249,11 @@ def retention(settings: Settings, name: SourceName) -> Retention:
 
 def not_configured(settings: Settings, name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
-    if name == SourceName.DATABASE and not has_own_server(settings):
-        return no_server(settings)
+    if name == SourceName.DATABASE:
+        from refnet.local_postgres import has_own_server, no_server
+
+        if not has_own_server(settings):
+            return no_server(settings)
     table = name.kind.row.added_to or name.kind.row.table
     cluster = next((one for one in settings.clusters if name.startswith(f"{one}-")), "")
     if name in settings.left_out:

@@ -106,6 +106,7 @@ def test_reading_only_the_folder_catalog_loads_no_database_driver(tmp_path, comm
 #: What a backup of one folder without remote stores, messages and pings does not need.
 _OF_OTHERS = (
     *("psycopg", "asyncio", "greenlet", "urllib.request", "multiprocessing"),
+    *("refnet.postgres.binaries", "refnet.postgres.embedded", "refnet.local_postgres", "refnet.recovery"),
     *("refnet.sources.database.", "refnet.store.remote", "refnet.actions.copy", "refnet.actions.monitor"),
 )
 

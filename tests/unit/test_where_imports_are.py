@@ -18,12 +18,14 @@ ALLOWED = {
     "refnet.cli.main": ("refnet.cli.in_stack", "refnet.cli.context", "refnet.settings", "refnet.telemetry.logging"),
     "refnet.cli.command": ("refnet.sources",),
     # The kinds of stores, as `sources.kind_of` for those of sources; and the ciphers, where a key is used.
-    "refnet.wiring": ("refnet.store.remote",),
+    "refnet.wiring": ("refnet.store.remote", "refnet.local_postgres"),
     "refnet.store.encryption": ("cryptography", "pyrage"),
     "refnet.store.keys": ("cryptography",),
-    # What only remote stores need, only clusters, only databases, only `config`; and only a backup of several sources.
+    # What only remote stores need, only clusters, databases, `config` or a service; and only a backup of several sources.
     "refnet.actions.cluster_databases": ("refnet.sources.database",),
-    "refnet.actions.unprotected": ("refnet.sources.folder",),
+    "refnet.actions.unprotected": ("refnet.local_postgres", "refnet.postgres", "refnet.sources.folder"),
+    "refnet.sources.base": ("refnet.local_postgres",),
+    "refnet.cli.in_stack": ("refnet.recovery",),
     "refnet.cli.backup": (
         *("refnet.actions.backup_together", "refnet.actions.cluster_databases"),
         *("refnet.actions.copy", "refnet.cli.store"),

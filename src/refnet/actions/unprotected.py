@@ -15,9 +15,6 @@ from refnet.core import trust
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
-from refnet.local_postgres import has_own_server
-from refnet.postgres import embedded
-from refnet.postgres.connect_error import ConnectError
 from refnet.settings import LARGEST, Settings
 from refnet.settings.sources import matcher, server_of
 from refnet.sources import source_of
@@ -84,6 +81,8 @@ def _asked(settings: Settings) -> tuple[SourceName, ...]:
 
 def _databases(settings: Settings, source: SourceName) -> Iterable[str]:
     """Databases of the server that no source protects; empty for a stopped embedded server."""
+    from refnet.postgres import embedded
+
     url = settings.of(source).url
     if not url and embedded.status(settings.home).pid is None:
         return ()
@@ -106,6 +105,8 @@ def _named(settings: Settings, url: str) -> Iterator[str]:
 
 def check(settings: Settings) -> Iterator[CheckLine]:
     """Report unprotected data."""
+    from refnet.postgres.connect_error import ConnectError
+
     what, wrong = "not protected", list[CheckLine]()
     for source in wiring.known(settings):
         try:
@@ -126,6 +127,8 @@ def _unnamed(settings: Settings, what: str) -> Iterator[CheckLine]:
     """Report RefNet's own server and the vault of `refnet notes` if the settings name only other sources."""
     left = {*STANDARD} - wiring.configured(settings) - settings.left_out
     paths = {os.path.realpath(one.path) for one in settings.sources.values() if one.path}
+    from refnet.local_postgres import has_own_server
+
     if SourceName.DATABASE in left and has_own_server(settings):
         hint = 'Set database_url = "own" to back it up, or "none" if that is intended.'
         yield warning(what, "the database of RefNet's own server", hint)

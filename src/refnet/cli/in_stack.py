@@ -17,7 +17,6 @@ from refnet.compose import compose_file
 from refnet.context import examine_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.recovery.compose import Compose, working_program
 from refnet.settings import Settings
 
 
@@ -39,6 +38,8 @@ def run_there(arguments: Sequence[str]) -> None:
         )
     if any(_is_of_this_machine(one) for one in arguments[1:]):
         return
+
+    from refnet.recovery.compose import Compose, working_program
 
     program = working_program()
     there = Compose(_file(settings), program).running(settings.compose_service)

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from refnet import local_postgres, wiring
+from refnet import wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
 from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.retention import Listing
@@ -23,13 +22,13 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions, Required
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
-from refnet.sources.check_result import CheckLine
-from refnet.sources.contents import Artifact
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
+    from refnet.postgres.binaries import Binaries
     from refnet.servers import ActsOn
-    from refnet.sources.contents import ArtifactDifference, Finder, ListedTable, Query, QueryAnswer
+    from refnet.sources.check_result import CheckLine
+    from refnet.sources.contents import Artifact, ArtifactDifference, Finder, ListedTable, Query, QueryAnswer
     from refnet.sources.restoring import RestoreRequest, RestoreWork
 
 
@@ -126,7 +125,7 @@ class Source(ABC):
         bound = self.settings.prove_memory
         return ProofOptions(
             base=self.settings.home / "scratch",
-            binaries=partial(local_postgres.proof_binaries, self.settings),
+            binaries=self._binaries,
             jobs=self.settings.jobs,
             progress=progress,
             required=self.required(),
@@ -134,6 +133,11 @@ class Source(ABC):
             trust=trust,
             memory_bound=bound,
         )
+
+    def _binaries(self, major: int | None, *, server: bool = False) -> Binaries:
+        from refnet.local_postgres import proof_binaries
+
+        return proof_binaries(self.settings, major, server=server)
 
     def required(self) -> Required:
         """Return the tables without which an artifact of it is not intact, and the database that they are of."""
