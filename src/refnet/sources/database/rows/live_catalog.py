@@ -52,10 +52,11 @@ _RELATIONS = user_relations(
     n.nspname::text, c.relname::text, c.relkind::text,
        CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
        c.oid::int8, coalesce(pg_partition_root(c.oid), c.oid)::int8,
-       EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objsubid = 0 AND e.deptype = 'e'
-               AND (e.objid = c.oid OR e.objid IN (
-                   SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                   AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND c.relkind = 'S'))),
+       c.oid IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND objsubid = 0 AND deptype = 'e')
+       OR c.relkind = 'S' AND c.oid IN (
+           SELECT d.objid FROM pg_depend d JOIN pg_depend e ON e.classid = 'pg_class'::regclass AND e.objid = d.refobjid
+               AND e.objsubid = 0 AND e.deptype = 'e'
+           WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')),
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
              AND NOT attisdropped AND attgenerated = '' ORDER BY attnum),
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
