@@ -107,7 +107,8 @@ def test_reading_only_the_folder_catalog_loads_no_database_driver(tmp_path, comm
 _OF_OTHERS = (
     *("psycopg", "asyncio", "greenlet", "urllib.request", "multiprocessing"),
     *("refnet.postgres.binaries", "refnet.postgres.embedded", "refnet.local_postgres", "refnet.recovery"),
-    *("refnet.sources.database.", "refnet.store.remote", "refnet.actions.copy", "refnet.actions.monitor"),
+    *("refnet.sources.database.", "refnet.store.remote", "refnet.store.buckets", "refnet.actions.copy"),
+    *("refnet.actions.monitor", "refnet.telemetry.notify", "statistics"),
 )
 
 

@@ -26,6 +26,7 @@ ALLOWED = {
     "refnet.actions.unprotected": ("refnet.local_postgres", "refnet.postgres", "refnet.sources.folder"),
     "refnet.sources.base": ("refnet.local_postgres",),
     "refnet.cli.in_stack": ("refnet.recovery",),
+    "refnet.store.settings_copies": ("refnet.store.buckets",),
     "refnet.cli.backup": (
         *("refnet.actions.backup_together", "refnet.actions.cluster_databases"),
         *("refnet.actions.copy", "refnet.cli.store"),
@@ -41,7 +42,7 @@ ALLOWED = {
     "refnet.cli.context": ("refnet.cli.progress", "refnet.store.keys"),
     "refnet.settings.sources": ("pathspec",),
     "refnet.actions.watching": ("refnet.actions.monitor",),
-    "refnet.telemetry.watch": ("urllib", "http"),
+    "refnet.telemetry.watch": ("urllib", "http", "refnet.telemetry.notify"),
 }  # fmt: skip
 #: The modules of distributions that have another name, or bring more than one.
 _MODULES = {"pyyaml": ("yaml",), "celery": ("celery", "kombu", "redis")}

@@ -38,7 +38,6 @@ from refnet.core.files import (
 from refnet.core.records import Layout, Record
 from refnet.settings.document import LARGEST
 from refnet.store import encryption
-from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.encryption import DecryptionError
 
 if TYPE_CHECKING:  # those of the backup folder do without
@@ -181,6 +180,8 @@ def newest_sent(store: RemoteStore, at: datetime, signers: Collection[str] | Non
 
     signers: fingerprints of accepted signers; None: any.
     """
+    from refnet.store.buckets.bucket import BucketError, BucketFailure
+
     names = [
         (match["time"], name, version)
         for name, version in _listed(store)

@@ -13,7 +13,6 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.store.run_journal import RunJournal
-from refnet.telemetry.notify import within
 
 #: How often a running step is logged, in seconds.
 _LOG_EVERY = 60.0
@@ -119,6 +118,8 @@ class Watch:
 
     def _ping(self, run: Run, event: str, log: Any) -> None:
         if url := self.pings.get(run.kind):
+            from refnet.telemetry.notify import within
+
             self._note(
                 log, within(TIMEOUT + 1, "the ping service", lambda: _send_ping(url, run.source, event))
             )
