@@ -109,7 +109,7 @@ SELECT count(lo_from_bytea(0, noise({seed} * 2000000 + g, 16000))) FROM generate
         """
 DO $$ BEGIN FOR n IN 1 .. {rows} LOOP
     EXECUTE format('CREATE TABLE t%s (id bigint PRIMARY KEY, name text NOT NULL, at timestamptz)', n);
-    EXECUTE format('INSERT INTO t%s SELECT g, md5((g * %s + {seed})::text), now() + g * interval ''1 s''
+    EXECUTE format('INSERT INTO t%s SELECT g, md5((g * %s + {seed})::text), timestamptz ''2026-01-01 00:00+00'' + g * interval ''1 s''
         FROM generate_series(1, 100) AS g', n, n);
     IF n % 500 = 0 THEN COMMIT; END IF;
 END LOOP; END $$

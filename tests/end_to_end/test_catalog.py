@@ -197,7 +197,7 @@ def test_the_monitor_says_that_the_last_drill_could_not_verify(
 ) -> None:
     refnet("backup", "obsidian")
     scratch = block_scratch(tmp_path)
-    refnet("drill", "obsidian", code=3)
+    refnet("drill", "obsidian", code=3, REFNET_PROVE_MEMORY="0")
     told = refnet("monitor", "obsidian", code=1).stdout
     assert re.search(
         r"WARNING +obsidian +drill +the last one, under 1 min ago, could not verify vault_", told
@@ -215,12 +215,13 @@ def test_an_unproven_backup_exits_3_unless_no_proof_is_required(
     block_scratch(tmp_path)
 
     (vault / "another.md").write_text("1")
-    assert "NOT proven" in refnet("backup", "obsidian", code=3).stdout
+    on_disk = {"REFNET_PROVE_MEMORY": "0"}
+    assert "NOT proven" in refnet("backup", "obsidian", code=3, **on_disk).stdout
     (vault / "another.md").write_text("22")
-    made = json.loads(refnet("backup", "obsidian", "--json", code=3).stdout)["results"][0]
+    made = json.loads(refnet("backup", "obsidian", "--json", code=3, **on_disk).stdout)["results"][0]
     assert (made["outcome"], made["proof"]["outcome"]) == ("not proven", "could not verify")
     (vault / "another.md").write_text("333")
-    assert "NOT proven" in refnet("backup", "obsidian", REFNET_PROVE_REQUIRED="false").stdout
+    assert "NOT proven" in refnet("backup", "obsidian", REFNET_PROVE_REQUIRED="false", **on_disk).stdout
 
 
 def test_a_backup_of_a_vault_that_was_emptied_ends_with_1(refnet: Run, vault: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_full_tablespace_ends_a_restore_and_nothing_else(
     assert _databases(server) == before
 
 
-@pytest.mark.parametrize("size", [45, 55, 62, 68])
+@pytest.mark.parametrize("size", [45, 52, 58, 64])
 def test_a_disk_that_is_full_during_a_proof_is_no_damage(
     server: Cluster,
     narrow: str,

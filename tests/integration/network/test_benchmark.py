@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks import build
+from benchmarks.shapes import SHAPES, SKEWED, build_shape
 
 from refnet.demo.sample import Shape, make
 from refnet.network.migrate import migrate
@@ -23,18 +24,29 @@ def test_one_changed_row_is_another_content(database: Target) -> None:
     assert build.content(database) == before
 
 
-def test_the_databases_that_are_measured_have_the_shape_that_is_promised(
-    server: Cluster, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_database_is_made_in_each_shape_and_the_same_from_the_same_seed(
+    server: Cluster, monkeypatch: pytest.MonkeyPatch, shape: str
 ) -> None:
     monkeypatch.setattr(build, "LONG_ROWS", tuple(length // 16 for length in build.LONG_ROWS))
-    plain = build.build(server, "bench_plain", build.shape(0.003, skew=False))
-    skewed = build.build(server, "bench_skewed", build.shape(0.003, skew=True))
     try:
-        long = sum(build.LONG_ROWS)
-        assert 780e6 < (plain.text - long) / 0.003 < 860e6
-        assert (skewed.largest * skewed.text) / (skewed.text - long) > 0.9
-        assert build.build_short(server, "bench_short", 0.0005).rows == 5_000
+        one, other, another = (
+            build_shape(server, f"bench_{number}", shape, scale=0.0008, seed=seed)
+            for number, seed in enumerate((1, 1, 2))
+        )
+        contents = [build.content(server.target(f"bench_{number}")) for number in range(3)]
+        assert one.rows == other.rows > 0 < another.rows
+        assert contents[0] == contents[1] != contents[2]
     finally:
-        build.drop(server, "bench_plain")
+        for number in range(3):
+            build.drop(server, f"bench_{number}")
+
+
+def test_one_table_of_a_skewed_database_has_most_of_its_bytes(
+    server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "LONG_ROWS", (10,))
+    try:
+        assert build_shape(server, "bench_skewed", SKEWED, scale=0.003, seed=1).largest > 0.9
+    finally:
         build.drop(server, "bench_skewed")
-        build.drop(server, "bench_short")
