@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from tests.conftest import fresh
 
+from refnet.catalog.artifact import silent
+from refnet.catalog.manifest import Outcome
+from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
+from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.dump.parallel_dump import dump
+from refnet.sources.database.proof import row_digests
 from refnet.sources.database.rows import live_catalog
+from refnet.sources.database.workers import Workers
 
 
 def read_rows(plan: dict[str, Any]) -> Iterator[float]:
@@ -43,3 +53,33 @@ def test_the_tables_of_an_extension_and_their_sequences_belong_to_it(server: Clu
     owned = {one.name for one in (*found.tables.values(), *found.sequences.values()) if one.owned}
     assert owned == {"theirs", "theirs_id_seq", "theirs_other_seq", "theirs_too"}
     assert {"own"} == {one.name for one in found.tables.values()} - owned
+
+
+def test_digests_of_rows_use_no_index_and_what_reads_the_catalog_for_them_does(
+    server: Cluster, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, scans = io.BytesIO(), list[tuple[str, Any]]()
+    read, asked = live_catalog.read, row_digests._Scratch._asked
+
+    def seen(session: Any, what: str) -> None:
+        scans.append((what, session.execute("SHOW enable_indexscan").fetchone()[0]))
+
+    def reading(session: Any, codec: Any) -> Any:
+        seen(session, "catalog")
+        return read(session, codec)
+
+    def asking(self: Any, query: bytes) -> str:
+        seen(self.session, "rows")
+        return asked(self, query)
+
+    with fresh(server) as database:
+        with database.connect() as session:
+            session.execute("CREATE TABLE papers (id int PRIMARY KEY)")
+        dump(database, out, Workers(wheel, 1))
+        index = Reader("papers.sql.gz", lambda: io.BytesIO(out.getvalue())).index
+        digested = tuple(replace(table, source="md5:0") for table in index.tables)
+        monkeypatch.setattr(live_catalog, "read", reading)
+        monkeypatch.setattr(row_digests._Scratch, "_asked", asking)
+        found = row_digests.compare(database, replace(index, tables=digested), wheel.major, silent)
+        assert [one.outcome for one in found] == [Outcome.PASSED]
+    assert scans == [("catalog", "on"), ("rows", "off")]

@@ -8,10 +8,11 @@ matter; the server's is written `METHOD:SUM`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -173,9 +174,11 @@ def compare(target: Target, index: Index, major: int, progress: Progress) -> Ite
     if not digested and not index.views:
         return
     with live_catalog.reading(target) as (session, _, codec):
+        # Before the scans: without its indexes, the catalog is read once for each table.
+        found, filled = live_catalog.read(session, codec).tables, views(partial(codec.rows, session))
         for name, value in SCANS.items():
             session.execute("SELECT set_config(%s, %s, false)", (name, value))
-        scratch = _Scratch(session, codec, progress)
+        scratch = _Scratch(session, codec, progress, found, filled)
         if digested and readable:
             yield from scratch.tables(digested)
         yield from scratch.views(index, digested=readable)
@@ -188,13 +191,15 @@ class _Scratch:
     session: Session
     codec: Codec
     progress: Progress
+    found: Mapping[live_catalog.Name, live_catalog.Relation]
+    #: Schema, name and columns of the materialized views that have been filled.
+    filled: Sequence[tuple[Any, ...]]
 
     def tables(self, tables: Collection[Table]) -> Iterator[Finding]:
-        found = live_catalog.read(self.session, self.codec).tables
         wrong: list[str] = []
         done, total = 0, sum(table.raw for table in tables)
         for table in tables:
-            relation = found.get((table.schema, table.name))
+            relation = self.found.get((table.schema, table.name))
             columns = [column for column in table.columns if relation and column in relation.columns]
             name = self.codec.quoted(table.schema, table.name)
             if relation is None or self._digest(name, table.source, columns) != table.source:
@@ -217,7 +222,7 @@ class _Scratch:
     def views(self, index: Index, *, digested: bool) -> Iterator[Finding]:
         """Findings about materialized views that a restore fills with different rows."""
         unread = {name for _, name in index.foreign_views}
-        live = {(schema, name): columns for schema, name, columns in self.codec.rows(self.session, _VIEWS)}
+        live = {(schema, name): columns for schema, name, columns in self.filled}
         for schema, name, rows, digest in index.views:
             if (schema, name) not in live or f"{schema}.{name}" in unread:
                 continue  # the schema differs, or it stays empty: another finding says so
