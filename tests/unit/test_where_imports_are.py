@@ -29,7 +29,7 @@ ALLOWED = {
     "refnet.store.settings_copies": ("refnet.store.buckets",),
     "refnet.cli.backup": (
         *("refnet.actions.backup_together", "refnet.actions.cluster_databases"),
-        *("refnet.actions.copy", "refnet.cli.store"),
+        *("refnet.actions.copy", "refnet.cli.copy"),
     ),
     "refnet.cli.options": ("refnet.store.encryption",),
     "refnet.cli.render": ("refnet.postgres",),

@@ -291,7 +291,7 @@ def _print(made: Backup, context: Context, width: int) -> None:
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if made.copies:
-        from refnet.cli.store import print_copies
+        from refnet.cli.copy import print_copies
 
         print_copies(lead, made.copies)
     if acts_on := source_of(context.settings, manifest.source).acts_on():

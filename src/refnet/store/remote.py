@@ -42,8 +42,6 @@ from refnet.store.store_check import CHECKS
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
 _ON_THE_WAY = timedelta(days=2)
-#: The largest record of a head, in bytes.
-_HEAD_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
