@@ -108,7 +108,7 @@ _OF_OTHERS = (
     *("psycopg", "asyncio", "greenlet", "urllib.request", "multiprocessing"),
     *("refnet.postgres.binaries", "refnet.postgres.embedded", "refnet.local_postgres", "refnet.recovery"),
     *("refnet.sources.database.", "refnet.store.remote", "refnet.store.buckets", "refnet.actions.copy"),
-    *("refnet.actions.monitor", "refnet.telemetry.notify", "statistics"),
+    *("refnet.actions.monitor", "refnet.actions.overview", "refnet.telemetry.notify", "statistics"),
 )
 
 

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.monitor import facts_of
 from refnet.actions.monitor import monitor as run
+from refnet.actions.overview import facts_of
 from refnet.catalog.monitoring import worst
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ def read_text(text: str) -> str:
     return text
 
 
-async def within(seconds: float, what: str, work: Coroutine[Any, Any, _Result]) -> _Result:
+async def within(seconds: float, what: str, work: Awaitable[_Result]) -> _Result:
     """Await `work` and return its result; RefnetError after `seconds`, even if it cannot be cancelled.
 
     what: the subject of that error.

@@ -21,7 +21,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from refnet import wiring
 from refnet.actions.catalog import listing
-from refnet.actions.monitor import facts_of
+from refnet.actions.overview import facts_of
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.monitoring import Status
 from refnet.catalog.monitoring_stores import watch_store

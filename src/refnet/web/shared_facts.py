@@ -17,7 +17,7 @@ from fastapi import Request
 from markupsafe import Markup
 
 from refnet import wiring
-from refnet.actions.monitor import overview_of
+from refnet.actions.overview import overview_of
 from refnet.catalog.calendar import Calendar, Expected
 from refnet.catalog.manifest import Entry
 from refnet.catalog.remote import Copy
@@ -229,22 +229,19 @@ class Overviews:
     async def latest(self) -> LastOverview:
         """Return an overview that is at most some seconds old; RefnetError if computing it takes longer than 30 s."""
         now = time.monotonic()
-        if self._making is None and now >= self._due:
+        if self._making is None:
+            if self._seen and now < self._due:
+                return self._seen
             self._making = asyncio.create_task(self._make())
-        if self._seen and (now < self._until or self._making is None):
+        if self._seen and now < self._until:
             return self._seen
-        return await within(SECONDS, "the backup folder", self._made())
-
-    async def _made(self) -> LastOverview:
-        making = self._making
-        if making is None:
-            return await self.latest()
-        return await asyncio.shield(making)
+        return await within(SECONDS, "the backup folder", asyncio.shield(self._making))
 
     async def _make(self) -> LastOverview:
+        """Read the overview in the thread, and keep it until it is due again."""
         busy = 0.0
         try:
-            found, busy = await threaded(self._timed, self._thread)
+            found, busy = await threaded(self._read, self._thread)
             there = Artifacts(self._settings, found.facts) if found.facts else None
             self._seen = LastOverview(found, there, self._around)
             return self._seen
@@ -253,8 +250,8 @@ class Overviews:
             self._due = now + max(PAUSE, busy / SHARE)
             self._until = self._due + STALE
 
-    def _timed(self) -> tuple[Overview, float]:
-        """Return the overview, and the processor time that it took, in seconds."""
+    def _read(self) -> tuple[Overview, float]:
+        """Return the overview, and the processor time that it took, in seconds. It runs in the thread."""
         begun = time.thread_time()
         try:
             found = self._look()

@@ -14,7 +14,7 @@ from refnet import wiring
 from refnet.actions.backup import Options, backup
 from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
-from refnet.actions.monitor import overview_of
+from refnet.actions.overview import overview_of
 from refnet.actions.prune import prune
 from refnet.catalog.identity import SourceId
 from refnet.catalog.manifest import Entry

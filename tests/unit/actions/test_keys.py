@@ -10,7 +10,7 @@ import pytest
 
 from refnet.actions import keys
 from refnet.actions.keys import check_key
-from refnet.actions.monitor import facts_of
+from refnet.actions.overview import facts_of
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings

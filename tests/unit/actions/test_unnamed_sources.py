@@ -14,7 +14,7 @@ from refnet.actions import init, marks, unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
-from refnet.actions.monitor import overview_of
+from refnet.actions.overview import overview_of
 from refnet.catalog.identity import SourceId
 from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import Kind, SourceName

@@ -287,7 +287,8 @@ def test_many_requests_share_one_overview_and_get_the_last_meanwhile(
         slow.go.clear()
         assert [await made.latest() for _ in range(3)] == found[:3]  # none waits for the second
         slow.go.set()
-        await made._made()
+        assert made._making
+        await made._making
         assert (await made.latest() is not found[0], slow.count >= 2) == (True, True)
 
     asyncio.run(act())
