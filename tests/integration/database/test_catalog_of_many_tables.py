@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from tests.conftest import fresh
 
@@ -17,6 +18,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.proof import row_digests
+from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Workers
 
@@ -83,3 +85,29 @@ def test_digests_of_rows_use_no_index_and_what_reads_the_catalog_for_them_does(
         found = row_digests.compare(database, replace(index, tables=digested), wheel.major, silent)
         assert [one.outcome for one in found] == [Outcome.PASSED]
     assert scans == [("catalog", "on"), ("rows", "off")]
+
+
+def test_sequences_are_read_together_and_each_other_value_is_found(
+    server: Cluster, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked = io.BytesIO(), list[str]()
+    execute = psycopg.Connection.execute
+
+    def recorded(self: Any, query: Any, *rest: Any, **options: Any) -> Any:
+        asked.append(str(query))
+        return execute(self, query, *rest, **options)
+
+    with fresh(server) as database:
+        with database.connect() as session:
+            for number in range(230):
+                session.execute(f'CREATE SEQUENCE "s%{number}"'.encode())
+        dump(database, out, Workers(wheel, 1))
+        index = Reader("papers.sql.gz", lambda: io.BytesIO(out.getvalue())).index
+        monkeypatch.setattr(psycopg.Connection, "execute", recorded)
+        assert [one.outcome for one in compare(database, index, Workers(wheel, 1))] == [Outcome.PASSED]
+        assert len([one for one in asked if "last_value" in one]) == 2
+        with database.connect() as session:
+            session.execute(b"""SELECT setval('"s%7"', 7), nextval('"s%229"')""")
+        (found,) = compare(database, index, Workers(wheel, 1))
+    assert (found.outcome, found.what) == (Outcome.FAILED, "230 sequences")
+    assert found.reason == "2 differ, the first is public.s%229"

@@ -32,6 +32,9 @@ from refnet.sources.database.workers import Stopped, Task, Workers, run_all
 _SHARE = 64 << 20
 #: Of one table at most, whatever the index says of its size.
 _MOST_SHARES = 4096
+#: How many sequences one query reads.
+_TOGETHER = 200
+_SEQUENCE = b"SELECT %d, last_value, is_called FROM %b"
 
 
 def compare(target: Target, index: Index, workers: Workers, *, content: bool = True) -> tuple[Finding, ...]:
@@ -233,13 +236,16 @@ def _sequences(session: Session, codec: Codec, index: Index, relations: Relation
             for name, one in relations.sequences.items()
             if not (one.owned or one.unlogged or name in recorded)
         }
-    for name in relations.sequences.keys() & recorded.keys():
+    common = sorted(relations.sequences.keys() & recorded.keys())
+    for begin in range(0, len(common), _TOGETHER):
+        some = common[begin : begin + _TOGETHER]
+        query = (_SEQUENCE % (number, codec.quoted(*name)) for number, name in enumerate(some))
         try:
-            found = session.execute(b"SELECT last_value, is_called FROM " + codec.quoted(*name)).fetchone()
+            rows = session.execute(b" UNION ALL ".join(query)).fetchall()
         except psycopg.Error as error:
             return Finding(what, Outcome.UNVERIFIED, f"cannot be read: {error.diag.message_primary}")
-        if found != recorded[name]:
-            wrong.add(name)
+        found = {number: (value, called) for number, value, called in rows}
+        wrong |= {name for number, name in enumerate(some) if found.get(number) != recorded[name]}
     return _compared(what, [".".join(name) for name in sorted(wrong)])
 
 
