@@ -38,7 +38,7 @@ class Context:
     #: The stores that did not answer in this run, and their errors: they are not asked to copy again. None: all are asked.
     down: dict[str, RefnetError] | None = None
 
-    #: Called when a restore is done, before the hooks that follow it.
+    #: `hooks.around` calls it when a restore is done, before the hooks that follow it: a recovery then records the source.
     restored: Callable[[], None] = lambda: None
 
     #: Variables that a process of this run gets beside those of the environment: what somebody said instead of setting them.

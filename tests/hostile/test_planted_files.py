@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.recovery_stages import write_journal
 from refnet.core.errors import RefnetError
 from refnet.demo.stage import MARK, stage
-from refnet.recovery.plan import Journal
+from refnet.recovery.plan import Journal, JournalFile, Stage
 from refnet.recovery.services import LocalServices
 from refnet.scheduling.service import prepare
 from refnet.scheduling.units import Service
@@ -53,7 +52,7 @@ def test_a_log_is_written_to_no_file_but_its_own_and_never_waits(tmp_path, victi
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_the_journal_of_a_recovery_is_written_through_no_link(tmp_path, victim, kind):
     plant(tmp_path / "home" / ".recovery.json.part", kind, victim)
-    write_journal(tmp_path / "home" / "recovery.json", Journal(NOW, {}, (), ()))
+    JournalFile(lambda: tmp_path / "home" / "recovery.json", Journal(NOW, {}, (), ())).done(Stage.CONFIG)
     assert (tmp_path / "home" / "recovery.json").is_file()
     assert victim.read_text() == "precious"
 

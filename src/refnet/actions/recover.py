@@ -1,4 +1,9 @@
-"""recover: plan the recovery of everything after a loss, then run it stage by stage."""
+"""recover: plan the recovery of everything after a loss, then run it stage by stage.
+
+Its state, one after another: a `RecoveryRequest` is what the user asks; `Machine` and `Setup` (recovery_settings.py) are what
+is here, and the settings that count; a `RecoveryPlan` (recovery/plan.py) is the set and the stages; `Planned` is plan and setup
+as they are shown; `Live` (recovery_stages.py) is what each restore works with; `RecoveryDone` is the result.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +19,8 @@ from typing import Any
 from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
-from refnet.actions.recovery_settings import BY_MANIFEST, RecoveryCommand, Setup, Start
-from refnet.actions.recovery_stages import Live, Memory, Operator, Recovered, run_stages
+from refnet.actions.recovery_settings import BY_MANIFEST, Machine, RecoveryCommand, Setup
+from refnet.actions.recovery_stages import Live, Operator, RecoveryDone, run_stages
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.manifest import Entry
@@ -29,14 +34,11 @@ from refnet.postgres.account import make_enterable
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery import plan as recovery_plan
-from refnet.recovery.plan import Journal, RecoveryPlan, Stage
+from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, read_journal
 from refnet.settings import Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
 from refnet.store import backup_folder, settings_copies
-
-#: An interrupted recovery is continued until this long after it began.
-_CONTINUE_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -199,38 +201,38 @@ class Recovery:
                 found.append(setup.replaced(source))
         return [one for one in found if one]
 
-    def run(self, operator: Operator) -> Recovered:
+    def run(self, operator: Operator) -> RecoveryDone:
         """Run the stages of the confirmed plan. A single stage cannot be continued.
 
         RefnetError (LOCKED) if another recovery of this REFNET_HOME runs: both would write the same journal.
         """
         self._confirmed = True
         entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
-        memory = None if self._request.only else Memory(lambda: self._journals(entries)[0], journal)
+        file = None if self._request.only else JournalFile(partial(self._journal, entries), journal)
         live = partial(self._live, entries)
         own = self._before.home / "locks" / ".recovery"
         with explained(self._before.home):
             make_enterable(self._before.home)  # the user of a server that is made there passes through
         make_folder(own)
         with backup_folder.locked(own, "the recovery"):
-            done = run_stages(live, self.plan, operator, self.clock, memory)
-            for path in self._journals(entries) if memory and not done.left else ():
+            done = run_stages(live, self.plan, operator, self.clock, file)
+            for path in self._journals(entries) if file and not done.left else ():
                 path.unlink(missing_ok=True)
         return done
 
     @property
-    def _start(self) -> Start:
+    def _machine(self) -> Machine:
         """Environment and folder of this process, without encryption.local for fetched artifacts, which are plain."""
         there = _variable("backup_dir", self._request.folder)
         environment = {**os.environ, **self._variables, variable("encryption.local"): "false", **there}
-        return Start(environment, Path.cwd(), self._request.settings)
+        return Machine(environment, Path.cwd(), self._request.settings)
 
     def clear(self) -> bool:
         """Remove fetched artifacts if the current settings encrypt the backup folder; return whether that was done."""
         fetched = self._request.fetched or frozenset()
         try:
-            start = Start({**os.environ, **self._variables}, Path.cwd())
-            now = recovery_settings.setup(start, self.plan.entries).settings
+            machine = Machine({**os.environ, **self._variables}, Path.cwd())
+            now = recovery_settings.setup(machine, self.plan.entries).settings
         except RefnetError:  # what came back has a mistake, which the next command reports
             return False
         if not (fetched and now.encryption_local):
@@ -245,7 +247,7 @@ class Recovery:
 
     def _setup(self, entries: Mapping[SourceName, Entry], *, planned: bool = False) -> Setup:
         trusting = self._confirmed and self._request.run_restored
-        found = recovery_settings.setup(self._start, entries, trusting=trusting, planned=planned)
+        found = recovery_settings.setup(self._machine, entries, trusting=trusting, planned=planned)
         own_home(found.settings)
         self._warn((*found.settings.warnings, *found.notes))
         return found
@@ -253,6 +255,12 @@ class Recovery:
     def _live(self, entries: Mapping[SourceName, Entry]) -> Live:
         permits = Permits(self._request.from_database, self._request.role_powers)
         return Live(self._setup(entries), self.clock, permits, self._variables)
+
+    def _journal(self, entries: Mapping[SourceName, Entry]) -> Path:
+        """The journal to write; its folder is made."""
+        path = self._journals(entries)[0]
+        make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
+        return path
 
     def _journals(self, entries: Mapping[SourceName, Entry]) -> list[Path]:
         """Possible journals, in order of preference: the configuration may name another REFNET_HOME."""
@@ -275,7 +283,7 @@ class Recovery:
         catalog = everything.choices(target, moment)
         for source in (one for one in everything.sources if not one.kind.row.by_name):
             catalog = catalog.choices(source_of(self._before, source).whose(), moment, source)
-        planned = recovery_plan.decide(
+        plan = recovery_plan.decide(
             catalog,
             self._interrupted(catalog.set_at()),
             names=self._expected(catalog.set_at(moment)),
@@ -283,41 +291,41 @@ class Recovery:
             first=request.first,
             only=request.only,
         )
-        planned = self._with_named(planned)
+        plan = self._with_named(plan)
         others = everything.others(target)
-        wanted = SourceName.DATABASE not in request.skip and Stage.DATABASE in planned.stages
-        if target and others and wanted and SourceName.DATABASE not in planned.entries:
+        wanted = SourceName.DATABASE not in request.skip and Stage.DATABASE in plan.stages
+        if target and others and wanted and SourceName.DATABASE not in plan.entries:
             raise of_others(target, others)
-        if not planned.entries:
+        if not plan.entries:
             raise _nothing(self._before, everything, moment)
-        planned = planned.without(self._skipped(planned))
-        if not planned.entries:
+        plan = plan.without(self._skipped(plan))
+        if not plan.entries:
             raise RefnetError("--skip leaves nothing to recover", "Leave out fewer sources.", Exit.USAGE)
-        self._clocks = tuple(note for entry in planned.entries.values() for note in catalog.notes(entry))
-        return replace(planned, from_database=named)
+        self._clocks = tuple(note for entry in plan.entries.values() for note in catalog.notes(entry))
+        return replace(plan, from_database=named)
 
-    def _skipped(self, planned: RecoveryPlan) -> frozenset[SourceName]:
-        there = {str(one): one for one in (*planned.entries, *planned.absent)}
+    def _skipped(self, plan: RecoveryPlan) -> frozenset[SourceName]:
+        there = {str(one): one for one in (*plan.entries, *plan.absent)}
         for name in self._request.skip - there.keys():
-            hint = f"The set has: {', '.join(planned.entries) or 'nothing'}."
+            hint = f"The set has: {', '.join(plan.entries) or 'nothing'}."
             raise RefnetError(f"--skip: '{show(name)}' is not a source of the set", hint, Exit.USAGE)
         return frozenset(there[name] for name in self._request.skip)
 
-    def _with_named(self, planned: RecoveryPlan) -> RecoveryPlan:
-        """`planned` with all sources of the settings: without an artifact of one, the recovery is incomplete."""
+    def _with_named(self, plan: RecoveryPlan) -> RecoveryPlan:
+        """`plan` with all sources of the settings: without an artifact of one, the recovery is incomplete."""
         settings = self._before
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-            settings = recovery_settings.setup(self._start, planned.entries, planned=True).settings
+            settings = recovery_settings.setup(self._machine, plan.entries, planned=True).settings
         absent = {
-            source: replace(one, named=source in settings.sources) for source, one in planned.absent.items()
+            source: replace(one, named=source in settings.sources) for source, one in plan.absent.items()
         }
-        return replace(planned, absent=absent)
+        return replace(plan, absent=absent)
 
     def _expected(self, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
         """Sources protected by the settings of the recovery, in the order of backup.order."""
         settings, store = self._before, self._before.backup_dir
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-            found = recovery_settings.setup(self._start, entries, planned=True)
+            found = recovery_settings.setup(self._machine, entries, planned=True)
             settings = replace(found.settings, backup_dir=store)
         groups = in_groups(wiring.known(settings), settings.backup_order)
         return tuple(one for group in groups for one in group)
@@ -331,7 +339,7 @@ class Recovery:
         entries = {source: entry for source, entry in newest if entry}
         if self._before.database_url is None and entries:
             with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-                found = recovery_settings.setup(self._start, entries, planned=True)
+                found = recovery_settings.setup(self._machine, entries, planned=True)
                 if url := found.settings.database_url:
                     return Identity(Target.from_url(url).name)
         return source_of(self._before, SourceName.DATABASE).whose()
@@ -348,15 +356,6 @@ class Recovery:
                 if not setup.replaced(source):
                     gone.append(source)
         return left.without(gone)
-
-
-def read_journal(path: Path, now: datetime) -> Journal | None:
-    """Journal of an interrupted recovery, or None. After a day it is ignored: its set is too old."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    with suppress(ValueError):
-        journal = Journal.from_json(text)
-        return journal if now - journal.began < _CONTINUE_WITHIN else None
-    return None
 
 
 def _nothing(settings: Settings, catalog: Catalog, moment: datetime | None) -> RefnetError:

@@ -172,7 +172,7 @@ _KEYS = {
 
 
 @dataclass(frozen=True)
-class Start:
+class Machine:
     """State of the machine before a recovery."""
 
     environment: Mapping[str, str]
@@ -183,7 +183,7 @@ class Start:
 
 
 def setup(
-    start: Start,
+    machine: Machine,
     entries: Mapping[SourceName, Entry],
     *,
     trusting: bool = False,
@@ -198,8 +198,8 @@ def setup(
         trusting: use the program folder named by a backup's settings.
         planned: assume that the configuration of the set is already restored.
     """
-    folder = start.folder
-    made = partial(load, start.environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+    folder = machine.folder
+    made = partial(load, machine.environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
     settings = made(folder)
     entry = entries.get(SourceName.CONFIG)
     target, origin = _config_dir(settings, entry)
@@ -215,7 +215,7 @@ def setup(
             notes = (*notes, f"the settings in the backup cannot be used: {show(error.message)}")
     is_copy = settings.file is None and bool(entries)
     if is_copy:
-        settings, more = _of_copy(partial(made, folder), start.copy, settings, entries)
+        settings, more = _of_copy(partial(made, folder), machine.copy, settings, entries)
         notes = (*notes, *more)
         if settings.config_dir and not target:
             target, origin = settings.config_dir, _BY_COPY
@@ -271,11 +271,11 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def unnamed(start: Start, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
+def unnamed(machine: Machine, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
     """Sources of a set to fetch that no settings name; () if its configuration may name them."""
     if SourceName.CONFIG in entries:
         return ()
-    known = wiring.known(setup(start, entries).settings)
+    known = wiring.known(setup(machine, entries).settings)
     return tuple(one for one in entries if one not in known)
 
 

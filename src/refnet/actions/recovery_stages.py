@@ -1,4 +1,4 @@
-"""Runs the stages of a recovery: restores, services, comparison, and the journal; each stage reports its results."""
+"""Runs the stages of a recovery: restores, services, comparison; each stage is recorded and reports its results."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.core.files import explained, read_regular, replace_file
-from refnet.postgres.account import make_enterable
+from refnet.core.files import read_regular
 from refnet.recovery.compose import Compose, working_program
-from refnet.recovery.plan import Journal, RecoveryPlan, Stage, restored_in
+from refnet.recovery.plan import JournalFile, RecoveryPlan, Stage, restored_in
 from refnet.recovery.services import LocalServices, Services, wait_for
 from refnet.settings import Settings
 from refnet.sources import hooks, source_of
@@ -52,7 +51,7 @@ class StageDone:
 
 
 @dataclass(frozen=True)
-class Recovered:
+class RecoveryDone:
     stages: tuple[StageDone, ...]
     #: The measured recovery time (RTO).
     seconds: float
@@ -101,7 +100,7 @@ class Live:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def context(self, restored: Callable[[], None] = lambda: None) -> Context:
-        """What a restore works with; `restored` is called before the hooks that follow it."""
+        """What a restore works with. `restored`: see `Context.restored`."""
         return Context(self.setup.settings, self.clock, restored=restored, variables=self.variables)
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
@@ -138,8 +137,8 @@ def run_stages(
     plan: RecoveryPlan,
     operator: Operator,
     clock: Clock,
-    memory: Memory | None = None,
-) -> Recovered:
+    journal: JournalFile | None = None,
+) -> RecoveryDone:
     """Run the stages of `plan`. A failure names its stage; finished work stays and is in the journal.
 
     A source that cannot be restored does not stop the others, but the application starts only once it is restored or
@@ -147,10 +146,10 @@ def run_stages(
 
     Args:
         live: returns the live system; called again once the configuration, and with it the settings, is restored.
-        memory: writes the journal; None: the recovery cannot be continued.
+        journal: records what is done; None: the recovery cannot be continued.
     """
     began, done = clock.monotonic(), list[StageDone]()
-    run = _RecoveryRun(live, live(), plan, operator, clock, memory)
+    run = _RecoveryRun(live, live(), plan, operator, clock, journal)
     for stage in plan.stages:
         done.append(run.stage(stage))
         operator.report(done[-1])
@@ -162,7 +161,7 @@ def run_stages(
     ages = {s: clock.now() - entry.created for s, entry in plan.entries.items() if s not in missing}
     before = plan.left.began if plan.left else None
     seconds = clock.monotonic() - began
-    return Recovered(tuple(done), seconds, ages, before, missing, (*run.failed, *run.unknown))
+    return RecoveryDone(tuple(done), seconds, ages, before, missing, (*run.failed, *run.unknown))
 
 
 @dataclass
@@ -174,7 +173,7 @@ class _RecoveryRun:
     plan: RecoveryPlan
     operator: Operator
     clock: Clock
-    memory: Memory | None
+    journal: JournalFile | None
     permitted: set[str] = field(default_factory=set)
     #: The sources whose restore, or hook after it, failed.
     failed: dict[SourceName, RefnetError] = field(default_factory=dict)
@@ -191,13 +190,13 @@ class _RecoveryRun:
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
         own = {*restored_in(stage, self.plan.entries)}
-        if self.memory and not self._waits(stage) and not own & {*self.failed, *self.unknown}:
-            self.memory.done(stage)
+        if self.journal and not self._waits(stage) and not own & {*self.failed, *self.unknown}:
+            self.journal.done(stage)
         return StageDone(stage, tuple(says), self.clock.monotonic() - began, findings)
 
     @contextmanager
     def _named(self, stage: Stage) -> Iterator[None]:
-        again = f"Then run {'`refnet recover` again: it continues where it stopped' if self.memory else 'it again'}."
+        again = f"Then run {'`refnet recover` again: it continues where it stopped' if self.journal else 'it again'}."
         try:
             yield
         except RefnetError as error:
@@ -231,7 +230,7 @@ class _RecoveryRun:
 
     def _acted(self, source: SourceName, entry: Entry) -> list[str]:
         """Restore one source, or run remaining hooks of its earlier restore; return what was done."""
-        record = partial(self.memory.restored, source) if self.memory else _nothing
+        record = partial(self.journal.restored, source) if self.journal else _nothing
         if source in self.plan.standing:
             says = [f"{entry.name} was restored before; {source} stays unchanged"]
             if not (self.plan.left and source in self.plan.left.hooks):
@@ -241,6 +240,7 @@ class _RecoveryRun:
         else:
             if replaced := self.live.setup.replaced(source):
                 self.operator.permit_replace(replaced)
+            # `hooks.around` of its restore calls that when the data are back, before a hook that may fail
             context = self.live.context(partial(record, hooks=True))
             chosen = context.store.artifact(entry)
             says = self.live.setup.source(source).recover(context, chosen, self.live.permits)
@@ -303,34 +303,6 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
     passed = sum(finding.outcome is Outcome.PASSED for finding in findings)
     others = [f"{f.what}: {f.outcome.value}: {f.reason}" for f in findings if f.outcome is not Outcome.PASSED]
     return [f"{passed} of {len(findings)} comparisons are equal", *others]
-
-
-class Memory:
-    """Writes the journal of a recovery as its stages are done.
-
-    path: called each time, as the restored configuration may name another REFNET_HOME.
-    """
-
-    def __init__(self, path: Callable[[], Path], journal: Journal) -> None:
-        self._path, self._journal = path, journal
-
-    def done(self, stage: Stage) -> None:
-        self._write(self._journal.with_done(stage))
-
-    def restored(self, source: SourceName, *, hooks: bool) -> None:
-        """Record a restored source; `hooks`: its later hooks have not run yet."""
-        self._write(self._journal.with_restored(source, hooks=hooks))
-
-    def _write(self, journal: Journal) -> None:
-        self._journal = journal
-        write_journal(self._path(), journal)
-
-
-def write_journal(path: Path, journal: Journal) -> None:
-    """Write `journal` in one step."""
-    make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
-    with explained(path.parent):
-        replace_file(path, journal.to_json().encode())
 
 
 def start_services(context: Context, names: Sequence[str]) -> Sequence[str]:

@@ -16,8 +16,8 @@ import typer
 from refnet.actions import fetch as action
 from refnet.actions.fetch import Fetched, FoundCopies
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
-from refnet.actions.recovery_settings import RecoveryCommand, Start, unnamed
-from refnet.actions.recovery_stages import Recovered, StageDone
+from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
+from refnet.actions.recovery_stages import RecoveryDone, StageDone
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import fetch, options, render
 from refnet.cli.command import spread
@@ -133,7 +133,7 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
 
 
 def _report(
-    done: Recovered,
+    done: RecoveryDone,
     recovery: Recovery,
     fetched: Sequence[Fetched],
     found: FoundCopies | None,
@@ -229,8 +229,8 @@ def _end_at_fetch(
     backup_dir = (
         {} if here.settings.encryption_local else {variable("backup_dir"): str(here.settings.backup_dir)}
     )
-    start = Start({**os.environ, **output.variables, **backup_dir}, Path.cwd(), _as_file(here, settings))
-    unknown = unnamed(start, {one.copy.source: one.copy for one in fetched})
+    machine = Machine({**os.environ, **output.variables, **backup_dir}, Path.cwd(), _as_file(here, settings))
+    unknown = unnamed(machine, {one.copy.source: one.copy for one in fetched})
     if as_json:
         print_json({"plan": True, "fetch": fetch.to_json(found, fetched), "unknown": list(unknown)})
     else:
@@ -284,7 +284,7 @@ class _Operator:
             say(f"  {formatting.plain(sentence)}", flush=True)
 
 
-def _print_end(done: Recovered, now: datetime) -> None:
+def _print_end(done: RecoveryDone, now: datetime) -> None:
     for source, why in done.missing.items():
         say(f"NOT RESTORED: {source}: {formatting.plain(why)}")
     if done.missing:

@@ -1,9 +1,15 @@
-"""Recovery in stages: their order, those that run, and the journal of an interrupted one."""
+"""Recovery in stages: their order and which run (`decide`), and the journal of what is done.
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+The journal is `recovery.json` in REFNET_HOME. It is written after each source and each stage, read by the next run, and
+removed at the end of a complete recovery.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from refnet.catalog.catalog import Catalog
@@ -18,6 +24,7 @@ from refnet.catalog.source_name import (
     read_name,
 )
 from refnet.core import checked
+from refnet.core.files import explained, replace_file
 from refnet.core.formatting import plural
 from refnet.core.records import Layout, Most, Needed, Record
 
@@ -113,6 +120,41 @@ class Journal(Record):
         for key in ("restored", "hooks"):
             values[key] = tuple(sources[one] for one in values.get(key, ()) if one in sources)
         return values
+
+
+#: An interrupted recovery is continued until this long after it began.
+_CONTINUE_WITHIN = timedelta(days=1)
+
+
+def read_journal(path: Path, now: datetime) -> Journal | None:
+    """Journal of an interrupted recovery, or None. After a day it is ignored: its set is too old."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    with suppress(ValueError):
+        journal = Journal.from_json(text)
+        return journal if now - journal.began < _CONTINUE_WITHIN else None
+    return None
+
+
+class JournalFile:
+    """Writes the journal of a recovery as its sources and stages are done.
+
+    path: called each time, as the restored configuration may name another REFNET_HOME; its folder exists.
+    """
+
+    def __init__(self, path: Callable[[], Path], journal: Journal) -> None:
+        self._path, self._journal = path, journal
+
+    def done(self, stage: Stage) -> None:
+        self._write(self._journal.with_done(stage))
+
+    def restored(self, source: SourceName, *, hooks: bool) -> None:
+        """Record a restored source; `hooks`: its later hooks have not run yet."""
+        self._write(self._journal.with_restored(source, hooks=hooks))
+
+    def _write(self, journal: Journal) -> None:
+        self._journal, path = journal, self._path()
+        with explained(path.parent):
+            replace_file(path, journal.to_json().encode())
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def around(context: Context, source: SourceName, action: HookAction, artifact: s
         hooks.run(f"before_{action}", doing)
         yield doing
         if action is HookAction.RESTORE:
-            context.restored()
+            context.restored()  # a recovery records it before a hook that may fail
         if not doing.damaged:
             hooks.run(f"after_{action}", doing, "done")
     except BaseException as error:

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from refnet.actions import recovery_stages
-from refnet.actions.recover import read_journal
-from refnet.actions.recovery_stages import Memory, Recovered, run_stages
+from refnet.actions.recovery_stages import RecoveryDone, run_stages
 from refnet.catalog.artifact import Finding
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
-from refnet.recovery.plan import Journal, RecoveryPlan, Stage, decide
+from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, decide, read_journal
 from refnet.recovery.services import wait_for
 from refnet.sources import hooks
 from refnet.sources.base import Permits
@@ -175,13 +174,15 @@ LISTED = {
 
 def run(
     world: World, plan: RecoveryPlan = EVERYTHING, *, services: bool = True, home: Path | None = None
-) -> Recovered:
+) -> RecoveryDone:
+    if home:
+        home.mkdir(exist_ok=True)
     return run_stages(
         lambda: world.anew(LISTED if services else {}),
         plan,
         world,
         Clock(lambda: NOW, iter(range(1000)).__next__),
-        Memory(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
+        JournalFile(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
     )
 
 
@@ -379,7 +380,7 @@ def test_what_is_not_in_the_set_of_a_time_is_no_loss() -> None:
 
 def test_an_interrupted_recovery_of_another_day_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "recovery.json"
-    Memory(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).done(Stage.DATABASE)
+    JournalFile(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).done(Stage.DATABASE)
     assert read_journal(path, NOW + timedelta(hours=23))
     assert read_journal(path, NOW + timedelta(hours=25)) is None
 

@@ -136,7 +136,7 @@ def lost(settings, monkeypatch) -> tuple[Path, dict[SourceName, Entry]]:
 
 def setup(store: Path, entries: dict[SourceName, Entry]) -> recovery_settings.Setup:
     environment = {"REFNET_HOME": str(store.parent / "empty"), "REFNET_BACKUP_DIR": str(store)}
-    return recovery_settings.setup(recovery_settings.Start(environment, store), entries)
+    return recovery_settings.setup(recovery_settings.Machine(environment, store), entries)
 
 
 def test_a_recovery_on_an_empty_machine_reads_the_settings_of_the_set(lost):
