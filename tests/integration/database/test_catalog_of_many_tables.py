@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -111,3 +112,34 @@ def test_sequences_are_read_together_and_each_other_value_is_found(
         (found,) = compare(database, index, Workers(wheel, 1))
     assert (found.outcome, found.what) == (Outcome.FAILED, "230 sequences")
     assert found.reason == "2 differ, the first is public.s%229"
+
+
+def test_a_count_of_many_tables_tells_the_server_its_time_limit_only_now_and_then(
+    server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = list[int]()
+    execute = psycopg.Connection.execute
+
+    def recorded(self: Any, query: Any, *rest: Any, **options: Any) -> Any:
+        if str(query).startswith("SET statement_timeout"):
+            limits.append(int(query.split()[-1]))
+        return execute(self, query, *rest, **options)
+
+    with fresh(server) as database:
+        with database.connect() as session:
+            for number in range(100):
+                session.execute(f"CREATE TABLE t{number} (id int)".encode())
+        monkeypatch.setattr(psycopg.Connection, "execute", recorded)
+        found = live_catalog.row_counts(database, None, budget=60)
+        assert len(found) == 100
+        assert all(one.exact for one in found.values())
+        assert len(limits) < 50
+        assert limits == sorted(limits, reverse=True)
+        limits.clear()
+        with database.connect() as other, other.transaction():
+            other.execute("LOCK TABLE t0")
+            begin = time.monotonic()
+            found = live_catalog.row_counts(database, None, budget=0.5)
+    assert time.monotonic() - begin < 5
+    assert not any(one.exact for one in found.values())
+    assert len(limits) == 1

@@ -7,6 +7,7 @@ written after a snapshot, which a restore would undo.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -172,6 +173,8 @@ def sizes(target: Target) -> tuple[int, tuple[TableSize, ...]]:
 
 #: Seconds for counting all tables; the rest is estimated.
 BUDGET = 10.0
+#: How much later they may end, in milliseconds: telling the server the time costs as much as counting a small table.
+_LATE = 200
 _TABLES = user_relations(
     "n.nspname::text, c.relname::text, nullif(c.reltuples, -1)::int8",  # -1: never analyzed
     "r",
@@ -207,10 +210,10 @@ def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> 
         codec = Codec.of(session, session.info.encoding)
         comparable = snapshot is not None and _comparable(session, snapshot)
         counter = _counter(snapshot if comparable else None)
-        until = time.monotonic() + budget
+        limit = _Limit(session, time.monotonic() + budget)
         for schema, name, estimate in codec.rows(session, _TABLES):
             query = b"SELECT %b FROM ONLY %b t" % (counter, codec.quoted(schema, name))
-            counted = _count(session, query, until)
+            counted = _count(session, query, limit)
             found[f"{schema}.{name}"] = counted or RowCount(estimate, exact=False)
     return found
 
@@ -227,12 +230,29 @@ def _counter(snapshot: str | None) -> bytes:
     return b"count(*), " + (_NEWER % {"s": f"'{digits}'"}).encode()
 
 
-def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> RowCount | None:
-    left = int((until - time.monotonic()) * 1000)
-    if left <= 0:
+@dataclass
+class _Limit:
+    """The limit of time of all queries of a session together."""
+
+    session: psycopg.Connection[Any]
+    #: By time.monotonic().
+    until: float
+    #: What the server knows, in milliseconds.
+    known: float = math.inf
+
+    def allows(self) -> bool:
+        """Return whether there is time for another query; tell the server how much, if it knows of more."""
+        left = int((self.until - time.monotonic()) * 1000)
+        if 0 < left < self.known - _LATE:
+            self.session.execute(f"SET statement_timeout = {left}")
+            self.known = left
+        return left > 0
+
+
+def _count(session: psycopg.Connection[Any], query: bytes, limit: _Limit) -> RowCount | None:
+    if not limit.allows():
         return None
     try:
-        session.execute(f"SET statement_timeout = {left}")
         row = session.execute(query).fetchone()
     except errors.QueryCanceled:
         return None
