@@ -363,32 +363,32 @@ def _backup(task: Retried, name: SourceName) -> dict[str, Any]:
     return _said(backup(_context(), name, Options(again=task.again, since=task.asked)))
 
 
-def _said(made: Backup | None) -> dict[str, Any]:
+def _said(result: Backup | None) -> dict[str, Any]:
     """Return the result of a task; RefnetError if what was made is damaged."""
-    if made is None:
+    if result is None:
         return {"outcome": "not configured"}
-    artifact = made.manifest.name
-    if made.earlier and not made.uncopied:
+    artifact = result.manifest.name
+    if result.earlier and not result.uncopied:
         return {"outcome": "done before", "artifact": artifact}
-    if made.uncopied and not made.damaged:
-        raise made.uncopied
-    if made.damaged:
+    if result.uncopied and not result.damaged:
+        raise result.uncopied
+    if result.damaged:
         raise RefnetError(
             f"{artifact} is damaged: the restored data differ from the backup",
             f"See `refnet show {artifact}`; check this machine's disk and memory.",
-            made.exit,
+            result.exit,
         )
-    if made.unaccepted:
+    if result.unaccepted:
         raise RefnetError(
-            f"{artifact} is complete, but must be accepted: {'; '.join(made.unaccepted)}",
+            f"{artifact} is complete, but must be accepted: {'; '.join(result.unaccepted)}",
             f"`refnet accept {artifact}` if that is intended.",
-            made.exit,
+            result.exit,
         )
-    if made.unproven and made.proof:
+    if result.unproven and result.proof:
         raise RefnetError(
-            f"{artifact} is complete, but not proven: {'; '.join(made.proof.reasons)}",
+            f"{artifact} is complete, but not proven: {'; '.join(result.proof.reasons)}",
             f"See `refnet show {artifact}`; where no proof can run, set prove.required = false.",
-            made.exit,
+            result.exit,
         )
-    level = made.proof.level if made.proof and made.proof.level else Level.WRITTEN
+    level = result.proof.level if result.proof and result.proof.level else Level.WRITTEN
     return {"outcome": "done", "artifact": artifact, "level": level.value}

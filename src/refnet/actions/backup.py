@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
 from refnet.actions.backup_result import Backup
-from refnet.catalog.artifact import Maker, Turn, at_once, retried
+from refnet.catalog.artifact import Made, Maker, Turn, at_once, retried
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.manifest import Entry
+from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import MOST_BEFORE, MOST_NUMBERED, Entry
 from refnet.catalog.next_artifact import marked
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
+from refnet.core.formatting import plural
 from refnet.settings import Settings
 from refnet.settings.stores import ENCRYPTED
 from refnet.sources import hooks, source_of
 from refnet.sources.database import saved_tables
 from refnet.sources.hooks import HookAction
-from refnet.sources.identify import identified
 from refnet.store.local import LocalStore
+from refnet.store.source_records import KnownSource, new_id
 
 if TYPE_CHECKING:
     from refnet.telemetry.watch import AtWork
@@ -150,45 +152,45 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         with hooks.around(within, name, HookAction.BACKUP) as doing:
             if watched:
                 options = replace(options, details=unprotected.details(settings, name))
-            made = make(within, maker, store, options)
-            made = replace(made, path=_path(context, store, made))
-            doing.artifact = made.manifest.name
-            if made.proof and made.damaged:
-                doing.damaged = "; ".join(made.proof.reasons) or "the proof failed"
+            result = make(within, maker, store, options)
+            result = replace(result, path=_path(context, store, result))
+            doing.artifact = result.manifest.name
+            if result.proof and result.damaged:
+                doing.damaged = "; ".join(result.proof.reasons) or "the proof failed"
         if at_work:
-            report_proof(at_work, made.manifest.name, made.proof)
-            made = _copied(within, made, at_work)
-        if not made.path.exists():
-            raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
+            report_proof(at_work, result.manifest.name, result.proof)
+            result = _copied(within, result, at_work)
+        if not result.path.exists():
+            raise RefnetError(f"{result.path} is gone", "A hook or another program removed it; retry.")
     if watched and (failed := unprotected.keep_settings(settings, context.clock)):
-        made = replace(made, warnings=(*made.warnings, failed))
-    return made
+        result = replace(result, warnings=(*result.warnings, failed))
+    return result
 
 
-def _send_earlier(context: Context, made: Backup, *, again: bool) -> Backup:
+def _send_earlier(context: Context, result: Backup, *, again: bool) -> Backup:
     """Send missing copies of an earlier artifact; recorded as a separate run if stores are configured."""
-    if not context.settings.stores_of(made.manifest.source):
-        return made
+    if not context.settings.stores_of(result.manifest.source):
+        return result
 
     from refnet.actions.watching import open_watch
 
-    with open_watch(context).run(RunKind.BACKUP, made.manifest.source, again=again) as at_work:
-        at_work.done(made.manifest.name)
-        return _copied(replace(context, progress=at_work.logged(context.progress)), made, at_work)
+    with open_watch(context).run(RunKind.BACKUP, result.manifest.source, again=again) as at_work:
+        at_work.done(result.manifest.name)
+        return _copied(replace(context, progress=at_work.logged(context.progress)), result, at_work)
 
 
-def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
+def _copied(context: Context, result: Backup, at_work: AtWork) -> Backup:
     """Copy the new artifact to the remote stores of its source, unless it is damaged."""
-    source = made.manifest.source
-    if made.damaged or not context.settings.stores_of(source):
-        return made
+    source = result.manifest.source
+    if result.damaged or not context.settings.stores_of(source):
+        return result
 
     from refnet.actions.copy import copy_new, missing
 
-    copies = copy_new(context, source, made.manifest.name)
+    copies = copy_new(context, source, result.manifest.name)
     if uncopied := missing(copies):
         at_work.failed(Reason.COPY, uncopied.message, uncopied.hint)
-    return replace(made, copies=(*made.copies, *copies), uncopied=uncopied)
+    return replace(result, copies=(*result.copies, *copies), uncopied=uncopied)
 
 
 def _since(context: Context, name: SourceName, options: Options) -> datetime | None:
@@ -230,14 +232,14 @@ def _unaccepted(entry: Entry) -> tuple[str, ...]:
 
 def make(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
     """Make one artifact in `store`; return an earlier one if another run made it meanwhile."""
-    made = partial(_made, context, maker, store, options)
+    work = partial(_make_proven, context, maker, store, options)
     with store.lock(maker.name):
         if not _seals(context, store):
-            return made()
+            return work()
 
         from refnet.actions import seal
 
-        return seal.sealed(context, maker.name, made)
+        return seal.sealed(context, maker.name, work)
 
 
 def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> None:
@@ -247,7 +249,7 @@ def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> 
     make(context, source_of(context.settings, source).maker(tables=how.tables), place, how)
 
 
-def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
+def _make_proven(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
     """Make and prove an artifact in the locked `store`."""
     if earlier := _earlier(context, maker.name, store, options.since):
         return earlier
@@ -255,16 +257,16 @@ def _made(context: Context, maker: Maker, store: LocalStore, options: Options) -
 
     before = _known(context, store, maker.name)
     level, maker = verify.comparison(context, maker, before, prove=options.prove, first=options.first)
-    publish = partial(_publish, context, maker, store, options)
+    dump = partial(_dump, context, maker, store, options)
     known = partial(_known, context, store, maker.name)
     prove = partial(verify.prove, context, store, known=known, level=level)
-    made = prove(retried(publish))
-    if not made.differs:
-        return made
+    result = prove(retried(dump))
+    if not result.differs:  # only a database can: its rows against those that its server digested
+        return result
     context.note(
-        f"{made.manifest.name} differs from the database and counts as damaged; the backup is repeated"
+        f"{result.manifest.name} differs from the database and counts as damaged; the backup is repeated"
     )
-    return prove(publish())
+    return prove(dump())
 
 
 def _seals(context: Context, store: LocalStore) -> bool:
@@ -277,9 +279,9 @@ def _known(context: Context, store: LocalStore, name: SourceName) -> tuple[Entry
     return (context.catalog if _seals(context, store) else store).entries(name)
 
 
-def _path(context: Context, store: LocalStore, made: Backup) -> Path:
+def _path(context: Context, store: LocalStore, result: Backup) -> Path:
     """File of an artifact; of an encrypted one its manifest."""
-    manifest = made.manifest
+    manifest = result.manifest
     if not _seals(context, store):
         return store.folder(manifest.source) / manifest.name
 
@@ -288,7 +290,7 @@ def _path(context: Context, store: LocalStore, made: Backup) -> Path:
     return seal.path(context, manifest.source, manifest.name)
 
 
-def _publish(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
+def _dump(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
     clock, shrinking = context.clock, wiring.shrinking(context.settings, maker.name)
     started, waited = clock.monotonic(), 0.0
@@ -304,7 +306,7 @@ def _publish(context: Context, maker: Maker, store: LocalStore, options: Options
         made = replace(made, details={**made.details, **options.details})
         known = _known(context, store, maker.name)
         if options.folder is None:
-            made = identified(context, maker.name, made, known)
+            made = _identified(context, maker.name, made, known)
         made = marked(made, maker.name, known, shrinking)
         dumped = clock.monotonic()
         took = dumped - started - waited
@@ -313,3 +315,44 @@ def _publish(context: Context, maker: Maker, store: LocalStore, options: Options
     seconds = {"dump": took, "publish": clock.monotonic() - dumped}
     must_prove = context.settings.prove_required and not made.partial  # some tables cannot be proven
     return Backup(manifest, None, seconds, made.warnings, unaccepted=manifest.shrunk, must_prove=must_prove)
+
+
+def _identified(context: Context, source: SourceName, made: Made, there: Iterable[Entry]) -> Made:
+    """`made` with identity and next number, which are recorded in REFNET_HOME.
+
+    there: the artifacts of `source` in the catalog, whose store is locked.
+    """
+    records, catalog = wiring.identities(context.settings), Catalog.of(there)
+    known = records.or_handed_over(source)
+    if source.kind.row.by_name:
+        own = Identity.read(made.details)
+        made = replace(made, continues=_continues(context, own, catalog)) if own else made
+        before = frozenset(made.continues)
+        catalog = catalog.about(replace(own, before=before) if own else None, source)
+    else:
+        if not known.id:
+            known = replace(known, id=new_id())
+            _say_others(context, source, catalog)
+        made = replace(made, identity_id=known.id)
+        catalog = catalog.about(known.whose, source)
+    numbers = (entry.manifest.number or 0 for entry in catalog.of_source(source))
+    number = min(max(known.number, *numbers, 0) + 1, MOST_NUMBERED)
+    records.made(source, KnownSource(known.id, number))
+    return replace(made, number=number)
+
+
+def _continues(context: Context, own: Identity, catalog: Catalog) -> tuple[str, ...]:
+    """Servers whose database of the same name `own` continues, newest last."""
+    recorded = [one for place in wiring.lineages(context.settings) for one in place.before(own)]
+    said = [one for e in catalog.entries if e.identity == own for one in e.manifest.continues]
+    return tuple(one for one in dict.fromkeys((*said, *recorded)) if one != own.system)[-MOST_BEFORE:]
+
+
+def _say_others(context: Context, source: SourceName, catalog: Catalog) -> None:
+    """Warn that a new source does not continue others of the same name."""
+    others = {entry.whose for entry in catalog.of_source(source) if entry.whose}
+    if others:
+        context.note(
+            f"{source} is a new source: the backup folder has {plural(len(others), 'other')} of this name, of another machine"
+            " or another REFNET_HOME, and counts them apart"
+        )

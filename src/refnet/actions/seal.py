@@ -53,17 +53,17 @@ def sealed(context: Context, source: SourceName, make: Callable[[], Backup]) -> 
             raised(context, seal(context, place, entry))
     for leftover in place.leftovers(source):
         place.clean(leftover)
-    made = make()
-    if made.earlier or made.damaged:
-        return made
-    new = Catalog.of(place.entries(source)).named(made.manifest.name)
+    result = make()
+    if result.earlier or result.damaged:
+        return result
+    new = Catalog.of(place.entries(source)).named(result.manifest.name)
     if new is None:
         raise RefnetError(
-            f"{made.manifest.name} is gone from {place.root}", "Another program removed it. Retry."
+            f"{result.manifest.name} is gone from {place.root}", "Another program removed it. Retry."
         )
     done = raised(context, seal(context, place, new))
-    made.seconds["encrypt"] = done.seconds
-    return replace(made, copies=(done,))
+    result.seconds["encrypt"] = done.seconds
+    return replace(result, copies=(done,))
 
 
 def seal(context: Context, place: LocalStore, entry: Entry) -> Copied:

@@ -173,7 +173,7 @@ def comparison(
 def prove(
     context: Context,
     store: LocalStore,
-    made: Backup,
+    result: Backup,
     *,
     known: Callable[[], tuple[Entry, ...]],
     level: Level | None,
@@ -182,25 +182,25 @@ def prove(
 
     known: returns the existing artifacts.
     """
-    clock, artifact = context.clock, store.artifact(Entry(made.manifest))
-    if made.warnings:
+    clock, artifact = context.clock, store.artifact(Entry(result.manifest))
+    if result.warnings:
         line = Evidence(
-            clock.now(), Level.WRITTEN, Outcome.PASSED, made.seconds["dump"], reasons=made.warnings
+            clock.now(), Level.WRITTEN, Outcome.PASSED, result.seconds["dump"], reasons=result.warnings
         )
-        made = replace(made, unrecorded=keep(artifact, (line,)))
+        result = replace(result, unrecorded=keep(artifact, (line,)))
     if level is None:
-        return made
+        return result
     published = clock.monotonic()
     proof = attempt(context, artifact, level)
-    made.seconds["prove"] = clock.monotonic() - published
+    result.seconds["prove"] = clock.monotonic() - published
     now = clock.now()
-    lines = evidence_of(proof, now, made.seconds["prove"])
+    lines = evidence_of(proof, now, result.seconds["prove"])
     unrecorded, faulty = record(artifact, proof, lines, now, known)
     return replace(
-        made,
+        result,
         proof=proof,
-        unaccepted=(*made.unaccepted, *faulty),
-        unrecorded=unrecorded or made.unrecorded,
+        unaccepted=(*result.unaccepted, *faulty),
+        unrecorded=unrecorded or result.unrecorded,
     )
 
 

@@ -14,7 +14,6 @@ import typer
 
 from refnet.actions import backup as action
 from refnet.actions.backup import Options
-from refnet.actions.backup import backup as run
 from refnet.actions.backup_result import Backup
 from refnet.catalog.manifest import Outcome, Unprotected
 from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName, in_groups
@@ -128,9 +127,9 @@ def back_up(
     names = tuple(names or _all(here))
     width = _width(names)
 
-    def ended(name: SourceName, made: Result) -> None:
-        found[name] = made
-        _report(here, name, made, width=width, quiet=as_json)
+    def ended(name: SourceName, result: Result) -> None:
+        found[name] = result
+        _report(here, name, result, width=width, quiet=as_json)
 
     groups = in_groups(names, _order(here))
     _note_unready(here, names, how)
@@ -157,12 +156,12 @@ def back_up(
             }
         )
     else:
-        for made in found.values():
-            if isinstance(made, Backup):
-                _print_at_the_end(made, width)
+        for result in found.values():
+            if isinstance(result, Backup):
+                _print_at_the_end(result, width)
         for between in apart:
             say(f"the snapshots of the databases were taken within {formatting.seconds(between)}")
-    return worst(_exit(made) for made in found.values())
+    return worst(_exit(result) for result in found.values())
 
 
 def _order(here: Context) -> tuple[str, ...]:
@@ -238,80 +237,80 @@ def _complain(name: SourceName, error: RefnetError) -> None:
     complain(error if said else RefnetError(f"{name}: {error.message}", error.hint))
 
 
-def _exit(made: Result) -> Exit:
-    if isinstance(made, RefnetError):
-        return made.code
-    return made.exit if made else Exit.DONE
+def _exit(result: Result) -> Exit:
+    if isinstance(result, RefnetError):
+        return result.code
+    return result.exit if result else Exit.DONE
 
 
 def _one(context: Context, name: SourceName, how: Options) -> Result:
     """Back up one source; None if not configured. Errors are returned, not raised."""
     try:
         with with_progress(context, name) as shown:
-            return run(shown, name, how) or action.nothing_named(context.settings, name)
+            return action.backup(shown, name, how) or action.nothing_named(context.settings, name)
     except RefnetError as error:
         return error
 
 
-def _report(context: Context, name: SourceName, made: Result, *, width: int, quiet: bool) -> None:
-    if isinstance(made, RefnetError):
-        _complain(name, made)
-    elif made is None and not quiet:
+def _report(context: Context, name: SourceName, result: Result, *, width: int, quiet: bool) -> None:
+    if isinstance(result, RefnetError):
+        _complain(name, result)
+    elif result is None and not quiet:
         say(f"{name:{width}} not configured. {not_configured(context.settings, name).hint}")
-    elif made and not quiet:
-        _print(made, context, width)
+    elif result and not quiet:
+        _print(result, context, width)
 
 
-def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
-    if made is None:
+def _values(context: Context, name: SourceName, result: Result) -> dict[str, Any]:
+    if result is None:
         return {"source": name, "outcome": "not configured"}
-    if isinstance(made, RefnetError):
-        return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
+    if isinstance(result, RefnetError):
+        return {"source": name, "outcome": "failed", "error": result.message, "hint": result.hint}
     acts_on = source_of(context.settings, name).acts_on()
-    return made.to_json() | (acts_on.to_json() if acts_on else {})
+    return result.to_json() | (acts_on.to_json() if acts_on else {})
 
 
-def _print(made: Backup, context: Context, width: int) -> None:
-    manifest = made.manifest
-    if made.earlier:
+def _print(result: Backup, context: Context, width: int) -> None:
+    manifest = result.manifest
+    if result.earlier:
         took = "is new enough; no backup was made"
     else:
-        took = f"in {formatting.seconds(made.seconds['dump'] + made.seconds['publish'])}"
-    say(f"{manifest.source:{width}} {made.path}  {formatting.size(manifest.size)} {took}")
+        took = f"in {formatting.seconds(result.seconds['dump'] + result.seconds['publish'])}"
+    say(f"{manifest.source:{width}} {result.path}  {formatting.size(manifest.size)} {took}")
     lead = f"{manifest.source:{width}} {manifest.name}:" if output.quiet else " " * width
     if shares := manifest.details.get("shares_bytes_with"):
         say(f"{'':{width}} nothing changed: shares its bytes with {shares}")
     if found := formatting.left_out(manifest.details):
         say(f"{'':{width}} {found}")
-    for sentence in (*made.warnings, *manifest.unchecked):
+    for sentence in (*result.warnings, *manifest.unchecked):
         print(f"{lead} {sentence}")
-    if made.proof:
-        took = f" in {formatting.seconds(made.seconds['prove'])}"
-        render.print_proof(lead, made.proof, took, made.unrecorded, indent=width + 1)
-    elif made.unrecorded:
-        print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
-    if made.copies:
+    if result.proof:
+        took = f" in {formatting.seconds(result.seconds['prove'])}"
+        render.print_proof(lead, result.proof, took, result.unrecorded, indent=width + 1)
+    elif result.unrecorded:
+        print(f"{lead} the evidence could not be recorded: {result.unrecorded}")
+    if result.copies:
         from refnet.cli.copy import print_copies
 
-        print_copies(lead, made.copies)
+        print_copies(lead, result.copies)
     if acts_on := source_of(context.settings, manifest.source).acts_on():
         say(f"{'':{width}} {acts_on}")
     if lacks := Unprotected.read(manifest.details):
         say(f"{'':{width}} not protected: {lacks}; see `refnet check`")
 
 
-def _print_at_the_end(made: Backup, width: int) -> None:
+def _print_at_the_end(result: Backup, width: int) -> None:
     """Print that an artifact shrank, or why it could not be proven."""
-    manifest, proof = made.manifest, made.proof
-    if not {*manifest.shrunk}.isdisjoint(made.unaccepted):
+    manifest, proof = result.manifest, result.proof
+    if not {*manifest.shrunk}.isdisjoint(result.unaccepted):
         print(
             f"{manifest.source:{width}} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
         )
-    if objects := [one for one in made.unaccepted if one not in manifest.shrunk]:
+    if objects := [one for one in result.unaccepted if one not in manifest.shrunk]:
         lead = f"{manifest.source:{width}} {manifest.name}: no server accepts"
         print(plain(f"{lead} {'; '.join(objects)}: `refnet accept {manifest.name}` if you know that"))
-    if made.uncopied:
-        complain(made.uncopied)
+    if result.uncopied:
+        complain(result.uncopied)
     if proof and proof.outcome is Outcome.UNVERIFIED:
         why = "; ".join(f.reason for f in proof.findings if f.outcome is Outcome.UNVERIFIED)
         print(f"{manifest.source:{width}} {manifest.name}: {proof.level}, NOT proven: {plain(why)}")

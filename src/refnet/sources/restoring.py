@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
+from refnet import wiring
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.identity import SourceId
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
@@ -136,3 +139,15 @@ class RestoreWork(ABC):
     @abstractmethod
     def run(self, context: Context) -> RestoreDone:
         """Carry out the confirmed plan."""
+
+
+def take_over(context: Context, source: SourceName, chosen: OpenArtifact) -> None:
+    """Continue the identity of `chosen` in `source`, into which all of it was restored."""
+    whose = chosen.manifest.whose if chosen.manifest else None
+    if not isinstance(whose, SourceId) or chosen.source != source:
+        return
+    try:
+        numbers = (e.manifest.number or 0 for e in context.store.entries(source) if e.whose == whose)
+        wiring.identities(context.settings).take_over(source, whose, max(numbers, default=0))
+    except RefnetError as error:
+        context.note(f"the identity of {source} was not recorded: {error.message}")

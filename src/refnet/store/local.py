@@ -267,7 +267,7 @@ class LocalDraft:
             manifest = replace(new_manifest(self._source, name, made, sha256, size), seconds=seconds)
             if shared and made.packed_files:
                 manifest = replace(manifest, files_sha256=shared.files_sha256)
-            if self._publish(manifest, shared, _list_of(made)):
+            if self._publish_files(manifest, shared, _list_of(made)):
                 return manifest
         raise RefnetError(
             f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S %Z} is taken in {self._folder}",
@@ -288,10 +288,12 @@ class LocalDraft:
                 Exit.DAMAGED,
             )
         pieces = None if packed_files is None else (packed_files,)
-        if taken(self._folder, manifest.name) or not self._publish(manifest, None, pieces):
+        if taken(self._folder, manifest.name) or not self._publish_files(manifest, None, pieces):
             raise name_taken(self._folder / manifest.name)
 
-    def _publish(self, manifest: Manifest, shared: Manifest | None, pieces: Iterable[bytes] | None) -> bool:
+    def _publish_files(
+        self, manifest: Manifest, shared: Manifest | None, pieces: Iterable[bytes] | None
+    ) -> bool:
         """Publish artifact, list of files (in `pieces`) and manifest; return False if the name was taken meanwhile."""
         with ExitStack() as hidden:
             intent = self._written(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())

@@ -29,8 +29,7 @@ from refnet.sources.folder.swap_journal import SwapJournal, SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.sources.folder.tree import SHOWN, Changes, changes, read_entries
-from refnet.sources.identify import take_over
-from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
+from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
 
 
 class FolderRestore(RestoreWork):

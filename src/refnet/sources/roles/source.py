@@ -24,8 +24,7 @@ from refnet.sources.contents import Artifact, ArtifactDifference
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, restore_lock
 from refnet.sources.database.source import OnServer
-from refnet.sources.identify import take_over
-from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said
+from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
 from refnet.sources.roles.global_statements import read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
 from refnet.sources.roles.globals_plan import GlobalsPlan, decide
