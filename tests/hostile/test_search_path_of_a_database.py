@@ -72,7 +72,7 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_DATABASE_URL": url_of(library)}
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
     assert setup.replaced(SourceName.DATABASE)
-    copy_and_swap.plan(library, dump, PlanOptions(2), count=True)
+    copy_and_swap.read_and_decide(library, dump, PlanOptions(2), count=True)
     with staged(library, dump.reader, TableSelection(("papers", "jobs"), Mode.REPLACE)) as work:
         work.apply()
     assert not ran(library)

@@ -65,13 +65,15 @@ def test_an_archives_missing_owner_is_in_the_plan_with_its_create_role(
         try:
             dump = foreign(pg_dump(library, wheel, tmp_path / "old.dump", f"-F{form}"), wheel)
             assert (
-                copy_and_swap.plan(library, dump, PlanOptions(2, create_roles=True), count=False).problems
+                copy_and_swap.read_and_decide(
+                    library, dump, PlanOptions(2, create_roles=True), count=False
+                ).problems
                 == ()
             )
             session.execute('ALTER TABLE jobs OWNER TO CURRENT_USER; DROP ROLE "The owner"')
             for create_roles in (False, True):
                 options = PlanOptions(2, create_roles=create_roles)
-                (problem,) = copy_and_swap.plan(library, dump, options, count=False).problems
+                (problem,) = copy_and_swap.read_and_decide(library, dump, options, count=False).problems
                 assert problem.message == "roles missing on the server: The owner"
                 assert problem.hint == 'CREATE ROLE "The owner";'
             with pytest.raises(RefnetError, match="roles missing on the server: The owner"):

@@ -87,7 +87,7 @@ def test_a_missing_database_is_created(library: Target, wheel: Binaries) -> None
     dump = held(artifact_of(library, wheel))
     with admin_session(library) as admin:
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(library.name)))
-    plan = copy_and_swap.plan(library, dump, PlanOptions(2), count=True)
+    plan = copy_and_swap.read_and_decide(library, dump, PlanOptions(2), count=True)
     assert not plan.replaces
     assert restore(library, dump, wheel).previous is None
     assert papers(library) == 50
@@ -98,8 +98,8 @@ def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel:
     with library.connect() as session:
         session.execute("UPDATE papers SET year = 2000 WHERE id <= 7")
         session.execute("CREATE TABLE later (a int)")
-        plan = copy_and_swap.plan(library, dump, PlanOptions(2), count=True)
-        uncounted = copy_and_swap.plan(library, dump, PlanOptions(2), count=False).tables()
+        plan = copy_and_swap.read_and_decide(library, dump, PlanOptions(2), count=True)
+        uncounted = copy_and_swap.read_and_decide(library, dump, PlanOptions(2), count=False).tables()
     later = next(one for one in uncounted if one["name"] == "public.later")  # never analyzed
     assert row(later) == ("public.later", "-", "unknown", "-")
     table = next(one for one in plan.tables() if one["name"] == "public.papers")
@@ -347,6 +347,6 @@ def test_a_live_database_that_lets_nobody_in_can_still_be_replaced(library: Targ
         admin.execute(
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(library.name))
         )
-    assert copy_and_swap.plan(library, dump, PlanOptions(2), count=True).problems == ()
+    assert copy_and_swap.read_and_decide(library, dump, PlanOptions(2), count=True).problems == ()
     restore(library, dump, wheel)
     assert papers(library) == 50

@@ -25,7 +25,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.sources.database import undo_database
-from refnet.sources.database.admin_session import admin_session, restore_lock
+from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.restore_facts import Where
 from refnet.sources.database.plan.restore_plan import PlanOptions
@@ -132,7 +132,7 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
     [left] = of_database(shop, MarkState.COPY)
     [one] = previous_databases.versions(shop, (), PREVIOUS.forget)
     assert (one.what, one.half_made, one.blocked) == (f"copy {left}", True, "")
-    with admin_session(shop) as admin, restore_lock(admin, shop.name):
+    with admin_session(shop) as admin, locked_on_server(admin, shop.name):
         assert [one.blocked for one in previous_databases.versions(shop, (), PREVIOUS.forget)] == [
             "a restore loads it"
         ]
@@ -144,7 +144,9 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
 def test_an_older_server_is_refused_and_the_plan_names_both_versions(
     dump: DatabaseArtifact, system_server: Cluster, system_database: Target
 ) -> None:
-    plan = copy_and_swap.plan(system_database, dump, PlanOptions(2, where=Where.ELSEWHERE), count=False)
+    plan = copy_and_swap.read_and_decide(
+        system_database, dump, PlanOptions(2, where=Where.ELSEWHERE), count=False
+    )
     assert plan.to_json()["server_version"] == system_server.binaries.major
     assert "comes from PostgreSQL 18" in " ".join(problem.message for problem in plan.problems)
 
@@ -156,7 +158,7 @@ def test_another_server_keeps_the_database_that_it_had(
         older = held(artifact_of(source, system_server.binaries))
     with database.connect() as session:
         session.execute("CREATE TABLE mine (a int)")
-    plan = copy_and_swap.plan(database, older, PlanOptions(2, where=Where.ELSEWHERE), count=False)
+    plan = copy_and_swap.read_and_decide(database, older, PlanOptions(2, where=Where.ELSEWHERE), count=False)
     assert any("comes from PostgreSQL 17, and the server is 18" in note for note in plan.notes)
     assert any("`refnet undo database --to URL` restores it" in step for step in plan.steps)
     try:

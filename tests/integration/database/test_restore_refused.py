@@ -27,7 +27,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.sources.database.admin_session import admin_session, restore_lock
+from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.artifact.sqlgz import Writer
@@ -205,7 +205,7 @@ def test_a_prepared_transaction_is_named_before_anything_is_made(library: Target
 
 def test_two_restores_of_one_database_never_run_at_once(library: Target, wheel: Binaries) -> None:
     dump = held(artifact_of(library, wheel))
-    with admin_session(library) as other, restore_lock(other, library.name):
+    with admin_session(library) as other, locked_on_server(other, library.name):
         with pytest.raises(RefnetError, match="another run") as caught:
             restore(library, dump, wheel)
         assert caught.value.code is Exit.LOCKED

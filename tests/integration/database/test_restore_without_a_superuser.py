@@ -122,7 +122,7 @@ def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop, sound: by
     binaries, dump = shop.cluster.binaries, held(sound)
     before = oracle.portrait(shop.admin.conninfo, binaries.folder)
     shop.run("DELETE FROM stock.orders; DROP TABLE audit.log")
-    plan = copy_and_swap.plan(shop.keeper, dump, PlanOptions(2), count=True)
+    plan = copy_and_swap.read_and_decide(shop.keeper, dump, PlanOptions(2), count=True)
     assert (plan.problems, plan.runs_as_superuser) == ((), "")
     done = restore(shop.keeper, dump, binaries)
     assert [note for note in done.notes if "free space on the server" not in note] == []
@@ -171,7 +171,7 @@ def test_what_needs_a_superuser_is_named_before_anything_is_made(shop: Shop) -> 
         restore(shop.keeper, dump, shop.cluster.binaries)
     assert [needed for needed in _NEEDS if needed not in refused.value.message] == []
     assert everything(shop.admin) == [shop.admin.name]
-    assert copy_and_swap.plan(shop.admin, dump, PlanOptions(2), count=False).problems == ()
+    assert copy_and_swap.read_and_decide(shop.admin, dump, PlanOptions(2), count=False).problems == ()
 
 
 def test_an_owner_that_the_login_is_no_member_of_is_named_with_the_grant(shop: Shop, sound: bytes) -> None:
@@ -215,7 +215,7 @@ def test_a_large_objects_owner_and_a_closed_tablespace_get_their_grants(shop: Sh
             shop.run(f"ALTER LARGE OBJECT 4242 OWNER TO {other}")
             shop.run("CREATE INDEX there ON stock.items (name) TABLESPACE fast")
             dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-            problems = copy_and_swap.plan(shop.keeper, dump, PlanOptions(2), count=False).problems
+            problems = copy_and_swap.read_and_decide(shop.keeper, dump, PlanOptions(2), count=False).problems
             assert {problem.message for problem in problems} == {
                 "the role keeper may not give objects to their owners " + other.strip('"'),
                 "the role keeper may not create objects in the tablespaces fast",
@@ -234,19 +234,19 @@ def test_a_missing_owner_is_named_with_both_statements(shop: Shop, other: str) -
     shop.run(f"ALTER TABLE stock.items OWNER TO {other}")
     dump = held(artifact_of(shop.admin, shop.cluster.binaries))
     shop.run(f"ALTER TABLE stock.items OWNER TO shop_app; DROP ROLE {other}")
-    missing, unowned = copy_and_swap.plan(shop.keeper, dump, PlanOptions(2), count=False).problems
+    missing, unowned = copy_and_swap.read_and_decide(shop.keeper, dump, PlanOptions(2), count=False).problems
     assert missing.message == "roles missing on the server: " + other.strip('"')
     assert missing.hint == f"CREATE ROLE {other};"
     for problem in (missing, unowned):
         run_hint(shop, problem)
-    assert copy_and_swap.plan(shop.keeper, dump, PlanOptions(2), count=False).problems == ()
+    assert copy_and_swap.read_and_decide(shop.keeper, dump, PlanOptions(2), count=False).problems == ()
 
 
 def test_a_database_of_a_superuser_is_given_away_and_not_its_role(shop: Shop) -> None:
     name = shop.admin.name
     shop.run(f"ALTER DATABASE {name} OWNER TO refnet; ALTER TABLE public.settings OWNER TO refnet")
     dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-    live, inside = copy_and_swap.plan(shop.keeper, dump, PlanOptions(2), count=False).problems
+    live, inside = copy_and_swap.read_and_decide(shop.keeper, dump, PlanOptions(2), count=False).problems
     assert live.hint.startswith(f"ALTER DATABASE {name} OWNER TO keeper;")
     assert inside.message == "keeper is not a superuser, and objects belong to the superuser refnet"
     assert "GRANT refnet" not in live.hint + inside.hint

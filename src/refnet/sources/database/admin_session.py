@@ -56,7 +56,7 @@ def _connect(target: Target) -> Session:
 
 
 @contextlib.contextmanager
-def restore_lock(admin: Session, database: str) -> Iterator[None]:
+def locked_on_server(admin: Session, database: str) -> Iterator[None]:
     """Lock restores of `database` on this server; RefnetError (LOCKED) if another run holds the lock.
 
     The lock ends with the session, so a killed run blocks nobody.

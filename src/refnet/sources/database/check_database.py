@@ -153,7 +153,7 @@ def _restore(settings: Settings, source: SourceName) -> Iterator[CheckLine]:
     entry = newest.newest_complete(source)
     if entry:
         restore = database_restore.restore_of(context, source, store.artifact(entry))
-        plan = restore.plan(count=False, damaged_anyway=True)
+        plan = restore.full_plan(count=False, damaged_anyway=True)
         problems, role, what = plan.problems, plan.facts.user, f"restore {entry.name} as {target.name}"
     else:
         with admin_session(target) as admin:

@@ -75,9 +75,9 @@ class DatabaseRestore:
     target: Target
     options: PlanOptions
 
-    def plan(self, *, count: bool, damaged_anyway: bool) -> DatabasePlan:
-        """Plan of `run`. `count`: count the live rows, and those written after the dump."""
-        planned = copy_and_swap.plan(self.target, self.dump, self.options, count=count)
+    def full_plan(self, *, count: bool, damaged_anyway: bool) -> DatabasePlan:
+        """Plan of `run`, with what artifact and hooks add. `count`: count the live rows, and those written after the dump."""
+        planned = copy_and_swap.read_and_decide(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored
         refusals = stored.refusals(anyway=damaged_anyway)
         hooked = (f"hook {line}" for line in self.hooks)
@@ -218,7 +218,7 @@ class WholeRestore(RestoreWork):
     def plan(self, context: Context) -> DatabasePlan:  # noqa: ARG002
         request = self.request
         count = request.plan or not request.force
-        self.planned = self.restore.plan(count=count, damaged_anyway=request.damaged_anyway)
+        self.planned = self.restore.full_plan(count=count, damaged_anyway=request.damaged_anyway)
         return self.planned
 
     @property

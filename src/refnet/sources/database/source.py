@@ -213,7 +213,7 @@ class Database(OnServer):
         if not self.own.url:
             return ()
         recovery = recovery_of(context, self.name, chosen, permits)
-        return recovery.plan(count=False, damaged_anyway=False).problems
+        return recovery.full_plan(count=False, damaged_anyway=False).problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
         return recover(context, self.name, chosen, permits)

@@ -15,7 +15,7 @@ from refnet.core.errors import RefnetError
 from refnet.core.formatting import noted, plain, plural, replaced, size
 from refnet.postgres.session import Target
 from refnet.servers import ActsOn
-from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.sources.database.admin_session import Session, Statement, admin_session, locked_on_server
 from refnet.sources.database.database_restore import database_at, undo_arguments
 from refnet.sources.database.plan.restore_facts import RowCount, ServerFacts
 from refnet.sources.database.plan.restore_plan import dated_name, hindrances
@@ -105,7 +105,7 @@ def undo(
     target: Target, previous: PreviousVersions, name: str | None = None, clock: Clock = Clock()
 ) -> Undone:
     """Swap the previous version in; the live database becomes a previous version."""
-    with admin_session(target) as admin, restore_lock(admin, target.name):
+    with admin_session(target) as admin, locked_on_server(admin, target.name):
         decided = _plan(admin, target, previous, name, count=False)
         decided.check()
         back, live = decided.back, target.name

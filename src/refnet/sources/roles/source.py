@@ -22,7 +22,7 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.base import Permits
 from refnet.sources.contents import Artifact, ArtifactDifference
 from refnet.sources.database import server_errors
-from refnet.sources.database.admin_session import admin_session, restore_lock
+from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
 from refnet.sources.roles.global_statements import read
@@ -153,7 +153,7 @@ class GlobalsRestore:
     def run(self) -> RestoredGlobals:
         """Create the missing roles in one transaction, and compare them with the artifact; RefnetError if nothing was created."""
         artifact, target = self.artifact, self.target
-        with admin_session(target) as admin, restore_lock(admin, _LOCK):
+        with admin_session(target) as admin, locked_on_server(admin, _LOCK):
             planned = self.plan()
             planned.check()
             try:

@@ -27,7 +27,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.sources.database import server_errors
-from refnet.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.sources.database.admin_session import Session, Statement, admin_session, locked_on_server
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.plan.restore_facts import Destination, Where
@@ -97,8 +97,8 @@ class Restored:
         }
 
 
-def plan(target: Target, dump: Dump, options: PlanOptions, *, count: bool) -> DatabasePlan:
-    """Plan a restore of `dump`; changes nothing.
+def read_and_decide(target: Target, dump: Dump, options: PlanOptions, *, count: bool) -> DatabasePlan:
+    """Plan a restore of `dump` from what its server says now; changes nothing.
 
     `count`: count the rows of the live database, and those written after the dump.
     """
@@ -119,7 +119,7 @@ def restore(target: Target, dump: Dump, options: PlanOptions, resources: Resourc
     RefnetError if the plan has problems, the dump is damaged, the load fails or the copy differs: the live database is
     unchanged then, and the copy is dropped.
     """
-    with admin_session(target) as admin, restore_lock(admin, target.name):
+    with admin_session(target) as admin, locked_on_server(admin, target.name):
         phases = Phases(resources.clock.monotonic, lambda name: resources.progress(name, 0, None))
         return _RestoreRun(admin, target, dump, options, resources, phases).go()
 

@@ -27,7 +27,7 @@ from refnet.sources.database.admin_session import (
     Session,
     Statement,
     admin_session,
-    restore_lock,
+    locked_on_server,
     runs_restore,
 )
 from refnet.sources.database.plan.restore_facts import OWN_NAME, LiveSessions
@@ -159,7 +159,7 @@ def _not_droppable(admin: Session, one: PreviousDatabase) -> str:
 
 def _drop_locked(target: Target, one: PreviousDatabase, forget: Callable[[PreviousRecord], None]) -> None:
     """Drop it, then forget its record; RefnetError (LOCKED) while a restore of the same database runs, as it may be its copy."""
-    with admin_session(target) as admin, restore_lock(admin, one.of):
+    with admin_session(target) as admin, locked_on_server(admin, one.of):
         drop(admin, target, one)
         if one.record:
             forget(one.record)
