@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from refnet import wiring
-from refnet.actions.overview import overview_of
+from refnet.actions.overview import overview_reader
 from refnet.catalog.monitoring import Check
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
@@ -24,7 +24,7 @@ def monitor(context: Context, source: SourceName | None = None) -> Overview:
 
     After a check of everything, messages go out where the settings name services for them.
     """
-    found = overview_of(context.settings, context.clock.now, source)()
+    found = overview_reader(context.settings, context.clock.now, source)()
     if context.settings.notify_urls and source is None:
         for sentence in notify(context):
             context.note(sentence)
@@ -33,7 +33,7 @@ def monitor(context: Context, source: SourceName | None = None) -> Overview:
 
 def check_everything(context: Context) -> tuple[Check, ...]:
     """Check the sources that are configured or have artifacts, then the store."""
-    return overview_of(context.settings, context.clock.now)().checks
+    return overview_reader(context.settings, context.clock.now)().checks
 
 
 def notify(context: Context) -> list[str]:

@@ -29,10 +29,10 @@ from refnet.store.store_check import last_checks
 from refnet.telemetry.facts import Facts, Overview, overview, unreadable
 
 
-def overview_of(
+def overview_reader(
     settings: Settings, now: Callable[[], datetime] = utc_now, only: SourceName | None = None
 ) -> Callable[[], Overview]:
-    """Maker of the overview of all sources or `only` one; rereads only changes.
+    """Reader of the overview of all sources or `only` one; rereads only changes.
 
     A database that does not respond costs 3 s, and then only its name is known. An unreadable store or journal is
     `unknown`, never ok; a folder that is not the store of earlier runs is critical. RefnetError: an invalid setting.
@@ -44,7 +44,7 @@ def overview_of(
         nonlocal read
         target = source_of(settings, SourceName.DATABASE).whose() if asked else None
         try:
-            read = read or facts_of(settings, now)
+            read = read or facts_reader(settings, now)
             return overview(read(target), only)
         except RefnetError as error:
             return unreadable(now(), error)
@@ -52,7 +52,7 @@ def overview_of(
     return look
 
 
-def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:
+def facts_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[Whose | None], Facts]:
     """Reader of the facts for a database; rereads only changes."""
     artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), settings.schedule
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.monitor import monitor as run
-from refnet.actions.overview import facts_of
+from refnet.actions.overview import facts_reader
 from refnet.catalog.monitoring import worst
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
@@ -100,7 +100,7 @@ def _exposition() -> Answer:
         from refnet.telemetry.metrics import exposition
 
     settings = current_settings()
-    read = facts_of(settings, utc_now)
+    read = facts_reader(settings, utc_now)
     return lambda accept: exposition(lambda: read(source_of(settings, SourceName.DATABASE).whose()), accept)
 
 

@@ -21,7 +21,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from refnet import wiring
 from refnet.actions.catalog import listing
-from refnet.actions.overview import facts_of
+from refnet.actions.overview import facts_reader
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.monitoring import Status
 from refnet.catalog.monitoring_stores import watch_store
@@ -145,7 +145,7 @@ class BackupReports:
             from refnet.telemetry.metrics import exposition
         with self._one_at_a_time:
             if self._exposition is None:
-                read = facts_of(self._settings, utc_now)
+                read = facts_reader(self._settings, utc_now)
                 self._exposition = lambda accept: exposition(
                     lambda: read(source_of(self._settings, SourceName.DATABASE).whose()), accept
                 )

@@ -17,7 +17,7 @@ from fastapi import Request
 from markupsafe import Markup
 
 from refnet import wiring
-from refnet.actions.overview import overview_of
+from refnet.actions.overview import overview_reader
 from refnet.catalog.calendar import Calendar, Expected
 from refnet.catalog.manifest import Entry
 from refnet.catalog.remote import Copy
@@ -219,7 +219,7 @@ class Overviews:
     """The overview of one server: computed by one thread, while requests get the last one."""
 
     def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
-        self._look, self._now = overview_of(settings, now), now
+        self._look, self._now = overview_reader(settings, now), now
         self._thread = CapacityLimiter(1)
         self._seen: LastOverview | None = None
         self._making: asyncio.Task[LastOverview] | None = None

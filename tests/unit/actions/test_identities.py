@@ -14,7 +14,7 @@ from refnet import wiring
 from refnet.actions.backup import Options, backup
 from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
-from refnet.actions.overview import overview_of
+from refnet.actions.overview import overview_reader
 from refnet.actions.prune import prune
 from refnet.catalog.identity import SourceId
 from refnet.catalog.manifest import Entry
@@ -152,7 +152,7 @@ def test_the_monitor_counts_two_machines_apart(machine):
     other.now += timedelta(hours=9)
     other.backup("theirs", prove=True)
 
-    checks = overview_of(one.settings, lambda: other.now, VAULT)().checks
+    checks = overview_reader(one.settings, lambda: other.now, VAULT)().checks
 
     age = next(check for check in checks if check.source == VAULT and check.what == "age")
     assert mine in age.says
@@ -293,7 +293,7 @@ def test_what_is_dated_in_the_future_is_said_by_plan_list_and_monitor(machine):
     assert any(wrong in note and "dated in the future" in note for note in chosen.notes)
     assert any("dated in the future" in note for note in notes(one.entry(wrong), one.now))
     one.now += timedelta(days=9)
-    checks = overview_of(one.settings, lambda: one.now, VAULT)().checks
+    checks = overview_reader(one.settings, lambda: one.now, VAULT)().checks
     says = {check.what: check for check in checks if check.source == VAULT}
     assert (says["clock"].status, wrong in says["clock"].says) == (Status.WARNING, True)
     assert says["age"].status is Status.CRITICAL

@@ -10,7 +10,7 @@ import pytest
 
 from refnet.actions import keys
 from refnet.actions.keys import check_key
-from refnet.actions.overview import facts_of
+from refnet.actions.overview import facts_reader
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings
@@ -85,7 +85,7 @@ def test_a_page_is_stale_once_a_store_or_the_local_encryption_changes(context, t
     assert wrong(settings) == []
     assert wrong(moved) == ["lacks file:///mnt/other and names file:///mnt/nas, which is not used"]
     assert wrong(local) == [f"lacks file://{tmp_path}/encrypted"]
-    watched = facts_of(moved, lambda: NOW)(None).checks()
+    watched = facts_reader(moved, lambda: NOW)(None).checks()
     assert [one.says for one in watched if one.what == "recovery page"] == [
         (
             f"the page of {made.page.recipient} lacks file:///mnt/other and names file:///mnt/nas, which is not used:"

@@ -14,7 +14,7 @@ from refnet.actions import init, marks, unprotected
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.drill import prove
-from refnet.actions.overview import overview_of
+from refnet.actions.overview import overview_reader
 from refnet.catalog.identity import SourceId
 from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import Kind, SourceName
@@ -49,7 +49,7 @@ def test_a_database_that_nobody_configured_is_no_alarm_and_fails_no_drill(settin
 
     assert SourceName.DATABASE not in wiring.configured(settings)
     assert (found.exit, found.absent) == (Exit.DONE, ())
-    assert not [check for check in overview_of(settings)().checks if check.source == SourceName.DATABASE]
+    assert not [check for check in overview_reader(settings)().checks if check.source == SourceName.DATABASE]
 
 
 def test_a_database_with_a_url_is_protected_although_its_schedule_is_off(settings: Settings) -> None:
@@ -61,7 +61,7 @@ def _says(settings: Settings) -> list[str]:
     """What the monitor says of sources that are gone."""
     return [
         f"{one.source} {one.status}: {one.says}"
-        for one in overview_of(settings)().checks
+        for one in overview_reader(settings)().checks
         if one.what == "gone"
     ]
 
@@ -83,7 +83,7 @@ def test_a_vault_that_became_a_named_folder_is_critical_until_accepted(
             " (`refnet restore obsidian --to`), `refnet accept obsidian` if that is intended"
         )
     ]
-    assert overview_of(moved)().unnamed == ()
+    assert overview_reader(moved)().unnamed == ()
     planned = marks.plan_gone(Context(moved), "obsidian")
     assert planned
     assert marks.accept_gone(Context(moved), planned).to_json() == {
@@ -92,8 +92,8 @@ def test_a_vault_that_became_a_named_folder_is_critical_until_accepted(
         "accepted": True,
     }
     assert (_says(moved), marks.plan_gone(Context(moved), "obsidian")) == ([], None)
-    assert overview_of(moved)().unnamed == (VAULT,)
-    assert {check.source for check in overview_of(moved)().checks} == {None, name}
+    assert overview_reader(moved)().unnamed == (VAULT,)
+    assert {check.source for check in overview_reader(moved)().checks} == {None, name}
 
 
 def test_a_source_that_comes_back_and_goes_again_is_critical_again(settings: Settings) -> None:
@@ -141,14 +141,14 @@ def test_a_removed_source_is_a_message_and_having_no_sources_a_warning(
 ) -> None:
     backup(Context(settings), VAULT, Options(prove=False))
     without = replace(settings, left_out=frozenset({"obsidian"}))
-    checks = overview_of(without)().checks
+    checks = overview_reader(without)().checks
     found = findings(checks, wiring.journal(settings).history())
     assert "vault_dir is none: set vault_dir" in (found["obsidian gone"] or "")
     wiring.identities(settings).accept(VAULT)
-    told = {one.what: one for one in overview_of(without)().checks}
+    told = {one.what: one for one in overview_reader(without)().checks}
     assert "gone" not in told
     assert (told["sources"].status, "nothing is backed up" in told["sources"].says) == (Status.WARNING, True)
-    assert "sources" not in {one.what for one in overview_of(settings)().checks}
+    assert "sources" not in {one.what for one in overview_reader(settings)().checks}
 
 
 @pytest.mark.parametrize("answer", ["none", "own"])
@@ -212,7 +212,7 @@ def test_a_source_that_is_added_later_begins_with_itself(settings: Settings, tmp
     }
     journal.write_text(json.dumps(old) + "\n" + journal.read_text())
 
-    checks = overview_of(settings)().checks
+    checks = overview_reader(settings)().checks
 
     assert [(c.what, c.says) for c in checks if c.source == VAULT and c.what == "drill"] == [
         ("drill", "none yet; the first one is not due yet")
