@@ -1,1 +1,1 @@
-"""The plan and the services of a recovery."""
+"""The plan, the journal and the services of a recovery."""
