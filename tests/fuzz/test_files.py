@@ -27,7 +27,7 @@ from refnet.core.member_names import ArchiveError, checked, leads_inside, show
 from refnet.settings import Settings
 from refnet.sources.folder.archive_reader import ArchiveLimits, NullSink, read_archive
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed, matching
+from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed, matching, part_of
 from refnet.sources.folder.tar_archive import END, TarReader, header
 
 _TIME = 1_764_090_001_250_000_000
@@ -69,6 +69,33 @@ def test_a_search_in_a_list_finds_what_the_complete_list_has_or_refuses(text: by
         assert found == [one for one in files.files if one.path in wanted]
         for one in found:
             assert [*matching(text, one.path.__eq__, Glob(one.path[:500]).literal)] == [one]
+
+
+_PATHS = ["論文", "link", "b", "sub", "sub/c d.md", "sub/deep", ".", "su", "sub/c"]
+_NESTED = replace(
+    FILES,
+    files=(
+        *FILES.files,
+        Listed("sub", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 4096),
+        Listed("sub/c d.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 4608, _SUM),
+        Listed("sub/deep", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 5632),
+        Listed("sub/deep/c d.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 6144, _SUM),
+        Listed("subway", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 7168, _SUM),
+    ),
+).to_json()
+
+
+@fuzzed
+@given(documents(json.loads(_NESTED), _NESTED), st.one_of(st.sampled_from(_PATHS), texts.filter(str.isascii)))
+def test_a_part_of_a_list_is_what_the_complete_list_has_there(text: bytes, path: str) -> None:
+    part = outcome(lambda: part_of(text, path), ArchiveError)
+    files = outcome(lambda: FileList.from_json(text), ArchiveError)
+    if files and path in files.by_path and path != ".":
+        above = {".", *(path[:at] for at, sign in enumerate(path) if sign == "/")}
+        there = (o for o in files.files if o.path == path or o.path in above or o.path.startswith(f"{path}/"))
+        assert part == FileList(tuple(there), files.members)
+    elif files and path != ".":
+        assert part is None
 
 
 @fuzzed

@@ -282,7 +282,8 @@ def extract(
     """
     done, reported, total = 0, 0, sum(listed.size for _, listed in members)
     with ExitStack() as stack, gzip_errors():
-        source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
+        end = files.members[-1].raw if len(files.members) > 1 else files.raw_bytes
+        source = _RandomAccess(archive, files, stack, ahead=total > end // 2)
         for count, (path, listed) in enumerate(members):
             member, has_attributes = listed._replace(path=path), bool(listed.acl or listed.xattrs)
             if listed.kind is FileKind.LINK:

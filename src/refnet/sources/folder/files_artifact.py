@@ -25,7 +25,7 @@ from refnet.proof_run import ProofOptions, ProofRun
 from refnet.sources.contents import LIVE, MOST, Artifact, ArtifactDifference, Changed, ItemVersion
 from refnet.sources.folder.archive_reader import NoSpaceError, NullSink, extract, limits, read_archive
 from refnet.sources.folder.gzip_members import inflated_from
-from refnet.sources.folder.listing import FileKind, FileList, Listed, matching
+from refnet.sources.folder.listing import FileKind, FileList, Listed, matching, part_of
 from refnet.sources.folder.scope import Unheld, unkept
 from refnet.sources.folder.selection import against_live
 from refnet.sources.folder.tar_archive import TarReader
@@ -54,6 +54,14 @@ class FilesArtifact(Artifact):
             return found, True
         with self.stored.open() as archive:
             return read_archive(archive, NullSink()), False
+
+    def files_at(self, path: str) -> tuple[FileList, bool]:
+        """As `files`; where `path` is recorded, only what is at, below and above it, which a search finds."""
+        if path.isascii() and path.isprintable() and path != ".":
+            text = self.stored.files()
+            if text and (part := part_of(text, path)):
+                return part, True
+        return self.files()
 
     def file(self, path: str, limit: int) -> bytes | None:
         """Content of the file `path` (its last copy), or None.

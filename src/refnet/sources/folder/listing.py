@@ -188,6 +188,35 @@ def _matching(
             raise ValueError(f"line {number}")
 
 
+def part_of(text: bytes, path: str) -> FileList | None:
+    """Return the entries at and below the ASCII `path` and the folders above it; only these are checked.
+
+    None if the list has no entry `path`. ArchiveError if one of these is not in the format of `to_json`.
+    """
+    above = [path]
+    while "/" in above[-1]:
+        above.append(parent(above[-1]))
+    folders = {".", *above[1:]}
+    literals = b"|".join([rb"\\", b"_base64", rb'"path":"\."', *(re.escape(one.encode()) for one in above)])
+    is_candidate = re.compile(literals).search
+    lines = enumerate(io.BytesIO(text), 1)
+    try:
+        members, looked = _start(lines)
+        candidates = ((number, line) for number, line in lines if is_candidate(line))
+        files = tuple(
+            _matching(
+                candidates,
+                lambda found: found in folders or found == path or found.startswith(f"{path}/"),
+                b"",
+                looked=looked,
+            )
+        )
+    except ValueError as error:
+        raise ArchiveError(f"the list of files is not valid: {error}") from error
+    _check(files)
+    return FileList(files, members) if any(one.path == path for one in files) else None
+
+
 def _line(listed: Listed) -> str:
     path, kind, size, mode, mtime_ns, uid, gid, at, sha256, target, acl, xattrs, *_ = listed
     more = f',"sha256":"{sha256}"' if sha256 else f",{_text('target', target)}" if target else ""

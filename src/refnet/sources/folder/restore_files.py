@@ -135,7 +135,8 @@ def plan(
         merge: add missing files, replace older ones, delete nothing.
     """
     with explain_archive_errors(artifact), explain_os_errors(target.folder):
-        files, listed = artifact.files()
+        single = only[0].removeprefix(f"{target.folder}/") if len(only) == 1 and not merge else ""
+        files, listed = artifact.files_at(single) if single else artifact.files()
         selection, live, merged = (
             merging.selected(files, target, only) if merge else (*against_live(files, target, only), None)
         )
