@@ -141,7 +141,7 @@ class Kind(StrEnum):
 
 
 def likely_kind(name: str, *, by_name: bool = True) -> Kind:
-    """The kind of a source of which only the name is known, and whether its identity is one: see `Row.by_name`."""
+    """The kind of a source of which only the name is known, and whether its identity is one: see `KindRow.by_name`."""
     by_end = [kind for kind in Kind if kind.row.name_ends and name.endswith(kind.row.name_ends)]
     others = (kind for kind in Kind if not kind.row.name_ends and kind.row.by_name is by_name)
     return by_end[0] if by_end else next(others)

@@ -51,8 +51,8 @@ def copy(
 ) -> None:
     """Send encrypted copies to remote stores, and check them.
 
-    Each copy is read back from there and compared. An artifact whose copy is there already is not sent again. A damaged artifact, and one that shrank and is not
-    accepted, is not copied.
+    Each copy is read back from there and compared. An artifact whose copy is there already is not sent again. A damaged
+    artifact, and one that shrank and is not accepted, is not copied.
     """
     here = context()
     wanted = copying.wanted(here, artifact, store, all_of_them=everything)
