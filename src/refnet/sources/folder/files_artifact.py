@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -145,8 +145,6 @@ class FilesArtifact(Artifact):
         trial.phases.seconds |= run.phases.seconds
         with _problems(trial, place):
             self._unpack(trial, level, expected, place)
-        with suppress(OSError):  # another proof uses it
-            place.rmdir()
         return trial if all(finding.outcome is Outcome.PASSED for finding in trial.findings) else None
 
     def _unpack(self, run: ProofRun, level: Level, expected: FileList | None, scratch: Path) -> None:

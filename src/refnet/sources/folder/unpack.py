@@ -83,15 +83,20 @@ def scratch_folder(below: Path) -> Iterator[int]:
 
 
 def memory_folder(least: int) -> Path | None:
-    """Create this user's folder in /dev/shm, if that is memory with `least` free bytes; None otherwise."""
-    if not _is_memory(_SHARED) or shutil.disk_usage(_SHARED).free < least:
-        return None
+    """Return this user's folder in /dev/shm, if that is memory with `least` free bytes; None otherwise.
+
+    The folder stays: were it removed after a proof, another user could put a link in its place for the next one.
+    """
     place = _SHARED / f"refnet-{os.geteuid()}"
-    with suppress(FileExistsError):
-        place.mkdir(mode=0o700)
-    found = place.lstat()
-    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-    return place if own else None
+    with suppress(OSError):  # it may be read-only
+        if not _is_memory(_SHARED) or shutil.disk_usage(_SHARED).free < least:
+            return None
+        with suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+        found = place.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+            return place
+    return None
 
 
 def _is_memory(folder: Path) -> bool:

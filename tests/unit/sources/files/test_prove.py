@@ -77,7 +77,9 @@ def test_files_that_fit_are_unpacked_in_memory_and_removed(vault, dumped, prove,
     assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
     assert "list of files" in proof.seconds
     assert not (tmp_path / "scratch").exists()
-    assert not list(shared.iterdir())
+    (place,) = shared.iterdir()
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert not list(place.iterdir())
 
 
 def test_files_that_do_not_fit_are_unpacked_on_the_disk(vault, dumped, prove, shared, tmp_path):
@@ -116,7 +118,14 @@ def test_what_does_not_pass_in_memory_is_tried_on_the_disk(vault, dumped, prove,
     proof = prove(dumped(vault).held, Level.PROVEN, memory=1 << 30)
 
     assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
-    assert not list(shared.iterdir())
+    assert [list(place.iterdir()) for place in shared.iterdir()] == [[]]
+
+
+def test_memory_that_cannot_be_used_leaves_the_proof_to_the_disk(vault, dumped, prove, shared, tmp_path):
+    shared.rmdir()
+
+    assert prove(dumped(vault).held, Level.PROVEN, memory=1 << 30).level is Level.PROVEN
+    assert (tmp_path / "scratch").is_dir()
 
 
 def test_damage_that_is_found_in_memory_is_said_of_the_disk(vault, dumped, prove, shared, tmp_path):
