@@ -144,14 +144,22 @@ class FilesArtifact(Artifact):
         trial = ProofRun(list(run.findings), progress=run.progress)
         trial.phases.seconds |= run.phases.seconds
         with _problems(trial, place):
-            self._unpack(trial, level, expected, place)
+            self._unpack(trial, level, expected, place, most=most)
         return trial if all(finding.outcome is Outcome.PASSED for finding in trial.findings) else None
 
-    def _unpack(self, run: ProofRun, level: Level, expected: FileList | None, scratch: Path) -> None:
+    def _unpack(
+        self,
+        run: ProofRun,
+        level: Level,
+        expected: FileList | None,
+        scratch: Path,
+        *,
+        most: int | None = None,
+    ) -> None:
         with scratch_folder(scratch) as root:
             with run.phases.phase("unpacked into an empty folder"), self.stored.open() as archive:
                 unheld = Unheld()
-                files = unpack(archive, root, expected, unheld=unheld, progress=run.progress)
+                files = unpack(archive, root, expected, unheld=unheld, most=most, progress=run.progress)
             _passed(run, Level.RESTORED, files)
             run.add(*(Finding("metadata", Outcome.UNVERIFIED, f"{scratch}: {one}") for one in unheld.told()))
             if level is Level.PROVEN:

@@ -41,19 +41,24 @@ def unpack(
     expected: FileList | None,
     *,
     unheld: Unheld | None = None,
+    most: int | None = None,
     progress: Progress = silent,
 ) -> FileList:
     """Unpack `archive` into the empty open folder `root`, as this user's; return the list of files.
 
     Args:
         unheld: receives metadata that the file system cannot store.
+        most: bytes that the members may have, copies that a later one replaces too; None: as many as are free.
 
     ArchiveError names the first member that is damaged, forbidden or unlike `expected`; OSError if the disk is full.
     Both leave `root` incomplete, for the caller to remove.
     """
-    fresh, most = FreshFolder(root, unheld=unheld), limits(expected, shutil.disk_usage(root).free)
+    fresh, free = FreshFolder(root, unheld=unheld), shutil.disk_usage(root).free
+    space = free if most is None else min(free, most)
     try:
-        files = read_archive(archive, fresh, expected=expected, limits=most, progress=progress)
+        files = read_archive(
+            archive, fresh, expected=expected, limits=limits(expected, space), progress=progress
+        )
         fresh.finish()
     finally:
         fresh.close()

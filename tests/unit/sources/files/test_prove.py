@@ -8,6 +8,7 @@ import io
 import json
 import os
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.sources.folder import unpack
+from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
+from refnet.sources.folder.tar_archive import END, header
 
 LEVELS = [Level.INTACT, Level.RESTORED, Level.PROVEN]
 
@@ -125,6 +128,20 @@ def test_memory_that_cannot_be_used_leaves_the_proof_to_the_disk(vault, dumped, 
     shared.rmdir()
 
     assert prove(dumped(vault).held, Level.PROVEN, memory=1 << 30).level is Level.PROVEN
+    assert (tmp_path / "scratch").is_dir()
+
+
+def test_copies_that_a_later_one_replaces_count_in_memory_too(prove, shared, tmp_path):
+    """A list names the last copy of a changing file; an archive can have earlier ones of any size."""
+    folder = Listed(".", FileKind.FOLDER, 0, 0o755, 0, 0, 0, 0)
+    early = Listed("a.md", FileKind.FILE, 3 << 20, 0o644, 0, 0, 0, 512)
+    late = early._replace(size=4, at=1024 + early.size, sha256=sha256(b"note").hexdigest())
+    tar = header(folder) + header(early) + bytes(early.size) + header(late) + b"note".ljust(512, b"\0") + END
+    files = FileList((folder, late), (GzipMember(0, 0),)).to_json()
+
+    proof = prove(held(gzip.compress(tar, 1), files), Level.PROVEN, memory=1 << 20)
+
+    assert proof.level is Level.PROVEN
     assert (tmp_path / "scratch").is_dir()
 
 
