@@ -1,0 +1,170 @@
+"""Looks at a folder a second time, after its archive was written: does the list of files match it?
+
+Independent of the first look: it walks by the standard library instead of the archive's code, so faults there are
+detected. Names missing from the list are unsettled if the folder changed between the two walks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+from xxhash import xxh3_128
+
+from refnet.core.files import OPEN_FILE, forget_cached
+from refnet.core.member_names import leads_inside, parent, show
+from refnet.sources.folder.archive_writer import Dumped, stamp
+from refnet.sources.folder.listing import FileKind, Listed
+from refnet.sources.folder.scope import Scope
+from refnet.sources.folder.walk import FolderState, FolderStates, changed_folders
+
+_BLOCK = 1 << 20
+_KINDS = {stat.S_IFREG: FileKind.FILE, stat.S_IFDIR: FileKind.FOLDER, stat.S_IFLNK: FileKind.LINK}
+
+
+class _Entry(NamedTuple):
+    path: str
+    #: Its name in the open folder.
+    name: str
+    folder: int
+    kind: FileKind
+    status: os.stat_result
+
+
+@dataclass
+class SecondLook:
+    """The result of a second look."""
+
+    #: Over path, kind, size and time of everything.
+    digest: str = ""
+    #: A sentence for each entry that did not change meanwhile, and is not as the list says.
+    wrong: list[str] = field(default_factory=list)
+    #: The paths that are not in the list, in folders that changed meanwhile.
+    unsettled: list[str] = field(default_factory=list)
+
+
+def entries_digest(root: int, scope: Scope) -> str:
+    """Digest of a second look at `scope` of the open folder `root`; OSError if unreadable."""
+    digest = xxh3_128()
+    for entry in _entries(root, scope):
+        digest.update(_record(entry))
+    return digest.hexdigest()
+
+
+def look(root: int, scope: Scope, dumped: Dumped, *, contents: bool) -> SecondLook:
+    """Compare `scope` of the open folder `root` with the written archive; OSError if unreadable.
+
+    contents: read every file again, and compare its SHA-256.
+    """
+    found, digest, files = SecondLook(), xxh3_128(), dumped.files.files
+    numbers = {listed.path: number for number, listed in enumerate(files)}
+    there = bytearray(len(files))
+    for entry in _entries(root, scope):
+        digest.update(_record(entry))
+        number = numbers.get(entry.path)
+        if number is None:
+            if parent(entry.path) in numbers or "/" not in entry.path:
+                _missing(entry, dumped.states, found)
+            continue
+        there[number] = 1
+        if dumped.stamps[number] == stamp(entry.status):
+            found.wrong += (
+                f"{show(entry.path)} {why}" for why in _differs(entry, files[number], contents=contents)
+            )
+    lost = [listed.path for listed, is_there in zip(files, there, strict=True) if not is_there]
+    found.wrong += _invented(root, [path for path in lost if path != "."], dumped.states)
+    found.digest = digest.hexdigest()
+    return found
+
+
+def _entries(root: int, scope: Scope) -> Iterator[_Entry]:
+    """Yield the entries that an archive of `scope` of the open folder `root` should contain, by name."""
+    leaves_out, only = scope.leaves_out, scope.only
+    device = os.fstat(root).st_dev if scope.one_file_system else None
+    for top, folders, others, handle in os.fwalk(".", dir_fd=root, onerror=_unreadable):
+        prefix, below = top[2:] + "/" if top != "." else "", list[str]()
+        for name in sorted((*folders, *others)):
+            if not prefix and (name in scope.own or (only is not None and name not in only)):
+                continue
+            entry = _entry(prefix, name, handle)
+            if entry is None:
+                continue
+            folder = entry.kind is FileKind.FOLDER
+            if leaves_out and (prefix or only is None) and leaves_out(entry.path + "/" * folder):
+                continue
+            if folder and device in (None, entry.status.st_dev):
+                below.append(name)
+            yield entry
+        folders[:] = below
+
+
+def _entry(prefix: str, name: str, folder: int) -> _Entry | None:
+    """An entry of an open folder; None if archives do not store its kind, or it is gone."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is FileKind.LINK and not leads_inside(prefix + name, os.readlink(name, dir_fd=folder)):
+            return None
+    except FileNotFoundError:
+        return None
+    return _Entry(prefix + name, name, folder, kind, status) if kind else None
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _record(entry: _Entry) -> bytes:
+    is_folder, status = entry.kind is FileKind.FOLDER, entry.status
+    size, time = (0, 0) if is_folder else (status.st_size, status.st_mtime_ns)
+    return b"%b\0%b %d %d\0" % (os.fsencode(entry.path), entry.kind.encode(), size, time)
+
+
+def _missing(entry: _Entry, states: FolderStates, found: SecondLook) -> None:
+    """Record an entry missing from the list: a fault if its folder is unchanged since it was read."""
+    state = states.get(parent(entry.path))
+    if state is None or state[:-1] == FolderState.of(entry.folder)[:-1]:
+        found.wrong.append(f"{show(entry.path)} is not in the list")
+    else:
+        found.unsettled.append(entry.path)
+
+
+def _invented(root: int, lost: list[str], states: FolderStates) -> Iterator[str]:
+    """Sentences about listed paths that are not in their folder, although that did not change."""
+    changed = {*changed_folders(root, states)[0]} if lost else set()
+    for path in lost:
+        above = parent(path)
+        if above in states and above not in changed:
+            yield f"{show(path)} is in the list, but not in the folder"
+
+
+def _differs(entry: _Entry, listed: Listed, *, contents: bool) -> Iterator[str]:
+    status = entry.status
+    if listed.kind is not entry.kind:
+        yield f"is a {listed.kind} in the list, but a {entry.kind} in the folder"
+    elif listed.kind is FileKind.FILE and listed.size != status.st_size:
+        yield f"has {listed.size:,} bytes in the list, but {status.st_size:,} in the folder"
+    elif listed.mtime_ns != status.st_mtime_ns:
+        yield "has a different time in the list"
+    elif contents and listed.kind is FileKind.FILE and _sha256(entry) not in (listed.sha256, None):
+        yield "has different content in the list"
+
+
+def _sha256(entry: _Entry) -> str | None:
+    """Return the digest of a file, read from the disk; None if it changed meanwhile."""
+    digest = sha256()
+    try:
+        with open(
+            entry.name, "rb", opener=lambda name, _: os.open(name, OPEN_FILE, dir_fd=entry.folder)
+        ) as file:
+            forget_cached(file)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+            return digest.hexdigest() if stamp(os.fstat(file.fileno())) == stamp(entry.status) else None
+    except FileNotFoundError:
+        return None
