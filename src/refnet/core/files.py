@@ -274,6 +274,14 @@ def forget_cached(reader: IO[bytes]) -> None:
             os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def fetch_again(handle: int, size: int) -> None:
+    """Do as `forget_cached`, and let the disk begin to read the first `size` bytes; nothing waits for them."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(handle, 0, size, os.POSIX_FADV_WILLNEED)
+
+
 def identity(reader: IO[bytes]) -> tuple[int, ...]:
     """Device, inode, size, mtime, ctime of the open file, unchanged while nothing writes to it; () without a file."""
     with suppress(OSError):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
 from xxhash import xxh3_128
 
-from refnet.core.files import OPEN_FILE, forget_cached
+from refnet.core.files import OPEN_FILE, fetch_again
 from refnet.core.member_names import leads_inside, parent, show
 from refnet.sources.folder.archive_writer import Dumped, stamp
 from refnet.sources.folder.listing import FileKind, Listed
@@ -23,6 +25,8 @@ from refnet.sources.folder.scope import Scope
 from refnet.sources.folder.walk import FolderState, FolderStates, changed_folders
 
 _BLOCK = 1 << 20
+#: How many files the disk is asked for at once, and for how many bytes of each.
+_AT_ONCE, _FETCHED = 64, 1 << 20
 _KINDS = {stat.S_IFREG: FileKind.FILE, stat.S_IFDIR: FileKind.FOLDER, stat.S_IFLNK: FileKind.LINK}
 
 
@@ -63,18 +67,22 @@ def look(root: int, scope: Scope, dumped: Dumped, *, contents: bool) -> SecondLo
     found, digest, files = SecondLook(), xxh3_128(), dumped.files.files
     numbers = {listed.path: number for number, listed in enumerate(files)}
     there = bytearray(len(files))
-    for entry in _entries(root, scope):
-        digest.update(_record(entry))
-        number = numbers.get(entry.path)
-        if number is None:
-            if parent(entry.path) in numbers or "/" not in entry.path:
-                _missing(entry, dumped.states, found)
-            continue
-        there[number] = 1
-        if dumped.stamps[number] == stamp(entry.status):
-            found.wrong += (
-                f"{show(entry.path)} {why}" for why in _differs(entry, files[number], contents=contents)
-            )
+    with closing(_Rereader()) as again:
+        for entry in _entries(root, scope):
+            digest.update(_record(entry))
+            number = numbers.get(entry.path)
+            if number is None:
+                if parent(entry.path) in numbers or "/" not in entry.path:
+                    _missing(entry, dumped.states, found)
+                continue
+            there[number] = 1
+            if dumped.stamps[number] == stamp(entry.status):
+                if why := _differs(entry, files[number]):
+                    found.wrong.append(f"{show(entry.path)} {why}")
+                elif contents and entry.kind is FileKind.FILE:
+                    again.add(entry, files[number].sha256)
+        again.finish()
+    found.wrong += (f"{show(path)} has different content in the list" for path in again.differing)
     lost = [listed.path for listed, is_there in zip(files, there, strict=True) if not is_there]
     found.wrong += _invented(root, [path for path in lost if path != "."], dumped.states)
     found.digest = digest.hexdigest()
@@ -143,28 +151,63 @@ def _invented(root: int, lost: list[str], states: FolderStates) -> Iterator[str]
             yield f"{show(path)} is in the list, but not in the folder"
 
 
-def _differs(entry: _Entry, listed: Listed, *, contents: bool) -> Iterator[str]:
+def _differs(entry: _Entry, listed: Listed) -> str:
+    """Return what the list has wrong of an entry, apart from its content; "" if nothing."""
     status = entry.status
     if listed.kind is not entry.kind:
-        yield f"is a {listed.kind} in the list, but a {entry.kind} in the folder"
-    elif listed.kind is FileKind.FILE and listed.size != status.st_size:
-        yield f"has {listed.size:,} bytes in the list, but {status.st_size:,} in the folder"
-    elif listed.mtime_ns != status.st_mtime_ns:
-        yield "has a different time in the list"
-    elif contents and listed.kind is FileKind.FILE and _sha256(entry) not in (listed.sha256, None):
-        yield "has different content in the list"
+        return f"is a {listed.kind} in the list, but a {entry.kind} in the folder"
+    if listed.kind is FileKind.FILE and listed.size != status.st_size:
+        return f"has {listed.size:,} bytes in the list, but {status.st_size:,} in the folder"
+    return "" if listed.mtime_ns == status.st_mtime_ns else "has a different time in the list"
 
 
-def _sha256(entry: _Entry) -> str | None:
-    """Return the digest of a file, read from the disk; None if it changed meanwhile."""
-    digest = sha256()
-    try:
-        with open(
-            entry.name, "rb", opener=lambda name, _: os.open(name, OPEN_FILE, dir_fd=entry.folder)
-        ) as file:
-            forget_cached(file)
-            while block := file.read(_BLOCK):
-                digest.update(block)
-            return digest.hexdigest() if stamp(os.fstat(file.fileno())) == stamp(entry.status) else None
-    except FileNotFoundError:
-        return None
+class _Rereader:
+    """Reads files again, from the disk, and compares their SHA-256.
+
+    The files to come are opened and asked for meanwhile: a disk needs longer for one small file than all the rest, and
+    for many at once hardly more.
+    """
+
+    def __init__(self) -> None:
+        #: The paths of those with another digest.
+        self.differing: list[str] = []
+        self._asked: deque[tuple[int, _Entry, str]] = deque()
+        self._buffer = memoryview(bytearray(_BLOCK))
+
+    def add(self, entry: _Entry, expected: str) -> None:
+        """Read `entry` again, soon, while its folder may be closed already; `expected`: its digest."""
+        try:
+            handle = os.open(entry.name, OPEN_FILE, dir_fd=entry.folder)
+        except FileNotFoundError:
+            return
+        self._asked.append((handle, entry, expected))
+        fetch_again(handle, _FETCHED)
+        if len(self._asked) > _AT_ONCE:
+            self._read()
+
+    def finish(self) -> None:
+        while self._asked:
+            self._read()
+
+    def close(self) -> None:
+        while self._asked:
+            os.close(self._asked.popleft()[0])
+
+    def _read(self) -> None:
+        handle, entry, expected = self._asked.popleft()
+        try:
+            if _sha256(handle, entry.status, self._buffer) not in (expected, None):
+                self.differing.append(entry.path)
+        finally:
+            os.close(handle)
+
+
+def _sha256(handle: int, status: os.stat_result, buffer: memoryview) -> str | None:
+    """Return the digest of an open file; None if its status is not `status` any more."""
+    digest, size = sha256(), 0
+    while count := os.readv(handle, [buffer]):
+        digest.update(buffer[:count])
+        size += count
+        if size == status.st_size and count < len(buffer):
+            break  # its end
+    return digest.hexdigest() if stamp(os.fstat(handle)) == stamp(status) else None
