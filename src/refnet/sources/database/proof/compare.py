@@ -28,8 +28,8 @@ from refnet.sources.database.rows.live_catalog import Relation, Relations, page_
 from refnet.sources.database.sql_text import Codec
 from refnet.sources.database.workers import Stopped, Task, Workers, run_all
 
-#: About how much of a table one task reads, in bytes of COPY text.
-_SHARE = 64 << 20
+#: About how much of a table one task reads, in bytes of COPY text: small, so that all workers are busy to the end.
+_SHARE = 8 << 20
 #: Of one table at most, whatever the index says of its size.
 _MOST_SHARES = 4096
 #: How many sequences one query reads.
