@@ -80,6 +80,12 @@ class MemoryBucket:
                 size, gone = len(one.data or b""), one.data is None
                 yield Version(name, one.version, size, one.created, one is kept[-1], gone)
 
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        with self._alone:
+            self.requests["folders"] += 1
+            found = [name for name in self.contents if "/" in name and (deleted or self._current(name))]
+        return bucket.top_folders((name.partition("/")[0] for name in found), self.shown)
+
     def delete(self, name: str, *, version: str = "") -> None:
         with self._alone:
             self.requests["delete"] += 1

@@ -16,10 +16,11 @@ from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.core.errors import Exit
 from refnet.settings.urls import parse_store_url
+from refnet.store.buckets import bucket as of_bucket
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure
 from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.folder import FolderBucket
-from refnet.store.buckets.opening import Paced
+from refnet.store.buckets.opening import Announced, Paced
 from refnet.store.buckets.rclone import RcloneBucket
 from refnet.store.buckets.sftp import SftpBucket
 
@@ -58,6 +59,7 @@ def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RcloneBucket:
 
 
 BUCKETS: dict[str, Callable[[Path], Bucket]] = {
+    "announced": lambda _: Announced(MemoryBucket()),
     "folder": _folder,
     "memory": lambda _: MemoryBucket(),
     "versions": lambda _: MemoryBucket(versioned=True),
@@ -98,6 +100,7 @@ def fails(kind: BucketFailure, call: Callable[[], object]) -> BucketError:
 def test_a_new_bucket_is_empty(bucket: Bucket) -> None:
     assert list(bucket.listed("")) == []
     assert list(bucket.versions("")) == []
+    assert bucket.folders() == bucket.folders(deleted=True) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 8192], ids=["empty", "small", "2 MiB"])
@@ -160,6 +163,38 @@ def test_objects_are_listed_by_prefix_in_the_order_of_their_names(bucket: Bucket
     for one in bucket.listed(""):
         assert one.size == names.index(one.name)
         assert start < one.modified < start + timedelta(minutes=5)
+
+
+def test_the_folders_at_the_top_are_named_without_what_is_in_them(bucket: Bucket) -> None:
+    for name in (PIECE, MANIFEST, "a", "data-old/1", "data.x/a/b/1", "0/1", "0/2", "K_-9/x"):
+        bucket.put(name, b"x")
+
+    expected = ["0", "K_-9", "data", "data-old", "data.x", "manifests"]
+    assert bucket.folders() == bucket.folders(deleted=True) == expected
+
+
+def test_a_folder_with_only_deleted_objects_is_named_where_versions_are_kept(s3: Seaweed) -> None:
+    for bucket in (MemoryBucket(versioned=True), S3["s3 with locks"](s3)):
+        for name in (PIECE, MANIFEST):
+            bucket.put(name, b"x")
+        bucket.delete(PIECE)
+
+        assert bucket.folders() == ["manifests"]
+        assert bucket.folders(deleted=True) == ["data", "manifests"]
+
+
+@pytest.mark.parametrize("name", sorted(BUCKETS))
+def test_more_folders_than_the_limit_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_bucket, "_MOST_FOLDERS", 2)
+    bucket = BUCKETS[name](tmp_path)
+    for object_ in ("a/1", "a/2", "b/1", "x", "y"):
+        bucket.put(object_, b"x")
+    assert bucket.folders() == ["a", "b"]
+
+    bucket.put("c/1", b"x")
+    assert "more than 2 folders" in str(fails(BucketFailure.DAMAGED, bucket.folders))
 
 
 def test_a_deleted_object_is_gone_and_another_deletion_changes_nothing(bucket: Bucket) -> None:
@@ -230,6 +265,7 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         lambda: bucket.put(PIECE, b"x"),
         lambda: bucket.get(PIECE, 1),
         lambda: list(bucket.listed("")),
+        bucket.folders,
     ):
         assert fails(BucketFailure.UNREACHABLE, call).transient
     assert list(tmp_path.iterdir()) == []
@@ -265,6 +301,10 @@ def test_no_link_and_no_fifo_in_a_folder_is_followed(folder: FolderBucket, tmp_p
     fails(BucketFailure.EXISTS, lambda: folder.put(MANIFEST, b"x"))
     fails(BucketFailure.EXISTS, lambda: folder.put("fifo", b"x"))
     assert list(folder.listed("")) == []
+    (folder.root / ".hidden").mkdir()
+    (folder.root / "a b").mkdir()
+    (folder.root / os.fsdecode(b"\xff")).mkdir()
+    assert folder.folders() == ["manifests"]
     assert list((tmp_path / "outside").iterdir()) == []
 
 

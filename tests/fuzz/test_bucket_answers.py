@@ -11,7 +11,8 @@ from tests.fuzz.strategies import texts
 
 from refnet.store.buckets import object_storage
 from refnet.store.buckets.bucket import is_name
-from refnet.store.buckets.object_storage import StorageServer
+from refnet.store.buckets.object_storage import BucketPlace, StorageServer
+from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
 _TAGS = st.sampled_from(
     [
@@ -20,6 +21,8 @@ _TAGS = st.sampled_from(
             "Contents",
             "Version",
             "DeleteMarker",
+            "CommonPrefixes",
+            "Prefix",
             "Key",
             "Size",
             "LastModified",
@@ -52,13 +55,31 @@ _DOCUMENTS = st.one_of(
     st.binary(max_size=200),
     st.lists(_PIECES, max_size=12).map("".join),
     st.lists(_PIECES, max_size=12).map(lambda parts: f"<L><Contents>{''.join(parts)}</Contents></L>"),
+    st.lists(_PIECES, max_size=12).map(
+        lambda parts: f"<L><CommonPrefixes>{''.join(parts)}</CommonPrefixes></L>"
+    ),
 ).map(lambda text: text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+_REQUESTS = S3Requests(
+    StorageServer("s3://bucket"),
+    BucketPlace("s3", "bucket", credential={"access_key_id": "K", "secret_access_key": "s3cr3t"}),
+    Waiting(0.0, first=0.0),
+)
+
+
+@fuzzed
+@given(_DOCUMENTS, st.booleans())
+def test_the_folders_of_a_list_are_names_or_refused(answer: bytes, deleted: bool) -> None:
+    _REQUESTS._send = lambda *_: answer  # type: ignore[method-assign]
+    for name in outcome(lambda: _REQUESTS.folders(deleted=deleted)) or []:
+        assert is_name(name)
+        assert "/" not in name
 
 
 @fuzzed
 @given(_DOCUMENTS)
 @example(b"<a>" * 100_000)
 @example(b"<L>" + b"<Contents/>" * 100_000 + b"</L>")
+@example(b"<L>" + b"<CommonPrefixes/>" * 100_000 + b"</L>")
 @example(b"<L><Contents>" + b"".join(b"<a%d/>" % number for number in range(100_000)))
 @example(b"<L a='" + b"x" * (1 << 20) + b"'/>")
 def test_a_list_is_read_or_refused(answer: bytes) -> None:
@@ -66,7 +87,7 @@ def test_a_list_is_read_or_refused(answer: bytes) -> None:
     if not page:
         return
     for kind, row in page.rows:
-        name = outcome(lambda row=row: page.key(row), ValueError, KeyError)  # type: ignore[misc]
+        name = outcome(lambda kind=kind, row=row: page.key(kind, row), ValueError, KeyError)  # type: ignore[misc]
         if name and is_name(name):
             found = outcome(lambda: page.stored(row, name), ValueError, KeyError)  # noqa: B023  # called at once
             assert found is None or found.size >= 0

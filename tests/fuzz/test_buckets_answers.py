@@ -52,6 +52,8 @@ def test_the_answers_of_a_server_are_read_or_refused(folder: Path, answers: byte
         assert is_name(found.name)
         assert found.size >= 0
     bucket.close()
+    assert all(map(is_name, outcome(bucket.folders) or []))
+    bucket.close()
     content = outcome(lambda: bucket.get("a", 10))
     assert content is None or len(content) <= 10
     bucket.close()
@@ -65,7 +67,8 @@ def test_attributes_are_read_or_refused(content: bytes) -> None:
 
 _LIST = b"""[
 {"Path":"data/a","Name":"a","Size":3,"ModTime":"2026-11-27T19:15:03.190338946Z","IsDir":false},
-{"Path":"x","Name":"x","Size":-1,"ModTime":"2026-11-27T19:15:03+09:00","IsDir":false}
+{"Path":"x","Name":"x","Size":-1,"ModTime":"2026-11-27T19:15:03+09:00","IsDir":false},
+{"Path":"d","Name":"d","Size":-1,"ModTime":"2026-11-27T19:15:03+09:00","IsDir":true}
 ]
 """
 
@@ -79,3 +82,4 @@ def test_a_list_of_rclone_is_read_or_refused(output: bytes) -> None:
         assert is_name(found.name)
         assert found.size >= 0
     outcome(lambda: bucket._entry("a"))
+    assert all(map(is_name, outcome(bucket.folders) or []))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.seaweed import PATIENT
@@ -20,6 +21,8 @@ from refnet.store.buckets.s3_requests import Waiting
 
 CREDENTIAL = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}
 ROW = "<Contents><Key>{}</Key><Size>1</Size><LastModified>2026-11-27T19:05:18Z</LastModified></Contents>"
+
+FOLDER = "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
 
 
 class Hostile(ThreadingHTTPServer):
@@ -97,11 +100,17 @@ def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
 
     def answer() -> tuple[int, dict[str, str], bytes]:
         time.sleep(0.04)
-        return 200, {}, f"<L>{more.format(len(server.asked))}</L>".encode()
+        return 200, {}, f"<ListBucketResult>{more.format(len(server.asked))}</ListBucketResult>".encode()
 
     server.answer = answer
     assert "was not complete within" in fails(BucketFailure.UNREACHABLE, slow)
     assert len(server.asked) < 10
+    for requests in (slow.requests, None):
+        slow.requests = requests
+        with pytest.raises(BucketError, match="was not complete within") as caught:
+            slow.folders()
+        assert caught.value.kind is BucketFailure.UNREACHABLE
+    server.answer = lambda: (200, {}, b"<ListBucketResult/>")  # ends what the library still reads
 
 
 def test_an_object_longer_than_its_header_says_is_not_read_to_the_end(
@@ -146,6 +155,96 @@ def test_keys_outside_the_prefix_and_names_leading_outside_are_left_out(
     server.answer = lambda: (200, {}, f"<L>{''.join(map(ROW.format, keys))}</L>".encode())
 
     assert listed(bucket) == ["data/1"]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_only_names_of_folders_below_the_prefix_are_folders(
+    bucket: CloudBucket, server: Hostile, deleted: bool
+) -> None:
+    keys = (
+        *(
+            "prefix/good/",
+            "prefix/b%2D1/",
+            "prefix/good/",
+            "other/x/",
+            "prefixx/x/",
+            "x/",
+            "/",
+            "",
+            "prefix/",
+        ),
+        *("prefix//", "prefix/../", "prefix/.x/", "prefix/a/b/", "prefix/no", "prefix/a b/", "prefix/%0A/"),
+    )
+    body = ROW.format("prefix/file/1") + "".join(map(FOLDER.format, keys))
+    server.answer = lambda: (200, {}, f"<L><EncodingType>url</EncodingType>{body}</L>".encode())
+
+    assert bucket.folders(deleted=deleted) == ["b-1", "good"]
+    assert listed(bucket) == ["file/1"], "a folder is no object, and nothing wrong"
+    bucket.requests = None
+    body = "".join(map(FOLDER.format, ("prefix/good/", "other/", "x/", "prefix/.x/", "prefix/a b/")))
+    server.answer = lambda: (200, {}, f"<ListBucketResult>{body}</ListBucketResult>".encode())
+    assert bucket.folders() == ["good"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<CommonPrefixes><Prefix>prefix/a/</Prefix><Prefix>prefix/b/</Prefix></CommonPrefixes>",
+        "<CommonPrefixes/>",
+        "<CommonPrefixes><Key>prefix/a/</Key></CommonPrefixes>",
+        "<EncodingType>url</EncodingType>" + FOLDER.format("prefix/%FF/"),
+        FOLDER.format("prefix/a/") * 1001,
+        FOLDER.format("x" * 5000),
+        "<IsTruncated>true</IsTruncated>" + FOLDER.format("prefix/a/"),
+    ],
+    ids=["two prefixes", "no prefix", "a key", "no text", "1001 rows", "too long", "no next page"],
+)
+def test_a_list_of_folders_that_s3_does_not_write_is_damaged(
+    bucket: CloudBucket, server: Hostile, body: str
+) -> None:
+    for deleted in (False, True):
+        for whole in (f"<L>{body}</L>", f"<!DOCTYPE a [<!ENTITY b 'c'>]><L>{FOLDER.format('&b;')}</L>"):
+            server.answer = lambda whole=whole: (200, {}, whole.encode())  # type: ignore[misc]
+            with pytest.raises(BucketError) as caught:
+                bucket.folders(deleted=deleted)
+            assert caught.value.kind is BucketFailure.DAMAGED
+
+
+def test_a_page_that_ends_with_a_folder_is_followed_without_a_version(
+    bucket: CloudBucket, server: Hostile
+) -> None:
+    more = "<IsTruncated>true</IsTruncated><NextKeyMarker>{}</NextKeyMarker>{}"
+    version = more.format("prefix/file", "<NextVersionIdMarker>v</NextVersionIdMarker>")
+    pages = [version, more.format("prefix/a/", FOLDER.format("prefix/a/")), FOLDER.format("prefix/b/")]
+    server.answer = lambda: (200, {}, f"<L>{pages[len(server.asked) - 1]}</L>".encode())
+
+    assert bucket.folders(deleted=True) == ["a", "b"]
+    queries = [parse_qs(urlsplit(one.split()[0]).query, keep_blank_values=True) for one in server.asked]
+    markers = [{name: query[name] for name in query if "marker" in name} for query in queries]
+    assert markers == [
+        {},
+        {"key-marker": ["prefix/file"], "version-id-marker": ["v"]},
+        {"key-marker": ["prefix/a/"]},
+    ]
+    assert {(*query["delimiter"], *query["prefix"]) for query in queries} == {("/", "prefix/")}
+
+
+def test_too_many_folders_are_refused(
+    bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refnet.store.buckets.bucket._MOST_FOLDERS", 2500)
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
+
+    def answer() -> tuple[int, dict[str, str], bytes]:
+        page = len(server.asked)
+        rows = "".join(FOLDER.format(f"prefix/{page}-{number}/") for number in range(1000))
+        return 200, {}, f"<ListBucketResult>{more.format(page)}{rows}</ListBucketResult>".encode()
+
+    server.answer = answer
+    with pytest.raises(BucketError, match="more than 2,500 folders") as caught:
+        bucket.folders()
+    assert caught.value.kind is BucketFailure.DAMAGED
+    assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize(

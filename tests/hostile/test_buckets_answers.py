@@ -91,6 +91,10 @@ def test_only_names_that_objects_may_have_are_listed(answering) -> None:
     bucket = answering(VERSION, packet(102, 1, b"h"), names(2, *listed), status(3, 1), status(4, 0))
     assert [one.name for one in bucket.listed("")] == ["-o", "good"]
 
+    folders = [(name, FOLDER) for name in hostile] + [(b"link", LINK), (b"file", FILE), (b"good", FOLDER)] * 2
+    bucket = answering(VERSION, packet(102, 1, b"h"), names(2, *folders), status(3, 1), status(4, 0))
+    assert bucket.folders() == ["-o", "good"]
+
 
 def test_folders_in_folders_end(answering) -> None:
     endless = [
@@ -111,6 +115,18 @@ def test_a_list_without_end_ends(answering, monkeypatch) -> None:
     many = [names(number, *[(b"a%d" % n, FILE) for n in range(100)]) for number in range(2, 20)]
     bucket = answering(VERSION, packet(102, 1, b"h"), *many)
     assert "lists more than" in failed(BucketFailure.UNREACHABLE, lambda: bucket.listed(""))
+    bucket = answering(VERSION, packet(102, 1, b"h"), *many)
+    assert "lists more than" in failed(BucketFailure.UNREACHABLE, bucket.folders)
+
+
+def test_too_many_folders_are_refused(answering, program, monkeypatch) -> None:
+    many = names(2, *[(b"%05d" % n, FOLDER) for n in range(1001)])
+    monkeypatch.setattr("refnet.store.buckets.bucket._MOST_FOLDERS", 1000)
+    bucket = answering(VERSION, packet(102, 1, b"h"), many, status(3, 1), status(4, 0))
+    assert "more than 1,000 folders" in failed(BucketFailure.DAMAGED, bucket.folders)
+    entry = '{"Path":"%05d","Size":-1,"ModTime":"2026-11-27T19:15:03Z","IsDir":true},'
+    bucket = program(f"for n in range(1001): print({entry!r} % n)")
+    assert "more than 1,000 folders" in failed(BucketFailure.DAMAGED, bucket.folders)
 
 
 def test_a_list_of_empty_answers_ends(answering) -> None:
@@ -230,6 +246,13 @@ def test_only_entries_of_rclone_with_names_of_objects_are_listed(program) -> Non
     found = list(program(f"print({'[' + chr(10) + entries + chr(10) + ']'!r})").listed(""))
     assert [(one.name, one.size) for one in found] == [("a", 0), ("b/c", 2)]
 
+    folders = entries.replace("false", "true")
+    file = entries.splitlines()[-1].replace('"a"', '"file"')
+    bucket = program(
+        f"assert '--dirs-only' in sys.argv and '--recursive' not in sys.argv\nprint({f'{folders},{chr(10)}{file}'!r})"
+    )
+    assert bucket.folders() == ["a"]
+
 
 @pytest.mark.parametrize(
     "line",
@@ -239,7 +262,8 @@ def test_only_entries_of_rclone_with_names_of_objects_are_listed(program) -> Non
 )  # fmt: skip
 def test_a_list_that_is_not_rclones_is_damaged(program, line: str) -> None:
     bucket = program(f"print('['); print({line!r}); print(']')")
-    assert "rclone's list of files" in failed(BucketFailure.DAMAGED, lambda: list(bucket.listed("")))
+    for call in (lambda: list(bucket.listed("")), bucket.folders):
+        assert "rclone's list of files" in failed(BucketFailure.DAMAGED, call)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +282,8 @@ def test_a_list_that_is_not_rclones_is_damaged(program, line: str) -> None:
     ],
 )
 def test_an_error_of_rclone_is_told_in_one_line(program, code: str, kind: BucketFailure, said: str) -> None:
-    assert said in failed(kind, lambda: list(program(code).listed("")))
+    for call in (lambda: list(program(code).listed("")), program(code).folders):
+        assert said in failed(kind, call)
 
 
 def test_output_of_rclone_without_end_is_cut(program, monkeypatch: pytest.MonkeyPatch) -> None:

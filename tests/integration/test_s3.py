@@ -85,6 +85,7 @@ def test_a_credential_that_may_not_delete_creates_reads_and_lists(s3: Seaweed, p
     assert bucket.get("data/1", 10) == b"one"
     assert [one.name for one in bucket.listed("data/")] == ["data/1"]
     assert [one.id for one in bucket.versions("data/")] == [version]
+    assert bucket.folders() == bucket.folders(deleted=True) == ["data"]
     fails(BucketFailure.REFUSED, lambda: bucket.delete("data/1"))
     fails(BucketFailure.LOCKED, lambda: bucket.delete("data/1", version=version))
 
@@ -121,6 +122,9 @@ def test_keys_that_others_plant_are_not_listed_and_hide_nothing(s3: Seaweed, pre
 
     assert [one.name for one in bucket.listed("")] == ["manifests/good.age"]
     assert [one.name for one in bucket.versions("manifests/")] == ["manifests/good.age"]
+    for name in ("\ng/1", "é <&>/1", "%2e/1", ".h/1", "a%20b/1"):
+        bucket.requests._send("create", "PUT", name, {}, b"x")
+    assert bucket.folders() == bucket.folders(deleted=True) == ["manifests"]
 
 
 def test_a_list_of_several_pages_is_complete(
@@ -145,6 +149,14 @@ def test_a_list_of_several_pages_is_complete(
     found = list(bucket.versions("data/"))
     assert [one.name for one in found if one.latest] == names
     assert len(found) == len({one.id for one in found}) == 21
+
+    for number in range(5):
+        bucket.put(f"{number}/1", b"x")
+        bucket.delete(f"{number}/1")
+    sent.clear()
+    assert bucket.folders() == ["data"]
+    assert bucket.folders(deleted=True) == [*"01234", "data"]
+    assert len(sent) >= 3
 
 
 def test_tls_is_verified_with_the_systems_certificates_or_ca_file(

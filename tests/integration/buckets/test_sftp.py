@@ -109,13 +109,21 @@ def test_links_and_strange_names_are_not_listed(bucket: SftpBucket, tmp_path: Pa
     (tmp_path / "é").write_bytes(b"x")
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"x")
     os.mkfifo(tmp_path / "fifo")
+    for name in ("data", ".hidden", "a b", "ü"):
+        (tmp_path / name).mkdir()
     assert [one.name for one in bucket.listed("")] == ["a"]
+    assert bucket.folders() == ["data"]
     assert "fifo" not in _failed(BucketFailure.MISSING, lambda: bucket.get("folder", 10))
 
 
 def test_a_folder_that_is_not_there_is_not_made(bucket: SftpBucket, tmp_path: Path) -> None:
     bucket._root += "/unmounted"
-    for call in (lambda: bucket.put("a", b"x"), lambda: bucket.get("a", 1), lambda: list(bucket.listed(""))):
+    for call in (
+        lambda: bucket.put("a", b"x"),
+        lambda: bucket.get("a", 1),
+        lambda: list(bucket.listed("")),
+        bucket.folders,
+    ):
         assert "does not exist" in _failed(BucketFailure.UNREACHABLE, call)
     assert list(tmp_path.iterdir()) == []
 

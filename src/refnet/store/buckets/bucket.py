@@ -66,6 +66,8 @@ _NAME = re.compile(r"(?!.{501})[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Z
 _ENDING = ".part"
 #: No object takes so long to write, in seconds: a hidden one of that age is of a killed run.
 _LEFTOVER = 24 * 3600
+#: The most folders at the top of a bucket.
+_MOST_FOLDERS = 10_000
 
 
 def is_name(text: str) -> bool:
@@ -155,6 +157,21 @@ def unversioned(found: Iterable[Stored]) -> Iterator[Version]:
     return (Version(one.name, "", one.size, one.modified) for one in found)
 
 
+def top_folders(names: Iterable[str], shown: str) -> list[str]:
+    """The valid ones of the `names` of folders, sorted; BucketError (DAMAGED) if there are too many."""
+    found: set[str] = set()
+    for name in names:
+        if is_name(name) and "/" not in name:
+            found.add(name)
+        if len(found) > _MOST_FOLDERS:
+            raise BucketError(
+                BucketFailure.DAMAGED,
+                f"{shown}: cannot list folders: more than {_MOST_FOLDERS:,} folders",
+                "Delete those that are not RefNet's.",
+            )
+    return sorted(found)
+
+
 class Bucket(Protocol):
     """A place of objects. Names are relative to its prefix: letters, digits, `.`, `_`, `-` and `/`."""
 
@@ -177,6 +194,13 @@ class Bucket(Protocol):
 
     def versions(self, prefix: str) -> Iterator[Version]:
         """Yield every version of the objects whose names begin with `prefix`, deleted objects included."""
+
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        """Names of the folders at the top, sorted: what comes before the first `/` in names of objects.
+
+        An empty folder may be among them, where a place has such. deleted: also of folders with only deleted objects,
+        where the bucket keeps versions.
+        """
 
     def delete(self, name: str, *, version: str = "") -> None:
         """Delete an object, or one version of it; BucketError (REFUSED, LOCKED)."""

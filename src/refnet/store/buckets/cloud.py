@@ -12,6 +12,8 @@ import logging
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -131,13 +133,8 @@ class CloudBucket:
     def _listed(self, prefix: str) -> Iterator[Stored]:
         """Yield objects from obstore's list, which accepts a folder but no partial name."""
         folder = (self._prefix + prefix).rpartition("/")[0] or None
-        try:
+        with self._explained(prefix):
             found = in_background(_all_listed, obstore.list(self._reader, folder, chunk_size=1000)).result()
-        except InvalidPathError as failed:
-            why, hint = str(failed).splitlines()[0], "Delete that object: it is not RefNet's."
-            raise self._server.error(BucketFailure.DAMAGED, f"cannot list {prefix}: {why}", hint) from None
-        except (BaseError, OSError) as failed:
-            raise self._server.refused("list", prefix, str(failed)) from None
         if found is None:
             raise self._server.error(
                 BucketFailure.DAMAGED, f"cannot list {prefix}: more than {_MOST:,} objects"
@@ -147,6 +144,17 @@ class CloudBucket:
             if name.startswith(prefix) and is_name(name):
                 yield Stored(name, one["size"], one["last_modified"], one["e_tag"] or "")
 
+    @contextmanager
+    def _explained(self, prefix: str) -> Iterator[None]:
+        """Turn obstore's errors of a list in the block into BucketError."""
+        try:
+            yield
+        except InvalidPathError as failed:
+            why, hint = str(failed).splitlines()[0], "Delete that object: it is not RefNet's."
+            raise self._server.error(BucketFailure.DAMAGED, f"cannot list {prefix}: {why}", hint) from None
+        except (BaseError, OSError) as failed:
+            raise self._server.refused("list", prefix, str(failed)) from None
+
     def versions(self, prefix: str) -> Iterator[Version]:
         if self.requests:
             try:
@@ -155,6 +163,25 @@ class CloudBucket:
                 if NOT_IMPLEMENTED not in error.message:
                     raise
         return bucket.unversioned(self.listed(prefix))
+
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        if self.requests:
+            try:
+                return self.requests.folders(deleted=deleted)
+            except BucketError as error:
+                if not deleted or NOT_IMPLEMENTED not in error.message:
+                    raise
+            return self.requests.folders()
+        with self._explained(""):
+            asking = in_background(obstore.list_with_delimiter, self._reader, self._place.prefix or None)
+            wait(
+                [asking], longest := self._patience.small.pages
+            )  # obstore reads pages as long as there are any
+            if not asking.done():
+                raise TimeoutError(f"the list was not complete within {longest:.0f} s")
+            found = asking.result()["common_prefixes"]
+        names = (one.removeprefix(self._prefix) for one in found if one.startswith(self._prefix))
+        return bucket.top_folders(names, self.shown)
 
     def delete(self, name: str, *, version: str = "") -> None:
         checked_name(name)

@@ -91,6 +91,11 @@ class FolderBucket:
     def versions(self, prefix: str) -> Iterator[Version]:
         return bucket.unversioned(self.listed(prefix))
 
+    def folders(self, *, deleted: bool = False) -> list[str]:  # noqa: ARG002  # it has no versions
+        with self._explained(""), self._opened() as root:
+            names = (end.removesuffix("/") for end in _ends(root) if end.endswith("/"))
+            return bucket.top_folders(names, self.shown)
+
     def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
         *parents, last = checked_name(name).split("/")
         with self._explained(name), self._opened(writing=True) as root, suppress(FileNotFoundError):

@@ -59,8 +59,10 @@ _HINTS_OF_CODES = {
     ),
     NOT_IMPLEMENTED: "The server's S3 lacks what RefNet needs: use rclone for it (rclone:REMOTE:path).",
 }
+#: A folder of a list with a delimiter.
+FOLDER = "CommonPrefixes"
 #: An object of a list, a version of one, a mark that one is deleted.
-_ROWS = frozenset({"Contents", "Version", "DeleteMarker"})
+_ROWS = frozenset({"Contents", "Version", "DeleteMarker", FOLDER})
 _MOST_ROWS = 1000
 _DEEPEST = 6
 _LONGEST_TEXT = 4096
@@ -166,12 +168,13 @@ class Page:
     root: str = ""
     #: The elements of the document itself, by name: `IsTruncated`, `NextKeyMarker`.
     top: dict[str, str] = field(default_factory=dict)
-    #: The kind and the elements of each object.
+    #: The kind and the elements of each object or folder.
     rows: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
-    def key(self, row: dict[str, str]) -> str:
-        """Return the key of an object."""
-        return unquote(row["Key"], errors="strict") if self.top.get("EncodingType") == "url" else row["Key"]
+    def key(self, kind: str, row: dict[str, str]) -> str:
+        """Return the key of an object, or that of a folder, with a final slash."""
+        key = row["Prefix" if kind == FOLDER else "Key"]
+        return unquote(key, errors="strict") if self.top.get("EncodingType") == "url" else key
 
     def stored(self, row: dict[str, str], name: str) -> Stored:
         """Parse an object of a list; ValueError, or KeyError for a missing element."""
@@ -237,7 +240,7 @@ class _PageReader:
         if self._depth == 2 and name in _ROWS:
             self._row = None
         elif into is not None and len(into) < 40:
-            if name in {"Key", "VersionId"} and name in into:
+            if name in {"Key", "VersionId", "Prefix"} and name in into:
                 raise ValueError(f"two elements {name}")
             into[name] = "".join(self._parts)
         self._parts, self._length = [], 0

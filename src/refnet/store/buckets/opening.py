@@ -128,6 +128,10 @@ class Announced:
     def versions(self, prefix: str) -> Iterator[Version]:
         return self._begun(lambda: self._inner.versions(prefix))
 
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        with self._waiting():
+            return self._inner.folders(deleted=deleted)
+
     def delete(self, name: str, *, version: str = "") -> None:
         with self._waiting():
             self._inner.delete(name, version=version)
@@ -190,6 +194,9 @@ class Paced:
 
     def versions(self, prefix: str) -> Iterator[Version]:
         return self._inner.versions(prefix)
+
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        return self._inner.folders(deleted=deleted)
 
     def delete(self, name: str, *, version: str = "") -> None:
         self._inner.delete(name, version=version)

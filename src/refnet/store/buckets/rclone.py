@@ -92,7 +92,7 @@ class RcloneBucket:
     def listed(self, prefix: str) -> Iterator[Stored]:
         above = f"{prefix.rpartition('/')[0]}/" if "/" in prefix else ""
         found = {}
-        for one in self._entries(above, "--recursive"):
+        for one in self._entries(above, "--files-only", "--recursive"):
             name = f"{above}{one['Path']}"
             if is_name(name) and name.startswith(prefix):
                 tag = f"{one['ModTime'].timestamp():.6f}-{one['Size']}"
@@ -102,13 +102,17 @@ class RcloneBucket:
     def versions(self, prefix: str) -> Iterator[Version]:
         return bucket.unversioned(self.listed(prefix))
 
+    def folders(self, *, deleted: bool = False) -> list[str]:  # noqa: ARG002  # it has no versions
+        found = self._entries("", "--dirs-only")
+        return bucket.top_folders((one["Path"] for one in found if one["IsDir"]), self.shown)
+
     def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
         if self._entry(checked_name(name)):
             self._done(name, "deletefile", name)
 
     def _clean(self) -> None:
         """Remove the hidden objects that killed runs left."""
-        for one in self._entries(""):
+        for one in self._entries("", "--files-only"):
             name = one["Path"]
             if is_leftover(name, one["ModTime"].timestamp(), time.time()) and is_name(name[1:]):
                 self._run("deletefile", name)
@@ -131,8 +135,8 @@ class RcloneBucket:
         return found if found and not found["IsDir"] else None
 
     def _entries(self, folder: str, *options: str) -> Iterator[dict[str, Any]]:
-        """Yield the files in `folder`; nothing if it does not exist."""
-        ended = self._run("lsjson", folder, options=("--files-only", "--no-mimetype", *options), most=_MOST)
+        """Yield the files or folders in `folder`; nothing if it does not exist."""
+        ended = self._run("lsjson", folder, options=("--no-mimetype", *options), most=_MOST)
         if ended.code in _MISSING:
             return
         self._check(folder, ended)

@@ -24,15 +24,18 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from refnet.core import checked
-from refnet.store.buckets import object_storage
+from refnet.store.buckets import bucket, object_storage
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, is_name
-from refnet.store.buckets.object_storage import REGION, BucketPlace, Page, StorageServer
+from refnet.store.buckets.object_storage import FOLDER, REGION, BucketPlace, Page, StorageServer
 
 #: The largest answer, in bytes: a page with the longest names.
 _LARGEST = 8 << 20
 #: Of a thousand objects each.
 _MOST_PAGES = 1_000
 _CHUNK = 1 << 16
+#: Of each kind of list: its parameters; parameter of the next page → element with its value.
+_OBJECTS = {"list-type": "2"}, {"continuation-token": "NextContinuationToken"}
+_VERSIONS = {"versions": ""}, {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
 _log = logging.getLogger("refnet.detail")
 _NO_LOCK = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest")
 
@@ -83,19 +86,23 @@ class S3Requests:
 
     def listed(self, prefix: str) -> Iterator[Stored]:
         """Yield the objects whose names begin with `prefix`, page by page; keys that RefNet never creates are skipped."""
-        markers = {"continuation-token": "NextContinuationToken"}
-        for page, _, row, name in self._rows(prefix, {"list-type": "2"}, markers):
+        for page, _, row, name in self._rows(prefix, *_OBJECTS):
             with self._checked("list", prefix):
                 one = page.stored(row, name)
             yield one
 
     def versions(self, prefix: str) -> Iterator[Version]:
         """Yield every version of the objects whose names begin with `prefix`, also of deleted ones, page by page."""
-        markers = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
-        for page, kind, row, name in self._rows(prefix, {"versions": ""}, markers):
+        for page, kind, row, name in self._rows(prefix, *_VERSIONS):
             with self._checked("list", prefix):
                 one = page.version(kind, row, name)
             yield one
+
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        """Names of the folders at the top; deleted: also of those with only deleted objects."""
+        query, markers = _VERSIONS if deleted else _OBJECTS
+        rows = self._rows("", {**query, "delimiter": "/"}, markers)
+        return bucket.top_folders((name for *_, name in rows), self._server.shown)
 
     def delete(self, name: str, version: str = "") -> None:
         """Delete an object, or one version of it; BucketError (MISSING, REFUSED, LOCKED)."""
@@ -141,11 +148,12 @@ class S3Requests:
     def _rows(
         self, prefix: str, query: Mapping[str, str], markers: Mapping[str, str]
     ) -> Iterator[tuple[Page, str, dict[str, str], str]]:
-        """Yield page, kind, elements and name of listed objects with valid names.
+        """Yield page, kind, elements and name of listed objects, or of folders with a delimiter, with valid names.
 
         markers: parameter of the next request → element with its value.
         """
-        sent = {**query, "prefix": self._prefix + prefix, "encoding-type": "url"}
+        sent = first = {**query, "prefix": self._prefix + prefix, "encoding-type": "url"}
+        ending = query.get("delimiter", "")
         end = time.monotonic() + self._waiting.pages
         for _ in range(_MOST_PAGES):
             page = self._document("list", "", sent, about=prefix)
@@ -153,19 +161,23 @@ class S3Requests:
                 why = f"cannot list {prefix}: the list was not complete within {self._waiting.pages:.0f} s"
                 raise self._server.error(BucketFailure.UNREACHABLE, why)
             for kind, row in page.rows:
+                if (kind == FOLDER) is not bool(ending):
+                    continue
                 with self._checked("list", prefix):
-                    key = page.key(row)
-                name = key.removeprefix(self._prefix)
-                if key.startswith(self._prefix + prefix) and is_name(name):
+                    key = page.key(kind, row)
+                name = key.removeprefix(self._prefix).removesuffix(ending)
+                if key.startswith(self._prefix + prefix) and key.endswith(ending) and is_name(name):
                     yield page, kind, row, name
             if page.top.get("IsTruncated") != "true":
                 return
-            following = {name: page.top.get(element, "") for name, element in markers.items()}
-            if not any(following.values()) or following.items() <= sent.items():
+            # S3 refuses an empty version-id-marker: a page that ends with a folder has none
+            found = {name: page.top.get(element, "") for name, element in markers.items()}
+            following = {**first, **{name: value for name, value in found.items() if value}}
+            if following in (first, sent):
                 raise self._server.error(
                     BucketFailure.DAMAGED, f"cannot list {prefix}: the list does not continue"
                 )
-            sent.update(following)
+            sent = following
         raise self._server.error(
             BucketFailure.DAMAGED, f"cannot list {prefix}: it has more than {_MOST_PAGES:,} pages"
         )

@@ -114,6 +114,11 @@ class SftpBucket:
     def versions(self, prefix: str) -> Iterator[Version]:
         return bucket.unversioned(self.listed(prefix))
 
+    def folders(self, *, deleted: bool = False) -> list[str]:  # noqa: ARG002  # it has no versions
+        root = self._path("")
+        found = self._do("", lambda server: [*_entries(server, root, [_MOST])], self._patience.small)
+        return bucket.top_folders((name for name, each in found if _is_folder(each)), self.shown)
+
     def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
         checked_name(name)
         self._do(name, lambda server: self._delete(server, name), self._patience.small)
@@ -288,7 +293,7 @@ class SftpBucket:
                 found[f"{above}{name}{'' if _is_file(each) else '/'}"] = each
         for name, each in sorted(found.items()):
             if name.endswith("/"):
-                is_folder = each.mode is not None and stat.S_ISDIR(each.mode) and is_name(name[:-1])
+                is_folder = _is_folder(each) and is_name(name[:-1])
                 if is_folder and (name.startswith(prefix) or prefix.startswith(name)):
                     yield from self._below(server, name, prefix, left)
             elif is_name(name) and name.startswith(prefix):
@@ -308,6 +313,10 @@ def _missing_allowed() -> Iterator[None]:
 
 def _is_file(found: Attributes) -> bool:
     return found.mode is not None and stat.S_ISREG(found.mode)
+
+
+def _is_folder(found: Attributes) -> bool:
+    return found.mode is not None and stat.S_ISDIR(found.mode)
 
 
 @contextmanager

@@ -9,13 +9,15 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 
 from refnet.store.buckets import object_storage
-from refnet.store.buckets.bucket import BucketFailure, Stored
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
 from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.object_storage import BucketPlace, StorageServer
 from refnet.store.buckets.opening import Paced
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
 ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
+
+FOLDER = "<CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>"
 
 
 def xml(code: str, text: str = "") -> str:
@@ -58,12 +60,17 @@ def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.Mo
     found = [Stored("data/1", 3, NOW), Stored("data/2", 4, NOW)]
     monkeypatch.setattr(cloud.requests, "versions", Mock(side_effect=answer))
     monkeypatch.setattr(cloud.requests, "listed", lambda _: iter(found))
+    rows = Mock(side_effect=[answer, iter([(None, "CommonPrefixes", {}, "data")]), answer])
+    monkeypatch.setattr(cloud.requests, "_rows", rows)
 
     assert [(one.name, one.id, one.latest) for one in cloud.versions("data/")] == [
         ("data/1", "", True),
         ("data/2", "", True),
     ]
     assert "rclone" in answer.hint
+    assert cloud.folders(deleted=True) == ["data"]
+    with pytest.raises(BucketError, match="NotImplemented"):
+        cloud.folders()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,10 @@ def test_an_answer_becomes_one_plain_line_without_a_secret() -> None:
         b"<a>" * 7 + b"</a>" * 7,
         b"<a><b>" + b"x" * 5000 + b"</b></a>",
         f"<L>{ROW * 1001}</L>".encode(),
+        f"<L>{FOLDER * 1001}</L>".encode(),
+        f"<L>{FOLDER * 500}{ROW * 501}</L>".encode(),
         b"<L><Contents><Key>a</Key><Key>b</Key></Contents></L>",
+        b"<L><CommonPrefixes><Prefix>a/</Prefix><Prefix>b/</Prefix></CommonPrefixes></L>",
     ],
     ids=lambda answer: repr(answer[:30]),
 )
@@ -127,9 +137,11 @@ def test_the_content_of_a_list_is_read() -> None:
 
     assert (page.root, page.top["IsTruncated"], kind) == ("L", "false", "Contents")
     assert page.stored(row, "a").size == 1
-    assert page.key({"Key": "a%2Fb"}) == "a/b"
-    with pytest.raises(ValueError):
-        page.key({"Key": "%FF"})
+    assert page.key("Contents", {"Key": "a%2Fb"}) == "a/b"
+    assert page.key("CommonPrefixes", {"Prefix": "a%2Fb/", "Key": "c"}) == "a/b/"
+    for kind, wrong in (("Contents", {"Key": "%FF"}), ("CommonPrefixes", {"Prefix": "%FF"})):
+        with pytest.raises(ValueError):
+            page.key(kind, wrong)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ class Server(MemoryBucket):
         self._check("versions")
         return super().versions(prefix)
 
+    def folders(self, *, deleted: bool = False) -> list[str]:
+        self._check("versions" if deleted else "list")
+        return super().folders(deleted=deleted)
+
 
 @dataclass
 class Locks:
