@@ -12,9 +12,10 @@ from tests.fuzz.strategies import damaged, mutated
 from tests.hostile import forge
 from xxhash import xxh3_128_hexdigest
 
+from refnet.sources.database.artifact.deflating import compress
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import MemberKind
-from refnet.sources.database.artifact.sqlgz import FIRST_LINE, NotAnArtifact, Reader, Writer, compress
+from refnet.sources.database.artifact.sqlgz import FIRST_LINE, NotAnArtifact, Reader, Writer
 
 NAME = "refnet_20261125_020000.sql.gz"
 _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from isal import isal_zlib
 from xxhash import xxh3_64, xxh3_64_intdigest, xxh3_128
 
 from refnet.core.errors import RefnetError
+from refnet.sources.database.artifact.deflating import Deflater
 from refnet.sources.database.artifact.index import Member, Table
 from refnet.sources.database.artifact.index_values import MemberKind
-from refnet.sources.database.artifact.sqlgz import LEVEL, Reader, damaged
+from refnet.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.sources.database.sql_text import COPY, LONGEST_COPY, Codec
 
 _MODULUS = 1 << 128
@@ -56,16 +56,14 @@ class Cutter:
         self._begin()
 
     def _begin(self) -> None:
-        self._deflater = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
-        self._parts: list[bytes] = []
+        self._deflater = Deflater()
         self._hash = xxh3_128()
-        self._raw = self._rows = self._row_bytes = 0
+        self._rows = self._row_bytes = 0
         self._table: TableKey | None = None
 
     def _put(self, data: bytes) -> None:
         self._hash.update(data)
-        self._parts.append(self._deflater.compress(data))
-        self._raw += len(data)
+        self._deflater.add(data)
 
     def text(self, data: bytes) -> None:
         """Add SQL between the rows."""
@@ -79,7 +77,7 @@ class Cutter:
         ends = True
         for piece in pieces:
             while piece:
-                full = self._raw + len(piece) >= BLOCK
+                full = self._deflater.raw + len(piece) >= BLOCK
                 at = piece.rfind(b"\n") + 1 if full else 0
                 data, piece = (piece[:at], piece[at:]) if at else (piece, b"")  # noqa: PLW2901
                 if self._table is None:
@@ -101,10 +99,9 @@ class Cutter:
 
     def flush(self) -> None:
         """Emit the member, unless it is empty."""
-        if self._raw:
-            self._parts.append(self._deflater.flush())
-            packed, text = b"".join(self._parts), self._hash.hexdigest()
-            self._emit(Packed(self._kind, packed, self._raw, text, self._table, self._rows, self._row_bytes))
+        if raw := self._deflater.raw:
+            packed, text = self._deflater.finish(), self._hash.hexdigest()
+            self._emit(Packed(self._kind, packed, raw, text, self._table, self._rows, self._row_bytes))
         self._begin()
 
 

@@ -20,11 +20,12 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.tempdirs import private_folder
+from refnet.sources.database.artifact.deflating import compress
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Cutter, DataSection, Packed, gathered
 from refnet.sources.database.artifact.own_artifact import made
-from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
+from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
