@@ -174,10 +174,8 @@ class CloudBucket:
             return self.requests.folders()
         with self._explained(""):
             asking = in_background(obstore.list_with_delimiter, self._reader, self._place.prefix or None)
-            wait(
-                [asking], longest := self._patience.small.pages
-            )  # obstore reads pages as long as there are any
-            if not asking.done():
+            longest = self._patience.small.pages  # obstore itself reads pages without an end
+            if not wait([asking], longest).done:
                 raise TimeoutError(f"the list was not complete within {longest:.0f} s")
             found = asking.result()["common_prefixes"]
         names = (one.removeprefix(self._prefix) for one in found if one.startswith(self._prefix))
