@@ -1,14 +1,16 @@
-"""The reference of a proof is restored beside the load, and never keeps a proof from its end."""
+"""What a proof does beside something else (the server, the reference) never keeps it from its end."""
 
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conftest import fresh
 
+from refnet.catalog.artifact import Finding
 from refnet.catalog.manifest import Level, Outcome
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
@@ -82,3 +84,53 @@ def test_a_load_that_fails_ends_the_restore_of_the_reference(
     proof = prover(whole, wheel, short_folder, 2).prove(Level.PROVEN)
     assert proof.outcome is not Outcome.PASSED
     assert "the disk is full" in proof.reasons[0]
+
+
+def test_the_server_starts_beside_the_reading_of_the_members(
+    whole: Reader, wheel: Binaries, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, check = threading.Event(), own_proof.sqlgz.check_intact
+    prepared, found = own_proof._prepared, list[bool]()
+
+    def signalled(*args: Any) -> Any:
+        server = prepared(*args)
+        ready.set()
+        return server
+
+    def later(*args: Any) -> Any:
+        found.append(ready.wait(20))
+        return check(*args)
+
+    monkeypatch.setattr(own_proof, "_prepared", signalled)
+    monkeypatch.setattr(own_proof.sqlgz, "check_intact", later)
+    proof = prover(whole, wheel, short_folder, 2).prove(Level.RESTORED)
+    assert (proof.level, found) == (Level.RESTORED, [True])
+
+
+def test_a_damaged_artifact_is_damaged_whatever_becomes_of_the_server(
+    whole: Reader, wheel: Binaries, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with whole.open() as file:
+        content = bytearray(file.read())
+    first = whole.index.members[0]
+    content[first.offset + first.length // 2] ^= 1
+    damaged = Reader(whole.name, lambda: io.BytesIO(bytes(content)))
+    ran = prover(damaged, wheel, short_folder, 2).prove(Level.PROVEN)
+    monkeypatch.setattr(own_proof, "scratch", _full)
+    failed = prover(damaged, wheel, short_folder, 2).prove(Level.PROVEN)
+    assert (ran.outcome, ran.level, ran.server) == (Outcome.FAILED, None, "")
+    assert (failed.outcome, failed.findings) == (Outcome.FAILED, ran.findings)
+    assert list(short_folder.glob("scratch/scratch-*")) == []
+
+
+def test_a_server_that_does_not_start_leaves_the_artifact_intact(
+    whole: Reader, wheel: Binaries, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_proof, "scratch", _full)
+    proof = prover(whole, wheel, short_folder, 2).prove(Level.PROVEN)
+    assert (proof.outcome, proof.level) == (Outcome.UNVERIFIED, Level.INTACT)
+    assert proof.findings[-1] == Finding("the scratch server", Outcome.UNVERIFIED, "the disk is full")
+
+
+def _full(*_: Any, **__: Any) -> Any:
+    raise RefnetError("the disk is full", "Free some space.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,16 @@ def rows_of(index: Index) -> tuple[dict[str, Any], ...]:
     return tuple({"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in index.tables)
 
 
+@dataclass(frozen=True)
+class _Server:
+    """A scratch server for one artifact."""
+
+    cluster: Cluster
+    #: None: it lacks an extension.
+    logins: Logins | None
+    findings: tuple[Finding, ...]
+
+
 class Prover:
     """Checks one artifact up to a level; connects only to the scratch server that it creates."""
 
@@ -65,14 +77,19 @@ class Prover:
 
     def prove(self, level: Level) -> Proof:
         run, options = self._run, self._options
-        with run.phases.phase("read every member"):
-            found = sqlgz.check_intact(self._reader, options.jobs, options.required, options.progress)
-            run.add(*found)
-        if all(finding.outcome is Outcome.PASSED for finding in found):
-            run.level = Level.INTACT
-            if level.rank > Level.INTACT.rank and self._is_complete():
-                with self._scratch_failures():
-                    self._in_scratch(level)
+        scratch_too = level.rank > Level.INTACT.rank and not self._reader.index.partial
+        begun = _begun(self._server) if scratch_too else contextlib.nullcontext()
+        with self._scratch_failures(), begun as server:
+            with run.phases.phase("read every member"):
+                found = sqlgz.check_intact(self._reader, options.jobs, options.required, options.progress)
+                run.add(*found)
+            if all(finding.outcome is Outcome.PASSED for finding in found):
+                run.level = Level.INTACT
+                if server:
+                    self._in_scratch(level, server)
+                elif level is not Level.INTACT:
+                    why = "the artifact is partial: tables that it refers to are not in it"
+                    run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
         return run.result(level)
 
     @contextlib.contextmanager
@@ -90,21 +107,23 @@ class Prover:
             why = "the name of a role or a setting is not valid UTF-8"
             self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
 
-    def _is_complete(self) -> bool:
-        if self._reader.index.partial:
-            why = "the artifact is partial: tables that it refers to are not in it"
-            self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
-        return not self._reader.index.partial
+    @contextlib.contextmanager
+    def _server(self) -> Iterator[_Server]:
+        """Start a scratch server with an empty database and its roles."""
+        index, options = self._reader.index, self._options
+        settings = options.server_settings(sum(table.raw for table in index.tables))
+        with scratch(self._binaries, base=options.base, settings=settings) as cluster:
+            yield _prepared(cluster, index)
 
-    def _in_scratch(self, level: Level) -> None:
+    def _in_scratch(self, level: Level, begun: Future[_Server]) -> None:
         run, options, phase = self._run, self._options, self._run.phases.phase
         with contextlib.ExitStack() as stack:
             with phase("start a scratch server"):
-                settings = options.server_settings(sum(table.raw for table in self._reader.index.tables))
-                cluster = stack.enter_context(scratch(self._binaries, base=options.base, settings=settings))
+                server = begun.result()
+                cluster, logins = server.cluster, server.logins
                 run.missing_walls = cluster.walls.missing
                 run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
-                logins = self._prepare(cluster)
+                run.add(*server.findings)
             if logins is None:
                 return
             target = cluster.target(_DATABASE)
@@ -131,19 +150,6 @@ class Prover:
             lacks = any(one.fault is Fault.ENVIRONMENT for one in self._left_out)
             if not run.failed and not lacks:
                 run.level, run.row_digests = Level.PROVEN, index.digests
-
-    def _prepare(self, cluster: Cluster) -> Logins | None:
-        """Create the empty database and its roles; None if an extension is unavailable."""
-        index = self._reader.index
-        with cluster.target().connect() as admin:
-            if missing := missing_extensions(admin, index):
-                why = f"extensions that are not available on this server: {', '.join(missing)}"
-                self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
-                return None
-            logins = create_logins(admin, cluster, index)
-            if note := create_empty(admin, _DATABASE, index):
-                self._run.add(Finding("locale", Outcome.UNVERIFIED, note))
-        return logins
 
     def _load(self, target: Target, logins: Logins) -> bool:
         again = partial(renew, logins, _DATABASE, self._reader.index)
@@ -210,6 +216,28 @@ class Prover:
         said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
         why = said[0] if said else "pg_amcheck failed without a message"
         return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
+
+
+@contextlib.contextmanager
+def _begun(server: Callable[[], AbstractContextManager[_Server]]) -> Iterator[Future[_Server]]:
+    """Begin `server` in a thread of its own beside the block, and end it there: it does not outlive that thread."""
+    with ThreadPoolExecutor(1, "server") as thread:
+        stack = contextlib.ExitStack()
+        try:
+            yield thread.submit(lambda: stack.enter_context(server()))
+        finally:
+            thread.submit(stack.close).result()
+
+
+def _prepared(cluster: Cluster, index: Index) -> _Server:
+    """Create the empty database and its roles, unless an extension is unavailable."""
+    with cluster.target().connect() as admin:
+        if missing := missing_extensions(admin, index):
+            why = f"extensions that are not available on this server: {', '.join(missing)}"
+            return _Server(cluster, None, (Finding(LOADED, Outcome.UNVERIFIED, why),))
+        logins = create_logins(admin, cluster, index)
+        note = create_empty(admin, _DATABASE, index)
+    return _Server(cluster, logins, (Finding("locale", Outcome.UNVERIFIED, note),) if note else ())
 
 
 def missing_extensions(admin: Session, index: Index) -> list[str]:
