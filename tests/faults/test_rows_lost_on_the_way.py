@@ -14,13 +14,16 @@ from tests.command import Command, url_of
 from tests.faults.conftest import Live
 from tests.row_proxy import RowFault, row_proxy
 
+from refnet.catalog.artifact import silent
+from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database.dump import parallel_dump
 from refnet.sources.database.dump.source_rows import DumpOptions
 from refnet.sources.database.proof import row_digests
+from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import page_ranges
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Workers, run_checks
 
 #: In each row of `papers`, which workers copy, and of `summaries`, which pg_dump copies.
 _MARKERS = {"public.papers": (b" of a paper", 20_000, 5000), "public.summaries": (b"summary ", 100, 25)}
@@ -135,10 +138,32 @@ def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, w
         with live.cluster.target().connect() as admin:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'live'")
 
-    with pytest.raises(RefnetError) as failed:
-        list(row_digests.compare(live.target, index, wheel.major, interrupt))
+    with (
+        row_digests.comparing(live.target, index, wheel.major, interrupt) as checks,
+        pytest.raises(RefnetError) as failed,
+    ):
+        run_checks([checks], 2)
     assert failed.value.transient
     assert failed.value.code is not Exit.DAMAGED
+
+
+def test_the_rows_of_one_table_are_digested_by_all_workers_and_a_lost_one_is_found(
+    live: Live, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = DumpOptions(digest_up_to=1 << 40)
+    index = parallel_dump.dump(live.target, io.BytesIO(), Workers(wheel, 2), options=options)
+    monkeypatch.setattr(live_catalog, "SHARE", 100_000)
+
+    def found() -> tuple[int, list[Outcome]]:
+        with row_digests.comparing(live.target, index, wheel.major, silent) as checks:
+            findings = run_checks([checks], 2)
+        return len(checks.tasks), [one.outcome for one in findings if one.what == SOURCE_ROWS]
+
+    tasks, outcomes = found()
+    assert tasks > 2 * len(index.tables)
+    assert outcomes == [Outcome.PASSED]
+    live.run("DELETE FROM papers WHERE id = (SELECT max(id) FROM papers)")
+    assert found() == (tasks, [Outcome.FAILED])
 
 
 def test_what_a_restore_computes_otherwise_is_named_beside_the_proof(refnet: Command, live: Live) -> None:

@@ -21,7 +21,7 @@ from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Workers, run_checks
 
 
 def read_rows(plan: dict[str, Any]) -> Iterator[float]:
@@ -71,8 +71,8 @@ def test_digests_of_rows_use_no_index_and_what_reads_the_catalog_for_them_does(
         seen(session, "catalog")
         return read(session, codec)
 
-    def asking(self: Any, query: bytes) -> str:
-        seen(self.session, "rows")
+    def asking(self: Any, query: bytes) -> int | str:
+        seen(self._session(), "rows")
         return asked(self, query)
 
     with fresh(server) as database:
@@ -83,7 +83,9 @@ def test_digests_of_rows_use_no_index_and_what_reads_the_catalog_for_them_does(
         digested = tuple(replace(table, source="md5:0") for table in index.tables)
         monkeypatch.setattr(live_catalog, "read", reading)
         monkeypatch.setattr(row_digests._Scratch, "_asked", asking)
-        found = row_digests.compare(database, replace(index, tables=digested), wheel.major, silent)
+        index = replace(index, tables=digested)
+        with row_digests.comparing(database, index, wheel.major, silent) as checks:
+            found = run_checks([checks], 1)
         assert [one.outcome for one in found] == [Outcome.PASSED]
     assert scans == [("catalog", "on"), ("rows", "off")]
 

@@ -92,7 +92,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(
     load(each.reader, copy, Workers(everything.cluster.binaries, 2))
     assert refresh_foreign_views(copy, each.index) == ()
     found = everything.portrait(copy)
-    monkeypatch.setattr("refnet.sources.database.proof.compare._SHARE", 10_000)
+    monkeypatch.setattr("refnet.sources.database.rows.live_catalog.SHARE", 10_000)
     index = row_digests.digested(each.reader, "", 2)
     compared = compare(copy, index, Workers(everything.cluster.binaries, 2))
     drop(everything.cluster, copy.name)

@@ -29,6 +29,15 @@ _SETTINGS: Mapping[str, str] = {
 _DATABASES = ("postgres", "template1")
 _TRY_NEXT = {"3D000", "42501", "55000"}  # no such database, no privilege, no connections allowed
 
+#: How long a server may take to accept that a query ends.
+_CANCEL_SECONDS = 5.0
+
+
+def cancel(session: Session) -> None:
+    """End the query that `session` runs in another thread, if it runs one."""
+    with contextlib.suppress(psycopg.Error):
+        session.cancel_safe(timeout=_CANCEL_SECONDS)
+
 
 @contextlib.contextmanager
 def admin_session(target: Target) -> Iterator[Session]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import IO
 
-from refnet.catalog.artifact import Progress, silent
+from refnet.catalog.artifact import Finding, Progress, silent
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database import server_errors
@@ -55,6 +55,28 @@ class Task:
 
 class Stopped(Exception):  # noqa: N818  # not an error: another task failed
     """Raised in a task that was stopped."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Checks whose tasks may run beside those of others."""
+
+    tasks: Sequence[Task]
+    #: Ends the tasks that run, from another thread.
+    stop: Callable[[], None]
+    #: What they found; asked once all tasks are done.
+    findings: Callable[[], Iterable[Finding]]
+
+
+def run_checks(several: Sequence[Checks], workers: int) -> tuple[Finding, ...]:
+    """Run the tasks of `several` checks together, the largest first; return the findings in the order of the checks."""
+
+    def stop() -> None:
+        for one in several:
+            one.stop()
+
+    run_all(itertools.chain.from_iterable(one.tasks for one in several), workers, stop)
+    return tuple(finding for one in several for finding in one.findings())
 
 
 def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> None:
@@ -217,6 +239,14 @@ class Programs:
             raise server_errors.of_program(command[0].rpartition("/")[2], stderr, doing)
         return stderr if code else b""
 
+    def ended(self, command: Sequence[str]) -> tuple[int, bytes]:
+        """Run `command`, which says something by its exit code; return that, and its stdout or else its stderr.
+
+        Stopped as in `run`.
+        """
+        code, stdout, stderr = self._ran(command, None, (), _STDERR)
+        return code, stdout or stderr
+
     def _ran(
         self, command: Sequence[str], feed: Iterable[bytes] | None, handles: Collection[int], most: int
     ) -> tuple[int, bytes, bytes]:
@@ -232,7 +262,7 @@ class Programs:
                 raise Stopped
             stdout.seek(0)
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - most))
-            return code, stdout.read() if code == 0 else b"", stderr.read(most)
+            return code, stdout.read(-1 if code == 0 else _STDERR), stderr.read(most)
 
     def stop(self) -> None:
         """End the children that run and let no other start."""

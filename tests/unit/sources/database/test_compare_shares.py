@@ -20,8 +20,9 @@ def statements(raw: int, pages: int, *, content: bool = True) -> list[bytes]:
     relation = Relation("public", "visits", "r", pages, 1, 1, False, ["id"], [])
     index: Any = SimpleNamespace(tables=(table,))
     tables = Relations({("public", "visits"): relation}, {})
-    workers = Workers(SimpleNamespace(), 2)  # type: ignore[arg-type]  # no program is run
-    comparison = _Comparison(Target("dbname=x"), index, tables, Codec(), {}, workers, content)
+    nothing: Any = SimpleNamespace()  # no program is run, and no session asked
+    workers = Workers(nothing, 2)
+    comparison = _Comparison(Target("dbname=x"), index, tables, Codec(), {}, workers, content, nothing)
     return list(comparison._statements(table, relation))
 
 

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-from refnet.sources.database.workers import Stopped, Task, run_all
+from refnet.catalog.artifact import Finding
+from refnet.catalog.manifest import Outcome
+from refnet.sources.database.workers import Checks, Stopped, Task, run_all, run_checks
 
 
 def recorded(names: list[str], name: str, weight: int, *after: Task, **locks: frozenset[int]) -> Task:
@@ -93,3 +95,36 @@ def test_a_task_whose_table_is_locked_keeps_no_worker_busy() -> None:
     tasks = [Task(weight, lambda: told.append(0), alone=table, wide=told.append) for weight in (2, 1)]
     run_all(tasks, 2, lambda: None)
     assert told == [1, 1]
+
+
+def test_checks_run_together_and_their_findings_keep_their_order() -> None:
+    both = threading.Barrier(2, timeout=20)
+    found: list[Finding] = []
+
+    def checks(name: str, weight: int) -> Checks:
+        def run() -> None:
+            both.wait()
+            found.append(Finding(name, Outcome.PASSED))
+
+        return Checks([Task(weight, run)], lambda: None, lambda: [one for one in found if one.what == name])
+
+    findings = run_checks([checks("rows", 1), checks("schema", 2)], 2)
+    assert [one.what for one in findings] == ["rows", "schema"]
+
+
+def test_a_check_that_fails_stops_all_the_others() -> None:
+    stopped = [threading.Event() for _ in range(2)]
+
+    def waits() -> None:
+        assert stopped[0].wait(20)
+        raise Stopped
+
+    def fails() -> None:
+        raise ValueError("it fails")
+
+    several = [
+        Checks([Task(1, run)], one.set, list) for run, one in zip((waits, fails), stopped, strict=True)
+    ]
+    with pytest.raises(ValueError, match="it fails"):
+        run_checks(several, 2)
+    assert all(one.is_set() for one in stopped)

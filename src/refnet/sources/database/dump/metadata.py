@@ -5,6 +5,7 @@ Also the sizes and digests of its large objects.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import psycopg
@@ -196,10 +197,10 @@ def server(snapshot: OpenSnapshot) -> dict[str, Any]:
     return {"version_num": number, "version": text, "system_identifier": identifier, "snapshot": moment}
 
 
-def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[tuple[int, int, str], ...]:
-    """Return each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
+def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[tuple[int, int, str]]:
+    """Yield each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
     rows = connection.execute("SELECT oid::int8 FROM pg_largeobject_metadata ORDER BY oid").fetchall()
-    return tuple(_large_object(connection, oid) for (oid,) in rows)
+    return (_large_object(connection, oid) for (oid,) in rows)
 
 
 def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> tuple[int, int, str]:

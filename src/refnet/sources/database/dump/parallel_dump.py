@@ -263,7 +263,7 @@ class _DumpRun:
             members=tuple(self._writer.members),
             tables=self._tables.finished(section.columns, self._source.digested),
             sequences=tuple(section.sequences),
-            large_objects=() if pgdump.only else metadata.large_objects(snapshot.control),
+            large_objects=() if pgdump.only else tuple(metadata.large_objects(snapshot.control)),
             roles=metadata.roles(snapshot, bootstrap=bootstrap),
             tablespaces=metadata.tablespaces(snapshot),
             extensions=metadata.extensions(snapshot),

@@ -7,7 +7,7 @@ rows that it wrote: COPY itself does not tell how many rows there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -16,7 +16,7 @@ from refnet.catalog.artifact import TransientError, Turn, at_once
 from refnet.core.errors import Exit
 from refnet.core.formatting import plural
 from refnet.sources.database import server_errors
-from refnet.sources.database.admin_session import Session
+from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.artifact.member_rows import Packed, TableKey
 from refnet.sources.database.dump.snapshot import PARENTS, DumpedRelation, OpenSnapshot
@@ -35,8 +35,6 @@ _GENERATED = """
 SELECT attrelid::int8, attname::text FROM pg_attribute
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = 's' ORDER BY attrelid, attnum
 """
-#: How long a server may take to accept that the counting ends.
-_CANCEL_SECONDS = 5.0
 #: A refresh locks a materialized view exclusively.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 #: A row is too long as one text (which of the two depends on where it becomes too long), or a type has no hash.
@@ -130,8 +128,7 @@ class SourceRows:
         """End the counting from another thread."""
         self._stopped = True
         if session := self._session:
-            with suppress(psycopg.Error):
-                session.cancel_safe(timeout=_CANCEL_SECONDS)
+            cancel(session)
 
     def count(self) -> None:
         """Count in a separate session; ServerError on failure."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,21 +18,17 @@ from refnet.catalog.artifact import Deviation, Finding
 from refnet.catalog.manifest import Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target, reader_settings, server_version
-from refnet.sources.database.admin_session import Session
+from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.member_rows import Digest, complete_lines
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.rows.live_catalog import Relation, Relations, page_ranges
+from refnet.sources.database.rows.live_catalog import Relation, Relations, shares
 from refnet.sources.database.sql_text import Codec
-from refnet.sources.database.workers import Stopped, Task, Workers, run_all
+from refnet.sources.database.workers import Checks, Stopped, Task, Workers, run_checks
 
-#: About how much of a table one task reads, in bytes of COPY text: small, so that all workers are busy to the end.
-_SHARE = 8 << 20
-#: Of one table at most, whatever the index says of its size.
-_MOST_SHARES = 4096
 #: How many sequences one query reads.
 _TOGETHER = 200
 _SEQUENCE = b"SELECT %d, last_value, is_called FROM %b"
@@ -47,19 +44,28 @@ def compare(target: Target, index: Index, workers: Workers, *, content: bool = T
         index: what was recorded; columns are compared by name, as a correct restore may change their order.
         content: compare digests, else only row counts.
     """
+    with comparing(target, index, workers, content=content) as checks:
+        return run_checks([checks], workers.jobs)
+
+
+@contextmanager
+def comparing(target: Target, index: Index, workers: Workers, *, content: bool = True) -> Iterator[Checks]:
+    """Yield what `compare` does, as checks that may run beside others."""
     with live_catalog.reading(target) as (session, encoding, codec):
         if encoding != index.encoding:
             why = f"{encoding} where {index.encoding} was recorded"
-            return (Finding("encoding", Outcome.FAILED, why, Deviation.CHANGED),)
+            differs = Finding("encoding", Outcome.FAILED, why, Deviation.CHANGED)
+            yield Checks((), lambda: None, lambda: [differs])
+            return
         found = live_catalog.read(session, codec)
         settings = reader_settings(server_version(session))
-        comparison = _Comparison(target, index, found, codec, settings, workers, content)
-        return (
-            *comparison.tables(),
-            *(() if index.partial else _extra_tables(index, found)),
-            *([_large_objects(session, index)] if index.large_objects else []),
-            *([_sequences(session, codec, index, found)] if index.sequences else []),
-        )
+        comparison = _Comparison(target, index, found, codec, settings, workers, content, session)
+        tasks = comparison.tasks()
+        workers.progress("comparing rows", 0, sum(table.raw for table in index.tables))
+        try:
+            yield Checks(tasks, comparison.stop, comparison.findings)
+        finally:
+            comparison.close()
 
 
 @dataclass
@@ -73,8 +79,14 @@ class _Comparison:
     settings: Mapping[str, str]
     workers: Workers
     content: bool
+    #: Reads what is not a table; one task has it.
+    session: Session
     #: Of the index's tables, in its order.
     digests: list[Digest] = field(init=False)
+    #: Number of a table → why it is not read.
+    unread: dict[int, Finding] = field(default_factory=dict)
+    #: Of large objects and sequences.
+    others: list[Finding] = field(default_factory=list)
     #: Number of a table → why it could not be read.
     failed: dict[int, str] = field(default_factory=dict)
     #: Bytes of COPY text that were read.
@@ -87,26 +99,53 @@ class _Comparison:
         self.digests = [Digest() for _ in self.index.tables]
         self._total = sum(table.raw for table in self.index.tables)
 
-    def tables(self) -> list[Finding]:
-        findings: dict[int, Finding] = {}
+    def tasks(self) -> list[Task]:
         tasks: list[Task] = []
         for number, table in enumerate(self.index.tables):
             relation = self.found.tables.get((table.schema, table.name))
             if relation is None:
-                findings[number] = _differs(table, Deviation.MISSING, "it does not exist")
+                self.unread[number] = _differs(table, Deviation.MISSING, "it does not exist")
             elif reason := _other_columns(table, relation):
-                findings[number] = _differs(table, Deviation.CHANGED, reason)
+                self.unread[number] = _differs(table, Deviation.CHANGED, reason)
             else:
                 tasks += (
                     Task(table.raw, partial(self._read, number, statement))
                     for statement in self._statements(table, relation)
                 )
+        if self.index.large_objects or self.index.sequences:
+            tasks.append(Task(sum(size for _, size, _ in self.index.large_objects), self._read_others))
+        return tasks
+
+    def _read_others(self) -> None:
+        if self.index.large_objects:
+            self.others.append(self._large_objects())
+        if self.index.sequences:
+            self.others.append(_sequences(self.session, self.codec, self.index, self.found))
+
+    def _large_objects(self) -> Finding:
+        what = f"{len(self.index.large_objects)} large objects"
+        found: dict[int, tuple[int, str]] = {}
         try:
-            run_all(tasks, self.workers.jobs, self._stop)
-        finally:
-            for psql in self.sessions.values():
-                psql.close()
-        return [findings.get(n) or self._finding(n, table) for n, table in enumerate(self.index.tables)]
+            for oid, size, digest in metadata.large_objects(self.session):
+                found[oid] = (size, digest)
+                if self.stopped:
+                    raise Stopped
+        except psycopg.Error as error:
+            return Finding(what, Outcome.UNVERIFIED, f"cannot be read: {error.diag.message_primary}")
+        recorded = self.index.large_objects
+        wrong = [oid for oid, size, digest in recorded if found.pop(oid, None) != (size, digest)]
+        return _compared(what, [*wrong, *found])
+
+    def findings(self) -> Iterator[Finding]:
+        for number, table in enumerate(self.index.tables):
+            yield self.unread.get(number) or self._finding(number, table)
+        if not self.index.partial:
+            yield from _extra_tables(self.index, self.found)
+        yield from self.others
+
+    def close(self) -> None:
+        for psql in self.sessions.values():
+            psql.close()
 
     def _statements(self, table: Table, relation: Relation) -> Iterator[bytes]:
         """COPY statements that read the table, one per range of pages."""
@@ -117,12 +156,8 @@ class _Comparison:
         name = quoted(relation.schema, relation.name)
         rows = b"ONLY " + name if relation.kind == "r" else name + self._without_leaves(relation)
         select = b"SELECT %b FROM %b" % (what, rows)
-        count = max(1, min(relation.pages, table.raw // _SHARE, _MOST_SHARES)) if self.content else 1
-        if count == 1:
-            yield b"COPY (%b) TO STDOUT" % select
-            return
-        for where in page_ranges(relation.pages, count):
-            yield b"COPY (%b WHERE %b) TO STDOUT" % (select, where)
+        for where in shares(relation, table.raw) if self.content else [b""]:
+            yield b"COPY (%b%b) TO STDOUT" % (select, where)
 
     def _without_leaves(self, top: Relation) -> bytes:
         """Condition that excludes separately recorded leaves of a partitioned table."""
@@ -169,11 +204,12 @@ class _Comparison:
                 )
             return self.sessions[thread]
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         with self.lock:
             self.stopped = True
             for psql in self.sessions.values():
                 psql.kill()
+        cancel(self.session)
 
     def _finding(self, number: int, table: Table) -> Finding:
         found = self.digests[number]
@@ -214,16 +250,6 @@ def _extra_tables(index: Index, found: Relations) -> Iterator[Finding]:
             continue
         if relation.kind == "r" and not relation.owned and not (name in recorded or relation.root in through):
             yield _differs(relation, Deviation.EXTRA, "it was not recorded")
-
-
-def _large_objects(session: Session, index: Index) -> Finding:
-    what = f"{len(index.large_objects)} large objects"
-    try:
-        found = {oid: (size, digest) for oid, size, digest in metadata.large_objects(session)}
-    except psycopg.Error as error:
-        return Finding(what, Outcome.UNVERIFIED, f"cannot be read: {error.diag.message_primary}")
-    wrong = [oid for oid, size, digest in index.large_objects if found.pop(oid, None) != (size, digest)]
-    return _compared(what, [*wrong, *found])
 
 
 def _sequences(session: Session, codec: Codec, index: Index, relations: Relations) -> Finding:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
+import psycopg
 from psycopg import sql
 
 from refnet.core.errors import RefnetError
@@ -226,6 +227,8 @@ _OPTIONS = {
     ),
 }
 
+_END = "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = %s"
+
 
 @dataclass(frozen=True)
 class Logins:
@@ -253,6 +256,11 @@ class Logins:
         """
         cannot = role == self.cluster.superuser or role.startswith("pg_")
         return self.cluster.target(database, self.builder if cannot else role)
+
+    def end_sessions(self, database: str) -> None:
+        """End the sessions in `database`: code in an artifact can keep one busy for ever."""
+        with suppress(psycopg.Error, RefnetError), self.cluster.target().connect() as admin:
+            admin.execute(_END, (database,))
 
     def names(self) -> dict[int, str]:
         """All roles by oid, read as UTF-8 regardless of the database's encoding."""

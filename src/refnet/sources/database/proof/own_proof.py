@@ -15,11 +15,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from refnet.catalog.artifact import Finding, Proof, stopped_by
+from refnet.catalog.artifact import Finding, Progress, Proof, stopped_by
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Level, Outcome
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
@@ -31,22 +30,21 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.pgdump import schema_text
-from refnet.sources.database.proof import row_digests
-from refnet.sources.database.proof.compare import compare
+from refnet.sources.database.proof import compare, row_digests
 from refnet.sources.database.proof.guarded_schema import Logins, create_empty, create_logins
 from refnet.sources.database.proof.reference import Reference, reference
 from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.load import How, load
 from refnet.sources.database.server_errors import Cause, ServerError
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Checks, Programs, Task, Workers, run_checks
 
 _DATABASE = "proof"
 #: Errors of a generated column; those of checks are left out of a load.
 _OF_CODE = frozenset({"P0001", "22012"})
 _REPAIR = "A generated column fails for these rows: repair its function in the source, and back up again."
-#: Every index of a large database is read.
-_AMCHECK_SECONDS = 24 * 3600.0
+#: Every index of a large database is read; code of an index must not run for ever.
+_AMCHECK = {"statement_timeout": f"{24 * 3_600_000}"}
 
 
 def rows_of(index: Index) -> tuple[dict[str, Any], ...]:
@@ -137,19 +135,10 @@ class Prover:
             if level is not Level.PROVEN:
                 return
             with phase("compare"):
-                reader = logins.as_reader(_DATABASE)
-                index = self._rows.index()
-                run.add(*compare(reader, index, self._workers))
-            with phase("compare with the source"):
-                major = self._binaries.major
-                run.add(*row_digests.compare(reader, index, major, options.progress))
-            with phase("compare the schema"):
-                run.add(*self._schema(expected, target))
-            with phase("check the structure"):
-                run.add(self._structure(target))
+                run.add(*self._compared(expected, target, logins))
             lacks = any(one.fault is Fault.ENVIRONMENT for one in self._left_out)
             if not run.failed and not lacks:
-                run.level, run.row_digests = Level.PROVEN, index.digests
+                run.level, run.row_digests = Level.PROVEN, self._rows.index().digests
 
     def _load(self, target: Target, logins: Logins) -> bool:
         again = partial(renew, logins, _DATABASE, self._reader.index)
@@ -183,6 +172,31 @@ class Prover:
     def _same_major(self) -> bool:
         return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
 
+    def _compared(self, expected: Reference, target: Target, logins: Logins) -> tuple[Finding, ...]:
+        """Findings of all comparisons, which run beside one another: each alone leaves a core idle."""
+        reader, index, jobs = logins.as_reader(_DATABASE), self._rows.index(), self._options.jobs
+        workers = replace(self._workers, progress=_as_one("comparing rows", self._options.progress))
+        with (
+            compare.comparing(reader, index, workers) as rows,
+            row_digests.comparing(reader, index, self._binaries.major, workers.progress) as source,
+        ):
+            return run_checks([rows, source, self._whole(expected, target, logins)], jobs)
+
+    def _whole(self, expected: Reference, target: Target, logins: Logins) -> Checks:
+        """Checks of the schema, and then of the structure, whose extension the schema does not have."""
+        found: list[Finding] = []
+        amcheck = Programs(target.environment(_AMCHECK))
+        first = 1 + 2 * sum(table.raw for table in self._reader.index.tables)
+        schema = Task(first, lambda: found.extend(self._schema(expected, target)))
+        structure = Task(first, lambda: found.append(self._structure(target, amcheck)), after=(schema,))
+
+        def stop() -> None:
+            amcheck.stop()
+            logins.end_sessions(_DATABASE)
+            expected.stop()
+
+        return Checks((schema, structure), stop, lambda: found)
+
     def _schema(self, expected: Reference, target: Target) -> Iterator[Finding]:
         """Compare the schema: the members' plain text with the archive's, the copy's with pg_restore's."""
         if self._same_major:
@@ -192,7 +206,7 @@ class Prover:
         why = "" if same else "it differs from what pg_restore makes of the same archive"
         yield Finding("schema", outcome, why)
 
-    def _structure(self, target: Target) -> Finding:
+    def _structure(self, target: Target, programs: Programs) -> Finding:
         """Run amcheck on every heap and B-tree of the artifact; catalogs belong to the scratch server."""
         what = "structure of tables and indexes (amcheck)"
         try:
@@ -209,11 +223,11 @@ class Prover:
                 return Finding(what, Outcome.UNVERIFIED, "the server has no extension amcheck")
             connection.execute("CREATE SCHEMA refnet_amcheck")
             connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
-        command = [str(tool), f"--jobs={self._options.jobs}", "--no-password", f"--database={target.name}"]
-        command.append("--exclude-schema=pg_catalog")
-        ran = run(command, _AMCHECK_SECONDS, env=target.environment(), capture_output=True)
-        outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(ran.returncode, Outcome.UNVERIFIED)
-        said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
+        jobs = max(1, self._options.jobs // 2)  # beside the other workers
+        command = [str(tool), f"--jobs={jobs}", "--no-password", f"--database={target.name}"]
+        code, output = programs.ended([*command, "--exclude-schema=pg_catalog"])
+        outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(code, Outcome.UNVERIFIED)
+        said = output.decode(errors="replace").strip().splitlines()
         why = said[0] if said else "pg_amcheck failed without a message"
         return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
 
@@ -238,6 +252,17 @@ def _prepared(cluster: Cluster, index: Index) -> _Server:
         logins = create_logins(admin, cluster, index)
         note = create_empty(admin, _DATABASE, index)
     return _Server(cluster, logins, (Finding("locale", Outcome.UNVERIFIED, note),) if note else ())
+
+
+def _as_one(step: str, progress: Progress) -> Progress:
+    """Report all steps of what runs beside one another as the one `step`."""
+    parts: dict[str, tuple[int, int]] = {}
+
+    def report(part: str, done: int, total: int | None) -> None:
+        parts[part] = (done, total or 0)
+        progress(step, *map(sum, zip(*parts.values(), strict=True)))
+
+    return report
 
 
 def missing_extensions(admin: Session, index: Index) -> list[str]:

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import psycopg
-
 from refnet.core.errors import RefnetError
 from refnet.core.processes import run
 from refnet.postgres.binaries import Binaries
@@ -26,7 +24,6 @@ from refnet.sources.database.sql_text import Codec
 from refnet.sources.database.workers import Programs
 
 _REFERENCE = "reference"
-_END = "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = %s"
 
 
 class Reference:
@@ -48,14 +45,12 @@ class Reference:
         self._restored = self._restored or self._pool.submit(self._restore)
 
     def stop(self) -> None:
-        """End its restore, if that still runs: code in the artifact can keep a session busy for ever."""
+        """End its restore, if that still runs."""
         if self._restored is None or self._restored.done():
             return
         self._superuser.stop()
         self._builder.stop()
-        everywhere = self._logins.as_superuser("postgres")
-        with contextlib.suppress(psycopg.Error, RefnetError), everywhere.connect() as admin:
-            admin.execute(_END, (_REFERENCE,))
+        self._logins.end_sessions(_REFERENCE)
 
     def equals(self, copy: Target, left_out: tuple[LeftOut, ...]) -> bool:
         """Return whether the database `copy`, which lacks what was left out, has the same schema."""

@@ -8,8 +8,9 @@ matter; the server's is written `METHOD:SUM`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -21,13 +22,14 @@ from refnet.catalog.artifact import Deviation, Finding, Progress, silent
 from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.postgres.session import Target
 from refnet.sources.database import server_errors
-from refnet.sources.database.admin_session import Session
+from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.index import DIGEST, Index, Member, Table
 from refnet.sources.database.artifact.member_rows import Digest, Lines, complete_lines, cut_short
 from refnet.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.rows.live_catalog import user_relations
+from refnet.sources.database.rows.live_catalog import Relation, shares, user_relations
 from refnet.sources.database.sql_text import COPY, Codec
+from refnet.sources.database.workers import Checks, Stopped, Task
 
 
 def digested(reader: Reader, recorded: str, jobs: int, progress: Progress = silent) -> Index:
@@ -160,93 +162,195 @@ def views(rows: Callable[..., list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
     return rows(_VIEWS)
 
 
-def compare(target: Target, index: Index, major: int, progress: Progress) -> Iterator[Finding]:
-    """Digest the rows of `target`, a scratch server of `major`, like the source; yield differences.
+@contextmanager
+def comparing(target: Target, index: Index, major: int, progress: Progress) -> Iterator[Checks]:
+    """Yield checks that digest the rows of `target`, a scratch server of `major`, like the source.
 
     Every restore recomputes stored generated columns and materialized views, so differences there are not damage.
     """
     digested = [table for table in index.tables if table.source]
     theirs = int(index.server["version_num"]) // 10_000
-    readable = major == theirs or all(table.source.startswith(Method.MD5) for table in digested)
-    if not readable:
+    before = []
+    if major != theirs and not all(table.source.startswith(Method.MD5) for table in digested):
         why = f"PostgreSQL {theirs} digested them, and hashes of PostgreSQL {major} may differ"
-        yield Finding(SOURCE_ROWS, Outcome.UNVERIFIED, why)
+        before, digested = [Finding(SOURCE_ROWS, Outcome.UNVERIFIED, why)], []
     if not digested and not index.views:
+        yield Checks((), lambda: None, lambda: before)
         return
-    with live_catalog.reading(target) as (session, _, codec):
-        # Before the scans: without its indexes, the catalog is read once for each table.
+    with live_catalog.reading(target) as (session, encoding, codec):
         found, filled = live_catalog.read(session, codec).tables, views(partial(codec.rows, session))
-        for name, value in SCANS.items():
-            session.execute("SELECT set_config(%s, %s, false)", (name, value))
-        scratch = _Scratch(session, codec, progress, found, filled)
-        if digested and readable:
-            yield from scratch.tables(digested)
-        yield from scratch.views(index, digested=readable)
+    with ExitStack() as stack:
+        scratch = _Scratch(target, encoding, codec, progress, stack)
+        tables = [_Digested(table, found.get((table.schema, table.name))) for table in digested]
+        shown = list(_views(index, filled, digested=not before))
+        tasks = [*(task for one in tables for task in scratch.tasks_of(one)), *map(scratch.task_of, shown)]
+        progress("digesting rows", 0, scratch.total)
+        yield Checks(tasks, scratch.stop, lambda: [*before, *_of_tables(tables), *_of_views(shown)])
+
+
+@dataclass
+class _Sum:
+    """A digest that the source recorded ("": none), and what the scratch server has, part by part."""
+
+    recorded: str
+    columns: Sequence[str]
+    total: int = 0
+    #: Why the server could not digest a part.
+    error: str = ""
+
+    @property
+    def method(self) -> Method:
+        return Method(self.recorded.partition(":")[0])
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.recorded) and (bool(self.error) or written(self.method, self.total) != self.recorded)
+
+
+class _Digested:
+    """A table, and the sums of its rows and of its stored generated columns."""
+
+    def __init__(self, table: Table, relation: Relation | None) -> None:
+        self.table, self.relation = table, relation
+        columns = [column for column in table.columns if relation and column in relation.columns]
+        self.rows = _Sum(table.source, columns)
+        self.generated = _Sum(table.generated, relation.generated if relation else ())
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.relation is None or self.rows.differs
+
+
+@dataclass
+class _View:
+    """A materialized view."""
+
+    schema: str
+    name: str
+    rows: int
+    digest: _Sum
+    counted: str = ""
+
+    @property
+    def difference(self) -> str:
+        """How it differs from the source's, or ""."""
+        if self.counted != str(self.rows):
+            return f"a restore gives it {self.counted} rows, and the source has {self.rows}"
+        differs = f"a restore gives it other values in its {self.rows} rows than the source has"
+        return differs if self.digest.differs else ""
+
+
+def _views(index: Index, filled: Sequence[tuple[Any, ...]], *, digested: bool) -> Iterator[_View]:
+    """Materialized views that a restore fills; the others are the subject of other findings."""
+    unread = {name for _, name in index.foreign_views}
+    live = {(schema, name): columns for schema, name, columns in filled}
+    for schema, name, rows, digest in index.views:
+        if (schema, name) in live and f"{schema}.{name}" not in unread:
+            yield _View(schema, name, rows, _Sum(digest if digested else "", live[schema, name]))
 
 
 @dataclass
 class _Scratch:
-    """A scratch server with the restored data."""
+    """A scratch server with the restored data; each thread has a session."""
 
-    session: Session
+    target: Target
+    encoding: str
     codec: Codec
     progress: Progress
-    found: Mapping[live_catalog.Name, live_catalog.Relation]
-    #: Schema, name and columns of the materialized views that have been filled.
-    filled: Sequence[tuple[Any, ...]]
+    #: Closes the sessions.
+    stack: ExitStack
+    done: int = 0
+    total: int = 0
+    stopped: bool = False
+    sessions: dict[threading.Thread, Session] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def tables(self, tables: Collection[Table]) -> Iterator[Finding]:
-        wrong: list[str] = []
-        done, total = 0, sum(table.raw for table in tables)
-        for table in tables:
-            relation = self.found.get((table.schema, table.name))
-            columns = [column for column in table.columns if relation and column in relation.columns]
-            name = self.codec.quoted(table.schema, table.name)
-            if relation is None or self._digest(name, table.source, columns) != table.source:
-                wrong.append(table.qualified)
-            elif (
-                table.generated and self._digest(name, table.generated, relation.generated) != table.generated
-            ):
-                why = "the source has other values than their expressions give now"
-                what = f"stored generated columns of {table.qualified}"
-                yield Finding(what, Outcome.UNVERIFIED, why)
-            done += table.raw
-            self.progress("digesting rows", done, total)
-        if not wrong:
-            yield Finding(SOURCE_ROWS, Outcome.PASSED)
+    def tasks_of(self, digested: _Digested) -> Iterator[Task]:
+        """Yield a task for each range of pages of a table."""
+        table, relation = digested.table, digested.relation
+        if relation is None:
             return
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        why = f"the rows of {wrong[0]}{more} are not those that the server digested while they were copied"
-        yield Finding(SOURCE_ROWS, Outcome.FAILED, why, Deviation.CHANGED)
+        self.total += table.raw
+        ranges = shares(relation, table.raw)
+        for where in ranges:
+            yield Task(table.raw, partial(self._add_rows, digested, where, table.raw // len(ranges)))
 
-    def views(self, index: Index, *, digested: bool) -> Iterator[Finding]:
-        """Findings about materialized views that a restore fills with different rows."""
-        unread = {name for _, name in index.foreign_views}
-        live = {(schema, name): columns for schema, name, columns in self.filled}
-        for schema, name, rows, digest in index.views:
-            if (schema, name) not in live or f"{schema}.{name}" in unread:
-                continue  # the schema differs, or it stays empty: another finding says so
-            quoted = self.codec.quoted(schema, name)
-            found = self._asked(b"SELECT count(*) FROM " + quoted)
-            why = "" if found == str(rows) else f"a restore gives it {found} rows, and the source has {rows}"
-            if not why and digest and digested and self._digest(quoted, digest, live[schema, name]) != digest:
-                why = f"a restore gives it other values in its {rows} rows than the source has"
-            if why:
-                yield Finding(f"materialized view {schema}.{name}", Outcome.UNVERIFIED, why)
+    def task_of(self, view: _View) -> Task:
+        return Task(0, partial(self._add_view, view))
 
-    def _digest(self, name: bytes, like: str, columns: Sequence[str]) -> str:
-        """Digest of rows with the method of `like`, or the server's error."""
-        method = Method(like.partition(":")[0])
-        return written(
-            method,
-            self._asked(b"SELECT %b FROM ONLY %b" % (expression(method, self.codec.listed(columns)), name)),
-        )
+    def _add_rows(self, digested: _Digested, where: bytes, size: int) -> None:
+        name = b"ONLY " + self.codec.quoted(digested.table.schema, digested.table.name)
+        self._add(digested.rows, name, where)
+        if digested.generated.recorded:
+            self._add(digested.generated, name, where)
+        with self.lock:
+            self.done += size
+            self.progress("digesting rows", self.done, self.total)
 
-    def _asked(self, query: bytes) -> str:
+    def _add_view(self, view: _View) -> None:
+        name = self.codec.quoted(view.schema, view.name)
+        view.counted = str(self._asked(b"SELECT count(*) FROM " + name))
+        if view.digest.recorded:
+            self._add(view.digest, name, b"")
+
+    def _add(self, into: _Sum, name: bytes, where: bytes) -> None:
+        """Digest rows with the method of the recorded digest."""
+        digest = expression(into.method, self.codec.listed(into.columns))
+        found = self._asked(b"SELECT %b FROM %b%b" % (digest, name, where))
+        with self.lock:
+            if isinstance(found, str):
+                into.error = found
+            else:
+                into.total += found
+
+    def _asked(self, query: bytes) -> int | str:
+        """The number that `query` returns, or the error of its rows."""
+        session = self._session()
         try:
-            row = self.session.execute(query).fetchone()
+            row = session.execute(query).fetchone()
         except psycopg.Error as error:
+            if self.stopped:
+                raise Stopped from error
             if server_errors.is_servers(error.sqlstate):
                 raise server_errors.of_server(error, "digesting the rows") from error
             return str(error)
-        return str(row[0]) if row else ""
+        return int(row[0]) if row else 0
+
+    def _session(self) -> Session:
+        """This thread's session, opened at its first use."""
+        thread = threading.current_thread()
+        with self.lock:
+            if self.stopped:
+                raise Stopped
+            if thread not in self.sessions:
+                settings = {**live_catalog.SETTINGS, **SCANS}
+                opened = self.target.connect(settings, encoding=self.encoding)
+                self.sessions[thread] = self.stack.enter_context(opened)
+            return self.sessions[thread]
+
+    def stop(self) -> None:
+        with self.lock:
+            self.stopped = True
+            for session in self.sessions.values():
+                cancel(session)
+
+
+def _of_tables(tables: Sequence[_Digested]) -> Iterator[Finding]:
+    wrong = [one.table.qualified for one in tables if one.is_wrong]
+    for one in tables:
+        if not one.is_wrong and one.generated.differs:
+            why = "the source has other values than their expressions give now"
+            yield Finding(f"stored generated columns of {one.table.qualified}", Outcome.UNVERIFIED, why)
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        why = f"the rows of {wrong[0]}{more} are not those that the server digested while they were copied"
+        yield Finding(SOURCE_ROWS, Outcome.FAILED, why, Deviation.CHANGED)
+    elif tables:
+        yield Finding(SOURCE_ROWS, Outcome.PASSED)
+
+
+def _of_views(views_: Sequence[_View]) -> Iterator[Finding]:
+    """Findings about materialized views that a restore fills with different rows."""
+    for one in views_:
+        if why := one.difference:
+            yield Finding(f"materialized view {one.schema}.{one.name}", Outcome.UNVERIFIED, why)

@@ -45,6 +45,10 @@ def user_relations(columns: str, kinds: str, rest: str = "") -> str:
     return f"SELECT {columns} {_OF_USERS} AND c.relkind IN ({letters}) {rest}"
 
 
+#: About how much of a table one worker reads at a time, in bytes of COPY text: at the end none waits long for another.
+SHARE = 8 << 20
+#: Of one table at most, whatever an index says of its size.
+_MOST_SHARES = 4096
 Name = tuple[str, str]
 #: A comparison only reads, whatever a statement says.
 SETTINGS: Mapping[str, str] = {**READER_SETTINGS, "default_transaction_read_only": "on"}
@@ -127,6 +131,12 @@ def page_ranges(pages: int, count: int) -> list[bytes]:
     cuts = [pages * number // count for number in range(count)]
     ends = [b" AND ctid < '(%d,0)'" % end for end in cuts[1:]]
     return [b"ctid >= '(%d,0)'%b" % (first, end) for first, end in zip(cuts, [*ends, b""], strict=True)]
+
+
+def shares(relation: Relation, size: int) -> list[bytes]:
+    """Return WHERE clauses that cut `relation`, `size` bytes of COPY text, into ranges of about SHARE."""
+    count = min(relation.pages, size // SHARE, _MOST_SHARES)
+    return [b" WHERE " + where for where in page_ranges(relation.pages, count)] if count > 1 else [b""]
 
 
 _SIZES = user_relations(
