@@ -169,12 +169,14 @@ def empty_tree(folder: int) -> None:
 def _empty(folder: int, top: int, device: int, depth: int) -> bool:
     """Remove the content of the open folder; return whether anything was moved to `top` to be removed later."""
     moved = False
-    for name in os.listdir(folder):
+    with os.scandir(folder) as entries:
+        there = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in there:
         with suppress(FileNotFoundError):
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if not stat.S_ISDIR(found.st_mode):
+            if not is_folder:
                 os.unlink(name, dir_fd=folder)
                 continue
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if found.st_dev != device:
                 raise OSError(errno.EBUSY, "another file system is mounted in it")
             _give_owner_rights(name, folder)
