@@ -17,7 +17,7 @@ from refnet.core.attributes import NONE, Attributes
 from refnet.core.member_names import ArchiveError, leads_inside, parent, show, some
 from refnet.sources.folder.gzip_members import gzip_errors, inflated, inflated_from
 from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed
-from refnet.sources.folder.tar_archive import TarReader, header
+from refnet.sources.folder.tar_archive import BLOCK, TarReader, header
 
 #: The most bytes of a file that is passed on in one piece.
 _SMALL = 1 << 20
@@ -161,9 +161,15 @@ class _MemberChecks:
             raise _twice(before, member)
         self._need_folder(parent(member.path), member)
         self._reserve(member.path, member.size)
-        content = _Hashed(reader.content())
-        self._sink.file(member, content)
-        if content.digest.hexdigest() != member.sha256:
+        if member.size <= _SMALL:
+            data = reader.whole()
+            self._sink.file(member, (data,))
+            digest = sha256(data)
+        else:
+            content = _Hashed(reader.content())
+            self._sink.file(member, content)
+            digest = content.digest
+        if digest.hexdigest() != member.sha256:
             raise _changed(member)
         self._list(member)
 
@@ -283,9 +289,10 @@ def extract(
     done, reported, total = 0, 0, sum(listed.size for _, listed in members)
     with ExitStack() as stack, gzip_errors():
         end = files.members[-1].raw if len(files.members) > 1 else files.raw_bytes
-        source = _RandomAccess(archive, files, stack, ahead=total > end // 2)
+        source = _RandomAccess(archive, files, stack, ahead=total + BLOCK * len(members) > end // 2)
         for count, (path, listed) in enumerate(members):
-            member, has_attributes = listed._replace(path=path), bool(listed.acl or listed.xattrs)
+            member = listed if path == listed.path else listed._replace(path=path)
+            has_attributes = bool(listed.acl or listed.xattrs)
             if listed.kind is FileKind.LINK:
                 sink.link(member)
             elif listed.kind is FileKind.FOLDER and not has_attributes:
@@ -299,7 +306,7 @@ def extract(
                 if listed.kind is FileKind.FOLDER:
                     sink.folder(member)
                     continue
-                sink.file(member, tuple(reader.content()) if listed.size <= _SMALL else reader.content())
+                sink.file(member, (reader.whole(),) if listed.size <= _SMALL else reader.content())
                 done += listed.size
             if not count & 0xFFF or done - reported >= _REPORTED:
                 reported = done

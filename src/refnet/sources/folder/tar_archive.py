@@ -195,6 +195,13 @@ class TarReader:
             self._left -= len(block)
             yield block
 
+    def whole(self) -> bytes:
+        """Return the content of the last member, which fits in memory, with one read."""
+        size = self._left
+        data = self._read(size + self._padding)
+        self._left = self._padding = 0
+        return data[:size]
+
     def skip_to(self, at: int) -> None:
         """Skip forward to the member whose header is at `at`."""
         self.skip()

@@ -161,7 +161,7 @@ def differences(
     left = dict(expected.by_path)
     for path, found in _entries(root, EVERYTHING):
         listed = left.pop(path, None)
-        if found and listed and (owners or not _equal(found, listed)):
+        if found and listed and not _equal(found, listed, owners=owners):
             if difference := _difference(listed, found) or next(
                 (
                     f"has {aspect} {is_ or 'none'}, not {was or 'none'}"
@@ -176,9 +176,9 @@ def differences(
     yield from (f"{show(path)} is missing" for path in left)
 
 
-def _equal(one: Listed, other: Listed) -> bool:
-    """Whether everything but the owners is equal: of most entries, whose differences need not be looked for."""
-    return one[1:5] == other[1:5] and one[8:12] == other[8:12]
+def _equal(one: Listed, other: Listed, *, owners: bool) -> bool:
+    """Whether everything is equal, owners only with `owners`: of most entries no differences need to be looked for."""
+    return one[1 : 7 if owners else 5] == other[1 : 7 if owners else 5] and one[8:12] == other[8:12]
 
 
 def _difference(listed: Listed, found: Listed) -> str:

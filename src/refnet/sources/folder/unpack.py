@@ -186,7 +186,7 @@ class FreshFolder:
                 member = member._replace(kept=self._shared(member))
             for block in self._copied(member.same_as) if member.same_as else content:
                 write_all(descriptor, block)
-            if not set_user(descriptor, member.kept):
+            if member.kept is not NONE and not set_user(descriptor, member.kept):
                 self.unheld.add(Aspect.XATTRS, member.path)
             self._set_attributes(descriptor, member)
         finally:
@@ -233,8 +233,9 @@ class FreshFolder:
         except OSError as error:
             _check_refused(error)
         self._look(member, os.fstat(descriptor))
-        has_acl = member.kept.access or member.kept.default or member.kept.unnumbered
-        if has_acl and (mode != member.mode or not set_acls(descriptor, member.kept)):
+        kept = member.kept
+        has_acl = kept is not NONE and (kept.access or kept.default or kept.unnumbered)
+        if has_acl and (mode != member.mode or not set_acls(descriptor, kept)):
             self.unheld.add(Aspect.ACL, member.path)
 
     def _owner(self, member: Listed) -> tuple[int, int]:

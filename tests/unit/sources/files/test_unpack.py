@@ -15,8 +15,18 @@ import pytest
 from tests.unit.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, member
 from tests.users import Ordinary
 
+from refnet.catalog.artifact import silent
 from refnet.core.member_names import ArchiveError
-from refnet.sources.folder.archive_reader import ArchiveLimits, NoSpaceError, NullSink, limits, read_archive
+from refnet.sources.folder import archive_reader
+from refnet.sources.folder.archive_reader import (
+    ArchiveLimits,
+    NoSpaceError,
+    NullSink,
+    extract,
+    limits,
+    read_archive,
+)
+from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.scope import Unheld
 from refnet.sources.folder.tree import differences
 from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, scratch_folder, unpack
@@ -173,3 +183,21 @@ def test_the_next_proof_removes_a_killed_ones_folder_but_no_live_one(tmp_path):
         with scratch_folder(tmp_path):
             assert living.exists()
             assert not (tmp_path / ".refnet-files-killed").exists()
+
+
+def test_most_of_an_archive_of_small_files_is_decompressed_ahead(tmp_path, dumped, monkeypatch):
+    (tmp_path / "notes").mkdir()
+    for number in range(2_200):  # their headers take more than two gzip members, their contents nothing
+        (tmp_path / "notes" / f"{number}.md").write_bytes(b"x")
+    artifact = dumped(tmp_path / "notes")
+    files = FileList.from_json(artifact.made.files)
+    assert len(files.members) > 2
+    monkeypatch.setattr(archive_reader, "inflated_from", lambda *_: pytest.fail("decompressed on demand"))
+    members = [(one.path, one) for one in files.files]
+
+    with fresh(tmp_path / "out") as root:
+        extract(io.BytesIO(artifact.data), files, members, FreshFolder(root), silent)
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        f"{number}.md": b"x" for number in range(2_200)
+    }
