@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from refnet.sources.database import sql_text
 from refnet.sources.database.sql_text import IDENT, Codec
@@ -95,44 +96,41 @@ _ACTION = (
 _OTHER = rb"TYPE|DOMAIN|AGGREGATE|PROCEDURE|COLLATION|OPERATOR CLASS|OPERATOR FAMILY|FOREIGN TABLE|TEXT SEARCH [A-Z]+"
 
 #: The first that matches counts. Names: `ts.tn` the table, `s.n` the object, `name`, `role`.
-_KNOWN: tuple[tuple[What, re.Pattern[bytes]], ...] = tuple(
-    (what, re.compile(pattern, re.DOTALL))
-    for what, pattern in (
-        (What.TABLE, rb"CREATE (?:UNLOGGED )?TABLE %b(?= )" % _q("t")),
-        (What.FOREIGN_KEY, _ALTER + rb"ADD CONSTRAINT (?P<name>%b) FOREIGN KEY \(%b\) REFERENCES %b\(%b\)" % (_I, _LIST, _q(), _LIST)
-         + rb"(?: MATCH FULL)?(?: ON (?:UPDATE|DELETE) %b){0,2}(?: DEFERRABLE)?(?: INITIALLY DEFERRED)?" % _SET_NULL
-         + rb"(?: NOT ENFORCED)?(?: NOT VALID)?\Z"),
-        (What.KEY, _ALTER + rb"ADD CONSTRAINT (?P<name>%b) (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b" % _I),
-        (What.IDENTITY, rb"ALTER TABLE %b ALTER COLUMN %b ADD GENERATED (?:ALWAYS|BY DEFAULT) AS IDENTITY \(\s*SEQUENCE NAME %b\s" % (_q("t"), _I, _q())),
-        (What.OF_TABLE, rb"ALTER TABLE %b OWNER TO %b\Z" % (_q("t"), _ROLE)),
-        (What.ATTACH, rb"ALTER TABLE ONLY %b ATTACH PARTITION %b (?:FOR VALUES|DEFAULT\Z)" % (_q(), _q("t"))),
-        (What.OF_TABLE, _ALTER + _ACTION),
-        (What.UNKNOWN, rb"ALTER TABLE (?:ONLY )?%b(?!\w)" % _q("t")),
-        (What.SEQUENCE, rb"CREATE (?:UNLOGGED )?SEQUENCE %b\s" % _q()),
-        (What.OWNED, rb"ALTER SEQUENCE %b OWNED BY %b\.%b\Z" % (_q(), _q("t"), _I)),
-        (What.OF_OBJECT, rb"ALTER (?:SEQUENCE|STATISTICS) %b (?:OWNER TO %b|SET (?:LOGGED|UNLOGGED|STATISTICS [0-9]+))\Z" % (_q(), _ROLE)),
-        (What.INDEX, rb"CREATE (?:UNIQUE )?INDEX (?P<name>%b) ON (?:ONLY )?%b USING " % (_I, _q("t"))),
-        (What.INDEX_ATTACH, rb"ALTER INDEX (?P<ts>%b)\.(?P<tn>%b) ATTACH PARTITION %b\Z" % (_I, _I, _q())),
-        (What.OF_OBJECT, rb"ALTER INDEX %b ALTER COLUMN [0-9]+ SET STATISTICS [0-9]+\Z" % _q()),
-        (What.STATISTICS, rb"CREATE STATISTICS %b [^;]*? FROM %b\Z" % (_q(), _q("t"))),
-        (What.TRIGGER, rb"CREATE (?:CONSTRAINT )?TRIGGER (?P<name>%b) (?:BEFORE|AFTER|INSTEAD OF) %b(?: OR %b)* ON %b\s" % (_I, _EVENT, _EVENT, _q("t"))),
-        (What.RULE, rb"CREATE RULE (?P<name>%b) AS\s+ON (?:INSERT|UPDATE|DELETE) TO %b\s" % (_I, _q("t"))),
-        (What.POLICY, rb"CREATE POLICY (?P<name>%b) ON %b(?: AS RESTRICTIVE)?(?: FOR [A-Z]+)?(?: TO (?P<role>%b(?:, %b)*))?(?= USING| WITH|\Z)" % (_I, _q("t"), _I, _I)),
-        (What.OF_OBJECT, rb"COMMENT ON (?:INDEX|SEQUENCE|STATISTICS) %b IS " % _q()),
-        (What.OF_TABLE, rb"COMMENT ON (?:TABLE %b|COLUMN %b\.%b) IS " % (_q("t"), _q("c"), _I)),
-        (What.OF_TABLE, rb"COMMENT ON (?:CONSTRAINT|TRIGGER|RULE|POLICY) %b ON %b IS " % (_I, _q("t"))),
-        (What.GRANT, _GRANT + rb"TABLE %b%b\Z" % (_q("t"), _TO)),
-        (What.GRANT, _GRANT + rb"SEQUENCE %b%b\Z" % (_q(), _TO)),
-        (What.PUBLICATION, rb"ALTER PUBLICATION (?P<name>%b) ADD TABLE (?:ONLY )?%b(?!\w)" % (_I, _q("t"))),
-        (What.LABEL, rb"SECURITY LABEL FOR %b ON (?:TABLE|COLUMN) %b" % (_I, _q("t"))),
-        (What.VIEW, rb"CREATE (?:MATERIALIZED )?VIEW %b\s" % _q()),
-        (What.FUNCTION, rb"CREATE FUNCTION %b\(" % _q()),
-        (What.OTHER, rb"CREATE (?:%b) %b(?!\w)" % (_OTHER, _q())),
-        (What.SCHEMA, rb"CREATE SCHEMA (?P<name>%b)\Z" % _I),
-        (What.OF_SCHEMA, rb"ALTER SCHEMA (?P<name>%b) OWNER TO %b\Z" % (_I, _ROLE)),
-        (What.OF_SCHEMA, rb"COMMENT ON SCHEMA (?P<name>%b) IS " % _I),
-        (What.OF_SCHEMA, _GRANT + rb"SCHEMA (?P<name>%b)%b\Z" % (_I, _TO)),
-    )
+_KNOWN: tuple[tuple[What, bytes], ...] = (
+    (What.TABLE, rb"CREATE (?:UNLOGGED )?TABLE %b(?= )" % _q("t")),
+    (What.FOREIGN_KEY, _ALTER + rb"ADD CONSTRAINT (?P<name>%b) FOREIGN KEY \(%b\) REFERENCES %b\(%b\)" % (_I, _LIST, _q(), _LIST)
+     + rb"(?: MATCH FULL)?(?: ON (?:UPDATE|DELETE) %b){0,2}(?: DEFERRABLE)?(?: INITIALLY DEFERRED)?" % _SET_NULL
+     + rb"(?: NOT ENFORCED)?(?: NOT VALID)?\Z"),
+    (What.KEY, _ALTER + rb"ADD CONSTRAINT (?P<name>%b) (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b" % _I),
+    (What.IDENTITY, rb"ALTER TABLE %b ALTER COLUMN %b ADD GENERATED (?:ALWAYS|BY DEFAULT) AS IDENTITY \(\s*SEQUENCE NAME %b\s" % (_q("t"), _I, _q())),
+    (What.OF_TABLE, rb"ALTER TABLE %b OWNER TO %b\Z" % (_q("t"), _ROLE)),
+    (What.ATTACH, rb"ALTER TABLE ONLY %b ATTACH PARTITION %b (?:FOR VALUES|DEFAULT\Z)" % (_q(), _q("t"))),
+    (What.OF_TABLE, _ALTER + _ACTION),
+    (What.UNKNOWN, rb"ALTER TABLE (?:ONLY )?%b(?!\w)" % _q("t")),
+    (What.SEQUENCE, rb"CREATE (?:UNLOGGED )?SEQUENCE %b\s" % _q()),
+    (What.OWNED, rb"ALTER SEQUENCE %b OWNED BY %b\.%b\Z" % (_q(), _q("t"), _I)),
+    (What.OF_OBJECT, rb"ALTER (?:SEQUENCE|STATISTICS) %b (?:OWNER TO %b|SET (?:LOGGED|UNLOGGED|STATISTICS [0-9]+))\Z" % (_q(), _ROLE)),
+    (What.INDEX, rb"CREATE (?:UNIQUE )?INDEX (?P<name>%b) ON (?:ONLY )?%b USING " % (_I, _q("t"))),
+    (What.INDEX_ATTACH, rb"ALTER INDEX (?P<ts>%b)\.(?P<tn>%b) ATTACH PARTITION %b\Z" % (_I, _I, _q())),
+    (What.OF_OBJECT, rb"ALTER INDEX %b ALTER COLUMN [0-9]+ SET STATISTICS [0-9]+\Z" % _q()),
+    (What.STATISTICS, rb"CREATE STATISTICS %b [^;]*? FROM %b\Z" % (_q(), _q("t"))),
+    (What.TRIGGER, rb"CREATE (?:CONSTRAINT )?TRIGGER (?P<name>%b) (?:BEFORE|AFTER|INSTEAD OF) %b(?: OR %b)* ON %b\s" % (_I, _EVENT, _EVENT, _q("t"))),
+    (What.RULE, rb"CREATE RULE (?P<name>%b) AS\s+ON (?:INSERT|UPDATE|DELETE) TO %b\s" % (_I, _q("t"))),
+    (What.POLICY, rb"CREATE POLICY (?P<name>%b) ON %b(?: AS RESTRICTIVE)?(?: FOR [A-Z]+)?(?: TO (?P<role>%b(?:, %b)*))?(?= USING| WITH|\Z)" % (_I, _q("t"), _I, _I)),
+    (What.OF_OBJECT, rb"COMMENT ON (?:INDEX|SEQUENCE|STATISTICS) %b IS " % _q()),
+    (What.OF_TABLE, rb"COMMENT ON (?:TABLE %b|COLUMN %b\.%b) IS " % (_q("t"), _q("c"), _I)),
+    (What.OF_TABLE, rb"COMMENT ON (?:CONSTRAINT|TRIGGER|RULE|POLICY) %b ON %b IS " % (_I, _q("t"))),
+    (What.GRANT, _GRANT + rb"TABLE %b%b\Z" % (_q("t"), _TO)),
+    (What.GRANT, _GRANT + rb"SEQUENCE %b%b\Z" % (_q(), _TO)),
+    (What.PUBLICATION, rb"ALTER PUBLICATION (?P<name>%b) ADD TABLE (?:ONLY )?%b(?!\w)" % (_I, _q("t"))),
+    (What.LABEL, rb"SECURITY LABEL FOR %b ON (?:TABLE|COLUMN) %b" % (_I, _q("t"))),
+    (What.VIEW, rb"CREATE (?:MATERIALIZED )?VIEW %b\s" % _q()),
+    (What.FUNCTION, rb"CREATE FUNCTION %b\(" % _q()),
+    (What.OTHER, rb"CREATE (?:%b) %b(?!\w)" % (_OTHER, _q())),
+    (What.SCHEMA, rb"CREATE SCHEMA (?P<name>%b)\Z" % _I),
+    (What.OF_SCHEMA, rb"ALTER SCHEMA (?P<name>%b) OWNER TO %b\Z" % (_I, _ROLE)),
+    (What.OF_SCHEMA, rb"COMMENT ON SCHEMA (?P<name>%b) IS " % _I),
+    (What.OF_SCHEMA, _GRANT + rb"SCHEMA (?P<name>%b)%b\Z" % (_I, _TO)),
 )  # fmt: skip
 _SETTING = re.compile(rb"SET (default_tablespace|default_table_access_method) = (?:''|(%b))" % IDENT)
 _AS = re.compile(rb"SET SESSION AUTHORIZATION (%b)" % IDENT)
@@ -161,10 +159,16 @@ def parse(text: bytes, codec: Codec) -> Iterator[Definition]:
             yield _definition(statement, *found, codec, (tablespace, access_method, grantor))
 
 
+@cache
+def _patterns() -> tuple[tuple[What, re.Pattern[bytes]], ...]:
+    """Return _KNOWN compiled, at its first use: that takes 6 ms, and few commands need it."""
+    return tuple((what, re.compile(pattern, re.DOTALL)) for what, pattern in _KNOWN)
+
+
 def _known(statement: bytes) -> tuple[What, re.Match[bytes]] | None:
     if not statement.startswith((b"CREATE ", b"ALTER ", b"COMMENT ", b"GRANT ", b"REVOKE ", b"SECURITY ")):
         return None
-    return next(((what, match) for what, one in _KNOWN if (match := one.match(statement))), None)
+    return next(((what, match) for what, one in _patterns() if (match := one.match(statement))), None)
 
 
 def _definition(
