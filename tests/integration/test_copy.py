@@ -97,11 +97,15 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
     assert states == {"near": ("fetched", False), "away": (None, True)}
 
     (folder / "away").mkdir(mode=0o700)
-    planned = refnet("copy", "notes", "--plan")
+    planned = refnet("copy", "notes", "--plan", "--bandwidth", "20MB/s")
     planned.succeeds()
     assert f"would copy {copy.name} to away" in planned.out
     assert list((folder / "away").iterdir()) == []
-    sent = refnet("copy", copy.name, "--to", f"file://{folder}/away")
+    wrong = refnet("copy", copy.name, "--bandwidth", "20M")
+    wrong.fails(
+        2, "--bandwidth must be a speed from 1 KiB/s", "Did you mean 20480 KiB/s?", "such as 20 MiB/s"
+    )
+    sent = refnet("copy", copy.name, "--to", f"file://{folder}/away", "--bandwidth", "1 MB/s")
     sent.succeeds()
     assert "fetched" in sent.out
     done = refnet("copy", "--json")

@@ -127,6 +127,20 @@ def wanted(
     ]
 
 
+def at_bandwidth(context: Context, speed: int, to: str | None = None) -> Context:
+    """The context with `speed` (bytes per second) as the bandwidth of each remote store.
+
+    to: another store, at a URL.
+    """
+    settings = context.settings
+    stores = dict(settings.stores)
+    if to and to != LOCAL:
+        given = settings.store(to)
+        stores.setdefault(given.name, given)
+    paced = {name: replace(one, bandwidth=speed) for name, one in stores.items()}
+    return replace(context, settings=replace(settings, stores=paced))
+
+
 def _unsealed(context: Context) -> Iterator[Wanted]:
     """Yield unencrypted artifacts, although encryption.local is set."""
     for place in wiring.plaintext(context.settings):

@@ -16,8 +16,10 @@ from refnet.cli import options
 from refnet.cli.completion import source_or_artifact, stores
 from refnet.cli.context import context, note, print_json, with_progress
 from refnet.cli.output import complain, say
-from refnet.core.errors import RefnetError, worst
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain, plural, seconds, size
+from refnet.settings import stores as settings
+from refnet.settings.converters import InvalidError
 
 Meant = Annotated[
     str | None,
@@ -39,10 +41,29 @@ Store = Annotated[
 ]
 
 
+def _speed(text: str) -> int:
+    try:
+        return settings.bandwidth(text)
+    except InvalidError as error:
+        near = f"Did you mean {error.near}? " if error.near else ""
+        raise RefnetError(f"--bandwidth {error.rule}", near + error.usage, Exit.USAGE) from None
+
+
+Bandwidth = Annotated[
+    int | None,
+    typer.Option(
+        metavar="RATE",
+        parser=_speed,
+        help="Bytes per second, such as 20MB/s; default: the setting bandwidth of the store.",
+    ),
+]
+
+
 def copy(
     artifact: Meant = None,
     *,
     store: Store = None,
+    bandwidth: Bandwidth = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every artifact, not only the newest complete one.")
     ] = False,
@@ -55,6 +76,8 @@ def copy(
     artifact, and one that shrank and is not accepted, is not copied.
     """
     here = context()
+    if bandwidth:
+        here = copying.at_bandwidth(here, bandwidth, store)
     wanted = copying.wanted(here, artifact, store, all_of_them=everything)
     found: list[Copied] = []
     if plan:

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from refnet import settings
-from refnet.actions.copy import Copied, Wanted, missing, unready, wanted
+from refnet.actions.copy import Copied, Wanted, at_bandwidth, missing, unready, wanted
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.wiring import with_clusters
+from refnet.store.buckets import opening
+from refnet.store.buckets.bucket import Bucket
+from refnet.store.buckets.opening import Paced
+from refnet.wiring import remote_store, with_clusters
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 AWAY = RefnetError("no answer", "Check the network.", transient=True)
@@ -97,6 +100,34 @@ def test_a_wrong_name_is_refused(context: Context, meant: str | None, to: str | 
     with pytest.raises(RefnetError) as error:
         wanted(context, meant, to)
     assert error.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("to", ["near", "far", "file:///disk?bandwidth=1 GB/s"])
+def test_the_bandwidth_of_a_run_reaches_the_bucket_of_each_store(
+    context: Context, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds: list[int] = []
+
+    class Seen(Paced):
+        def __init__(self, inner: Bucket, speed: int) -> None:
+            speeds.append(speed)
+            super().__init__(inner, speed)
+
+    monkeypatch.setattr(opening, "Paced", Seen)
+    slow = at_bandwidth(context, 20_000_000, to)
+    assert isinstance(remote_store(slow.settings, to).bucket, Paced)
+    assert speeds == [20_000_000]
+    assert remote_store(slow.settings, to).name == remote_store(context.settings, to).name
+
+
+def test_a_bandwidth_without_a_named_store_is_that_of_all(context: Context) -> None:
+    slow = at_bandwidth(context, 5000)
+    assert [(one.name, one.bandwidth) for one in slow.settings.stores.values()] == [
+        ("near", 5000),
+        ("far", 5000),
+    ]
+    with pytest.raises(RefnetError, match="'fra' is not configured"):
+        at_bandwidth(context, 5000, "fra")
 
 
 def test_missing_copies_are_one_error_that_names_each_store() -> None:
