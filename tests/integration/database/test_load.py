@@ -40,7 +40,8 @@ INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i 
 ALTER TABLE papers ENABLE TRIGGER guard;
 INSERT INTO citations SELECT i, 1 + i * 7 % 6000, E'\\\\.\\n\\t' || repeat('x', i % 400) FROM generate_series(1, 6000) i;
 INSERT INTO notes SELECT i, i, E'a\\nb\\\\' FROM generate_series(1, 50) i;
-SELECT lo_from_bytea(4711, decode(repeat('00ff', 3000), 'hex'));
+SELECT lo_from_bytea(4711, decode(repeat('00ff', 3000), 'hex')), lo_from_bytea(4712, ''),
+    lo_from_bytea(4713, decode(repeat(md5('long'), 200000), 'hex'));
 CREATE MATERIALIZED VIEW years AS SELECT year, count(*) FROM papers GROUP BY year;
 """
 
@@ -54,7 +55,7 @@ QUESTIONS = (
     "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
     "SELECT tgname, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
     "SELECT last_value, is_called FROM papers_id_seq",
-    "SELECT md5(lo_get(4711))",
+    "SELECT oid, lomowner::regrole::text, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid",
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,7 @@ from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore import schema_archive
+from refnet.sources.database.restore.large_objects import DataText
 from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks, Leaves, LeftOut
 from refnet.sources.database.restore.loader_settings import (
     MOST_WORKERS,
@@ -285,11 +287,32 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _load_data(self) -> None:
         """Run pg_dump's own data section by psql, which runs no psql command from it."""
-        self._programs.run(self._archive.psql(), "loading the data", restricted(self._data_text()))
+        if not self._index.large_objects:
+            self._run_data(self._data_text())
+            return
+        text = DataText(self._data_text())
+        while not text.ended:
+            self._run_data(text.for_psql())
+            if not text.ended:
+                self._write_large_objects(text)
+
+    def _run_data(self, text: Iterator[bytes]) -> None:
+        whole = chain([statements(self._settings)], text)
+        self._programs.run(self._archive.psql(), "loading the data", restricted(whole))
+
+    def _write_large_objects(self, text: DataText) -> None:
+        try:
+            with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+                with self._lock:
+                    self._sessions.append(session)
+                text.write_contents(session)
+        except psycopg.Error as error:
+            if self._stopped.is_set():
+                raise Stopped from error
+            raise server_errors.of_server(error, "loading the large objects") from error
 
     def _data_text(self) -> Iterator[bytes]:
         """Yield the data section; for a scratch server without rows, which their owners' sessions load meanwhile."""
-        yield statements(self._settings)
         for member in self._index.members_of(MemberKind.DATA):
             pieces = self._counted(self._reader.raw(member))
             if self._logins:
