@@ -31,6 +31,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.proof.row_digests import MemberRows
+from refnet.sources.database.proof.wide_rows import in_one_piece
 from refnet.sources.database.restore import schema_archive
 from refnet.sources.database.restore.large_objects import DataText
 from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks, Leaves, LeftOut
@@ -198,12 +199,19 @@ class Loader(AbstractContextManager["Loader"]):
             entries = self._archive.entries(self._programs, "post-data")
             items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
             shares = schema_archive.share(items, self._index.tables)
-            run_all(self._tasks(shares), self._workers.jobs, self._stop)
+            with self._wide_rows():
+                run_all(self._tasks(shares), self._workers.jobs, self._stop)
             self._workers.progress("data", self._total, self._total)  # with the lines around the rows
             self._workers.progress("the rest of the schema", 0, None)
             if self.late:
                 self._add_checks(self.late)
             schema.finish(shares.rest, self._workers.jobs, self.leaves)
+
+    def _wide_rows(self) -> AbstractContextManager[None]:
+        if self._logins is None:
+            return nullcontext()
+        connect = partial(self._target.connect, self._settings, encoding=self._index.encoding)
+        return in_one_piece(connect, self._index, self._codec)
 
     def _add_checks(self, late: LateChecks) -> None:
         login = self._logins.as_builder(self._target.name) if self._logins else self._target
