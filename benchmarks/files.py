@@ -16,10 +16,11 @@ from pathlib import Path
 
 from benchmarks import measure, report
 from benchmarks.bars import MEMORY, MEMORY_BYTES, Bar, Measured, Table, at_most
+from benchmarks.build import JOBS
 from benchmarks.folders import FOLDERS, NOTES, TINY, VAULT
 from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.turns import say, take_turns
-from benchmarks.ways import JOBS, Result
+from benchmarks.ways import Result
 
 ALL = "all"
 #: Before a restore, one of so many notes is lost, and another one is changed.
@@ -253,4 +254,4 @@ def sections(table: Table, promises: Sequence[Bar]) -> Iterator[str]:
     """Yield the table of promises, and that of ways."""
     yield report.bars_table(table, promises)
     rows = [(way, *report.row(one)) for way, one in table.items()]
-    yield report.markdown(("way", "time", "proof alone", "size", "peak memory"), rows)
+    yield report.markdown(("way", "time", "proof alone", "size", *report.MEMORIES), rows)

@@ -15,10 +15,11 @@ from psycopg import sql
 
 from benchmarks import build, report
 from benchmarks.bars import Bar, Table
+from benchmarks.build import JOBS
 from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.shapes import LONG, build_shape
 from benchmarks.turns import say, take_turns
-from benchmarks.ways import COPY, JOBS, SOURCE, Bench, Result, restore
+from benchmarks.ways import COPY, SOURCE, Bench, Result, restore
 from refnet.postgres.cluster import Cluster
 
 TITLE = "Many"
@@ -101,7 +102,7 @@ def _each(bench: Bench) -> Result:
     build.settle(bench.cluster)
     runs = [_backup(bench, _name(number)) for number in range(DATABASES)]
     seconds, cpu = sum(run.seconds for run in runs), sum(run.cpu for run in runs)
-    return Result(Run(seconds, cpu, max(run.peak or 0 for run in runs) or None, ""))
+    return Result(replace(max(runs, key=lambda run: run.peak or 0), seconds=seconds, cpu=cpu))
 
 
 def _table(bench: Bench) -> Result:

@@ -1,13 +1,15 @@
 """Run commands; measure their time and the memory of their processes.
 
 Memory is the sum of the proportional set sizes (PSS: a shared page counts once) of the process tree, read from /proc
-every 20 ms. The processes of PostgreSQL's server are left out: every way has the same. Sampling slows a run a little,
-so a run is either timed or sampled.
+every 20 ms. A server that a command starts is counted by itself, with what is written to /dev/shm meanwhile; the server
+that it connects to is left out: every way has the same. Sampling slows a run a little, so a run is either timed or sampled.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -17,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.02
+#: Reading what a server maps takes longer than 20 ms: it is done in every so many samples.
+_SELDOM = 10
 #: The server, and the program that starts it without network.
-_NOT_OURS = frozenset({"postgres", "unshare"})
+_SERVER = frozenset({"postgres", "unshare"})
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 class FailedError(Exception):
@@ -27,12 +32,16 @@ class FailedError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """`seconds`: wall time; `cpu`: seconds of the commands. `peak`: bytes, None if it was not sampled. `stdout`: of the last command."""
+    """`seconds`: wall time; `cpu`: seconds of the commands. `stdout`: of the last command.
+
+    Bytes, None if they were not sampled: `peak` of the commands; `beside` of the servers that they start, and in /dev/shm.
+    """
 
     seconds: float
     cpu: float
     peak: int | None
     stdout: str
+    beside: int | None = None
 
 
 def inherited() -> dict[str, str]:
@@ -79,7 +88,8 @@ def pipeline(
     if any(code for code, _ in ended):
         raise FailedError(_failure(max((code for code, _ in ended), key=abs), said))
     cpu = sum(one for _, one in ended)
-    return Run(seconds, cpu, peak[0] if sample else None, "" if into else last.read_text())
+    own, beside = peak if sample else (None, None)
+    return Run(seconds, cpu, own, "" if into else last.read_text(), beside)
 
 
 def _wait(child: subprocess.Popen[bytes]) -> tuple[int, float]:
@@ -97,16 +107,24 @@ def _failure(code: int, said: Sequence[str]) -> str:
 
 @contextmanager
 def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
-    """Yield a list with one number: the largest sum so far, in bytes."""
-    peak = [0]
+    """Yield the largest sums so far, in bytes: of the processes; of the servers that they start and in /dev/shm."""
+    peak = [0, 0]
     if not wanted:
         yield peak
         return
     done = threading.Event()
 
+    before = _in_memory()
+
     def sample() -> None:
-        while not done.wait(SAMPLE_SECONDS):
-            peak[0] = max(peak[0], sum(_pss(pid) for pid in _tree(roots)))
+        for number in itertools.count():
+            if done.wait(SAMPLE_SECONDS):
+                return
+            tree = dict(_tree(roots))
+            peak[0] = max(peak[0], sum(_pss(pid) for pid, of_server in tree.items() if not of_server))
+            if number % _SELDOM == 0:
+                servers = sum(_pss(pid) for pid, of_server in tree.items() if of_server)
+                peak[1] = max(peak[1], servers + max(0, _in_memory() - before))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -117,19 +135,23 @@ def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
         sampler.join()
 
 
-def _tree(roots: Sequence[int]) -> Iterator[int]:
-    """Yield the processes in the trees of `roots`, without those of a server."""
-    waiting = list(roots)
+def _tree(roots: Sequence[int]) -> Iterator[tuple[int, bool]]:
+    """Yield the processes in the trees of `roots`, and whether each belongs to a server."""
+    waiting = [(pid, False) for pid in roots]
     while waiting:
-        pid = waiting.pop()
+        pid, of_server = waiting.pop()
         try:
-            if Path(f"/proc/{pid}/comm").read_text().strip() in _NOT_OURS:
-                continue
+            of_server |= Path(f"/proc/{pid}/comm").read_text().strip() in _SERVER
             for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
+                waiting += ((int(child), of_server) for child in (task / "children").read_text().split())
         except OSError:
             continue  # it has just ended
-        yield pid
+        yield pid, of_server
+
+
+def _in_memory() -> int:
+    """Return the bytes of the files in /dev/shm, also those of others."""
+    return shutil.disk_usage(_IN_MEMORY).used if _IN_MEMORY.exists() else 0
 
 
 def _pss(pid: int) -> int:

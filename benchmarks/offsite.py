@@ -299,7 +299,7 @@ def _prepared(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Bench
     programs = binaries.find(options.postgres, None, server=True)
     with ExitStack() as stack:
         server = stack.enter_context(object_server(folder / "objects"))
-        settings = build.SERVER | {"archive_mode": "on"}
+        settings = {**build.settings(), "archive_mode": "on"}
         cluster = stack.enter_context(throwaway(programs, base=folder / "server", settings=settings))
         archive(cluster)
         say("building the database")
@@ -357,7 +357,7 @@ def _section(setting: report.Setting, table: Table) -> str:
 
 def _row(measured: Measured) -> tuple[str, str, str, str, str]:
     """Time, CPU, size, peak memory and requests, as text."""
-    seconds, _, size, peak = report.row(measured)
+    seconds, _, size, peak, _ = report.row(measured)
     if measured.why_not:
         return seconds, "", "", "", ""
     kinds: Counter[str] = measured.runs[-1].requests or Counter()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.bars import Bar, Measured, Table
-from benchmarks.build import SERVER, Built
-from benchmarks.ways import JOBS, OTHERS
+from benchmarks.build import JOBS, Built, settings
+from benchmarks.ways import OTHERS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """# Measurements
@@ -23,6 +23,14 @@ _HEAD = """# Measurements
 Made by `./dev bench --write` (with `--scale 4`, with `--shape wide`, …). Each section is the newest run of its kind. Compare only
 within a section: its ways ran in turn, on the same server.
 """
+MEMORIES = ("peak memory", "scratch server, /dev/shm")
+#: Bytes beside the commands that are shown.
+_LEAST = 1_000_000
+_SCALES = "Ratios at two scales"
+#: A section of one shape; a ratio in its table of promises, which may differ by so much between two scales.
+_AT_SCALE = re.compile(r"## Scale ([\d.]+), (\w+)")
+_RATIO = re.compile(r"^\| (.+?) \| [^|]* \| ([\d.]+) × \| \w+ \|$", re.MULTILINE)
+_DRIFT = 0.15
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,29 @@ def keep(text: str, title: str) -> None:
         if part.startswith("## ")
     }
     sections[f"## {title}"] = text.rstrip()
+    if rows := list(_scales(sections)):
+        head = ("database", "what", "the scales", "measured", f"within {_DRIFT * 100:.0f} %")
+        sections[f"## {_SCALES}"] = f"## {_SCALES}\n\n{markdown(head, rows)}"
     RESULTS.write_text(
         "\n\n".join([_HEAD.rstrip(), *(sections[key] for key in sorted(sections))]) + "\n", encoding="utf-8"
     )
+
+
+def _scales(sections: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each ratio of each shape that was measured at two scales: 1 if it is there, else the least, and the greatest."""
+    found: dict[str, dict[float, dict[str, str]]] = {}
+    for title, text in sections.items():
+        if one := _AT_SCALE.fullmatch(title):
+            found.setdefault(one[2], {})[float(one[1])] = dict(_RATIO.findall(text))
+    for shape, by_scale in sorted(found.items()):
+        most = max(by_scale)
+        least = 1.0 if 1.0 in by_scale and most > 1 else min(by_scale)
+        for what, ratio in by_scale[least].items() if most > least else ():
+            if (other := by_scale[most].get(what)) and float(ratio):
+                drift = float(other) / float(ratio) - 1
+                verdict = f"{'pass' if abs(drift) <= _DRIFT else 'MISS'}, {drift * 100:+.0f} %"
+                ratios = f"{ratio} ×, {other} ×"
+                yield shape, what.replace("\\|", "|"), f"{least:g}, {most:g}", ratios, verdict
 
 
 def worst(
@@ -90,12 +118,15 @@ def facts(setting: Setting) -> Iterator[str]:
         f"- the database: {built.disk / 1e9:.2f} GB on disk, {built.rows:,} rows, {built.largest:.0%} of the bytes in one"
         f" table"
     )
-    yield f"- the server: PostgreSQL's defaults, and {', '.join(f'{k}={v}' for k, v in SERVER.items())}"
+    yield (
+        f"- the server: PostgreSQL's defaults, and {', '.join(f'{k}={v}' for k, v in settings().items())}; its memory is"
+        " the most that the scratch server of a proof gets here"
+    )
     timed = "in brackets the minimum and the maximum" if setting.runs else "none, so the sampled run's"
     yield (
         f"- time: the median of {setting.runs} timed runs, interleaved; {timed}; memory: the peak"
-        f" PSS of all processes of the way in a further run, without the server's, sampled every"
-        f" {measure.SAMPLE_SECONDS * 1000:.0f} ms"
+        f" PSS of all processes of the way in a further run, without the servers', sampled every"
+        f" {measure.SAMPLE_SECONDS * 1000:.0f} ms; beside it the peak of a scratch server, and of what is in /dev/shm"
     )
     busy = " **Other processes were running: the figures are unreliable.**" if setting.loads[0] > 0.5 else ""
     yield f"- load average {setting.loads[0]:.2f} before, {setting.loads[1]:.2f} after.{busy}"
@@ -127,16 +158,17 @@ def _ways(table: Table) -> str:
             "",
             "",
             "",
+            "",
         )
         for tool in OTHERS
     ]
-    return markdown(("way", "time", "proof or load alone", "size", "peak memory"), rows)
+    return markdown(("way", "time", "proof or load alone", "size", *MEMORIES), rows)
 
 
-def row(measured: Measured) -> tuple[str, str, str, str]:
-    """Time, one phase alone, size and peak memory, as text."""
+def row(measured: Measured) -> tuple[str, str, str, str, str]:
+    """Time, one phase alone, size, and the two peaks of memory, as text."""
     if measured.why_not:
-        return f"not measured: {measured.why_not}", "", "", ""
+        return f"not measured: {measured.why_not}", "", "", "", ""
     seconds = [result.run.seconds for result in measured.timed]
     spread = f" ({min(seconds):.2f}–{max(seconds):.2f})" if len(seconds) > 1 else ""
     sizes = [result.size for result in measured.runs if result.size]
@@ -145,6 +177,7 @@ def row(measured: Measured) -> tuple[str, str, str, str]:
         f"{measured.phase:.2f} s" if measured.phase else "",
         f"{sizes[0] / 1e6:,.1f} MB" if sizes else "",
         f"{measured.peak / 1e6:,.0f} MB" if measured.peak else "",
+        f"{measured.beside / 1e6:,.0f} MB" if measured.beside >= _LEAST else "",
     )
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import build
+from benchmarks.build import JOBS
 from benchmarks.measure import FailedError, Run, inherited, pipeline
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
-JOBS = 2
 SOURCE = "refnet"
 COPY = "copy"
 SMALL_TABLE = "jobs"

@@ -98,3 +98,25 @@ def test_kept_results_replace_only_those_of_the_same_kind(
     assert text.startswith("# Measurements\n")
     assert text.endswith("\n## Scale 1\n\nnew\n\n## Scale 4\n\nfour\n")
     assert "old" not in text
+
+
+def test_two_scales_of_a_shape_are_compared_by_their_ratios(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "RESULTS.md")
+    for scale, dump, proof in (("0.2", 1.9, 1.0), ("1", 1.0, 0.8), ("8", 1.1, 1.0)):
+        rows = (
+            ("pg_dump | gzip against X", "at most 1 ×", f"{dump:.2f} ×", "MISS"),
+            ("proof against Y", "at most 1 ×", f"{proof:.2f} ×", "pass"),
+            ("peak memory", "at most 150 MB", "90.00 MB", "pass"),
+        )
+        report.keep(
+            f"## Scale {scale}, long\n\n{report.markdown(('what', 'bar', 'measured', ''), rows)}\n",
+            f"Scale {scale}, long",
+        )
+    _, _, table = report.RESULTS.read_text().partition("## Ratios at two scales\n\n")
+    assert [line.split(" | ")[2:] for line in table.splitlines()[2:4]] == [
+        ["1, 8", "1.00 ×, 1.10 ×", "pass, +10 % |"],
+        ["1, 8", "0.80 ×, 1.00 ×", "MISS, +25 % |"],
+    ]
+    assert r"pg_dump \| gzip against X" in table

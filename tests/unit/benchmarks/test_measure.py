@@ -51,3 +51,14 @@ def test_memory_that_a_fork_shares_counts_once(tmp_path: Path) -> None:
     run = pipeline([python(code)], os.environ, tmp_path, sample=True)
     assert run.peak is not None
     assert 80 * MB < run.peak < 130 * MB
+
+
+def test_a_server_that_a_command_starts_is_counted_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "postgres").symlink_to(sys.executable)
+    held = f"held = b'x' * {80 * MB}; import time; time.sleep(0.6)"
+    code = f"import subprocess; subprocess.run([{str(tmp_path / 'postgres')!r}, '-c', {held!r}])"
+    run = pipeline([python(code)], os.environ, tmp_path, sample=True)
+    assert run.peak is not None
+    assert run.beside is not None
+    assert run.peak < 60 * MB
+    assert run.beside > 80 * MB
