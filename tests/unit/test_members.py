@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 
 import pytest
+from xxhash import xxh3_128
 
-from refnet.sources.database.artifact.member_rows import DataSection, Packed
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.member_rows import Cutter, DataSection, Packed
 from refnet.sources.database.sql_text import Codec
 
 KEY = b"k3y"
@@ -79,3 +81,16 @@ def test_output_that_ends_within_the_rows_of_a_table_is_refused() -> None:
     section = DataSection(lambda _: None, Codec(), KEY)
     with pytest.raises(ValueError, match="ends within"):
         section.read([DATA[: DATA.index(b"2\t")]])
+
+
+def test_a_member_contains_each_byte_once_in_order_however_its_pieces_are_gathered() -> None:
+    rows = [b"%d\t%b\n" % (number, b"x" * (number * 997 % 90_000)) for number in range(300)]
+    packed: list[Packed] = []
+    Cutter(MemberKind.BLOCK, packed.append).rows(("public", "t"), b"COPY;\n", rows)
+    expected = b"".join(rows)
+    texts = [gzip.decompress(one.data) for one in packed]
+    assert b"".join(text.removeprefix(b"COPY;\n").removesuffix(b"\\.\n") for text in texts) == expected
+    assert [(len(text), xxh3_128(text).hexdigest()) for text in texts] == [
+        (one.raw, one.text) for one in packed
+    ]
+    assert sum(one.rows for one in packed) == len(rows)

@@ -122,8 +122,8 @@ def test_progress_counts_the_tables_on_the_servers_disk_up_to_their_total(
     parallel_dump.dump(target, io.BytesIO(), Workers(wheel, 2, lambda *step: seen.append(step)))
     with target.connect() as session:
         total = session.execute(
-            "SELECT (SELECT sum(pg_table_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace)"
-            " + pg_table_size('pg_largeobject')"
+            "SELECT (SELECT sum(pg_relation_size(oid) + coalesce(pg_relation_size(reltoastrelid), 0)) FROM pg_class"
+            " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace) + pg_table_size('pg_largeobject')"
         ).fetchone()
     assert {(step, of) for step, _, of in seen} == {("copying rows", int(total[0]) if total else None)}
     done = [count for _, count, _ in seen]

@@ -23,6 +23,8 @@ _STRETCH = 1 << 19
 _REPEATS = 0.4
 #: Text that becomes smaller than this share of what the text before it became is of another kind.
 _SAME = 0.97
+#: Shorter text is gathered: with thousands of tables, a call for each line takes longer than its compression.
+_GATHERED = 1 << 16
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
@@ -30,10 +32,11 @@ class Deflater:
     """Makes one member of text that comes in pieces, each stretch with the window that suits the one before it."""
 
     def __init__(self) -> None:
-        #: Bytes of text so far.
-        self.raw = 0
+        self._gathered = bytearray()
         self._parts = [_HEADER]
-        self._crc = self._begin = self._deflated = 0
+        #: Bytes of text that the deflater got, in all and before this stretch; and bytes that it made of the stretch.
+        self._given = self._begin = self._deflated = 0
+        self._crc = 0
         #: The short window suits text that becomes a share of itself between these.
         self._least, self._most = _REPEATS, 1.0
         self._choose(_FAR)
@@ -42,13 +45,30 @@ class Deflater:
         self._window = window
         self._deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -window)
 
+    @property
+    def raw(self) -> int:
+        """Bytes of text so far."""
+        return self._given + len(self._gathered)
+
     def add(self, text: bytes) -> None:
+        if len(self._gathered) + len(text) < _GATHERED:
+            self._gathered += text
+            return
+        self._give_gathered()
+        self._give(text)
+
+    def _give_gathered(self) -> None:
+        if self._gathered:
+            self._give(bytes(self._gathered))
+            self._gathered.clear()
+
+    def _give(self, text: bytes) -> None:
         self._crc = isal_zlib.crc32(text, self._crc)
-        self.raw += len(text)
+        self._given += len(text)
         self._put(self._deflater.compress(text))
-        if self.raw - self._begin >= _STRETCH:
+        if self._given - self._begin >= _STRETCH:
             self._put(self._deflater.flush(isal_zlib.Z_SYNC_FLUSH))
-            self._end_stretch(self._deflated / (self.raw - self._begin))
+            self._end_stretch(self._deflated / (self._given - self._begin))
 
     def _put(self, part: bytes) -> None:
         self._parts.append(part)
@@ -63,11 +83,12 @@ class Deflater:
             self._least = share * _SAME
         if window != self._window:
             self._choose(window)
-        self._begin, self._deflated = self.raw, 0
+        self._begin, self._deflated = self._given, 0
 
     def finish(self) -> bytes:
         """Return the member."""
-        end = pack("<LL", self._crc, self.raw & 0xFFFFFFFF)
+        self._give_gathered()
+        end = pack("<LL", self._crc, self._given & 0xFFFFFFFF)
         return b"".join((*self._parts, self._deflater.flush(), end))
 
 

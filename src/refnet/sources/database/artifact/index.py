@@ -13,7 +13,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,7 +118,11 @@ class Index:
 
     def to_text(self) -> bytes:
         """Return the index as SQL comments, ASCII."""
-        values = {**asdict(self), "archive": base64.b64encode(self.archive).decode()}
+        values = _fields(self) | {
+            "archive": base64.b64encode(self.archive).decode(),
+            "members": [_fields(member) for member in self.members],
+            "tables": [_fields(table) for table in self.tables],
+        }
         if not self.views:
             del values["views"]
         for table in values["tables"]:
@@ -240,6 +244,11 @@ def _check_table_of(member: Member, tables: tuple[Table, ...]) -> None:
         fits = fits and (member.kind is MemberKind.DATA or tables[member.table].blocks)
     if not fits:
         raise ValueError(f"members: the one at byte {member.offset} has the wrong table")
+
+
+def _fields(one: Index | Member | Table) -> dict[str, Any]:
+    """Return the fields of a dataclass; asdict would copy what they contain, for each of thousands of tables."""
+    return {each.name: getattr(one, each.name) for each in fields(one)}
 
 
 _DECODER = json.JSONDecoder()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO, Protocol, Self
@@ -38,7 +38,8 @@ from refnet.sources.database.workers import Stopped, Workers
 LARGE = 1 << 20
 #: About how much of a table one worker copies at a time (bytes on disk).
 RANGE = 32 << 20
-_WAITING_MEMBERS = 8
+#: Batches of members that wait to be written, and bytes of a batch: waking a thread costs more than a small table's rows.
+_WAITING, _BATCH = 8, 1 << 20
 _LARGE_OBJECTS = "SELECT pg_table_size('pg_largeobject')"
 #: Characters of a dump for each byte of a large object.
 _HEXADECIMAL = 2
@@ -153,12 +154,15 @@ class _DumpRun:
         self._tables = CopiedTables(snapshot, self._large)
         self._source = SourceRows(snapshot, pgdump.only, options)
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
-        self._section = DataSection(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
+        self._section = DataSection(self._gather, snapshot.codec, pgdump.restrict_key.encode(), left_out)
         self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
         #: Ranges of tables that another session waits to change.
         self._blocked: list[Range] = []
         #: What the producers made; None: one of them has ended.
-        self._made: queue.Queue[Packed | None] = queue.Queue(_WAITING_MEMBERS)
+        self._made: queue.Queue[Sequence[Packed] | None] = queue.Queue(_WAITING)
+        #: Members of small tables that are not among them yet, and their bytes.
+        self._batch: list[Packed] = []
+        self._in_batch = 0
         #: Bytes of tables and large objects on the server's disk.
         self._done, self._total = 0, self._bytes_to_copy()
         self._counting = threading.Lock()
@@ -180,11 +184,12 @@ class _DumpRun:
             self._pgdump.dump_schema()
             self._add_text(MemberKind.PRE, self._begin())
             post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
+            facts = self._facts()  # of the snapshot, like the rows: beside the copying, not after it
             self._write()
             self._source.compare(self._tables.rows)
             self._advance(self._total)
             self._add_text(MemberKind.POST, post)
-            index = self._index()
+            index = self._index(facts)
         finally:
             self._halt()
             for producer in self._producers:
@@ -219,13 +224,13 @@ class _DumpRun:
         """Write the producers' members until all have ended, then copy blocked ranges; raise the first failure."""
         running = len(self._producers)
         while running:
-            packed = self._made.get()
+            made = self._made.get()
             if self._failure:
                 raise self._failure
-            if packed:
-                self._add(packed)
-            else:
+            if made is None:
                 running -= 1
+            for packed in made or ():
+                self._add(packed)
         for part in self._blocked:
             with self._snapshot.control.cursor() as cursor, cursor.copy(self._statement(part)) as rows:
                 self._cut(part, gathered(rows), self._add)
@@ -250,8 +255,9 @@ class _DumpRun:
             self._done = min(self._done + count, self._total)
             self._workers.progress("copying rows", self._done, self._total)
 
-    def _index(self) -> Index:
-        snapshot, section, pgdump = self._snapshot, self._section, self._pgdump
+    def _facts(self) -> Index:
+        """Return the index without what comes from the rows."""
+        snapshot, pgdump = self._snapshot, self._pgdump
         bootstrap = f" {metadata.bootstrap_superuser(snapshot)}\n" in pgdump.entries()
         return Index(
             database=metadata.database(snapshot),
@@ -260,17 +266,24 @@ class _DumpRun:
             encoding=snapshot.encoding,
             restrict_key=pgdump.restrict_key,
             archive=pgdump.archive.read_bytes(),
-            members=tuple(self._writer.members),
-            tables=self._tables.finished(section.columns, self._source.digested),
-            sequences=tuple(section.sequences),
-            large_objects=() if pgdump.only else tuple(metadata.large_objects(snapshot.control)),
             roles=metadata.roles(snapshot, bootstrap=bootstrap),
             tablespaces=metadata.tablespaces(snapshot),
             extensions=metadata.extensions(snapshot),
             foreign_views=metadata.foreign_views(snapshot),
-            views=tuple(self._source.views),
             partial=bool(pgdump.only),
-            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs(), *self._source.unchecked()),
+            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs()),
+        )
+
+    def _index(self, facts: Index) -> Index:
+        section, source = self._section, self._source
+        return replace(
+            facts,
+            members=tuple(self._writer.members),
+            tables=self._tables.finished(section.columns, source.digested),
+            sequences=tuple(section.sequences),
+            large_objects=() if facts.partial else tuple(metadata.large_objects(self._snapshot.control)),
+            views=tuple(source.views),
+            unchecked=(*facts.unchecked, *source.unchecked()),
         )
 
     def _newer_programs(self) -> Iterator[str]:
@@ -299,10 +312,21 @@ class _DumpRun:
             with contextlib.suppress(queue.Full):
                 self._made.put_nowait(None)  # wakes it
 
-    def _put(self, packed: Packed | None) -> None:
+    def _gather(self, packed: Packed) -> None:
+        """Put the members of pg_dump's output in batches."""
+        self._batch.append(packed)
+        self._in_batch += len(packed.data)
+        if self._in_batch >= _BATCH:
+            self._put(self._batch)
+            self._batch, self._in_batch = [], 0
+
+    def _put_one(self, packed: Packed) -> None:
+        self._put((packed,))
+
+    def _put(self, made: Sequence[Packed] | None) -> None:
         while not self._stop.is_set():
             try:
-                return self._made.put(packed, timeout=_POLL)
+                return self._made.put(made, timeout=_POLL)
             except queue.Full:
                 continue
         raise Stopped
@@ -321,6 +345,7 @@ class _DumpRun:
     def _copy_rest(self) -> None:
         with self._pgdump.data(self._large) as (child, output), self._running(child):
             self._section.read(output)
+            self._put(self._batch)
 
     def _count_source(self) -> None:
         with self._running(self._source):
@@ -334,7 +359,7 @@ class _DumpRun:
                     while True:
                         part = self._todo.get_nowait()
                         lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
-                        self._cut(part, psql.copy(self._statement(part), lock=lock), self._put)
+                        self._cut(part, psql.copy(self._statement(part), lock=lock), self._put_one)
                         self._advance(part.size)
                 except queue.Empty:
                     return

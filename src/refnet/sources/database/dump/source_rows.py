@@ -24,7 +24,7 @@ from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.row_digests import SCANS, Method, as_text, expression, written
 
 #: Small tables that are counted by one statement.
-_AT_ONCE = 100
+_AT_ONCE = 50
 _SMALL = 1 << 20
 #: The tables of extensions of which a dump contains only the rows that meet a condition.
 _CONDITIONS = """
@@ -309,7 +309,7 @@ class CopiedTables:
         """Return every table. `columns`: of the tables that pg_dump copied. `digested`: by oid, on the server."""
         tables = (self._finished(key, *sizes, columns) for key, sizes in self._sizes.items())
         return tuple(
-            replace(one, source=found.rows, generated=found.generated)
+            replace(one, source=found.rows, generated=found.generated) if found != Digested() else one
             for one, found in ((each, digested(each.oid)) for each in tables)
         )
 
