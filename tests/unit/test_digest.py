@@ -8,7 +8,8 @@ import random
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from refnet.sources.database.artifact.member_rows import LONG_LINE, Digest, complete_lines
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.artifact.member_rows import LONG_LINE, Cutter, Digest, Packed, complete_lines
 
 
 def digest_of(text: bytes, cuts: list[int]) -> Digest:
@@ -29,6 +30,19 @@ def test_digest_does_not_depend_on_where_the_bytes_were_cut(seed: int) -> None:
     cut = digest_of(text, [chance.randrange(len(text)) for _ in range(12)])
     assert (cut.rows, cut.raw) == (len(ROWS), len(text))
     assert cut.total == sum(xxh3_64_intdigest(row[:-1]) for row in ROWS)
+
+
+@pytest.mark.parametrize("length", [10, 5_000, 50_000, LONG_LINE, 3 * LONG_LINE])
+def test_rows_of_any_length_are_counted_and_digested(length: int) -> None:
+    rows = [b"%d\t%b\n" % (number, b"x" * (length + number)) for number in range(40)]
+    text, packed = b"".join(rows), list[Packed]()
+    pieces = [text[at : at + (1 << 18)] for at in range(0, len(text), 1 << 18)]
+    digest = Digest()
+    for data, ends in complete_lines(pieces):
+        digest.feed(data, ends=ends)
+    assert (digest.rows, digest.total) == (40, sum(xxh3_64_intdigest(row[:-1]) for row in rows))
+    Cutter(MemberKind.BLOCK, packed.append).rows(("a", "b"), b"COPY a.b (c) FROM stdin;\n", pieces)
+    assert (sum(one.rows for one in packed), sum(one.row_bytes for one in packed)) == (40, len(text))
 
 
 def test_digest_does_not_depend_on_the_order_of_rows() -> None:
