@@ -19,7 +19,7 @@ from refnet.postgres.session import Target
 from refnet.proof_run import ProofOptions
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump import parallel_dump as dumping
-from refnet.sources.database.proof.compare import compare
+from refnet.sources.database.proof.compare import comparing
 from refnet.sources.database.proof.own_proof import Prover
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.restore.schema_archive import Archive
@@ -213,10 +213,10 @@ def test_the_server_of_a_proof_has_the_memory_that_is_free(
         with target.connect() as session:
             found.extend(session.execute("SHOW shared_buffers").fetchall())
             found.extend(session.execute("SHOW maintenance_work_mem").fetchall())
-        return compare(target, *rest)
+        return comparing(target, *rest)
 
     monkeypatch.setattr("refnet.proof_run.free_memory", lambda: 600 << 20)
-    monkeypatch.setattr("refnet.sources.database.proof.own_proof.compare", recorded)
+    monkeypatch.setattr("refnet.sources.database.proof.compare.comparing", recorded)
     options = ProofOptions(short_folder / "scratch", lambda *_, **__: wheel, jobs=2)
     assert Prover(whole, wheel, options).prove(Level.PROVEN).level is Level.PROVEN
     assert found == [("200MB",), ("50MB",)]
