@@ -101,6 +101,10 @@ def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> No
         raise board.failure
 
 
+#: All other tasks are little work beside one with so many times their weight.
+_LITTLE = 3
+
+
 @dataclass
 class _Board:
     """The tasks that are left, shared by the threads."""
@@ -110,6 +114,8 @@ class _Board:
     workers: int
     failure: BaseException | None = None
     left: int = 0
+    #: The weights of all tasks that have not ended.
+    weight: int = 0
     running: int = 0
     ready: list[tuple[int, int, Task]] = field(default_factory=list)
     order: Iterator[int] = field(default_factory=itertools.count)
@@ -122,6 +128,7 @@ class _Board:
     def __post_init__(self) -> None:
         for task in self.tasks:
             self.left += 1
+            self.weight += task.weight
             self.waits_for[task] = len(task.after)
             for earlier in task.after:
                 self.followers.setdefault(earlier, []).append(task)
@@ -155,14 +162,14 @@ class _Board:
             self.stop()
 
     def _take(self) -> tuple[Task, int] | None:
-        """Return the next task, and how many workers have nothing to do beside it."""
+        """Return the next task, and how many workers have nothing to do beside it, or soon will."""
         with self.changed:
             while self.left and not self.failure:
                 if task := self._first_free():
                     self.beside.update(task.beside)
                     self.alone |= task.alone
                     self.running += 1
-                    return task, self._idle()
+                    return task, self._idle(task)
                 self.changed.wait()
             return None
 
@@ -183,7 +190,9 @@ class _Board:
         locked = (task.beside | task.alone) & self.alone
         return not locked and not any(self.beside[table] for table in task.alone)
 
-    def _idle(self) -> int:
+    def _idle(self, task: Task) -> int:
+        if self.weight - task.weight <= task.weight // _LITTLE:
+            return self.workers - 1  # it lasts longer than everything else that is left
         spare = self.workers - self.running
         free = (item for item in self.ready if self._is_free(item[2]))
         return spare - len(list(itertools.islice(free, spare)))
@@ -191,6 +200,7 @@ class _Board:
     def _done(self, task: Task) -> None:
         with self.changed:
             self.left -= 1
+            self.weight -= task.weight
             self.running -= 1
             self.beside.subtract(task.beside)
             self.alone -= task.alone

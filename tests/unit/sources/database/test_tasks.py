@@ -89,6 +89,30 @@ def test_no_worker_is_idle_beside_a_task_that_runs_or_may_begin() -> None:
     assert told == [0, 0]
 
 
+@pytest.mark.parametrize(("small", "idle"), [(30, 1), (40, 0)])
+def test_a_worker_counts_as_idle_beside_a_task_that_outlasts_all_others(small: int, idle: int) -> None:
+    told: list[int] = []
+    both = threading.Barrier(2, timeout=20)
+    first = Task(90, both.wait)
+    ended = threading.Event()
+
+    def large_has_begun() -> None:
+        both.wait()
+        assert ended.wait(20)
+
+    def run() -> None:
+        told.append(0)
+        ended.set()
+
+    def wide(count: int) -> None:
+        told.append(count)
+        ended.set()
+
+    large = Task(90, run, (first,), wide=wide)
+    run_all([first, Task(small, large_has_begun), large], 2, lambda: None)
+    assert told == [idle]
+
+
 def test_a_task_whose_table_is_locked_keeps_no_worker_busy() -> None:
     told: list[int] = []
     table = frozenset({7})
