@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
 from tests.conftest import fresh
+from xxhash import xxh3_128_hexdigest
 
 from refnet.catalog.manifest import Level
 from refnet.core.errors import Exit, RefnetError
@@ -41,7 +43,8 @@ ALTER TABLE papers ENABLE TRIGGER guard;
 INSERT INTO citations SELECT i, 1 + i * 7 % 6000, E'\\\\.\\n\\t' || repeat('x', i % 400) FROM generate_series(1, 6000) i;
 INSERT INTO notes SELECT i, i, E'a\\nb\\\\' FROM generate_series(1, 50) i;
 SELECT lo_from_bytea(4711, decode(repeat('00ff', 3000), 'hex')), lo_from_bytea(4712, ''),
-    lo_from_bytea(4713, decode(repeat(md5('long'), 200000), 'hex'));
+    lo_from_bytea(4713, decode(repeat(md5('long'), 400000), 'hex')),
+    lo_from_bytea(4714, decode(repeat(md5('first'), 8192), 'hex'));
 CREATE MATERIALIZED VIEW years AS SELECT year, count(*) FROM papers GROUP BY year;
 """
 
@@ -111,6 +114,14 @@ def test_a_loaded_artifact_equals_its_source(
     assert answers(target) == answers(source)
     assert [done == total for step, done, total in seen if step == "data"][-1]
     assert seen[-1] == ("the rest of the schema", 0, None)
+
+
+def test_the_index_has_the_digests_of_large_objects(whole: Reader) -> None:
+    long, first = (md5(text, usedforsecurity=False).digest() for text in (b"long", b"first"))
+    contents = {4711: b"\x00\xff" * 3000, 4712: b"", 4713: long * 400_000, 4714: first * 8192}
+    assert {oid: (size, digest) for oid, size, digest in whole.index.large_objects} == {
+        oid: (len(content), xxh3_128_hexdigest(content)) for oid, content in contents.items()
+    }
 
 
 def test_settings_of_the_new_database_that_would_stop_a_load_do_not(

@@ -15,7 +15,11 @@ from refnet.core.formatting import some
 from refnet.sources.database.artifact.index_values import POWERS
 from refnet.sources.database.dump.snapshot import OpenSnapshot
 
-_LO_PIECE = 4 << 20
+#: How much of a large object is read with others, of how many at once, and how much of a longer one by itself.
+_LO_FIRST, _AT_ONCE, _LO_PIECE = 128 << 10, 32, 4 << 20
+_LARGE_OBJECTS = """
+SELECT oid::int8, lo_get(oid, 0, 131072) FROM (SELECT oid FROM pg_largeobject_metadata ORDER BY oid OFFSET 0) AS o
+"""
 
 _DATABASE = """
 SELECT d.datname::text, pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text,
@@ -199,20 +203,25 @@ def server(snapshot: OpenSnapshot) -> dict[str, Any]:
 
 def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[tuple[int, int, str]]:
     """Yield each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
-    rows = connection.execute("SELECT oid::int8 FROM pg_largeobject_metadata ORDER BY oid").fetchall()
-    return (_large_object(connection, oid) for (oid,) in rows)
+    with connection.transaction(), connection.cursor("large_objects") as found:
+        found.itersize = _AT_ONCE
+        found.execute(_LARGE_OBJECTS, binary=True)
+        for oid, content in found:
+            digest, size = xxh3_128(content), len(content)
+            for piece in _rest(connection, oid) if size == _LO_FIRST else ():
+                digest.update(piece)
+                size += len(piece)
+            yield oid, size, digest.hexdigest()
 
 
-def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> tuple[int, int, str]:
-    digest, size = xxh3_128(), 0
-    while True:
-        row = connection.execute(
-            "SELECT lo_get(%s::oid, %s, %s)", (oid, size, _LO_PIECE), binary=True
-        ).fetchone()
-        if not row or not row[0]:
-            return oid, size, digest.hexdigest()
-        digest.update(row[0])
-        size += len(row[0])
+def _rest(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> Iterator[bytes]:
+    """Yield the content of a large object after its first _LO_FIRST bytes."""
+    at, query = _LO_FIRST, "SELECT lo_get(%s::oid, %s, %s)"
+    while row := connection.execute(query, (oid, at, _LO_PIECE), binary=True).fetchone():
+        yield row[0]
+        at += len(row[0])
+        if len(row[0]) < _LO_PIECE:
+            return
 
 
 #: pg_dump leaves them out unless it is a superuser's.

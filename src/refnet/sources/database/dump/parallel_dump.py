@@ -281,7 +281,7 @@ class _DumpRun:
             members=tuple(self._writer.members),
             tables=self._tables.finished(section.columns, source.digested),
             sequences=tuple(section.sequences),
-            large_objects=() if facts.partial else tuple(metadata.large_objects(self._snapshot.control)),
+            large_objects=tuple(source.large_objects),
             views=tuple(source.views),
             unchecked=(*facts.unchecked, *source.unchecked()),
         )

@@ -19,6 +19,7 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.index import Table
 from refnet.sources.database.artifact.member_rows import Packed, TableKey
+from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.snapshot import PARENTS, DumpedRelation, OpenSnapshot
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.row_digests import SCANS, Method, as_text, expression, written
@@ -100,6 +101,8 @@ class SourceRows:
         #: The materialized views, as the index has them, and why others could not be read.
         self.views: list[tuple[str, str, int, str]] = []
         self._unread: list[str] = []
+        #: As the index has them.
+        self.large_objects: list[tuple[int, int, str]] = []
         self._counts: dict[int, int] = {}
         self._digested: dict[int, Digested] = {}
         #: Tables that another session waits to change.
@@ -131,12 +134,16 @@ class SourceRows:
             cancel(session)
 
     def count(self) -> None:
-        """Count in a separate session; ServerError on failure."""
+        """Count in a separate session, and digest the large objects; ServerError on failure."""
         with self._open() as session:
             self._count_tables(session)
             for schema, name, columns in row_digests.views(self._snapshot.rows) if self._entire else ():
                 if not self._stopped:
                     self._read_view(session, schema, name, columns)
+            for one in metadata.large_objects(session) if self._entire else ():
+                if self._stopped:
+                    return
+                self.large_objects.append(one)
 
     def _count_tables(self, session: Session) -> None:
         for group in _groups(self._tables):
