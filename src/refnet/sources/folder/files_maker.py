@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -147,16 +148,13 @@ class FilesMaker:
             return None
         if manifest.compared not in {Compared.DIGESTED, self._compared(manifest.details.get("raw_bytes"))}:
             return None
-        with explain_os_errors(self.folder):
-            if entries_digest(root, scope) != manifest.details.get("entries"):
-                return None
-        with last.open() as archive:
-            forget_cached(archive)
-            same_file = identity(archive)
-            digest = sha256()
-            while block := archive.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != manifest.sha256:
+        with ThreadPoolExecutor(1) as beside:
+            stored = beside.submit(_stored, last)
+            with explain_os_errors(self.folder):
+                if entries_digest(root, scope) != manifest.details.get("entries"):
+                    return None
+            same_file, digest = stored.result()
+        if digest != manifest.sha256:
             return None
         details = {**manifest.details, "shares_bytes_with": manifest.name, **self._excluded(left_out)}
         packed = last.packed_files()
@@ -232,6 +230,16 @@ class FilesMaker:
         scope = self.scope
         excluded = {"rules": list(scope.exclude), **left_out.to_json()} if scope.exclude else None
         return {"excluded": excluded, "one_file_system": scope.one_file_system or None}
+
+
+def _stored(artifact: OpenArtifact) -> tuple[tuple[int, ...], str]:
+    """Return the identity of the file of `artifact`, and its SHA-256 as the disk returns it."""
+    with artifact.open() as archive:
+        forget_cached(archive)
+        same_file, digest = identity(archive), sha256()
+        while block := archive.read(_BLOCK):
+            digest.update(block)
+    return same_file, digest.hexdigest()
 
 
 def _first(notes: list[str]) -> list[str]:

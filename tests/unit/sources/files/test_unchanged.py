@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from refnet.sources.folder import files_maker
 
 
 def write_again(vault: Path) -> None:
@@ -47,6 +51,18 @@ def test_an_unchanged_vault_shares_the_bytes_of_the_last_artifact(vault, dumped,
     assert second.made.details["shares_bytes_with"] == first.manifest.name
     assert second.made.files == first.made.files
     assert second.made.details["files"] == first.made.details["files"]
+
+
+def test_the_last_artifact_is_read_while_the_folder_is_looked_at_again(
+    vault, dumped, settled, source, monkeypatch
+):
+    first, opened, real = settled(dumped(vault)), threading.Event(), files_maker.entries_digest
+    held = replace(first.held, open=lambda: (opened.set(), io.BytesIO(first.data))[1])
+    monkeypatch.setattr(files_maker, "entries_digest", lambda *given: opened.wait(10) and real(*given))
+
+    made = source(vault, last=held).dump(io.BytesIO())
+
+    assert made.details["shares_bytes_with"] == first.manifest.name
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
