@@ -15,7 +15,7 @@ from refnet.catalog.artifact import Progress, TransientError
 from refnet.core import attributes
 from refnet.core.attributes import NONE, Attributes
 from refnet.core.files import OPEN_FILE, OPEN_FOLDER, descended, opened
-from refnet.core.member_names import ArchiveError, checked, leads_inside, show
+from refnet.core.member_names import MAX_PART, ArchiveError, checked, leads_inside, show
 from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, Listed
 from refnet.sources.folder.scope import HARD_LINKS, SET_ID, CountedMetadata, ExcludedEntries, Scope
@@ -139,7 +139,8 @@ class _Writer:
         try:
             if found.error:
                 raise found.error
-            checked(os.fsencode(found.path))  # what a reader refuses is not written
+            if len(raw := os.fsencode(found.path)) > MAX_PART:  # a shorter one is never refused
+                checked(raw)  # what a reader refuses is not written
             if found.kind is FileKind.FILE:
                 descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
                 try:
@@ -279,7 +280,7 @@ class _Writer:
         mode, mtime_ns, digest = status.st_mode & FILE_MODE, status.st_mtime_ns, sha256(data).hexdigest()
         uid, gid, at = status.st_uid, status.st_gid, self._tar.raw
         listed = Listed(path, FileKind.FILE, len(data), mode, mtime_ns, uid, gid, at, digest).having(kept)
-        self._tar.write(header(listed), data, padding(len(data)))
+        self._tar.write(header(listed) + data + padding(len(data)))
         return listed
 
     def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:

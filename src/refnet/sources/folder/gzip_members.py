@@ -37,11 +37,10 @@ class MemberWriter:
         self._pool = ThreadPoolExecutor(jobs, "deflate")
         self._waiting: deque[tuple[int, Future[bytes]]] = deque()
 
-    def write(self, *pieces: bytes) -> None:
-        """Append `pieces`, all in the same member."""
-        for piece in pieces:
-            self._buffer += piece
-            self.raw += len(piece)
+    def write(self, piece: bytes) -> None:
+        """Append `piece`, all in the same member."""
+        self._buffer += piece
+        self.raw += len(piece)
         if len(self._buffer) >= MEMBER_BYTES:
             self._cut()
 

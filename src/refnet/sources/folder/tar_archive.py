@@ -44,10 +44,10 @@ _REFUSED = {
 
 def header(listed: Listed) -> bytes:
     """Header blocks of one member, preceded by pax blocks if a field does not fit."""
-    name, target = os.fsencode(listed.path), os.fsencode(listed.target)
-    if listed.kind is FileKind.FOLDER:
+    path, kind, size, mode, mtime_ns, uid, gid = listed[:7]
+    name, target = os.fsencode(path), os.fsencode(listed.target) if listed.target else b""
+    if kind is FileKind.FOLDER:
         name += b"/"
-    _, kind, size, mode, mtime_ns, uid, gid, *_ = listed
     mtime = mtime_ns // 1_000_000_000
     fits = 0 <= size <= _MAX_11 and 0 <= mtime <= _MAX_11 and 0 <= uid <= _MAX_7 and 0 <= gid <= _MAX_7
     numbers = (mode, uid, gid, size, mtime)
