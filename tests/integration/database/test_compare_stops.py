@@ -13,7 +13,8 @@ from tests.integration.database.shelf import reader
 from refnet.core.signals import interruptible
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
+from refnet.sources.database.dump.psql_copy import PsqlError
+from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.proof import compare
 from refnet.sources.database.workers import Workers
 
@@ -41,7 +42,7 @@ def test_a_failure_stops_the_other_worker_and_no_further_table_is_read(
     started: list[bytes] = []
     both = threading.Event()
 
-    class FirstFails(PsqlCopy):
+    class FirstFails(RowCopy):
         """Once two tables are read, the first one fails; the other is read until it is stopped."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -52,19 +53,19 @@ def test_a_failure_stops_the_other_worker_and_no_further_table_is_read(
             self.stopped.set()
             super().kill()
 
-        def copy(self, copy: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
+        def copy(self, copy: bytes, *, lock: bytes = b"", long: bool = False) -> Iterator[bytes]:
             started.append(copy)
             if started[0] is copy:
                 assert both.wait(_BAIL_OUT)
                 failure()
             both.set()
             self.stopped.wait(_BAIL_OUT)
-            yield from super().copy(copy, lock=lock)
+            yield from super().copy(copy, lock=lock, long=long)
 
     with library.connect() as session:
         session.execute("CREATE TABLE smallest (id int)")
     index = reader(library, wheel).index
-    monkeypatch.setattr(compare, "PsqlCopy", FirstFails)
+    monkeypatch.setattr(compare, "RowCopy", FirstFails)
     with pytest.raises(raised), interruptible():
         compare.compare(library, index, Workers(wheel, 2))
     assert len(started) == 2 < len(index.tables)

@@ -331,15 +331,16 @@ class Digest:
 
 
 def gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """Yield the rows of psycopg's COPY in large pieces: overhead is per piece."""
+    """Yield the rows of psycopg's COPY in large pieces: overhead is per piece. A longer row is cut, and not copied whole."""
     parts: list[bytes | bytearray | memoryview] = []
     size = 0
     for row in copy:
-        parts.append(row)
-        size += len(row)
+        parts.append(row[:_PIECE])
+        size += len(parts[-1])
         if size >= _PIECE:
             yield b"".join(parts)
             parts, size = [], 0
+        yield from (bytes(row[at : at + _PIECE]) for at in range(_PIECE, len(row), _PIECE))
     yield b"".join(parts)
 
 

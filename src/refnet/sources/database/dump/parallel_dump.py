@@ -28,7 +28,8 @@ from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
-from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
+from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlError
+from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.dump.snapshot import DumpedRelation, clock_warnings, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, DumpOptions, SourceRows
 from refnet.sources.database.rows.live_catalog import page_ranges
@@ -38,6 +39,8 @@ from refnet.sources.database.workers import Stopped, Workers
 LARGE = 1 << 20
 #: About how much of a table one worker copies at a time (bytes on disk).
 RANGE = 32 << 20
+#: Bytes for each page of a table with long rows: a page has less than 300.
+_LONG = 1 << 20
 #: Batches of members that wait to be written, and bytes of a batch: waking a thread costs more than a small table's rows.
 _WAITING, _BATCH = 8, 1 << 20
 _LARGE_OBJECTS = "SELECT pg_table_size('pg_largeobject')"
@@ -64,6 +67,11 @@ class Range:
     where: bytes
     #: About how many bytes of the table it is.
     size: int
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its rows are long."""
+        return self.relation.size >= _LONG * self.relation.pages
 
 
 def ranges(relation: DumpedRelation) -> list[Range]:
@@ -354,12 +362,13 @@ class _DumpRun:
     def _copy_ranges(self) -> None:
         """Copy all ranges, except those of tables that another session waits to change."""
         while not self._todo.empty():
-            with self._psql() as psql, self._running(psql):
+            with self._rows() as rows, self._running(rows):
                 try:
                     while True:
                         part = self._todo.get_nowait()
                         lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
-                        self._cut(part, psql.copy(self._statement(part), lock=lock), self._put_one)
+                        pieces = rows.copy(self._statement(part), lock=lock, long=part.is_long)
+                        self._cut(part, pieces, self._put_one)
                         self._advance(part.size)
                 except queue.Empty:
                     return
@@ -374,9 +383,9 @@ class _DumpRun:
         if explained := too_large_row(error.message, self._snapshot, part.relation):
             raise explained from error
 
-    def _psql(self) -> PsqlCopy:
+    def _rows(self) -> RowCopy:
         snapshot = self._snapshot
-        return PsqlCopy(
+        return RowCopy(
             self._workers.binaries,
             snapshot.target,
             snapshot.reader_settings,

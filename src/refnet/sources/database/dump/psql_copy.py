@@ -18,6 +18,8 @@ from functools import cache
 from types import TracebackType
 from typing import Self
 
+import psycopg
+
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.preparing import not_in_force, not_kept, question, statements
@@ -44,6 +46,12 @@ class PsqlError(RefnetError):
             server_errors.hint(said),
             transient=server_errors.is_transient(said, self.sqlstate),
         )
+
+    @classmethod
+    def of(cls, error: psycopg.Error) -> Self:
+        """Return the same for a session instead of psql."""
+        said = error.diag.message_primary or str(error)
+        return cls(f"ERROR: {error.sqlstate}: {said}" if error.sqlstate else said)
 
 
 @cache

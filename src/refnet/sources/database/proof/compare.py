@@ -23,12 +23,15 @@ from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.member_rows import Digest, complete_lines
 from refnet.sources.database.dump import metadata
-from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
+from refnet.sources.database.dump.psql_copy import PsqlError
+from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import Relation, Relations, shares
 from refnet.sources.database.sql_text import Codec
 from refnet.sources.database.workers import Checks, Stopped, Task, Workers, run_checks
 
+#: Bytes of COPY text of rows that are long.
+_LONG = 1 << 13
 #: How many sequences one query reads.
 _TOGETHER = 200
 _SEQUENCE = b"SELECT %d, last_value, is_called FROM %b"
@@ -70,7 +73,7 @@ def comparing(target: Target, index: Index, workers: Workers, *, content: bool =
 
 @dataclass
 class _Comparison:
-    """One comparison of tables by parallel workers, each with its own psql."""
+    """One comparison of tables by parallel workers, each with sessions of its own."""
 
     target: Target
     index: Index
@@ -93,7 +96,7 @@ class _Comparison:
     done: int = 0
     stopped: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
-    sessions: dict[threading.Thread, PsqlCopy] = field(default_factory=dict)
+    sessions: dict[threading.Thread, RowCopy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.digests = [Digest() for _ in self.index.tables]
@@ -169,9 +172,9 @@ class _Comparison:
 
     def _read(self, number: int, statement: bytes) -> None:
         """Add the rows of one statement to the digest of the table `number`."""
-        digest, psql = Digest(), self._psql()
+        digest, psql, table = Digest(), self._psql(), self.index.tables[number]
         try:
-            pieces = psql.copy(statement)
+            pieces = psql.copy(statement, long=self.content and table.raw >= _LONG * table.rows > 0)
             if self.content:
                 for data, ends in complete_lines(pieces):
                     digest.feed(data, ends=ends)
@@ -192,14 +195,14 @@ class _Comparison:
             self.done += digest.raw
             self.workers.progress("comparing rows", self.done, self._total)
 
-    def _psql(self) -> PsqlCopy:
+    def _psql(self) -> RowCopy:
         """Return this thread's psql, started at its first use and after an error."""
         with self.lock:
             if self.stopped:
                 raise Stopped
             thread = threading.current_thread()
             if thread not in self.sessions:
-                self.sessions[thread] = PsqlCopy(
+                self.sessions[thread] = RowCopy(
                     self.workers.binaries, self.target, self.settings, encoding=self.index.encoding
                 )
             return self.sessions[thread]
