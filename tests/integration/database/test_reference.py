@@ -23,6 +23,7 @@ from refnet.sources.database.dump.parallel_dump import dump
 from refnet.sources.database.proof import own_proof
 from refnet.sources.database.proof.guarded_schema import GuardedSchema
 from refnet.sources.database.proof.own_proof import Prover
+from refnet.sources.database.restore import create_database
 from refnet.sources.database.workers import Workers
 
 SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'reference' AND query LIKE '%pg_sleep%'"
@@ -134,3 +135,17 @@ def test_a_server_that_does_not_start_leaves_the_artifact_intact(
 
 def _full(*_: Any, **__: Any) -> Any:
     raise RefnetError("the disk is full", "Free some space.")
+
+
+@pytest.mark.parametrize(("by_files", "is_logged"), [(True, False), (False, True)])
+def test_a_database_that_is_copied_by_files_is_not_written_to_the_wal(
+    server: Cluster, by_files: bool, is_logged: bool
+) -> None:
+    written = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"
+    state = {"encoding": "UTF8", "provider": None, "locale": None, "owner": None}
+    with server.target().connect() as admin:
+        before = asked(server.target(), written)
+        create_database.create_database(admin, "copied", state, by_files=by_files)
+        after = asked(server.target(), written)
+        admin.execute("DROP DATABASE copied")
+    assert (after - before > 4 << 20) is is_logged

@@ -293,15 +293,19 @@ def create_logins(admin: Session, cluster: Cluster, index: Index) -> Logins:
     return found
 
 
-def create_empty(admin: Session, name: str, index: Index) -> str:
-    """Create an empty database with the artifact's encoding and locale; return why the locale differs, or ""."""
+def create_empty(admin: Session, name: str, index: Index, *, by_files: bool = False) -> str:
+    """Create an empty database with the artifact's encoding and locale; return why the locale differs, or "".
+
+    by_files: as for `create_database`.
+    """
     state = {**index.database, "owner": None, "tablespace": None}
     note = ""
     try:
-        create_database.create_database(admin, name, state)
+        create_database.create_database(admin, name, state, by_files=by_files)
     except RefnetError as error:
         note = f"the locale C is used instead: {error.message}"
-        create_database.create_database(admin, name, {**state, "provider": "c", "collate": "C", "ctype": "C"})
+        plain = {**state, "provider": "c", "collate": "C", "ctype": "C"}
+        create_database.create_database(admin, name, plain, by_files=by_files)
     admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
     return note
 

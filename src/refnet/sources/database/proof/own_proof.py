@@ -250,7 +250,7 @@ def _prepared(cluster: Cluster, index: Index) -> _Server:
             why = f"extensions that are not available on this server: {', '.join(missing)}"
             return _Server(cluster, None, (Finding(LOADED, Outcome.UNVERIFIED, why),))
         logins = create_logins(admin, cluster, index)
-        note = create_empty(admin, _DATABASE, index)
+        note = create_empty(admin, _DATABASE, index, by_files=True)
     return _Server(cluster, logins, (Finding("locale", Outcome.UNVERIFIED, note),) if note else ())
 
 

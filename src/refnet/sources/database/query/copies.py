@@ -135,7 +135,7 @@ def _empty(
                     Exit.UNVERIFIED,
                 )
             logins = create_logins(admin, cluster, index)
-            note = create_empty(admin, DATABASE, index)
+            note = create_empty(admin, DATABASE, index, by_files=True)
         copy = ScratchCopy(cluster, logins.as_reader(DATABASE), tuple(filter(None, (note,))))
         yield copy, logins, Workers(binaries, options.jobs, options.progress)
 
