@@ -17,6 +17,7 @@ from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy,
 from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.row_digests import digested
+from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Stopped, Workers
 
 _TABLE = """
@@ -72,15 +73,19 @@ def test_a_copy_is_ended_from_another_thread(rows: RowCopy) -> None:
         list(rows.copy(_ALL))
 
 
-def test_a_dump_and_a_comparison_copy_long_rows_without_psql(
+def test_a_dump_and_a_comparison_copy_ranges_of_one_page_of_long_rows_without_psql(
     blobs: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parallel_dump, "RANGE", 1 << 20)
+    monkeypatch.setattr(live_catalog, "SHARE", 1 << 20)
+
     def refused(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
         raise AssertionError(statement)
 
     monkeypatch.setattr(PsqlCopy, "copy", refused)
     out = io.BytesIO()
-    parallel_dump.dump(blobs, out, Workers(wheel, 2))
+    index = parallel_dump.dump(blobs, out, Workers(wheel, 2))
+    assert 15 in [block.rows for block in index.blocks_of(0)]  # up to the first cut in the page
     reader = Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
     findings = compare(blobs, digested(reader, "", 2), Workers(wheel, 2))
     assert [(one.what, one.outcome.value) for one in findings] == [("table public.blobs", "passed")]

@@ -32,13 +32,15 @@ from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlError
 from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.dump.snapshot import DumpedRelation, clock_warnings, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, DumpOptions, SourceRows
-from refnet.sources.database.rows.live_catalog import page_ranges
+from refnet.sources.database.rows.live_catalog import PARTS, page_ranges
 from refnet.sources.database.workers import Stopped, Workers
 
 #: pg_dump copies the tables that are smaller than this (bytes, TOAST included).
 LARGE = 1 << 20
 #: About how much of a table one worker copies at a time (bytes on disk).
 RANGE = 32 << 20
+#: A table has so many ranges, if they are not shorter than this.
+_LEAST, _SHORT = 8, 8 << 20
 #: Bytes for each page of a table with long rows: a page has less than 300.
 _LONG = 1 << 20
 #: Batches of members that wait to be written, and bytes of a batch: waking a thread costs more than a small table's rows.
@@ -75,8 +77,9 @@ class Range:
 
 
 def ranges(relation: DumpedRelation) -> list[Range]:
-    """Cut `relation` by pages into ranges of about RANGE bytes."""
-    count = max(1, min(relation.pages, round(relation.size / RANGE)))
+    """Cut `relation` by pages into ranges of about RANGE bytes, or shorter ones that all workers get some of."""
+    wanted = max(round(relation.size / RANGE), min(_LEAST, relation.size // _SHORT))
+    count = max(1, min(relation.pages * PARTS, wanted))
     size = relation.size // count
     return [Range(relation, where, size) for where in page_ranges(relation.pages, count)]
 

@@ -48,6 +48,8 @@ def user_relations(columns: str, kinds: str, rest: str = "") -> str:
 #: About how much of a table one worker reads at a time, in bytes of COPY text: at the end none waits long for another.
 SHARE = 8 << 20
 #: Of one table at most, whatever an index says of its size.
+#: Into how many parts a page may be cut, and the rows of a part: a page with long values has about a hundred.
+PARTS, _PART = 8, 16
 _MOST_SHARES = 4096
 Name = tuple[str, str]
 #: A comparison only reads, whatever a statement says.
@@ -127,15 +129,20 @@ def read(session: Session, codec: Codec) -> Relations:
 
 
 def page_ranges(pages: int, count: int) -> list[bytes]:
-    """Return `count` conditions on ctid that cut a table of `pages` pages; the last range has no end."""
-    cuts = [pages * number // count for number in range(count)]
-    ends = [b" AND ctid < '(%d,0)'" % end for end in cuts[1:]]
-    return [b"ctid >= '(%d,0)'%b" % (first, end) for first, end in zip(cuts, [*ends, b""], strict=True)]
+    """Return `count` conditions on ctid that cut a table of `pages` pages; the last range has no end.
+
+    More ranges than pages are cut within the pages: a page with a hundred long values may be all of a large table.
+    """
+    parts = 1 if count <= pages else PARTS
+    places = [divmod(pages * parts * number // count, parts) for number in range(count)]
+    cuts = [b"'(%d,%d)'" % (page, part * _PART) for page, part in places]
+    ends = [b" AND ctid < " + cut for cut in cuts[1:]]
+    return [b"ctid >= %b%b" % (first, end) for first, end in zip(cuts, [*ends, b""], strict=True)]
 
 
 def shares(relation: Relation, size: int) -> list[bytes]:
     """Return WHERE clauses that cut `relation`, `size` bytes of COPY text, into ranges of about SHARE."""
-    count = min(relation.pages, size // SHARE, _MOST_SHARES)
+    count = min(relation.pages * PARTS, size // SHARE, _MOST_SHARES)
     return [b" WHERE " + where for where in page_ranges(relation.pages, count)] if count > 1 else [b""]
 
 
