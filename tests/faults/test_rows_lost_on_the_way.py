@@ -17,9 +17,10 @@ from tests.row_proxy import RowFault, row_proxy
 from refnet.catalog.artifact import silent
 from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
-from refnet.sources.database.dump import parallel_dump
-from refnet.sources.database.dump.source_rows import DumpOptions
+from refnet.sources.database.dump import parallel_dump, source_rows
+from refnet.sources.database.dump.source_rows import DumpOptions, SourceRows
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import page_ranges
@@ -145,6 +146,31 @@ def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, w
         run_checks([checks], 2)
     assert failed.value.transient
     assert failed.value.code is not Exit.DAMAGED
+
+
+def test_who_has_copied_helps_to_digest_the_source_and_each_range_counts_once(
+    live: Live, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = DumpOptions(digest_up_to=1 << 40)
+
+    def dumped() -> list[tuple[str, int, str]]:
+        index = parallel_dump.dump(live.target, io.BytesIO(), Workers(wheel, 2), options=options)
+        return [(table.name, table.rows, table.source) for table in index.tables]
+
+    expected, helped = dumped(), list[int]()
+    count, help_ = SourceRows.count, SourceRows.help
+
+    def helps(source: SourceRows) -> None:
+        before = source._todo.qsize()
+        help_(source)
+        helped.append(before - source._todo.qsize())
+
+    monkeypatch.setattr(source_rows, "RANGE", 100_000)
+    monkeypatch.setattr(SourceRows, "help", helps)
+    # The thread that counts comes last.
+    monkeypatch.setattr(SourceRows, "count", lambda source: until(lambda: bool(helped), 20) and count(source))
+    assert dumped() == expected
+    assert max(helped) > len(expected)
 
 
 def test_the_rows_of_one_table_are_digested_by_all_workers_and_a_lost_one_is_found(

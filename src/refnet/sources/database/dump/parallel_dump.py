@@ -188,10 +188,10 @@ class _DumpRun:
                 self._todo.put(part)
         try:
             for _ in range(min(self._workers.jobs, self._todo.qsize())):
-                self._start(self._copy_ranges)
+                self._start(self._copy_then_count)
             # Their members wait until the schema is written: with thousands of tables, it takes as long as the rows.
             self._start(self._copy_rest)
-            self._start(self._count_source)
+            self._start(self._source.count)
             self._pgdump.dump_schema()
             self._add_text(MemberKind.PRE, self._begin())
             post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
@@ -211,7 +211,7 @@ class _DumpRun:
     def _halt(self) -> None:
         """End the child processes; a producer that puts another member gets Stopped."""
         self._stop.set()
-        for child in list(self._children):
+        for child in (self._source, *self._children):
             child.kill()
 
     # The thread that writes.
@@ -358,9 +358,9 @@ class _DumpRun:
             self._section.read(output)
             self._put(self._batch)
 
-    def _count_source(self) -> None:
-        with self._running(self._source):
-            self._source.count()
+    def _copy_then_count(self) -> None:
+        self._copy_ranges()
+        self._source.help()
 
     def _copy_ranges(self) -> None:
         """Copy all ranges, except those of tables that another session waits to change."""

@@ -6,15 +6,19 @@ rows that it wrote: COPY itself does not tell how many rows there are.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 
 import psycopg
 
 from refnet.catalog.artifact import TransientError, Turn, at_once
 from refnet.core.errors import Exit
 from refnet.core.formatting import plural
+from refnet.postgres.connect_error import ConnectError
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.index import Table
@@ -23,6 +27,7 @@ from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.snapshot import PARENTS, DumpedRelation, OpenSnapshot
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.proof.row_digests import SCANS, Method, as_text, expression, written
+from refnet.sources.database.rows.live_catalog import page_ranges
 
 #: Small tables that are counted by one statement.
 _AT_ONCE = 50
@@ -45,6 +50,8 @@ _NOT_DIGESTED = (
     psycopg.errors.UndefinedFunction,
 )
 _NAMED = 3
+#: About how much of a table one statement digests (bytes on disk, TOAST included).
+RANGE = 32 << 20
 
 
 class SourceDiffersError(TransientError):
@@ -81,8 +88,17 @@ class Digested:
     generated: str = ""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What one statement counts: some tables, or a range of pages of one."""
+
+    relations: Sequence[DumpedRelation]
+    #: A condition with WHERE, or b"".
+    where: bytes = b""
+
+
 class SourceRows:
-    """Row counts and digests from the server, in a separate session.
+    """Row counts and digests from the server, in separate sessions.
 
     Tables that another session waits to change come last.
     """
@@ -103,11 +119,17 @@ class SourceRows:
         self._unread: list[str] = []
         #: As the index has them.
         self.large_objects: list[tuple[int, int, str]] = []
-        self._counts: dict[int, int] = {}
-        self._digested: dict[int, Digested] = {}
-        #: Tables that another session waits to change.
-        self._blocked: list[DumpedRelation] = []
-        self._session: Session | None = None
+        #: By table: rows, and the sums of its digests.
+        self._counts: Counter[int] = Counter()
+        self._sums: Counter[int] = Counter()
+        self._generated: Counter[int] = Counter()
+        self._todo: SimpleQueue[_Part] = SimpleQueue()
+        for part in self._parts():
+            self._todo.put(part)
+        #: Of tables that another session waits to change.
+        self._blocked: list[_Part] = []
+        self._sessions: set[Session] = set()
+        self._lock = threading.Lock()
         self._stopped = False
 
     def _aggregates(self, method: Method) -> dict[int, tuple[Method, Method, bytes, bytes]]:
@@ -129,14 +151,15 @@ class SourceRows:
 
     def kill(self) -> None:
         """End the counting from another thread."""
-        self._stopped = True
-        if session := self._session:
-            cancel(session)
+        with self._lock:
+            self._stopped = True
+            for session in self._sessions:
+                cancel(session)
 
     def count(self) -> None:
         """Count in a separate session, and digest the large objects; ServerError on failure."""
         with self._open() as session:
-            self._count_tables(session)
+            self._count_parts(session)
             for schema, name, columns in row_digests.views(self._snapshot.rows) if self._entire else ():
                 if not self._stopped:
                     self._read_view(session, schema, name, columns)
@@ -145,17 +168,34 @@ class SourceRows:
                     return
                 self.large_objects.append(one)
 
-    def _count_tables(self, session: Session) -> None:
-        for group in _groups(self._tables):
-            if self._stopped:
-                return
-            try:
-                with session.transaction():
-                    names = (b"ONLY " + self._name(relation) for relation in group)
-                    session.execute(b"LOCK TABLE %b IN ACCESS SHARE MODE NOWAIT" % b", ".join(names))
-                    self._count(session, group)
-            except psycopg.errors.LockNotAvailable:
-                self._blocked += group
+    def help(self) -> None:
+        """Count beside the thread that counts, in another session, if the server allows one."""
+        if not self._todo.empty():
+            with suppress(ConnectError), self._open() as session:
+                self._count_parts(session)
+
+    def _parts(self) -> Iterator[_Part]:
+        """Yield what one statement counts, large tables first; those that are digested are cut by pages."""
+        small = [relation for relation in self._tables if relation.size < _SMALL]
+        for relation in self._tables:
+            count = min(relation.pages, relation.size // RANGE) if relation.oid in self._digests else 0
+            if count > 1:
+                yield from (_Part([relation], b" WHERE " + one) for one in page_ranges(relation.pages, count))
+            elif relation.size >= _SMALL:
+                yield _Part([relation])
+        yield from (_Part(small[at : at + _AT_ONCE]) for at in range(0, len(small), _AT_ONCE))
+
+    def _count_parts(self, session: Session) -> None:
+        with suppress(Empty):
+            while not self._stopped:
+                part = self._todo.get_nowait()
+                try:
+                    with session.transaction():
+                        names = (b"ONLY " + self._name(relation) for relation in part.relations)
+                        session.execute(b"LOCK TABLE %b IN ACCESS SHARE MODE NOWAIT" % b", ".join(names))
+                        self._count(session, part)
+                except psycopg.errors.LockNotAvailable:
+                    self._blocked.append(part)
 
     def _read_view(self, session: Session, schema: str, name: str, columns: list[str]) -> None:
         """Count the rows of a materialized view, which is not locked and which a dump need not be able to read."""
@@ -181,36 +221,39 @@ class SourceRows:
             with snapshot.target.connect(settings, encoding=snapshot.encoding) as session:
                 session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 session.execute(f"SET TRANSACTION SNAPSHOT '{snapshot.id}'".encode())
-                self._session = session
-                yield session
+                with self._lock:
+                    self._sessions.add(session)
+                try:
+                    yield session
+                finally:
+                    with self._lock:
+                        self._sessions.discard(session)
         except psycopg.Error as error:
             raise server_errors.of_server(error, "counting the rows on the server") from error
-        finally:
-            self._session = None
 
-    def _count(self, session: Session, group: Sequence[DumpedRelation]) -> None:
+    def _count(self, session: Session, part: _Part) -> None:
         """Count, and digest if possible: a row may be too long as one text."""
         try:
             with session.transaction():
-                self._ask(session, group)
+                self._ask(session, part)
         except _NOT_DIGESTED:
-            for relation in group:
+            for relation in part.relations:
                 self._digests.pop(relation.oid, None)
-            self._ask(session, group)
+            self._ask(session, part)
 
-    def _ask(self, session: Session, group: Sequence[DumpedRelation]) -> None:
-        statement = b" UNION ALL ".join(map(self._select, group))
-        for oid, rows, digest, generated in session.execute(statement).fetchall():
-            self._counts[oid] = rows
-            if digest is not None:
-                hashed, text, *_ = self._digests[oid]
-                of_generated = "" if generated is None else written(text, generated)
-                self._digested[oid] = Digested(written(hashed, digest), of_generated)
+    def _ask(self, session: Session, part: _Part) -> None:
+        statement = b" UNION ALL ".join(self._select(relation, part.where) for relation in part.relations)
+        answer = session.execute(statement).fetchall()
+        with self._lock:
+            for oid, rows, digest, generated in answer:
+                self._counts[oid] += rows
+                self._sums[oid] += int(digest or 0)
+                self._generated[oid] += int(generated or 0)
 
-    def _select(self, relation: DumpedRelation) -> bytes:
+    def _select(self, relation: DumpedRelation, where: bytes) -> bytes:
         *_, rows, generated = self._digests.get(relation.oid, (b"NULL", b"NULL"))
-        parts = (relation.oid, rows, generated, self._rows(relation))
-        return b"SELECT %d::int8, count(*), (%b)::numeric, (%b)::numeric FROM %b" % parts
+        parts = (relation.oid, rows, generated, self._rows(relation), where)
+        return b"SELECT %d::int8, count(*), (%b)::numeric, (%b)::numeric FROM %b%b" % parts
 
     def _name(self, relation: DumpedRelation) -> bytes:
         return self._snapshot.codec.quoted(relation.schema, relation.name)
@@ -227,8 +270,8 @@ class SourceRows:
 
         Call it in the thread of the snapshot's session, which has the locks: blocked tables are counted now.
         """
-        for group in _groups(self._blocked):
-            self._count(self._snapshot.control, group)
+        for part in self._blocked:
+            self._count(self._snapshot.control, part)
         counted = dict.fromkeys(copied, 0)
         parents: dict[int, int] = dict(self._snapshot.rows(PARENTS))
         keys = {r.oid: (r.schema, r.name) for r in self._snapshot.relations}
@@ -245,25 +288,22 @@ class SourceRows:
 
     def digested(self, oid: int) -> Digested:
         """Return the digests of a table that was copied on its own."""
-        return self._digested.get(oid, Digested())
+        if oid not in self._digests:
+            return Digested()
+        rows, text, *_ = self._digests[oid]
+        generated = written(text, self._generated[oid]) if oid in self._with_generated else ""
+        return Digested(written(rows, self._sums[oid]), generated)
 
     def unchecked(self) -> Iterator[str]:
         """Sentences about what could not be digested, if digests were requested."""
-        left = [r for r in self._tables if r.oid not in self._digested] if self._digested else []
+        left = [r for r in self._tables if r.oid not in self._digests] if self._digests else []
         if left:
             first = f"{left[0].schema}.{left[0].name}"
             yield f"the rows of {plural(len(left), 'table')} were counted, not digested; the first is {first}"
-        if generated := self._with_generated - self._digested.keys():
+        if generated := self._with_generated - self._digests.keys():
             of = plural(len(generated), "table")
             yield f"the stored generated columns of {of} are not compared, as nothing was digested"
         yield from (f"a materialized view is not compared: {one}" for one in self._unread)
-
-
-def _groups(relations: Sequence[DumpedRelation]) -> Iterator[list[DumpedRelation]]:
-    """Group `relations` for counting statements, large ones first."""
-    yield from ([relation] for relation in relations if relation.size >= _SMALL)
-    small = [relation for relation in relations if relation.size < _SMALL]
-    yield from (small[at : at + _AT_ONCE] for at in range(0, len(small), _AT_ONCE))
 
 
 def _differs(wrong: Sequence[tuple[TableKey, int, int]]) -> SourceDiffersError:
