@@ -280,7 +280,9 @@ class _Writer:
         mode, mtime_ns, digest = status.st_mode & FILE_MODE, status.st_mtime_ns, sha256(data).hexdigest()
         uid, gid, at = status.st_uid, status.st_gid, self._tar.raw
         listed = Listed(path, FileKind.FILE, len(data), mode, mtime_ns, uid, gid, at, digest).having(kept)
-        self._tar.write(header(listed) + data + padding(len(data)))
+        entry = header(listed) + data + padding(len(data))
+        self._tar.write(entry)
+        self._tar.end_entry(path, len(entry))
         return listed
 
     def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
@@ -289,7 +291,9 @@ class _Writer:
         Return its entry, and the number of bytes read.
         """
         digest, left, read = sha256(), listed.size, 0
+        self._tar.end_member()
         self._tar.write(header(listed))
+        self._tar.end_member()
         while left:
             data = os.read(descriptor, min(left, MEMBER_BYTES))
             read += len(data)
@@ -298,6 +302,7 @@ class _Writer:
             self._tar.write(data)
             left -= len(data)
         self._tar.write(padding(listed.size))
+        self._tar.end_member()
         return listed._replace(sha256=digest.hexdigest()), read
 
 

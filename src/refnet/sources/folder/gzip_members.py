@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from struct import pack
 from typing import BinaryIO, Self, cast
+from zlib import crc32
 
 from isal import igzip, igzip_threaded, isal_zlib
 
 from refnet.core.member_names import ArchiveError
 from refnet.sources.folder.listing import GzipMember
 
-#: Raw bytes of a member: large enough to compress well, small enough to read a single note fast.
+#: The most raw bytes of a member, but for one file's block or many small entries.
 MEMBER_BYTES = 1 << 20
-_LEVEL = 2
+#: A member of small files ends after so many raw bytes, and on average so many more, with an entry that its path chooses:
+#: so a file that is new, longer or gone changes one member, and a copy shares all others.
+_LEAST_GROUP, _MORE = 48 << 10, 16 << 10
+_LEVEL = 3
 _GZIP = 16 + 15
 #: The bytes of a member that are deflated first, in pieces: if they do not shrink, it is stored (pictures, archives).
-_SAMPLES, _SAMPLE_BYTES = 16, 1024
+#: A smaller member is deflated anyway.
+_SAMPLES, _SAMPLE_BYTES, _LEAST_SAMPLED = 16, 1024, 128 << 10
 _STORED_BYTES = 0xFFFF
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
@@ -33,34 +40,51 @@ class MemberWriter:
         self._out = out
         self._offset = 0
         self._buffer = bytearray()
+        #: Where members end in the buffer.
+        self._ends: list[int] = []
+        self._last_end = 0
         self._most = jobs + 2
         self._pool = ThreadPoolExecutor(jobs, "deflate")
-        self._waiting: deque[tuple[int, Future[bytes]]] = deque()
+        self._waiting: deque[tuple[int, list[int], Future[list[bytes]]]] = deque()
 
     def write(self, piece: bytes) -> None:
         """Append `piece`, all in the same member."""
         self._buffer += piece
         self.raw += len(piece)
-        if len(self._buffer) >= MEMBER_BYTES:
+        while len(self._buffer) >= MEMBER_BYTES:
             self._cut()
 
+    def end_entry(self, path: str, size: int) -> None:
+        """The entry of `path`, of `size` bytes, is complete: end the member with it, if its turn has come."""
+        full = len(self._buffer) - self._last_end >= _LEAST_GROUP
+        if full and crc32(os.fsencode(path)) * _MORE < size << 32:
+            self.end_member()
+
+    def end_member(self) -> None:
+        """End the member here."""
+        if (have := len(self._buffer)) > self._last_end:
+            self._ends.append(have)
+            self._last_end = have
+
     def _cut(self) -> None:
-        begin = self.raw - len(self._buffer)
-        self._waiting.append((begin, self._pool.submit(_deflate, self._buffer)))
-        self._buffer = bytearray()
+        """Hand the members that have ended over to be deflated; without any, everything is one."""
+        begin, ends = self.raw - len(self._buffer), self._ends or [len(self._buffer)]
+        rest = self._buffer[ends[-1] :]
+        self._waiting.append((begin, ends, self._pool.submit(_deflated, self._buffer, ends)))
+        self._buffer, self._ends, self._last_end = rest, [], 0
         while len(self._waiting) > self._most:
             self._take()
 
     def _take(self) -> None:
-        begin, future = self._waiting.popleft()
-        deflated = future.result()
-        self.members.append(GzipMember(begin, self._offset))
-        self._out.write(deflated)
-        self._offset += len(deflated)
+        begin, ends, future = self._waiting.popleft()
+        for start, deflated in zip((0, *ends), future.result(), strict=False):
+            self.members.append(GzipMember(begin + start, self._offset))
+            self._out.write(deflated)
+            self._offset += len(deflated)
 
     def finish(self) -> None:
         """Write the remaining bytes; afterwards `members` is complete."""
-        if self._buffer:
+        while self._buffer:
             self._cut()
         while self._waiting:
             self._take()
@@ -72,29 +96,33 @@ class MemberWriter:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _deflate(raw: bytearray) -> bytes:
-    if len(raw) > 2 * _SAMPLES * _SAMPLE_BYTES and not _shrinks(raw):
+def _deflated(raw: bytearray, ends: list[int]) -> list[bytes]:
+    with memoryview(raw) as view:
+        return [_deflate(view[start:end]) for start, end in pairwise((0, *ends))]
+
+
+def _deflate(raw: memoryview) -> bytes:
+    if len(raw) > _LEAST_SAMPLED and not _shrinks(raw):
         return _stored(raw)
     deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
     return deflater.compress(raw) + deflater.flush()
 
 
-def _shrinks(raw: bytearray) -> bool:
+def _shrinks(raw: memoryview) -> bool:
     step = len(raw) // _SAMPLES
     sample = b"".join(raw[at : at + _SAMPLE_BYTES] for at in range(0, step * _SAMPLES, step))
     return len(isal_zlib.compress(sample, 1)) < len(sample) * 0.97
 
 
-def _stored(raw: bytearray) -> bytes:
+def _stored(raw: memoryview) -> bytes:
     """Return `raw` as a gzip member of stored blocks (RFC 1951, 3.2.4)."""
     pieces: list[bytes | memoryview] = [_HEADER]
-    with memoryview(raw) as view:
-        for at in range(0, len(view), _STORED_BYTES):
-            block = view[at : at + _STORED_BYTES]
-            last = at + len(block) == len(view)
-            pieces += (pack("<BHH", last, len(block), len(block) ^ 0xFFFF), block)
-        pieces.append(pack("<LL", isal_zlib.crc32(view), len(view)))
-        return b"".join(pieces)
+    for at in range(0, len(raw), _STORED_BYTES):
+        block = raw[at : at + _STORED_BYTES]
+        last = at + len(block) == len(raw)
+        pieces += (pack("<BHH", last, len(block), len(block) ^ 0xFFFF), block)
+    pieces.append(pack("<LL", isal_zlib.crc32(raw), len(raw)))
+    return b"".join(pieces)
 
 
 @contextmanager

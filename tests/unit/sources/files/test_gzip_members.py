@@ -34,6 +34,30 @@ def test_gunzip_and_a_reader_from_any_member_return_what_was_written(raw):
             assert stream.read() == raw[member.raw :]
 
 
+def _members(entries: dict[str, bytes]) -> list[bytes]:
+    out = io.BytesIO()
+    with MemberWriter(out, 2) as writer:
+        for path, data in entries.items():
+            writer.write(data)
+            writer.end_entry(path, len(data))
+        writer.finish()
+    ends = [*(one.offset for one in writer.members[1:]), out.tell()]
+    return [out.getvalue()[one.offset : end] for one, end in zip(writer.members, ends, strict=True)]
+
+
+def test_a_file_that_is_new_longer_or_gone_changes_a_few_members():
+    entries = {f"notes/{number:05}.md": TEXT[number * 97 :][:4096] for number in range(5000)}
+    before = _members(entries)
+    assert 50_000 < sum(map(len, entries.values())) / len(before) < 80_000
+
+    new = dict(sorted((entries | {"notes/02000 new.md": b"new" * 900}).items()))
+    longer = entries | {"notes/00007.md": TEXT[:5000]}
+    gone = {path: data for path, data in entries.items() if path != "notes/04000.md"}
+
+    for after in (new, longer, gone):
+        assert len({*_members(after)} - {*before}) <= 5
+
+
 def test_what_does_not_shrink_is_stored_and_grows_by_a_few_bytes():
     packed, writer = written(NOISE * 2)
 
