@@ -6,7 +6,6 @@ and its pipe are only in the way: measured with rows of 200 kB, a session takes 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -16,7 +15,7 @@ import psycopg
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.sources.database.admin_session import Session
+from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.member_rows import gathered
 from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.sources.database.workers import Stopped
@@ -88,8 +87,7 @@ class RowCopy:
             if self._psql:
                 self._psql.kill()
             if self._session:
-                with contextlib.suppress(psycopg.Error):
-                    self._session.cancel()
+                cancel(self._session)
 
     def close(self) -> None:
         """End the child and the session."""
