@@ -27,14 +27,15 @@ class RowFault(Enum):
 
 
 class RowProxy:
-    """A proxy to a server's socket: on each connection every `every`th row that contains `marker` meets `fault`."""
+    """A proxy to a server's socket: of all rows that contain `marker` every `every`th meets `fault`."""
 
     def __init__(self, folder: Path, upstream: Path, fault: RowFault, marker: bytes, every: int) -> None:
         self._upstream, self._fault, self._marker, self._every = upstream, fault, marker, every
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / upstream.name))
         self._listener.listen(64)
-        self.damaged = 0
+        self.damaged = self._seen = 0
+        self._counting = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -62,22 +63,23 @@ class RowProxy:
 
     def _down(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError), client, server:
-            rest, seen = b"", 0
+            rest = b""
             while piece := server.recv(_PIECE):
                 messages, rest = _cut(rest + piece)
-                seen = self._damage(messages, seen)
+                self._damage(messages)
                 client.sendall(b"".join(kind + _packed(body) for kind, body in messages))
             client.shutdown(socket.SHUT_RDWR)  # closing it does not end the other thread's recv
 
-    def _damage(self, messages: list[tuple[bytes, bytes]], seen: int) -> int:
-        """Damage the rows that are due; return how many rows the connection has seen."""
+    def _damage(self, messages: list[tuple[bytes, bytes]]) -> None:
+        """Damage the rows that are due."""
         rows = [n for n, (kind, body) in enumerate(messages) if kind == _COPY_DATA and self._marker in body]
+        with self._counting:
+            seen, self._seen = self._seen, self._seen + len(rows)
         for before, at in reversed(list(zip([None, *rows], rows, strict=False))):
             number = seen + rows.index(at) + 1
             if number % self._every == 0:
                 self.damaged += 1
                 self._strike(messages, before, at)
-        return seen + len(rows)
 
     def _strike(self, messages: list[tuple[bytes, bytes]], before: int | None, at: int) -> None:
         body = messages[at][1]

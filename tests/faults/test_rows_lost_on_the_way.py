@@ -19,11 +19,11 @@ from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
-from refnet.sources.database.dump import parallel_dump, source_rows
+from refnet.sources.database.dump import parallel_dump, ranges, source_rows
 from refnet.sources.database.dump.source_rows import DumpOptions, SourceRows
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.rows import live_catalog
-from refnet.sources.database.rows.live_catalog import page_ranges
+from refnet.sources.database.rows.live_catalog import between
 from refnet.sources.database.workers import Workers, run_checks
 
 #: In each row of `papers`, which workers copy, and of `summaries`, which pg_dump copies.
@@ -58,8 +58,8 @@ def test_a_backup_whose_row_counts_differ_is_retried_and_never_published(
 def test_a_reader_that_skips_pages_publishes_nothing(
     live: Live, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel_dump, "RANGE", 100_000)
-    monkeypatch.setattr(parallel_dump, "page_ranges", lambda pages, count: page_ranges(pages, count)[::2])
+    monkeypatch.setattr(ranges, "RANGE", 100_000)
+    monkeypatch.setattr(ranges, "between", lambda places: between(places)[::2])
     with pytest.raises(RefnetError, match=r"public\.papers has 20,000 rows on the server") as failed:
         parallel_dump.dump(live.target, io.BytesIO(), Workers(wheel, 2))
     assert failed.value.code is Exit.DAMAGED

@@ -49,12 +49,13 @@ def test_the_window_follows_the_text() -> None:
     assert len(packed) < with_long_window(text)
 
 
-@pytest.mark.parametrize("size", [1000, PIECE, len(NOISE)])
-def test_pieces_of_any_length_make_a_member(size: int) -> None:
-    deflater = Deflater()
-    for piece in pieces(NOISE, size):
-        deflater.add(piece)
-    assert gzip.decompress(deflater.finish()) == NOISE
+@pytest.mark.parametrize("size", [1000, 12_345, PIECE, 700_001, len(NOISE)])
+def test_pieces_of_any_length_make_the_same_member(size: int) -> None:
+    text = NOISE + PROSE
+    packed, raw = compress(pieces(text, size))
+    assert packed == compress([text])[0]
+    assert raw == len(text)
+    assert gzip.decompress(packed) == text
 
 
 def test_a_member_may_be_empty() -> None:

@@ -7,6 +7,7 @@ import gzip
 import pytest
 from xxhash import xxh3_128
 
+from refnet.sources.database.artifact import member_rows
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Cutter, DataSection, Packed
 from refnet.sources.database.sql_text import Codec
@@ -94,3 +95,17 @@ def test_a_member_contains_each_byte_once_in_order_however_its_pieces_are_gather
         (one.raw, one.text) for one in packed
     ]
     assert sum(one.rows for one in packed) == len(rows)
+
+
+@pytest.mark.parametrize("size", [1, 30, 99, 1000, 100_000])
+def test_rows_are_cut_at_the_first_line_end_after_a_block(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_rows, "BLOCK", 100)
+    head, packed = b"COPY t (a) FROM stdin;\n", list[Packed]()
+    rows = b"".join(b"%d%b\n" % (n, b"x" * (n % 40)) for n in range(100)) + b"y" * 300 + b"\n\n"
+    cutter = Cutter(MemberKind.BLOCK, packed.append)
+    cutter.rows(("s", "t"), head, (rows[at : at + size] for at in range(0, len(rows), size)))
+    texts = [gzip.decompress(member.data).removeprefix(head).removesuffix(b"\\.\n") for member in packed]
+    assert b"".join(texts) == rows
+    assert sum(member.rows for member in packed) == 102
+    for text in texts[:-1]:
+        assert len(head + text) >= 100 > len(head) + text.rstrip(b"\n").rfind(b"\n") + 1

@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -14,7 +15,8 @@ import pytest
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.sources.database.dump import parallel_dump
+from refnet.sources.database.artifact.index_values import MemberKind
+from refnet.sources.database.dump import parallel_dump, ranges
 from refnet.sources.database.dump.pgdump import PgDump
 from refnet.sources.database.dump.psql_copy import PsqlCopy
 from refnet.sources.database.workers import Workers
@@ -97,6 +99,27 @@ def test_a_table_another_session_waits_to_alter_is_still_copied(
     index = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 2))
     assert index.tables == expected.tables
     assert all(table.blocks and table.rows for table in index.tables)
+
+
+def test_a_worker_locks_a_table_once_and_tries_a_blocked_one_once(
+    database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "RANGE", 50_000)
+    expected = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 1))
+    copy, locks = PsqlCopy.copy, Counter[str]()
+
+    def watched(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
+        found = re.search(rb'"(t[0-9])"', statement)
+        name = found[1].decode() if found else ""
+        locks[name] += bool(lock)
+        return copy(psql, _BLOCKED if name == "t1" else statement, lock=lock)
+
+    monkeypatch.setattr(PsqlCopy, "copy", watched)
+    index = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 1))
+    assert index.tables == expected.tables
+    assert len(index.members_of(MemberKind.BLOCK)) > 2 * len(index.tables)
+    # A new session begins after the blocked table.
+    assert locks == {f"t{n}": 1 for n in range(6)}
 
 
 def test_a_pg_dump_that_is_killed_within_the_rows_is_reported(

@@ -12,7 +12,7 @@ import pytest
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.dump import parallel_dump
+from refnet.sources.database.dump import parallel_dump, ranges
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.proof.compare import compare
@@ -76,7 +76,7 @@ def test_a_copy_is_ended_from_another_thread(rows: RowCopy) -> None:
 def test_a_dump_and_a_comparison_copy_ranges_of_one_page_of_long_rows_without_psql(
     blobs: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel_dump, "RANGE", 1 << 20)
+    monkeypatch.setattr(ranges, "RANGE", 1 << 20)
     monkeypatch.setattr(live_catalog, "SHARE", 1 << 20)
 
     def refused(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:

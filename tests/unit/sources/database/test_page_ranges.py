@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from refnet.sources.database.dump.parallel_dump import ranges
+from refnet.sources.database.dump.ranges import ranges
 from refnet.sources.database.dump.snapshot import DumpedRelation
 from refnet.sources.database.rows.live_catalog import page_ranges
 
@@ -41,7 +41,7 @@ def relation(size: int, pages: int) -> DumpedRelation:
 
 @pytest.mark.parametrize(
     ("size", "pages", "count"),
-    [(7 * MB, 900, 1), (40 * MB, 5000, 5), (160 * MB, 12, 8), (160 * MB, 1, 8), (3200 * MB, 20, 100)],
+    [(3 * MB, 400, 1), (40 * MB, 5120, 10), (160 * MB, 12, 48), (160 * MB, 1, 8), (3200 * MB, 20, 160)],
 )
 def test_each_worker_gets_ranges_of_one_table(size: int, pages: int, count: int) -> None:
     assert len(ranges(relation(size, pages))) == count

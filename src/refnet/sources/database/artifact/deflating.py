@@ -17,25 +17,28 @@ from isal import isal_zlib
 _LEVEL = 2
 #: How far back a deflater looks: exponents of 2. Negative for zlib: without the wrapper of a format.
 _FAR, _NEAR = 15, 9
-#: After so many bytes of text the window is chosen anew.
+#: Bytes of text of a stretch: after it the window is chosen anew.
 _STRETCH = 1 << 19
 #: Text that becomes smaller than this share of itself repeats; the short window is not tried.
 _REPEATS = 0.4
 #: Text that becomes smaller than this share of what the text before it became is of another kind.
 _SAME = 0.97
-#: Shorter text is gathered: with thousands of tables, a call for each line takes longer than its compression.
-_GATHERED = 1 << 16
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
 class Deflater:
-    """Makes one member of text that comes in pieces, each stretch with the window that suits the one before it."""
+    """Makes one member of text that comes in pieces, each stretch with the window that suits the one before it.
+
+    ISA-L gives other bytes for the same text in other pieces, and how much a pipe has is chance. So it gets each stretch at
+    once: equal texts give equal members, which copies in remote stores share.
+    """
 
     def __init__(self) -> None:
-        self._gathered = bytearray()
+        #: Bytes of text so far.
+        self.raw = 0
+        #: The beginning of the next stretch.
+        self._waiting = bytearray()
         self._parts = [_HEADER]
-        #: Bytes of text that the deflater got, in all and before this stretch; and bytes that it made of the stretch.
-        self._given = self._begin = self._deflated = 0
         self._crc = 0
         #: The short window suits text that becomes a share of itself between these.
         self._least, self._most = _REPEATS, 1.0
@@ -45,34 +48,21 @@ class Deflater:
         self._window = window
         self._deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -window)
 
-    @property
-    def raw(self) -> int:
-        """Bytes of text so far."""
-        return self._given + len(self._gathered)
-
     def add(self, text: bytes) -> None:
-        if len(self._gathered) + len(text) < _GATHERED:
-            self._gathered += text
-            return
-        self._give_gathered()
-        self._give(text)
+        self.raw += len(text)
+        self._waiting += text
+        while len(self._waiting) >= _STRETCH:
+            with memoryview(self._waiting) as waiting:
+                size = self._put(waiting[:_STRETCH], isal_zlib.Z_SYNC_FLUSH)
+            del self._waiting[:_STRETCH]
+            self._end_stretch(size / _STRETCH)
 
-    def _give_gathered(self) -> None:
-        if self._gathered:
-            self._give(bytes(self._gathered))
-            self._gathered.clear()
-
-    def _give(self, text: bytes) -> None:
+    def _put(self, text: bytes | bytearray | memoryview, flush: int) -> int:
+        """Deflate `text`; return how many bytes it became."""
         self._crc = isal_zlib.crc32(text, self._crc)
-        self._given += len(text)
-        self._put(self._deflater.compress(text))
-        if self._given - self._begin >= _STRETCH:
-            self._put(self._deflater.flush(isal_zlib.Z_SYNC_FLUSH))
-            self._end_stretch(self._deflated / (self._given - self._begin))
-
-    def _put(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._deflated += len(part)
+        parts = (self._deflater.compress(text), self._deflater.flush(flush))
+        self._parts += parts
+        return sum(map(len, parts))
 
     def _end_stretch(self, share: float) -> None:
         """Choose the window of the next stretch; the last one became a `share` of itself."""
@@ -83,13 +73,11 @@ class Deflater:
             self._least = share * _SAME
         if window != self._window:
             self._choose(window)
-        self._begin, self._deflated = self._given, 0
 
     def finish(self) -> bytes:
         """Return the member."""
-        self._give_gathered()
-        end = pack("<LL", self._crc, self._given & 0xFFFFFFFF)
-        return b"".join((*self._parts, self._deflater.flush(), end))
+        self._put(self._waiting, isal_zlib.Z_FINISH)
+        return b"".join((*self._parts, pack("<LL", self._crc, self.raw & 0xFFFFFFFF)))
 
 
 def compress(pieces: Iterable[bytes]) -> tuple[bytes, int]:

@@ -79,12 +79,11 @@ class Cutter:
         ends = True
         for piece in pieces:
             while piece:
-                full = self._deflater.raw + len(piece) >= BLOCK
-                at = piece.rfind(b"\n") + 1 if full else 0
-                data, piece = (piece[:at], piece[at:]) if at else (piece, b"")  # noqa: PLW2901
                 if self._table is None:
                     self._put(head)
                     self._table, even_none = table, False
+                at = piece.find(b"\n", max(0, BLOCK - self._deflater.raw - 1)) + 1
+                data, piece = (piece[:at], piece[at:]) if at else (piece, b"")  # noqa: PLW2901
                 self._put(data)
                 self._rows += sum(1 for _ in _long_lines(data)) if _is_long(data) else data.count(b"\n")
                 self._row_bytes += len(data)

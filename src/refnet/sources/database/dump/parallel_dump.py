@@ -29,20 +29,14 @@ from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, W
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlError
+from refnet.sources.database.dump.ranges import Range, ranges
 from refnet.sources.database.dump.row_copy import RowCopy
-from refnet.sources.database.dump.snapshot import DumpedRelation, clock_warnings, open_snapshot
+from refnet.sources.database.dump.snapshot import clock_warnings, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, DumpOptions, SourceRows
-from refnet.sources.database.rows.live_catalog import PARTS, page_ranges
 from refnet.sources.database.workers import Stopped, Workers
 
 #: pg_dump copies the tables that are smaller than this (bytes, TOAST included).
 LARGE = 1 << 20
-#: About how much of a table one worker copies at a time (bytes on disk).
-RANGE = 32 << 20
-#: A table has so many ranges, if they are not shorter than this.
-_LEAST, _SHORT = 8, 8 << 20
-#: Bytes for each page of a table with long rows: a page has less than 300.
-_LONG = 1 << 20
 #: Batches of members that wait to be written, and bytes of a batch: waking a thread costs more than a small table's rows.
 _WAITING, _BATCH = 8, 1 << 20
 _LARGE_OBJECTS = "SELECT pg_table_size('pg_largeobject')"
@@ -59,29 +53,6 @@ SET datestyle = 'ISO';
 SET intervalstyle = 'postgres';
 SET lc_monetary = 'C';
 """
-
-
-@dataclass(frozen=True)
-class Range:
-    """A part of a table: the rows that meet `where`, a condition on ctid."""
-
-    relation: DumpedRelation
-    where: bytes
-    #: About how many bytes of the table it is.
-    size: int
-
-    @property
-    def is_long(self) -> bool:
-        """Whether its rows are long."""
-        return self.relation.size >= _LONG * self.relation.pages
-
-
-def ranges(relation: DumpedRelation) -> list[Range]:
-    """Cut `relation` by pages into ranges of about RANGE bytes, or shorter ones that all workers get some of."""
-    wanted = max(round(relation.size / RANGE), min(_LEAST, relation.size // _SHORT))
-    count = max(1, min(relation.pages * PARTS, wanted))
-    size = relation.size // count
-    return [Range(relation, where, size) for where in page_ranges(relation.pages, count)]
 
 
 def dump(
@@ -365,13 +336,20 @@ class _DumpRun:
     def _copy_ranges(self) -> None:
         """Copy all ranges, except those of tables that another session waits to change."""
         while not self._todo.empty():
+            locked = set[int]()  # what a session locks stays locked
             with self._rows() as rows, self._running(rows):
                 try:
                     while True:
                         part = self._todo.get_nowait()
-                        lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
+                        table, lock = part.relation.oid, b""
+                        if table not in locked:
+                            if any(one.relation.oid == table for one in self._blocked):
+                                self._blocked.append(part)
+                                continue
+                            lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
                         pieces = rows.copy(self._statement(part), lock=lock, long=part.is_long)
                         self._cut(part, pieces, self._put_one)
+                        locked.add(table)
                         self._advance(part.size)
                 except queue.Empty:
                     return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -135,6 +135,11 @@ def page_ranges(pages: int, count: int) -> list[bytes]:
     """
     parts = 1 if count <= pages else PARTS
     places = [divmod(pages * parts * number // count, parts) for number in range(count)]
+    return between(places)
+
+
+def between(places: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Return conditions on ctid: a range begins at each place, a page and a part of it; the last range has no end."""
     cuts = [b"'(%d,%d)'" % (page, part * _PART) for page, part in places]
     ends = [b" AND ctid < " + cut for cut in cuts[1:]]
     return [b"ctid >= %b%b" % (first, end) for first, end in zip(cuts, [*ends, b""], strict=True)]
