@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
 
 import pytest
 from xxhash import xxh3_128
@@ -109,3 +110,34 @@ def test_rows_are_cut_at_the_first_line_end_after_a_block(size: int, monkeypatch
     assert sum(member.rows for member in packed) == 102
     for text in texts[:-1]:
         assert len(head + text) >= 100 > len(head) + text.rstrip(b"\n").rfind(b"\n") + 1
+
+
+def _objects(numbers: Iterable[int], length: int) -> bytes:
+    """pg_dump's section of one small table, a sequence, and large objects of `length` bytes of text."""
+    each = (
+        b"SELECT pg_catalog.lo_open('%d', 131072);\nSELECT pg_catalog.lowrite(0, '\\x%b');\nSELECT pg_catalog.lo_close(0);\n\n"
+        % (n, b"%02x" % (n % 256) * (length // 2))
+        for n in numbers
+    )
+    value = b"SELECT pg_catalog.setval('public.s', %d, true);\n" % length
+    return (
+        b"COPY public.t (id) FROM stdin;\n1\n\\.\n\n" + value + b"BEGIN;\n\n" + b"".join(each) + b"COMMIT;\n"
+    )
+
+
+def _cut_objects(text: bytes) -> list[bytes]:
+    packed: list[Packed] = []
+    DataSection(packed.append, Codec(), KEY).read([text])
+    assert b"".join(gzip.decompress(one.data) for one in packed) == text
+    return [one.data for one in packed]
+
+
+@pytest.mark.parametrize("length", [20_000, 600_000])
+def test_a_large_object_that_is_deleted_or_added_changes_few_members(length: int) -> None:
+    numbers = range(16_400, 16_400 + 24_000_000 // length)
+    before = _cut_objects(_objects(numbers, length))
+    assert 6 < len(before) < 26
+    fewer = _cut_objects(_objects([n for n in numbers if n != 16_402], length))
+    more = _cut_objects(_objects([*numbers, 1_000_000], length))
+    assert len(set(fewer) - set(before)) <= 4
+    assert len(set(more) - set(before)) <= 2
