@@ -27,7 +27,7 @@ CREATE TABLE noise (id int PRIMARY KEY, bytes bytea);
 INSERT INTO noise SELECT i, decode((SELECT string_agg(md5((i * 977 + n)::text), '') FROM generate_series(1, 100) n), 'hex')
 FROM generate_series(1, 2000) i;
 CREATE TABLE small AS SELECT i FROM generate_series(1, 100) i;
-SELECT lo_from_bytea(100000 + i, decode(repeat(md5(i::text), 30000), 'hex')) FROM generate_series(1, 8) i
+SELECT lo_from_bytea(100000 + i, decode(repeat(md5(i::text), 30000), 'hex')) FROM generate_series(1, 24) i
 """
 _MORE = """
 INSERT INTO log SELECT i, repeat(md5(i::text), 4) FROM generate_series(40001, 60000) i;
