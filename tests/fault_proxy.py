@@ -42,7 +42,8 @@ class Fault(Enum):
 class FaultProxy:
     """A proxy to a port of this machine.
 
-    `secure`: clients use TLS. `faults`: what happens to the next requests of each method, None: nothing; then nothing does. `seen`: the requests by method.
+    `secure`: clients use TLS. `faults`: what happens to the next requests of each method, None: nothing; then nothing does. `seen`: the requests by method,
+    `targets`: their methods and targets.
     """
 
     def __init__(self, upstream: int, secure: ssl.SSLContext | None = None) -> None:
@@ -52,14 +53,16 @@ class FaultProxy:
         self._ended = threading.Event()
         self.port: int = self._listener.getsockname()[1]
         self.faults: dict[str, deque[Fault | None]] = {}
+        self._of: dict[str, tuple[str, ...]] = {}
         self.seen: Counter[str] = Counter()
+        self.targets: list[tuple[str, str]] = []
         #: Bytes per second that are sent on; 0: no limit.
         self.speed = 0
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def plan(self, method: str, *faults: Fault | None) -> None:
-        """Let `faults` happen to the next requests of `method`."""
-        self.faults[method] = deque(faults)
+    def plan(self, method: str, *faults: Fault | None, of: tuple[str, ...] = ("",)) -> None:
+        """Let `faults` happen to the next requests of `method` whose target contains one of `of`."""
+        self.faults[method], self._of[method] = deque(faults), of
 
     def close(self) -> None:
         self._ended.set()
@@ -80,9 +83,11 @@ class FaultProxy:
             head, body = _head(client)
             if not head:
                 return
-            method = head.split(b" ", 1)[0].decode()
+            method, target, _ = head.decode("latin-1").split(" ", 2)
             self.seen[method] += 1
-            waiting = self.faults.get(method)
+            self.targets.append((method, target))
+            meant = any(one in target for one in self._of.get(method, ()))
+            waiting = self.faults.get(method) if meant else None
             fault = waiting.popleft() if waiting else None
             if fault is Fault.RESET:
                 _reset(client)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from refnet.store.buckets import bucket
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, checked_name
+from refnet.store.leases import is_name
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class MemoryBucket:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     #: Every version of each object, the oldest first.
     contents: dict[str, list[Content]] = field(default_factory=dict)
-    #: The number of calls of each method.
+    #: The number of calls of each method; `run`: puts of leases and intents.
     requests: Counter[str] = field(default_factory=Counter)
     _alone: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _number: int = 0
 
     def put(self, name: str, data: bytes) -> str:
         with self._alone:
-            self.requests["put"] += 1
+            self.requests["run" if is_name(name) else "put"] += 1
             current = self._current(checked_name(name))
             if current is None:
                 return self._add(name, data)

@@ -22,7 +22,8 @@ from refnet.store.local import LocalStore
 from refnet.wiring import with_clusters
 
 if TYPE_CHECKING:
-    from refnet.store.remote import RemoteStore, SealedStore
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from refnet.catalog.monitoring import Gone, Limits
 from refnet.catalog.next_artifact import Shrinking
-from refnet.catalog.remote import MANIFESTS
+from refnet.catalog.object_names import MANIFESTS, is_key_id
 from refnet.catalog.run import History
 from refnet.catalog.schedule import Retention, TaskName
 from refnet.catalog.source_name import (
@@ -38,7 +38,8 @@ from refnet.store.source_records import ClusterRecord, Identities, Lineage, Seen
 
 if TYPE_CHECKING:
     from refnet.store.keys import GivenKeys
-    from refnet.store.remote import RemoteStore, SealedStore
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
 
 
 #: The folder in REFNET_HOME with what is not encrypted yet.
@@ -63,7 +64,10 @@ def sealed(settings: Settings) -> SealedStore:
 def hidden(settings: Settings) -> Path | None:
     """Return the folder with encrypted artifacts in a backup folder that the settings do not call encrypted; None: there is none."""
     folder = settings.backup_dir / ENCRYPTED
-    return folder if not settings.encryption_local and (folder / MANIFESTS).is_dir() else None
+    if settings.encryption_local or not folder.is_dir():
+        return None
+    there = any(one.name == MANIFESTS.rstrip("/") or is_key_id(one.name) for one in folder.iterdir())
+    return folder if there else None
 
 
 def catalog(settings: Settings) -> LocalStore | SealedStore:
@@ -80,7 +84,8 @@ def remote_store(
     settings: Settings, name_or_url: str, given: GivenKeys | None = None, *, any_signer: bool = False
 ) -> RemoteStore:
     """Return the remote store of a name or at a URL, or what is encrypted in the backup folder; see `RemoteStore.of_settings`."""
-    from refnet.store.remote import RemoteStore, SealedStore
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
 
     if settings.store(name_or_url).name != LOCAL:
         return RemoteStore.of_settings(settings, name_or_url, given, any_signer=any_signer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -11,12 +12,10 @@ from pathlib import Path
 import pytest
 from tests.faults.conftest import fill
 from tests.lost_machine import Loss, names
-from tests.remote_store import Machine, artifact
+from tests.remote_store import Machine, artifact, cut_small
 
-from refnet.catalog import remote
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
-from refnet.store import remote_pieces, sending
 from refnet.store.buckets.folder import FolderBucket
 
 PIECE = 64 << 10
@@ -28,8 +27,7 @@ FIRST, SECOND = artifact(1, b"first"), artifact(2, DATA, source=SHOP, name="shop
 
 @pytest.fixture
 def loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loss:
-    for module in (remote, remote_pieces, sending):
-        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
+    cut_small(monkeypatch, PIECE)
     (tmp_path / "bucket").mkdir(mode=0o700)
     sender = Machine(tmp_path / "sender", FolderBucket(tmp_path / "bucket"))
     for one in (FIRST, SECOND):
@@ -42,8 +40,12 @@ class _Killing(FolderBucket):
 
     at = 0
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._reads = itertools.count()
+
     def get(self, name: str, most: int, *, version: str = "") -> bytes:
-        if f"/{self.at:05}-" in name and most > PIECE:
+        if "/pieces/" in name and most > PIECE and next(self._reads) == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().get(name, most, version=version)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
+from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
-from tests.fuzz.strategies import documents, texts
-from tests.remote_copies import NOW, document, verified
+from tests.fuzz.strategies import damaged, documents, texts
+from tests.remote_copies import LOCAL, MACHINE, NOW, document, plaintext, shared, verified
 
 from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_checks
-from refnet.catalog.remote import ManifestName, PieceName, RemoteManifest, Signed, lengths
+from refnet.catalog.object_names import ManifestName, PieceName, SharedName
+from refnet.catalog.remote import RemoteManifest, Signed, lengths, packed, unpacked
 from refnet.catalog.remote_state import Head, gaps
 
 MADE = document()
+SHARED = shared(local=replace(LOCAL, files_sha256="cd" * 32))
+PLAINTEXT = plaintext(SHARED)
 HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}).to_json()
 CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Verdict.ALARM, "accepted"),)).to_json()
 
@@ -31,7 +36,35 @@ def test_a_manifest_of_a_copy_is_read_or_refused(text: bytes) -> None:
 
 
 @fuzzed
-@given(documents(json.loads(MADE.to_line()), MADE.to_line()))
+@given(documents(json.loads(SHARED.to_line()), SHARED.to_line()))
+def test_a_manifest_of_shared_pieces_is_read_or_refused(text: bytes) -> None:
+    found = outcome(lambda: RemoteManifest.from_line(text), ValueError)
+    if found and found.key:
+        assert RemoteManifest.from_line(found.to_line()) == found
+        assert all(one.name.startswith(f"{MACHINE}/pieces/") for one in found.pieces)
+        assert sum(one.length for one in found.artifact_parts) == found.manifest.size
+        parts = (*found.artifact_parts, *found.list_ranges)
+        assert all(one.start + one.length <= found.pieces[one.piece].plain for one in parts)
+        assert ManifestName.read(found.object)
+        outcome(lambda: gaps([Signed(found, "ab" * 32, "SHA256:OURS")], "cloud", Head.from_json(HEAD)))
+
+
+@fuzzed
+@given(damaged(PLAINTEXT))
+def test_a_compressed_plaintext_is_read_or_refused(data: bytes) -> None:
+    found = outcome(lambda: Signed.read(data, SHARED.object, verified), ValueError)
+    assert found is None or found.document == SHARED
+
+
+@fuzzed
+@given(st.one_of(st.binary(max_size=300), damaged(packed(bytes(5000)))))
+def test_what_is_packed_is_unpacked_or_refused(data: bytes) -> None:
+    assert outcome(lambda: unpacked(packed(data))) == data or not data
+    outcome(lambda: unpacked(data), ValueError)
+
+
+@fuzzed
+@given(st.one_of(*(documents(json.loads(one.to_line()), one.to_line()) for one in (MADE, SHARED))))
 def test_an_unsigned_manifest_is_refused(text: bytes) -> None:
     assert outcome(lambda: Signed.read(text, MADE.object, verified), ValueError) is None
 
@@ -40,6 +73,7 @@ def test_an_unsigned_manifest_is_refused(text: bytes) -> None:
 @given(texts)
 def test_a_name_of_an_object_is_read_or_is_none(text: str) -> None:
     assert outcome(lambda: PieceName.read(text)) is None
+    assert outcome(lambda: SharedName.read(text)) is None
     assert outcome(lambda: ManifestName.read(text)) is None
 
 

@@ -1,18 +1,30 @@
-"""The journal of a copy that is on the way, whatever a crash or another program left of it."""
+"""What this machine keeps of copies that are on the way and of pieces, whatever a crash or another program left of it."""
 
 from __future__ import annotations
 
+import json
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
-from tests.fuzz.strategies import lines
-from tests.remote_copies import LOCAL
+from tests.fuzz.strategies import damaged, documents, lines
+from tests.remote_copies import LOCAL, MACHINE, NOW
+from xxhash import xxh3_128_digest
 
-from refnet.catalog.remote import Piece, PieceName
-from refnet.store.remote_records import SendingJournal, Sent, begun, completed
+from refnet.catalog.object_names import SharedName
+from refnet.catalog.remote import Piece
+from refnet.store.known_blocks import KnownBlocks, Place
+from refnet.store.remote_records import RemoteRecords, SendingJournal, _ReadBack, begun, completed
+
+PIECES = [
+    Piece(SharedName(MACHINE, f"{number:032x}").named("0" * 16), 316, "ab" * 32, plain=100)
+    for number in range(3)
+]
+USABLE = {one.name: one for one in PIECES}
+PLACES = {bytes([n]) * 16: Place(PIECES[n % 3].name, n // 3 * 25, 25) for n in range(12)}
 
 
 def _written() -> list[str]:
@@ -20,8 +32,8 @@ def _written() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         journal = SendingJournal.open(Path(folder), LOCAL, "")
         for number in range(2):
-            name = PieceName(journal.id, number).named("0" * 16)
-            journal.add(Sent(Piece(name, 300, "ab" * 32), "cd" * 16))
+            name = SharedName(MACHINE, f"{number:032x}").named("0" * 16)
+            journal.add(Piece(name, 300, "ab" * 32, plain=84))
         return (Path(folder) / f"{LOCAL.name}.jsonl").read_text().splitlines()
 
 
@@ -36,5 +48,47 @@ def test_a_journal_of_a_copy_is_continued_or_begun_again(text: bytes, other: byt
         assert outcome(lambda: begun(folder) or True)
         journal = outcome(lambda: SendingJournal.open(folder, LOCAL, ""))
         assert journal
-        assert all(one.piece.name.startswith(f"data/{journal.id}/") for one in journal.pieces.values())
+        assert all(SharedName.read(one.name) and one.plain for one in journal.pieces.values())
+        assert begun(folder) >= {*journal.pieces}
         assert begun(folder) >= {journal.id}
+
+
+def _blocks_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        blocks = KnownBlocks(Path(folder) / "blocks" / "database")
+        blocks.write(PLACES)
+        return blocks.path.read_bytes()
+
+
+WRITTEN = _blocks_file()
+
+
+@fuzzed
+@given(damaged(WRITTEN), st.booleans())
+def test_the_blocks_of_a_copy_are_in_pieces_that_it_may_share_or_are_none(text: bytes, summed: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        blocks = KnownBlocks(Path(name) / "blocks")
+        blocks.path.write_bytes(text[:-16] + xxh3_128_digest(text[:-16]) if summed else text)
+        found = outcome(lambda: [*blocks.read(USABLE).items()] or True)
+    for hash_, place in found if isinstance(found, list) else ():
+        assert len(hash_) == 16
+        assert place.piece in USABLE
+        assert place.start + place.length <= USABLE[place.piece].plain
+    assert text == WRITTEN or summed or found is True
+
+
+READ_BACK = _ReadBack({one: int(NOW.timestamp()) for one in USABLE}).to_json()
+
+
+@fuzzed
+@given(documents(json.loads(READ_BACK), READ_BACK.encode()))
+def test_when_pieces_were_read_back_is_a_time_since_then_or_is_not_known(text: bytes) -> None:
+    since = NOW - timedelta(days=30)
+    with tempfile.TemporaryDirectory() as name:
+        records = RemoteRecords(Path(name))
+        (Path(name) / "read_back.json").write_bytes(text)
+        found = outcome(lambda: records.read_back(since))
+        assert found is not None
+        assert all(at > since for at in found.values())
+        outcome(lambda: records.keep_read_back(found))
+        assert records.read_back(since) == found

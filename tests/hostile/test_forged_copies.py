@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.remote_store import Machine, artifact, delete
-from xxhash import xxh3_128_hexdigest
+from tests.memory_bucket import MemoryBucket
+from tests.remote_store import Machine, artifact, delete, objects
 
-from refnet.catalog.remote import MOST_COUNTER, Copy, Piece, PieceName
+from refnet.catalog.object_names import SharedName
+from refnet.catalog.remote import MOST_COUNTER, Copy, Piece
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.remote_records import SendingJournal, Sent
-from refnet.store.sending import Encrypter
+from refnet.store.remote_records import SendingJournal
+from refnet.store.sending_pieces import Encrypter
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_copy_keeps_its_pieces_when_a_manifest_claiming_them_is_deleted(machin
     with store.artifact(kept).open() as reader:
         assert reader.read() == b"good"
     delete(store, kept)
-    assert not [*machine.bucket.listed("data/")]
+    assert objects(machine.bucket) == []
 
 
 @pytest.mark.parametrize("place", ["store", "head"])
@@ -95,38 +96,68 @@ def test_a_planted_manifest_is_not_published_and_is_not_the_head(machine: Machin
     machine.send(artifact(1, b"good"))
 
     assert machine.store().records.head() == before
-    assert [one.name for one in machine.bucket.listed("manifests/")] == [good.object]
+    assert [name for name in objects(machine.bucket) if "manifests/" in name] == [good.object]
 
 
-def test_a_planted_journal_with_an_impossible_piece_is_given_up(machine: Machine) -> None:
+def test_a_planted_journal_with_an_impossible_piece_is_not_used(machine: Machine) -> None:
     wanted, large = artifact(1, b"good"), bytes(17 << 20)
     encrypter = Encrypter((machine.recovery.recipient,), machine.keys)
     assert wanted.manifest
     journal = SendingJournal.open(machine.home / "remote/cloud/sending", wanted.manifest, encrypter.digest)
-    piece = Piece(PieceName(journal.id, 0).named("0" * 16), len(large), hashlib.sha256(large).hexdigest())
-    journal.add(Sent(piece, xxh3_128_hexdigest(b"good")))
+    named = SharedName(encrypter.key, encrypter.cutting.hash(b"good").hex())
+    digest = hashlib.sha256(large).hexdigest()
+    piece = Piece(named.named("0" * 16), len(large), digest, plain=len(b"good"))
+    journal.add(piece)
     machine.bucket.put(piece.name, large)
 
-    with pytest.raises(RefnetError, match="no valid manifest"):
-        machine.send(wanted)
-
     copy = machine.send(wanted)
+
+    assert piece.name not in {one.name for one in copy.document.pieces}
     assert machine.fetch_back(copy).state == "fetched"
 
 
-def test_pieces_that_an_unreadable_manifest_may_name_are_no_leftovers(
+def _aged(machine: Machine) -> None:
+    """Let every object be nine days old."""
+    bucket = machine.bucket
+    assert isinstance(bucket, MemoryBucket)
+    bucket.contents = {
+        name: [replace(one, created=one.created - timedelta(days=9)) for one in kept]
+        for name, kept in bucket.contents.items()
+    }
+
+
+def test_pieces_of_another_machine_that_a_forged_manifest_names_are_not_deleted(
     machine: Machine, tmp_path: Path
 ) -> None:
-    """A stolen key signs a manifest with the id of another machine's copy, which this machine cannot read."""
+    """A stolen key signs a manifest in the folder of another machine, whose manifests this machine cannot read."""
     other = Machine(tmp_path / "other", machine.bucket)
-    theirs, ours = other.send(artifact(1, b"theirs")), machine.send(artifact(2, b"ours"))
-    pieces = tuple(
-        Piece(PieceName(theirs.id, 0).named("0" * 16), one.size, one.sha256) for one in ours.document.pieces
-    )
-    name, data = _forged(
-        machine, ours, id=theirs.id, pieces=pieces, sent=ours.document.sent + timedelta(days=1)
-    )
+    theirs, ours = other.send(artifact(1, b"theirs")), machine.send(artifact(2, b"ours!!"))
+    taken = {"key": theirs.document.key, "pieces": theirs.document.pieces}
+    name, data = _forged(machine, ours, sent=ours.document.sent + timedelta(days=1), **taken)
     machine.bucket.put(name, data)
-
-    assert theirs.id in {one.id for one in machine.store().entries()}
+    _aged(machine)
+    [forged] = (one for one in machine.store(key=True).entries() if one.object == name)
     assert machine.store().leftovers() == ()
+
+    with pytest.raises(RefnetError) as caught:
+        delete(machine.store(key=True), forged)
+
+    assert caught.value.code is Exit.UNVERIFIED
+    assert theirs.object in caught.value.message
+    assert other.fetch_back(theirs).state == "fetched"
+    assert machine.fetch_back(ours).state == "fetched"
+
+
+def test_pieces_that_an_unreadable_manifest_may_name_are_no_leftovers(machine: Machine) -> None:
+    """A copy is gone, but a manifest below this machine's key that nothing opens may name its pieces."""
+    ours, kept = machine.send(artifact(1, b"ours")), machine.send(artifact(2, b"kept"))
+    machine.bucket.delete(ours.object)
+    bogus = f"{ours.document.key}/manifests/20261201T000000Z_database_{'ab' * 16}.age"
+    machine.bucket.put(bogus, b"bogus")
+    _aged(machine)
+
+    assert machine.store().leftovers() == ()
+
+    machine.bucket.delete(bogus)
+    assert [one.name for one in machine.store().leftovers()] == [one.name for one in ours.document.pieces]
+    assert machine.fetch_back(kept).state == "fetched"

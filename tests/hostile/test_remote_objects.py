@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from tests.remote_store import NOW, Machine, artifact
 
-from refnet.catalog.remote import ManifestName
+from refnet.catalog.object_names import ManifestName
 from refnet.core.errors import RefnetError
 from refnet.store import remote_manifests, remote_pieces
 from refnet.store.buckets.bucket import Version

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.remote_store import NOW, Machine
 
+from refnet.catalog.object_names import key_id
 from refnet.store import encryption, settings_copies
-from refnet.store.sending import Encrypter
+from refnet.store.sending_pieces import Encrypter
 from refnet.store.settings_copies import PREFIX, SettingsCopy
 
 LATER = NOW + timedelta(days=9)
@@ -34,11 +35,14 @@ def found(machine: Machine) -> str | None:
 
 
 def names(machine: Machine) -> list[str]:
-    return sorted(one.name for one in machine.bucket.listed(PREFIX))
+    return sorted(one.name for one in machine.bucket.listed("") if PREFIX in one.name)
 
 
 def put(machine: Machine, number: int, data: bytes) -> None:
-    machine.bucket.put(f"{PREFIX}20261201T0000{number:02}Z_{number:016x}.age", data)
+    """Add an object to the folder of the machine, to that of another, and to that of all of them before format 2."""
+    own = key_id(machine.keys.catalog().recipient.text)
+    for below in (f"{own}/", f"{'ab' * 16}/", ""):
+        machine.bucket.put(f"{below}{PREFIX}20261201T0000{number:02}Z_{number:016x}.age", data)
 
 
 def test_an_older_file_under_a_newer_name_is_not_used(machine: Machine) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.command import Command
 from tests.documents import ROOT, blocks
+from tests.remote_store import NOW, Machine, delete, send_format_1
 from tests.seaweed import LOCKED, REGION, Seaweed
 
 from refnet.actions.fetch import FetchRequest
@@ -19,15 +23,19 @@ from refnet.cli.options import StoreOptions
 from refnet.cli.recover import Asked
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.buckets.folder import FolderBucket
+from refnet.store.encryption import PrivateKey
 from refnet.store.keys import GivenKeys, read_keys
 
 NOTE = "# a note\n"
 
 
 class Lost:
-    """A machine with a configuration and a vault; its copies are in `store`, and then it is lost."""
+    """A machine with a configuration and a vault; its copies are in `store`, and then it is lost.
 
-    def __init__(self, folder: Path, store: Mapping[str, str]) -> None:
+    `old`: sources whose copies have format 1.
+    """
+
+    def __init__(self, folder: Path, store: Mapping[str, str], old: Collection[str] = ()) -> None:
         self.folder, self.home = folder, folder / "home"
         self.url = store["url"]
         for name in ("config", "vault", "here"):
@@ -48,8 +56,23 @@ class Lost:
         (folder / "config" / "refnet.toml").chmod(0o600)
         settings = ("--config", str(folder / "config" / "refnet.toml"))
         refnet(*settings, "backup", "config", "obsidian", "--no-prove").succeeds()
+        for source in old:
+            self._send_as_format_1(source)
         for name in ("home", "config", "vault", "backups"):
             shutil.rmtree(folder / name)
+
+    def _send_as_format_1(self, source: str) -> None:
+        """Replace the copy of a source in the store `nas` by one of format 1."""
+        recovery = PrivateKey.parsed((self.folder / "key").read_text().strip())
+        machine = Machine(self.home, FolderBucket(self.folder / "nas"), recovery, name="nas")
+        machine.ticks = int((datetime.now(UTC) - NOW).total_seconds() // 60)
+        [copy] = (one for one in machine.store().entries() if one.source == source)
+        opened = machine.store(key=True).artifact(copy)
+        with opened.open() as reader:
+            data = reader.read()
+        packed = opened.packed_files()
+        delete(machine.store(), copy)
+        send_format_1(machine, replace(opened, open=lambda: io.BytesIO(data), packed_files=lambda: packed))
 
     def machine(self, backups: str, **environment: str) -> Command:
         """The command with a backup folder of its own, and the page in a file."""
@@ -69,6 +92,26 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> Lost:
     folder = tmp_path_factory.mktemp("lost")
     (folder / "nas").mkdir(mode=0o700)
     return Lost(folder, {"url": f"file://{folder}/nas"})
+
+
+@pytest.mark.parametrize("old", [("config",), ("obsidian",), ("config", "obsidian")])
+def test_copies_of_format_1_are_recovered_beside_those_of_format_2(
+    tmp_path: Path, old: tuple[str, ...]
+) -> None:
+    (tmp_path / "nas").mkdir(mode=0o700)
+    lost = Lost(tmp_path, {"url": f"file://{tmp_path}/nas"}, old)
+    assert len([*tmp_path.glob("nas/manifests/*.age")]) == len(old)
+    assert len([*tmp_path.glob("nas/*/manifests/*.age")]) == 2 - len(old)
+
+    done = lost.machine("recovered")("recover", "--from", lost.url, "--signer", lost.signer, "--force")
+
+    assert done.code == 0, done.out + done.err
+    assert (tmp_path / "vault" / "a.md").read_text() == NOTE
+    assert (tmp_path / "config" / ".env").read_text() == "PASSWORD=made-up\n"
+    given = ("--signer", lost.signer, "--identity-file", str(tmp_path / "key"))
+    listed = lost.machine("recovered")("list", "--store", lost.url, *given, "--json").json
+    assert {one["source"] for one in listed["artifacts"]} == {"config", "obsidian"}
+    assert listed["gaps"] == []
 
 
 def test_a_plan_names_what_would_be_fetched_and_who_signed_it(lost: Lost) -> None:
@@ -98,7 +141,7 @@ def test_only_a_signer_of_the_page_and_its_key_are_used(lost: Lost, tmp_path: Pa
 
 def test_what_was_removed_there_is_said_once(lost: Lost, tmp_path: Path) -> None:
     shutil.copytree(lost.folder / "nas", tmp_path / "nas")
-    next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
+    next((tmp_path / "nas").glob("*/manifests/*_config_*")).unlink()
     planned = lost.machine("gap")(
         "recover", "--from", f"file://{tmp_path}/nas", "--signer", lost.signer, "--plan"
     )
@@ -108,7 +151,7 @@ def test_what_was_removed_there_is_said_once(lost: Lost, tmp_path: Path) -> None
 
 def test_a_recovery_from_a_rolled_back_store_exits_4_with_an_alarm(lost: Lost, tmp_path: Path) -> None:
     shutil.copytree(lost.folder / "nas", tmp_path / "nas")
-    next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
+    next((tmp_path / "nas").glob("*/manifests/*_config_*")).unlink()
     asked = ("recover", "--store", f"file://{tmp_path}/nas", "--signer", lost.signer)
     own = {"REFNET_VAULT_DIR": str(tmp_path / "vault")}
 
@@ -126,7 +169,7 @@ def test_a_store_that_was_rolled_back_is_asked_about_at_a_terminal(
     lost: Lost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(lost.folder / "nas", tmp_path / "nas")
-    next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
+    next((tmp_path / "nas").glob("*/manifests/*_config_*")).unlink()
     asked: list[str] = []
     monkeypatch.setattr(recover, "at_terminal", lambda: True)
     monkeypatch.setattr(recover, "confirm", lambda question, **_: asked.append(question))

@@ -43,10 +43,14 @@ class Tables:
     def backup(self) -> None:
         self.refnet("--config", str(self.file), "backup", "notes", "more", "--no-prove").succeeds()
 
-    def lose(self, *more: str) -> None:
+    def lose(self, *more: str | Path) -> None:
         for name in ("home", "notes", "more", "etc", *more):
             shutil.rmtree(self.folder / name)
         (self.folder / "home").mkdir()
+
+    def sent(self) -> list[Path]:
+        """The settings files in the store."""
+        return sorted(self.folder.glob("nas/*/settings/*"))
 
     def restored(self) -> bool:
         found = [self.folder / "notes" / "a.md", self.folder / "more" / "b.md"]
@@ -60,9 +64,10 @@ def tables(tmp_path: Path) -> Tables:
 
 def test_the_page_and_the_store_suffice_for_sources_only_settings_name(tables: Tables) -> None:
     tables.backup()
-    names = [one.name for one in (tables.folder / "nas" / "settings").iterdir()]
+    sent = tables.sent()
     tables.refnet("--config", str(tables.file), "copy").succeeds()
-    assert [one.name for one in (tables.folder / "nas" / "settings").iterdir()] == names  # sent once
+    assert tables.sent() == sent  # sent once
+    assert len(sent) == 1
     tables.lose("backups")
     where = ("--from", f"file://{tables.folder}/nas", "--signer", tables.signer)
     tables.refnet("recover", *where, "--plan").succeeds()
@@ -78,7 +83,7 @@ def test_the_page_and_the_store_suffice_for_sources_only_settings_name(tables: T
 
 def test_what_no_settings_name_is_not_restored_and_there_is_no_rto(tables: Tables) -> None:
     tables.backup()
-    tables.lose("backups", "nas/settings")
+    tables.lose("backups", tables.sent()[0].parent.relative_to(tables.folder))
     where = ("--from", f"file://{tables.folder}/nas", "--signer", tables.signer)
     planned = tables.refnet("recover", *where, "--plan")
     assert planned.code == 1, planned.err
@@ -102,8 +107,8 @@ def test_a_copy_of_the_settings_by_another_key_is_not_read(tables: Tables, tmp_p
     lines = [recipient if "recipients" in one else one for one in text.splitlines()]
     forger.file.write_text("\n".join(lines))
     forger.backup()
-    ours = tables.folder / "nas" / "settings"
-    theirs = next((other / "nas" / "settings").iterdir())
+    [own], [theirs] = tables.sent(), forger.sent()
+    ours = own.parent
     shutil.copy(theirs, ours / theirs.name)
     shutil.copy(theirs, ours / theirs.name.replace(theirs.name[:8], "29990101"))
     tables.lose("backups")

@@ -8,12 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.remote_store import Machine, artifact, delete
+from tests.remote_store import Machine, artifact, delete, objects
 from tests.seaweed import BUCKET, LOCKED, Seaweed
 
 from refnet.catalog.remote import Copy
 from refnet.store.buckets import s3_requests
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.leases import is_name
 from refnet.store.remote import RemoteStore
 
 DATA = secrets.token_bytes(100_000)
@@ -53,7 +54,8 @@ def test_delete_markers_on_everything_lose_nothing_and_prune_removes_all(
 
     delete(found.with_versions(pruner), copies[0])
     assert [one.id for one in found.entries()] == [copies[1].id]
-    assert not [one for one in admin.versions("") if copies[0].id in one.name]
+    left = [one.name for one in admin.versions("") if copies[0].id in one.name]
+    assert all(map(is_name, left))
     assert _read(found, copies[1]) == DATA
 
 
@@ -79,7 +81,7 @@ def test_a_bucket_without_versions_is_pruned_too(s3: Seaweed, prefix: str, tmp_p
     delete(machine.store().with_versions(), copies[0])
 
     assert [one.id for one in machine.store().entries()] == [copies[1].id]
-    assert len(list(machine.bucket.listed(""))) == 2
+    assert objects(machine.bucket) == sorted([copies[1].object, copies[1].document.pieces[0].name])
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=30), timedelta(days=-365)])

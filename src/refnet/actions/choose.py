@@ -25,7 +25,8 @@ from refnet.store.local import LocalStore
 from refnet.store.open_artifacts import artifact_at, folder_at
 
 if TYPE_CHECKING:
-    from refnet.store.remote import RemoteStore, SealedStore
+    from refnet.store.remote import RemoteStore
+    from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

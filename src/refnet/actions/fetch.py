@@ -16,7 +16,8 @@ from refnet.actions.choose import nothing, of_others
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.remote import Copy, ManifestName
+from refnet.catalog.object_names import ManifestName
+from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Unlisted
 from refnet.context import Context

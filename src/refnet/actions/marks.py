@@ -25,7 +25,7 @@ from refnet.store.local import LocalStore
 from refnet.store.source_records import ClusterRecord
 
 if TYPE_CHECKING:
-    from refnet.store.remote import SealedStore
+    from refnet.store.sealed import SealedStore
 
 
 @dataclass(frozen=True)

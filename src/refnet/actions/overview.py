@@ -23,8 +23,8 @@ from refnet.settings import Settings
 from refnet.sources import half_made, recorded, source_of
 from refnet.store import settings_copies
 from refnet.store.keys import stale_pages
-from refnet.store.remote import SealedStore
 from refnet.store.remote_states import StoreStates
+from refnet.store.sealed import SealedStore
 from refnet.store.store_check import last_checks
 from refnet.telemetry.facts import Facts, Overview, overview, unreadable
 

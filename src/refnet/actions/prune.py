@@ -17,7 +17,8 @@ from refnet import wiring
 from refnet.actions.store import can_prune
 from refnet.catalog import retention
 from refnet.catalog.manifest import Entry
-from refnet.catalog.remote import MANIFESTS, Copy
+from refnet.catalog.object_names import SharedName
+from refnet.catalog.remote import Copy
 from refnet.catalog.retention import Decision, Listing, PreviousVersion
 from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import LOCAL, SourceName
@@ -284,10 +285,7 @@ def _plan_of_store(
 ) -> StorePlan:
     settings, now, zone = context.settings, context.clock.now(), context.settings.schedule.zone
     contents, known = store.contents(), wiring.known(settings)
-    stored: dict[str, datetime] = {}
-    for one in store.bucket.versions(MANIFESTS):
-        if not one.delete_marker:
-            stored[one.name] = max(one.modified, stored.get(one.name, one.modified))
+    stored = store.manifest_times()
     marks = {one.manifest.sha256: one.marks for one in context.catalog.entries()}
     decisions: list[Decision] = []
     for name in (one for one in names if one in known):
@@ -314,12 +312,14 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
         return True
 
     due = [one.entry for one in found.deleted]
-    gone = [one for one in due if tried(one.name, partial(store.unpublish, one))]
-    published = store.published() if gone else frozenset()
-    for entry in gone:
-        tried(f"pieces of {entry.name}", partial(store.delete_pieces, entry, published))
-    for leftover in found.leftovers:
-        tried(leftover.name, partial(store.clean, leftover))
+    keys = {one.document.key for one in due if isinstance(one, Copy)}
+    keys |= {shared.key for one in found.leftovers if (shared := SharedName.read(one.name))}
+    with store.pruning(keys - {""}):
+        gone = [one for one in due if tried(one.name, partial(store.unpublish, one))]
+        for name, act in store.delete_pieces(gone):
+            tried(name, act)
+        for leftover in found.leftovers:
+            tried(leftover.name, partial(store.clean, leftover))
     return replace(found, locked=tuple(locked))
 
 

@@ -25,15 +25,18 @@ _KEY = "/dev/shm/key"  # noqa: S108  # only shown
 #: Without RefNet, after the files of a store are in the folder `copies`.
 _BY_HAND = f"""\
 umask 077; cat > {_KEY}   # type the recovery key without spaces, Enter, Ctrl-D
-ls copies/manifests           # TIME_SOURCE_ID.age: choose the newest of a source
-age -d -i {_KEY} copies/manifests/NAME > manifest
+ls copies/*/manifests         # TIME_SOURCE_ID.age: choose the newest of a source
+age -d -i {_KEY} copies/MACHINE/manifests/NAME | gunzip > manifest
 head -n 1 manifest > line; tail -n +2 manifest > line.sig
 echo 'refnet SIGNER' > signers
 ssh-keygen -Y verify -f signers -I refnet -n {NAMESPACE} -s line.sig < line
-grep -o '"name":"data/[^"]*","sha256":"[0-9a-f]*"' line |
-  sed 's/"name":"\\(.*\\)","sha256":"\\(.*\\)"/\\2  copies\\/\\1/' | sha256sum -c
-pieces() {{ grep -o 'data/[0-9a-f]*/[0-9][^"]*' line |
-  while read -r f; do age -d -i {_KEY} "copies/$f" || exit; done; }}
+grep -o '"name":"[^"]*/pieces/[^"]*","plain":[0-9]*,"sha256":"[0-9a-f]*"' line |
+  sed 's/"name":"\\(.*\\)","plain":.*"sha256":"\\(.*\\)"/\\2  copies\\/\\1/' > sums
+sha256sum -c sums
+ranges() {{ grep -o '"ranges":[^a-z]*' line | grep -o '[0-9]*,[0-9]*,[0-9]*' | tr , ' '; }}
+pieces() {{ ranges | while read -r n start length; do
+  age -d -i {_KEY} "$(sed -n "$((n + 1))s/^[0-9a-f]*  //p" sums)" |
+  tail -c "+$((start + 1))" | head -c "$length"; done; }}
 pieces | zcat | psql -X -v ON_ERROR_STOP=1 -d DATABASE   # of a database, into an empty one
 pieces | tar -xzf - -C FOLDER                          # of a folder
 rm {_KEY}"""

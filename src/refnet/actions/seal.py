@@ -25,7 +25,7 @@ from refnet.core.errors import RefnetError
 from refnet.settings.stores import ENCRYPTED
 from refnet.store import settings_copies
 from refnet.store.local import LocalStore
-from refnet.store.remote import SealedStore
+from refnet.store.sealed import SealedStore
 from refnet.store.sending import sender_to
 
 

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict
 from refnet.catalog.remote_state import Gap, Head
+from refnet.catalog.store import Unlisted
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
 from refnet.settings.urls import StoreKind
 from refnet.store.buckets.opening import bare_bucket
+from refnet.store.leases import Begun
 from refnet.store.remote import RemoteStore
 from refnet.store.store_check import Trial, last_checks, record_check
 
@@ -65,7 +67,8 @@ def check_store(context: Context, store: StoreSettings) -> StoreCheck:
         bucket, context.clock.now, locks, lock=store.lock is not None, protects=store.place.kind in _PROTECT
     )
     tried = (*_connection(store), *trial.run())
-    found = StoreCheck(store.name, bucket.shown, context.clock.now(), tried)
+    seconds = round(max(trial.locked_for.total_seconds(), 0))
+    found = StoreCheck(store.name, bucket.shown, context.clock.now(), tried, seconds)
     record_check(context.settings.home / "remote", found)
     return found
 
@@ -105,6 +108,10 @@ class StoreAcceptance:
     staying: tuple[Gap, ...]
     #: The record of the newest manifest, that ends the others.
     head: Head
+    #: Copies that are under way according to their leases; none of their runs is to continue.
+    leases: tuple[Begun, ...]
+    #: Manifests below this machine's key that cannot be read: they keep every piece until they are accepted.
+    unreadable: tuple[Unlisted, ...]
     #: False: only planned.
     accepted: bool = False
 
@@ -119,16 +126,19 @@ class StoreAcceptance:
             "shown": self.store.bucket.shown,
             "gaps": [one.to_json() for one in self.ending],
             "staying": [one.to_json() for one in self.staying],
+            "leases": [{"id": one.id, "since": one.since.isoformat()} for one in self.leases],
+            "unreadable": [{"name": one.name, "why": one.why} for one in self.unreadable],
             "accepted": self.accepted,
         }
 
 
 def plan_acceptance(store: RemoteStore) -> StoreAcceptance:
     """Return what would be accepted; RefnetError if nothing can be."""
-    planned = StoreAcceptance(store, *store.accepted())
-    if not planned.gaps:
+    planned = StoreAcceptance(store, *store.accepted(), *store.unfinished())
+    others = planned.leases or planned.unreadable
+    if not (planned.gaps or others):
         raise RefnetError(f"{store.shown} has no gap", "There is nothing to accept.", Exit.USAGE)
-    if not planned.ending:
+    if not (planned.ending or others):
         hint = "`refnet list` with --store shows it. Find out who can write there; keep another store."
         raise RefnetError(f"{store.shown}: no deletion explains this: {planned.gaps[0].why}", hint)
     return planned
@@ -140,4 +150,7 @@ def accept(planned: StoreAcceptance) -> StoreAcceptance:
         if plan_acceptance(planned.store) != planned:
             raise RefnetError(f"{planned.store.name} has changed meanwhile", "Retry.", transient=True)
         planned.store.records.keep_head(planned.head)
+        planned.store.records.accept(one.name for one in planned.unreadable)
+        for lease in planned.leases:
+            planned.store.end_lease(lease)
     return replace(planned, accepted=True)

@@ -22,7 +22,7 @@ from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core import checked, formatting
 from refnet.core.errors import RefnetError
-from refnet.core.records import Layout, Most, Record
+from refnet.core.records import Layout, Most, Rare, Record
 
 #: The largest record of a check, in bytes.
 RECORD_BYTES = 64 << 10
@@ -140,6 +140,8 @@ class StoreCheck(Record):
     shown: _Words
     at: datetime
     tried: Annotated[tuple[Tried, ...], Most(100)]
+    #: For how long a new object was locked; 0: not, or unknown.
+    lock_seconds: Rare[Annotated[int, checked.integer(0, 1 << 40)]] = 0
 
     @property
     def alarms(self) -> tuple[Tried, ...]:
@@ -150,8 +152,8 @@ class StoreCheck(Record):
         return bool(self.alarms) or not timedelta() <= now - self.at < DUE
 
     def values(self) -> dict[str, Any]:
-        *others, tried = super().values().items()
-        return dict([*others, ("alarm", bool(self.alarms)), tried])
+        found = super().values()
+        return found | {"alarm": bool(self.alarms), "tried": found.pop("tried")}
 
 
 def watch_checks(checks: Mapping[str, StoreCheck | None], now: datetime) -> Iterator[Check]:

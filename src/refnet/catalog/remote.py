@@ -1,38 +1,43 @@
 """Copies in a remote store: the names of their objects, and the signed manifest that publishes each.
 
-A copy has an id. Its pieces are `data/ID/NUMBER-RANDOM.age`, each with the next 16 MiB of the artifact's bytes; those of
-its list of files are `data/ID/files-NUMBER-RANDOM.age`. The manifest `manifests/TIME_SOURCE_ID.age` is created last. Its
-plaintext is one line of JSON and the armored signature of that line, its end included. Nothing here is trusted by its
-name: what the signed line says counts, and the names must agree with it.
+The objects of a machine lie below the id of its catalog key. Its pieces, `KEY/pieces/HASH-RANDOM.age`, are shared by its
+copies: the manifest of each, `KEY/manifests/TIME_SOURCE_ID.age`, says which ranges of which pieces are the artifact. Its
+plaintext is gzip of one line of JSON and the armored signature of that line, its end included. Nothing here is trusted by
+its name: what the signed line says counts, and the names must agree with it.
+
+Format 1, which is still read, shares nothing: pieces `data/ID/NUMBER-RANDOM.age` with the next 16 MiB of the artifact each,
+`data/ID/files-NUMBER-RANDOM.age` of its list of files, and `manifests/TIME_SOURCE_ID.age`, not compressed.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
-import re
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from refnet.catalog.artifact import MOST_LIST_BYTES
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.source_name import LOCAL, LONGEST, read_file_name
+from refnet.catalog.object_names import ANY_PIECE, ID, ManifestName, PieceName, SharedName
+from refnet.catalog.source_name import LOCAL, read_file_name
 from refnet.core import checked
-from refnet.core.records import Layout, Most, Needed, Record
+from refnet.core.records import Layout, Most, Needed, Rare, Record
 
-#: The newest format of remote manifests that is read.
-FORMAT = 1
+#: The newest format of remote manifests that is read, and written.
+FORMAT = 2
 #: What a signature of a manifest is for.
 NAMESPACE = "refnet-manifest"
-MANIFESTS, DATA = "manifests/", "data/"
-#: Bytes of an artifact in a piece; the last one has the rest.
+#: The most bytes in a piece; in format 1 each has as many, and the last one the rest.
 PIECE_BYTES = 16 << 20
-#: Limits: of pieces (1.5 TiB), of a manifest's plaintext, of a manifest's object, of what encryption adds to a piece.
+#: Limits: of pieces (1.5 TiB), of ranges, of a manifest's plaintext, of a manifest's object, of what encryption adds.
 MOST_PIECES = 100_000
+MOST_RANGES = 500_000
 MANIFEST_BYTES = 40 << 20
 MANIFEST_OBJECT_BYTES = MANIFEST_BYTES + (1 << 20)
 MOST_ADDED = 64 << 10
@@ -40,13 +45,7 @@ MOST_ADDED = 64 << 10
 MOST_COUNTER = (1 << 53) - 1
 #: Lines of evidence that are sent with a copy.
 MOST_EVIDENCE = 100
-
-_ID = "[0-9a-f]{32}"
-_PIECE_NAME = re.compile(rf"data/(?P<id>{_ID})/(?P<files>files-)?(?P<number>[0-9]{{5}})-[0-9a-f]{{16}}\.age")
-_MANIFEST_NAME = re.compile(
-    rf"manifests/(?P<time>[0-9]{{8}}T[0-9]{{6}}Z)_(?P<source>[a-z][a-z0-9_-]{{0,{LONGEST - 1}}})_(?P<id>{_ID})\.age"
-)
-_TIME = "%Y%m%dT%H%M%SZ"
+_GZIP = b"\x1f\x8b"
 
 
 class CopyLevel(StrEnum):
@@ -60,52 +59,7 @@ class CopyLevel(StrEnum):
     PROVEN = "proven"
 
 
-@dataclass(frozen=True)
-class PieceName:
-    """Parsed name of a piece."""
-
-    #: Of its copy.
-    id: str
-    #: From 0.
-    number: int
-    #: It is of the list of files.
-    files: bool = False
-
-    def named(self, nonce: str) -> str:
-        """Name of the object; `nonce`: 16 hex digits, unique per attempt."""
-        return f"{DATA}{self.id}/{'files-' if self.files else ''}{self.number:05}-{nonce}.age"
-
-    @classmethod
-    def read(cls, name: str) -> Self | None:
-        """Parse the name of a piece; None for other objects."""
-        match = _PIECE_NAME.fullmatch(name)
-        return cls(match["id"], int(match["number"]), bool(match["files"])) if match else None
-
-
-@dataclass(frozen=True)
-class ManifestName:
-    """Parsed name of a manifest's object; the manifest must agree with it."""
-
-    #: To the second, UTC.
-    sent: datetime
-    source: str
-    #: Of the copy.
-    id: str
-
-    def named(self) -> str:
-        """Return the name of the object."""
-        return f"{MANIFESTS}{self.sent.astimezone(UTC):{_TIME}}_{self.source}_{self.id}.age"
-
-    @classmethod
-    def read(cls, name: str) -> Self | None:
-        """Parse the name of a manifest; None for other objects."""
-        if not (match := _MANIFEST_NAME.fullmatch(name)):
-            return None
-        try:
-            sent = checked.in_calendars(datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC))
-        except ValueError:
-            return None
-        return cls(sent, match["source"], match["id"])
+_IN_PIECE, _OBJECT_BYTES = checked.integer(1, PIECE_BYTES), checked.integer(1, PIECE_BYTES + MOST_ADDED)
 
 
 @dataclass(frozen=True)
@@ -114,13 +68,25 @@ class Piece(Record):
 
     LAYOUT = Layout(more=True)
 
-    name: Annotated[str, checked.text(100, like=_PIECE_NAME.pattern)]
+    name: Annotated[str, checked.text(100, like=ANY_PIECE)]
     #: Of the object, in bytes.
-    size: Annotated[int, checked.integer(1, PIECE_BYTES + MOST_ADDED)]
+    size: Annotated[int, _OBJECT_BYTES]
     #: Of the object, in hex.
     sha256: Annotated[str, checked.text(64, shortest=64, like="[0-9a-f]*")]
     #: The id of the object's version; "" where the bucket has no versions.
     version: Needed[Annotated[str, checked.text(1024, like="[!-~]*")]] = ""
+    #: Of its plaintext, in bytes; 0 in format 1, where its place says it.
+    plain: Rare[Annotated[int, _IN_PIECE]] = 0
+
+
+class Range(NamedTuple):
+    """A part of a piece."""
+
+    #: Its number in the manifest, from 0.
+    piece: int
+    #: In its plaintext, in bytes.
+    start: int
+    length: int
 
 
 def lengths(size: int) -> list[int]:
@@ -148,6 +114,18 @@ def _ranges(value: Any) -> tuple[tuple[int, int], ...]:
     return ranges
 
 
+_PARTS = checked.each(
+    checked.row(
+        checked.integer(0, MOST_PIECES), checked.integer(0, PIECE_BYTES), checked.integer(1, PIECE_BYTES)
+    ),
+    MOST_RANGES,
+)
+
+
+def _parts(value: Any) -> tuple[Range, ...]:
+    return tuple(Range(*one) for one in _PARTS(value))
+
+
 _COUNTER = checked.integer(1, MOST_COUNTER)
 _RANGES = checked.each(checked.row(_COUNTER, _COUNTER), 100_000)
 
@@ -158,16 +136,16 @@ class RemoteManifest(Record):
 
     LAYOUT = Layout(longest=MANIFEST_BYTES, more=True, format=FORMAT, reads=f"formats up to {FORMAT}")
 
-    id: Annotated[str, checked.text(32, like=_ID)]
+    id: Annotated[str, checked.text(32, like=ID)]
     #: The name of the store when it was sent.
     store: Annotated[str, checked.text(1000, errors="strict")]
     #: Of the artifact, as it is in the backup folder.
     manifest: Annotated[Manifest, _manifest]
     #: Lines of the artifact's evidence when it was sent: its last proof, and what accepted that it shrank.
     evidence: Annotated[tuple[Annotated[Evidence, _evidence], ...], Most(MOST_EVIDENCE)]
-    #: Of the artifact, in order.
+    #: Of the artifact and its list of files; in format 1 of the artifact, in order.
     pieces: Annotated[tuple[Piece, ...], Most(MOST_PIECES)]
-    #: Of its list of files, in order.
+    #: Of its list of files, in order; only in format 1.
     files: Annotated[tuple[Piece, ...], Most(MOST_LIST_BYTES // PIECE_BYTES + 1)]
     #: The public key that signs, as OpenSSH writes it.
     signer: Annotated[str, checked.text(200, like="ssh-ed25519 [A-Za-z0-9+/=]+")]
@@ -178,11 +156,33 @@ class RemoteManifest(Record):
     #: The signer's counters in the store when it was sent, as ranges, its own included.
     present: Annotated[tuple[tuple[int, int], ...], _ranges]
     sent: datetime
+    #: The id of the machine's catalog key, the folder of its objects; "" in format 1.
+    key: Rare[Annotated[str, checked.text(32, like=ID)]] = ""
+    #: A digest of the recipients of the pieces; "" in format 1.
+    recipients: Rare[Annotated[str, checked.text(64, like="[0-9a-f]{64}")]] = ""
+    #: The ranges of pieces that are the artifact, and its list of files, in order; () in format 1.
+    ranges: Rare[Annotated[tuple[Range, ...], _parts]] = ()
+    list_ranges: Rare[Annotated[tuple[Range, ...], _parts]] = ()
+    #: How its list of files is written: 0 as in the backup folder, 1 as by `list_coding.py`.
+    list_coding: Rare[Annotated[int, checked.integer(0, 1)]] = 0
 
     @property
     def object(self) -> str:
         """The name of the manifest's object."""
-        return ManifestName(self.sent, str(self.manifest.source), self.id).named()
+        return ManifestName(self.sent, str(self.manifest.source), self.id, self.key).named()
+
+    @property
+    def plain_lengths(self) -> list[int]:
+        """Bytes in each of `pieces`, in either format."""
+        return [one.plain for one in self.pieces] if self.key else lengths(self.manifest.size)
+
+    @property
+    def artifact_parts(self) -> tuple[Range, ...]:
+        """The ranges of `pieces` that are the artifact, in either format."""
+        if self.key:
+            return self.ranges
+        parts = enumerate(lengths(self.manifest.size))
+        return tuple(Range(number, 0, length) for number, length in parts if length)
 
     @property
     def objects(self) -> tuple[Piece, ...]:
@@ -197,6 +197,7 @@ class RemoteManifest(Record):
     def to_line(self) -> bytes:
         """The signed line: canonical ASCII JSON, with a newline."""
         written = {
+            "format": FORMAT if self.key else 1,
             "manifest": json.loads(self.manifest.to_json()),
             "evidence": [json.loads(line.to_json()) for line in self.evidence],
         }
@@ -204,11 +205,18 @@ class RemoteManifest(Record):
         return line.encode("ascii") + b"\n"
 
     @classmethod
+    def from_values(cls, values: Any) -> Self:
+        found = super().from_values(values)
+        if (values["format"] == 1) is bool(found.key):
+            raise ValueError("fields of different formats")
+        return found
+
+    @classmethod
     def from_line(cls, line: bytes) -> Self:
         """Parse the signed line; ValueError if malformed or inconsistent."""
         try:
             found = cls.from_json(line)
-            _check_pieces(found)
+            (_check_shared if found.key else _check_pieces)(found)
         except ValueError as error:
             raise ValueError(f"not a manifest of a copy: {error}") from None
         return found
@@ -231,7 +239,7 @@ class Signed:
         verify: returns the public key and the fingerprint that signed a message (an armored signature is its second
             argument); ValueError. The signature is checked before the document is read.
         """
-        line, end, signature = plaintext.partition(b"\n")
+        line, end, signature = unpacked(plaintext).partition(b"\n")
         if not end or not signature.isascii():
             raise ValueError("not a signed manifest")
         key, fingerprint = verify(line + end, signature.decode("ascii"))
@@ -305,8 +313,57 @@ def _proofs(lines: Iterable[Evidence]) -> list[Evidence]:
     return [one for one in lines if one.level is Level.PROVEN and one.outcome is Outcome.PASSED]
 
 
+def packed(plaintext: bytes) -> bytes:
+    """The plaintext of a manifest, compressed: digests in hex take twice their bytes."""
+    return gzip.compress(plaintext, 6, mtime=0)
+
+
+def unpacked(plaintext: bytes) -> bytes:
+    """The plaintext of a manifest in either format; ValueError if it is damaged, or too large."""
+    if not plaintext.startswith(_GZIP):
+        return plaintext
+    inflater = zlib.decompressobj(31)
+    try:
+        found = inflater.decompress(plaintext, MANIFEST_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"not a manifest of a copy: {error}") from None
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError("not a manifest of a copy: it is cut short, too large, or has something behind it")
+    return found
+
+
+def _check_shared(found: RemoteManifest) -> None:
+    """Raise ValueError if a piece lies elsewhere, or the ranges are not an artifact of its size."""
+    if found.files or not found.recipients:
+        raise ValueError("fields of different formats")
+    for piece in found.pieces:
+        name = SharedName.read(piece.name)
+        if name is None or name.key != found.key:
+            raise ValueError("a piece of another machine")
+        if not piece.plain < piece.size <= piece.plain + MOST_ADDED:
+            raise ValueError("a piece of another size")
+    if len({piece.name for piece in found.pieces}) != len(found.pieces):
+        raise ValueError("a piece twice")
+    parts = (*found.ranges, *found.list_ranges)
+    if any(one.piece >= len(found.pieces) for one in parts):
+        raise ValueError("a range of a piece that is not there")
+    if any(one.start + one.length > found.pieces[one.piece].plain for one in parts):
+        raise ValueError("a range that goes beyond its piece")
+    if {one.piece for one in parts} != {*range(len(found.pieces))}:
+        raise ValueError("a piece without a range")
+    if sum(one.length for one in found.ranges) != found.manifest.size:
+        raise ValueError("ranges of another size than the artifact's")
+    if bool(found.list_ranges) != (found.manifest.files_sha256 is not None):
+        raise ValueError("a list of files without pieces, or pieces without it")
+    if sum(one.length for one in found.list_ranges) > MOST_LIST_BYTES:
+        raise ValueError("a list of files that is too large")
+
+
 def _check_pieces(found: RemoteManifest) -> None:
     """Raise ValueError if pieces belong to another copy, are out of order, or have the wrong total size."""
+    plain = any(one.plain for one in found.objects)
+    if found.recipients or found.ranges or found.list_ranges or plain:
+        raise ValueError("fields of different formats")
     for pieces, files in ((found.pieces, False), (found.files, True)):
         for number, piece in enumerate(pieces):
             if PieceName.read(piece.name) != PieceName(found.id, number, files):

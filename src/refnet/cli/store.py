@@ -68,7 +68,12 @@ def _accept_gaps(remote: RemoteStore, *, plan: bool, force: bool, as_json: bool)
     planned = action.plan_acceptance(remote)
     if ends_at_plan(planned, _print_gaps, plan=plan, as_json=as_json):
         return
-    confirm("Was that intended?", force=force, what=f"copies in {remote.name} are missing")
+    what = (
+        f"copies in {remote.name} are missing"
+        if planned.ending
+        else f"{remote.name} has traces of other runs"
+    )
+    confirm("Was that intended?", force=force, what=what)
     done = action.accept(planned)
     print_json(done.to_json()) if as_json else say(f"{remote.name} is accepted as it is.")
 
@@ -79,6 +84,12 @@ def _print_gaps(planned: StoreAcceptance) -> None:
         print(f"  {formatting.plain(one.why)}: an alarm no longer")
     for one in planned.staying:
         print(f"  {formatting.plain(one.why)}: stays an alarm")
+    for lease in planned.leases:
+        print(
+            f"  a copy that began {lease.since:%Y-%m-%d %H:%M} UTC and did not end: its run will not continue"
+        )
+    for manifest in planned.unreadable:
+        print(f"  {manifest.name} {formatting.plain(manifest.why)}: it keeps no piece any longer")
 
 
 @store.command(name="list")

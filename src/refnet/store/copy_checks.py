@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from secrets import SystemRandom
 
 from refnet.catalog.artifact import Progress
@@ -19,29 +19,73 @@ from refnet.store.remote_pieces import fetch
 
 #: A drill reads back so much of the older copies in each store.
 OLDER_BYTES = 1 << 30
+#: Each shared piece is read back again within this time, that of a drill.
+PERIOD = timedelta(days=30)
 #: Pieces that are fetched at once, each of 16 MiB.
 _AT_ONCE = 3
 
 
-def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:
-    """Read back and compare every object of `copy`; record the result as evidence, and return the updated copy.
+def fetch_back(
+    store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress, *, fully: bool = False
+) -> Copy:
+    """Read back and compare the pieces of `copy`; record the result as evidence, and return the updated copy.
 
-    No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
+    Pieces that were read back lately are not, but for some at random: each is, within PERIOD. No recovery key is needed.
+    BucketError if the store cannot be reached: then nothing is recorded.
+
+    Args:
+        fully: read every piece.
     """
-    begun, what, step = now(), f"{copy.name} in {store.name}", f"read back from {store.name}"
-    total, done = copy.document.size, 0
-    reasons: tuple[str, ...] = ()
-    try:
-        _compare_manifest(store, copy, what)
+    begun, step = now(), f"read back from {store.name}"
+    known = store.records.read_back(begun - PERIOD)
+    wanted = copy.document.objects if fully else _due(copy.document.objects, known)
+    known = {name: at for name, at in known.items() if name not in {one.name for one in wanted}}
+    total, done = sum(one.size for one in wanted), 0
+
+    def passed(piece: Piece) -> None:
+        nonlocal done
+        known[piece.name] = begun
+        done += piece.size
         progress(step, done, total)
-        for piece in _fetched(store, copy.document.objects, what):
-            done += piece.size
-            progress(step, done, total)
+
+    progress(step, done, total)
+    damage = _compare(store, copy, wanted, passed)
+    if copy.document.key:
+        store.records.keep_read_back(known)
+    return _recorded(store, copy, now(), (now() - begun).total_seconds(), damage)
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """What a comparison found."""
+
+    why: str
+    #: None: the manifest is damaged.
+    piece: Piece | None = None
+
+
+def _compare(
+    store: RemoteStore, copy: Copy, wanted: Sequence[Piece], passed: Callable[[Piece], None]
+) -> _Damage | None:
+    """Read back the manifest and the pieces `wanted`; `passed` gets each that is as it was sent."""
+    what, number = f"{copy.name} in {store.name}", -1
+    try:
+        _compare_manifest(store, copy, what)  # a list may show what was kept here
+        for number, piece in enumerate(_fetched(store, wanted, what)):  # noqa: B007
+            passed(piece)
     except RefnetError as error:
         if error.code is not Exit.DAMAGED:
             raise
-        reasons = (error.message,)
-    return _recorded(store, copy, now(), (now() - begun).total_seconds(), reasons)
+        is_of_manifest = isinstance(error, _ManifestError)
+        return _Damage(error.message, None if is_of_manifest else wanted[number + 1])
+    return None
+
+
+def _due(pieces: Sequence[Piece], known: Collection[str]) -> list[Piece]:
+    """Pieces that are not `known` to be there, and a share of the others at random."""
+    there = [one for one in pieces if one.name in known]
+    some = {one.name for one in SystemRandom().sample(there, -(-len(there) // PERIOD.days))}
+    return [one for one in pieces if one.name not in known or one.name in some]
 
 
 def sample_back(
@@ -52,16 +96,10 @@ def sample_back(
     Detects a loss in the store before the copy is needed. BucketError if the store cannot be reached.
     """
     random, found = SystemRandom(), list[Copy]()
-    sound = [one for one in copies if not one.damaged]
+    sound = [one for one in copies if not one.damaged and one.document.objects]
     for copy in random.sample(sound, min(most, len(sound))):
-        piece, what = random.choice(copy.document.objects), f"{copy.name} in {store.name}"
-        try:
-            _compare_manifest(store, copy, what)  # a list may show what was kept here
-            fetch(store.bucket, piece, what)
-        except RefnetError as error:
-            if error.code is not Exit.DAMAGED:
-                raise
-            found.append(_recorded(store, copy, now(), 0.0, (error.message,)))
+        if damage := _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None):
+            found.append(_recorded(store, copy, now(), 0.0, damage))
     return tuple(found)
 
 
@@ -77,15 +115,18 @@ def read_oldest_back(
     for copy in sorted(sound, key=_last_check):
         if copy.document.size <= most:
             most -= copy.document.size
-            found.append(fetch_back(store, copy, now, progress))
+            found.append(fetch_back(store, copy, now, progress, fully=True))
     return tuple(one for one in found if one.damaged)
 
 
-def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, reasons: tuple[str, ...]) -> Copy:
-    """Record a check of `copy`, failed if there are `reasons`; return the updated copy."""
-    line = Evidence(
-        at, Level.WRITTEN, Outcome.FAILED if reasons else Outcome.PASSED, seconds, reasons=reasons
-    )
+def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, damage: _Damage | None) -> Copy:
+    """Record a check of `copy`; return the updated copy. A damaged piece damages every copy that names it."""
+    line = Evidence(at, Level.WRITTEN, Outcome.PASSED, seconds)
+    if damage:
+        line = replace(line, outcome=Outcome.FAILED, reasons=(damage.why,))
+        for other in store.entries() if damage.piece else ():
+            if other.id != copy.id and not other.damaged and damage.piece in other.document.objects:
+                store.record(other, replace(line, seconds=0.0))
     store.record(copy, line)
     return replace(copy, evidence=(*copy.evidence, line))
 
@@ -94,9 +135,13 @@ def _last_check(copy: Copy) -> datetime:
     return max((line.at for line in copy.evidence), default=copy.document.sent)
 
 
+class _ManifestError(RefnetError):
+    """The manifest of a copy is damaged, not one of its pieces."""
+
+
 def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
     if not (_is_there(store, copy) or _is_there(store, copy)):  # it may have changed on the way
-        raise RefnetError(
+        raise _ManifestError(
             f"{what} is damaged: its manifest differs from the one that was sent",
             "Send it again.",
             Exit.DAMAGED,

@@ -146,6 +146,21 @@ def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
     return found
 
 
+def plain_size(data: bytes) -> int:
+    """Bytes that the age file `data` encrypts; DecryptionError if it is none."""
+    header = data[:_HEADER]
+    end = header.find(b"\n", header.find(_LAST_LINE) + len(_LAST_LINE)) + 1
+    body = len(data) - end - _TAG
+    if (
+        not header.startswith(b"age-encryption.org/v1\n")
+        or _LAST_LINE not in header
+        or not end
+        or body < _TAG
+    ):
+        raise DecryptionError("not a file of age")
+    return body - _TAG * -(-body // (_CHUNK + _TAG))
+
+
 class SignatureError(ValueError):
     """An invalid signature: malformed, of another kind or purpose, or of another message."""
 

@@ -1,4 +1,4 @@
-"""A remote store: encrypted copies in a bucket, and the encrypted backup folder, which has their format.
+"""A remote store: encrypted copies in a bucket.
 
 What this machine knows of a store is in REFNET_HOME/remote/NAME: `manifests/` and `versions/` (those that were fetched), a lock,
 and the records of `remote_records.py`.
@@ -7,20 +7,18 @@ and the records of `remote_records.py`.
 from __future__ import annotations
 
 import copy as copying
-import io
-import os
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import Self
 
 from refnet.catalog.artifact import OpenArtifact
-from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence
-from refnet.catalog.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, lengths
+from refnet.catalog.object_names import DATA, MANIFESTS, PIECES, ManifestName, PieceName, SharedName, key_id
+from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import Gap, Head, accepted, gaps, ranges
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.catalog.store import Leftover, Unlisted
@@ -28,20 +26,22 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import make_folder
 from refnet.core.locks import locked
 from refnet.settings import Settings
-from refnet.settings.stores import ENCRYPTED
-from refnet.store.buckets.bucket import Bucket
+from refnet.store import leases
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.encryption import fingerprint
 from refnet.store.keys import GivenKeys, MachineKeys, Opener
-from refnet.store.local import LocalStore
+from refnet.store.leases import Begun
 from refnet.store.open_artifacts import listed_in
 from refnet.store.remote_manifests import Manifests, Trust
-from refnet.store.remote_pieces import KeptPieces, PieceReader, Pieces, decrypt, fetch
+from refnet.store.remote_pieces import OpenCopy
 from refnet.store.remote_records import RemoteRecords
 from refnet.store.store_check import CHECKS
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
 _ON_THE_WAY = timedelta(days=2)
+#: Leases and intents that have ended stay for so long: a lock may forbid to delete them.
+_RUNS_KEPT = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class RemoteStore:
     ) -> None:
         self.name = name
         self.bucket = bucket
+        #: Creates objects, where the credential of `bucket` may only delete.
+        self.writer = bucket
         self.home = home
         self.records = RemoteRecords(home)
         self.trust = trust
@@ -161,58 +163,55 @@ class RemoteStore:
 
         in_order: all of it will be read in order, so pieces are prefetched from the start.
         """
-        copy, what = _as_copy(entry), f"{entry.name} in {self.name}"
-        document = copy.document
-
-        size = sum(one.size for one in document.pieces)
-        kept = KeptPieces(lambda number: fetch(self.bucket, document.pieces[number], what), self.home, size)
-
-        def read(number: int, keep: bool) -> bytes:
-            return decrypt(self.trust.opener, kept.piece(number, keep=keep), what)
-
-        def stored(_most: int) -> bytes | None:
-            parts = (
-                decrypt(self.trust.opener, fetch(self.bucket, one, what), what) for one in document.files
-            )
-            return b"".join(parts)
-
-        pieces = Pieces(read, lengths(copy.manifest.size))
-        files, packed = listed_in(copy.name, copy.manifest, stored)
-
-        def open_it() -> BinaryIO:
-            return cast(BinaryIO, io.BufferedReader(PieceReader(pieces, in_order=in_order), 1 << 20))
-
+        copy = as_copy(entry)
+        opened = OpenCopy(copy, self.bucket, self.trust.opener, self.home, f"{entry.name} in {self.name}")
+        files, packed = listed_in(copy.name, copy.manifest, opened.list_of_files)
         return OpenArtifact(
-            copy.source, copy.name, open_it, copy.manifest, files, entry=copy, record=partial(self.record, copy),
-            packed_files=packed, store=self.name,
+            copy.source, copy.name, partial(opened.reader, in_order=in_order), copy.manifest, files, entry=copy,
+            record=partial(self.record, copy), packed_files=packed, store=self.name,
         )  # fmt: skip
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
-        self.records.add_evidence(_as_copy(entry).signed, evidence)
+        self.records.add_evidence(as_copy(entry).signed, evidence)
 
     def unpublish(self, entry: Entry) -> None:
         """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
-        copy, head = _as_copy(entry), self.records.head()
+        copy, head = as_copy(entry), self.records.head()
         own = self.name == copy.document.store
         if own:  # before: a crash must not look like an attack
             self.records.keep_head(head.having_deleted(copy.signed.signer, ranges([copy.document.counter])))
         try:
+            if copy.document.key:  # first: a lease without its manifest would look like a copy under way
+                self._delete(leases.lease_name(copy.document.key, copy.id))
             self._delete(copy.object)
         except BaseException:
             if own:
                 self.records.keep_head(head)
             raise
 
+    def has_manifests(self) -> bool:
+        """Whether the store has any manifest; needs no key."""
+        return any(True for folder in self.manifests.folders(MANIFESTS) for _ in self.bucket.listed(folder))
+
+    def manifest_times(self) -> dict[str, datetime]:
+        """When the newest version of each manifest was stored, by the server's clock."""
+        found: dict[str, datetime] = {}
+        for folder in self.manifests.folders(MANIFESTS):
+            for one in self.bucket.versions(folder):
+                if not one.delete_marker:
+                    found[one.name] = max(one.modified, found.get(one.name, one.modified))
+        return found
+
     def require_manifests(self) -> None:
         """RefnetError if the store has no manifests at all; needs no key."""
-        if not any(True for _ in self.bucket.listed(MANIFESTS)):
+        if not self.has_manifests():
             hint = "Check the name or URL of the store; --deleted also reads deleted copies."
             raise RefnetError(f"there is no copy in {self.shown}", hint)
 
     def require_mounted(self) -> None:
         """RefnetError if a folder is empty although this machine sent copies: its disk may not be mounted."""
         sent = sum(high - low + 1 for low, high in self.records.head().sent)
-        if sent and not any(True for _ in self.bucket.listed(MANIFESTS)):
+        if sent and not self.has_manifests():
             count = "a copy" if sent == 1 else f"{sent:,} copies"
             raise RefnetError(
                 f"{self.shown} is empty, but this machine sent {count} there: is it mounted?",
@@ -221,7 +220,7 @@ class RemoteStore:
             )
 
     def published(self, but: Collection[str] = ()) -> frozenset[str]:
-        """Ids of copies with a manifest of any signer, including those behind a delete marker.
+        """Ids of copies of format 1 with a manifest of any signer, including those behind a delete marker.
 
         but: objects of manifests to ignore.
         """
@@ -229,15 +228,62 @@ class RemoteStore:
         there = (one.name for one in versions if not one.delete_marker and one.name not in but)
         return frozenset(found.id for name in there if (found := ManifestName.read(name)))
 
-    def delete_pieces(self, entry: Entry, published: frozenset[str]) -> None:
-        """Delete the pieces of a copy whose manifest was deleted; until then they are leftovers.
+    def delete_pieces(self, entries: Iterable[Entry]) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Yield what deletes the pieces of copies whose manifests were deleted, each with a name; until then they are leftovers.
 
-        They stay if another manifest (`published`) claims the same id: either one may be forged.
+        In format 1 they stay if another manifest claims the same id: either one may be forged. Shared pieces stay while a
+        manifest of the same machine names them; RefnetError (UNVERIFIED) if one there cannot be read.
         """
-        copy = _as_copy(entry)
-        if copy.id not in published:
-            self._delete(f"{DATA}{copy.id}/")
-        self.records.forget(copy.signed)
+        copies = [as_copy(one) for one in entries]
+        old = [one for one in copies if not one.document.key]
+        published = self.published() if old else frozenset()
+        for copy in old:
+            if copy.id not in published:
+                yield f"pieces of {copy.name}", partial(self._delete, f"{DATA}{copy.id}/")
+        for key in sorted({one.document.key for one in copies} - {""}):
+            named = self._named(key)
+            gone = {piece.name for one in copies if one.document.key == key for piece in one.document.pieces}
+            for name in sorted(gone - named):
+                yield name, partial(self._delete, name)
+        for copy in copies:
+            self.records.forget(copy.signed)
+
+    @contextmanager
+    def pruning(self, keys: Collection[str]) -> Iterator[None]:
+        """Keep copies from being published below `keys` meanwhile; RefnetError (LOCKED) if one is under way."""
+        with ExitStack() as intents:
+            for key in sorted(keys):
+                intent = leases.pruning(self.bucket, key, self.name, self.ids(key), self._create)
+                intents.enter_context(intent)
+            yield
+
+    def _create(self, name: str) -> None:
+        """Create an empty object, also where the credential that deletes may not create."""
+        try:
+            self.bucket.put(name, b"")
+        except BucketError as error:
+            if error.kind is not BucketFailure.REFUSED or self.writer is self.bucket:
+                raise
+            self.writer.put(name, b"")
+
+    def ids(self, key: str) -> frozenset[str]:
+        """Ids of copies below `key` with a manifest of any signer, including those behind a delete marker."""
+        there = (one.name for one in self.bucket.versions(f"{key}/{MANIFESTS}") if not one.delete_marker)
+        return frozenset(found.id for name in there if (found := ManifestName.read(name)))
+
+    def _named(self, key: str) -> set[str]:
+        """Names of the pieces that manifests of the machine `key` name; RefnetError (UNVERIFIED) if one cannot be read."""
+        self._contents = None
+        contents = self.contents()
+        there = {one.name for one in self.bucket.versions(f"{key}/{MANIFESTS}") if not one.delete_marker}
+        read = {one.object: one for one in contents.copies if one.document.key == key}
+        if unread := sorted(there - {*read} - self.records.accepted()):
+            raise RefnetError(
+                f"{self.name}: no piece is deleted, as the manifest {unread[0]} cannot be read or is not trusted",
+                f"It may name them. If it is bogus: `refnet store accept {self.name}`.",
+                Exit.UNVERIFIED,
+            )
+        return {piece.name for one in read.values() for piece in one.document.pieces}
 
     def _delete(self, prefix: str) -> None:
         """Delete every version of the objects whose names begin with `prefix`; delete markers last."""
@@ -250,29 +296,52 @@ class RemoteStore:
 
         A manifest that is unreadable, or hidden by a delete marker, keeps its pieces.
         """
-        pieces = list(
-            self.bucket.listed(DATA)
-        )  # before the manifests: a copy that is published meanwhile is known
-        contents = self.contents()
+        # Before the manifests: a copy that is published meanwhile is known.
+        old, shared = list(self.bucket.listed(DATA)), list(self._shared_pieces())
+        contents, sending, now = self.contents(), self.records.sending(), datetime.now(UTC)
         named = {piece.name for one in contents.copies for piece in one.document.objects}
         complete = {one.id for one in contents.copies}
-        unknown = self.published({one.object for one in contents.copies})
+        unknown = self.published({one.object for one in contents.copies}) if old else frozenset()
         left = []
-        for one in pieces:
+        for one in old:
             name = PieceName.read(one.name)
             if name is None or one.name in named or name.id in unknown:
                 continue
-            young = datetime.now(UTC) - one.modified < _ON_THE_WAY
-            if name.id not in complete and (young or name.id in self.records.sending()):
+            young = now - one.modified < _ON_THE_WAY
+            if name.id not in complete and (young or name.id in sending):
                 continue
             left.append(Leftover(SourceName.DATABASE, one.name, one.size, "sent by a run that did not end"))
-        old = (one for one in self.bucket.listed(CHECKS) if datetime.now(UTC) - one.modified >= _ON_THE_WAY)
-        left += [Leftover(SourceName.DATABASE, one.name, one.size, "of a check of the store") for one in old]
+        left += [
+            Leftover(SourceName.DATABASE, one.name, one.size, "named by no copy")
+            for one in shared
+            if one.name not in named and one.name not in sending and now - one.modified >= _ON_THE_WAY
+        ]
+        checks = (one for one in self.bucket.listed(CHECKS) if now - one.modified >= _ON_THE_WAY)
+        others = [(one, "of a check of the store") for one in checks]
+        if key := self.own_key:
+            ended = leases.old(self.bucket, key, self.ids(key), now - _RUNS_KEPT)
+            others += [(one, "of a run that ended") for one in ended]
+        left += [Leftover(SourceName.DATABASE, one.name, one.size, why) for one, why in others]
         return tuple(left)
 
+    def _shared_pieces(self) -> Iterator[Stored]:
+        """Yield the pieces below this machine's key; none if a manifest there cannot be read, as it may name them."""
+        key = self.own_key
+        if not key:
+            return
+        found = [one for one in self.bucket.listed(f"{key}/{PIECES}") if SharedName.read(one.name)]
+        try:
+            self._named(key)
+        except RefnetError as error:
+            if error.code is not Exit.UNVERIFIED:
+                raise
+            return
+        yield from found
+
     def clean(self, leftover: Leftover) -> None:
-        if PieceName.read(leftover.name) or leftover.name.startswith(CHECKS):
-            self._delete(leftover.name)
+        name = leftover.name
+        if PieceName.read(name) or SharedName.read(name) or leases.is_name(name) or name.startswith(CHECKS):
+            self._delete(name)
 
     @contextmanager
     def alone(self, seconds: float | None) -> Iterator[None]:
@@ -288,6 +357,28 @@ class RemoteStore:
                 )
             yield
 
+    def unfinished(self) -> tuple[tuple[Begun, ...], tuple[Unlisted, ...]]:
+        """Below this machine's key: leases that nothing ended, and manifests that cannot be read and were not accepted."""
+        key = self.own_key
+        if not key:
+            return (), ()
+        known, accepted = leases.open_leases(self.bucket, key, self.ids(key)), self.records.accepted()
+        return known, tuple(
+            one
+            for one in self.contents().unlisted
+            if one.name.startswith(f"{key}/") and one.name not in accepted
+        )
+
+    def end_lease(self, lease: Begun) -> None:
+        """End a lease of this machine."""
+        leases.end_lease(self.bucket, self.own_key, lease.id)
+
+    @property
+    def own_key(self) -> str:
+        """The folder of this machine's objects; "" without a catalog key."""
+        catalog = self.trust.opener.catalog
+        return key_id(catalog.recipient.text) if catalog else ""
+
     def accepted(self) -> tuple[tuple[Gap, ...], tuple[Gap, ...], Head]:
         """The gaps, the gaps that remain after accepting the store as it is, and the head after that."""
         manifests = [one.signed for one in self.contents().copies]
@@ -295,60 +386,8 @@ class RemoteStore:
         return self.contents().gaps, gaps(manifests, self.name, head), head
 
 
-class SealedStore(RemoteStore):
-    """The store `local`: the encrypted artifacts in the backup folder (in `encrypted`), in the format of copies.
-
-    Unlike in other remote stores, this machine locks, marks and deletes there, as in an unencrypted backup folder. Artifacts
-    are made in its `workplace`.
-    """
-
-    folder: LocalStore
-    workplace: LocalStore
-
-    def trouble(self) -> RefnetError | None:
-        """Return the reason why this may not be the expected backup folder; None if it is."""
-        return self.folder.trouble()
-
-    def prepare(self) -> None:
-        """Make the folder, before something is written; RefnetError if this is not the expected backup folder."""
-        if trouble := self.trouble():
-            raise trouble
-        make_folder(self.folder.root / ENCRYPTED)
-        self.folder.remember()
-
-    def lock(self, source: SourceName) -> AbstractContextManager[None]:
-        """Lock `source`, also for its backups and restores."""
-        if trouble := self.trouble():
-            raise trouble
-        return self.workplace.lock(source)
-
-    def mark(self, entry: Entry, marks: Marks) -> None:
-        """Replace the marks of `entry` durably. They are in REFNET_HOME: nothing in the store changes."""
-        self.records.keep_marks(_as_copy(entry).signed, marks.to_file())
-
-    def delete(self, entry: Entry) -> None:
-        """Delete an artifact: its manifest, then its pieces."""
-        with self.alone(seconds=None):
-            self.unpublish(entry)
-            self.delete_pieces(entry, self.published())
-
-    def require_manifests(self) -> None:
-        if not self.is_new():
-            super().require_manifests()
-
-    def is_new(self) -> bool:
-        """Whether nothing was encrypted yet."""
-        return not os.path.lexists(self.folder.root / ENCRYPTED) and not self.records.head().counter
-
-    def _listed(self) -> RemoteContents:
-        if trouble := self.trouble():
-            raise trouble
-        if self.is_new():
-            return RemoteContents((), (), ())
-        return super()._listed()
-
-
-def _as_copy(entry: Entry) -> Copy:
+def as_copy(entry: Entry) -> Copy:
+    """`entry` as what it is in a remote store."""
     if not isinstance(entry, Copy):
         raise TypeError("not an entry of a remote store")
     return entry

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from xxhash import xxh3_128_digest
 
-from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MANIFESTS, NAMESPACE, ManifestName, Signed
+from refnet.catalog.object_names import MANIFESTS, ManifestName, is_key_id, key_id
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, NAMESPACE, Signed
 from refnet.catalog.source_name import SourceName, likely_kind, read_name
 from refnet.catalog.store import Unlisted
 from refnet.core.files import make_folder, open_file, read_regular, write_all
@@ -74,7 +75,7 @@ class Manifests:
 
     def read(self) -> tuple[list[Signed], list[Unlisted]]:
         """List the store: trusted manifests, and everything else found."""
-        listed = list(self._versions() if self.versions else self.bucket.listed(MANIFESTS))
+        listed = [*self._versions()] if self.versions else [*self._listed()]
         found: dict[str, _Read] = {}
         for one, read in self._all(listed):
             if not isinstance(found.get(one.name), Signed):  # of several versions, one that can be trusted
@@ -82,6 +83,7 @@ class Manifests:
         self._known = {key: read for key, read in self._known.items() if key[0] in found}
         self._forget({self._file(one).name for one in listed})
         reads = [found[name] for name in dict.fromkeys(one.name for one in listed) if name in found]
+        reads = [one for one in reads if isinstance(one, Signed) or not self._is_others(one.name)]
         return (
             [one for one in reads if isinstance(one, Signed)],
             [one for one in reads if isinstance(one, Unlisted)],
@@ -91,11 +93,29 @@ class Manifests:
         """Parse the stored object `name`, of any signer; ValueError: why it cannot be trusted."""
         return Signed.read(self.trust.opener.manifest(data), name, _verified)
 
+    def folders(self, of: str) -> tuple[str, ...]:
+        """The folders `of` of the machines, and that of format 1, as far as they exist."""
+        names = self.bucket.folders(deleted=self.versions)
+        own = (of,) if of.rstrip("/") in names else ()
+        return (*own, *(f"{name}/{of}" for name in names if is_key_id(name)))
+
+    def _listed(self) -> Iterator[Stored]:
+        for folder in self.folders(MANIFESTS):
+            yield from self.bucket.listed(folder)
+
     def _versions(self) -> Iterator[Stored]:
         """Yield every version of the manifests; the tag of each is the id of its version."""
-        for one in self.bucket.versions(MANIFESTS):
-            if not one.delete_marker:
-                yield Stored(one.name, one.size, one.modified, one.id)
+        for folder in self.folders(MANIFESTS):
+            for one in self.bucket.versions(folder):
+                if not one.delete_marker:
+                    yield Stored(one.name, one.size, one.modified, one.id)
+
+    def _is_others(self, name: str) -> bool:
+        """Whether the manifest `name` is of another machine, and no recovery key was given, which may open it."""
+        named, opener = ManifestName.read(name), self.trust.opener
+        if opener.recovery or not (named and named.key and opener.catalog):
+            return False
+        return named.key != key_id(opener.catalog.recipient.text)
 
     def _get(self, stored: Stored) -> bytes:
         version = stored.tag if self.versions else ""

@@ -10,29 +10,36 @@ import hashlib
 import io
 import os
 import shutil
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from tempfile import mkstemp
 from threading import Lock
+from typing import BinaryIO, cast
 from weakref import finalize
 
+from isal import igzip
 from xxhash import xxh3_128_digest
 
-from refnet.catalog.remote import MOST_ADDED, PIECE_BYTES, Piece
+from refnet.catalog.remote import MOST_ADDED, PIECE_BYTES, Copy, Piece, Range
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import make_folder
+from refnet.store import list_coding
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, in_background
 from refnet.store.encryption import DecryptionError, WrongKeyError
 from refnet.store.keys import Opener
 
-#: Decrypted pieces that readers in several places share.
+#: Decrypted pieces of the largest size that readers in several places share.
 _SHARED = 2
 #: Pieces that are fetched ahead of a reader that reads on in order: a server sends several faster than one.
 _AHEAD = 2
+#: Parts in which these are looked for.
+_LOOKED_AHEAD = 64
 #: The space of an object among those that are kept, in bytes.
 _SLOT = PIECE_BYTES + MOST_ADDED
 #: Versions of a piece that are tried. Its name is random, so what was sent is among the oldest.
@@ -140,27 +147,50 @@ class KeptPieces:
 
 
 class Pieces:
-    """The pieces of one artifact, for any number of readers."""
+    """The decrypted pieces of one artifact, for any number of readers."""
 
-    def __init__(self, read: Callable[[int, bool], bytes], lengths: Sequence[int]) -> None:
-        """`read`: returns a piece decrypted, by its number and whether it is kept. `lengths`: of each piece, in bytes."""
-        self.lengths = lengths
+    def __init__(
+        self, read: Callable[[int, bool], bytes], lengths: Sequence[int], parts: Sequence[Range]
+    ) -> None:
+        """Arguments:
+
+        read: returns a piece decrypted, by its number and whether it is kept.
+        lengths: of each piece, in bytes.
+        parts: the ranges that are the artifact.
+        """
+        self.lengths, self.parts = lengths, parts
+        #: Where each part begins in the artifact, and the artifact's size.
+        self.starts = [0, *accumulate(one.length for one in parts)]
         #: Were opened so far. What a single one reads in order is not needed again.
         self.readers = 0
         self._read = read
         self._shared: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._alone = Lock()
 
-    def piece(self, number: int, *, ahead: bool = False) -> bytes:
-        """Return a piece; `ahead`: the next ones will be needed soon."""
+    def piece(self, at: int, *, ahead: bool = False) -> bytes:
+        """Return the piece of part `at`; `ahead`: those of the next parts will be needed soon."""
+        number = self.parts[at].piece
         with self._alone:
             keep = self.readers > 1 or not ahead
-            wanted = self._begun(number, keep=keep)
-            for one in range(number + 1, min(number + 1 + _AHEAD * ahead, len(self.lengths))):
-                self._begun(one, keep=keep)
-            while len(self._shared) > (1 + _AHEAD if ahead else _SHARED):
+            wanted = self._begun(number, keep=keep or number in self._used_again)
+            for one in self._next(at) if ahead else ():
+                self._begun(one, keep=keep or one in self._used_again)
+            most = (1 + _AHEAD if ahead else _SHARED) * PIECE_BYTES
+            while len(self._shared) > 1 and sum(self.lengths[one] for one in self._shared) > most:
                 self._shared.popitem(last=False)
         return wanted.result()
+
+    @cached_property
+    def _used_again(self) -> frozenset[int]:
+        """Pieces with parts in several places of the artifact."""
+        runs = Counter(number for number, _ in groupby(one.piece for one in self.parts))
+        return frozenset(number for number, count in runs.items() if count > 1)
+
+    def _next(self, at: int) -> list[int]:
+        """The pieces that follow that of part `at`."""
+        following = (one.piece for one in islice(self.parts, at + 1, at + 1 + _LOOKED_AHEAD))
+        found = dict.fromkeys(one for one in following if one != self.parts[at].piece)
+        return [*islice(found, _AHEAD)]
 
     def _begun(self, number: int, *, keep: bool) -> Future[bytes]:
         there = self._shared.get(number)
@@ -185,9 +215,10 @@ class PieceReader(io.RawIOBase):
         super().__init__()
         self._pieces = pieces
         pieces.readers += 1
-        self._size = sum(pieces.lengths)
+        self._size = pieces.starts[-1]
         self._at = 0
-        self._number, self._data = -1, b""
+        #: The part that `_data` is; -1: none.
+        self._part, self._data = -1, memoryview(b"")
         self._in_order = _IN_ORDER if in_order else 0
 
     def readable(self) -> bool:
@@ -210,13 +241,51 @@ class PieceReader(io.RawIOBase):
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         if self._at >= self._size or not view:
             return 0
-        number, start = divmod(self._at, PIECE_BYTES)
-        if number != self._number:
-            self._in_order = self._in_order + 1 if number == self._number + 1 else 1
-            self._number, self._data = -1, b""  # one piece in memory, not two
-            self._data = self._pieces.piece(number, ahead=self._in_order >= _IN_ORDER)
-            self._number = number
-        part = memoryview(self._data)[start : start + len(view)]
-        view[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        part = bisect_right(self._pieces.starts, self._at) - 1
+        if part != self._part:
+            self._in_order = self._in_order + 1 if part == self._part + 1 else 1
+            self._part, self._data = -1, memoryview(b"")  # one piece in memory, not two
+            piece = self._pieces.piece(part, ahead=self._in_order >= _IN_ORDER)
+            one = self._pieces.parts[part]
+            self._part, self._data = part, memoryview(piece)[one.start : one.start + one.length]
+        start = self._at - self._pieces.starts[part]
+        found = self._data[start : start + len(view)]
+        view[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+class OpenCopy:
+    """The bytes of a copy, for any number of readers; each piece is fetched when it is needed."""
+
+    def __init__(self, copy: Copy, bucket: Bucket, opener: Opener, home: Path, what: str) -> None:
+        """`home`: the folder for pieces that are kept. `what`: artifact and store, for messages."""
+        self._document, self._bucket, self._opener, self._what = copy.document, bucket, opener, what
+        pieces = copy.document.pieces
+        self._kept = KeptPieces(
+            lambda number: fetch(bucket, pieces[number], what), home, sum(one.size for one in pieces)
+        )
+        self._artifact = Pieces(self._read, self._document.plain_lengths, self._document.artifact_parts)
+
+    def reader(self, *, in_order: bool = False) -> BinaryIO:
+        """A new reader of the artifact; `in_order`: it will read all of it in order."""
+        return cast(BinaryIO, io.BufferedReader(PieceReader(self._artifact, in_order=in_order), 1 << 20))
+
+    def list_of_files(self, most: int) -> bytes:
+        """The list of files (gzip), of up to `most` bytes; RefnetError (DAMAGED) if it cannot be read."""
+        if self._document.key:
+            parts = Pieces(self._read, self._document.plain_lengths, self._document.list_ranges)
+            stored = PieceReader(parts).readall()
+            if not self._document.list_coding:
+                return stored
+            try:
+                return igzip.compress(list_coding.decode(stored, most), 1, mtime=0)
+            except ValueError as error:
+                raise _damaged(self._what, str(error)) from None
+        return b"".join(
+            decrypt(self._opener, fetch(self._bucket, one, self._what), self._what)
+            for one in self._document.files
+        )
+
+    def _read(self, number: int, keep: bool) -> bytes:
+        return decrypt(self._opener, self._kept.piece(number, keep=keep), self._what)

@@ -3,6 +3,8 @@
 - `head.json`: the newest manifest that this machine sent.
 - `evidence/SHA256.jsonl`: the checks of the copy whose manifest has that digest, so that no other manifest can claim them;
   `marks/SHA256.json`, of the store `local`, likewise.
+- `read_back.json`: when each piece was last read back, for a drill's period; `blocks/SOURCE`: see `known_blocks.py`.
+- `accepted.json`: manifests that cannot be read, and that `refnet store accept` accepted.
 - `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
 
 In a journal, a line is flushed before each piece is sent. So after a crash every piece in the store is recorded here, but a recorded
@@ -15,43 +17,66 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from refnet.catalog.evidence import MARKS_BYTES, Evidence, Marks
 from refnet.catalog.manifest import Manifest
-from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, ManifestName, Piece, PieceName, Signed
+from refnet.catalog.object_names import ANY_PIECE, ManifestName, SharedName
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MOST_PIECES, Piece, Signed
 from refnet.catalog.remote_state import Head
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.core.records import Layout, Most, Record
 from refnet.store import disk
 from refnet.store.scan import evidence_in
 
-_FORMAT = 1
+#: Format 1 is of copies that share nothing: such a journal is begun again.
+_FORMAT = 2
 _JOURNAL, _MANIFEST = ".jsonl", ".sealed"
 #: The largest record of a head, in bytes.
 _HEAD_BYTES = 4 << 20
 #: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
 _MOST = 128 << 20
+#: When pieces were read back, and its largest size, in bytes.
+_READ_BACK, _READ_BACK_BYTES = "read_back.json", 16 << 20
+#: Manifests that were accepted although they cannot be read, and its largest size, in bytes.
+_ACCEPTED, _ACCEPTED_BYTES = "accepted.json", 4 << 20
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
 _HEAD = checked.record(
     {"format": checked.integer(1, _FORMAT), "id": checked.text(32, like="[0-9a-f]{32}"), "of": _DIGEST},
     more=True,
 )
-_LINE = checked.record(
-    {
-        "name": checked.text(100),
-        "size": checked.integer(1, 1 << 30),
-        "sha256": _DIGEST,
-        "plain": checked.text(32, shortest=32, like="[0-9a-f]*"),
-    },
-    {"version": checked.text(1024, like="[!-~]*")},
-    more=True,
-)
+
+
+@dataclass(frozen=True)
+class _ReadBack(Record):
+    """When pieces were read back from a store."""
+
+    LAYOUT = Layout(longest=_READ_BACK_BYTES, format=1)
+
+    #: By name, in seconds since 1970.
+    pieces: Annotated[
+        Mapping[
+            Annotated[str, checked.text(100, like=ANY_PIECE)], Annotated[int, checked.integer(0, 1 << 40)]
+        ],
+        Most(MOST_PIECES),
+    ]
+
+
+@dataclass(frozen=True)
+class _Accepted(Record):
+    """Manifests that cannot be read, and that name nothing: a person said so."""
+
+    LAYOUT = Layout(longest=_ACCEPTED_BYTES, format=1)
+
+    #: Names of objects.
+    manifests: Annotated[tuple[Annotated[str, checked.text(200)], ...], Most(10_000)] = ()
 
 
 @dataclass(frozen=True)
@@ -121,23 +146,46 @@ class RemoteRecords:
                 path.unlink(missing_ok=True)
 
     def sending(self) -> frozenset[str]:
-        """Ids of copies that runs of this machine began but did not finish."""
+        """Ids of copies that runs of this machine began but did not finish, and names of their pieces."""
         return begun(self.home / "sending")
+
+    def accepted(self) -> frozenset[str]:
+        """Manifests that cannot be read and were accepted, by name; damaged: none."""
+        with suppress(OSError, ValueError):
+            text = read_regular(self.home / _ACCEPTED, _ACCEPTED_BYTES, owner=os.geteuid())
+            return frozenset(_Accepted.from_json(text).manifests)
+        return frozenset()
+
+    def accept(self, manifests: Iterable[str]) -> None:
+        """Accept manifests that cannot be read, durably."""
+        found = _Accepted(tuple(sorted({*self.accepted(), *manifests})))
+        make_folder(self.home)
+        with explained(self.home / _ACCEPTED):
+            replace_file(self.home / _ACCEPTED, found.to_json().encode())
+
+    def read_back(self, since: datetime) -> dict[str, datetime]:
+        """When pieces, by name, were last read back and compared, if that was after `since`; damaged: none."""
+        with suppress(OSError, ValueError):
+            found = _ReadBack.from_json(
+                read_regular(self.home / _READ_BACK, _READ_BACK_BYTES, owner=os.geteuid())
+            )
+            least = since.timestamp()
+            return {name: datetime.fromtimestamp(at, UTC) for name, at in found.pieces.items() if at > least}
+        return {}
+
+    def keep_read_back(self, pieces: Mapping[str, datetime]) -> None:
+        """Replace the record of when pieces were read back."""
+        kept = dict(list(pieces.items())[-MOST_PIECES:])
+        text = _ReadBack({name: int(at.timestamp()) for name, at in kept.items()}).to_json()
+        make_folder(self.home)
+        with explained(self.home / _READ_BACK):
+            replace_file(self.home / _READ_BACK, text.encode())
 
     def _marks_file(self, signed: Signed) -> Path:
         return self.home / "marks" / f"{signed.sha256}.json"
 
     def _evidence(self, signed: Signed) -> Path:
         return self.home / "evidence" / f"{signed.sha256}.jsonl"
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A piece that a run began to send."""
-
-    piece: Piece
-    #: XXH3 (hex) of its bytes before they were encrypted.
-    plain: str
 
 
 @dataclass
@@ -148,8 +196,8 @@ class SendingJournal:
     path: Path
     #: Of the copy.
     id: str
-    #: By (number, of the list of files); the last line of each counts.
-    pieces: dict[tuple[int, bool], Sent] = field(default_factory=dict)
+    #: By name; the last line of each counts.
+    pieces: dict[str, Piece] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest, recipients: str) -> SendingJournal:
@@ -162,14 +210,30 @@ class SendingJournal:
         lines = _lines(path.with_name(path.name + _JOURNAL))
         with suppress(ValueError, IndexError):
             head = _HEAD(checked.document(lines[0]))
-            if head["of"] == of:
-                return cls(path, head["id"], _pieces(lines[1:], head["id"]))
-        made = cls(path, secrets.token_hex(16))
-        make_folder(folder)
-        line = json.dumps({"format": _FORMAT, "id": made.id, "of": of, "name": manifest.name}) + "\n"
+            if (head["of"], head["format"]) == (of, _FORMAT):
+                return cls(path, head["id"], {one.name: one for one in _pieces(lines[1:])})
+        return cls._begun(path, of, {})
+
+    @classmethod
+    def _begun(cls, path: Path, of: str, pieces: dict[str, Piece]) -> SendingJournal:
+        made = cls(path, secrets.token_hex(16), pieces)
+        make_folder(path.parent)
+        head = {"format": _FORMAT, "id": made.id, "of": of, "name": path.name}
+        lines = (json.dumps(one) + "\n" for one in (head, *(piece.values() for piece in pieces.values())))
         with explained(made._file):
-            replace_file(made._file, line.encode())
+            replace_file(made._file, "".join(lines).encode())
         return made
+
+    def renewed(self) -> SendingJournal:
+        """The journal of another copy with the same pieces, in place of this one, whose lease was ended."""
+        head = _HEAD(checked.document(_lines(self._file)[0]))
+        return self._begun(self.path, head["of"], self.pieces)
+
+    def reopen(self) -> None:
+        """Remove the manifest of a copy that is not published after all."""
+        with explained(self.path):
+            self.manifest_file.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
 
     @property
     def _file(self) -> Path:
@@ -180,19 +244,11 @@ class SendingJournal:
         """The encrypted manifest; it exists once all pieces are in the store."""
         return self.path.with_name(self.path.name + _MANIFEST)
 
-    def add(self, sent: Sent) -> None:
-        """Write a line durably: before its piece is sent, and once more when its version is known."""
-        name = PieceName.read(sent.piece.name)
-        assert name is not None  # noqa: S101  # made by PieceName.named
-        self.pieces[name.number, name.files] = sent
-        values = {
-            "name": sent.piece.name,
-            "size": sent.piece.size,
-            "sha256": sent.piece.sha256,
-            "plain": sent.plain,
-        }
+    def add(self, piece: Piece) -> None:
+        """Write a line durably: before the piece is sent, and once more when its version is known."""
+        self.pieces[piece.name] = piece
         with explained(self._file):
-            disk.append_lines(self._file, json.dumps(values | {"version": sent.piece.version}) + "\n")
+            disk.append_lines(self._file, json.dumps(piece.values()) + "\n")
 
     def complete(self, name: str, manifest: bytes) -> None:
         """Record the manifest's object durably, before it is sent: after a crash, the same bytes are sent again."""
@@ -221,11 +277,13 @@ def completed(folder: Path) -> list[tuple[SendingJournal, str, bytes]]:
 
 
 def begun(folder: Path) -> frozenset[str]:
-    """Ids of copies with a journal in `folder`."""
+    """Ids of copies with a journal in `folder`, and names of their pieces."""
     found = {journal.id for journal, _, _ in completed(folder)}
     for path in folder.glob(f"[!.]*{_JOURNAL}"):
+        lines = _lines(path)
         with suppress(ValueError, IndexError):
-            found.add(_HEAD(checked.document(_lines(path)[0]))["id"])
+            found.add(_HEAD(checked.document(lines[0]))["id"])
+            found.update(one.name for one in _pieces(lines[1:]))
     return frozenset(found)
 
 
@@ -241,14 +299,10 @@ def _lines(path: Path) -> list[bytes]:
         return []
 
 
-def _pieces(lines: list[bytes], id_: str) -> dict[tuple[int, bool], Sent]:
-    """The last line of each piece; truncated lines are skipped."""
-    found: dict[tuple[int, bool], Sent] = {}
+def _pieces(lines: list[bytes]) -> Iterator[Piece]:
+    """Yield the piece of each line; truncated lines are skipped."""
     for line in lines:
         with suppress(ValueError):
-            values: Mapping[str, Any] = _LINE(checked.document(line))
-            name = PieceName.read(values["name"])
-            if name and name.id == id_:
-                piece = Piece(values["name"], values["size"], values["sha256"], values.get("version", ""))
-                found[name.number, name.files] = Sent(piece, values["plain"])
-    return found
+            piece = Piece.from_json(line)
+            if SharedName.read(piece.name) and piece.plain:
+                yield piece

@@ -2,7 +2,7 @@
 
 - In the backup folder, beside the artifacts. Anyone who can write there can forge such a copy, so it is trusted no more than
   an artifact.
-- In a remote store, with the copies: an object `settings/TIME_RANDOM.age` is a signed line of JSON, encrypted to the
+- In a remote store, with the copies: an object `KEY/settings/TIME_RANDOM.age` (before format 2 without `KEY/`) is a signed line of JSON, encrypted to the
   recipients like a piece. The file is sent again if it or the recipients changed. REFNET_HOME records what was sent, as
   nothing there can be read without the recovery key.
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 from refnet.catalog.manifest import HIDDEN_PREFIX
+from refnet.catalog.object_names import ID
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import (
@@ -42,7 +43,7 @@ from refnet.store.encryption import DecryptionError
 
 if TYPE_CHECKING:  # those of the backup folder do without
     from refnet.store.remote import RemoteStore
-    from refnet.store.sending import Encrypter
+    from refnet.store.sending_pieces import Encrypter
 
 #: Their folder in the store, and the most copies that are kept.
 FOLDER, MOST = f"{HIDDEN_PREFIX}settings", 50
@@ -50,11 +51,11 @@ FOLDER, MOST = f"{HIDDEN_PREFIX}settings", 50
 SOON_AFTER = timedelta(minutes=1)
 #: The name of a copy: its time (UTC).
 _NAME = re.compile(r"refnet_\d{8}_\d{6}\.toml", re.ASCII)
-#: The names of the objects in a remote store begin with it.
+#: The folder of the objects in a remote store, below that of the machine.
 PREFIX = "settings/"
 #: What their signatures are for.
 _SETTINGS_NAMESPACE = "refnet-settings"
-_OBJECT_NAME = re.compile(r"settings/(?P<time>[0-9]{8}T[0-9]{6}Z)_[0-9a-f]{16}\.age")
+_OBJECT_NAME = re.compile(rf"(?:{ID}/)?settings/(?P<time>[0-9]{{8}}T[0-9]{{6}}Z)_[0-9a-f]{{16}}\.age")
 _TIME = "%Y%m%dT%H%M%SZ"
 #: The most bytes of an object: every character of the text may be escaped.
 _OBJECT_BYTES = 6 * LARGEST + (16 << 10)
@@ -162,7 +163,7 @@ def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy) -> bool:
             return False
     line = found.to_line()
     data = encrypter.piece(line + encrypter.keys.sign(line, _SETTINGS_NAMESPACE).encode("ascii"))
-    name = f"{PREFIX}{_named(found.sent)}_{secrets.token_hex(8)}.age"
+    name = f"{encrypter.key}/{PREFIX}{_named(found.sent)}_{secrets.token_hex(8)}.age"
     store.bucket.put(name, data)
     make_folder(store.home)
     with explained(store.home):
@@ -212,12 +213,13 @@ def _named(moment: datetime) -> str:
 
 def _listed(store: RemoteStore) -> Iterator[tuple[str, str]]:
     """Yield name and version of each object, including deleted ones if `store` lists versions."""
-    if not store.manifests.versions:
-        yield from ((one.name, "") for one in store.bucket.listed(PREFIX))
-        return
-    for one in store.bucket.versions(PREFIX):
-        if not one.delete_marker:
-            yield one.name, one.id
+    for folder in store.manifests.folders(PREFIX):
+        if not store.manifests.versions:
+            yield from ((one.name, "") for one in store.bucket.listed(folder))
+            continue
+        for one in store.bucket.versions(folder):
+            if not one.delete_marker:
+                yield one.name, one.id
 
 
 def _digest(text: str, encrypter: Encrypter) -> str:

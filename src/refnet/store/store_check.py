@@ -43,6 +43,8 @@ class Trial:
     lock: bool = False
     #: It is object storage: this machine must not be able to delete there.
     protects: bool = True
+    #: For how long a new object was locked; zero: not, or unknown.
+    locked_for: timedelta = timedelta()
 
     def run(self) -> Iterator[Tried]:
         """Yield each test and its result; stop if objects cannot be listed or created."""
@@ -129,6 +131,7 @@ class Trial:
         else:
             worst = Verdict.ALARM if self.lock else Verdict.NOTE
             missing = "the object has none, although `lock` is set" if self.lock else "the object has none"
+            self.locked_for = until - self.now() if until else timedelta()
             locked = Tried("lock", Verdict.OK, f"until {until:%Y-%m-%d %H:%M} UTC") if until else None
             yield locked or Tried("lock", worst, missing)
         yield self._shortened(self.locks, name, version)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import Content, MemoryBucket
-from tests.remote_store import NOW, PROOF, Machine, artifact
+from tests.remote_store import NOW, PROOF, Machine, artifact, objects, send_format_1
 
 from refnet.actions import prune
 from refnet.actions.prune import StorePlan, prune_store, prune_stores
+from refnet.actions.store import accept, plan_acceptance
 from refnet.catalog.remote import Copy
 from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
@@ -23,6 +24,7 @@ from refnet.settings import Settings
 from refnet.settings.stores import StoreRetention, StoreSettings
 from refnet.store.buckets import opening
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.leases import is_name
 
 DAY = timedelta(days=1)
 DATABASE = [SourceName.DATABASE]
@@ -107,7 +109,7 @@ def test_what_retention_does_not_keep_goes_with_every_version(place: Place) -> N
     done = place.prune()
     assert done.to_json()["bytes_freed"] == sum(one.size for one in copies[0].document.pieces)
     assert place.names() == [one.name for one in copies[1:]]
-    assert not [name for name in place.bucket.contents if copies[0].id in name]
+    assert all(is_name(name) for name in place.bucket.contents if copies[0].id in name)
     assert place.machine.store().contents().gaps == ()
     assert place.prune().deleted == ()
 
@@ -172,7 +174,7 @@ def test_newer_copies_of_an_unknown_signer_push_nothing_out_and_stay(place: Plac
 
     found = place.prune()
 
-    assert (deleted(found), len(found.unlisted), found.leftovers) == ([], 10, ())
+    assert (deleted(found), found.unlisted, found.leftovers) == ([], (), ())
     assert found.decisions[0].reasons[0] == "the last proven one"
 
 
@@ -200,7 +202,7 @@ def test_an_interrupted_prune_leaves_pieces_that_the_next_one_removes(
     delete = MemoryBucket.delete
 
     def stopped(bucket: MemoryBucket, name: str, *, version: str = "") -> None:
-        if name.startswith("data/"):
+        if "/pieces/" in name:
             raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
         delete(bucket, name, version=version)
 
@@ -217,10 +219,87 @@ def test_an_interrupted_prune_leaves_pieces_that_the_next_one_removes(
     place.bucket.contents["check/" + "1" * 32] = [Content(b"old", "v", NOW - 40 * DAY)]
 
     found = prune_store(place.context, "cloud", [*DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN])
-    left = ["sent by a run that did not end"] * 2
+    left = ["named by no copy"] * 2
     assert [one.why for one in found.cleaned] == [*left, "of a check of the store"]
     assert [one.why for one in store.leftovers()] == []
-    assert len(place.bucket.contents) == 3
+    assert len([name for name in place.bucket.contents if not is_name(name)]) == 3
+
+
+ALL = [*DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN]
+
+
+def test_a_manifest_that_cannot_be_read_stops_the_deletion_of_pieces_until_it_is_accepted(
+    place: Place,
+) -> None:
+    """Whoever wrote it names it below this machine's key: it may name every piece."""
+    first, second = place.send(1), place.send(2)
+    bogus = f"{first.document.key}/manifests/20261201T000000Z_database_{'ab' * 16}.age"
+    place.bucket.put(bogus, b"bogus")
+    place.at(40)
+    with pytest.raises(RefnetError) as stopped:
+        place.prune()
+    assert stopped.value.code is Exit.UNVERIFIED
+    assert bogus in stopped.value.message
+    assert "refnet store accept cloud" in stopped.value.hint
+    there = {name for name in objects(place.bucket) if "/pieces/" in name}
+    assert there == {one.document.pieces[0].name for one in (first, second)}
+    assert [one.name for one in prune_store(place.context, "cloud", ALL).unlisted] == [bogus]
+    assert {name for name in objects(place.bucket) if "/pieces/" in name} == there
+
+    accepted = accept(plan_acceptance(place.machine.store()))
+
+    assert [one.name for one in accepted.unreadable] == [bogus]
+    found = prune_store(place.context, "cloud", ALL)
+    assert [one.name for one in found.cleaned] == [first.document.pieces[0].name]
+    assert second.document.pieces[0].name in objects(place.bucket)
+    assert bogus in objects(place.bucket)
+
+
+def test_a_bogus_manifest_of_another_machine_stops_nothing(place: Place, tmp_path: Path) -> None:
+    other = Machine(tmp_path / "other", place.bucket)
+    theirs = place.sent(1, other)
+    place.bucket.put(f"{theirs.document.key}/manifests/20261201T000000Z_database_{'ab' * 16}.age", b"bogus")
+    first, second = place.send(1), place.send(2)
+    place.at(40)
+
+    assert deleted(place.prune()) == [first.name]
+
+    there = {name for name in objects(place.bucket) if "/pieces/" in name}
+    assert there == {one.document.pieces[0].name for one in (second, theirs)}
+
+
+def test_copies_of_both_formats_are_pruned_by_one_rule(place: Place) -> None:
+    def old(number: int) -> Copy:
+        place.machine.ticks = int((place.time - NOW).total_seconds() / 60)
+        return send_format_1(place.machine, artifact(number, b"x" * number))
+
+    copies = []
+    for number, make in enumerate((old, place.send, place.send), 1):
+        place.at(number)
+        copies.append(make(number))
+    place.at(40)
+
+    done = place.prune()
+
+    assert deleted(done) == [one.name for one in copies[:2]]
+    assert place.names() == [copies[2].name]
+    assert place.machine.store().contents().gaps == ()
+    assert set(objects(place.bucket)) == {copies[2].object, copies[2].document.pieces[0].name}
+    assert done.to_json()["bytes_freed"] == sum(one.document.size for one in copies[:2])
+
+
+def test_pieces_that_a_kept_copy_shares_stay(place: Place) -> None:
+    copies = []
+    for day in (1, 2, 3):
+        place.at(day)
+        place.machine.ticks = int((place.time - NOW).total_seconds() / 60)
+        copies.append(place.machine.send(artifact(day, b"the same bytes")))
+    place.at(40)
+
+    assert deleted(place.prune()) == [one.name for one in copies[:2]]
+
+    assert set(objects(place.bucket)) == {copies[2].object, copies[2].document.pieces[0].name}
+    assert place.machine.fetch_back(copies[2]).state == "fetched"
 
 
 def test_a_store_without_a_credential_that_may_delete_is_left_alone(place: Place) -> None:

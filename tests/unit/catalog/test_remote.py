@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
-from dataclasses import asdict, replace
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.remote_copies import LOCAL, NOW, PROOF, changed, document, in_order, plaintext, signed, verified
+from tests.remote_copies import (
+    LISTED,
+    LOCAL,
+    NOW,
+    PROOF,
+    VAULT,
+    changed,
+    document,
+    in_order,
+    plaintext,
+    shared,
+    signed,
+    verified,
+)
 
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.object_names import ManifestName, PieceName, SharedName, is_key_id, key_id
 from refnet.catalog.remote import (
+    MANIFEST_BYTES,
+    MOST_ADDED,
     MOST_PIECES,
+    MOST_RANGES,
     PIECE_BYTES,
     Copy,
-    ManifestName,
-    PieceName,
+    Range,
     RemoteManifest,
     Signed,
     evidence_to_send,
     lengths,
+    packed,
+    unpacked,
 )
 from refnet.catalog.remote_state import Head, accepted, gaps, ranges, without
 from refnet.catalog.source_name import Kind, SourceName
 
-VAULT = Manifest(
-    SourceName.OBSIDIAN,
-    "vault_20261125.tar.gz",
-    NOW,
-    7,
-    "ab" * 32,
-    1.5,
-    files_sha256="cd" * 32,
-    details={"files": 3},
-)
 FAILED = Evidence(NOW, Level.WRITTEN, Outcome.FAILED, 1.0, reasons=("a piece is gone",))
 READ = Evidence(NOW, Level.WRITTEN, Outcome.PASSED, 1.0)
 
 
-@pytest.mark.parametrize("local", [LOCAL, VAULT, replace(LOCAL, size=0), replace(LOCAL, size=PIECE_BYTES)])
+@pytest.mark.parametrize("local", [LOCAL, VAULT, replace(LOCAL, size=PIECE_BYTES)])
 def test_what_is_written_is_read(local: Manifest) -> None:
-    made = document(local=local)
+    for made in (document(local=local), shared(local=local)):
+        assert RemoteManifest.from_line(made.to_line()) == made
+        assert made.to_line().isascii()
+        assert made.to_line().count(b"\n") == 1
+        assert Signed.read(plaintext(made), made.object, verified).document == made
+
+
+def test_an_empty_artifact_consists_of_no_piece_in_format_2() -> None:
+    made = shared(local=replace(LOCAL, size=0), pieces=(), ranges=())
     assert RemoteManifest.from_line(made.to_line()) == made
-    assert made.to_line().isascii()
-    assert made.to_line().count(b"\n") == 1
+    assert (made.artifact_parts, made.plain_lengths, made.objects, made.size) == ((), [], (), 0)
+
+
+def test_both_formats_say_which_ranges_of_which_pieces_are_the_artifact() -> None:
+    for made in (document(local=VAULT), document(), shared(local=VAULT), shared()):
+        parts, plain = made.artifact_parts, made.plain_lengths
+        assert sum(one.length for one in parts) == made.manifest.size
+        assert all(one.start + one.length <= plain[one.piece] for one in parts)
+        assert sum(one.size for one in made.objects) == made.size
+    assert document().artifact_parts == shared().artifact_parts
+    assert document().plain_lengths == shared().plain_lengths
 
 
 @pytest.mark.parametrize(
@@ -61,6 +90,21 @@ def test_names_of_objects_are_read_as_they_are_made() -> None:
     named = ManifestName(datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC), "a_shop-1", "ab" * 16)
     assert named.named() == f"manifests/20261125T170001Z_a_shop-1_{'ab' * 16}.age"
     assert ManifestName.read(named.named()) == named
+    below = replace(named, key="cd" * 16)
+    assert below.named() == f"{'cd' * 16}/{named.named()}"
+    assert ManifestName.read(below.named()) == below
+    shared_name = SharedName("cd" * 16, "ef" * 16)
+    assert shared_name.named("0123456789abcdef") == f"{'cd' * 16}/pieces/{'ef' * 16}-0123456789abcdef.age"
+    assert SharedName.read(shared_name.named("0123456789abcdef")) == shared_name
+
+
+def test_the_folder_of_a_machine_is_made_of_the_public_part_of_its_key() -> None:
+    assert key_id("age1xyz") == hashlib.sha256(b"age1xyz").hexdigest()[:32]
+    assert is_key_id(key_id("age1xyz"))
+    assert key_id("age1xyz") != key_id("age1xyy")
+    assert not any(
+        map(is_key_id, ("", "data", "manifests", "AB" * 16, "ab" * 15, "ab" * 16 + "\n", "٣" * 32))
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,15 +115,21 @@ def test_names_of_objects_are_read_as_they_are_made() -> None:
         f"data/{'ab' * 16}/٠٠٠٠٠-{'0' * 16}.age", f"manifests/20260230T000000Z_shop_{'ab' * 16}.age",
         f"manifests/20261125T170001Z_{'a' * 41}_{'ab' * 16}.age", f"manifests/20261125T170001Z_../x_{'ab' * 16}.age",
         f"manifests/00011125T170001Z_shop_{'ab' * 16}.age", f"manifests/20261125T170001Z_shop_{'ab' * 15}.age",
+        f"/manifests/20261125T170001Z_shop_{'ab' * 16}.age", f"{'ab' * 15}/manifests/20261125T170001Z_shop_{'ab' * 16}.age",
+        f"{'AB' * 16}/manifests/20261125T170001Z_shop_{'ab' * 16}.age", f"{'ab' * 16}/pieces/", "pieces/",
+        f"{'ab' * 16}/pieces/{'cd' * 16}.age", f"{'ab' * 16}/pieces/{'cd' * 16}-{'0' * 15}.age",
+        f"{'ab' * 16}/pieces/{'cd' * 16}-{'0' * 16}.age\n", f"{'ab' * 16}/pieces/../{'cd' * 16}-{'0' * 16}.age",
+        f"pieces/{'cd' * 16}-{'0' * 16}.age", f"{'ab' * 16}/{'ab' * 16}/pieces/{'cd' * 16}-{'0' * 16}.age",
     ],
 )  # fmt: skip
 def test_other_names_are_not_names_of_objects(name: str) -> None:
     assert PieceName.read(name) is None
+    assert SharedName.read(name) is None
     assert ManifestName.read(name) is None
 
 
 def _pieces(made: RemoteManifest, number: int = 0, **values: Any) -> dict[str, Any]:
-    found = [asdict(one) for one in made.pieces]
+    found = [one.values() for one in made.pieces]
     found[number] |= values
     return {"pieces": found}
 
@@ -95,17 +145,22 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     (_pieces(MADE, 2, size=7), "another size"),
     (_pieces(MADE, sha256="zz" * 32), "sha256"),
     (_pieces(MADE, version="a\nb"), "version"),
-    ({"pieces": [asdict(one) for one in MADE.pieces[:2]]}, "as many pieces"),
+    ({"pieces": [one.values() for one in MADE.pieces[:2]]}, "as many pieces"),
     ({"pieces": []}, "as many pieces"),
-    ({"pieces": [asdict(MADE.pieces[0])] * (MOST_PIECES + 1)}, "more than"),
-    ({"files": [asdict(MADE.pieces[0])]}, "another copy"),
+    ({"pieces": [MADE.pieces[0].values()] * (MOST_PIECES + 1)}, "more than"),
+    ({"files": [MADE.pieces[0].values()]}, "another copy"),
     ({"counter": 0}, "counter"),
     ({"counter": 1 << 53}, "counter"),
     ({"present": [[3, 2]]}, "ranges in order"),
     ({"present": [[1, 5], [4, 9]]}, "ranges in order"),
     ({"previous": "ab"}, "previous"),
     ({"signer": "ssh-rsa AAAA"}, "signer"),
-    ({"format": 2}, "format 2 is not supported"),
+    ({"format": 2}, "format"),
+    ({"format": 3}, "format 3 is not supported"),
+    ({"recipients": "ef" * 32}, "fields of different formats"),
+    ({"ranges": [[0, 0, 1]]}, "fields of different formats"),
+    ({"list_ranges": [[0, 0, 1]]}, "fields of different formats"),
+    (_pieces(MADE, plain=PIECE_BYTES), "fields of different formats"),
     ({"format": True}, "format"),
     ({"sent": "2026-11-25T17:00:00"}, "time zone"),
     ({"manifest": {}}, "manifest"),
@@ -122,16 +177,156 @@ def test_a_manifest_that_contradicts_itself_is_refused(values: dict[str, Any], w
         RemoteManifest.from_line(changed(MADE, **values))
 
 
+SHARED = shared(local=replace(LOCAL, files_sha256="cd" * 32))
+_LAST = SHARED.pieces[2]
+_RANGES = [list(one) for one in SHARED.ranges]
+_CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
+    (_pieces(SHARED, name=SharedName("34" * 16, "0" * 32).named("0" * 16)), "another machine"),
+    (_pieces(SHARED, name=PieceName(SHARED.id, 0).named("0" * 16)), "another machine"),
+    (_pieces(SHARED, name="manifests/x"), "not allowed|not between"),
+    ({"key": "34" * 16}, "another machine"),
+    ({"key": "34" * 15}, "key"),
+    ({"key": "../" + "3" * 29}, "key"),
+    (_pieces(SHARED, 1, name=SHARED.pieces[0].name), "a piece twice"),
+    (_pieces(SHARED, size=PIECE_BYTES), "another size"),
+    (_pieces(SHARED, size=PIECE_BYTES + MOST_ADDED + 1), "size: not an integer"),
+    (_pieces(SHARED, 2, size=_LAST.plain), "another size"),
+    (_pieces(SHARED, 2, size=_LAST.plain + MOST_ADDED + 1), "another size"),
+    (_pieces(SHARED, 2, plain=0), "plain"),
+    (_pieces(SHARED, 2, plain=_LAST.plain - 1), "beyond its piece"),
+    (_pieces(SHARED, plain=PIECE_BYTES + 1), "plain"),
+    (_pieces(SHARED, sha256="zz" * 32), "sha256"),
+    (_pieces(SHARED, version="a\nb"), "version"),
+    ({"pieces": [one.values() for one in SHARED.pieces[:2]]}, "piece that is not there"),
+    ({"pieces": []}, "piece that is not there"),
+    ({"pieces": [SHARED.pieces[0].values()] * (MOST_PIECES + 1)}, "more than"),
+    ({"files": [document(local=VAULT).files[0].values()]}, "fields of different formats"),
+    ({"recipients": ""}, "recipients"),
+    ({"recipients": "EF" * 32}, "recipients"),
+    ({"ranges": _RANGES[:2]}, "another size than the artifact"),
+    ({"ranges": _RANGES[1:]}, "a piece without a range"),
+    ({"ranges": []}, "a piece without a range"),
+    ({"ranges": [*_RANGES, _RANGES[2]]}, "another size than the artifact"),
+    ({"ranges": [*_RANGES[:2], [2, 0, 6]]}, "another size than the artifact"),
+    ({"ranges": [*_RANGES[:2], [3, 0, 7]]}, "piece that is not there"),
+    ({"ranges": [*_RANGES[:2], [MOST_PIECES, 0, 7]]}, "piece that is not there"),
+    ({"ranges": [*_RANGES[:2], [MOST_PIECES + 1, 0, 7]]}, "ranges"),
+    ({"ranges": [*_RANGES[:2], [-1, 0, 7]]}, "ranges"),
+    ({"ranges": [*_RANGES[:2], [2, -1, 7]]}, "ranges"),
+    ({"ranges": [*_RANGES[:2], [2, 0, 0]]}, "ranges"),
+    ({"ranges": [*_RANGES[:2], [2, LISTED + 1, 7]]}, "beyond its piece"),
+    ({"ranges": [*_RANGES[:2], [2, 0, LISTED + 8]]}, "beyond its piece"),
+    ({"ranges": [*_RANGES[:2], [2, 0, 7, 0]]}, "ranges"),
+    ({"ranges": [*_RANGES[:2], [2, 0]]}, "ranges"),
+    ({"ranges": [*_RANGES[:2], [2, 0, True]]}, "ranges"),
+    ({"ranges": [[0, 0, 1]] * (MOST_RANGES + 1)}, "more than"),
+    ({"list_ranges": []}, "list of files"),
+    ({"list_ranges": [[2, 8, LISTED]]}, "beyond its piece"),
+    ({"list_ranges": [[3, 0, 1]]}, "piece that is not there"),
+    ({"list_ranges": [[0, 0, PIECE_BYTES]] * 100}, "too large"),
+    ({"manifest": json.loads(LOCAL.to_json())}, "list of files"),
+    ({"manifest": json.loads(SHARED.manifest.to_json()) | {"size": LOCAL.size + 1}}, "another size than the artifact"),
+    ({"format": 1}, "format"),
+    ({"format": 3}, "format 3 is not supported"),
+    ({"format": 0}, "format"),
+    ({"format": True}, "format"),
+    ({"counter": 0}, "counter"),
+    ({"present": [[3, 2]]}, "ranges in order"),
+    ({"evidence": [{}]}, "evidence"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "why"), _CONTRADICTIONS)
+def test_a_manifest_of_shared_pieces_that_contradicts_itself_is_refused(
+    values: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        RemoteManifest.from_line(changed(SHARED, **values))
+
+
+@pytest.mark.parametrize(
+    "missing", ["key", "recipients", "ranges", "list_ranges", "pieces", "files", "manifest"]
+)
+def test_a_manifest_of_shared_pieces_without_a_field_is_refused(missing: str) -> None:
+    values = json.loads(SHARED.to_line())
+    del values[missing]
+    with pytest.raises(ValueError):
+        RemoteManifest.from_line(json.dumps(values).encode() + b"\n")
+
+
+def test_a_range_may_be_used_several_times_and_parts_of_a_piece_by_nobody() -> None:
+    local = replace(LOCAL, size=3 * 100 + 7)
+    made = shared(
+        local=local, ranges=(Range(0, 5, 100), Range(0, 5, 100), Range(0, 0, 7), Range(0, 205, 100))
+    )
+    [piece] = made.pieces
+    assert piece.plain == local.size
+    assert RemoteManifest.from_line(made.to_line()) == made
+
+
 def test_a_list_of_files_has_pieces_where_the_manifest_names_it() -> None:
     with pytest.raises(ValueError, match="list of files"):
         RemoteManifest.from_line(changed(document(local=VAULT), files=[]))
     more = replace(document(local=VAULT).files[0], size=PIECE_BYTES + (1 << 20))
     with pytest.raises(ValueError, match="size"):
-        RemoteManifest.from_line(changed(document(local=VAULT), files=[asdict(more)]))
+        RemoteManifest.from_line(changed(document(local=VAULT), files=[more.values()]))
 
 
 def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
-    assert RemoteManifest.from_line(changed(MADE, colour="red")) == MADE
+    for made in (MADE, SHARED):
+        assert RemoteManifest.from_line(changed(made, colour="red")) == made
+
+
+def _bomb() -> bytes:
+    """A gzip member of a few KiB with more than a manifest may have."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(1 << 20)
+    return b"".join(deflater.compress(zeros) for _ in range((MANIFEST_BYTES >> 20) + 1)) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda whole: whole[:-1],
+        lambda whole: whole[:20],
+        lambda whole: whole[:2],
+        lambda whole: whole + b"\0",
+        lambda whole: whole + gzip.compress(b""),
+        lambda whole: gzip.compress(b"") + whole,
+        lambda whole: whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+        lambda whole: whole[:30] + bytes([whole[30] ^ 1]) + whole[31:],
+        lambda whole: whole + whole,
+        lambda _: gzip.compress(b""),
+        lambda _: _bomb(),
+        packed,
+    ],
+    ids=["cut", "begun", "magic", "zero behind", "member behind", "member before", "crc", "flipped", "twice", "empty", "bomb", "in itself"],
+)  # fmt: skip
+def test_a_compressed_plaintext_is_one_whole_member(change: Callable[[bytes], bytes]) -> None:
+    whole = plaintext(SHARED)
+    assert Signed.read(whole, SHARED.object, verified).document == SHARED
+    with pytest.raises(ValueError):
+        Signed.read(change(whole), SHARED.object, verified)
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    with pytest.raises(ValueError, match="too large"):
+        unpacked(_bomb())
+
+
+def test_a_plaintext_of_the_largest_size_is_read() -> None:
+    whole = bytes(MANIFEST_BYTES)
+    assert unpacked(packed(whole)) == whole
+    with pytest.raises(ValueError, match="too large"):
+        unpacked(packed(whole + b"\0"))
+
+
+def test_the_digest_of_a_manifest_is_that_of_its_plaintext_as_it_is_stored() -> None:
+    """So `age -d OBJECT | sha256sum` gives what the next manifest says."""
+    whole = plaintext(SHARED)
+    assert signed(SHARED).sha256 == hashlib.sha256(whole).hexdigest()
+    later = shared(2, previous=signed(SHARED).sha256)
+    assert gaps([signed(SHARED), signed(later)], "cloud") == ()
 
 
 def test_the_signature_is_checked_before_the_document_is_read() -> None:

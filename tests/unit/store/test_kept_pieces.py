@@ -10,11 +10,9 @@ from unittest.mock import Mock
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import Machine, artifact
+from tests.remote_store import Machine, artifact, cut_small
 
-from refnet.catalog import remote
 from refnet.core.processes import until
-from refnet.store import remote_pieces, sending
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(8 * PIECE + 7)
@@ -22,8 +20,7 @@ DATA = random.Random(1).randbytes(8 * PIECE + 7)
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    for module in (remote, remote_pieces, sending):
-        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
+    cut_small(monkeypatch, PIECE)
     return Machine(tmp_path / "home")
 
 

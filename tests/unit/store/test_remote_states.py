@@ -20,9 +20,9 @@ from refnet.store.remote_states import StoreStates, Watched
 
 
 class _Hangs(MemoryBucket):
-    def listed(self, prefix: str) -> Iterator[Stored]:
+    def folders(self, *, deleted: bool = False) -> list[str]:
         threading.Event().wait(60)
-        return super().listed(prefix)
+        return super().folders(deleted=deleted)
 
 
 def test_states_are_read_in_bounded_time_and_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

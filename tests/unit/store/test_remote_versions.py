@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import Machine, artifact, delete
+from tests.remote_store import Machine, artifact, cut_small, delete
 
-from refnet.catalog import remote
-from refnet.catalog.remote import MANIFESTS, Copy
+from refnet.catalog.object_names import MANIFESTS
+from refnet.catalog.remote import Copy
 from refnet.core.errors import Exit, RefnetError
-from refnet.store import remote_pieces, sending
+from refnet.store import remote_pieces
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.leases import is_name
 from refnet.store.remote import RemoteStore
 
 PIECE = 64 << 10
@@ -25,8 +26,7 @@ DATA = random.Random(1).randbytes(3 * PIECE + 7)
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (remote, remote_pieces, sending):
-        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
+    cut_small(monkeypatch, PIECE)
 
 
 @pytest.fixture
@@ -111,14 +111,15 @@ def test_a_deletion_removes_every_version_and_every_mark(machine: Machine, bucke
     bucket.lock = None
     delete(_behind(machine), copy)
 
-    assert not [name for name in bucket.contents if copy.id in name]
+    assert all(is_name(name) for name in bucket.contents if copy.id in name)
     assert [one.id for one in _behind(machine).entries()] == [other.id]
 
 
 def test_pieces_of_a_manifest_behind_a_delete_marker_are_not_leftovers(
     machine: Machine, bucket: MemoryBucket
 ) -> None:
-    [copy, _] = _copies(machine)
+    machine.send(artifact(1, DATA))
+    copy = machine.send(artifact(2, DATA[::-1]))
     bucket.delete(copy.object)
     bucket.contents = {
         name: [replace(one, created=one.created - timedelta(days=9)) for one in kept]

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import PROOF, Machine, artifact
+from tests.remote_store import PROOF, Machine, artifact, cut_small
 
 from refnet.catalog import remote
 from refnet.catalog.artifact import silent
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.core.errors import Exit, RefnetError
-from refnet.store import remote_pieces, sending
+from refnet.store import sending
 from refnet.store.encryption import PrivateKey
-from refnet.store.sending import Encrypter, Sender
+from refnet.store.sending import Sender
+from refnet.store.sending_pieces import Encrypter
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)
@@ -24,8 +25,7 @@ DATA = random.Random(1).randbytes(3 * PIECE + 7)
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (remote, remote_pieces, sending):
-        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
+    cut_small(monkeypatch, PIECE)
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""Cuts an artifact into blocks, and new blocks into pieces, at places that its content decides.
+
+An artifact is a chain of gzip members, and what did not change gives the same members. So a block begins where a member
+does; a large member, or a file that is no such chain, is cut at byte sequences that a secret key chooses, as are the
+pieces: their sizes would otherwise be fingerprints of known files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
+
+from refnet.catalog.remote import PIECE_BYTES
+
+#: The header of each member that RefNet writes: no name, no time.
+_MEMBER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+#: A block has so many bytes, but for the last one.
+_LEAST_BLOCK, _MOST_BLOCK = 1 << 10, 4 << 20
+#: A member that is longer than this is cut at the first pair of bytes that the key chooses, if also the byte behind it
+#: is one of so many: in random bytes such a place comes after 2 MiB, on average.
+_LONG = 1 << 20
+_CHOSEN = 8
+#: A piece has at least so many bytes, but for the last one of a copy, and on average about twice as many.
+_LEAST_PIECE = 4 << 20
+_BUFFER = 3 * _MOST_BLOCK
+_HASH = 16
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """The places of cuts and the hashes of pieces; both are secret."""
+
+    #: 32 bytes.
+    key: bytes
+
+    @classmethod
+    def of(cls, secret: str) -> Cutting:
+        """That of the machine with the catalog key `secret`."""
+        return cls(hashlib.blake2b(secret.encode(), digest_size=32, person=b"refnet-pieces").digest())
+
+    def hash(self, data: bytes | memoryview) -> bytes:
+        """Keyed hash of a block or a piece, 16 bytes: only this machine can tell whether a store has known content."""
+        return hmac.digest(self.key, data, "sha256")[:_HASH]
+
+    def blocks(self, reader: BinaryIO) -> Iterator[memoryview]:
+        """Cut everything that is read from `reader`; a block is valid until the next one."""
+        buffer, at, have, ended = bytearray(_BUFFER), 0, 0, False
+        view = memoryview(buffer)
+        while True:
+            if not ended and have - at < _MOST_BLOCK + len(_MEMBER):
+                buffer[: have - at] = view[at:have]
+                at, have = 0, have - at
+                while not ended and have < len(buffer):
+                    read = reader.readinto(view[have:])  # type: ignore[attr-defined]
+                    have, ended = have + read, not read
+            if at == have:
+                return
+            end = self._end(buffer, at, have)
+            yield view[at:end]
+            at = end
+
+    def _end(self, data: bytearray, at: int, have: int) -> int:
+        """End of the block that begins at `at`; `data` is read up to `have`."""
+        most = min(at + _MOST_BLOCK, have)
+        member = data.find(_MEMBER, at + _LEAST_BLOCK, min(most + len(_MEMBER) - 1, have))
+        end = most if member < 0 else member
+        return self._cut(data, at + _LONG, end) if end - at > _LONG else end
+
+    def _cut(self, data: bytearray, begin: int, end: int) -> int:
+        """The first place from `begin` that the key chooses, or `end`."""
+        first, second, third = self._chosen
+        while (begin := data.find(bytes((first, second)), begin, end)) >= 0:
+            begin += 2
+            if begin < end and data[begin] ^ third < _CHOSEN:
+                return begin
+        return end
+
+    @cached_property
+    def _chosen(self) -> bytes:
+        return hmac.digest(self.key, b"places of cuts", "sha256")[:3]
+
+    def ends_piece(self, size: int, hash_: bytes, length: int) -> bool:
+        """Whether a piece of `size` bytes ends with its last block, of `length` bytes and the hash `hash_`."""
+        chance = min(length, _LEAST_PIECE) / _LEAST_PIECE
+        return size >= _LEAST_PIECE and int.from_bytes(hash_[:4], "big") < chance * (1 << 32)
+
+
+def fits(size: int, length: int) -> bool:
+    """Whether a block of `length` bytes fits into a piece that has `size` bytes."""
+    return size + length <= PIECE_BYTES

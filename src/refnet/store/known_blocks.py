@@ -1,0 +1,96 @@
+"""The blocks of the newest copy of a source: which range of which piece has a block's bytes.
+
+In REFNET_HOME/remote/NAME/blocks, one file for each source. Without it, or if it is damaged, a copy shares only whole
+pieces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from xxhash import xxh3_128_digest
+
+from refnet.catalog.object_names import ANY_PIECE
+from refnet.catalog.remote import MOST_PIECES, PIECE_BYTES, Piece
+from refnet.core import checked
+from refnet.core.files import explained, make_folder, read_regular, replace_file
+
+#: Hash, number of the piece, start, length.
+_ROW = struct.Struct("<16sIII")
+#: The largest file that is read, and written, in bytes: about 2 million blocks.
+_MOST_BYTES = 64 << 20
+_SUM = 16
+_FORMAT = 1
+_HEAD = checked.record(
+    {
+        "format": checked.integer(1, _FORMAT),
+        "pieces": checked.each(checked.text(100, like=ANY_PIECE), MOST_PIECES),
+    }
+)
+
+
+class Place(NamedTuple):
+    """Where the bytes of a block are."""
+
+    #: The name of the piece.
+    piece: str
+    #: In its plaintext, in bytes.
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class KnownBlocks:
+    """The file of one source."""
+
+    path: Path
+
+    def read(self, usable: Mapping[str, Piece]) -> dict[bytes, Place]:
+        """By hash: the blocks in pieces that are `usable` (by name) and of which the newest copy uses half at least.
+
+        A copy of many nights would otherwise consist of ranges of many pieces that nothing else needs.
+        """
+        try:
+            data = read_regular(self.path, _MOST_BYTES, owner=os.geteuid())
+            body, end = data[:-_SUM], data[-_SUM:]
+            line, _, rows = body.partition(b"\n")
+            if xxh3_128_digest(body) != end or len(rows) % _ROW.size:
+                return {}
+            names: list[str] = _HEAD(checked.document(line, _MOST_BYTES))["pieces"]
+            found = {row[0]: Place(names[row[1]], row[2], row[3]) for row in _ROW.iter_unpack(rows)}
+        except (OSError, ValueError, IndexError):
+            return {}
+        used = Counter[str]()
+        for place in found.values():
+            used[place.piece] += place.length
+        kept = {name for name, count in used.items() if name in usable and 2 * count >= usable[name].plain}
+        return {
+            hash_: place
+            for hash_, place in found.items()
+            if place.piece in kept and place.start + place.length <= usable[place.piece].plain <= PIECE_BYTES
+        }
+
+    def write(self, places: Mapping[bytes, Place]) -> None:
+        """Replace the file; RefnetError if that fails."""
+        numbers = {
+            name: number for number, name in enumerate(dict.fromkeys(one.piece for one in places.values()))
+        }
+        rows = b"".join(
+            _ROW.pack(hash_, numbers[one.piece], one.start, one.length) for hash_, one in places.items()
+        )
+        body = json.dumps({"format": _FORMAT, "pieces": [*numbers]}).encode() + b"\n" + rows
+        if len(body) + _SUM > _MOST_BYTES:
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+            return
+        make_folder(self.path.parent)
+        with explained(self.path):
+            replace_file(self.path, body + xxh3_128_digest(body))

@@ -1,0 +1,122 @@
+"""Leases of copies and intents of prunes, objects with which machines that share a store avoid each other.
+
+A copy names pieces that are there already, and a prune deletes pieces that no manifest names. So a copy creates a lease,
+then lists, and looks for intents before its manifest; a prune creates an intent, then looks for leases. Whichever comes
+second stops. The lease of a copy ends with its manifest, or with an object `ID.end`, as an intent does: a machine that makes
+copies may not delete, and a lock forbids it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from refnet.catalog.object_names import ID
+from refnet.core.errors import Exit, RefnetError
+from refnet.store.buckets.bucket import Bucket, Stored
+
+_LEASES, _INTENTS, _END = "leases/", "intents/", ".end"
+_NAME = re.compile(rf"{ID}/(?P<folder>leases|intents)/(?P<id>{ID})(?P<end>\.end)?")
+#: A killed prune's intent counts for so long; no prune takes longer.
+_LONGEST_PRUNE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A lease or an intent that has no end."""
+
+    #: Of the copy, or of the prune.
+    id: str
+    #: By the clock of the bucket's server.
+    since: datetime
+
+
+def lease_name(key: str, copy: str) -> str:
+    """Object of the lease of the copy with the id `copy`."""
+    return f"{key}/{_LEASES}{copy}"
+
+
+def is_name(name: str) -> bool:
+    """Whether an object `name` is of a lease or an intent."""
+    return _NAME.fullmatch(name) is not None
+
+
+def lease(bucket: Bucket, key: str, copy: str) -> None:
+    """Begin the lease of the copy with the id `copy`, below the machine's `key`; it may be begun already."""
+    bucket.put(lease_name(key, copy), b"")
+
+
+def end_lease(bucket: Bucket, key: str, copy: str) -> None:
+    """End the lease of a copy that is not published."""
+    bucket.put(f"{lease_name(key, copy)}{_END}", b"")
+
+
+def has_ended(bucket: Bucket, key: str, copy: str) -> bool:
+    """Whether somebody ended the lease of a copy: a prune may have deleted what it was to share."""
+    return any(True for _ in bucket.listed(f"{lease_name(key, copy)}{_END}"))
+
+
+def open_leases(bucket: Bucket, key: str, published: Collection[str]) -> tuple[Begun, ...]:
+    """Leases that neither an end nor the manifest of their copy (ids in `published`) ended."""
+    return tuple(one for one in _begun(bucket, f"{key}/{_LEASES}") if one.id not in published)
+
+
+def require_no_prune(bucket: Bucket, key: str, name: str, now: datetime) -> None:
+    """RefnetError (LOCKED) if a prune is under way in the store `name`: it may delete what a copy shares."""
+    for one in _begun(bucket, f"{key}/{_INTENTS}"):
+        if now - one.since < _LONGEST_PRUNE:
+            raise RefnetError(
+                f"{name} is being pruned since {one.since:%Y-%m-%d %H:%M} UTC: the copy is not published",
+                "Retry when the prune has ended; the pieces that were sent are not sent again.",
+                Exit.LOCKED,
+                transient=True,
+            )
+
+
+@contextmanager
+def pruning(
+    bucket: Bucket, key: str, name: str, published: Collection[str], create: Callable[[str], object]
+) -> Iterator[None]:
+    """Keep copies from being published below `key` meanwhile; RefnetError (LOCKED) if one is under way.
+
+    name: of the store, for the message.
+    create: creates an empty object.
+    """
+    id_ = secrets.token_hex(16)
+    create(f"{key}/{_INTENTS}{id_}")
+    try:
+        if there := open_leases(bucket, key, published):
+            raise RefnetError(
+                f"{name}: a copy is under way since {there[0].since:%Y-%m-%d %H:%M} UTC, so no piece is deleted",
+                f"Retry when it has ended. If its run was killed and will not continue: `refnet store accept {name}`.",
+                Exit.LOCKED,
+                transient=True,
+            )
+        yield
+    finally:
+        create(f"{key}/{_INTENTS}{id_}{_END}")
+
+
+def old(bucket: Bucket, key: str, published: Collection[str], before: datetime) -> Iterator[Stored]:
+    """Yield the objects of leases and intents that have ended, and are from `before`."""
+    for folder in (_LEASES, _INTENTS):
+        open_ = {one.id for one in _begun(bucket, f"{key}/{folder}")} - {*published}
+        for one in bucket.listed(f"{key}/{folder}"):
+            match = _NAME.fullmatch(one.name)
+            if match and match["id"] not in open_ and one.modified < before:
+                yield one
+
+
+def _begun(bucket: Bucket, folder: str) -> Iterator[Begun]:
+    there: dict[str, Begun] = {}
+    for one in bucket.listed(folder):  # in the order of their names: an end comes after its beginning
+        match = _NAME.fullmatch(one.name)
+        if match and match["end"]:
+            there.pop(match["id"], None)
+        elif match:
+            there[match["id"]] = Begun(match["id"], one.modified)
+    yield from there.values()

@@ -1,0 +1,278 @@
+"""Encrypts and sends the pieces of a copy, a few at a time; what the store has already is not sent again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import BinaryIO
+
+from refnet.catalog.artifact import OpenArtifact, Progress
+from refnet.catalog.manifest import Manifest
+from refnet.catalog.object_names import SharedName, key_id
+from refnet.catalog.remote import MOST_RANGES, NAMESPACE, Copy, Piece, Range, packed
+from refnet.core.errors import Exit, RefnetError
+from refnet.store import encryption, list_coding
+from refnet.store.buckets.bucket import in_background
+from refnet.store.cutting import Cutting, fits
+from refnet.store.encryption import Recipient, plain_size
+from refnet.store.keys import MachineKeys
+from refnet.store.known_blocks import Place
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_pieces import fetch
+from refnet.store.remote_records import SendingJournal
+
+#: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
+_REPORTED_SECONDS = 1.0
+#: Requests with pieces at once. Each has up to 16 MiB in memory, and its bucket may have them once more.
+_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class Encrypter:
+    """Encrypts copies to the recipients, and signs them with this machine's keys."""
+
+    recipients: tuple[Recipient, ...]
+    keys: MachineKeys
+
+    @property
+    def digest(self) -> str:
+        """Digest of the recipients."""
+        return hashlib.sha256("\n".join(sorted(one.text for one in self.recipients)).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Folder of this machine's objects: the id of its catalog key."""
+        return key_id(self.keys.catalog().recipient.text)
+
+    @property
+    def cutting(self) -> Cutting:
+        return Cutting.of(self.keys.catalog().revealed())
+
+    def piece(self, data: bytes) -> bytes:
+        return encryption.encrypt(data, self.recipients)
+
+    def manifest(self, line: bytes) -> tuple[bytes, bytes]:
+        """Sign a manifest's line; return the plaintext, and the ciphertext for the recipients and this machine."""
+        plaintext = packed(line + self.keys.sign(line, NAMESPACE).encode("ascii"))
+        return plaintext, encryption.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a copy consists of."""
+
+    pieces: tuple[Piece, ...]
+    #: The ranges of `pieces` that are the artifact, and its list of files.
+    ranges: tuple[Range, ...]
+    list_ranges: tuple[Range, ...] = ()
+    #: How the list is written, see RemoteManifest.
+    list_coding: int = 0
+
+
+class PieceSender:
+    """Sends the pieces of one copy."""
+
+    def __init__(
+        self, store: RemoteStore, encrypter: Encrypter, journal: SendingJournal, progress: Progress
+    ) -> None:
+        self._bucket, self._name = store.bucket, store.name
+        self._encrypter, self._cutting = encrypter, encrypter.cutting
+        self._journal, self._progress = journal, progress
+        #: By the hash of the plaintext: pieces in the store that the copy may share.
+        self._known: dict[str, Piece] = {}
+        #: By hash: blocks in the store, and those pieces by name.
+        self._stored: Mapping[bytes, Place] = {}
+        self._usable: Mapping[str, Piece] = {}
+        #: By hash: the blocks of the copy.
+        self._blocks: dict[bytes, Range] = {}
+        #: The pieces of the copy, by number; None: it is being filled or sent.
+        self._pieces: list[Piece | None] = []
+        self._numbers: dict[str, int] = {}
+        #: The piece that is being filled, and its number.
+        self._open, self._open_number = bytearray(), 0
+        #: The number of each piece that is being sent, and the bytes that it counts for progress.
+        self._in_flight: dict[Future[Piece], tuple[int, int]] = {}
+        self._alone = Lock()
+        #: Bytes of the artifact that are in the store, and of all of it; 0: they are not reported.
+        self._done = self._total = 0
+
+    def share(self, usable: Mapping[str, Piece], stored: Mapping[bytes, Place]) -> None:
+        """Let the copy share the pieces `usable` (by name) in the store; `stored`: the blocks in them, by hash."""
+        self._usable, self._stored = usable, stored
+        self._known = {name.hash: one for one in usable.values() if (name := SharedName.read(one.name))}
+
+    def send(self, manifest: Manifest, artifact: OpenArtifact) -> Content:
+        """Send an artifact and its list of files; RefnetError (DAMAGED) if its bytes do not match `manifest`."""
+        text = artifact.files() or b""
+        coded = list_coding.encode(text) if text else None
+        listed = self._ranges(self._cutting.blocks(io.BytesIO(coded or artifact.packed_files() or b"")))
+        with artifact.open() as reader:
+            found = self._send_artifact(manifest, reader)
+        return self._content(found, listed, int(coded is not None))
+
+    def _send_artifact(self, manifest: Manifest, reader: BinaryIO) -> tuple[Range, ...]:
+        self._done, self._total = 0, manifest.size
+        sha, size = hashlib.sha256(), 0
+
+        def counted() -> Iterator[memoryview]:
+            nonlocal size
+            for block in self._cutting.blocks(reader):
+                sha.update(block)
+                size += len(block)
+                yield block
+
+        found = self._ranges(counted())
+        if size != manifest.size or sha.hexdigest() != manifest.sha256:
+            self._journal.remove()
+            raise RefnetError(
+                f"{manifest.name} is damaged: its bytes do not match its manifest",
+                f"It is not copied. Check it: `refnet verify {manifest.name}`.",
+                Exit.DAMAGED,
+            )
+        return found
+
+    def send_encrypted(self, origin: RemoteStore, copy: Copy) -> Content:
+        """Send the pieces of `copy` unchanged from the store `origin`."""
+        what, document = f"{copy.name} in {origin.name}", copy.document
+        there = {one.sha256: one for one in self._usable.values()}
+        self._done, self._total = 0, document.size
+        for piece in (*document.pieces, *document.files):
+            number = len(self._pieces)
+            if known := there.get(piece.sha256):
+                self._pieces.append(known)
+                self._done += piece.size
+            else:
+                self._pieces.append(None)
+                data = fetch(origin.bucket, piece, what)
+                named = SharedName.read(piece.name)
+                if named is None or named.key != self._encrypter.key:
+                    named = SharedName(self._encrypter.key, self._cutting.hash(data).hex())
+                sent = Piece(
+                    named.named(secrets.token_hex(8)), piece.size, piece.sha256, plain=plain_size(data)
+                )
+                self._begin(number, sent, data, piece.size)
+            self._report()
+        self._wait(0)
+        files = enumerate(self._pieces[len(document.pieces) :], len(document.pieces))
+        listed = document.list_ranges or tuple(Range(n, 0, one.plain) for n, one in files if one)
+        return self._content(document.artifact_parts, listed, document.list_coding)
+
+    @property
+    def places(self) -> dict[bytes, Place]:
+        """By hash: the blocks of the copy in the store."""
+        pieces = self._pieces
+        return {
+            hash_: Place(piece.name, one.start, one.length)
+            for hash_, one in self._blocks.items()
+            if (piece := pieces[one.piece])
+        }
+
+    def _ranges(self, blocks: Iterable[memoryview]) -> tuple[Range, ...]:
+        """Send `blocks`, but for those in the store, and return their ranges."""
+        found: list[Range] = []
+        for block in blocks:
+            one = self._placed(self._cutting.hash(block), block, reuse=len(found) < MOST_RANGES // 4)
+            last = found[-1] if found else None
+            if last and last.piece == one.piece and last.start + last.length == one.start:
+                found[-1] = last._replace(length=last.length + one.length)
+            else:
+                found.append(one)
+            self._report()
+        self._flush()
+        self._wait(0)
+        return tuple(found)
+
+    def _placed(self, hash_: bytes, block: memoryview, *, reuse: bool) -> Range:
+        """The range of a block, which is added to the open piece if the store does not have it."""
+        if known := self._blocks.get(hash_) if reuse else None:
+            self._done += len(block)
+            return known
+        stored = self._stored.get(hash_) if reuse else None
+        if stored and stored.length == len(block):
+            number = self._number(self._usable[stored.piece])
+            self._blocks[hash_] = found = Range(number, stored.start, stored.length)
+            self._done += len(block)
+            return found
+        if not fits(len(self._open), len(block)):
+            self._flush()
+        if not self._open:
+            self._open_number = len(self._pieces)
+            self._pieces.append(None)
+        self._blocks[hash_] = found = Range(self._open_number, len(self._open), len(block))
+        self._open += block
+        if self._cutting.ends_piece(len(self._open), hash_, len(block)):
+            self._flush()
+        return found
+
+    def _number(self, piece: Piece) -> int:
+        """Number of a piece in the store."""
+        found = self._numbers.get(piece.name)
+        if found is None:
+            found = self._numbers[piece.name] = len(self._pieces)
+            self._pieces.append(piece)
+        return found
+
+    def _flush(self) -> None:
+        """Send the open piece, unless the store has it."""
+        if not self._open:
+            return
+        data, self._open = bytes(self._open), bytearray()
+        name = SharedName(self._encrypter.key, self._cutting.hash(data).hex())
+        known = self._known.get(name.hash)
+        if known and known.plain == len(data):
+            self._pieces[self._open_number] = known
+            self._done += len(data)
+            return
+        encrypted = self._encrypter.piece(data)
+        sha256 = hashlib.sha256(encrypted).hexdigest()
+        piece = Piece(name.named(secrets.token_hex(8)), len(encrypted), sha256, plain=len(data))
+        self._begin(self._open_number, piece, encrypted, len(data))
+
+    def _begin(self, number: int, piece: Piece, data: bytes, counts: int) -> None:
+        """Begin to send the object `data` of a piece; it `counts` as so many bytes of progress."""
+        self._add(piece)
+        self._wait(_AT_ONCE - 1)
+        self._in_flight[in_background(self._put, piece, data)] = (number, counts)
+
+    def _put(self, piece: Piece, data: bytes) -> Piece:
+        """Create the object of a piece; return the piece with its version."""
+        if version := self._bucket.put(piece.name, data):
+            piece = replace(piece, version=version)
+            self._add(piece)
+        return piece
+
+    def _add(self, piece: Piece) -> None:
+        with self._alone:
+            self._journal.add(piece)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most `most` requests are in flight; raise the error of a failed request."""
+        while len(self._in_flight) > most:
+            for one in wait(self._in_flight, _REPORTED_SECONDS, FIRST_COMPLETED).done:
+                number, counts = self._in_flight.pop(one)
+                self._pieces[number] = one.result()
+                self._done += counts
+            self._report()
+
+    def _report(self) -> None:
+        if self._total:
+            self._progress(f"copy to {self._name}", self._done, self._total)
+
+    def _content(self, ranges: Iterable[Range], list_ranges: Iterable[Range], list_coding: int) -> Content:
+        """The copy's pieces, each once, in the order of their use."""
+        pieces: dict[str, Piece] = {}
+        numbers: dict[str, int] = {}
+
+        def moved(one: Range) -> Range:
+            piece = self._pieces[one.piece]
+            assert piece is not None  # noqa: S101  # all were awaited
+            pieces.setdefault(piece.name, piece)
+            return one._replace(piece=numbers.setdefault(piece.name, len(numbers)))
+
+        found, listed = tuple(map(moved, ranges)), tuple(map(moved, list_ranges))
+        return Content(tuple(pieces.values()), found, listed, list_coding)

@@ -1,0 +1,319 @@
+"""Copies and prunes of machines with the same keys avoid each other: whichever comes second stops, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.memory_bucket import MemoryBucket
+from tests.remote_store import NOW, Machine, artifact, cut_small, delete, objects
+
+from refnet.actions.store import accept, plan_acceptance
+from refnet.catalog.object_names import SharedName
+from refnet.catalog.remote import Copy
+from refnet.core.errors import Exit, RefnetError
+from refnet.store import leases
+from refnet.store.buckets.bucket import BucketError, BucketFailure
+
+PIECE = 64 << 10
+DATA = random.Random(1).randbytes(3 * PIECE + 7)
+#: Its first and third piece are those of DATA.
+CHANGED = DATA[:PIECE] + DATA[PIECE - 1 :: -1] + DATA[2 * PIECE : 3 * PIECE] + b"another end"
+
+
+@dataclass
+class Hooked(MemoryBucket):
+    """Calls `hook` once, before the first put or deletion of an object whose name contains `at`."""
+
+    hook: Callable[[], None] | None = None
+    at: str = ""
+    fails: bool = False
+    done: list[str] = field(default_factory=list)
+
+    def put(self, name: str, data: bytes) -> str:
+        self._call(name)
+        return super().put(name, data)
+
+    def delete(self, name: str, *, version: str = "") -> None:
+        self._call(name)
+        super().delete(name, version=version)
+
+    def _call(self, name: str) -> None:
+        if self.hook and self.at in name:
+            hook, self.hook = self.hook, None
+            self.done.append(name)
+            hook()
+            if self.fails:
+                raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+
+
+@pytest.fixture
+def bucket() -> Hooked:
+    return Hooked(now=lambda: NOW)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, bucket: Hooked, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    cut_small(monkeypatch, PIECE)
+    return Machine(tmp_path / "home", bucket)
+
+
+@pytest.fixture
+def twin(machine: Machine, tmp_path: Path) -> Machine:
+    """Another machine with the same keys."""
+    assert machine.keys.signing_file.exists()
+    shutil.copytree(machine.home / "keys", tmp_path / "twin" / "keys")
+    return replace(machine, home=tmp_path / "twin", ticks=60)
+
+
+def _prune(machine: Machine, *copies: Copy) -> None:
+    """Delete copies as `refnet prune --store` does."""
+    store = machine.store()
+    with store.pruning({one.document.key for one in copies}):
+        for one in copies:
+            store.unpublish(one)
+        for _, act in store.delete_pieces(copies):
+            act()
+
+
+def _whole(machine: Machine, *data: bytes) -> None:
+    """The store has copies of `data`, whole, and no other piece."""
+    copies = machine.store().entries()
+    for copy, expected in zip(copies, data, strict=True):
+        assert machine.fetch_back(copy).state == "fetched"
+        with machine.store(key=True).artifact(copy).open() as reader:
+            assert reader.read() == expected
+    named = {piece.name for one in copies for piece in one.document.pieces}
+    assert {name for name in objects(machine.bucket) if SharedName.read(name)} == named
+
+
+@contextmanager
+def _refused(*words: str) -> Iterator[None]:
+    with pytest.raises(RefnetError) as caught:
+        yield
+    assert caught.value.code is Exit.LOCKED
+    assert all(word in caught.value.message + caught.value.hint for word in words), caught.value
+
+
+def _killed(machine: Machine, bucket: Hooked, at: str, number: int = 2, data: bytes = CHANGED) -> None:
+    """A copy whose run ends before it puts an object `at`."""
+    bucket.hook, bucket.at, bucket.fails = lambda: None, at, True
+    with pytest.raises(BucketError):
+        machine.send(artifact(number, data))
+    bucket.fails = False
+
+
+def test_a_published_copy_does_not_stop_a_prune(machine: Machine) -> None:
+    first = machine.send(artifact(1, DATA))
+    machine.send(artifact(2, CHANGED))
+    _prune(machine, first)
+    _whole(machine, CHANGED)
+
+
+@pytest.mark.parametrize("at", ["/pieces/", "/manifests/"])
+def test_a_prune_that_begins_while_a_copy_is_under_way_stops(
+    machine: Machine, twin: Machine, bucket: Hooked, at: str
+) -> None:
+    first = machine.send(artifact(1, DATA))
+
+    def prune() -> None:
+        with _refused("cloud: a copy is under way since 2026-11-25 17:00 UTC", "refnet store accept cloud"):
+            _prune(twin, first)
+
+    bucket.hook, bucket.at = prune, at
+    machine.send(artifact(2, CHANGED))
+
+    assert bucket.done
+    _whole(machine, DATA, CHANGED)
+    _prune(machine, first)
+    _whole(machine, CHANGED)
+
+
+def test_a_copy_that_begins_while_a_prune_deletes_is_not_published(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+
+    def copy() -> None:
+        with _refused("cloud is being pruned since 2026-11-25 17:00 UTC", "not sent again"):
+            twin.send(artifact(2, CHANGED))
+
+    bucket.hook, bucket.at = copy, "/pieces/"
+    _prune(machine, first)
+
+    assert bucket.done
+    assert machine.store().entries() == ()
+    there = {name for name in objects(bucket) if SharedName.read(name)}
+    second = twin.send(artifact(2, CHANGED))
+    assert {piece.name for piece in second.document.pieces} >= there
+    _whole(twin, CHANGED)
+
+
+def test_a_copy_that_waits_for_a_prune_sends_nothing_twice(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    key = machine.send(artifact(1, DATA)).document.key
+    with machine.store().pruning({key}), _refused("is being pruned"):
+        twin.send(artifact(2, CHANGED))
+    sent = bucket.requests["put"]
+    twin.send(artifact(2, CHANGED))
+    assert bucket.requests["put"] - sent == 1, "the manifest"
+    _whole(twin, DATA, CHANGED)
+
+
+@pytest.mark.parametrize("at", ["/pieces/", "/manifests/"])
+def test_the_lease_of_a_dead_run_stops_a_prune_until_it_is_accepted(
+    machine: Machine, twin: Machine, bucket: Hooked, at: str
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    _killed(twin, bucket, at)
+    with _refused("refnet store accept cloud"):
+        _prune(machine, first)
+    assert machine.fetch_back(first).state == "fetched"
+
+    planned = plan_acceptance(machine.store())
+    assert len(planned.leases) == 1
+    assert accept(planned).accepted
+
+    _prune(machine, first)
+    assert machine.store().entries() == ()
+    with pytest.raises(RefnetError, match="has no gap"):
+        plan_acceptance(machine.store())
+
+
+@pytest.mark.parametrize("at", ["/pieces/", "/manifests/"])
+def test_a_run_that_continues_after_its_lease_was_ended_is_whole(
+    machine: Machine, bucket: Hooked, at: str
+) -> None:
+    """The pieces that it was to share are gone by now."""
+    first = machine.send(artifact(1, DATA))
+    _killed(machine, bucket, at)
+    accept(plan_acceptance(machine.store()))
+    _prune(machine, first)
+
+    machine.send(artifact(2, CHANGED))
+
+    for copy in machine.store().entries():
+        assert machine.fetch_back(copy).state == "fetched"
+    assert any(one.state == "fetched" for one in machine.store().entries())
+
+
+def test_a_run_that_continues_after_its_lease_was_ended_has_a_lease_again(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    _killed(machine, bucket, "/pieces/")
+    accept(plan_acceptance(machine.store()))
+
+    def prune() -> None:
+        with _refused("a copy is under way"):
+            _prune(twin, first)
+
+    bucket.hook, bucket.at = prune, "/manifests/"
+    machine.send(artifact(2, CHANGED))
+
+    assert machine.fetch_back(machine.store().entries()[-1]).state == "fetched"
+
+
+def test_a_run_that_was_killed_continues_and_stops_no_prune_any_more(
+    machine: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    _killed(machine, bucket, "/manifests/")
+    machine.send(artifact(2, CHANGED))
+    _whole(machine, DATA, CHANGED)
+    _prune(machine, first)
+    _whole(machine, CHANGED)
+
+
+def test_the_intent_of_a_killed_prune_counts_for_a_day(machine: Machine, bucket: Hooked) -> None:
+    key = machine.send(artifact(1, DATA)).document.key
+    bucket.put(f"{key}/intents/{'ab' * 16}", b"")
+    with _refused("is being pruned"):
+        machine.send(artifact(2, CHANGED))
+    machine.ticks = 24 * 60 - 5
+    with _refused("is being pruned"):
+        machine.send(artifact(2, CHANGED))
+    machine.ticks = 24 * 60 + 5
+    machine.send(artifact(2, CHANGED))
+    _whole(machine, DATA, CHANGED)
+
+
+def test_a_prune_that_fails_ends_its_intent(machine: Machine, bucket: Hooked) -> None:
+    first = machine.send(artifact(1, DATA))
+    bucket.hook, bucket.at, bucket.fails = lambda: None, "/pieces/", True
+    with pytest.raises(BucketError):
+        _prune(machine, first)
+    bucket.fails = False
+    machine.send(artifact(2, CHANGED))
+    assert [one.name for one in machine.store().entries()] == [artifact(2, b"").name]
+    assert machine.fetch_back(machine.store().entries()[0]).state == "fetched"
+
+
+def test_leases_and_intents_of_another_machine_stop_nothing(
+    machine: Machine, bucket: Hooked, tmp_path: Path
+) -> None:
+    other = Machine(tmp_path / "other", bucket)
+    theirs = other.send(artifact(1, DATA))
+    _killed(other, bucket, "/manifests/")
+    bucket.put(f"{theirs.document.key}/intents/{'ab' * 16}", b"")
+
+    first = machine.send(artifact(1, DATA))
+    machine.send(artifact(2, CHANGED))
+    _prune(machine, first)
+
+    [left] = machine.store().entries()
+    assert machine.fetch_back(left).state == "fetched"
+    assert other.fetch_back(theirs).state == "fetched"
+
+
+def test_leases_and_intents_that_ended_are_leftovers_after_90_days(machine: Machine, bucket: Hooked) -> None:
+    first = machine.send(artifact(1, DATA))
+    _prune(machine, first)
+    machine.send(artifact(2, DATA))
+    key = first.document.key
+    bucket.put(f"{key}/leases/{'ab' * 16}", b"")
+
+    def ages(days: int) -> set[str]:
+        for name, kept in bucket.contents.items():
+            bucket.contents[name] = [replace(one, created=one.created - timedelta(days=days)) for one in kept]
+        return {one.name for one in machine.store().leftovers()}
+
+    for name, kept in bucket.contents.items():
+        bucket.contents[name] = [replace(one, created=datetime.now(UTC)) for one in kept]
+    assert ages(89) == set()
+    left = ages(2)
+    assert {name.split("/")[1] for name in left} == {"leases", "intents"}
+    assert all(map(leases.is_name, left))
+    assert f"{key}/leases/{'ab' * 16}" not in left, "it is open"
+    for one in machine.store().leftovers():
+        machine.store().clean(one)
+    assert machine.store().leftovers() == ()
+    assert machine.store().unfinished()[0]
+    [copy] = machine.store().entries()
+    with _refused("a copy is under way"):
+        _prune(machine, copy)
+    delete(machine.store(), copy)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "leases/", f"{'ab' * 16}/leases/", f"{'ab' * 16}/leases/{'cd' * 15}", f"{'ab' * 16}/leases/{'cd' * 16}.age",
+        f"{'ab' * 16}/leases/{'cd' * 16}.end\n", f"{'ab' * 16}/pieces/{'cd' * 16}", f"leases/{'cd' * 16}",
+        f"{'ab' * 16}/leases/../{'cd' * 16}", f"{'ab' * 16}/leases/{'CD' * 16}",
+    ],
+)  # fmt: skip
+def test_other_names_are_not_of_leases(name: str, machine: Machine, bucket: Hooked) -> None:
+    assert not leases.is_name(name)
+    first = machine.send(artifact(1, DATA))
+    if name.strip() == name and name and not name.endswith("/") and ".." not in name:
+        bucket.put(name, b"")
+    _prune(machine, first)
+    assert machine.store().entries() == ()
