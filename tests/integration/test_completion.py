@@ -91,6 +91,7 @@ def test_bash_completes_the_names_of_stores(environment: dict[str, str]) -> None
         "find obsidian x --store",
         "list --store",
         "store check",
+        "store stats",
         "store accept",
         "key check --store",
     ):

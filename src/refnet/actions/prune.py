@@ -16,13 +16,13 @@ from zoneinfo import ZoneInfo
 from refnet import wiring
 from refnet.actions.store import can_prune
 from refnet.catalog import retention
-from refnet.catalog.manifest import Entry
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Copy
 from refnet.catalog.retention import Decision, Listing, PreviousVersion
 from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.catalog.store import Leftover, Store, Unlisted
+from refnet.catalog.store_sizes import freed
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
@@ -202,6 +202,8 @@ class StorePlan:
     unlisted: tuple[Unlisted, ...]
     #: The copies of sources that the settings do not name: they stay.
     others: int = 0
+    #: Every copy there that is not decided about: of those sources, and of the ones that were not asked for.
+    staying: tuple[Copy, ...] = ()
     locked: tuple[StillLocked, ...] = ()
 
     @property
@@ -218,8 +220,15 @@ class StorePlan:
 
     @property
     def bytes_freed(self) -> int:
-        copies = sum(_size(one.entry) for one in self.deleted)
-        return copies + sum(one.size for one in self.cleaned)
+        """Bytes of the objects that only the deleted copies need, and of the leftovers."""
+        return self.bytes_freed_of() + sum(one.size for one in self.cleaned)
+
+    def bytes_freed_of(self, source: str = "") -> int:
+        """Bytes of the objects that only the deleted copies need, of all sources or of `source`."""
+        gone = {one.entry.object: one.entry for one in self.deleted if isinstance(one.entry, Copy)}
+        judged = [one.entry for one in self.decisions if isinstance(one.entry, Copy)]
+        kept = (one for one in judged if one.object not in gone)
+        return freed((one for one in gone.values() if source in {"", one.source}), (*kept, *self.staying))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -292,9 +301,12 @@ def _plan_of_store(
         copies = [one for one in contents.copies if one.source == name]
         kept_for = own.retention.of(name) or wiring.retention(settings, name)
         decisions += retention.decide_copies(copies, kept_for, now, zone, stored, marks)
+    staying = tuple(one for one in contents.copies if not (one.source in names and one.source in known))
     others = sum(one.source not in known for one in contents.copies)
     leftovers = store.leftovers() if {*known} <= {*names} else ()
-    return StorePlan(store.name, store.bucket.shown, tuple(decisions), leftovers, contents.unlisted, others)
+    return StorePlan(
+        store.name, store.bucket.shown, tuple(decisions), leftovers, contents.unlisted, others, staying
+    )
 
 
 def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
@@ -321,8 +333,3 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
         for leftover in found.leftovers:
             tried(leftover.name, partial(store.clean, leftover))
     return replace(found, locked=tuple(locked))
-
-
-def _size(entry: Entry) -> int:
-    """Size of the objects of a copy, in bytes."""
-    return entry.document.size if isinstance(entry, Copy) else entry.manifest.size

@@ -16,7 +16,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -231,6 +231,8 @@ class Signed:
     sha256: str
     #: The fingerprint of its signer.
     signer: str
+    #: Of its object in a listing, in bytes; 0: it was not listed.
+    size: int = field(default=0, compare=False)
 
     @classmethod
     def read(cls, plaintext: bytes, name: str, verify: Callable[[bytes, str], tuple[str, str]]) -> Self:

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.remote import MOST_COUNTER, Copy, Signed
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Unlisted
+from refnet.catalog.store_sizes import Sizes, sizes, total
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import some
@@ -220,6 +222,16 @@ class StoreState:
     trouble: RefnetError | None = None
     #: When it was last listed; None: never.
     listed: datetime | None = None
+
+    @cached_property
+    def sizes(self) -> Mapping[str, Sizes]:
+        """What its copies take, by source."""
+        return sizes(self.copies)
+
+    @cached_property
+    def total(self) -> Sizes:
+        """What its copies take in all."""
+        return total(self.copies, self.sizes)
 
     def newest(self, source: SourceName, now: datetime | None = None) -> Copy | None:
         """The newest complete copy of `source`; copies dated after `now` only as a last resort."""

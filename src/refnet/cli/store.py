@@ -9,7 +9,10 @@ import typer
 from refnet import wiring
 from refnet.actions import store as action
 from refnet.actions.store import StoreAcceptance, check_store, listed_stores
+from refnet.actions.store_stats import StoreStats
+from refnet.actions.store_stats import stats as stats_of
 from refnet.catalog.monitoring_stores import StoreCheck
+from refnet.catalog.store_sizes import Sizes
 from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.completion import stores
@@ -21,10 +24,12 @@ from refnet.cli.context import (
     print_json,
     would,
 )
-from refnet.cli.output import say
+from refnet.cli.output import complain, say
 from refnet.core import formatting
-from refnet.core.errors import Exit
+from refnet.core.errors import Exit, worst
 from refnet.store.remote import RemoteStore
+
+_NO_STORE = "no remote store is configured: add [stores.NAME] to the settings file"
 
 store = Commands("Manage the backup folder, and check the remote stores.")
 
@@ -108,7 +113,62 @@ def list_stores(*, as_json: options.Json = False) -> None:
     if found:
         render.print_columns(rows)
     else:
-        say("no remote store is configured: add [stores.NAME] to the settings file")
+        say(_NO_STORE)
+
+
+@store.command()
+def stats(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STORE",
+            help="The name or the URL of a store, or `local`; default: all.",
+            autocompletion=stores,
+        ),
+    ] = None,
+    *,
+    as_json: options.Json = False,
+) -> None:
+    """Show what the copies of each source take in the stores, and what they share.
+
+    plain: of the artifacts. stored: of the objects, a shared one once. shared: what sharing saves. newest: what the last
+    copy added. prune frees: what only copies need that retention no longer keeps. It needs no recovery key.
+    """
+    found, errors = stats_of(context(), name)
+    for error in errors:
+        complain(error)
+    if as_json:
+        print_json({"stores": [one.to_json() for one in found]})
+    elif found:
+        _print_stats(found)
+    elif not errors:
+        say(_NO_STORE)
+    raise typer.Exit(worst(error.code for error in errors))
+
+
+def _print_stats(found: list[StoreStats]) -> None:
+    rows: list[tuple[str, ...]] = [
+        ("store", "source", "copies", "plain", "stored", "shared", "newest", "prune frees")
+    ]
+    for one in found:
+        rows += [_row(one, name, its, one.freed(name)) for name, its in one.sources.items()]
+        if len(one.sources) != 1 or one.leftovers:
+            rows.append(_row(one, "all", one.total, one.freed_in_all))
+    render.print_columns(rows, right=(2, 3, 4, 5, 6, 7))
+    for one in found:
+        if one.frees_nothing:
+            print(f"{one.store}: prune frees nothing: {one.frees_nothing}")
+        if one.leftovers:
+            print(f"{one.store}: prune also removes leftovers: {formatting.size(one.leftovers)}")
+        if one.unlisted:
+            what = formatting.plural(one.unlisted, "manifest")
+            print(f"{one.store}: not counted: {what} that cannot be read or trusted")
+
+
+def _row(found: StoreStats, source: str, its: Sizes, freed: int) -> tuple[str, ...]:
+    numbers = (its.plain, its.stored, its.shared, its.newest)
+    frees = formatting.size(freed) if found.plan else "nothing"
+    return found.store, source, str(its.copies), *map(formatting.size, numbers), frees
 
 
 @store.command()

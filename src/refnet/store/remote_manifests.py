@@ -182,7 +182,8 @@ class Manifests:
         """The manifest in `data` if trusted; the verdict is cached for this process."""
         found: _Read
         try:
-            found = Signed.read(self.trust.opener.manifest(data), stored.name, self._trusted)
+            signed = Signed.read(self.trust.opener.manifest(data), stored.name, self._trusted)
+            found = replace(signed, size=stored.size)
         except _UnknownSignerError as error:
             advice = f"if it is yours, name its key: --signer {error}, or encryption.signers"
             found = _unlisted(stored, f"is signed by an unknown key {error}", advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import Content, MemoryBucket
-from tests.remote_store import NOW, PROOF, Machine, artifact, objects, send_format_1
+from tests.remote_store import NOW, PROOF, Machine, artifact, cut_small, objects, send_format_1
 
-from refnet.actions import prune
+from refnet.actions import prune, store_stats
 from refnet.actions.prune import StorePlan, prune_store, prune_stores
 from refnet.actions.store import accept, plan_acceptance
+from refnet.actions.store_stats import stats
 from refnet.catalog.remote import Copy
 from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import SourceName
@@ -22,6 +24,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.settings.stores import StoreRetention, StoreSettings
+from refnet.store import remote
 from refnet.store.buckets import opening
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.leases import is_name
@@ -89,6 +92,12 @@ def deleted(found: StorePlan) -> list[str]:
     return [one.entry.name for one in found.deleted]
 
 
+def stored(place: Place) -> int:
+    """Bytes of the manifests and pieces, in every version."""
+    found = [name for name in place.bucket.contents if name in objects(place.bucket)]
+    return sum(len(one.data or b"") for name in found for one in place.bucket.contents[name])
+
+
 def test_what_retention_does_not_keep_goes_with_every_version(place: Place) -> None:
     copies = []
     for day in range(1, 5):
@@ -106,8 +115,9 @@ def test_what_retention_does_not_keep_goes_with_every_version(place: Place) -> N
     }
     assert len(place.names()) == 4
 
+    manifest = len(place.bucket.contents[copies[0].object][0].data)
     done = place.prune()
-    assert done.to_json()["bytes_freed"] == sum(one.size for one in copies[0].document.pieces)
+    assert done.to_json()["bytes_freed"] == copies[0].document.size + manifest
     assert place.names() == [one.name for one in copies[1:]]
     assert all(is_name(name) for name in place.bucket.contents if copies[0].id in name)
     assert place.machine.store().contents().gaps == ()
@@ -278,6 +288,7 @@ def test_copies_of_both_formats_are_pruned_by_one_rule(place: Place) -> None:
         place.at(number)
         copies.append(make(number))
     place.at(40)
+    before = stored(place)
 
     done = place.prune()
 
@@ -285,7 +296,7 @@ def test_copies_of_both_formats_are_pruned_by_one_rule(place: Place) -> None:
     assert place.names() == [copies[2].name]
     assert place.machine.store().contents().gaps == ()
     assert set(objects(place.bucket)) == {copies[2].object, copies[2].document.pieces[0].name}
-    assert done.to_json()["bytes_freed"] == sum(one.document.size for one in copies[:2])
+    assert done.to_json()["bytes_freed"] == before - stored(place)
 
 
 def test_pieces_that_a_kept_copy_shares_stay(place: Place) -> None:
@@ -313,3 +324,50 @@ def test_a_store_without_a_credential_that_may_delete_is_left_alone(place: Place
         prune_store(context, "cloud", DATABASE)
     assert refused.value.code is Exit.USAGE
     assert len(prune_store(context, "cloud", DATABASE, plan=True).decisions) == 1
+
+
+def test_the_plan_and_the_stats_count_what_the_deleted_copies_alone_need(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "open_bucket", lambda _store: place.bucket)
+    cut_small(monkeypatch, 64 << 10)
+    data = random.Random(1).randbytes(3 << 16)
+    copies = []
+    for day, changed in ((1, b""), (2, b"a" * 70_000), (3, b"b" * 100)):
+        place.at(day)
+        copies.append(place.machine.send(artifact(day, data + changed)))
+        place.machine.fetch_back(copies[-1])
+    place.at(40)
+    [found], errors = stats(place.context)
+    assert not errors
+    own = found.sources["database"]
+    assert found.sources == {"database": found.total}
+    assert (own.copies, own.stored) == (3, stored(place))
+    assert own.shared > 2 * len(data)
+
+    planned = place.prune(plan=True)
+    assert deleted(planned) == [one.name for one in copies[:2]]
+    kept = {one.name for one in copies[2].document.pieces}
+    alone = {
+        one.name: one.size for copy in copies[:2] for one in copy.document.pieces if one.name not in kept
+    }
+    manifests = [len(place.bucket.contents[one.object][0].data or b"") for one in copies]
+    assert planned.bytes_freed == sum(alone.values()) + sum(manifests[:2])
+    assert found.freed("database") == found.freed_in_all == planned.bytes_freed
+    assert planned.bytes_freed < sum(one.document.size for one in copies[:2]) / 2
+    place.prune()
+    [after], _ = stats(place.context, "cloud")
+    assert after.total.stored == own.stored - planned.bytes_freed
+    assert (after.freed_in_all, after.leftovers) == (0, 0)
+
+
+def test_the_stats_say_why_nothing_is_freed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "open_bucket", lambda _store: place.bucket)
+    monkeypatch.setattr(store_stats, "can_prune", lambda _: False)
+    place.send(1)
+    place.at(40)
+    [found], _ = stats(place.context)
+    assert (found.plan, found.freed_in_all, found.freed("database")) == (None, 0, 0)
+    said = found.to_json()
+    assert "no credential that may delete" in said["frees_nothing"]
+    assert said["all"] == {**found.total.to_json(), "bytes_freed": 0}
