@@ -68,6 +68,8 @@ _HELP = {
     "refnet_store_copy_timestamp_seconds": "The moment whose state the newest complete copy in the remote store contains.",
     "refnet_store_copy_level": "How far the newest complete copy is checked in the remote store: 0 sent, 1 fetched, 2 proven.",
     "refnet_store_copy_missing": "1 if the newest complete artifact has no copy in the remote store.",
+    "refnet_store_plain_bytes": "Size of the artifacts with a copy in the remote store.",
+    "refnet_store_stored_bytes": "Size of the copies in the remote store; pieces that copies of the source share count once.",
     "refnet_store_gaps": "Manifests of the remote store that were removed, replaced or put back.",
     "refnet_store_readable": "1 if the remote store could be listed, else 0.",
     "refnet_check_status": "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
@@ -287,6 +289,14 @@ def _copies(facts: Facts) -> Iterator[Metric]:
         for state, source in pairs
     )
     yield _gauge("refnet_store_copy_missing", missing, labels)
+    taken = [
+        ((one.name, source), its)
+        for one in facts.stores
+        if not one.trouble
+        for source, its in one.sizes.items()
+    ]
+    yield _gauge("refnet_store_plain_bytes", ((pair, its.plain) for pair, its in taken), labels)
+    yield _gauge("refnet_store_stored_bytes", ((pair, its.stored) for pair, its in taken), labels)
     yield _gauge("refnet_store_gaps", (((one.name,), len(one.gaps)) for one in listed), ("store",))
     readable = (((one.name,), one.trouble is None) for one in facts.stores)
     yield _gauge("refnet_store_readable", readable, ("store",))

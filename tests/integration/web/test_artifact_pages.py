@@ -150,6 +150,13 @@ def test_the_stores_show_where_each_artifact_is_and_what_is_known_of_them(
     for words in ("away does not exist", "refnet store check near", "As of", "never checked"):
         assert words in page
     assert "nothing leaves this machine" not in page
+    taken = page.partition("What the copies take</summary>")[2].partition("</table>")[0]
+    cells = re.findall(r'class="number">([^<]*)</td>', taken)
+    assert (cells[0], cells[3]) == ("1", "0 B")  # one copy, which shares nothing
+    assert cells[2] == cells[4] != "0 B"
+    assert f"1 ({cells[2]})" in page
+    japanese = browser.get("/stores", headers={"Accept-Language": "ja"}).text
+    assert "共有による節約" in japanese
 
 
 def test_an_artifact_that_is_only_in_a_store_is_shown_and_not_downloaded(
@@ -247,6 +254,7 @@ def test_an_encrypted_artifact_shows_the_commands_that_read_it(tmp_path: Path) -
             text(found, f"/artifacts/notes/{name}/{end}", 400)
         assert name in text(found, "/timeline?source=notes")
         assert "encrypted" in text(found, "/stores")
+        assert "What the copies take" in text(found, "/stores")
 
 
 def test_a_machine_without_a_store_is_told_that_nothing_leaves_it(tmp_path: Path) -> None:

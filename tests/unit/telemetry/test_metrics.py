@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.remote_copies import LOCAL, shared, signed
 from tests.unit.telemetry.conftest import World
 
 from refnet.catalog.manifest import HIDDEN_PREFIX, Level
 from refnet.catalog.monitoring import Limits
+from refnet.catalog.remote import Copy
+from refnet.catalog.remote_state import StoreState
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.schedule import Schedule, TaskName
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
+from refnet.core.errors import RefnetError
 from refnet.store import scan
 from refnet.telemetry.metrics import exposition
 
@@ -223,3 +227,17 @@ def _read_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(scan, "read_regular", reading)
     return names
+
+
+def test_a_store_has_the_bytes_of_its_copies_and_shared_ones_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tuple(Copy(LOCAL, (), signed=signed(shared(number))) for number in (1, 2))
+    cloud = StoreState("cloud", frozenset([SourceName.DATABASE]), copies)
+    down = replace(cloud, name="down", copies=(), trouble=RefnetError("no answer", "Check the network."))
+    facts = replace(world.facts(), stores=(cloud, down))
+    monkeypatch.setattr(World, "facts", lambda _: facts)
+    found = values(world)
+    labels = frozenset({"store": "cloud", "source": "database"}.items())
+    assert found["refnet_store_plain_bytes"] == {labels: 2 * LOCAL.size}
+    assert found["refnet_store_stored_bytes"] == {labels: copies[0].document.size}

@@ -35,11 +35,6 @@ class Card:
     kept: Mapping[SourceName, str]
 
     @property
-    def bytes(self) -> int:
-        """The size of all copies, in bytes."""
-        return sum(copy.document.size for copy in self.state.copies)
-
-    @property
     def damaged(self) -> int:
         """The number of damaged copies."""
         return sum(copy.damaged for copy in self.state.copies)
