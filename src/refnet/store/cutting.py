@@ -18,7 +18,8 @@ from refnet.catalog.remote import PIECE_BYTES
 
 #: The header of each member that RefNet writes: no name, no time.
 _MEMBER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-#: A block has so many bytes, but for the last one.
+#: A block has so many bytes, but for the last one, and for short members before a long one: they may come in another order
+#: the next time, and must not take the long one with them.
 _LEAST_BLOCK, _MOST_BLOCK = 1 << 10, 4 << 20
 #: A member that is longer than this is cut at the first pair of bytes that the key chooses, if also the byte behind it
 #: is one of so many: in random bytes such a place comes after 2 MiB, on average.
@@ -66,9 +67,19 @@ class Cutting:
     def _end(self, data: bytearray, at: int, have: int) -> int:
         """End of the block that begins at `at`; `data` is read up to `have`."""
         most = min(at + _MOST_BLOCK, have)
-        member = data.find(_MEMBER, at + _LEAST_BLOCK, min(most + len(_MEMBER) - 1, have))
-        end = most if member < 0 else member
+        end = most if (member := self._member(data, at, most, have)) < 0 else member
         return self._cut(data, at + _LONG, end) if end - at > _LONG else end
+
+    @staticmethod
+    def _member(data: bytearray, at: int, most: int, have: int) -> int:
+        """Begin of the member before which the block that begins at `at` ends; -1: there is none up to `most`."""
+        member = data.find(_MEMBER, at + 1, min(most + len(_MEMBER) - 1, have))
+        while at < member < at + _LEAST_BLOCK:
+            after = data.find(_MEMBER, member + 1, min(member + _LEAST_BLOCK + len(_MEMBER) - 1, have))
+            if after < 0:  # it is long, or the last one
+                return member if have - member >= _LEAST_BLOCK else -1
+            member = after
+        return member
 
     def _cut(self, data: bytearray, begin: int, end: int) -> int:
         """The first place from `begin` that the key chooses, or `end`."""

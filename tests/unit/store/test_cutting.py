@@ -94,6 +94,13 @@ def test_members_that_are_too_small_share_a_block() -> None:
     assert all(LEAST <= len(one) < LEAST + 600 for one in blocks[:-1])
 
 
+def test_short_members_take_no_long_one_with_them_to_another_place() -> None:
+    short, other, *long = _members(1, [100, 200, 300 * KIB, 900 * KIB, 50 * KIB])
+    before, after = [long[0], short, other, *long[1:]], [*long[:2], other, long[2], short]
+    assert _blocks(b"".join(before)) == [long[0], short + other, *long[1:]]
+    assert _blocks(b"".join(after)) == after
+
+
 def test_a_header_that_stands_in_the_middle_of_a_member_costs_a_cut_and_nothing_else() -> None:
     data = _noise(1, 50 * KIB) + HEADER + _noise(2, 50 * KIB)
     assert _blocks(data) == [data[: 50 * KIB], data[50 * KIB :]]
