@@ -1,9 +1,9 @@
 """Leases of copies and intents of prunes, objects with which machines that share a store avoid each other.
 
 A copy names pieces that are there already, and a prune deletes pieces that no manifest names. So a copy creates a lease,
-then lists, and looks for intents before its manifest; a prune creates an intent, then looks for leases. Whichever comes
-second stops. The lease of a copy ends with its manifest, or with an object `ID.end`, as an intent does: a machine that makes
-copies may not delete, and a lock forbids it.
+looks for intents, then lists, and looks again before its manifest; a prune creates an intent, then looks for leases.
+Whichever comes second stops. The lease of a copy ends with its manifest, or with an object `ID.end`, as an intent does: a
+machine that makes copies may not delete, and a lock forbids it.
 """
 
 from __future__ import annotations

@@ -103,11 +103,15 @@ class Sender:
             if journal.pieces and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
+            self._require_no_prune()  # one that did not see the lease may delete what is listed now
             content = send(journal, self._usable(contents.copies, journal, recipients))
             manifests = [one.signed for one in contents.copies]
-            leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
+            self._require_no_prune()
             signed = self._complete(journal, self._document(entry, journal, content, recipients, manifests))
             return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
+
+    def _require_no_prune(self) -> None:
+        leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
 
     def _usable(self, copies: Sequence[Copy], journal: SendingJournal, recipients: str) -> dict[str, Piece]:
         """Pieces in the store that a new copy may share, by name: of this machine's copies, or sent by an earlier run.

@@ -159,8 +159,11 @@ def test_a_copy_that_waits_for_a_prune_sends_nothing_twice(
     machine: Machine, twin: Machine, bucket: Hooked
 ) -> None:
     key = machine.send(artifact(1, DATA)).document.key
-    with machine.store().pruning({key}), _refused("is being pruned"):
+    intent = f"{key}/intents/{'ab' * 16}"
+    bucket.hook, bucket.at = lambda: bucket.put(intent, b"") and None, "/pieces/"
+    with _refused("is being pruned"):
         twin.send(artifact(2, CHANGED))
+    bucket.put(f"{intent}.end", b"")
     sent = bucket.requests["put"]
     twin.send(artifact(2, CHANGED))
     assert bucket.requests["put"] - sent == 1, "the manifest"
@@ -317,3 +320,28 @@ def test_other_names_are_not_of_leases(name: str, machine: Machine, bucket: Hook
         bucket.put(name, b"")
     _prune(machine, first)
     assert machine.store().entries() == ()
+
+
+def test_a_copy_that_lists_while_a_prune_deletes_and_ends_later_is_whole(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    store = machine.store()
+    prune = store.pruning({first.document.key})
+
+    def end() -> None:
+        for _, act in store.delete_pieces([first]):
+            act()
+        prune.__exit__(None, None, None)
+
+    def begin() -> None:
+        prune.__enter__()
+        store.unpublish(first)
+        bucket.hook, bucket.at = end, "/pieces/"
+
+    bucket.hook, bucket.at = begin, "/leases/"
+    with _refused("is being pruned"):
+        twin.send(artifact(2, CHANGED))
+    end()
+    twin.send(artifact(2, CHANGED))
+    _whole(twin, CHANGED)
