@@ -198,6 +198,8 @@ class SendingJournal:
     id: str
     #: By name; the last line of each counts.
     pieces: dict[str, Piece] = field(default_factory=dict)
+    #: An earlier run began it.
+    continues: bool = False
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest, recipients: str) -> SendingJournal:
@@ -211,7 +213,7 @@ class SendingJournal:
         with suppress(ValueError, IndexError):
             head = _HEAD(checked.document(lines[0]))
             if (head["of"], head["format"]) == (of, _FORMAT):
-                return cls(path, head["id"], {one.name: one for one in _pieces(lines[1:])})
+                return cls(path, head["id"], {one.name: one for one in _pieces(lines[1:])}, continues=True)
         return cls._begun(path, of, {})
 
     @classmethod

@@ -100,7 +100,7 @@ class Sender:
             if there := copy_of(contents.copies, entry.manifest):
                 return SentCopy(there, False, tuple(one for one in contents.copies if one is not there))
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, recipients)
-            if journal.pieces and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
+            if journal.continues and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
             self._require_no_prune()  # one that did not see the lease may delete what is listed now

@@ -345,3 +345,19 @@ def test_a_copy_that_lists_while_a_prune_deletes_and_ends_later_is_whole(
     end()
     twin.send(artifact(2, CHANGED))
     _whole(twin, CHANGED)
+
+
+def test_a_run_that_had_sent_no_piece_when_its_lease_was_ended_has_a_lease_again(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    _killed(machine, bucket, "/manifests/", data=DATA)
+    accept(plan_acceptance(machine.store()))
+
+    def prune() -> None:
+        with _refused("a copy is under way"):
+            _prune(twin, first)
+
+    bucket.hook, bucket.at = prune, "/manifests/"
+    machine.send(artifact(2, DATA))
+    _whole(machine, DATA, DATA)
