@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -60,14 +60,30 @@ def has_ended(bucket: Bucket, key: str, copy: str) -> bool:
     return any(True for _ in bucket.listed(f"{lease_name(key, copy)}{_END}"))
 
 
+def require_open(bucket: Bucket, key: str, copy: str, name: str) -> None:
+    """RefnetError (LOCKED) if somebody ended the lease of a copy to the store `name`."""
+    if has_ended(bucket, key, copy):
+        raise RefnetError(
+            f"the copy to {name} is not published: its lease was ended while it was under way",
+            "Retry: refnet copy. A prune may have deleted pieces that it shares.",
+            Exit.LOCKED,
+            transient=True,
+        )
+
+
 def open_leases(bucket: Bucket, key: str, published: Collection[str]) -> tuple[Begun, ...]:
     """Leases that neither an end nor the manifest of their copy (ids in `published`) ended."""
-    return tuple(one for one in _begun(bucket, f"{key}/{_LEASES}") if one.id not in published)
+    return tuple(one for one in _begun(bucket.listed(f"{key}/{_LEASES}")) if one.id not in published)
 
 
 def require_no_prune(bucket: Bucket, key: str, name: str, now: datetime) -> None:
     """RefnetError (LOCKED) if a prune is under way in the store `name`: it may delete what a copy shares."""
-    for one in _begun(bucket, f"{key}/{_INTENTS}"):
+    require_no_intent(bucket.listed(f"{key}/{_INTENTS}"), name, now)
+
+
+def require_no_intent(listed: Iterable[Stored], name: str, now: datetime) -> None:
+    """RefnetError (LOCKED) if intents of prunes in the store `name` are among `listed`, objects in the order of their names."""
+    for one in _begun(one for one in listed if f"/{_INTENTS}" in one.name):
         if now - one.since < _LONGEST_PRUNE:
             raise RefnetError(
                 f"{name} is being pruned since {one.since:%Y-%m-%d %H:%M} UTC: the copy is not published",
@@ -104,16 +120,16 @@ def pruning(
 def old(bucket: Bucket, key: str, published: Collection[str], before: datetime) -> Iterator[Stored]:
     """Yield the objects of leases and intents that have ended, and are from `before`."""
     for folder in (_LEASES, _INTENTS):
-        open_ = {one.id for one in _begun(bucket, f"{key}/{folder}")} - {*published}
+        open_ = {one.id for one in _begun(bucket.listed(f"{key}/{folder}"))} - {*published}
         for one in bucket.listed(f"{key}/{folder}"):
             match = _NAME.fullmatch(one.name)
             if match and match["id"] not in open_ and one.modified < before:
                 yield one
 
 
-def _begun(bucket: Bucket, folder: str) -> Iterator[Begun]:
+def _begun(listed: Iterable[Stored]) -> Iterator[Begun]:
     there: dict[str, Begun] = {}
-    for one in bucket.listed(folder):  # in the order of their names: an end comes after its beginning
+    for one in listed:  # in the order of their names: an end comes after its beginning
         match = _NAME.fullmatch(one.name)
         if match and match["end"]:
             there.pop(match["id"], None)

@@ -26,7 +26,7 @@ from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.store import leases
-from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
 from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.known_blocks import KnownBlocks
@@ -103,15 +103,12 @@ class Sender:
             if journal.continues and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
-            self._require_no_prune()  # one that did not see the lease may delete what is listed now
             content = send(journal, self._usable(contents.copies, journal, recipients))
             manifests = [one.signed for one in contents.copies]
-            self._require_no_prune()
+            leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
+            leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
             signed = self._complete(journal, self._document(entry, journal, content, recipients, manifests))
             return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
-
-    def _require_no_prune(self) -> None:
-        leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
 
     def _usable(self, copies: Sequence[Copy], journal: SendingJournal, recipients: str) -> dict[str, Piece]:
         """Pieces in the store that a new copy may share, by name: of this machine's copies, or sent by an earlier run.
@@ -132,11 +129,14 @@ class Sender:
         if not named:
             return {}
         doubtful = {piece.name for one in copies if one.damaged for piece in one.document.pieces}
-        there = {
-            one.name: one.size
-            for one in self.store.bucket.listed(f"{key}/{PIECES}")
-            if not self.lock or self.now() - one.modified <= self.lock / 2
-        }
+        there, runs = dict[str, int](), list[Stored]()
+        for one in self.store.bucket.listed(f"{key}/"):  # in the order of their names: intents, then pieces
+            if not one.name.startswith(f"{key}/{PIECES}"):
+                runs.append(one)
+            elif not self.lock or self.now() - one.modified <= self.lock / 2:
+                there[one.name] = one.size
+        # A prune that did not see the lease may delete what was listed.
+        leases.require_no_intent(runs, self.store.name, self.now())
         return {
             one.name: one for one in named if there.get(one.name) == one.size and one.name not in doubtful
         }

@@ -361,3 +361,19 @@ def test_a_run_that_had_sent_no_piece_when_its_lease_was_ended_has_a_lease_again
     bucket.hook, bucket.at = prune, "/manifests/"
     machine.send(artifact(2, DATA))
     _whole(machine, DATA, DATA)
+
+
+def test_a_copy_whose_lease_is_ended_meanwhile_is_not_published(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+
+    def prune() -> None:
+        accept(plan_acceptance(twin.store()))
+        _prune(twin, first)
+
+    bucket.hook, bucket.at = prune, "/pieces/"
+    with _refused("its lease was ended", "Retry"):
+        machine.send(artifact(2, CHANGED))
+    machine.send(artifact(2, CHANGED))
+    _whole(machine, CHANGED)
