@@ -22,6 +22,8 @@ _AT = re.compile(rb',"at":(-?\d{1,20})(?=[,}])')
 #: A chunk ends with a line whose CRC has these bits zero, or after so many lines.
 _MASK, _MOST_LINES = 31, 512
 _GZIP = 31
+#: Bytes that are decompressed at once: of each member, what is behind it in them is copied.
+_AT_ONCE = 4 << 10
 #: Bytes of a coded list that the list itself does not have.
 _HEAD = 1 << 10
 
@@ -107,14 +109,19 @@ def _deflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _inflated(data: bytes, most: int) -> bytes:
     """Decompress all members, to at most `most` bytes."""
-    found = io.BytesIO()
-    while data:
-        inflater = zlib.decompressobj(_GZIP)
+    found, at = io.BytesIO(), 0
+    inflater = zlib.decompressobj(_GZIP)
+    while at < len(data):
+        if inflater.eof:
+            inflater = zlib.decompressobj(_GZIP)
+        part = data[at : at + _AT_ONCE]
         try:
-            found.write(inflater.decompress(data, most + 1 - found.tell()))
+            found.write(inflater.decompress(part, most + 1 - found.tell()))
         except zlib.error as error:
             raise ValueError(f"not a list of files: {error}") from None
-        if not inflater.eof or found.tell() > most:
-            raise ValueError(f"a list of files that is cut short, or has more than {most:,} bytes")
-        data = inflater.unused_data
+        if found.tell() > most:
+            raise ValueError(f"a list of files of more than {most:,} bytes")
+        at += len(part) - len(inflater.unused_data)
+    if data and not inflater.eof:
+        raise ValueError("a list of files that is cut short")
     return found.getvalue()
