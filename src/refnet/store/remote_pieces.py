@@ -188,7 +188,7 @@ class Pieces:
 
     def _next(self, at: int) -> list[int]:
         """The pieces that follow that of part `at`."""
-        following = (one.piece for one in islice(self.parts, at + 1, at + 1 + _LOOKED_AHEAD))
+        following = (one.piece for one in self.parts[at + 1 : at + 1 + _LOOKED_AHEAD])
         found = dict.fromkeys(one for one in following if one != self.parts[at].piece)
         return [*islice(found, _AHEAD)]
 

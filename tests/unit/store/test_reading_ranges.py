@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from tests.shared_pieces import (
     send,
 )
 
-from refnet.catalog.remote import Copy
+from refnet.catalog.remote import Copy, Range
+from refnet.store.remote_pieces import PieceReader, Pieces
 from refnet.store.sending_pieces import Encrypter
 
 
@@ -87,3 +89,11 @@ def test_only_the_pieces_of_what_is_read_are_fetched(machine: Machine) -> None:
         reader.seek(len(DATA) // 2)
         assert reader.read(1)
         assert _gets(machine) - before <= 2
+
+
+def test_the_time_to_read_in_order_grows_with_the_number_of_ranges_alone() -> None:
+    parts = [Range(number // 100, 10 * (number % 100), 9) for number in range(40_000)]
+    pieces = Pieces(lambda _number, _keep: bytes(1000), [1000] * 400, parts)
+    begun = time.monotonic()
+    assert len(PieceReader(pieces, in_order=True).readall()) == 9 * len(parts)
+    assert time.monotonic() - begun < 8, "the time grows with the square"
