@@ -110,6 +110,8 @@ class StoreAcceptance:
     head: Head
     #: Copies that are under way according to their leases; none of their runs is to continue.
     leases: tuple[Begun, ...]
+    #: Prunes that are under way according to their intents; each was killed.
+    intents: tuple[Begun, ...]
     #: Manifests below this machine's key that cannot be read: they keep every piece until they are accepted.
     unreadable: tuple[Unlisted, ...]
     #: False: only planned.
@@ -127,6 +129,7 @@ class StoreAcceptance:
             "gaps": [one.to_json() for one in self.ending],
             "staying": [one.to_json() for one in self.staying],
             "leases": [{"id": one.id, "since": one.since.isoformat()} for one in self.leases],
+            "intents": [{"id": one.id, "since": one.since.isoformat()} for one in self.intents],
             "unreadable": [{"name": one.name, "why": one.why} for one in self.unreadable],
             "accepted": self.accepted,
         }
@@ -135,7 +138,7 @@ class StoreAcceptance:
 def plan_acceptance(store: RemoteStore) -> StoreAcceptance:
     """Return what would be accepted; RefnetError if nothing can be."""
     planned = StoreAcceptance(store, *store.accepted(), *store.unfinished())
-    others = planned.leases or planned.unreadable
+    others = planned.leases or planned.intents or planned.unreadable
     if not (planned.gaps or others):
         raise RefnetError(f"{store.shown} has no gap", "There is nothing to accept.", Exit.USAGE)
     if not (planned.ending or others):
@@ -153,4 +156,6 @@ def accept(planned: StoreAcceptance) -> StoreAcceptance:
         planned.store.records.accept(one.name for one in planned.unreadable)
         for lease in planned.leases:
             planned.store.end_lease(lease)
+        for intent in planned.intents:
+            planned.store.end_intent(intent)
     return replace(planned, accepted=True)

@@ -93,6 +93,8 @@ def _print_gaps(planned: StoreAcceptance) -> None:
         print(
             f"  a copy that began {lease.since:%Y-%m-%d %H:%M} UTC and did not end: its run will not continue"
         )
+    for intent in planned.intents:
+        print(f"  a prune that began {intent.since:%Y-%m-%d %H:%M} UTC and did not end: it was killed")
     for manifest in planned.unreadable:
         print(f"  {manifest.name} {formatting.plain(manifest.why)}: it keeps no piece any longer")
 

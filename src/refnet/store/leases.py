@@ -55,6 +55,11 @@ def end_lease(bucket: Bucket, key: str, copy: str) -> None:
     bucket.put(f"{lease_name(key, copy)}{_END}", b"")
 
 
+def end_intent(bucket: Bucket, key: str, prune: str) -> None:
+    """End the intent of the prune with the id `prune`."""
+    bucket.put(f"{key}/{_INTENTS}{prune}{_END}", b"")
+
+
 def has_ended(bucket: Bucket, key: str, copy: str) -> bool:
     """Whether somebody ended the lease of a copy: a prune may have deleted what it was to share."""
     return any(True for _ in bucket.listed(f"{lease_name(key, copy)}{_END}"))
@@ -76,6 +81,11 @@ def open_leases(bucket: Bucket, key: str, published: Collection[str]) -> tuple[B
     return tuple(one for one in _begun(bucket.listed(f"{key}/{_LEASES}")) if one.id not in published)
 
 
+def open_intents(bucket: Bucket, key: str) -> tuple[Begun, ...]:
+    """Intents of prunes that nothing ended."""
+    return tuple(_begun(bucket.listed(f"{key}/{_INTENTS}")))
+
+
 def require_no_prune(bucket: Bucket, key: str, name: str, now: datetime) -> None:
     """RefnetError (LOCKED) if a prune is under way in the store `name`: it may delete what a copy shares."""
     require_no_intent(bucket.listed(f"{key}/{_INTENTS}"), name, now)
@@ -87,7 +97,7 @@ def require_no_intent(listed: Iterable[Stored], name: str, now: datetime) -> Non
         if now - one.since < _LONGEST_PRUNE:
             raise RefnetError(
                 f"{name} is being pruned since {one.since:%Y-%m-%d %H:%M} UTC: the copy is not published",
-                "Retry when the prune has ended; the pieces that were sent are not sent again.",
+                f"Retry when it has ended. If its run was killed: `refnet store accept {name}`.",
                 Exit.LOCKED,
                 transient=True,
             )

@@ -357,21 +357,29 @@ class RemoteStore:
                 )
             yield
 
-    def unfinished(self) -> tuple[tuple[Begun, ...], tuple[Unlisted, ...]]:
-        """Below this machine's key: leases that nothing ended, and manifests that cannot be read and were not accepted."""
+    def unfinished(self) -> tuple[tuple[Begun, ...], tuple[Begun, ...], tuple[Unlisted, ...]]:
+        """Below this machine's key: open leases, open intents, and manifests that cannot be read and were not accepted."""
         key = self.own_key
         if not key:
-            return (), ()
+            return (), (), ()
         known, accepted = leases.open_leases(self.bucket, key, self.ids(key)), self.records.accepted()
-        return known, tuple(
-            one
-            for one in self.contents().unlisted
-            if one.name.startswith(f"{key}/") and one.name not in accepted
+        return (
+            known,
+            leases.open_intents(self.bucket, key),
+            tuple(
+                one
+                for one in self.contents().unlisted
+                if one.name.startswith(f"{key}/") and one.name not in accepted
+            ),
         )
 
     def end_lease(self, lease: Begun) -> None:
         """End a lease of this machine."""
         leases.end_lease(self.bucket, self.own_key, lease.id)
+
+    def end_intent(self, intent: Begun) -> None:
+        """End the intent of a prune of this machine."""
+        leases.end_intent(self.bucket, self.own_key, intent.id)
 
     @property
     def own_key(self) -> str:

@@ -141,7 +141,7 @@ def test_a_copy_that_begins_while_a_prune_deletes_is_not_published(
     first = machine.send(artifact(1, DATA))
 
     def copy() -> None:
-        with _refused("cloud is being pruned since 2026-11-25 17:00 UTC", "not sent again"):
+        with _refused("cloud is being pruned since 2026-11-25 17:00 UTC", "refnet store accept cloud"):
             twin.send(artifact(2, CHANGED))
 
     bucket.hook, bucket.at = copy, "/pieces/"
@@ -246,6 +246,21 @@ def test_the_intent_of_a_killed_prune_counts_for_a_day(machine: Machine, bucket:
     machine.ticks = 24 * 60 + 5
     machine.send(artifact(2, CHANGED))
     _whole(machine, DATA, CHANGED)
+
+
+def test_the_intent_of_a_killed_prune_can_be_ended(machine: Machine, bucket: Hooked) -> None:
+    key = machine.send(artifact(1, DATA)).document.key
+    bucket.put(f"{key}/intents/{'ab' * 16}", b"")
+    with _refused("is being pruned", "If its run was killed: `refnet store accept cloud`."):
+        machine.send(artifact(2, CHANGED))
+
+    planned = plan_acceptance(machine.store())
+    assert [one.id for one in planned.intents] == ["ab" * 16]
+    accept(planned)
+    machine.send(artifact(2, CHANGED))
+
+    _whole(machine, DATA, CHANGED)
+    assert machine.store().unfinished() == ((), (), ())
 
 
 def test_a_prune_that_fails_ends_its_intent(machine: Machine, bucket: Hooked) -> None:
