@@ -21,6 +21,7 @@ from benchmarks import (
     many,
     network,
     offsite,
+    offsite_files,
     report,
     walk,
     ways,
@@ -85,6 +86,11 @@ def main() -> int:
     parser.add_argument(
         "--offsite", action="store_true", help="an encrypted copy on an object server, of 500 MB, instead"
     )
+    parser.add_argument(
+        "--offsite-files",
+        action="store_true",
+        help="copies of a folder of 2 GB on an object server, night after night, instead",
+    )
     parser.add_argument("--walk", action="store_true", help="a folder of a million files, unchanged, instead")
     parser.add_argument(
         "--network",
@@ -119,6 +125,8 @@ def main() -> int:
         return many.run(options)
     if options.offsite:
         return offsite.run(options)
+    if options.offsite_files:
+        return offsite_files.run(options)
     if options.dashboard:
         return network.judged(dashboard.TITLE, dashboard.measure, options)
     if options.network:

@@ -48,6 +48,8 @@ class Bench:
     folder: Path
     number: int = 0
     sample: bool = False
+    #: Of `refnet`, in the folder.
+    home: str = "home"
 
     @property
     def vault(self) -> Path:
@@ -76,7 +78,7 @@ class Bench:
 
     def _environment(self) -> dict[str, str]:
         return inherited() | {
-            "REFNET_HOME": str(self.folder / "home"),
+            "REFNET_HOME": str(self.folder / self.home),
             "REFNET_BACKUP_DIR": str(self.backups),
             "REFNET_VAULT_DIR": str(self.vault),
             "REFNET_JOBS": str(JOBS),
@@ -225,9 +227,9 @@ def _measure(options: argparse.Namespace, shape: str, bench: Bench) -> dict[str,
     say(f"writing {count:,} files ({shape})")
     written = folder.make(bench.vault, count, options.seed)
     table = take_turns(WAYS, options.runs, lambda n: replace(bench, number=n, sample=n == 0))
-    made = f"{count:,} files of {written / 1e6:,.0f} MB: {folder.about}"
+    made = f"{count:,} files of {written / 1e6:,.0f} MB: {folder.about}; before a restore 1 % of the files change, 1 % are lost"
     text = "\n\n".join(
-        [f"## {title}", "\n".join(_facts(options, begun, load, made)), *sections(table, bars(shape))]
+        [f"## {title}", "\n".join(facts(options, begun, load, made)), *sections(table, bars(shape))]
     )
     print(text)
     if options.write:
@@ -235,12 +237,13 @@ def _measure(options: argparse.Namespace, shape: str, bench: Bench) -> dict[str,
     return table
 
 
-def _facts(options: argparse.Namespace, begun: datetime, load: float, made: str) -> Iterator[str]:
+def facts(options: argparse.Namespace, begun: datetime, load: float, made: str) -> Iterator[str]:
+    """Yield the circumstances of a run, one line each; `made`: the folder that is measured."""
     yield (
         f"- {begun:%Y-%m-%d}; {os.cpu_count()} cores ({report.processor()}), {platform.system()}"
         f" {platform.release()}, Python {platform.python_version()}; {JOBS} jobs; warm cache"
     )
-    yield f"- {made}; before a restore 1 % of the files change, 1 % are lost"
+    yield f"- {made}"
     yield (
         f"- time: the median of {options.runs} timed runs, interleaved; memory: of a further run, as below, sampled"
         f" every {measure.SAMPLE_SECONDS * 1000:.0f} ms"

@@ -40,6 +40,8 @@ _START_SECONDS = 60.0
 _DAY = timedelta(days=1)
 #: A line of the server's metrics: the kind of a request, and how many there were.
 _COUNTED = re.compile(r'^SeaweedFS_s3_request_total\{.*type="([A-Z_]+)".*\} ([0-9.e+]+)$', re.MULTILINE)
+#: Another line of them: the bytes in the bodies of requests.
+_RECEIVED = re.compile(r"^SeaweedFS_s3_bucket_traffic_received_bytes_total\{.*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,38 @@ class ObjectServer:
 
     def requests(self) -> Counter[str]:
         """Return how many requests of each kind (PUT, GET, LIST, …) the server has answered, with any result."""
+        return counted(self._said())
+
+    def received(self) -> int:
+        """Return how many bytes the server has received in the bodies of requests."""
+        return received(self._said())
+
+    def objects(self, prefix: str) -> dict[str, int]:
+        """Return the size of each object below `prefix`."""
+        import obstore
+
+        pages = obstore.list(self.store(prefix))
+        return {str(one["path"]): int(one["size"]) for page in pages for one in page}
+
+    def settings(self, name: str, prefix: str, credential: Path, **more: object) -> str:
+        """Return RefNet's settings of a store below `prefix`; `more`: further ones."""
+        values = {
+            "url": f"s3://{BUCKET}/{prefix}",
+            "endpoint": self.endpoint,
+            "region": REGION,
+            "credentials_file": credential,
+            "ca_file": self.authority,
+            **more,
+        }
+        return "\n".join([f"[stores.{name}]", *(f'{key} = "{value}"' for key, value in values.items())])
+
+    def credential(self) -> str:
+        """Return the file with the credential, as RefNet reads it."""
+        return f'access_key_id = "{self.key_id}"\nsecret_access_key = "{self.secret}"\n'
+
+    def _said(self) -> str:
         with urllib.request.urlopen(f"http://{_HOST}:{self.metrics}/metrics", timeout=10) as answer:
-            return counted(answer.read().decode())
+            return str(answer.read().decode())
 
 
 def counted(metrics: str) -> Counter[str]:
@@ -102,6 +134,11 @@ def counted(metrics: str) -> Counter[str]:
     for kind, number in _COUNTED.findall(metrics):
         found[kind] += int(float(number))
     return found
+
+
+def received(metrics: str) -> int:
+    """Return the bytes in the bodies of requests, of the text of the server's metrics."""
+    return sum(int(float(number)) for number in _RECEIVED.findall(metrics))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from psycopg import sql
 from benchmarks import bars, build, manifests, report
 from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, pipeline
-from benchmarks.objects import BUCKET, REGION, ObjectServer, object_server
+from benchmarks.objects import ObjectServer, object_server
 from benchmarks.rivals import PgBackRest, Restic, archive
 from benchmarks.shapes import LONG, build_shape
 from benchmarks.throwaway import throwaway
@@ -74,26 +74,14 @@ class Bench(PlainBench):
     def prepare(self) -> None:
         """Write the recovery key, and the keys and settings of the homes that copy to the object server."""
         key = PrivateKey.new()
-        _write(self.key, f"{key.revealed()}\n")
+        private_file(self.key, f"{key.revealed()}\n")
         credential = self.folder / "s3.toml"
-        pair = {"access_key_id": self.server.key_id, "secret_access_key": self.server.secret}
-        _write(credential, "".join(f'{name} = "{value}"\n' for name, value in pair.items()))
+        private_file(credential, self.server.credential())
         for home, stores in ((_OFFSITE, {_STORE: _OFFSITE}), (_COPYING, {_STORE: _COPYING, _MANY: _MANY})):
-            tables = [self._table(name, prefix, credential) for name, prefix in stores.items()]
+            tables = [self.server.settings(name, prefix, credential) for name, prefix in stores.items()]
             recipients = f'[encryption]\nrecipients = ["{key.recipient.text}"]\n'
-            _write(self.folder / home / "refnet.toml", "\n".join([*tables, recipients]))
+            private_file(self.folder / home / "refnet.toml", "\n".join([*tables, recipients]))
             MachineKeys(self.folder / home / "keys").make_missing()
-
-    def _table(self, name: str, prefix: str, credential: Path) -> str:
-        """Return the settings of a store."""
-        values = {
-            "url": f"s3://{BUCKET}/{prefix}",
-            "endpoint": self.server.endpoint,
-            "region": REGION,
-            "credentials_file": credential,
-            "ca_file": self.server.authority,
-        }
-        return "\n".join([f"[stores.{name}]", *(f'{key} = "{value}"' for key, value in values.items())])
 
     def pipe(self, *commands: list[str], environment: dict[str, str], into: Path | None = None) -> Run:
         """Settle the servers, then run a pipeline."""
@@ -107,7 +95,8 @@ class Bench(PlainBench):
         return self.folder / "recovery.key"
 
 
-def _write(path: Path, text: str) -> None:
+def private_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, and its folder."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.write_text(text)
     path.chmod(0o600)

@@ -1,4 +1,4 @@
-"""The rivals of an off-site copy, each with encryption to the same object server: restic and pgBackRest."""
+"""The rivals of an off-site copy, each with encryption: restic and pgBackRest to the same object server, Borg to a folder."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Restic:
 
     def create(self, number: int) -> None:
         """Create the repository with a number."""
+        if shutil.which("restic") is None:
+            raise FailedError("not installed")
         self.folder.mkdir(exist_ok=True)
         (self.folder / "password").write_text("made up")
         _run(self.command("init"), self.environment(number), self.folder)
@@ -55,6 +57,32 @@ class Restic:
     def dump(self) -> list[str]:
         """Return the command that writes what was stored."""
         return self.command("dump", "latest", _DUMP)
+
+
+@dataclass(frozen=True)
+class Borg:
+    """A repository of Borg in a folder."""
+
+    repository: Path
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the repository."""
+        return {
+            "BORG_BASE_DIR": str(self.repository.with_name("borg-home")),
+            "BORG_PASSPHRASE": "made up",
+            "BORG_REPO": str(self.repository),
+            "PATH": os.environ["PATH"],
+        }
+
+    def create(self) -> None:
+        """Create the repository."""
+        if shutil.which("borg") is None:
+            raise FailedError("not installed")
+        _run(["borg", "init", "--encryption=repokey-blake2"], self.environment(), self.repository.parent)
+
+    def stored(self) -> int:
+        """Return the bytes of the repository's files."""
+        return sum(path.stat().st_size for path in self.repository.rglob("*") if path.is_file())
 
 
 @dataclass(frozen=True)

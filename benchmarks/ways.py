@@ -35,6 +35,8 @@ class Result:
     requests: Counter[str] | None = None
     #: The pieces of a remote copy that it has to send or to read.
     pieces: int = 0
+    #: Bytes of what was sent to the object server, if it was asked.
+    sent: int | None = None
 
 
 @dataclass(frozen=True)
