@@ -33,6 +33,6 @@ def test_a_damaged_list_is_decoded_or_refused(data: bytes) -> None:
 
 @fuzzed
 @given(st.one_of(_LINES, damaged(LIST)))
-def test_any_text_is_encoded_and_comes_back_or_does_not(text: bytes) -> None:
+def test_any_text_is_encoded_and_comes_back_or_is_not_encoded(text: bytes) -> None:
     coded = outcome(lambda: encode(text))
     assert coded is None or decode(coded, len(text)) == text

@@ -63,7 +63,7 @@ def test_a_key_is_shown_at_a_terminal_and_proven_by_typing_it_in(machine):
     tried = at_terminal(machine, "key", "check", typed=key.revealed()[:20] + " " + key.revealed()[20:])
     assert tried.code == 0, tried.out
     assert "in use, made" in tried.out
-    assert "its manifest and piece 1 of 1" in tried.out
+    assert "its manifest and piece 2 of 2" in tried.out  # that of its list of files
     assert key.revealed()[20:] not in tried.out
     assert machine.run("key", "show", "--json").json["recipients"][0]["checked"]
 

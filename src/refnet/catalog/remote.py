@@ -37,7 +37,7 @@ NAMESPACE = "refnet-manifest"
 PIECE_BYTES = 16 << 20
 #: Limits: of pieces (1.5 TiB), of ranges, of a manifest's plaintext, of a manifest's object, of what encryption adds.
 MOST_PIECES = 100_000
-MOST_RANGES = 500_000
+MOST_RANGES = 100_000
 MANIFEST_BYTES = 40 << 20
 MANIFEST_OBJECT_BYTES = MANIFEST_BYTES + (1 << 20)
 MOST_ADDED = 64 << 10

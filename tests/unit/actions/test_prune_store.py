@@ -299,12 +299,18 @@ def test_copies_of_both_formats_are_pruned_by_one_rule(place: Place) -> None:
     assert done.to_json()["bytes_freed"] == before - stored(place)
 
 
-def test_pieces_that_a_kept_copy_shares_stay(place: Place) -> None:
+def _same(place: Place, *days: int) -> list[Copy]:
+    """Copies of the same bytes, which share their piece."""
     copies = []
-    for day in (1, 2, 3):
+    for day in days:
         place.at(day)
         place.machine.ticks = int((place.time - NOW).total_seconds() / 60)
         copies.append(place.machine.send(artifact(day, b"the same bytes")))
+    return copies
+
+
+def test_pieces_that_a_kept_copy_shares_stay(place: Place) -> None:
+    copies = _same(place, 1, 2, 3)
     place.at(40)
 
     assert deleted(place.prune()) == [one.name for one in copies[:2]]

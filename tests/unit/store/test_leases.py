@@ -207,11 +207,14 @@ def test_a_run_that_continues_after_its_lease_was_ended_is_whole(
     assert any(one.state == "fetched" for one in machine.store().entries())
 
 
+@pytest.mark.parametrize(
+    ("data", "at"), [(CHANGED, "/pieces/"), (CHANGED, "/manifests/"), (DATA, "/manifests/")]
+)
 def test_a_run_that_continues_after_its_lease_was_ended_has_a_lease_again(
-    machine: Machine, twin: Machine, bucket: Hooked
+    machine: Machine, twin: Machine, bucket: Hooked, data: bytes, at: str
 ) -> None:
     first = machine.send(artifact(1, DATA))
-    _killed(machine, bucket, "/pieces/")
+    _killed(machine, bucket, at, data=data)
     accept(plan_acceptance(machine.store()))
 
     def prune() -> None:
@@ -219,7 +222,7 @@ def test_a_run_that_continues_after_its_lease_was_ended_has_a_lease_again(
             _prune(twin, first)
 
     bucket.hook, bucket.at = prune, "/manifests/"
-    machine.send(artifact(2, CHANGED))
+    machine.send(artifact(2, data))
 
     assert machine.fetch_back(machine.store().entries()[-1]).state == "fetched"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from refnet.catalog.artifact import silent
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
+from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back
 from refnet.store.encryption import PrivateKey
 from refnet.store.sending import Sender
@@ -188,6 +190,69 @@ def test_after_a_rotation_everything_is_sent_again_once(
     assert second.copy.document.counter == 1
     if is_trusted:
         assert {one.id for one in machine.store(key=True).entries()} >= {first.copy.id, second.copy.id}
+
+
+def test_a_hundred_thousand_pieces_in_the_store_cost_little(machine: Machine) -> None:
+    first = send(machine, 1)
+    content = memory(machine).contents[first.copy.document.pieces[0].name]
+    for number in range(100_000):
+        name = SharedName(first.copy.document.key, f"{number:032x}").named("0" * 16)
+        memory(machine).contents[name] = content
+    began = time.process_time()
+    second = machine.send(artifact(2, DATA))
+    assert time.process_time() - began < 20
+    assert second.document.pieces == first.copy.document.pieces
+
+
+@pytest.mark.parametrize("change", [_new_signer, _new_keys])
+def test_a_rotation_in_the_middle_of_a_copy_leaves_a_whole_copy(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, change: Callable[[Machine], None]
+) -> None:
+    first = send(machine, 1)
+    middle = len(DATA) // 2
+    changed = DATA[:middle] + NOISE.randbytes(3 * PIECE) + DATA[middle:]
+    put, count = MemoryBucket.put, 0
+
+    def stopped(bucket: MemoryBucket, name: str, data: bytes) -> str:
+        nonlocal count
+        count += "/pieces/" in name
+        if count > 2:
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+        return put(bucket, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryBucket, "put", stopped)
+        with pytest.raises(BucketError):
+            machine.send(artifact(2, changed))
+    change(machine)
+
+    second = send(machine, 2, changed)
+
+    assert not named(second.copy) & named(first.copy)
+    assert machine.fetch_back(second.copy).state == "fetched"
+    assert read(machine, first.copy) == DATA
+
+
+def test_a_store_that_somebody_emptied_gets_everything_again(machine: Machine) -> None:
+    first = send(machine, 1)
+    memory(machine).contents.clear()
+    second = send(machine, 2)
+    assert second.new == named(second.copy)
+    assert len(second.new) == len(first.new)
+    assert machine.fetch_back(second.copy).state == "fetched"
+    assert machine.store().contents().gaps
+
+
+def test_pieces_that_somebody_deleted_are_sent_again_and_the_older_copy_is_damaged(machine: Machine) -> None:
+    first = send(machine, 1)
+    lost = sorted(named(first.copy))[::2]
+    for name in lost:
+        machine.bucket.delete(name)
+    second = machine.send(artifact(2, DATA))
+    assert read(machine, second) == DATA
+    assert len(pieces_in(machine)) == len(first.new)
+    assert machine.fetch_back(first.copy).state == "damaged"
+    assert machine.fetch_back(second).state == "fetched"
 
 
 def test_another_machine_sends_pieces_of_its_own(machine: Machine, tmp_path: Path) -> None:
