@@ -40,6 +40,11 @@ def lease_name(key: str, copy: str) -> str:
     return f"{key}/{_LEASES}{copy}"
 
 
+def end_name(key: str, copy: str) -> str:
+    """Object that ends the lease of the copy with the id `copy`."""
+    return f"{lease_name(key, copy)}{_END}"
+
+
 def is_name(name: str) -> bool:
     """Whether an object `name` is of a lease or an intent."""
     return _NAME.fullmatch(name) is not None
@@ -52,7 +57,7 @@ def lease(bucket: Bucket, key: str, copy: str) -> None:
 
 def end_lease(bucket: Bucket, key: str, copy: str) -> None:
     """End the lease of a copy that is not published."""
-    bucket.put(f"{lease_name(key, copy)}{_END}", b"")
+    bucket.put(end_name(key, copy), b"")
 
 
 def end_intent(bucket: Bucket, key: str, prune: str) -> None:
@@ -62,7 +67,7 @@ def end_intent(bucket: Bucket, key: str, prune: str) -> None:
 
 def has_ended(bucket: Bucket, key: str, copy: str) -> bool:
     """Whether somebody ended the lease of a copy: a prune may have deleted what it was to share."""
-    return any(True for _ in bucket.listed(f"{lease_name(key, copy)}{_END}"))
+    return any(True for _ in bucket.listed(end_name(key, copy)))
 
 
 def require_open(bucket: Bucket, key: str, copy: str, name: str) -> None:

@@ -250,9 +250,17 @@ class RemoteStore:
 
     @contextmanager
     def pruning(self, keys: Collection[str]) -> Iterator[None]:
-        """Keep copies from being published below `keys` meanwhile; RefnetError (LOCKED) if one is under way."""
+        """Keep copies from being published below `keys` meanwhile; RefnetError (LOCKED) if one is under way.
+
+        The caller holds the lock of this store: runs of this machine that failed or were killed are not under way. Their
+        leases end, or a copy that finds a full disk would stop the prune that makes space.
+        """
+        begun = self.records.sending()
         with ExitStack() as intents:
             for key in sorted(keys):
+                for one in leases.open_leases(self.bucket, key, self.ids(key)):
+                    if one.id in begun:
+                        self._create(leases.end_name(key, one.id))
                 intent = leases.pruning(self.bucket, key, self.name, self.ids(key), self._create)
                 intents.enter_context(intent)
             yield

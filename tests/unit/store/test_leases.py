@@ -238,6 +238,18 @@ def test_a_run_that_was_killed_continues_and_stops_no_prune_any_more(
     _whole(machine, CHANGED)
 
 
+def test_a_prune_ends_the_lease_of_this_machines_copy_that_failed(machine: Machine, bucket: Hooked) -> None:
+    first = machine.send(artifact(1, DATA))
+    machine.send(artifact(2, DATA[:PIECE]))
+    _killed(machine, bucket, "/pieces/", 3)
+
+    _prune(machine, first)
+    machine.send(artifact(3, CHANGED))
+
+    _whole(machine, DATA[:PIECE], CHANGED)
+    assert machine.store().unfinished() == ((), (), ())
+
+
 def test_the_intent_of_a_killed_prune_counts_for_a_day(machine: Machine, bucket: Hooked) -> None:
     key = machine.send(artifact(1, DATA)).document.key
     bucket.put(f"{key}/intents/{'ab' * 16}", b"")
