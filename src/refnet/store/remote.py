@@ -196,7 +196,7 @@ class RemoteStore:
     def manifest_times(self) -> dict[str, datetime]:
         """When the newest version of each manifest was stored, by the server's clock."""
         found: dict[str, datetime] = {}
-        for folder in self.manifests.folders(MANIFESTS):
+        for folder in self.manifests.readable():
             for one in self.bucket.versions(folder):
                 if not one.delete_marker:
                     found[one.name] = max(one.modified, found.get(one.name, one.modified))

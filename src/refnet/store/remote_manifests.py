@@ -83,7 +83,6 @@ class Manifests:
         self._known = {key: read for key, read in self._known.items() if key[0] in found}
         self._forget({self._file(one).name for one in listed})
         reads = [found[name] for name in dict.fromkeys(one.name for one in listed) if name in found]
-        reads = [one for one in reads if isinstance(one, Signed) or not self._is_others(one.name)]
         return (
             [one for one in reads if isinstance(one, Signed)],
             [one for one in reads if isinstance(one, Unlisted)],
@@ -99,23 +98,23 @@ class Manifests:
         own = (of,) if of.rstrip("/") in names else ()
         return (*own, *(f"{name}/{of}" for name in names if is_key_id(name)))
 
+    def readable(self) -> tuple[str, ...]:
+        """The folders of manifests that the keys may open: without a recovery key, those of this machine and of format 1."""
+        opener = self.trust.opener
+        if opener.recovery or not opener.catalog:
+            return self.folders(MANIFESTS)
+        return (MANIFESTS, f"{key_id(opener.catalog.recipient.text)}/{MANIFESTS}")
+
     def _listed(self) -> Iterator[Stored]:
-        for folder in self.folders(MANIFESTS):
+        for folder in self.readable():
             yield from self.bucket.listed(folder)
 
     def _versions(self) -> Iterator[Stored]:
         """Yield every version of the manifests; the tag of each is the id of its version."""
-        for folder in self.folders(MANIFESTS):
+        for folder in self.readable():
             for one in self.bucket.versions(folder):
                 if not one.delete_marker:
                     yield Stored(one.name, one.size, one.modified, one.id)
-
-    def _is_others(self, name: str) -> bool:
-        """Whether the manifest `name` is of another machine, and no recovery key was given, which may open it."""
-        named, opener = ManifestName.read(name), self.trust.opener
-        if opener.recovery or not (named and named.key and opener.catalog):
-            return False
-        return named.key != key_id(opener.catalog.recipient.text)
 
     def _get(self, stored: Stored) -> bytes:
         version = stored.tag if self.versions else ""

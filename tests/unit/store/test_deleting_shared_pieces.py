@@ -125,6 +125,23 @@ def test_another_machines_folder_neither_blocks_nor_counts(machine: Machine, tmp
     assert other.fetch_back(theirs.copy).state == "fetched"
 
 
+def test_the_manifests_of_other_machines_are_not_fetched(machine: Machine, tmp_path: Path) -> None:
+    mine, other = machine.send(artifact(1, b"mine")), Machine(tmp_path / "other", machine.bucket)
+    for number in range(3):
+        other.send(artifact(number, b"x"))
+    for number in range(100):
+        memory(machine).put(f"{number:032x}/manifests/bogus", b"bogus")
+    bucket = memory(machine)
+    for versions in (False, True):
+        bucket.requests.clear()
+        store = machine.store().with_versions() if versions else machine.store()
+        assert [one.id for one in store.entries()] == [mine.id]
+        assert bucket.requests["get"] <= 1
+        assert bucket.requests["list"] + bucket.requests["versions"] + bucket.requests["folders"] <= 3
+    recovery = replace(other, recovery=machine.recovery).store(key=True, any_signer=True)
+    assert len(recovery.entries()) == 4, "a recovery key may open all"
+
+
 def test_a_young_piece_that_nothing_names_is_not_a_leftover_for_two_days(machine: Machine) -> None:
     """Another machine with the same keys may be sending it."""
     copy = machine.send(artifact(1, DATA))
