@@ -376,7 +376,7 @@ class RemoteStore:
             leases.open_intents(self.bucket, key),
             tuple(
                 one
-                for one in self.contents().unlisted
+                for one in self.with_versions().contents().unlisted
                 if one.name.startswith(f"{key}/") and one.name not in accepted
             ),
         )

@@ -265,6 +265,22 @@ def test_a_manifest_that_cannot_be_read_stops_the_deletion_of_pieces_until_it_is
     assert bogus in objects(place.bucket)
 
 
+def test_a_manifest_that_cannot_be_read_and_is_hidden_is_accepted_too(place: Place) -> None:
+    first, _ = place.send(1), place.send(2)
+    bogus = f"{first.document.key}/manifests/20261201T000000Z_database_{'ab' * 16}.age"
+    place.bucket.put(bogus, b"bogus")
+    place.bucket.delete(bogus)
+    place.at(40)
+    with pytest.raises(RefnetError, match="no piece is deleted"):
+        place.prune()
+
+    accepted = accept(plan_acceptance(place.machine.store()))
+
+    assert [one.name for one in accepted.unreadable] == [bogus]
+    found = prune_store(place.context, "cloud", ALL)
+    assert [one.name for one in found.cleaned] == [first.document.pieces[0].name]
+
+
 def test_a_bogus_manifest_of_another_machine_stops_nothing(place: Place, tmp_path: Path) -> None:
     other = Machine(tmp_path / "other", place.bucket)
     theirs = place.sent(1, other)
