@@ -46,7 +46,7 @@ _MOST = 128 << 20
 #: When pieces were read back, and its largest size, in bytes.
 _READ_BACK, _READ_BACK_BYTES = "read_back.json", 16 << 20
 #: Manifests that were accepted although they cannot be read, and its largest size, in bytes.
-_ACCEPTED, _ACCEPTED_BYTES = "accepted.json", 4 << 20
+_ACCEPTED, _ACCEPTED_BYTES = "accepted.json", 64 << 20
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
 _HEAD = checked.record(
     {"format": checked.integer(1, _FORMAT), "id": checked.text(32, like="[0-9a-f]{32}"), "of": _DIGEST},
@@ -76,7 +76,7 @@ class _Accepted(Record):
     LAYOUT = Layout(longest=_ACCEPTED_BYTES, format=1)
 
     #: Names of objects.
-    manifests: Annotated[tuple[Annotated[str, checked.text(200)], ...], Most(10_000)] = ()
+    manifests: Annotated[tuple[Annotated[str, checked.text(500)], ...], Most(100_000)] = ()
 
 
 @dataclass(frozen=True)

@@ -281,6 +281,22 @@ def test_a_manifest_that_cannot_be_read_and_is_hidden_is_accepted_too(place: Pla
     assert [one.name for one in found.cleaned] == [first.document.pieces[0].name]
 
 
+def test_a_manifest_with_a_very_long_name_stops_nothing_once_it_is_accepted(place: Place) -> None:
+    first, _ = place.send(1), place.send(2)
+    bogus = f"{first.document.key}/manifests/{'x' * 400}"
+    place.bucket.put(bogus, b"bogus")
+    place.at(40)
+    accept(plan_acceptance(place.machine.store()))
+    assert deleted(place.prune()) == [first.name]
+    assert first.document.pieces[0].name not in objects(place.bucket)
+
+
+def test_twenty_thousand_manifests_are_accepted(place: Place) -> None:
+    names = {f"{number:0200}" for number in range(20_000)}
+    place.machine.store().records.accept(names)
+    assert place.machine.store().records.accepted() == names
+
+
 def test_a_bogus_manifest_of_another_machine_stops_nothing(place: Place, tmp_path: Path) -> None:
     other = Machine(tmp_path / "other", place.bucket)
     theirs = place.sent(1, other)
