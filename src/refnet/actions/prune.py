@@ -327,6 +327,9 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
     keys = {one.document.key for one in due if isinstance(one, Copy)}
     keys |= {shared.key for one in found.leftovers if (shared := SharedName.read(one.name))}
     with store.pruning(keys - {""}):
+        if found.leftovers:  # a copy that was published meanwhile may name some
+            again = {one.name for one in store.leftovers()}
+            found = replace(found, leftovers=tuple(one for one in found.leftovers if one.name in again))
         gone = [one for one in due if tried(one.name, partial(store.unpublish, one))]
         for name, act in store.delete_pieces(gone):
             tried(name, act)

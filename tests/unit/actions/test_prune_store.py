@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,8 +27,9 @@ from refnet.settings import Settings
 from refnet.settings.stores import StoreRetention, StoreSettings
 from refnet.store import remote
 from refnet.store.buckets import opening
-from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
 from refnet.store.leases import is_name
+from refnet.store.store_check import CHECKS
 
 DAY = timedelta(days=1)
 DATABASE = [SourceName.DATABASE]
@@ -295,6 +297,44 @@ def test_twenty_thousand_manifests_are_accepted(place: Place) -> None:
     names = {f"{number:0200}" for number in range(20_000)}
     place.machine.store().records.accept(names)
     assert place.machine.store().records.accepted() == names
+
+
+def test_a_piece_of_a_copy_that_is_published_after_the_plan_is_no_leftover(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a run with the same keys that was killed days ago, and continues now."""
+    place.send(1)
+    shutil.copytree(place.machine.home / "keys", tmp_path / "twin" / "keys")
+    twin = replace(place.machine, home=tmp_path / "twin", ticks=60)
+    put, listed, plans = MemoryBucket.put, MemoryBucket.listed, 0
+
+    def fails(bucket: MemoryBucket, name: str, data: bytes) -> str:
+        if "/manifests/" in name:
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+        return put(bucket, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryBucket, "put", fails)
+        with pytest.raises(BucketError):
+            twin.send(artifact(2, b"new"))
+
+    def publishes(bucket: MemoryBucket, prefix: str) -> Iterator[Stored]:
+        nonlocal plans
+        if prefix == CHECKS:  # after the manifests were listed
+            plans += 1
+            if plans == 2:
+                twin.send(artifact(2, b"new"))
+        return listed(bucket, prefix)
+
+    place.at(3)
+    monkeypatch.setattr(MemoryBucket, "listed", publishes)
+    found = prune_store(place.context, "cloud", ALL)
+
+    assert plans >= 2
+    assert found.cleaned == ()
+    copy = twin.store().entries()[-1]
+    assert copy.name == artifact(2, b"new").name
+    assert twin.fetch_back(copy).state == "fetched"
 
 
 def test_a_bogus_manifest_of_another_machine_stops_nothing(place: Place, tmp_path: Path) -> None:
