@@ -13,6 +13,7 @@ from refnet.core.files import make_folder
 from refnet.settings.stores import ENCRYPTED
 from refnet.store.local import LocalStore
 from refnet.store.remote import RemoteContents, RemoteStore, as_copy
+from refnet.store.remote_records import completed
 
 
 class SealedStore(RemoteStore):
@@ -49,9 +50,16 @@ class SealedStore(RemoteStore):
     def delete(self, entry: Entry) -> None:
         """Delete an artifact: its manifest, then its pieces."""
         with self.alone(seconds=None):
+            self._reopen()
             self.unpublish(entry)
             for _, act in self.delete_pieces([entry]):
                 act()
+
+    def _reopen(self) -> None:
+        """Let copies whose run was killed before their manifest look again for what they share: it may go now."""
+        for journal, name, _ in completed(self.home / "sending"):
+            if not any(one.name == name for one in self.bucket.listed(name)):
+                journal.reopen()
 
     def require_manifests(self) -> None:
         if not self.is_new():

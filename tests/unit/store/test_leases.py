@@ -20,6 +20,8 @@ from refnet.catalog.remote import Copy
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import leases
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.local import LocalStore
+from refnet.store.sealed import SealedStore
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)
@@ -406,4 +408,21 @@ def test_a_copy_whose_lease_is_ended_meanwhile_is_not_published(
     with _refused("its lease was ended", "Retry"):
         machine.send(artifact(2, CHANGED))
     machine.send(artifact(2, CHANGED))
+    _whole(machine, CHANGED)
+
+
+def test_a_copy_that_waits_for_its_manifest_is_whole_after_a_deletion_in_the_encrypted_backup_folder(
+    machine: Machine, bucket: Hooked, tmp_path: Path
+) -> None:
+    machine.name = "local"
+    first = machine.fetch_back(machine.send(artifact(1, DATA)))
+    _killed(machine, bucket, "/manifests/")
+    (tmp_path / "backups").mkdir()
+    store = machine.store()
+    sealed = SealedStore(store.name, bucket, store.home, store.trust)
+    sealed.folder = LocalStore(tmp_path / "backups")
+    sealed.delete(first)
+
+    machine.send(artifact(2, CHANGED))
+
     _whole(machine, CHANGED)
