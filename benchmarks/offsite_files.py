@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ _MEMORY_MB = 200
 _EACH = 3
 #: Added to the number of a round: a backup folder of its own for what is fetched.
 _FETCHED = 1000
+#: The server counts a request shortly after its answer.
+_COUNTED_SECONDS = 0.2
 FIRST, AGAIN = "refnet copy, first", "refnet copy, nothing changed"
 CHANGED = f"refnet copy, {_CHANGED} notes changed"
 NIGHTS = f"refnet copy, {_NIGHTS - 3} more such nights"
@@ -131,8 +134,10 @@ def _of_restic(bench: Bench) -> dict[str, int]:
 
 def _asking(bench: Bench, way: Callable[[Bench], Run]) -> Result:
     """Run `way`; return it with its requests, and what they sent."""
+    time.sleep(_COUNTED_SECONDS)
     requests, received = bench.server.requests(), bench.server.received()
     run = way(bench)
+    time.sleep(_COUNTED_SECONDS)
     return Result(run, requests=bench.server.requests() - requests, sent=bench.server.received() - received)
 
 
@@ -381,8 +386,7 @@ def row(measured: Measured) -> tuple[str, ...]:
     seconds, _, size, peak, _ = report.row(measured)
     if measured.why_not:
         return seconds, *[""] * 7
-    last = measured.runs[-1]
-    kinds = last.requests or Counter()
+    kinds = (last := measured.runs[-1]).requests or Counter()
     others = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if kind != "GET")
     return (
         seconds,
