@@ -24,7 +24,7 @@ from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back
 from refnet.store.local import LocalStore
 from refnet.store.remote import RemoteStore
-from refnet.store.sending import Sender, sender_to
+from refnet.store.sending import Sender, SentCopy, sender_to
 from refnet.store.settings_copies import SettingsCopy
 
 
@@ -247,7 +247,7 @@ def copy(context: Context, one: Wanted) -> Copied:
                 found, level=None if made.damaged else made.copy_level, error=_damage(made, one.store)
             )
         if result.is_new:
-            _sample(context, store, result.others)
+            _sample(context, store, result)
     except RefnetError as error:
         _note_down(context, one.store, error)
         found = replace(found, error=error)
@@ -268,10 +268,10 @@ def _send_settings(context: Context, sender: Sender) -> None:
     )
 
 
-def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> None:
+def _sample(context: Context, store: RemoteStore, sent: SentCopy) -> None:
     """Read back parts of older copies; damage and errors become notes, as the new copy is complete."""
     try:
-        found = sample_back(store, copies, context.clock.now)
+        found = sample_back(store, sent.others, context.clock.now, unlisted=sent.unlisted)
     except RefnetError as error:
         context.note(f"older copies in {store.name} could not be read back: {error.message}")
         return

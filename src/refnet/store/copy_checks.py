@@ -89,14 +89,30 @@ def _due(pieces: Sequence[Piece], known: Collection[str]) -> list[Piece]:
 
 
 def sample_back(
-    store: RemoteStore, copies: Sequence[Copy], now: Callable[[], datetime], most: int = 4
+    store: RemoteStore,
+    copies: Sequence[Copy],
+    now: Callable[[], datetime],
+    most: int = 4,
+    unlisted: Collection[str] = (),
 ) -> tuple[Copy, ...]:
     """Read back manifest and a random piece of up to `most` of `copies`; return the damaged ones, as recorded.
 
     Detects a loss in the store before the copy is needed. BucketError if the store cannot be reached.
+
+    Args:
+        unlisted: names of pieces that the store does not list with their size; of each copy with some, one is read.
     """
-    random, found = SystemRandom(), list[Copy]()
+    random, found, tried, lost = SystemRandom(), list[Copy](), set[str](), set[str]()
     sound = [one for one in copies if not one.damaged and one.document.objects]
+    for copy in sound if unlisted else ():
+        doubtful = [one for one in copy.document.objects if one.name in unlisted]
+        if not doubtful or tried & {one.name for one in doubtful}:
+            continue
+        tried.add(doubtful[0].name)
+        if damage := _compare(store, copy, doubtful[:1], lambda _: None):
+            lost.add(doubtful[0].name)  # that damages each copy that names it
+            found.append(_recorded(store, copy, now(), 0.0, damage))
+    sound = [one for one in sound if not lost & {piece.name for piece in one.document.objects}]
     for copy in random.sample(sound, min(most, len(sound))):
         if damage := _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None):
             found.append(_recorded(store, copy, now(), 0.0, damage))

@@ -48,6 +48,8 @@ class SentCopy:
     is_new: bool
     #: The other copies in the store.
     others: tuple[Copy, ...]
+    #: Pieces of them that the store does not list with their size, by name.
+    unlisted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,21 @@ class Sender:
             if journal.continues and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
-            content = send(journal, self._usable(contents.copies, journal, recipients))
+            usable, unlisted = self._usable(contents.copies, journal, recipients)
+            content = send(journal, usable)
             manifests = [one.signed for one in contents.copies]
             leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
             leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
             signed = self._complete(journal, self._document(entry, journal, content, recipients, manifests))
-            return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
+            copy = Copy(signed.document.manifest, signed=signed)
+            return SentCopy(copy, True, contents.copies, unlisted)
 
-    def _usable(self, copies: Sequence[Copy], journal: SendingJournal, recipients: str) -> dict[str, Piece]:
+    def _usable(
+        self, copies: Sequence[Copy], journal: SendingJournal, recipients: str
+    ) -> tuple[dict[str, Piece], frozenset[str]]:
         """Pieces in the store that a new copy may share, by name: of this machine's copies, or sent by an earlier run.
 
+        Also the names of the pieces of this machine's copies that the store does not list with their size.
         A signer that is not trusted any more, other recipients, a copy that is damaged or old, a lock of which more than
         half is over: these pieces are sent again.
         """
@@ -127,19 +134,24 @@ class Sender:
         ]
         named += journal.pieces.values()
         if not named:
-            return {}
+            return {}, frozenset()
         doubtful = {piece.name for one in copies if one.damaged for piece in one.document.pieces}
-        there, runs = dict[str, int](), list[Stored]()
+        there, young, runs = dict[str, int](), set[str](), list[Stored]()
         for one in self.store.bucket.listed(f"{key}/"):  # in the order of their names: intents, then pieces
             if not one.name.startswith(f"{key}/{PIECES}"):
                 runs.append(one)
-            elif not self.lock or self.now() - one.modified <= self.lock / 2:
-                there[one.name] = one.size
+                continue
+            there[one.name] = one.size
+            if not self.lock or self.now() - one.modified <= self.lock / 2:
+                young.add(one.name)
         # A prune that did not see the lease may delete what was listed.
         leases.require_no_intent(runs, self.store.name, self.now())
+        usable = young - doubtful
+        own = (piece for one in copies if one.document.key == key for piece in one.document.pieces)
+        unlisted = frozenset(one.name for one in own if there.get(one.name) != one.size)
         return {
-            one.name: one for one in named if there.get(one.name) == one.size and one.name not in doubtful
-        }
+            one.name: one for one in named if one.name in usable and there[one.name] == one.size
+        }, unlisted
 
     def _document(
         self,

@@ -14,14 +14,17 @@ from tests.shared_pieces import (
     damage,
     fixed_cuts,
     flipped,
+    memory,
     named,
     read,
     send,
 )
 
-from refnet.catalog.artifact import silent
+from refnet.catalog.artifact import OpenArtifact, silent
 from refnet.store import copy_checks
 from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back
+from refnet.store.sending import Sender, SentCopy
+from refnet.store.sending_pieces import Encrypter
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +139,46 @@ def test_without_a_record_of_what_was_read_back_everything_is(
     record.unlink() if content is None else record.write_bytes(content)
     machine.fetch_back(second)
     assert sorted(reads.taken()) == sorted(named(second))
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_run_notices_pieces_that_the_store_does_not_list_with_their_size(
+    machine: Machine, is_gone: bool
+) -> None:
+    copies = [machine.send(artifact(number, DATA)) for number in range(1, 10)]
+    name = copies[0].document.pieces[1].name
+    if is_gone:
+        memory(machine).delete(name)
+    else:
+        damage(machine, name, lambda data: data[:-1])
+
+    sent = _sent(machine, artifact(10, DATA))
+    assert sent.unlisted == {name}
+    [damaged] = sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted)
+
+    assert name in damaged.evidence[-1].reasons[0]
+    states = {one.id: one.state for one in machine.store().entries()}
+    assert states.pop(sent.copy.id) == "sent"
+    assert [*states.values()] == ["damaged"] * 9
+    assert machine.fetch_back(sent.copy).state == "fetched"
+    assert read(machine, sent.copy) == DATA
+
+
+def test_a_run_reads_no_piece_that_is_listed_but_for_a_sample(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.send(artifact(1, DATA))
+    reads = _Reads(machine, monkeypatch)
+    sent = _sent(machine, artifact(2, DATA))
+    assert sent.unlisted == frozenset()
+    assert sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted) == ()
+    assert reads.taken() == []
+
+
+def _sent(machine: Machine, made: OpenArtifact) -> SentCopy:
+    assert made.entry
+    encrypter = Encrypter((machine.recovery.recipient,), machine.keys)
+    return Sender(machine.store(), encrypter, machine.now).send(made, made.entry, silent)
 
 
 def test_an_empty_artifact_is_copied_sampled_and_read(machine: Machine) -> None:
