@@ -7,7 +7,8 @@ its own manifest while it is read, before anything is published.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -105,14 +106,27 @@ class Sender:
             if journal.continues and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
-            usable, unlisted = self._usable(contents.copies, journal, recipients)
-            content = send(journal, usable)
-            manifests = [one.signed for one in contents.copies]
-            leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
-            leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
-            signed = self._complete(journal, self._document(entry, journal, content, recipients, manifests))
+            with self._ending_lease(journal):
+                usable, unlisted = self._usable(contents.copies, journal, recipients)
+                content = send(journal, usable)
+                manifests = [one.signed for one in contents.copies]
+                leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
+                leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
+                document = self._document(entry, journal, content, recipients, manifests)
+                signed = self._complete(journal, document)
             copy = Copy(signed.document.manifest, signed=signed)
             return SentCopy(copy, True, contents.copies, unlisted)
+
+    @contextmanager
+    def _ending_lease(self, journal: SendingJournal) -> Iterator[None]:
+        """End the lease of a copy of a damaged artifact: no later run continues it."""
+        try:
+            yield
+        except RefnetError as error:
+            if error.code is Exit.DAMAGED:
+                with suppress(BucketError):
+                    leases.end_lease(self.store.bucket, self.encrypter.key, journal.id)
+            raise
 
     def _usable(
         self, copies: Sequence[Copy], journal: SendingJournal, recipients: str
@@ -224,6 +238,8 @@ class Sender:
             try:
                 self._publish(journal, name, data)
             except ValueError:  # other keys by now: it is sent again as a whole
+                if named and named.key:
+                    leases.end_lease(self.store.bucket, named.key, journal.id)
                 journal.remove()
 
 

@@ -426,3 +426,23 @@ def test_a_copy_that_waits_for_its_manifest_is_whole_after_a_deletion_in_the_enc
     machine.send(artifact(2, CHANGED))
 
     _whole(machine, CHANGED)
+
+
+def test_a_damaged_artifact_that_is_not_copied_stops_no_prune(machine: Machine) -> None:
+    first = machine.send(artifact(1, DATA))
+    for _ in range(2):
+        with pytest.raises(RefnetError, match="is damaged"):
+            machine.send(artifact(2, CHANGED, sha256="00" * 32))
+    _prune(machine, first)
+    assert machine.store().entries() == ()
+
+
+def test_a_copy_that_another_signer_made_and_left_stops_no_prune(machine: Machine, bucket: Hooked) -> None:
+    first = machine.send(artifact(1, DATA))
+    _killed(machine, bucket, "/manifests/")
+    machine.trusted = (machine.keys.signer().fingerprint,)
+    machine.keys.signing_file.unlink()
+    del machine.keys
+    third = machine.send(artifact(3, DATA[::-1]))
+    _prune(machine, first)
+    assert machine.store().entries() == (third,)
