@@ -158,12 +158,9 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
         own = head if head and (head.signer, store) == (signer, name) else None
         deleted = head.deleted_of(signer) if head and name == store else ()
         found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted)
-    if head and head.counter and (head.signer, store) not in by_signer:
-        gone = ((head.counter, head.counter),)
-        if without(gone, head.deleted):
-            found.append(
-                Gap(f"there is no manifest of this machine, which sent number {head.counter}", head.counter)
-            )
+    if head and head.sent and (head.signer, store) not in by_signer:
+        _, last = head.sent[-1]
+        found.append(Gap(f"there is no manifest of this machine, which sent number {last}", last))
     return tuple(found)
 
 

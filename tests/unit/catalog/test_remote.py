@@ -424,6 +424,14 @@ def test_a_removed_manifest_is_a_gap() -> None:
     assert "no manifest of this machine" in gaps([], "cloud", _head(found))[0].why
 
 
+def test_an_empty_store_is_a_gap_also_after_the_newest_copy_was_pruned() -> None:
+    found = in_order(4)
+    head = replace(_head(found, deleted=((3, 4),)), present=((1, 4),))
+    [gap] = gaps([], "cloud", head)
+    assert gap.why == "there is no manifest of this machine, which sent number 2"
+    assert gaps([], "cloud", accepted([], "cloud", head)) == ()
+
+
 def test_a_replaced_manifest_is_a_gap() -> None:
     found = in_order(3)
     other = signed(document(2, previous=found[0].sha256, sent=NOW))
