@@ -126,3 +126,12 @@ def test_a_command_that_reads_says_that_newer_copies_were_removed(refnet: Comman
         assert done.code == 0
         assert "note: nas (" in done.err
         assert "this machine sent number 2" in done.err
+
+
+def test_an_alarm_of_a_list_names_the_command_for_this_store(refnet: Command) -> None:
+    [manifest] = (refnet.home.parent / "nas").glob("*/manifests/*.age")
+    aside = manifest.rename(refnet.home.parent / "aside")
+    listed = refnet("list", "--store", "nas")
+    aside.rename(manifest)
+    assert "there is no manifest of this machine" in listed.out
+    assert "`refnet store accept nas`" in listed.out

@@ -87,7 +87,8 @@ def list_artifacts(
     for gap in found.gaps:
         print(f"alarm: {found.place}: {formatting.plain(gap.why)}")
     if found.gaps:
-        print("If that was deleted on purpose: `refnet store accept STORE`.")
+        where = here.remote.name if here.remote else str(LOCAL)
+        print(f"If that was deleted on purpose: `refnet store accept {where}`.")
 
 
 def _list_previous(found: Kept, *, as_json: bool) -> None:
