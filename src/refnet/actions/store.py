@@ -14,6 +14,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
 from refnet.settings.urls import StoreKind
+from refnet.store import leases
 from refnet.store.buckets.opening import bare_bucket
 from refnet.store.leases import Begun
 from refnet.store.remote import RemoteStore
@@ -155,7 +156,7 @@ def accept(planned: StoreAcceptance) -> StoreAcceptance:
         planned.store.records.keep_head(planned.head)
         planned.store.records.accept(one.name for one in planned.unreadable)
         for lease in planned.leases:
-            planned.store.end_lease(lease)
+            leases.end_lease(planned.store.bucket, planned.store.own_key, lease.id)
         for intent in planned.intents:
-            planned.store.end_intent(intent)
+            leases.end_intent(planned.store.bucket, planned.store.own_key, intent.id)
     return replace(planned, accepted=True)

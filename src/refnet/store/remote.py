@@ -381,14 +381,6 @@ class RemoteStore:
             ),
         )
 
-    def end_lease(self, lease: Begun) -> None:
-        """End a lease of this machine."""
-        leases.end_lease(self.bucket, self.own_key, lease.id)
-
-    def end_intent(self, intent: Begun) -> None:
-        """End the intent of a prune of this machine."""
-        leases.end_intent(self.bucket, self.own_key, intent.id)
-
     @property
     def own_key(self) -> str:
         """The folder of this machine's objects; "" without a catalog key."""
