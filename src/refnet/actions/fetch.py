@@ -256,6 +256,11 @@ def _is_here(context: Context, copy: Copy) -> bool:
     here = Catalog.of(local.entries(copy.source)).named(copy.name)
     if here is None:
         if taken(folder := local.folder(copy.source), copy.name):
+            if not (folder / copy.name).exists():
+                raise RefnetError(
+                    f"{folder / copy.name} is missing, and its manifest or another file beside it is there",
+                    "Move the files beside it away, then retry.",
+                )
             raise name_taken(folder / copy.name)
         return False
     if _brought(here.manifest) != _brought(copy.manifest) or here.damaged:

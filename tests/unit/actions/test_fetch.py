@@ -70,6 +70,20 @@ def test_another_file_of_the_name_stays_as_it_is(loss: Loss) -> None:
     assert path.read_bytes() == b"mine"
 
 
+def test_what_is_left_of_an_artifact_whose_file_was_deleted_is_named(loss: Loss) -> None:
+    loss.brought()
+    path = loss.folder / "backups" / "database" / NEWEST
+    path.unlink()
+    with pytest.raises(
+        RefnetError, match=f"{path} is missing, and its manifest or another file beside it"
+    ) as caught:
+        loss.brought()
+    assert "Move it and" not in caught.value.hint
+    for one in path.parent.glob(f"{NEWEST}.*"):
+        one.unlink()
+    assert names(loss.brought()) == [NEWEST]
+
+
 def test_a_name_a_source_and_a_time_choose(loss: Loss) -> None:
     assert names(loss.brought(FetchRequest(OLDER))) == [OLDER]
     assert names(loss.brought(FetchRequest("database"))) == [NEWEST]
