@@ -371,15 +371,9 @@ class RemoteStore:
         if not key:
             return (), (), ()
         known, accepted = leases.open_leases(self.bucket, key, self.ids(key)), self.records.accepted()
-        return (
-            known,
-            leases.open_intents(self.bucket, key),
-            tuple(
-                one
-                for one in self.with_versions().contents().unlisted
-                if one.name.startswith(f"{key}/") and one.name not in accepted
-            ),
-        )
+        there = (one for one in self.with_versions().contents().unlisted if one.name.startswith(f"{key}/"))
+        unread = tuple(one for one in there if one.name not in accepted)
+        return known, leases.open_intents(self.bucket, key), unread
 
     @property
     def own_key(self) -> str:
