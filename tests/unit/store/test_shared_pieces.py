@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tests.memory_bucket import MemoryBucket
@@ -114,9 +115,9 @@ def test_without_the_file_of_blocks_whole_pieces_are_shared(machine: Machine, co
     first = send(machine, 1)
     file = machine.store().home / "blocks" / "database"
     for number in (2, 3):
-        file.unlink() if content is None else file.write_bytes(content)
+        file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
         assert send(machine, number).new == set()
-    file.unlink()
+    file.unlink(missing_ok=True)
     middle = len(DATA) // 2
     changed = send(machine, 4, DATA[:middle] + b"changed" + DATA[middle:])
     assert 0 < changed.size <= 5 * PIECE
@@ -376,3 +377,21 @@ def test_pieces_of_the_backup_folder_for_other_recipients_are_not_shared(machine
     send(machine, 2)
     second = _to(away, machine, 2)
     assert second.new == named(second.copy)
+
+
+def test_the_bytes_of_a_copy_that_is_there_are_not_read_again(machine: Machine) -> None:
+    first, wanted = send(machine, 1), artifact(2, DATA)
+
+    def unread() -> BinaryIO:
+        raise AssertionError("it is read")
+
+    second = machine.send(replace(wanted, open=unread))
+
+    assert second.document.ranges == first.copy.document.ranges
+    with machine.store(key=True).artifact(second).open() as reader:
+        assert reader.read() == DATA
+    damage(machine, second.document.pieces[0].name, flipped)
+    machine.fetch_back(first.copy)
+    fetch_back(machine.store(), second, machine.now, silent, fully=True)
+    with pytest.raises(AssertionError, match="it is read"):
+        machine.send(replace(artifact(3, DATA), open=unread))
