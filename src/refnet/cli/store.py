@@ -131,7 +131,7 @@ def stats(
     *,
     as_json: options.Json = False,
 ) -> None:
-    """Show what the copies of each source take in the stores, and what they share.
+    """Show what copies take in the stores, and what they share.
 
     plain: of the artifacts. stored: of the objects, a shared one once. shared: what sharing saves. newest: what the last
     copy added. prune frees: what only copies need that retention no longer keeps. It needs no recovery key.
