@@ -35,7 +35,7 @@ FORMAT = 2
 NAMESPACE = "refnet-manifest"
 #: The most bytes in a piece; in format 1 each has as many, and the last one the rest.
 PIECE_BYTES = 16 << 20
-#: Limits: of pieces (1.5 TiB), of ranges, of a manifest's plaintext, of a manifest's object, of what encryption adds.
+#: Limits: of pieces (about 800 GiB; in format 1 1.5 TiB), of ranges, of a manifest's plaintext, of a manifest's object, of what encryption adds.
 MOST_PIECES = 100_000
 MOST_RANGES = 100_000
 MANIFEST_BYTES = 40 << 20

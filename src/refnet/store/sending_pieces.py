@@ -14,7 +14,7 @@ from typing import BinaryIO
 from refnet.catalog.artifact import OpenArtifact, Progress
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.object_names import SharedName, key_id
-from refnet.catalog.remote import MOST_RANGES, NAMESPACE, Copy, Piece, Range, packed
+from refnet.catalog.remote import MOST_PIECES, MOST_RANGES, NAMESPACE, Copy, Piece, Range, packed
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import encryption, list_coding
 from refnet.store.buckets.bucket import in_background
@@ -201,6 +201,7 @@ class PieceSender:
         if not fits(len(self._open), len(block)):
             self._flush()
         if not self._open:
+            self._require_room()
             self._open_number = len(self._pieces)
             self._pieces.append(None)
         self._blocks[hash_] = found = Range(self._open_number, len(self._open), len(block))
@@ -208,6 +209,14 @@ class PieceSender:
         if self._cutting.ends_piece(len(self._open), hash_, len(block)):
             self._flush()
         return found
+
+    def _require_room(self) -> None:
+        """RefnetError if the copy has as many pieces as a manifest can name."""
+        if len(self._pieces) >= MOST_PIECES:
+            raise RefnetError(
+                f"{self._journal.path.name} is too large for {self._name}: a copy has at most {MOST_PIECES:,} pieces, about 800 GiB",
+                "Split the source into several, for example by folders: each has artifacts of its own.",
+            )
 
     def _number(self, piece: Piece) -> int:
         """Number of a piece in the store."""

@@ -36,6 +36,8 @@ from refnet.catalog.artifact import silent
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
+from refnet.core.errors import RefnetError
+from refnet.store import sending_pieces
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back
 from refnet.store.encryption import PrivateKey
@@ -395,3 +397,13 @@ def test_the_bytes_of_a_copy_that_is_there_are_not_read_again(machine: Machine) 
     fetch_back(machine.store(), second, machine.now, silent, fully=True)
     with pytest.raises(AssertionError, match="it is read"):
         machine.send(replace(artifact(3, DATA), open=unread))
+
+
+def test_an_artifact_of_too_many_pieces_is_refused_before_they_are_all_sent(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending_pieces, "MOST_PIECES", 2)
+    with pytest.raises(RefnetError, match="too large for cloud: a copy has at most 2 pieces"):
+        send(machine, 1)
+    assert len(pieces_in(machine)) <= 2
+    assert machine.store().entries() == ()
