@@ -15,6 +15,7 @@ import segno
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.documents import ROOT, blocks
 from tests.remote_store import Machine, artifact
+from tests.shared_pieces import fixed_cuts
 
 from refnet.actions.recovery_page import RecoveryPage, grouped
 from refnet.catalog.remote import PIECE_BYTES
@@ -95,9 +96,10 @@ def test_what_a_name_contains_is_escaped():
 )
 def test_its_commands_bring_a_copy_back_without_refnet(tmp_path):
     parts = [random.Random(number).randbytes(PIECE_BYTES // 2) for number in range(3)]
-    first, second = ([compress(part, 0) for part in some] for some in (parts[:2], parts))
+    first, second = ([compress(part, 0, mtime=1) for part in some] for some in (parts[:2], parts))
     (tmp_path / "my nas").mkdir(mode=0o700)
-    machine = Machine(tmp_path / "home", FolderBucket(tmp_path / "my nas"), KEY)
+    bucket = FolderBucket(tmp_path / "my nas")
+    machine = replace(fixed_cuts(tmp_path / "home"), bucket=bucket, recovery=KEY)
     before = machine.send(artifact(1, b"".join(first)))
     copy = machine.send(artifact(2, b"".join((second[2], *first))))
     assert {*before.document.pieces} & {*copy.document.pieces}
