@@ -32,6 +32,7 @@ RESERVED = frozenset(
         "any",
         "background",
         "check",
+        "cluster",
         "drill",
         "edge",
         "every",

@@ -119,6 +119,8 @@ class SourceSettings:
     exclude_databases: tuple[str, ...] = key(converters.names, default=(), name="exclude", table="clusters")
     #: Back up the SCRAM verifiers of passwords with the roles of a cluster.
     roles_with_passwords: bool | None = key(converters.flag, table="clusters")
+    #: Back up the whole server with its WAL as well, to any second: the source CLUSTER-cluster.
+    wal: bool | None = key(converters.flag, table="clusters")
     #: The cluster that a database was found in; "": the settings file names it.
     cluster: str = ""
     #: True: its server no longer has that database, and nobody accepted it.

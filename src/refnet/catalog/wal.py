@@ -1,0 +1,169 @@
+"""Positions and segments of PostgreSQL's WAL, and the order of timelines; pure.
+
+A position (LSN) is an integer; PostgreSQL writes it as two hexadecimal numbers, `16/B374D848`. A segment is a file of
+1 MiB to 1 GiB of WAL, 16 MiB unless the cluster was made otherwise; its name says its timeline and its position. A
+recovery to a point in time that goes on writing makes a new timeline, whose history says where it forked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, NamedTuple
+
+from refnet.core import checked
+from refnet.core.records import Layout, Named, Record
+
+#: The usual size of a segment, in bytes.
+USUAL_SIZE = 16 << 20
+#: The sizes that `initdb --wal-segsize` accepts, in bytes.
+SIZES = frozenset(1 << bits for bits in range(20, 31))
+#: The last position and the last timeline.
+LAST, LAST_TIMELINE = (1 << 64) - 1, (1 << 32) - 1
+#: The largest history of a timeline that is read, in bytes, and the most forks in it.
+LONGEST_HISTORY, _MOST_FORKS = 64 << 10, 500
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
+_NAME = re.compile(r"[0-9A-F]{24}", re.ASCII)
+#: Ends the name of the segment in which a timeline ended: its rest was never written.
+PARTIAL = ".partial"
+
+
+def parse_lsn(text: str) -> int:
+    """Position from PostgreSQL's `X/X`; ValueError if malformed."""
+    match = _LSN.fullmatch(text)
+    if not match:
+        raise ValueError("not a position of WAL like 16/B374D848")
+    return int(match[1], 16) << 32 | int(match[2], 16)
+
+
+def lsn_text(lsn: int) -> str:
+    """`lsn` as PostgreSQL writes it: 16/B374D848."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def segment_of(lsn: int, timeline: int, size: int) -> str:
+    """Name of the segment of `timeline` with the byte at `lsn`; `size`: bytes of a segment."""
+    number, in_group = lsn // size, (1 << 32) // size
+    return f"{timeline:08X}{number // in_group:08X}{number % in_group:08X}"
+
+
+def start_of(segment: str, size: int) -> int:
+    """Position of the first byte of `segment`; ValueError if it is not the name of a segment of `size` bytes."""
+    in_group = (1 << 32) // size
+    if not _NAME.fullmatch(segment) or int(segment[16:], 16) >= in_group:
+        raise ValueError(f"{segment[:40]!r} is not the name of a segment")
+    return (int(segment[8:16], 16) * in_group + int(segment[16:], 16)) * size
+
+
+def timeline_of(segment: str) -> int:
+    """Timeline of a segment by its name."""
+    return int(segment[:8], 16)
+
+
+def is_segment(name: str) -> bool:
+    """Whether `name` is 24 hexadecimal digits, as the names of segments are."""
+    return _NAME.fullmatch(name) is not None
+
+
+_FILE = checked.text(24 + len(PARTIAL), like=r"[0-9A-F]{24}(?:\.partial)?")
+
+
+@dataclass(frozen=True)
+class IndexLine(Record):
+    """A line of index.jsonl: what is known of a segment in the archive."""
+
+    LAYOUT = Layout("a line of the index of WAL", longest=1 << 10, more=True)
+
+    #: The name of the segment, with .partial if its timeline ended in it.
+    name: Annotated[str, _FILE, Named("segment")]
+    #: Of the segment as PostgreSQL wrote it.
+    sha256: Annotated[str, checked.text(64, like="[0-9a-f]{64}")]
+    #: Of the file in the archive, which is deflated, in bytes.
+    size: Annotated[int, checked.integer(1, 2 << 30)]
+    #: Times of its first and last commit; None: it has no commit, or they could not be read.
+    first_commit: datetime | None = None
+    last_commit: datetime | None = None
+
+
+class Segment(NamedTuple):
+    """A segment in the archive."""
+
+    #: 24 hexadecimal digits.
+    name: str
+    #: Position of its first byte.
+    start: int
+    #: Its timeline ended in it.
+    partial: bool
+    sha256: str
+    #: Bytes of its file in the archive.
+    size: int
+    first_commit: datetime | None
+    last_commit: datetime | None
+
+
+class Fork(NamedTuple):
+    """Where a timeline ends and the next one in a history begins."""
+
+    timeline: int
+    lsn: int
+
+
+class Gap(NamedTuple):
+    """Segments that are missing one after another: the first and the last name, and their number."""
+
+    first: str
+    last: str
+    number: int
+
+    def __str__(self) -> str:
+        return self.first if self.number == 1 else f"{self.first} to {self.last} ({self.number:,} segments)"
+
+
+def read_history(text: str) -> tuple[Fork, ...]:
+    """Forks in a history file of PostgreSQL, oldest first; ValueError if it is malformed or not in order."""
+    forks = list[Fork]()
+    for line in text.splitlines():
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if (
+            len(fields) < 2
+            or not re.fullmatch(r"[0-9]{1,10}", fields[0], re.ASCII)
+            or len(forks) >= _MOST_FORKS
+        ):
+            raise ValueError("not the history of a timeline")
+        fork = Fork(int(fields[0]), parse_lsn(fields[1]))
+        if not 0 < fork.timeline <= LAST_TIMELINE or (forks and not _follows(fork, forks[-1])):
+            raise ValueError("the forks of a history are not in order")
+        forks.append(fork)
+    return tuple(forks)
+
+
+def _follows(fork: Fork, before: Fork) -> bool:
+    return fork.timeline > before.timeline and fork.lsn >= before.lsn
+
+
+def needed(start: int, end: int, timeline: int, history: Sequence[Fork], size: int) -> Iterator[str]:
+    """Names of the segments that a recovery to `end` on `timeline` reads, from the one with `start` on.
+
+    The segment with a fork is that of the newer timeline: it begins with a copy of the older one's bytes.
+    history: of `timeline`; empty for the first one. size: bytes of a segment.
+    """
+    for first in range(start - start % size, max(end, start + 1), size):
+        on = next((fork.timeline for fork in history if first + size <= fork.lsn), timeline)
+        yield segment_of(first, on, size)
+
+
+def gaps(wanted: Iterable[str], there: frozenset[str] | set[str]) -> Iterator[Gap]:
+    """Yield what is missing of the segments `wanted`, which are in order; neighbours are one gap."""
+    missing = list[str]()
+    for name in wanted:
+        if name not in there:
+            missing.append(name)
+        elif missing:
+            yield Gap(missing[0], missing[-1], len(missing))
+            missing.clear()
+    if missing:
+        yield Gap(missing[0], missing[-1], len(missing))

@@ -1,0 +1,326 @@
+"""The archive of a server's WAL in the backup folder: segments, deflated, with an index and the histories of timelines.
+
+    cluster/SYSTEM_IDENTIFIER/cluster.json              the server: version, bytes of a segment
+    cluster/SYSTEM_IDENTIFIER/wal/00000001/NAME.gz      a segment
+    cluster/SYSTEM_IDENTIFIER/wal/00000001/index.jsonl  a line for each: SHA-256, size, times of commits
+    cluster/SYSTEM_IDENTIFIER/wal/00000002.history      where timeline 2 forked
+    cluster/SYSTEM_IDENTIFIER/receiver.json             what the receiver reports, once a second
+    cluster/SYSTEM_IDENTIFIER/live/                     the folder of pg_receivewal: what is not in the archive yet
+
+A segment is published by its rename; then its line is added to the index. gunzip restores it without RefNet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Self
+
+from isal import isal_zlib
+
+from refnet.catalog import wal
+from refnet.catalog.wal import PARTIAL, Fork, Gap, IndexLine, Segment
+from refnet.catalog.wal_stream import LONGEST, StreamReport
+from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import NEW_FILE, explained, opened, read_regular, write_all
+from refnet.core.records import Layout, Record
+from refnet.local_postgres import binaries_for
+from refnet.postgres import binaries
+from refnet.postgres.binaries import Binaries
+from refnet.settings import Settings
+from refnet.sources.cluster import wal_dump
+from refnet.sources.cluster.wal_dump import End
+from refnet.wiring import UNSEALED
+
+#: The folder of archives in the backup folder.
+CLUSTER = "cluster"
+#: The most segments between two positions: 64 TiB of WAL at 16 MiB.
+MOST_SEGMENTS = 1 << 22
+INDEX, FACTS, REPORT = "index.jsonl", "cluster.json", "receiver.json"
+_LONGEST_INDEX, _LONGEST_FACTS = 1 << 30, 4 << 10
+_TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
+#: The name of the history of a timeline.
+HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ServerFacts(Record):
+    """What an archive knows of its server."""
+
+    LAYOUT = Layout("the facts of a server", longest=_LONGEST_FACTS, more=True, format=1, reads="format 1")
+
+    system_identifier: Annotated[str, checked.text(20, like="[0-9]{1,20}")]
+    #: Bytes of a segment of WAL.
+    segment_bytes: Annotated[int, checked.integer(1 << 20, 1 << 30)]
+    #: The major version.
+    major: Annotated[int, checked.integer(9, 999)]
+
+
+@dataclass(frozen=True)
+class WalArchive:
+    """The archive of one server, in `folder`."""
+
+    folder: Path
+    #: Finds PostgreSQL's programs of a major version.
+    programs: Callable[[int], Binaries] = field(
+        default=partial(binaries.find, configured=None), compare=False
+    )
+
+    @classmethod
+    def of(cls, settings: Settings, system_identifier: str) -> Self:
+        """The archive of a server by the settings; with encryption.local it is in REFNET_HOME, not encrypted yet."""
+        top = settings.home / UNSEALED if settings.encryption_local else settings.backup_dir
+        return cls(top / CLUSTER / system_identifier, partial(binaries_for, settings))
+
+    @property
+    def live(self) -> Path:
+        """The folder of pg_receivewal."""
+        return self.folder / "live"
+
+    def folder_of(self, timeline: int) -> Path:
+        return self.folder / "wal" / f"{timeline:08X}"
+
+    @cached_property
+    def server(self) -> ServerFacts:
+        """RefnetError if the archive does not exist, or its facts are malformed."""
+        path = self.folder / FACTS
+        with explained(path):
+            text = read_regular(path, _LONGEST_FACTS)
+        try:
+            found = ServerFacts.from_json(text)
+            if found.segment_bytes not in wal.SIZES:
+                raise ValueError("not the size of a segment")  # noqa: TRY301  # one message for all
+        except ValueError as error:
+            raise RefnetError(f"{path}: {error}", "Check which program wrote it.", Exit.DAMAGED) from None
+        return found
+
+    @property
+    def segment_size(self) -> int:
+        """Bytes of a segment."""
+        return self.server.segment_bytes
+
+    def exists(self) -> bool:
+        return (self.folder / FACTS).exists()
+
+    def timelines(self) -> tuple[int, ...]:
+        """Timelines with segments in the archive, oldest first."""
+        return tuple(int(one, 16) for one in sizes_in(self.folder / "wal") if _TIMELINE.fullmatch(one))
+
+    def history(self, timeline: int) -> tuple[Fork, ...]:
+        """Forks before `timeline`, oldest first; empty for the first one. RefnetError if it is missing or malformed."""
+        if timeline == 1:
+            return ()
+        path, text = self._history(f"{timeline:08X}.history")
+        try:
+            return wal.read_history(text.decode("ascii", "replace"))
+        except ValueError as error:
+            raise RefnetError(f"{path}: {error}", "Check which program wrote it.", Exit.DAMAGED) from None
+
+    def _history(self, name: str) -> tuple[Path, bytes]:
+        path = next((one for one in (self.folder / "wal" / name, self.live / name) if one.exists()), None)
+        if path is None or not HISTORY.fullmatch(name):
+            raise RefnetError(
+                f"{self.folder}: {name} is missing", "`refnet wal run` fetches it from the server."
+            )
+        with explained(path):
+            return path, read_regular(path, wal.LONGEST_HISTORY)
+
+    def index(self, timeline: int) -> dict[str, IndexLine]:
+        """Lines of the index by name; a line that is malformed, as after a crash, does not count."""
+        path, found = self.folder_of(timeline) / INDEX, dict[str, IndexLine]()
+        with explained(path):
+            text = read_regular(path, _LONGEST_INDEX) if path.exists() else b""
+        for line in text.splitlines():
+            try:
+                one = IndexLine.from_json(line)
+            except ValueError:
+                continue
+            if wal.timeline_of(one.name) == timeline:
+                found[one.name] = one
+        return found
+
+    def segments(self, timeline: int) -> tuple[Segment, ...]:
+        """Segments in the archive, in order: those with a line in the index, and a file of the size that it says."""
+        sizes, bytes_ = sizes_in(self.folder_of(timeline)), self.server.segment_bytes
+        found = list[Segment]()
+        for line in self.index(timeline).values():
+            name = line.name.removesuffix(PARTIAL)
+            if sizes.get(f"{line.name}.gz") == line.size:
+                start = wal.start_of(name, bytes_)
+                found.append(
+                    Segment(
+                        name,
+                        start,
+                        line.name != name,
+                        line.sha256,
+                        line.size,
+                        line.first_commit,
+                        line.last_commit,
+                    )
+                )
+        return tuple(sorted(found, key=lambda one: (one.start, one.partial)))
+
+    def present(self, *, live: bool = True) -> frozenset[str]:
+        """Names of all complete segments, of every timeline; `live`: those not in the archive yet, and .partial, too."""
+        there = {
+            one.name for each in self.timelines() for one in self.segments(each) if live or not one.partial
+        }
+        return frozenset(there | (set(self.in_live()) if live else set()))
+
+    def in_live(self) -> dict[str, Path]:
+        """Segments in the folder of pg_receivewal by name, the last one maybe .partial."""
+        size, found = self.server.segment_bytes, dict[str, Path]()
+        for name, length in sorted(sizes_in(self.live).items()):
+            if wal.is_segment(segment := name.removesuffix(PARTIAL)) and length == size:
+                found.setdefault(segment, self.live / name)
+        return found
+
+    def gaps(self, from_lsn: int, timeline: int, to_lsn: int | None = None) -> tuple[Gap, ...]:
+        """What a recovery from `from_lsn` on `timeline` would miss up to `to_lsn`; None: up to the last segment there."""
+        size, there = self.server.segment_bytes, self.present()
+        starts = [wal.start_of(one, size) for one in there if wal.timeline_of(one) == timeline]
+        end = max(starts) + size if to_lsn is None and starts else to_lsn or from_lsn
+        if (end - from_lsn) // size > MOST_SEGMENTS:
+            raise RefnetError(
+                f"{self.folder}: a segment far ahead of all others",
+                "Check which program wrote it.",
+                Exit.DAMAGED,
+            )
+        return tuple(wal.gaps(wal.needed(from_lsn, end, timeline, self.history(timeline), size), there))
+
+    def read(self, segment: str) -> bytes:
+        """Bytes of a segment, which the index vouches for, or from the live folder.
+
+        RefnetError (DAMAGED) if they differ from the index; RefnetError if the segment is not there.
+        """
+        found = self.index(wal.timeline_of(segment))
+        for name in (segment, segment + PARTIAL):
+            path = self.folder_of(wal.timeline_of(segment)) / f"{name}.gz"
+            if name in found and path.exists():
+                return self.inflated(path, found[name].sha256)
+        if live := self.in_live().get(segment):
+            with explained(live):
+                return read_regular(live, self.server.segment_bytes)
+        raise RefnetError(
+            f"the WAL segment {segment} is missing in {self.folder}",
+            "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again.",
+            Exit.DAMAGED,
+        )
+
+    def inflated(self, path: Path, sha256: str) -> bytes:
+        """Bytes of the deflated segment `path`; RefnetError (DAMAGED) unless they have that digest."""
+        size = self.server.segment_bytes
+        with explained(path):
+            packed = read_regular(path, 2 * size)
+        try:
+            inflater = isal_zlib.decompressobj(31)
+            data = inflater.decompress(packed, size + 1)
+            is_whole = inflater.eof and not inflater.unused_data
+        except isal_zlib.error:  # type: ignore[misc]  # its stub does not declare a class
+            data, is_whole = b"", False
+        if not is_whole or hashlib.sha256(data).hexdigest() != sha256:
+            raise RefnetError(
+                f"{path} is damaged: it differs from the index",
+                "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again.",
+                Exit.DAMAGED,
+            )
+        return data
+
+    def provide(self, segments: Iterable[str], into: Path, most: int = 1 << 44) -> int:
+        """Write segments and histories to new, plain files in `into`, at most `most` bytes; return the bytes.
+
+        RefnetError as `read`.
+        """
+        written = 0
+        for name in segments:
+            if written + self.server.segment_bytes > most:
+                raise RefnetError(
+                    f"the WAL from {self.folder} takes more than {most:,} bytes", "Choose an earlier moment."
+                )
+            data = self.read(name) if wal.is_segment(name) else self._history(name)[1]
+            with explained(into / name), opened(into / name, NEW_FILE) as handle:
+                write_all(handle, data)
+            written += len(data)
+        return written
+
+    def waldump(self) -> Path | None:
+        """pg_waldump of the server's major version; None if it is not installed."""
+        try:
+            found = self.programs(self.server.major)
+            return found.tool("pg_waldump") if found.major == self.server.major else None
+        except RefnetError:
+            return None
+
+    def report(self) -> StreamReport | None:
+        """What the receiver reported last; None: nothing, or it cannot be read."""
+        path = self.folder / REPORT
+        try:
+            return StreamReport.from_json(read_regular(path, LONGEST))
+        except (OSError, ValueError):
+            return None
+
+    def covered_until(self) -> datetime | None:
+        """The moment up to which each acknowledged commit is here, by the receiver; else that of the last commit."""
+        found = self.report()
+        return found.received_until if found and found.received_until else self.last_commit()
+
+    @contextmanager
+    def _plain(self, segment: str) -> Iterator[Path]:
+        """A folder with the plain file of `segment`, for pg_waldump."""
+        with TemporaryDirectory(prefix="refnet-wal-") as folder:
+            self.provide([segment], Path(folder))
+            yield Path(folder)
+
+    def last(self, timeline: int) -> str | None:
+        """Name of the last segment of `timeline` without a gap before it in the archive; None: there is none."""
+        return max((one for one in self.present() if wal.timeline_of(one) == timeline), default=None)
+
+    def end(self, timeline: int) -> End | None:
+        """Where complete WAL of `timeline` ends, the live .partial included; None: unknown, or nothing is there.
+
+        The last record may begin in the segment before: a new .partial can be empty.
+        """
+        program, last = self.waldump(), self.last(timeline)
+        size = self.server.segment_bytes
+        while program and last:
+            with self._plain(last) as folder:
+                if found := wal_dump.end_of(program, folder, last):
+                    return found
+            before = wal.start_of(last, size) - 1
+            last = wal.segment_of(before, timeline, size) if before > 0 else None
+            last = last if last in self.present() else None
+        return None
+
+    def last_commit(self) -> datetime | None:
+        """Time of the last commit that the archive has, by pg_waldump; None: none, or unknown."""
+        program, found = self.waldump(), list[datetime]()
+        for timeline in reversed(self.timelines()):
+            found += [one.last_commit for one in self.segments(timeline) if one.last_commit]
+            if found:
+                break
+        for name, path in self.in_live().items():
+            if program and path.name != name:
+                with self._plain(name) as folder:
+                    said = wal_dump.commits(program, folder, name, complete=False)
+                    found += [said.last] if said.last else []
+        return max(found, default=None)
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Bytes of what is in `folder` by name, in the order of names; empty if it does not exist."""
+    with explained(folder):
+        try:
+            with os.scandir(folder) as entries:
+                found = {one.name: one.stat(follow_symlinks=False).st_size for one in entries}
+        except FileNotFoundError:
+            return {}
+    return dict(sorted(found.items()))

@@ -1,0 +1,110 @@
+"""What pg_waldump says of segments: times of commits, and where the WAL of a server ends.
+
+pg_waldump checks the CRC of each record. It reads only WAL of its own major version.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from refnet.catalog.wal import parse_lsn
+from refnet.core.errors import Exit, RefnetError
+
+#: Time limit of one segment, in seconds.
+_SECONDS = 300.0
+#: How much of a line of pg_waldump, and of its messages, is read, in bytes.
+_LINE, _MESSAGES = 4096, 4096
+_RECORD = re.compile(rb"rmgr: .{1,80}?\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), ", re.DOTALL)
+_COMMIT = re.compile(
+    rb"desc: COMMIT(?:_PREPARED [0-9]+:)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) UTC"
+)
+#: The last record that is complete, and where the next one would begin.
+_STOPPED = re.compile(
+    r"error in WAL record at ([0-9A-F]+/[0-9A-F]+): .*? (?:at|in record at) ([0-9A-F]+/[0-9A-F]+)"
+)
+
+
+class Commits(NamedTuple):
+    """Times of the first and the last commit in a segment; None: it has none."""
+
+    first: datetime | None
+    last: datetime | None
+
+
+class End(NamedTuple):
+    """Where complete WAL ends."""
+
+    #: Position of the last complete record: a recovery target that is reached.
+    record: int
+    #: No complete record begins here or later.
+    lsn: int
+
+
+def commits(program: Path, folder: Path, segment: str, *, complete: bool = True) -> Commits:
+    """Times of the commits in `segment`, a file in `folder`.
+
+    complete: RefnetError (DAMAGED) if it is not intact WAL to its end; else it may be cut short or end in zeros.
+    """
+    first, last = b"", b""
+    stopped = None if complete else list[str]()
+    for line in _lines(program, folder, segment, "--rmgr=Transaction", stopped=stopped):
+        if found := _COMMIT.search(line):
+            first, last = min(first or found[1], found[1]), max(last, found[1])
+    return Commits(_moment(first), _moment(last))
+
+
+def end_of(program: Path, folder: Path, segment: str) -> End | None:
+    """Where the records of `segment` end, which may be cut short or filled with zeros; None: none begins in it."""
+    found, stopped = b"", list[str]()
+    for line in _lines(program, folder, segment, stopped=stopped):
+        if match := _RECORD.match(line):
+            found = match[1]
+    if stopped and (said := _STOPPED.search(stopped[0])):
+        return End(parse_lsn(said[1]), parse_lsn(said[2]))
+    return End(last := parse_lsn(found.decode()), last + 1) if found else None
+
+
+def _moment(text: bytes) -> datetime | None:
+    return datetime.fromisoformat(text.decode()).replace(tzinfo=UTC) if text else None
+
+
+def _lines(
+    program: Path, folder: Path, segment: str, *options: str, stopped: list[str] | None = None
+) -> Iterator[bytes]:
+    """Yield lines of pg_waldump, cut to 4 KiB. `stopped` gets its message where it failed; None: that is an error."""
+    command = [str(program), *options, f"--path={folder}", segment]
+    with TemporaryFile() as messages:
+        environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env=environment
+        ) as process:
+            timer = threading.Timer(_SECONDS, process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                while process.stdout and (line := process.stdout.readline(_LINE)):
+                    yield line
+                process.wait()
+            finally:
+                timer.cancel()
+                process.kill()
+        messages.seek(0)
+        said = messages.read(_MESSAGES).decode(errors="replace").strip()
+    if process.returncode == 0:
+        return
+    if stopped is not None and process.returncode == 1:
+        stopped.append(said)
+        return
+    raise RefnetError(
+        f"the WAL segment {segment} is not intact: {said.splitlines()[0] if said else f'pg_waldump ended with {process.returncode}'}",
+        f"Check the disk and the memory; keep {folder / segment}.",
+        Exit.DAMAGED,
+    )
