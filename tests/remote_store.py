@@ -57,15 +57,20 @@ class Machine:
 
     def now(self) -> datetime:
         self.ticks += 1
+        return self.same()
+
+    def same(self) -> datetime:
+        """The time of the last `now`."""
         return NOW + timedelta(minutes=self.ticks)
 
     def store(self, *, key: bool = False, **trust: Any) -> RemoteStore:
         """The store as this machine opens it afresh; `key`: with the recovery key."""
         opener = Opener(self.keys.catalog(), (self.recovery,) if key else ())
         signers = frozenset((self.keys.signer().fingerprint, *self.trusted))
-        return RemoteStore(
-            self.name, self.bucket, self.home / "remote" / self.name, Trust(opener, signers, **trust)
-        )
+        trusted, home = Trust(opener, signers, **trust), self.home / "remote" / self.name
+        found = RemoteStore(self.name, self.bucket, home, trusted)
+        found.now = self.same
+        return found
 
     def send(self, artifact: OpenArtifact, progress: Progress = silent) -> Copy:
         assert artifact.entry

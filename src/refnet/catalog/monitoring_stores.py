@@ -17,7 +17,7 @@ from refnet.catalog.identity import Whose, labels
 from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring import GRACE, Check, Limits, Status
 from refnet.catalog.remote import Copy, CopyLevel
-from refnet.catalog.remote_state import StoreState, copy_of, is_missing
+from refnet.catalog.remote_state import READ_BACK_WITHIN, StoreState, copy_of, is_missing
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core import checked, formatting
@@ -246,5 +246,10 @@ def _of_source(
         return check(Status.WARNING, "no copy: the newest artifact shrank and is not accepted")
     if copy.copy_level is CopyLevel.SENT:
         does = "drill" if state.name == LOCAL else "copy"
-        return check(Status.WARNING, f"{copy.name} was never read back from there: `refnet {does}` does it")
+        ago = (
+            f"for {READ_BACK_WITHIN.days} days not read back completely"
+            if copy.was_fetched
+            else "never read back"
+        )
+        return check(Status.WARNING, f"{copy.name} was {ago} from there: `refnet {does}` does it")
     return check(Status.OK, shown)

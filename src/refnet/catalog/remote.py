@@ -53,7 +53,7 @@ class CopyLevel(StrEnum):
 
     #: Published there.
     SENT = "sent"
-    #: Every piece was read back from there, and its SHA-256 compared.
+    #: Every piece was read back from there within 30 days, and its SHA-256 compared.
     FETCHED = "fetched"
     #: Restored with the recovery key, and compared.
     PROVEN = "proven"
@@ -258,6 +258,8 @@ class Copy(Entry):
     """A copy in a remote store. `evidence`: this machine's checks of the copy."""
 
     signed: Signed
+    #: It was read back, but when it was listed some piece had not been for 30 days.
+    stale: bool = False
 
     @property
     def document(self) -> RemoteManifest:
@@ -274,17 +276,21 @@ class Copy(Entry):
 
     @property
     def copy_level(self) -> CopyLevel:
-        """Deepest level. Each passed check compared all bytes, so it is at least `fetched`."""
+        """Deepest level. Without a proof it ends when a piece was not read back for too long."""
         if self.proven:
             return CopyLevel.PROVEN
+        return CopyLevel.FETCHED if self.was_fetched and not self.stale else CopyLevel.SENT
+
+    @property
+    def was_fetched(self) -> bool:
+        """Whether it was read back at any time, and no later check failed."""
         passed = any(line.outcome is Outcome.PASSED for line in self.evidence)
-        lost = self.damaged or self.standing.unknown
-        return CopyLevel.FETCHED if passed and not lost else CopyLevel.SENT
+        return passed and not self.damaged and not self.standing.unknown
 
     @property
     def proven_before(self) -> bool:
         """Whether its artifact was proven before it was encrypted into the backup folder, and every object was read back."""
-        here = self.document.store == LOCAL and self.copy_level is CopyLevel.FETCHED
+        here = self.document.store == LOCAL and self.was_fetched and not self.proven
         return here and bool(_proofs(self.document.evidence))
 
     @property

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any
 
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.manifest import Entry, Manifest
-from refnet.catalog.remote import MOST_COUNTER, Copy, Signed
+from refnet.catalog.manifest import AHEAD, Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.remote import MOST_COUNTER, Copy, RemoteManifest, Signed
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Unlisted
 from refnet.catalog.store_sizes import Sizes, sizes, total
@@ -25,6 +25,9 @@ from refnet.core.errors import RefnetError
 from refnet.core.formatting import some
 from refnet.core.records import Layout, Most, Needed, Record
 
+#: A copy is `fetched` as long as each of its pieces was read back within this time, that of a drill.
+READ_BACK_WITHIN = timedelta(days=30)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 #: Ranges of counters in the record of a head.
 _MOST_RANGES = 100_000
 #: Other signers in it.
@@ -234,6 +237,28 @@ class StoreState:
         """The newest complete copy of `source`; copies dated after `now` only as a last resort."""
         found = Catalog.of((one for one in self.copies if one.source == source), now).newest_complete(source)
         return found if isinstance(found, Copy) else None
+
+
+def is_stale(
+    document: RemoteManifest, evidence: Iterable[Evidence], pieces: Mapping[str, datetime], now: datetime
+) -> bool:
+    """Whether a copy was read back at some time, but some piece of it not within READ_BACK_WITHIN before `now`.
+
+    A restore or a proof also reads every piece, and so does each check of a copy that shares none.
+
+    Args:
+        pieces: name → when it was last read back, by this machine's own record.
+    """
+
+    def lately(at: datetime) -> bool:
+        return -AHEAD <= now - at <= READ_BACK_WITHIN
+
+    passed = [one for one in evidence if one.outcome is Outcome.PASSED]
+    least = Level.INTACT if document.key and document.pieces else Level.WRITTEN
+    if not passed or any(lately(one.at) for one in passed if one.level.rank >= least.rank):
+        return False
+    times = [pieces.get(one.name, _NEVER) for one in document.pieces]
+    return not document.key or not lately(min(times, default=_NEVER))
 
 
 def copy_of(copies: Iterable[Copy], manifest: Manifest) -> Copy | None:

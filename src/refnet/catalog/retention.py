@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, utc
-from refnet.catalog.remote import Copy, CopyLevel
+from refnet.catalog.remote import Copy
 from refnet.catalog.schedule import Retention, Schedule
 from refnet.catalog.source_name import SourceName, artifact_names
 from refnet.core.errors import Exit, RefnetError
@@ -147,11 +147,7 @@ def decide_copies(
 
 def _last_fetched(ordered: Iterable[Entry]) -> list[Copy]:
     """The newest complete copy that was read back, as a list of at most one."""
-    found = [
-        one
-        for one in ordered
-        if isinstance(one, Copy) and one.complete and one.copy_level is not CopyLevel.SENT
-    ]
+    found = [one for one in ordered if isinstance(one, Copy) and one.complete and one.was_fetched]
     return found[-1:]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import SystemRandom
 
 from refnet.catalog.artifact import Progress
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, Copy, Piece
+from refnet.catalog.remote_state import READ_BACK_WITHIN, is_stale
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets.bucket import BucketError, BucketFailure, in_background
 from refnet.store.remote import RemoteStore
@@ -19,39 +21,42 @@ from refnet.store.remote_pieces import fetch
 
 #: A drill reads back so much of the older copies in each store.
 OLDER_BYTES = 1 << 30
-#: Each shared piece is read back again within this time, that of a drill.
-PERIOD = timedelta(days=30)
+#: Runs that go on as often as now read each piece once in this time: two days are left for a run that is late.
+_ONCE_IN = READ_BACK_WITHIN - timedelta(days=2)
 #: Pieces that are fetched at once, each of 16 MiB.
 _AT_ONCE = 3
 
 
 def fetch_back(
-    store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress, *, fully: bool = False
+    store: RemoteStore,
+    copy: Copy,
+    now: Callable[[], datetime],
+    progress: Progress,
+    since: datetime | None = None,
 ) -> Copy:
-    """Read back and compare the pieces of `copy`; record the result as evidence, and return the updated copy.
+    """Read back and compare pieces of `copy`; record the result as evidence, and return the updated copy.
 
-    Pieces that were read back lately are not, but for some at random: each is, within PERIOD. No recovery key is needed.
-    BucketError if the store cannot be reached: then nothing is recorded.
+    Which ones: see `due`. No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
 
     Args:
-        fully: read every piece.
+        since: read every piece that was not read back since then.
     """
     begun, step = now(), f"read back from {store.name}"
-    known = store.records.read_back(begun - PERIOD)
-    wanted = copy.document.objects if fully else _due(copy.document.objects, known)
-    known = {name: at for name, at in known.items() if name not in {one.name for one in wanted}}
-    total, done = sum(one.size for one in wanted), 0
+    known, pieces = store.records.read_back(), copy.document.objects
+    wanted = _not_since(since, pieces, known) if since else due(pieces, known, begun)
+    total, done, names = sum(one.size for one in wanted), 0, list[str]()
 
     def passed(piece: Piece) -> None:
         nonlocal done
-        known[piece.name] = begun
         done += piece.size
+        names.append(piece.name)
         progress(step, done, total)
 
     progress(step, done, total)
     damage = _compare(store, copy, wanted, passed)
     if copy.document.key:
-        store.records.keep_read_back(known)
+        failed = [damage.piece.name] if damage and damage.piece else []
+        store.records.add_read_back(begun, names, failed)
     return _recorded(store, copy, now(), (now() - begun).total_seconds(), damage)
 
 
@@ -81,11 +86,30 @@ def _compare(
     return None
 
 
-def _due(pieces: Sequence[Piece], known: Collection[str]) -> list[Piece]:
-    """Pieces that are not `known` to be there, and a share of the others at random."""
-    there = [one for one in pieces if one.name in known]
-    some = {one.name for one in SystemRandom().sample(there, -(-len(there) // PERIOD.days))}
-    return [one for one in pieces if one.name not in known or one.name in some]
+def due(pieces: Sequence[Piece], known: Mapping[str, datetime], now: datetime) -> list[Piece]:
+    """Pieces of a copy to read back now, so that each is read within READ_BACK_WITHIN, and no run reads most of them.
+
+    Those that never were; of the others as many as the time since the last run needs, the oldest first, in a random order
+    where they are equally old; and those that would be too old before the next run, also if it is late.
+
+    Args:
+        known: name → when it was last read back.
+    """
+    read = {one.name: at for one in pieces if (at := known.get(one.name)) and at <= now}
+    waited = now - max(read.values(), default=now)
+    names = [*read]
+    SystemRandom().shuffle(names)
+    names.sort(key=read.__getitem__)
+    share = math.ceil(len(names) * waited / _ONCE_IN) or 1
+    old = {name for name, at in read.items() if now - at + 2 * waited > READ_BACK_WITHIN}
+    wanted = {*names[:share], *old}
+    return [one for one in pieces if one.name not in read or one.name in wanted]
+
+
+def _not_since(since: datetime, pieces: Sequence[Piece], known: Mapping[str, datetime]) -> list[Piece]:
+    """`pieces` that were not read back since then; the record is to the second."""
+    moment = since.replace(microsecond=0)
+    return [one for one in pieces if known.get(one.name, datetime.min.replace(tzinfo=UTC)) < moment]
 
 
 def sample_back(
@@ -124,14 +148,16 @@ def read_oldest_back(
 ) -> tuple[Copy, ...]:
     """Read back the copies with the oldest checks, up to `most` bytes; return the damaged ones.
 
-    Larger copies are left to `sample_back`. BucketError if the store cannot be reached.
+    A piece that several share is read once. Larger copies are left to `sample_back`. BucketError if the store cannot be reached.
     """
-    found = list[Copy]()
+    found, begun = list[Copy](), now()
     sound = (one for one in store.entries() if not one.damaged)
     for copy in sorted(sound, key=_last_check):
-        if copy.document.size <= most:
-            most -= copy.document.size
-            found.append(fetch_back(store, copy, now, progress, fully=True))
+        left = _not_since(begun, copy.document.objects, store.records.read_back())
+        size = sum(one.size for one in left)
+        if size <= most:
+            most -= size
+            found.append(fetch_back(store, copy, now, progress, begun))
     return tuple(one for one in found if one.damaged)
 
 
@@ -144,7 +170,9 @@ def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, dama
             if other.id != copy.id and not other.damaged and damage.piece in other.document.objects:
                 store.record(other, replace(line, seconds=0.0))
     store.record(copy, line)
-    return replace(copy, evidence=(*copy.evidence, line))
+    evidence = (*copy.evidence, line)
+    stale = is_stale(copy.document, evidence, store.records.read_back(), at)
+    return replace(copy, evidence=evidence, stale=stale)
 
 
 def _last_check(copy: Copy) -> datetime:

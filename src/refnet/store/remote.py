@@ -80,6 +80,7 @@ class RemoteStore:
         #: Creates objects, where the credential of `bucket` may only delete.
         self.writer = bucket
         self.home = home
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.records = RemoteRecords(home)
         self.trust = trust
         fetched = home / (
@@ -141,10 +142,7 @@ class RemoteStore:
 
     def _listed(self) -> RemoteContents:
         found, unlisted = self.manifests.read()
-        known = self.records
-        copies = [
-            Copy(one.document.manifest, known.evidence(one), known.marks(one), signed=one) for one in found
-        ]
+        copies = self.records.copies(found, self.now())
         copies.sort(key=lambda one: (one.damaged, one.object))
         return RemoteContents(tuple(copies), tuple(unlisted), gaps(found, self.name, self.records.head()))
 

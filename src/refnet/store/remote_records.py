@@ -3,7 +3,7 @@
 - `head.json`: the newest manifest that this machine sent.
 - `evidence/SHA256.jsonl`: the checks of the copy whose manifest has that digest, so that no other manifest can claim them;
   `marks/SHA256.json`, of the store `local`, likewise.
-- `read_back.json`: when each piece was last read back, for a drill's period; `blocks/SOURCE`: see `known_blocks.py`.
+- `read_back.json`: when each piece was last read back, for a drill's period, and its lock; `blocks/SOURCE`: see `known_blocks.py`.
 - `accepted.json`: manifests that cannot be read, and that `refnet store accept` accepted.
 - `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
 
@@ -21,17 +21,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
 from refnet.catalog.evidence import MARKS_BYTES, Evidence, Marks
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.object_names import ANY_PIECE, ManifestName, SharedName
-from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MOST_PIECES, Piece, Signed
-from refnet.catalog.remote_state import Head
+from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MOST_PIECES, Copy, Piece, Signed
+from refnet.catalog.remote_state import READ_BACK_WITHIN, Head, is_stale
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.core.locks import locked
 from refnet.core.records import Layout, Most, Record
 from refnet.store import disk
 from refnet.store.scan import evidence_in
@@ -43,10 +45,12 @@ _JOURNAL, _MANIFEST = ".jsonl", ".sealed"
 _HEAD_BYTES = 4 << 20
 #: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
 _MOST = 128 << 20
-#: When pieces were read back, and its largest size, in bytes.
-_READ_BACK, _READ_BACK_BYTES = "read_back.json", 16 << 20
+#: When pieces were read back, its largest size, in bytes, and the most pieces, of all copies.
+_READ_BACK, _READ_BACK_BYTES, _MOST_READ = "read_back.json", 64 << 20, 4 * MOST_PIECES
 #: Manifests that were accepted although they cannot be read, and its largest size, in bytes.
 _ACCEPTED, _ACCEPTED_BYTES = "accepted.json", 64 << 20
+#: The end of the year 9999.
+_LAST_SECOND = 253_402_300_799
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
 _HEAD = checked.record(
     {"format": checked.integer(1, _FORMAT), "id": checked.text(32, like="[0-9a-f]{32}"), "of": _DIGEST},
@@ -63,9 +67,10 @@ class _ReadBack(Record):
     #: By name, in seconds since 1970.
     pieces: Annotated[
         Mapping[
-            Annotated[str, checked.text(100, like=ANY_PIECE)], Annotated[int, checked.integer(0, 1 << 40)]
+            Annotated[str, checked.text(100, like=ANY_PIECE)],
+            Annotated[int, checked.integer(0, _LAST_SECOND)],
         ],
-        Most(MOST_PIECES),
+        Most(_MOST_READ),
     ]
 
 
@@ -107,6 +112,15 @@ class RemoteRecords:
         make_folder(self.home)
         with explained(path):
             replace_file(path, head.to_json().encode())
+
+    def copies(self, manifests: Iterable[Signed], now: datetime) -> list[Copy]:
+        """The copies of `manifests` with what is known of them at `now`."""
+        pieces, found = self.read_back(), list[Copy]()
+        for one in manifests:
+            evidence, document = self.evidence(one), one.document
+            stale = is_stale(document, evidence, pieces, now)
+            found.append(Copy(document.manifest, evidence, self.marks(one), signed=one, stale=stale))
+        return found
 
     def evidence(self, signed: Signed) -> tuple[Evidence, ...]:
         """Checks of the copy whose manifest is `signed`."""
@@ -163,23 +177,31 @@ class RemoteRecords:
         with explained(self.home / _ACCEPTED):
             replace_file(self.home / _ACCEPTED, found.to_json().encode())
 
-    def read_back(self, since: datetime) -> dict[str, datetime]:
-        """When pieces, by name, were last read back and compared, if that was after `since`; damaged: none."""
+    def read_back(self) -> dict[str, datetime]:
+        """When pieces, by name, were last read back and compared, to the second; damaged: none."""
+        return {name: datetime.fromtimestamp(at, UTC) for name, at in self._read_back().items()}
+
+    def _read_back(self) -> Mapping[str, int]:
         with suppress(OSError, ValueError):
-            found = _ReadBack.from_json(
-                read_regular(self.home / _READ_BACK, _READ_BACK_BYTES, owner=os.geteuid())
-            )
-            least = since.timestamp()
-            return {name: datetime.fromtimestamp(at, UTC) for name, at in found.pieces.items() if at > least}
+            text = read_regular(self.home / _READ_BACK, _READ_BACK_BYTES, owner=os.geteuid())
+            return _ReadBack.from_json(text).pieces
         return {}
 
-    def keep_read_back(self, pieces: Mapping[str, datetime]) -> None:
-        """Replace the record of when pieces were read back."""
-        kept = dict(list(pieces.items())[-MOST_PIECES:])
-        text = _ReadBack({name: int(at.timestamp()) for name, at in kept.items()}).to_json()
+    def add_read_back(self, now: datetime, passed: Iterable[str], failed: Iterable[str]) -> None:
+        """Record that the pieces `passed` were read back at `now`, and the pieces `failed` were not as they were sent.
+
+        Times that are of no use any more are dropped: those from too long ago, and those after `now`, by a clock that was wrong.
+        """
+        at, least = int(now.timestamp()), (now - READ_BACK_WITHIN).timestamp()
         make_folder(self.home)
-        with explained(self.home / _READ_BACK):
-            replace_file(self.home / _READ_BACK, text.encode())
+        with locked(self.home / "read_back.lock"):  # copies of several sources are read back at once
+            known = {name: one for name, one in self._read_back().items() if least <= one <= at}
+            known |= dict.fromkeys(passed, at)
+            for name in failed:
+                known.pop(name, None)
+            newest = sorted(known.items(), key=itemgetter(1))[-_MOST_READ:]
+            with explained(self.home / _READ_BACK):
+                replace_file(self.home / _READ_BACK, _ReadBack(dict(newest)).to_json().encode())
 
     def _marks_file(self, signed: Signed) -> Path:
         return self.home / "marks" / f"{signed.sha256}.json"

@@ -43,6 +43,8 @@ def _checks(state: StoreState, *local: Manifest, after: timedelta = timedelta(ho
         (_state(_copy(LOCAL, READ)), [LOCAL], Status.OK, "fetched, 3 h old"),
         (_state(_copy(LOCAL, PROOF)), [LOCAL], Status.OK, "proven"),
         (_state(_copy(LOCAL)), [LOCAL], Status.WARNING, "never read back"),
+        (_state(replace(_copy(LOCAL, READ), stale=True)), [LOCAL], Status.WARNING, "for 30 days not read back"),
+        (_state(replace(_copy(LOCAL, PROOF), stale=True)), [LOCAL], Status.OK, "proven"),
         (_state(_copy(LOCAL, READ)), [], Status.OK, "fetched"),
         (_state(_copy(LOCAL, READ)), [LOCAL, LATER], Status.CRITICAL, f"{LATER.name} has no copy"),
         (_state(), [LOCAL], Status.WARNING, "has no copy there (the newest: none)"),

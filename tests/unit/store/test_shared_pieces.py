@@ -327,7 +327,7 @@ def test_what_a_piece_lost_is_missing_in_every_copy_that_names_it(machine: Machi
         assert machine.fetch_back(one.copy).state == "fetched"
     damage(machine, first.copy.document.pieces[1].name, flipped)
 
-    fetch_back(machine.store(), second.copy, machine.now, silent, fully=True)
+    fetch_back(machine.store(), second.copy, machine.now, silent, machine.now())
 
     assert {one.state for one in machine.store().entries()} == {"damaged"}
 
@@ -394,7 +394,7 @@ def test_the_bytes_of_a_copy_that_is_there_are_not_read_again(machine: Machine) 
         assert reader.read() == DATA
     damage(machine, second.document.pieces[0].name, flipped)
     machine.fetch_back(first.copy)
-    fetch_back(machine.store(), second, machine.now, silent, fully=True)
+    fetch_back(machine.store(), second, machine.now, silent, machine.now())
     with pytest.raises(AssertionError, match="it is read"):
         machine.send(replace(artifact(3, DATA), open=unread))
 
