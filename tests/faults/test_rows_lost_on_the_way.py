@@ -14,7 +14,7 @@ from tests.command import Command, url_of
 from tests.faults.conftest import Live
 from tests.row_proxy import RowFault, row_proxy
 
-from refnet.catalog.artifact import silent
+from refnet.catalog.artifact import Finding, silent
 from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.processes import until
@@ -135,6 +135,8 @@ def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, w
         live.target, io.BytesIO(), Workers(wheel, 2), options=DumpOptions(digest_up_to=1 << 40)
     )
 
+    findings: list[Finding] = []
+
     def interrupt(_step: str, _done: int, _total: int | None) -> None:
         with live.cluster.target().connect() as admin:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'live'")
@@ -143,7 +145,8 @@ def test_a_scratch_server_that_ends_during_digests_damages_nothing(live: Live, w
         row_digests.comparing(live.target, index, wheel.major, interrupt) as checks,
         pytest.raises(RefnetError) as failed,
     ):
-        run_checks([checks], 2)
+        run_checks([checks], 2, findings)
+    assert not findings
     assert failed.value.transient
     assert failed.value.code is not Exit.DAMAGED
 
@@ -181,8 +184,9 @@ def test_the_rows_of_one_table_are_digested_by_all_workers_and_a_lost_one_is_fou
     monkeypatch.setattr(live_catalog, "SHARE", 100_000)
 
     def found() -> tuple[int, list[Outcome]]:
+        findings: list[Finding] = []
         with row_digests.comparing(live.target, index, wheel.major, silent) as checks:
-            findings = run_checks([checks], 2)
+            run_checks([checks], 2, findings)
         return len(checks.tasks), [one.outcome for one in findings if one.what == SOURCE_ROWS]
 
     tasks, outcomes = found()

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from tests.integration.database.shelf import reader
 
+from refnet.catalog.artifact import Finding
 from refnet.core.signals import interruptible
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.sources.database.dump.psql_copy import PsqlError
 from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.proof import compare
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Workers, run_checks
 
 _BAIL_OUT = 20  # seconds until a worker that nobody stops goes on
 
@@ -66,6 +67,12 @@ def test_a_failure_stops_the_other_worker_and_no_further_table_is_read(
         session.execute("CREATE TABLE smallest (id int)")
     index = reader(library, wheel).index
     monkeypatch.setattr(compare, "RowCopy", FirstFails)
-    with pytest.raises(raised), interruptible():
-        compare.compare(library, index, Workers(wheel, 2))
+    found: list[Finding] = []
+    with (
+        pytest.raises(raised),
+        interruptible(),
+        compare.comparing(library, index, Workers(wheel, 2)) as checks,
+    ):
+        run_checks([checks], 2, found)
+    assert not found  # a table that was not read to its end does not differ
     assert len(started) == 2 < len(index.tables)

@@ -35,6 +35,7 @@ def whole(server: Cluster, wheel: Binaries) -> Reader:
     with fresh(server) as database:
         with database.connect() as session:
             session.execute("CREATE TABLE papers (id int PRIMARY KEY, title text)")
+            session.execute("INSERT INTO papers VALUES (1, 'row')")
         dump(database, out, Workers(wheel, 2))
     return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
 
@@ -131,6 +132,40 @@ def test_a_server_that_does_not_start_leaves_the_artifact_intact(
     proof = prover(whole, wheel, short_folder, 2).prove(Level.PROVEN)
     assert (proof.outcome, proof.level) == (Outcome.UNVERIFIED, Level.INTACT)
     assert proof.findings[-1] == Finding("the scratch server", Outcome.UNVERIFIED, "the disk is full")
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_difference_stays_damage_if_the_server_fails_during_the_checks(
+    whole: Reader, wheel: Binaries, short_folder: Path, monkeypatch: pytest.MonkeyPatch, is_changed: bool
+) -> None:
+    load, compared = own_proof.load, threading.Event()
+
+    def changed(reader: Reader, target: Target, *rest: Any) -> Any:
+        left_out = load(reader, target, *rest)
+        if is_changed:
+            with target.connect() as session:
+                session.execute("UPDATE papers SET title = 'wor'")
+        return left_out
+
+    def report(step: str, done: int, total: int | None) -> None:
+        if step == "comparing rows" and done == total:
+            compared.set()
+
+    def crashed(_: Prover, target: Target, *__: Any) -> Finding:
+        assert compared.wait(20)
+        with target.connect() as session:
+            session.execute("COPY (SELECT) TO PROGRAM 'kill -KILL $PPID'")
+        raise AssertionError
+
+    monkeypatch.setattr(own_proof, "load", changed)
+    monkeypatch.setattr(Prover, "_structure", crashed)
+    options = ProofOptions(short_folder / "scratch", lambda *_, **__: wheel, jobs=2, progress=report)
+    proof = Prover(whole, wheel, options).prove(Level.PROVEN)
+    differences = [one.what for one in proof.findings if one.outcome is Outcome.FAILED]
+    assert (proof.outcome, differences) == (
+        (Outcome.FAILED, ["table public.papers"]) if is_changed else (Outcome.UNVERIFIED, [])
+    )
+    assert (proof.level, proof.findings[-1].what) == (Level.RESTORED, "the scratch server")
 
 
 def _full(*_: Any, **__: Any) -> Any:

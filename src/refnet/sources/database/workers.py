@@ -19,6 +19,7 @@ from heapq import heappop, heappush
 from typing import IO
 
 from refnet.catalog.artifact import Finding, Progress, silent
+from refnet.catalog.manifest import Outcome
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database import server_errors
@@ -64,19 +65,26 @@ class Checks:
     tasks: Sequence[Task]
     #: Ends the tasks that run, from another thread.
     stop: Callable[[], None]
-    #: What they found; asked once all tasks are done.
+    #: What they found; asked once all tasks have ended. What a failure left unread is no difference.
     findings: Callable[[], Iterable[Finding]]
 
 
-def run_checks(several: Sequence[Checks], workers: int) -> tuple[Finding, ...]:
-    """Run the tasks of `several` checks together, the largest first; return the findings in the order of the checks."""
+def run_checks(several: Sequence[Checks], workers: int, found: list[Finding]) -> None:
+    """Run the tasks of `several` checks together, the largest first; add what they find to `found`, in their order.
+
+    If one fails (the server ends), that is raised, and the differences that were found until then are added.
+    """
 
     def stop() -> None:
         for one in several:
             one.stop()
 
-    run_all(itertools.chain.from_iterable(one.tasks for one in several), workers, stop)
-    return tuple(finding for one in several for finding in one.findings())
+    try:
+        run_all(itertools.chain.from_iterable(one.tasks for one in several), workers, stop)
+    except Exception:
+        found += (one for checks in several for one in checks.findings() if one.outcome is Outcome.FAILED)
+        raise
+    found += (one for checks in several for one in checks.findings())
 
 
 def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> None:

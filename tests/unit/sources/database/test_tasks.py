@@ -132,11 +132,12 @@ def test_checks_run_together_and_their_findings_keep_their_order() -> None:
 
         return Checks([Task(weight, run)], lambda: None, lambda: [one for one in found if one.what == name])
 
-    findings = run_checks([checks("rows", 1), checks("schema", 2)], 2)
+    findings: list[Finding] = []
+    run_checks([checks("rows", 1), checks("schema", 2)], 2, findings)
     assert [one.what for one in findings] == ["rows", "schema"]
 
 
-def test_a_check_that_fails_stops_all_the_others() -> None:
+def test_a_check_that_fails_stops_all_the_others_and_differences_are_kept() -> None:
     stopped = [threading.Event() for _ in range(2)]
 
     def waits() -> None:
@@ -146,9 +147,13 @@ def test_a_check_that_fails_stops_all_the_others() -> None:
     def fails() -> None:
         raise ValueError("it fails")
 
+    differs, passed = Finding("rows", Outcome.FAILED), Finding("schema", Outcome.PASSED)
+    findings: list[Finding] = []
     several = [
-        Checks([Task(1, run)], one.set, list) for run, one in zip((waits, fails), stopped, strict=True)
+        Checks([Task(1, run)], one.set, lambda: [passed, differs])
+        for run, one in zip((waits, fails), stopped, strict=True)
     ]
     with pytest.raises(ValueError, match="it fails"):
-        run_checks(several, 2)
+        run_checks(several, 2, findings)
     assert all(one.is_set() for one in stopped)
+    assert findings == [differs, differs]

@@ -7,6 +7,7 @@ with those and never put into a statement.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from refnet.catalog.artifact import Deviation, Finding
 from refnet.catalog.manifest import Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target, reader_settings, server_version
+from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
@@ -47,8 +49,10 @@ def compare(target: Target, index: Index, workers: Workers, *, content: bool = T
         index: what was recorded; columns are compared by name, as a correct restore may change their order.
         content: compare digests, else only row counts.
     """
+    found: list[Finding] = []
     with comparing(target, index, workers, content=content) as checks:
-        return run_checks([checks], workers.jobs)
+        run_checks([checks], workers.jobs, found)
+    return tuple(found)
 
 
 @contextmanager
@@ -91,7 +95,9 @@ class _Comparison:
     #: Of large objects and sequences.
     others: list[Finding] = field(default_factory=list)
     #: Number of a table → why it could not be read.
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, PsqlError] = field(default_factory=dict)
+    #: Number of a table → its statements that have not ended.
+    left: Counter[int] = field(default_factory=Counter)
     #: Bytes of COPY text that were read.
     done: int = 0
     stopped: bool = False
@@ -111,10 +117,9 @@ class _Comparison:
             elif reason := _other_columns(table, relation):
                 self.unread[number] = _differs(table, Deviation.CHANGED, reason)
             else:
-                tasks += (
-                    Task(table.raw, partial(self._read, number, statement))
-                    for statement in self._statements(table, relation)
-                )
+                statements = list(self._statements(table, relation))
+                self.left[number] = len(statements)
+                tasks += (Task(table.raw, partial(self._read, number, one)) for one in statements)
         if self.index.large_objects or self.index.sequences:
             tasks.append(Task(sum(size for _, size, _ in self.index.large_objects), self._read_others))
         return tasks
@@ -141,7 +146,8 @@ class _Comparison:
 
     def findings(self) -> Iterator[Finding]:
         for number, table in enumerate(self.index.tables):
-            yield self.unread.get(number) or self._finding(number, table)
+            if finding := self.unread.get(number) or self._finding(number, table):
+                yield finding
         if not self.index.partial:
             yield from _extra_tables(self.index, self.found)
         yield from self.others
@@ -186,12 +192,13 @@ class _Comparison:
             if error.transient:
                 raise
             with self.lock:
-                self.failed[number] = error.message
+                self.failed[number] = error
                 del self.sessions[threading.current_thread()]
             psql.close()
             return
         with self.lock:
             self.digests[number].add(digest)
+            self.left[number] -= 1
             self.done += digest.raw
             self.workers.progress("comparing rows", self.done, self._total)
 
@@ -214,10 +221,14 @@ class _Comparison:
                 psql.kill()
         cancel(self.session)
 
-    def _finding(self, number: int, table: Table) -> Finding:
+    def _finding(self, number: int, table: Table) -> Finding | None:
+        """The finding for a table; None if a failure kept it from being read, or may be why it could not be read."""
         found = self.digests[number]
-        if number in self.failed:
-            return _differs(table, Deviation.CHANGED, self.failed[number])
+        if error := self.failed.get(number):
+            unclear = self.stopped and server_errors.is_servers(error.sqlstate)
+            return None if unclear else _differs(table, Deviation.CHANGED, error.message)
+        if self.left[number]:
+            return None
         if found.rows != table.rows:
             why = f"{found.rows} rows where {table.rows} were recorded"
             return _differs(table, Deviation.CHANGED, why)

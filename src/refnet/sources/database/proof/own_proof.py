@@ -135,7 +135,7 @@ class Prover:
             if level is not Level.PROVEN:
                 return
             with phase("compare"):
-                run.add(*self._compared(expected, target, logins))
+                self._compare(expected, target, logins)
             lacks = any(one.fault is Fault.ENVIRONMENT for one in self._left_out)
             if not run.failed and not lacks:
                 run.level, run.row_digests = Level.PROVEN, self._rows.index().digests
@@ -172,15 +172,15 @@ class Prover:
     def _same_major(self) -> bool:
         return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
 
-    def _compared(self, expected: Reference, target: Target, logins: Logins) -> tuple[Finding, ...]:
-        """Findings of all comparisons, which run beside one another: each alone leaves a core idle."""
+    def _compare(self, expected: Reference, target: Target, logins: Logins) -> None:
+        """Add the findings of all comparisons, which run beside one another: each alone leaves a core idle."""
         reader, index, jobs = logins.as_reader(_DATABASE), self._rows.index(), self._options.jobs
         workers = replace(self._workers, progress=_as_one("comparing rows", self._options.progress))
         with (
             compare.comparing(reader, index, workers) as rows,
             row_digests.comparing(reader, index, self._binaries.major, workers.progress) as source,
         ):
-            return run_checks([rows, source, self._whole(expected, target, logins)], jobs)
+            run_checks([rows, source, self._whole(expected, target, logins)], jobs, self._run.findings)
 
     def _whole(self, expected: Reference, target: Target, logins: Logins) -> Checks:
         """Checks of the schema, and then of the structure, whose extension the schema does not have."""

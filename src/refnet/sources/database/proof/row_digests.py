@@ -215,10 +215,12 @@ class _Digested:
         columns = [column for column in table.columns if relation and column in relation.columns]
         self.rows = _Sum(table.source, columns)
         self.generated = _Sum(table.generated, relation.generated if relation else ())
+        #: Ranges of pages that have not been digested; some remain after a failure.
+        self.left = 0
 
     @property
     def is_wrong(self) -> bool:
-        return self.relation is None or self.rows.differs
+        return self.relation is None or bool(self.rows.error) or (not self.left and self.rows.differs)
 
 
 @dataclass
@@ -272,6 +274,7 @@ class _Scratch:
             return
         self.total += table.raw
         ranges = shares(relation, table.raw)
+        digested.left = len(ranges)
         for where in ranges:
             yield Task(table.raw, partial(self._add_rows, digested, where, table.raw // len(ranges)))
 
@@ -284,6 +287,7 @@ class _Scratch:
         if digested.generated.recorded:
             self._add(digested.generated, name, where)
         with self.lock:
+            digested.left -= 1
             self.done += size
             self.progress("digesting rows", self.done, self.total)
 
