@@ -25,6 +25,43 @@ class Content:
 
 
 @dataclass
+class MemoryLocks:
+    """The locks of the objects in `bucket`, as its server answers."""
+
+    bucket: MemoryBucket
+    #: For how long a new object is locked.
+    length: timedelta
+    #: By name: until when the locks last that were extended.
+    extended: dict[str, datetime] = field(default_factory=dict)
+    #: Extensions are refused, or accepted and forgotten.
+    refuses: bool = False
+    keeps: bool = True
+    #: Names of the objects whose locks were to be extended, and whose locks were asked for.
+    asked: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+
+    def locked_until(self, name: str, version: str = "") -> datetime | None:
+        self.read.append(name)
+        found = self.bucket._version(name, version)
+        if found is None:
+            raise bucket.missing(name, self.bucket.shown)
+        return self.extended.get(name, found.created + self.length)
+
+    def lock(self, name: str, version: str, until: datetime) -> None:
+        self.asked.append(name)
+        if self.bucket._version(name, version) is None:
+            raise bucket.missing(name, self.bucket.shown)
+        there = self.extended.get(name)
+        if self.refuses or (there and until < there):
+            raise BucketError(BucketFailure.REFUSED, "cannot lock: AccessDenied 403", "Ask for the right.")
+        if self.keeps:
+            self.extended[name] = until
+
+    def delete_anyway(self, name: str, version: str) -> None:
+        raise BucketError(BucketFailure.REFUSED, f"cannot delete {name} {version}", "It is locked.")
+
+
+@dataclass
 class MemoryBucket:
     """Objects in memory, for any number of threads."""
 

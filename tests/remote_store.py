@@ -30,7 +30,7 @@ from refnet.store.keys import MachineKeys, Opener
 from refnet.store.leases import is_name
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_manifests import Trust
-from refnet.store.sending import Sender
+from refnet.store.sending import Sender, SentCopy, Sharing
 from refnet.store.sending_pieces import Encrypter
 
 NOW = datetime(2026, 11, 25, 17, 0, tzinfo=UTC)
@@ -48,6 +48,7 @@ class Machine:
     trusted: tuple[str, ...] = ()
     name: str = "cloud"
     ticks: int = 0
+    sharing: Sharing = Sharing()
 
     @cached_property
     def keys(self) -> MachineKeys:
@@ -73,9 +74,13 @@ class Machine:
         return found
 
     def send(self, artifact: OpenArtifact, progress: Progress = silent) -> Copy:
+        return self.sent(artifact, progress).copy
+
+    def sent(self, artifact: OpenArtifact, progress: Progress = silent) -> SentCopy:
         assert artifact.entry
         encrypter = Encrypter((self.recovery.recipient,), self.keys)
-        return Sender(self.store(), encrypter, self.now).send(artifact, artifact.entry, progress).copy
+        sender = Sender(self.store(), encrypter, self.now, self.sharing)
+        return sender.send(artifact, artifact.entry, progress)
 
     def fetch_back(self, copy: Copy) -> Copy:
         return fetch_back(self.store(), copy, self.now, silent)

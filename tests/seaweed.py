@@ -25,8 +25,6 @@ PATIENT = Patience(
     longest=20.0, pause=0.1, connect=5.0, read=5.0, upload=10.0, small=Waiting(20.0, 5.0, 0.02)
 )
 _HOST = "127.0.0.1"
-#: What the documentation says that `lock` needs besides the policy of the machine.
-_LOCKING = {"Effect": "Allow", "Action": ["s3:PutObjectRetention"], "Resource": "arn:aws:s3:::*"}
 _DOCUMENT = ROOT / "docs" / "offsite.md"
 _VERSIONS = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 _LOCKS = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
@@ -41,7 +39,8 @@ class Seaweed:
     folder: Path
     #: May do everything.
     admin: Mapping[str, str] = field(repr=False)
-    #: By the policies of the documentation: creates and reads; reads; reads and deletes.
+    #: By the policies of the documentation: creates and reads; locks too; reads; reads and deletes.
+    writer: Mapping[str, str] = field(repr=False)
     machine: Mapping[str, str] = field(repr=False)
     reader: Mapping[str, str] = field(repr=False)
     pruner: Mapping[str, str] = field(repr=False)
@@ -73,7 +72,7 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     folder.mkdir(mode=0o700)
     ports = free_ports()
     users = [
-        {"access_key_id": secrets.token_hex(10), "secret_access_key": secrets.token_hex(20)} for _ in range(4)
+        {"access_key_id": secrets.token_hex(10), "secret_access_key": secrets.token_hex(20)} for _ in range(5)
     ]
     server = Seaweed(ports["s3"], folder, *users)
     with running(folder, ports, _identities(users), lambda: _has_buckets(server)):
@@ -83,9 +82,10 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
 def _identities(users: list[dict[str, str]]) -> dict[str, object]:
     """The users of the server: one with all rights, then one for each policy of the documentation."""
     keys = [[{"accessKey": one["access_key_id"], "secretKey": one["secret_access_key"]}] for one in users]
-    policies = [json.loads(one) for one in blocks(_DOCUMENT, "json") if '"Statement"' in one]
-    policies[0]["Statement"].append(_LOCKING)
-    named = list(zip(("machine", "reader", "pruner"), keys[1:], policies, strict=True))
+    write, lock, read, prune = (json.loads(one) for one in blocks(_DOCUMENT, "json") if '"Statement"' in one)
+    machine = {**write, "Statement": [*write["Statement"], *lock["Statement"]]}
+    policies = (write, machine, read, prune)
+    named = list(zip(("writer", "machine", "reader", "pruner"), keys[1:], policies, strict=True))
     return {
         "identities": [
             {"name": "admin", "credentials": keys[0], "actions": ["Admin", "Read", "Write", "List"]},

@@ -17,7 +17,7 @@ from xxhash import xxh3_128_digest
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Piece
 from refnet.store.known_blocks import KnownBlocks, Place
-from refnet.store.remote_records import RemoteRecords, SendingJournal, _ReadBack, begun, completed
+from refnet.store.remote_records import RemoteRecords, SendingJournal, _Times, begun, completed
 
 PIECES = [
     Piece(SharedName(MACHINE, f"{number:032x}").named("0" * 16), 316, "ab" * 32, plain=100)
@@ -77,11 +77,11 @@ def test_the_blocks_of_a_copy_are_in_pieces_that_it_may_share_or_are_none(text: 
     assert text == WRITTEN or summed or found is True
 
 
-READ_BACK = _ReadBack({one: int(NOW.timestamp()) for one in USABLE}).to_json()
+TIMES = _Times({one: int(NOW.timestamp()) for one in USABLE}).to_json()
 
 
 @fuzzed
-@given(documents(json.loads(READ_BACK), READ_BACK.encode()))
+@given(documents(json.loads(TIMES), TIMES.encode()))
 def test_when_pieces_were_read_back_is_a_time_or_is_not_known(text: bytes) -> None:
     since, new = NOW - timedelta(days=30), min(USABLE)
     with tempfile.TemporaryDirectory() as name:
@@ -91,4 +91,8 @@ def test_when_pieces_were_read_back_is_a_time_or_is_not_known(text: bytes) -> No
         assert isinstance(found, dict)
         records.add_read_back(NOW, [new], [])
         kept = {name: at for name, at in found.items() if since <= at <= NOW}
+        (Path(name) / "locks.json").write_bytes(text)
+        assert records.locked_until(since) == {name: at for name, at in found.items() if at > since}
+        records.keep_locked_until(found)
+        assert records.locked_until(since) == {name: at for name, at in found.items() if at > since}
         assert records.read_back() == kept | {new: NOW.replace(microsecond=0)}

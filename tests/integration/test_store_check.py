@@ -81,6 +81,14 @@ def test_a_store_that_refuses_deletions_passes_and_any_other_is_an_alarm(
     assert last
     assert datetime.now(UTC) - last.at < timedelta(minutes=1)
 
+    assert "extend the lock" not in answers
+    ran = checked.check(url, s3.machine, lock="1d", extend_locks="true", **there)
+    assert (ran.code, _alarms(ran)) == (0, []), ran.out
+    assert _answers(ran)["extend the lock"]["says"].startswith("until ")
+    assert _answers(ran)["shorten the lock"]["says"].startswith("refused: ")
+    ran = checked.check(url, s3.writer, lock="1d", extend_locks="true", **there)
+    assert (ran.code, _alarms(ran)) == (1, ["create"]), "it may not lock"
+
     ran = checked.check(url, s3.admin, lock="1d", **there)
     assert (ran.code, _alarms(ran)) == (1, ["delete"])
     assert "delete marker" in _answers(ran)["delete"]["says"]

@@ -39,6 +39,9 @@ def test_a_store_has_the_values_of_its_table_of_its_url_and_of_variables(tmp_pat
     assert str(store.retention.of("database")) == "days=30 monthly=12"
     assert store.retention.of("obsidian") is None
     assert str(store.retention) == "database: days=30 monthly=12"
+    assert (store.extend_locks, store.share_for) == (False, 90)
+    given = _examined(tmp_path, CLOUD + "extend_locks = true\n", REFNET_STORES_CLOUD_SHARE_FOR="1y").valid()
+    assert (given.store("cloud").extend_locks, given.store("cloud").share_for) == (True, 365)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,11 @@ def test_a_value_of_a_wrong_kind_is_refused_with_its_line(tmp_path, key, value):
         (CLOUD + 'credentials_file = "/x"\nprune_credentials_file = "/x"', "the same file as credentials_file"),
         (CLOUD + '[stores.b]\nurl = "s3://bucket/a/b"', "stores.b.url: the same place as stores.cloud.url"),
         (CLOUD + '[stores.my-x]\nurl = "s3://b1"\n[stores.my_x]\nurl = "s3://b2"', "or the same variables"),
+        (CLOUD + 'extend_locks = "yes"', 'stores.cloud.extend_locks = "yes": must be true or false'),
+        ('[stores.nas]\nurl = "s3://bucket"\nextend_locks = true', "line 3: stores.nas.extend_locks: it needs lock, the time that locks are extended to"),
+        ('[stores.nas]\nurl = "rclone:b2:x"\nextend_locks = true', "stores.nas.extend_locks: RefNet cannot extend the locks of a store of the kind rclone"),
+        (CLOUD + 'share_for = "0d"', 'stores.cloud.share_for = "0d": must be a time from 1d to 3650d Did you mean 1d?'),
+        (CLOUD + 'share_for = "11y"', "Did you mean 3650d?"),
         ('[stores.nas]\nurl = "file:///mnt"\nlock = "30d"', "stores.nas.lock: a store of the kind file has no lock"),
         ('[stores.nas]\nurl = "sftp://h/x"\nendpoint = "https://h"', "stores.nas.endpoint: a store of the kind sftp has no endpoint"),
         ('[stores.nas]\nurl = "file:///srv/backups/x"', "it and the backup folder, /srv/backups, overlap"),

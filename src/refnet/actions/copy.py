@@ -248,6 +248,10 @@ def copy(context: Context, one: Wanted) -> Copied:
             )
         if result.is_new:
             _sample(context, store, result)
+        if why := result.not_extended:
+            context.note(
+                f"{store.name}: locks are not extended, so pieces were sent again: {why}; run: refnet store check {store.name}"
+            )
     except RefnetError as error:
         _note_down(context, one.store, error)
         found = replace(found, error=error)

@@ -38,6 +38,7 @@ class ListedStore:
             "url": str(self.store.place),
             "endpoint": self.store.endpoint,
             "lock_days": self.store.lock,
+            "extend_locks": self.store.extend_locks,
             "can_prune": can_prune(self.store),
             "check": self.last.values() if self.last else None,
         }
@@ -65,8 +66,9 @@ def check_store(context: Context, store: StoreSettings) -> StoreCheck:
             bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))
             locks = bucket.requests
     trial = Trial(
-        bucket, context.clock.now, locks, lock=store.lock is not None, protects=store.place.kind in _PROTECT
-    )
+        bucket, context.clock.now, locks, lock=store.lock is not None, extends=store.extend_locks,
+        protects=store.place.kind in _PROTECT,
+    )  # fmt: skip
     tried = (*_connection(store), *trial.run())
     seconds = round(max(trial.locked_for.total_seconds(), 0))
     found = StoreCheck(store.name, bucket.shown, context.clock.now(), tried, seconds)

@@ -31,7 +31,7 @@ _CLOUD = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _SPAN = re.compile(r"([0-9]{1,6})\s*([a-z]*)")
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
-_MOST_DAYS = 36_500
+_MOST_DAYS, _MOST_SHARED_DAYS = 36_500, 3_650
 _SPEED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([A-Za-z]*)\s*(/s|ps)?")
 _BYTES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SLOWEST, _FASTEST = 2**10, 10**12
@@ -97,17 +97,22 @@ def region(value: Any) -> str:
     return name
 
 
-def days(value: Any) -> int:
-    """Parse a number of days such as `30d`."""
+def days(value: Any, most: int = _MOST_DAYS) -> int:
+    """Parse a number of days such as `30d`, up to `most`."""
     usage = "Write a number of days such as 30d."
     text = value if isinstance(value, str) else f"{value}d" if type(value) is int else ""
     found = _SPAN.fullmatch(text.strip().lower())
     unit = found[2][:1] if found else ""
-    if found and found[2] in {"d", "w", "y"} and 1 <= int(found[1]) * _DAYS[unit] <= _MOST_DAYS:
+    if found and found[2] in {"d", "w", "y"} and 1 <= int(found[1]) * _DAYS[unit] <= most:
         return int(found[1]) * _DAYS[unit]
     known = bool(found) and (not unit or unit in _DAYS)
-    near = min(max(int(found[1]) * _DAYS[unit or "d"], 1), _MOST_DAYS) if found and known else 0
-    raise InvalidError(f"must be a time from 1d to {_MOST_DAYS}d", usage, f"{near}d" if near else "")
+    near = min(max(int(found[1]) * _DAYS[unit or "d"], 1), most) if found and known else 0
+    raise InvalidError(f"must be a time from 1d to {most}d", usage, f"{near}d" if near else "")
+
+
+def share_days(value: Any) -> int:
+    """Parse the age up to which copies share their pieces, in days."""
+    return days(value, _MOST_SHARED_DAYS)
 
 
 def bandwidth(value: Any) -> int:
@@ -185,6 +190,10 @@ class StoreSettings:
     ca_file: Path | None = key(converters.absolute_file)
     #: Days for which each object is locked; None: no lock is asked for.
     lock: int | None = key(days)
+    #: True: extend the locks of pieces that new copies share, instead of sending them again; needs lock.
+    extend_locks: bool = key(converters.flag, default=False)
+    #: Days for which new copies share the pieces of a copy; older ones are sent again.
+    share_for: int = key(share_days, default=90)
     #: Bytes per second, up and down; None: no limit.
     bandwidth: int | None = key(bandwidth)
     #: How long copies are kept there.
@@ -274,6 +283,12 @@ def _unfitting(one: StoreSettings, url: StoreUrl, start: str) -> Iterator[tuple[
                 f"a store of the kind {url.kind} has no {name}",
                 f"Remove it; only {have} has it.",
             )
+    if one.extend_locks and url.kind is not StoreKind.S3:
+        why = f"RefNet cannot extend the locks of a store of the kind {url.kind}"
+        yield f"{start}.extend_locks", why, "Remove it; only s3 has it."
+    elif one.extend_locks and not one.lock:
+        hint = f"Set {start}.lock, such as 30d; both need the right s3:PutObjectRetention."
+        yield f"{start}.extend_locks", "it needs lock, the time that locks are extended to", hint
 
 
 def _overlaps(path: str, start: str, folders: Mapping[str, Path | None]) -> Iterator[tuple[str, str, str]]:

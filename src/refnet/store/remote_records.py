@@ -3,7 +3,8 @@
 - `head.json`: the newest manifest that this machine sent.
 - `evidence/SHA256.jsonl`: the checks of the copy whose manifest has that digest, so that no other manifest can claim them;
   `marks/SHA256.json`, of the store `local`, likewise.
-- `read_back.json`: when each piece was last read back, for a drill's period, and its lock; `blocks/SOURCE`: see `known_blocks.py`.
+- `read_back.json`: when each piece was last read back, for a drill's period, and its lock; `locks.json`: until when the locks
+  of pieces last that were extended; `blocks/SOURCE`: see `known_blocks.py`.
 - `accepted.json`: manifests that cannot be read, and that `refnet store accept` accepted.
 - `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
 
@@ -45,8 +46,9 @@ _JOURNAL, _MANIFEST = ".jsonl", ".sealed"
 _HEAD_BYTES = 4 << 20
 #: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
 _MOST = 128 << 20
-#: When pieces were read back, its largest size, in bytes, and the most pieces, of all copies.
-_READ_BACK, _READ_BACK_BYTES, _MOST_READ = "read_back.json", 64 << 20, 4 * MOST_PIECES
+#: When pieces were read back, until when their locks were extended, the largest size of each in bytes, and the most pieces,
+#: of all copies.
+_READ_BACK, _LOCKS, _TIMES_BYTES, _MOST_TIMES = "read_back.json", "locks.json", 64 << 20, 4 * MOST_PIECES
 #: Manifests that were accepted although they cannot be read, and its largest size, in bytes.
 _ACCEPTED, _ACCEPTED_BYTES = "accepted.json", 64 << 20
 #: The end of the year 9999.
@@ -59,10 +61,10 @@ _HEAD = checked.record(
 
 
 @dataclass(frozen=True)
-class _ReadBack(Record):
-    """When pieces were read back from a store."""
+class _Times(Record):
+    """A time for each of some pieces of a store."""
 
-    LAYOUT = Layout(longest=_READ_BACK_BYTES, format=1)
+    LAYOUT = Layout(longest=_TIMES_BYTES, format=1)
 
     #: By name, in seconds since 1970.
     pieces: Annotated[
@@ -70,7 +72,7 @@ class _ReadBack(Record):
             Annotated[str, checked.text(100, like=ANY_PIECE)],
             Annotated[int, checked.integer(0, _LAST_SECOND)],
         ],
-        Most(_MOST_READ),
+        Most(_MOST_TIMES),
     ]
 
 
@@ -179,13 +181,7 @@ class RemoteRecords:
 
     def read_back(self) -> dict[str, datetime]:
         """When pieces, by name, were last read back and compared, to the second; damaged: none."""
-        return {name: datetime.fromtimestamp(at, UTC) for name, at in self._read_back().items()}
-
-    def _read_back(self) -> Mapping[str, int]:
-        with suppress(OSError, ValueError):
-            text = read_regular(self.home / _READ_BACK, _READ_BACK_BYTES, owner=os.geteuid())
-            return _ReadBack.from_json(text).pieces
-        return {}
+        return {name: datetime.fromtimestamp(at, UTC) for name, at in self._times(_READ_BACK).items()}
 
     def add_read_back(self, now: datetime, passed: Iterable[str], failed: Iterable[str]) -> None:
         """Record that the pieces `passed` were read back at `now`, and the pieces `failed` were not as they were sent.
@@ -195,13 +191,32 @@ class RemoteRecords:
         at, least = int(now.timestamp()), (now - READ_BACK_WITHIN).timestamp()
         make_folder(self.home)
         with locked(self.home / "read_back.lock"):  # copies of several sources are read back at once
-            known = {name: one for name, one in self._read_back().items() if least <= one <= at}
+            known = {name: one for name, one in self._times(_READ_BACK).items() if least <= one <= at}
             known |= dict.fromkeys(passed, at)
             for name in failed:
                 known.pop(name, None)
-            newest = sorted(known.items(), key=itemgetter(1))[-_MOST_READ:]
-            with explained(self.home / _READ_BACK):
-                replace_file(self.home / _READ_BACK, _ReadBack(dict(newest)).to_json().encode())
+            self._keep_times(_READ_BACK, known)
+
+    def locked_until(self, now: datetime) -> dict[str, datetime]:
+        """Until when pieces, by name, are locked whose locks this machine extended; none that ended before `now`."""
+        found = {name: datetime.fromtimestamp(at, UTC) for name, at in self._times(_LOCKS).items()}
+        return {name: until for name, until in found.items() if until > now}
+
+    def keep_locked_until(self, pieces: Mapping[str, datetime]) -> None:
+        """Replace the record of until when the locks of pieces were extended."""
+        make_folder(self.home)
+        self._keep_times(_LOCKS, {name: int(at.timestamp()) for name, at in pieces.items()})
+
+    def _times(self, file: str) -> Mapping[str, int]:
+        with suppress(OSError, ValueError):
+            text = read_regular(self.home / file, _TIMES_BYTES, owner=os.geteuid())
+            return _Times.from_json(text).pieces
+        return {}
+
+    def _keep_times(self, file: str, pieces: Mapping[str, int]) -> None:
+        newest = sorted(pieces.items(), key=itemgetter(1))[-_MOST_TIMES:]
+        with explained(self.home / file):
+            replace_file(self.home / file, _Times(dict(newest)).to_json().encode())
 
     def _marks_file(self, signed: Signed) -> Path:
         return self.home / "marks" / f"{signed.sha256}.json"

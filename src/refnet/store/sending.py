@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from refnet.catalog.artifact import OpenArtifact, Progress
 from refnet.catalog.manifest import Entry, Manifest
@@ -27,17 +28,19 @@ from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.store import leases
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Locks, Stored
+from refnet.store.buckets.opening import locks_of
 from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.known_blocks import KnownBlocks
+from refnet.store.lock_extension import Extended, extend
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_records import SendingJournal, completed
 from refnet.store.sending_pieces import Content, Encrypter, PieceSender
 from refnet.store.store_check import last_checks
 
-#: A piece is shared if a copy younger than this names it.
-_SHARED_FOR = timedelta(days=90)
+#: Sends a copy; it may share the given pieces, by name.
+_Send = Callable[[SendingJournal, Mapping[str, Piece]], Content]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,32 @@ class SentCopy:
     others: tuple[Copy, ...]
     #: Pieces of them that the store does not list with their size, by name.
     unlisted: frozenset[str] = frozenset()
+    #: Why locks of pieces were not extended, so that these were sent again; "": all were, or none had to be.
+    not_extended: str = ""
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Which pieces in a store a new copy may share."""
+
+    #: Those of copies that are younger.
+    age: timedelta = timedelta(days=90)
+    #: For how long the store locks a new object; zero: not, or unknown. Less than half of it may be over.
+    lock: timedelta = timedelta()
+    #: Extends the locks of the others; None: they are sent again.
+    locks: Locks | None = None
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Pieces in a store that a new copy may share."""
+
+    #: By name.
+    usable: Mapping[str, Piece]
+    #: Names of those whose lock must be extended first.
+    expiring: frozenset[str] = frozenset()
+    #: Names of the pieces of this machine's copies that the store does not list with their size.
+    unlisted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,8 +89,7 @@ class Sender:
     store: RemoteStore
     encrypter: Encrypter
     now: Callable[[], datetime]
-    #: For how long the store locks a new object; zero: not, or unknown.
-    lock: timedelta = timedelta()
+    sharing: Sharing = Sharing()
 
     def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> SentCopy:
         """Send `artifact` and publish it, unless its copy is there already.
@@ -69,7 +97,7 @@ class Sender:
         RefnetError (DAMAGED), before anything is published, if it does not match its manifest.
         """
 
-        def content(journal: SendingJournal, usable: dict[str, Piece]) -> Content:
+        def content(journal: SendingJournal, usable: Mapping[str, Piece]) -> Content:
             blocks = KnownBlocks(self.store.home / "blocks" / entry.source)
             found = PieceSender(self.store, self.encrypter, journal, progress)
             found.share(usable, blocks.read(usable))
@@ -77,7 +105,7 @@ class Sender:
             blocks.write(found.places)
             return sent
 
-        return self._sent(entry, self.encrypter.digest, content)
+        return self._sent(entry, self.encrypter.digest, content, progress)
 
     def send_copy(self, origin: RemoteStore, copy: Copy, progress: Progress) -> SentCopy:
         """Send the encrypted copy of the store `origin` unchanged, and publish it, unless a copy exists here already.
@@ -85,17 +113,15 @@ class Sender:
         Needs no recovery key; recipients stay the same. RefnetError (DAMAGED) if a piece does not match its record.
         """
 
-        def content(journal: SendingJournal, usable: dict[str, Piece]) -> Content:
+        def content(journal: SendingJournal, usable: Mapping[str, Piece]) -> Content:
             found = PieceSender(self.store, self.encrypter, journal, progress)
             found.share(usable, {})
             return found.send_encrypted(origin, copy)
 
         recipients = copy.document.recipients or copy.signed.sha256  # in format 1 they are not known
-        return self._sent(copy, recipients, content)
+        return self._sent(copy, recipients, content, progress)
 
-    def _sent(
-        self, entry: Entry, recipients: str, send: Callable[[SendingJournal, dict[str, Piece]], Content]
-    ) -> SentCopy:
+    def _sent(self, entry: Entry, recipients: str, send: _Send, progress: Progress) -> SentCopy:
         """Publish what `send` sends of `entry`; it may share the given pieces, all for `recipients` (a digest)."""
         with self.store.alone(seconds=None):
             self._finish()
@@ -107,15 +133,17 @@ class Sender:
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
             with self._ending_lease(journal):
-                usable, unlisted = self._usable(contents.copies, journal, recipients)
-                content = self._same(entry.manifest, contents.copies, usable) or send(journal, usable)
+                shared = self._shared(contents.copies, journal, recipients)
+                content = self._same(entry.manifest, contents.copies, shared.usable)
+                content = content or send(journal, shared.usable)
+                content, refusal = self._locked(content, shared, partial(send, journal), progress)
                 manifests = [one.signed for one in contents.copies]
                 leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
                 leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
                 document = self._document(entry, journal, content, recipients, manifests)
                 signed = self._complete(journal, document)
             copy = Copy(signed.document.manifest, signed=signed)
-            return SentCopy(copy, True, contents.copies, unlisted)
+            return SentCopy(copy, True, contents.copies, shared.unlisted, refusal)
 
     @contextmanager
     def _ending_lease(self, journal: SendingJournal) -> Iterator[None]:
@@ -143,44 +171,68 @@ class Sender:
                 return Content(found.pieces, found.ranges, found.list_ranges, found.list_coding)
         return None
 
-    def _usable(
-        self, copies: Sequence[Copy], journal: SendingJournal, recipients: str
-    ) -> tuple[dict[str, Piece], frozenset[str]]:
-        """Pieces in the store that a new copy may share, by name: of this machine's copies, or sent by an earlier run.
+    def _locked(
+        self,
+        content: Content,
+        shared: _Shared,
+        send: Callable[[Mapping[str, Piece]], Content],
+        progress: Progress,
+    ) -> tuple[Content, str]:
+        """`content` after the locks of its pieces were extended; if the server refuses, of newly sent pieces, and why."""
+        due = [one for one in content.pieces if one.name in shared.expiring]
+        if not due or not self.sharing.locks:
+            return content, ""
+        records, now, step = self.store.records, self.now(), f"extend locks in {self.store.name}"
+        found: Extended = extend(self.sharing.locks, due, now, self.sharing.lock, partial(progress, step))
+        records.keep_locked_until({**records.locked_until(now), **found.until})
+        lost = shared.expiring - found.until.keys()
+        if all(one.name not in lost for one in content.pieces):
+            return content, ""
+        there = {**shared.usable, **{one.name: one for one in content.pieces}}
+        return send({name: one for name, one in there.items() if name not in lost}), found.refusal
 
-        Also the names of the pieces of this machine's copies that the store does not list with their size.
+    def _shared(self, copies: Sequence[Copy], journal: SendingJournal, recipients: str) -> _Shared:
+        """Pieces in the store that a new copy may share: of this machine's copies, or sent by an earlier run.
+
         A signer that is not trusted any more, other recipients, a copy that is damaged or old, a lock of which more than
-        half is over: these pieces are sent again.
+        half is over and that cannot be extended: these pieces are sent again.
         """
-        key, signer = self.encrypter.key, self.encrypter.keys.signer().fingerprint
-        named = [
-            piece
-            for one in copies
-            if (one.document.key, one.signed.signer, one.document.store) == (key, signer, self.store.name)
-            and one.document.recipients == recipients
-            and self.now() - one.document.sent < _SHARED_FOR
-            for piece in one.document.pieces
-        ]
-        named += journal.pieces.values()
+        key, named = self.encrypter.key, [*self._named(copies, recipients), *journal.pieces.values()]
         if not named:
-            return {}, frozenset()
+            return _Shared({})
         doubtful = {piece.name for one in copies if one.damaged for piece in one.document.pieces}
-        there, young, runs = dict[str, int](), set[str](), list[Stored]()
+        there, expiring, runs = dict[str, int](), set[str](), list[Stored]()
+        lock, now = self.sharing.lock, self.now()
+        extended = self.store.records.locked_until(now) if lock else {}
         for one in self.store.bucket.listed(f"{key}/"):  # in the order of their names: intents, then pieces
             if not one.name.startswith(f"{key}/{PIECES}"):
                 runs.append(one)
                 continue
             there[one.name] = one.size
-            if not self.lock or self.now() - one.modified <= self.lock / 2:
-                young.add(one.name)
+            if lock and extended.get(one.name, one.modified + lock) < now + lock / 2:
+                expiring.add(one.name)
         # A prune that did not see the lease may delete what was listed.
         leases.require_no_intent(runs, self.store.name, self.now())
-        usable = young - doubtful
         own = (piece for one in copies if one.document.key == key for piece in one.document.pieces)
         unlisted = frozenset(one.name for one in own if there.get(one.name) != one.size)
-        return {
-            one.name: one for one in named if one.name in usable and there[one.name] == one.size
-        }, unlisted
+        # Without its id, no version can be locked.
+        lost = {
+            one.name for one in named if one.name in expiring and not (self.sharing.locks and one.version)
+        }
+        unusable = doubtful | lost
+        usable = {
+            one.name: one for one in named if there.get(one.name) == one.size and one.name not in unusable
+        }
+        return _Shared(usable, frozenset(expiring), unlisted)
+
+    def _named(self, copies: Sequence[Copy], recipients: str) -> Iterator[Piece]:
+        """Yield the pieces of copies that this machine sent here for `recipients`, and that are young enough."""
+        wanted = (self.encrypter.key, self.encrypter.keys.signer().fingerprint, self.store.name, recipients)
+        for one in copies:
+            found = one.document
+            young = self.now() - found.sent < self.sharing.age
+            if young and (found.key, one.signed.signer, found.store, found.recipients) == wanted:
+                yield from found.pieces
 
     def _document(
         self,
@@ -268,13 +320,14 @@ def sender_to(store: RemoteStore, settings: Settings, now: Callable[[], datetime
     encrypter = Encrypter(tuple(map(Recipient, settings.recipients())), keys)
     keys.signer()
     keys.catalog()
-    return Sender(store, encrypter, now, _lock(store, settings))
+    return Sender(store, encrypter, now, _sharing(store, settings))
 
 
-def _lock(store: RemoteStore, settings: Settings) -> timedelta:
-    """For how long `store` locks a new object: what the settings ask for, or the last check saw."""
-    own = settings.store(store.name) if store.name in settings.every_store else None
+def _sharing(store: RemoteStore, settings: Settings) -> Sharing:
+    """What copies to `store` share. A new object is locked as the settings ask for, or the last check saw."""
+    own = settings.every_store.get(store.name)
     if own is None:
-        return timedelta()
+        return Sharing()
     check = last_checks(settings.home / "remote", {store.name: own})[store.name]
-    return max(timedelta(days=own.lock or 0), timedelta(seconds=check.lock_seconds if check else 0))
+    lock = max(timedelta(days=own.lock or 0), timedelta(seconds=check.lock_seconds if check else 0))
+    return Sharing(timedelta(days=own.share_for), lock, locks_of(own) if own.extend_locks else None)

@@ -41,6 +41,8 @@ class Trial:
     locks: Locks | None = None
     #: The settings say that objects are locked.
     lock: bool = False
+    #: The settings say that this machine extends locks.
+    extends: bool = False
     #: It is object storage: this machine must not be able to delete there.
     protects: bool = True
     #: For how long a new object was locked; zero: not, or unknown.
@@ -134,7 +136,21 @@ class Trial:
             self.locked_for = until - self.now() if until else timedelta()
             locked = Tried("lock", Verdict.OK, f"until {until:%Y-%m-%d %H:%M} UTC") if until else None
             yield locked or Tried("lock", worst, missing)
+            if self.extends and until:
+                yield self._extended(self.locks, name, version, until + _SHORT)
         yield self._shortened(self.locks, name, version)
+
+    def _extended(self, locks: Locks, name: str, version: str, until: datetime) -> Tried:
+        """Test whether a lock can be extended, and whether the server then says so."""
+        what, until = "extend the lock", until.replace(microsecond=0)
+        try:
+            locks.lock(name, version, until)
+            there = locks.locked_until(name, version)
+        except BucketError as error:
+            return Tried(what, Verdict.ALARM, f"{_said(error)}: pieces are sent again instead")
+        if there is None or there < until:
+            return Tried(what, Verdict.ALARM, "accepted, and the server does not keep the longer lock")
+        return Tried(what, Verdict.OK, f"until {there:%Y-%m-%d %H:%M} UTC")
 
     def _shortened(self, locks: Locks, name: str, version: str) -> Tried:
         what = "shorten the lock"

@@ -24,15 +24,13 @@ from tests.shared_pieces import (
     send,
 )
 
-from refnet.catalog.artifact import OpenArtifact, silent
+from refnet.catalog.artifact import silent
 from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.remote import Piece
 from refnet.catalog.remote_state import READ_BACK_WITHIN
 from refnet.store import copy_checks
 from refnet.store.copy_checks import due, fetch_back, read_oldest_back, sample_back
 from refnet.store.remote_records import RemoteRecords
-from refnet.store.sending import Sender, SentCopy
-from refnet.store.sending_pieces import Encrypter
 
 
 @pytest.fixture(autouse=True)
@@ -240,7 +238,7 @@ def test_a_run_notices_pieces_that_the_store_does_not_list_with_their_size(
     else:
         damage(machine, name, lambda data: data[:-1])
 
-    sent = _sent(machine, artifact(10, DATA))
+    sent = machine.sent(artifact(10, DATA))
     assert sent.unlisted == {name}
     [damaged] = sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted)
 
@@ -257,16 +255,10 @@ def test_a_run_reads_no_piece_that_is_listed_but_for_a_sample(
 ) -> None:
     machine.send(artifact(1, DATA))
     reads = _Reads(machine, monkeypatch)
-    sent = _sent(machine, artifact(2, DATA))
+    sent = machine.sent(artifact(2, DATA))
     assert sent.unlisted == frozenset()
     assert sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted) == ()
     assert reads.taken() == []
-
-
-def _sent(machine: Machine, made: OpenArtifact) -> SentCopy:
-    assert made.entry
-    encrypter = Encrypter((machine.recovery.recipient,), machine.keys)
-    return Sender(machine.store(), encrypter, machine.now).send(made, made.entry, silent)
 
 
 def test_an_empty_artifact_is_copied_sampled_and_read(machine: Machine) -> None:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,7 +42,7 @@ from refnet.store import sending_pieces
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back
 from refnet.store.encryption import PrivateKey
-from refnet.store.sending import Sender
+from refnet.store.sending import Sender, Sharing
 from refnet.store.sending_pieces import Encrypter
 
 
@@ -288,6 +289,17 @@ def test_a_copy_older_than_90_days_is_not_shared_and_a_younger_one_renews_its_pi
     late = send(machine, 4)
     assert late.new == named(late.copy)
     assert read(machine, first.copy) == DATA
+
+
+def test_the_age_up_to_which_copies_are_shared_is_a_setting(machine: Machine) -> None:
+    machine.sharing = Sharing(age=timedelta(days=400))
+    send(machine, 1)
+    machine.ticks = 60 * 24 * 399
+    assert send(machine, 2).new == set()
+    machine.sharing = Sharing(age=timedelta(days=1))
+    machine.ticks += 60 * 24
+    late = send(machine, 3)
+    assert late.new == named(late.copy)
 
 
 @pytest.mark.parametrize(

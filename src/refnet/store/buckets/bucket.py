@@ -207,7 +207,7 @@ class Bucket(Protocol):
 
 
 class Locks(Protocol):
-    """Object locks, for buckets that support them; used only by the check of a store."""
+    """Object locks, for buckets that support them."""
 
     def locked_until(self, name: str, version: str = "") -> datetime | None:
         """Return the time until which a version cannot be deleted; None if it has no lock."""

@@ -17,7 +17,7 @@ from refnet.core import extras, trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings, read_credentials
 from refnet.settings.urls import StoreKind
-from refnet.store.buckets.bucket import Bucket, Stored, Version
+from refnet.store.buckets.bucket import Bucket, Locks, Stored, Version
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.object_storage import BucketPlace
 from refnet.store.buckets.rclone import RcloneBucket
@@ -73,6 +73,19 @@ def bare_bucket(store: StoreSettings, *, deleting: bool = False) -> Bucket:
     with extras.needed("cloud"):
         from refnet.store.buckets.cloud import CloudBucket
     return CloudBucket(place)
+
+
+def locks_of(store: StoreSettings) -> Locks:
+    """What extends the locks in `store`; RefnetError (USAGE) where RefNet cannot."""
+    found = bare_bucket(store)
+    locks: Locks | None = getattr(found, "requests", None)
+    if locks is None:
+        raise RefnetError(
+            f"stores.{store.name}.extend_locks needs a credential of the settings: only obstore knows that of the machine's role",
+            f"Set stores.{store.name}.credentials_file, or remove extend_locks.",
+            Exit.USAGE,
+        )
+    return locks
 
 
 def _credential(store: StoreSettings, deleting: bool) -> dict[str, str]:

@@ -69,6 +69,9 @@ class Server(MemoryBucket):
 class Locks:
     until: datetime | None = NOW + MONTH
     enforced: bool = True
+    #: A longer lock is accepted, and kept; or it is refused.
+    extends: bool = False
+    keeps: bool = True
     #: The credential may bypass locks of this bucket.
     bypassed: MemoryBucket | None = None
 
@@ -76,6 +79,9 @@ class Locks:
         return self.until
 
     def lock(self, name: str, version: str, until: datetime) -> None:
+        if self.extends and self.until and until > self.until:
+            self.until = until if self.keeps else self.until
+            return
         if self.enforced:
             raise no(BucketFailure.LOCKED)
         self.until = until
@@ -121,6 +127,25 @@ def test_a_server_that_accepts_locks_and_does_not_enforce_them_is_named() -> Non
     assert alarms(found) == ["shorten the lock", "delete", "delete the version"]
     assert "accepted and not enforced" in found["delete the version"].says
     assert "an attacker can end the locks" in found["shorten the lock"].says
+
+
+def test_an_extension_of_a_lock_is_tried_and_read_afterwards() -> None:
+    def extended(locks: Locks) -> tuple[list[str], str]:
+        found = tried(Server(versioned=True, lock=MONTH), locks=locks, extends=True)
+        assert [*found].index("extend the lock") == [*found].index("lock") + 1
+        return alarms(found), found["extend the lock"].says
+
+    locks = Locks(extends=True)
+    assert extended(locks) == ([], "until 2026-12-27 20:01 UTC")
+    assert locks.until == NOW + MONTH + timedelta(minutes=1)
+    assert extended(Locks(extends=True, keeps=False)) == (
+        ["extend the lock"], "accepted, and the server does not keep the longer lock",
+    )  # fmt: skip
+    refused = "AccessDenied 403: pieces are sent again instead"
+    assert extended(Locks()) == (["extend the lock"], refused)
+    none = tried(Server(versioned=True), locks=Locks(until=None, extends=True), extends=True)
+    assert alarms(none) == ["lock"]
+    assert "extend the lock" not in tried(Server(versioned=True, lock=MONTH), locks=Locks(extends=True))
 
 
 def test_a_credential_that_may_only_hide_objects_is_an_alarm_too() -> None:
