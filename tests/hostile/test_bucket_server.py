@@ -93,6 +93,23 @@ def test_a_list_that_does_not_end_is_ended(
         assert len(server.asked) <= 2
 
 
+def test_the_next_page_begins_where_the_server_says_without_the_encoding_of_its_answer(
+    bucket: CloudBucket, server: Hostile
+) -> None:
+    marker = "<IsTruncated>true</IsTruncated><NextKeyMarker>{}</NextKeyMarker><NextVersionIdMarker>a%20b</NextVersionIdMarker>"
+    pages = [f"<L><EncodingType>url</EncodingType>{marker.format('prefix/d/%C3%A9%20%25')}</L>", "<L/>"]
+    server.answer = lambda: (200, {}, pages[len(server.asked) - 1].encode())
+    assert [*bucket.versions("d/")] == []
+    _, second = (parse_qs(urlsplit(one.split()[0]).query) for one in server.asked)
+    assert (second["key-marker"], second["version-id-marker"]) == (["prefix/d/é %"], ["a%20b"])
+
+    server.asked.clear()
+    pages[0] = f"<L><EncodingType>url</EncodingType>{marker.format('%ff')}</L>"
+    with pytest.raises(BucketError, match="not one of S3") as caught:
+        [*bucket.versions("d/")]
+    assert caught.value.kind is BucketFailure.DAMAGED
+
+
 def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
     place = BucketPlace("s3", "bucket", "", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
     slow = CloudBucket(place, replace(PATIENT, small=Waiting(pages=0.1)))

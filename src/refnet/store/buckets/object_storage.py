@@ -176,6 +176,12 @@ class Page:
         key = row["Prefix" if kind == FOLDER else "Key"]
         return unquote(key, errors="strict") if self.top.get("EncodingType") == "url" else key
 
+    def marker(self, element: str) -> str:
+        """Where the next page begins, as a request has it; "" if there is no such element. ValueError: wrongly encoded."""
+        text = self.top.get(element, "")
+        encoded = element == "NextKeyMarker" and self.top.get("EncodingType") == "url"
+        return unquote(text, errors="strict") if encoded else text
+
     def stored(self, row: dict[str, str], name: str) -> Stored:
         """Parse an object of a list; ValueError, or KeyError for a missing element."""
         return Stored(

@@ -171,7 +171,8 @@ class S3Requests:
             if page.top.get("IsTruncated") != "true":
                 return
             # S3 refuses an empty version-id-marker: a page that ends with a folder has none
-            found = {name: page.top.get(element, "") for name, element in markers.items()}
+            with self._checked("list", prefix):
+                found = {name: page.marker(element) for name, element in markers.items()}
             following = {**first, **{name: value for name, value in found.items() if value}}
             if following in (first, sent):
                 raise self._server.error(
