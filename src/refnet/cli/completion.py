@@ -51,6 +51,14 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
         print("[[ $zsh_eval_context[-1] != loadautofunc ]] || _refnet_completion")
 
 
+def _known(here: Context) -> tuple[SourceName, ...]:
+    """The sources of the settings, and others with artifacts; a standard source that is left out only if it has some."""
+    named = wiring.known(here.settings)
+    there = [one for one in here.store.sources() if one not in STANDARD or here.store.entries(one)]
+    standard = [one for one in STANDARD if one in (*named, *there)]
+    return tuple(dict.fromkeys((*standard, *there, *named)))
+
+
 def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: bool = False) -> dict[str, Any]:
     """Typer's parameters for the name of a source; other values end with `code`.
 
@@ -65,9 +73,7 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False, members: boo
         ):
             return found
         here = Context(read_settings(lambda _: None, output.variables))
-        known: dict[str, str] = {
-            str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))
-        }
+        known: dict[str, str] = {str(one): one for one in _known(here)}
         if clusters:
             known |= {name: name for name in here.settings.clusters}
         elif text in here.settings.clusters and text not in known:

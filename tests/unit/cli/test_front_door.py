@@ -124,6 +124,7 @@ def test_a_plan_is_also_called_a_dry_run(command):
     ("command", "message", "hint", "code"),
     [
         ("list confg", "'confg' is not a source", "Did you mean config? The sources are: database, config, obsidian.", Exit.USAGE),
+        ("find x y", "'x' is not a source", "The sources are: database, config, obsidian.", Exit.USAGE),
         ("prune x", "'x' is not a source", "The sources are: database, config, obsidian.", Exit.USAGE),
         ("monitor x", "'x' is not a source", "The sources are: database, config, obsidian.", 3),
         ("verify --level written", "'written' is not a level", "The levels are: intact, restored, proven.", Exit.USAGE),
@@ -137,6 +138,13 @@ def test_an_invalid_choice_is_answered_with_the_choices_and_the_nearest(command,
     error = CliRunner().invoke(app, command.split()).exception
     assert isinstance(error, RefnetError)
     assert (error.message, error.hint, error.code) == (message, hint, code)
+
+
+def test_a_standard_source_that_the_settings_leave_out_is_no_choice(monkeypatch):
+    monkeypatch.setenv("REFNET_CONFIG_DIR", "none")
+    error = CliRunner().invoke(app, ["find", "confi", "x"]).exception
+    assert isinstance(error, RefnetError)
+    assert error.hint == "The sources are: database, obsidian."
 
 
 @pytest.mark.parametrize(
