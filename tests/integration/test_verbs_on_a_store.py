@@ -47,6 +47,8 @@ def test_a_store_is_listed_and_shown_without_the_recovery_key(refnet: Command) -
     assert copy["name"] in shown.out
     assert "\nstore      nas\n" in shown.out
     assert "UTC  fetched in " in shown.out
+    unknown = refnet("show", "notes_1.tar.gz", "--store", "nas")
+    unknown.fails(2, "Give a name that `refnet list --store nas` shows, or the path of a file.")
 
 
 def test_a_copy_is_proven_where_it_is(refnet: Command) -> None:

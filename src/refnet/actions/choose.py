@@ -13,7 +13,7 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose, labels
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import STANDARD, Kind, SourceName, read_file_name
+from refnet.catalog.source_name import LOCAL, STANDARD, Kind, SourceName, read_file_name
 from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core import formatting
@@ -297,10 +297,12 @@ def _named(store: AnyStore, artifact: str, source: SourceName | None) -> OpenArt
             return folder_at(path, of_dumps or SourceName.DATABASE)
         there = path.exists()
     found = "" if there else nearest(artifact, [entry.name for entry in store.entries()], cutoff=0.8)
+    name = getattr(store, "name", LOCAL)  # only stores of copies have one
+    place = "" if name == LOCAL else f" --store {name}"
     raise RefnetError(
         f"'{artifact}' is not a file" if there else f"there is no artifact '{artifact}'",
         (f"Did you mean {found}? " if found else "")
-        + "Give a name that `refnet list` shows, or the path of a file.",
+        + f"Give a name that `refnet list{place}` shows, or the path of a file.",
         Exit.USAGE,
     )
 
