@@ -65,8 +65,8 @@ run()
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def _imported(folder: Path, *command: str, settings: str = "") -> set[str]:
-    """Return the modules that `command` loads in a new home."""
+def _imported(folder: Path, *command: str, settings: str = "", fails: bool = False) -> set[str]:
+    """Return the modules that `command` loads in a new home; it says something on stderr if it fails."""
     code = f"""
 import atexit, sys
 from refnet.cli.main import run
@@ -80,7 +80,7 @@ run()
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
-    assert not done.stderr
+    assert bool(done.stderr) is fails, done.stderr
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -103,6 +103,15 @@ def test_reading_only_the_folder_catalog_loads_no_database_driver(tmp_path, comm
     assert "psycopg" not in _imported(tmp_path, *command, settings=settings)
 
 
+#: What all kinds of sources have.
+_OF_ALL_SOURCES = {
+    *(
+        "refnet.sources.base",
+        "refnet.sources.database",
+        "refnet.sources.hooks",
+        "refnet.sources.restored_places",
+    ),
+}
 #: What a backup of one folder without remote stores, messages and pings does not need.
 _OF_OTHERS = (
     *("psycopg", "asyncio", "greenlet", "urllib.request", "multiprocessing"),
@@ -127,6 +136,13 @@ def test_a_backup_of_a_folder_imports_nothing_of_other_sources_and_stores(tmp_pa
             "refnet.actions.unprotected",
         }
         assert not found
+
+
+def test_a_plan_reaches_a_database_without_what_dumps_proves_and_restores_it(tmp_path):
+    settings = f'database_url = "postgresql://refnet@/refnet?host={tmp_path}"\n'
+    found = _imported(tmp_path, "backup", "database", "--plan", settings=settings, fails=True)
+    own = {name for name in found if name.startswith("refnet.sources.")} - _OF_ALL_SOURCES
+    assert own <= {"refnet.sources.database.source", "refnet.sources.database.saved_tables"}
 
 
 def test_a_plan_where_nothing_is_configured_imports_no_kind_of_source(tmp_path):

@@ -25,6 +25,8 @@ ALLOWED = {
     "refnet.actions.cluster_databases": ("refnet.sources.database",),
     "refnet.actions.unprotected": ("refnet.local_postgres", "refnet.postgres", "refnet.sources.folder"),
     "refnet.sources.base": ("refnet.local_postgres",),
+    # A database is named and reached without what only its backup, its restore or a look into its artifacts needs.
+    "refnet.sources.database.source": ("refnet.sources.database",),
     "refnet.cli.in_stack": ("refnet.recovery",),
     "refnet.store.settings_copies": ("refnet.store.buckets",),
     "refnet.cli.backup": (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from refnet import local_postgres, servers
@@ -15,8 +16,16 @@ from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.postgres.walls import advice
 from refnet.sources import source_of
-from refnet.sources.contents import LIVE, ArtifactDifference, Changed, Query, QueryAnswer, repeated
-from refnet.sources.database.artifact.index import Index, Table
+from refnet.sources.contents import (
+    LIVE,
+    ArtifactDifference,
+    Changed,
+    ItemVersion,
+    Query,
+    QueryAnswer,
+    repeated,
+)
+from refnet.sources.database.artifact.index import DIGEST, Index, Table
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact, open_database, open_own
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.query import copies
@@ -26,6 +35,24 @@ from refnet.sources.database.workers import Workers
 
 #: The most characters of a query; an argument of a command line is shorter in any case.
 LONGEST = 100_000
+
+
+@dataclass(frozen=True)
+class TableFinder:
+    """Finds tables in the artifacts of a database, by schema and name."""
+
+    wanted: Callable[[str, str], bool]
+
+    def versions(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
+        found = open_own(artifact, "which records no tables", "")
+        return tuple(self._matching(found.index, artifact.row_digests))
+
+    def _matching(self, index: Index, recorded: str) -> Iterator[ItemVersion]:
+        known = len(recorded) == len(index.tables) * DIGEST
+        for number, table in enumerate(index.tables):
+            if self.wanted(table.schema, table.name):
+                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
+                yield ItemVersion(table.qualified, "table", table.raw, digest, table.rows, table.columns)
 
 
 @contextmanager

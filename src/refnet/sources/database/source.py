@@ -1,13 +1,16 @@
-"""Sources on PostgreSQL servers."""
+"""Sources on PostgreSQL servers.
+
+What only one verb needs is imported where that is called: the plan of a backup asks whether a database answers, no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact
@@ -26,43 +29,16 @@ from refnet.proof_run import Required
 from refnet.servers import ActsOn
 from refnet.settings import SourceSettings
 from refnet.sources.base import Permits, Source
-from refnet.sources.check_result import CheckLine
-from refnet.sources.contents import Artifact, ArtifactDifference, Finder, ItemVersion, Query, QueryAnswer
-from refnet.sources.database import database_contents
-from refnet.sources.database.artifact.index import DIGEST, Index, Table
-from refnet.sources.database.artifact.own_artifact import open_database, open_own
-from refnet.sources.database.check_database import database
-from refnet.sources.database.database_contents import compare_live
-from refnet.sources.database.database_restore import WholeRestore, check, recover, recovery_of, restore_asked
-from refnet.sources.database.dump.parallel_dump import DatabaseMaker
-from refnet.sources.database.plan.table_plan import TableSelection
-from refnet.sources.database.query.copies import ScratchCopy
-from refnet.sources.database.restore import previous_databases
-from refnet.sources.database.restore.server_facts import holds_tables, identity_of
 from refnet.sources.database.saved_tables import previous_tables
-from refnet.sources.database.tables_restore import TablesRestore, undo_of_tables
-from refnet.sources.database.undo_database import DatabaseUndo
-from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore
 from refnet.store.previous_records import MarkState, PreviousRecord
 
-
-@dataclass(frozen=True)
-class TableFinder:
-    """Finds tables in the artifacts of a database, by schema and name."""
-
-    wanted: Callable[[str, str], bool]
-
-    def versions(self, artifact: OpenArtifact) -> tuple[ItemVersion, ...]:
-        found = open_own(artifact, "which records no tables", "")
-        return tuple(self._matching(found.index, artifact.row_digests))
-
-    def _matching(self, index: Index, recorded: str) -> Iterator[ItemVersion]:
-        known = len(recorded) == len(index.tables) * DIGEST
-        for number, table in enumerate(index.tables):
-            if self.wanted(table.schema, table.name):
-                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
-                yield ItemVersion(table.qualified, "table", table.raw, digest, table.rows, table.columns)
+if TYPE_CHECKING:
+    from refnet.sources.check_result import CheckLine
+    from refnet.sources.contents import Artifact, ArtifactDifference, Finder, Query, QueryAnswer
+    from refnet.sources.database.artifact.index import Table
+    from refnet.sources.database.query.copies import ScratchCopy
+    from refnet.sources.restoring import RestoreRequest, RestoreWork
 
 
 class OnServer(Source):
@@ -101,6 +77,8 @@ class Database(OnServer):
             if there.pid is None:
                 return None if there.major is None else Identity(embedded.DATABASE)
 
+        from refnet.sources.database.restore.server_facts import identity_of
+
         found = identity_of(servers.server(settings, name))
         before = (one for place in wiring.lineages(settings) for one in place.before(found))
         return replace(found, before=frozenset(before))
@@ -112,10 +90,14 @@ class Database(OnServer):
         return ActsOn.of(self.settings, self.name)
 
     def others(self) -> list[str]:
+        from refnet.sources.database.restore import previous_databases
+
         return previous_databases.other_databases(servers.existing_server(self.settings, self.name))
 
     @staticmethod
     def of_cluster(cluster: SourceSettings, before: Collection[str]) -> list[str]:
+        from refnet.sources.database.restore import previous_databases
+
         return previous_databases.databases_of_cluster(cluster, before)
 
     def required(self) -> Required:
@@ -127,6 +109,8 @@ class Database(OnServer):
 
     @staticmethod
     def opened(stored: OpenArtifact) -> Artifact:
+        from refnet.sources.database.artifact.own_artifact import open_database
+
         return open_database(stored)
 
     def maker(
@@ -136,14 +120,20 @@ class Database(OnServer):
         tables: tuple[str, ...] = (),
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
     ) -> Maker:
+        from refnet.sources.database.dump.parallel_dump import DatabaseMaker
+
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(local_postgres.binaries_for, self.settings)
         return DatabaseMaker(self.name, target, binaries, jobs or self.settings.jobs, tables)
 
     def checks(self) -> Iterator[CheckLine]:
+        from refnet.sources.database.check_database import database
+
         return database(self.settings, self.name)
 
     def tables(self, chosen: OpenArtifact, advice: str) -> tuple[Table, ...]:
+        from refnet.sources.database.artifact.own_artifact import open_own
+
         advice = (
             "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
         )
@@ -152,23 +142,35 @@ class Database(OnServer):
     def query(
         self, context: Context, chosen: OpenArtifact, asked: Query
     ) -> AbstractContextManager[QueryAnswer]:
+        from refnet.sources.database import database_contents
+
         return database_contents.query(context, chosen, asked)
 
     def browse(
         self, context: Context, chosen: OpenArtifact, *, trust: bool
     ) -> AbstractContextManager[ScratchCopy]:
+        from refnet.sources.database import database_contents
+
         return database_contents.browse(context, chosen, trust=trust)
 
     def exactly(self, name: str) -> Finder:
+        from refnet.sources.database.database_contents import TableFinder
+
         return TableFinder(lambda schema, table: name in {table, f"{schema}.{table}"})
 
     def like(self, pattern: str) -> Finder:
+        from refnet.sources.database.database_contents import TableFinder
+
         return TableFinder(TableGlob(pattern).matches)
 
     def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> ArtifactDifference:
+        from refnet.sources.database import database_contents
+
         return database_contents.differences(before, after, self.settings.jobs, context.progress)
 
     def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:
+        from refnet.sources.database import database_contents
+
         return database_contents.from_live(context, before)
 
     def previous(self) -> tuple[Listing, ...]:
@@ -179,21 +181,32 @@ class Database(OnServer):
         if not self.own.url and embedded.status(self.settings.home).pid is None:
             return []
 
+        from refnet.sources.database.restore import previous_databases
+
         records = wiring.previous_databases(self.settings, self.name)
         target = servers.restoring(self.settings, self.name)
         found = previous_databases.versions(target, records.read().records, records.forget)
         return [replace(one, source=self.name) for one in found]
 
     def check_request(self, request: RestoreRequest) -> None:
+        from refnet.sources.database.database_restore import check
+
         check(request)
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
+        from refnet.sources.database.database_restore import WholeRestore, restore_asked
+        from refnet.sources.database.plan.table_plan import TableSelection
+        from refnet.sources.database.tables_restore import TablesRestore
+
         restore = restore_asked(context, self.name, chosen, request)
         if not request.tables and not request.schemas:
             return WholeRestore(restore, request)
         return TablesRestore(restore, TableSelection(request.tables, request.mode, request.schemas), request)
 
     def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:
+        from refnet.sources.database.tables_restore import undo_of_tables
+        from refnet.sources.database.undo_database import DatabaseUndo
+
         is_last = not request.to and not request.previous
         of_tables = undo_of_tables(context, self.name, request) if is_last else None
         return of_tables or DatabaseUndo(context, self.name, request)
@@ -201,6 +214,9 @@ class Database(OnServer):
     def replaced(self) -> str:
         if not local_postgres.is_made(self.settings, self.name):
             return ""
+
+        from refnet.sources.database.restore.server_facts import holds_tables
+
         target = servers.restoring(self.settings, self.name)
         try:
             return f"the database {target.display}" if holds_tables(target) else ""
@@ -212,13 +228,19 @@ class Database(OnServer):
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
         if not self.own.url:
             return ()
+        from refnet.sources.database.database_restore import recovery_of
+
         recovery = recovery_of(context, self.name, chosen, permits)
         return recovery.full_plan(count=False, damaged_anyway=False).problems
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
+        from refnet.sources.database.database_restore import recover
+
         return recover(context, self.name, chosen, permits)
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+        from refnet.sources.database.database_contents import compare_live
+
         return compare_live(context, chosen)
 
     def recorded(self) -> tuple[datetime, ...]:
