@@ -137,6 +137,12 @@ _KNOWN_DETAILS = checked.record(
             )
         ),
         "shares_bytes_with": checked.or_none(_file_name),
+        # of a base backup, see `cluster_base`
+        "base": checked.or_none(checked.one_of(["full", "increment"])),
+        "parent": checked.or_none(_file_name),
+        **dict.fromkeys(("start_lsn", "end_lsn"), checked.or_none(checked.text(20))),
+        "timeline": checked.or_none(checked.integer(1, (1 << 32) - 1)),
+        "tablespaces": checked.or_none(_COUNT),
     },
     more=True,
 )

@@ -32,12 +32,17 @@ class Shrinking:
 
 #: A smaller loss is ignored, unless nothing is left: a few rows of a small database come and go.
 LEAST = {"tables": 1, "rows": 100, "bytes": 1 << 20, "files": 10}
+#: A base backup with only what changed: it says nothing of how much there is.
+_INCREMENT = "increment"
 _DETAILS = {"tables": "tables", "rows": "rows", "bytes": "raw_bytes", "files": "files"}
 
 
 def marked(made: Made, source: SourceName, entries: Iterable[Entry], limits: Shrinking) -> Made:
     """Mark in `made` what shrank since the last artifact of the same source in `entries`."""
     whose = SourceId(made.identity_id) if made.identity_id else Identity.read(made.details)
+    if made.details.get("base") == _INCREMENT:
+        return made
+    entries = (one for one in entries if one.manifest.details.get("base") != _INCREMENT)
     before = None if made.partial else baseline(source, whose, entries)
     shrank = losses(before.manifest.details, made.details, limits) if before else ()
     return replace(made, shrunk=shrank, shrunk_from=before.name) if before and shrank else made

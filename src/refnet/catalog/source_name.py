@@ -22,6 +22,10 @@ LONGEST = 40
 GLOBALS = "-globals"
 #: The table of the settings of that source, which those of its cluster make.
 ROLES = "globals"
+#: Ends the name of the source with the base backups of a cluster.
+CLUSTER = "-cluster"
+#: The table of the settings of that source, which its cluster makes too.
+BASES = "bases"
 #: The words of backup.order for all sources of a group.
 DATABASES, FOLDERS = "databases", "folders"
 _NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST - 1}}}", re.ASCII)
@@ -111,6 +115,17 @@ class Kind(StrEnum):
     DATABASE = (
         "database",
         KindRow(group=DATABASES, table="databases", endings=(".sql.gz", ".sql.gz.partial"), by_name=True),
+    )
+    #: All files of a server, with its WAL: its base backups.
+    CLUSTER = (
+        "cluster",
+        KindRow(
+            group=DATABASES,
+            table=BASES,
+            added_to="clusters",
+            endings=(".base.tar.gz",),
+            name_ends=CLUSTER,
+        ),
     )
     FOLDER = (
         "folder",
@@ -210,13 +225,19 @@ def globals_name(cluster: str) -> str:
     return f"{cluster}{GLOBALS}"
 
 
+def bases_name(cluster: str) -> str:
+    """Name of the source with the base backups of `cluster`."""
+    return f"{cluster}{CLUSTER}"
+
+
 def member_name(cluster: str, database: str) -> str:
     """Name of the source for `database`: CLUSTER-DATABASE, with a digest where that is not a valid name.
 
     It depends only on the two names, so it is the same on every machine.
     """
     plain = f"{cluster}-{database}"
-    fits = len(plain) <= LONGEST and database != ROLES and not _NOT_IN_NAMES.search(database)
+    fits = len(plain) <= LONGEST and f"-{database}" not in {GLOBALS, CLUSTER}
+    fits = fits and not _NOT_IN_NAMES.search(database)
     if fits and not re.search(r"-[0-9a-f]{8}$", plain):
         return plain
     digest = hashlib.sha256(database.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -266,7 +287,7 @@ _STARTS = {
 }
 _FILE_NAME = re.compile(
     r"(?P<stem>[a-z][a-z0-9_-]{0,39})_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d{1,2})?"
-    rf"(?:{'|'.join(re.escape(kind.row.endings[0]) for kind in Kind)})(?:{re.escape(PARTIAL_SUFFIX)})?"
+    rf"(?P<end>{'|'.join(re.escape(kind.row.endings[0]) for kind in Kind)})(?:{re.escape(PARTIAL_SUFFIX)})?"
 )
 _STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
 #: The sources whose first artifact of a day has no time in its name.
@@ -289,7 +310,7 @@ def read_file_name(name: str) -> tuple[SourceName, datetime] | None:
     stem, kind = match["stem"], kind_of_file(name)
     if stem in _STEMS:
         return _STEMS[stem], moment
-    if not match["clock"] or kind is None or stem in STANDARD:
+    if not match["clock"] or kind is None or stem in STANDARD or match["end"] != kind.row.endings[0]:
         return None
     try:
         return named(stem, kind), moment

@@ -21,6 +21,7 @@ __all__ = ["Source", "half_made", "kind_of", "recorded", "source_of"]
 _CLASSES = {
     Kind.GLOBALS: ("roles", "Roles"),
     Kind.DATABASE: ("database", "Database"),
+    Kind.CLUSTER: ("cluster", "ClusterBases"),
     Kind.FOLDER: ("folder", "Folder"),
     Kind.SQLITE: ("sqlite", "Sqlite"),
 }

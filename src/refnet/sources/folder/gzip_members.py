@@ -54,6 +54,11 @@ class MemberWriter:
         while len(self._buffer) >= MEMBER_BYTES:
             self._cut()
 
+    @property
+    def open_bytes(self) -> int:
+        """Raw bytes in the member that has not ended yet."""
+        return len(self._buffer) - self._last_end
+
     def end_entry(self, path: str, size: int) -> None:
         """The entry of `path`, of `size` bytes, is complete: end the member with it, if its turn has come."""
         full = len(self._buffer) - self._last_end >= _LEAST_GROUP

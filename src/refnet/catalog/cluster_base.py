@@ -1,0 +1,209 @@
+"""Base backups of clusters: what their manifests say, their chains, and what the next one is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import Entry
+from refnet.catalog.wal import parse_lsn
+from refnet.core import checked
+
+#: A chain is at most so long; a damaged catalog names no cycle.
+MOST_IN_CHAIN = 1000
+#: A full is made if the last one is older, or if its increments together have more than this share of its bytes.
+FULL_EVERY = timedelta(days=7)
+_SHARE = 0.5
+#: A run that starts a bit earlier than the one of the week before still counts as a week later.
+_EARLY = timedelta(hours=12)
+
+
+class BaseKind(StrEnum):
+    """Whether a base has every block, or those that changed since its parent."""
+
+    FULL = "full"
+    INCREMENT = "increment"
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What the details of a manifest say of a base backup."""
+
+    #: Of the cluster, in digits.
+    system_identifier: str
+    server_version: str
+    kind: BaseKind
+    #: The file name of the artifact that it was made from; "": a full.
+    parent: str
+    #: The WAL that makes it consistent: from, to.
+    start_lsn: int
+    end_lsn: int
+    timeline: int
+    #: Size of its tar.
+    raw_bytes: int
+    #: Besides pg_default and pg_global.
+    tablespaces: int
+
+    @classmethod
+    def read(cls, details: Mapping[str, Any]) -> Self | None:
+        """Read them from the details of a manifest; None: it is of no base backup, or malformed."""
+        try:
+            found = _FACTS(dict(details))
+        except ValueError:
+            return None
+        kind, parent = BaseKind(found["base"]), found.get("parent") or ""
+        if bool(parent) is not (kind is BaseKind.INCREMENT) or found["end_lsn"] < found["start_lsn"]:
+            return None
+        return cls(
+            kind=kind,
+            parent=parent,
+            **{key: found[key] for key in _FACTS_KEPT},
+        )
+
+    @property
+    def of_full(self) -> bool:
+        return self.kind is BaseKind.FULL
+
+    @property
+    def lineage(self) -> tuple[str, int]:
+        """System identifier and timeline: increments are made within one."""
+        return self.system_identifier, self.timeline
+
+
+def _lsn(value: Any) -> int:
+    return parse_lsn(checked.text(20)(value))
+
+
+_COUNT = checked.integer(0, (1 << 63) - 1)
+_FACTS_KEPT = (
+    "system_identifier",
+    "server_version",
+    "start_lsn",
+    "end_lsn",
+    "timeline",
+    "raw_bytes",
+    "tablespaces",
+)
+_FACTS = checked.record(
+    {
+        "system_identifier": checked.text(20, shortest=1, like="[0-9]+"),
+        "server_version": checked.text(100, shortest=1),
+        "base": checked.one_of([*BaseKind]),
+        "start_lsn": _lsn,
+        "end_lsn": _lsn,
+        "timeline": checked.integer(1, (1 << 32) - 1),
+        "raw_bytes": _COUNT,
+        "tablespaces": _COUNT,
+    },
+    {"parent": checked.or_none(checked.text(255, shortest=1, like="[^/]+"))},
+    more=True,
+)
+
+
+def facts_of(entry: Entry) -> BaseFacts | None:
+    """The facts of a base backup; None: `entry` is none, or its manifest is malformed."""
+    return BaseFacts.read(entry.manifest.details)
+
+
+def chain(entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The full, and the increments up to `entry`; ValueError if one is missing, or the links make no chain."""
+    there = {one.name: one for one in entries}
+    found, facts = [entry], facts_of(entry)
+    while facts and not facts.of_full:
+        parent = there.get(facts.parent)
+        if parent is None:
+            raise ValueError(f"{facts.parent} is missing")
+        before = facts_of(parent)
+        if before is None or before.system_identifier != facts.system_identifier:
+            raise ValueError(f"{parent.name} is not a base backup of the same cluster")
+        if before.start_lsn > facts.start_lsn or len(found) == MOST_IN_CHAIN or parent in found:
+            raise ValueError(f"{parent.name} is not older than what was made from it")
+        found.append(parent)
+        facts = before
+    if facts is None:
+        raise ValueError(f"{found[-1].name} is not a base backup")
+    return tuple(reversed(found))
+
+
+def needed_by(kept: Iterable[Entry], entries: Iterable[Entry]) -> dict[str, str]:
+    """Bases that `kept` ones were made from: name → the newest that needs it. What is missing needs nothing."""
+    there = {one.name: one for one in entries}
+    found: dict[str, str] = {}
+    for one in Catalog.of(kept).entries:
+        facts = facts_of(one)
+        seen = {one.name}
+        while facts and facts.parent in there and facts.parent not in seen:
+            seen.add(facts.parent)
+            found[facts.parent] = one.name
+            facts = facts_of(there[facts.parent])
+    return found
+
+
+def children_first(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """`entries` in an order in which none comes after its parent: so a killed deletion leaves whole chains."""
+    there = {one.name: one for one in entries}
+    depth: dict[str, int] = {}
+    for one in there.values():
+        depth[one.name] = len(_above(one, there))
+    return tuple(sorted(there.values(), key=lambda one: -depth[one.name]))
+
+
+def _above(entry: Entry, there: Mapping[str, Entry]) -> set[str]:
+    """Names of the ancestors of `entry` among `there`."""
+    found = set[str]()
+    facts = facts_of(entry)
+    while facts and facts.parent in there and facts.parent not in found:
+        found.add(facts.parent)
+        facts = facts_of(there[facts.parent])
+    return found
+
+
+@dataclass(frozen=True)
+class NextBase:
+    """What the next base backup is."""
+
+    #: It is made from this one; None: a full.
+    parent: Entry | None
+    #: Why a full, for a display; "": an increment.
+    why: str = ""
+
+
+def next_base(
+    entries: Iterable[Entry], lineage: tuple[str, int], now: datetime, *, full: bool = False
+) -> NextBase:
+    """Decide whether the next base of the cluster and timeline `lineage` is an increment, and of which base.
+
+    entries: the artifacts of the source. full: the user wants a full.
+    """
+    if full:
+        return NextBase(None, "asked for")
+    there = Catalog.of(entries, now).entries
+    own = [
+        (one, facts)
+        for one in there
+        if one.complete and (facts := facts_of(one)) and facts.lineage == lineage
+    ]
+    own = [(one, facts) for one, facts in own if _is_whole(one, there)]
+    fulls = [one for one, facts in own if facts.of_full]
+    if not fulls:
+        return NextBase(None, "there is no full of this cluster and timeline")
+    last = fulls[-1]
+    if now - last.made > FULL_EVERY - _EARLY or last.ahead(now):
+        return NextBase(None, f"{last.name} is older than {FULL_EVERY.days} days")
+    made_from = [one for one, _ in own if one is last or chain(one, there)[0].name == last.name]
+    increments = sum(one.manifest.size for one in made_from[1:])
+    if increments > last.manifest.size * _SHARE:
+        return NextBase(None, f"the increments of {last.name} have more than half of its size")
+    return NextBase(made_from[-1])
+
+
+def _is_whole(entry: Entry, entries: Iterable[Entry]) -> bool:
+    """Whether the whole chain of `entry` is there and undamaged."""
+    try:
+        return all(one.complete for one in chain(entry, entries))
+    except ValueError:
+        return False

@@ -1,0 +1,280 @@
+"""Makes base backups: the tar of pg_basebackup as it comes, deflated in gzip members of at most 1 MiB of text.
+
+A member begins with the content of each larger file, so the same content gives the same members, which copies share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from refnet.catalog.artifact import Made, OpenArtifact, Progress, Turn, at_once, silent
+from refnet.catalog.cluster_base import BaseKind, NextBase, next_base
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal import lsn_text
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import make_folder
+from refnet.core.member_names import ArchiveError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.sources.cluster import backup_manifest, wal_server
+from refnet.sources.cluster.backup_manifest import BackupManifest
+from refnet.sources.cluster.base_artifact import BaseArtifact
+from refnet.sources.cluster.base_wal import KeepWal
+from refnet.sources.cluster.wal_archive import ServerFacts
+from refnet.sources.database import server_errors
+from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
+from refnet.sources.folder.listing import FileKind
+from refnet.sources.folder.tar_archive import TarReader
+
+#: A file of at least so many bytes begins a member.
+_LARGE = 64 << 10
+#: The first major that makes increments.
+INCREMENTS = 17
+_PIPE = 1 << 20
+_ASKED = """
+    SELECT now(), pg_catalog.current_setting('server_version'),
+        (SELECT count(*) FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global'))
+"""
+#: The server has no increment to give: the summaries are off, or not of all WAL since the parent.
+_NO_INCREMENT = re.compile(rb"(?:error|ERROR|DETAIL|FATAL): .*(?:summar|incremental|manifest)")
+
+
+class NoIncrementError(RefnetError):
+    """The server cannot make an increment from that parent; a full it can."""
+
+
+@dataclass(frozen=True)
+class _Server:
+    """What the server says before the backup."""
+
+    now: datetime
+    version: str
+    facts: ServerFacts
+    timeline: int
+    tablespaces: int
+    #: Why it can make no increments; "": it can.
+    no_increments: str
+
+
+@dataclass(frozen=True)
+class BaseMaker:
+    """The base backups of a cluster."""
+
+    name: SourceName
+    target: Callable[[], Target]
+    #: Return the programs for a server's major.
+    binaries: Callable[..., Binaries]
+    #: Threads that deflate.
+    jobs: int
+    #: Return the artifacts of this source.
+    entries: Callable[[], Sequence[Entry]]
+    opened: Callable[[Entry], OpenArtifact]
+    #: Brings the WAL of a server into its archive while a base is made.
+    wal: Callable[[ServerFacts], AbstractContextManager[KeepWal]]
+    #: A private folder for the parent's manifest.
+    base: Path
+    #: The user wants a full.
+    full: bool = False
+
+    def digesting(self, up_to: int) -> None:  # noqa: ARG002  # the interface's
+        return None
+
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
+        server = self._asked()
+        turn()
+        planned = self._planned(server)
+        warnings = list[str]()
+        with self.wal(server.facts) as keep_wal:
+            try:
+                tar = self._streamed(server, planned.parent, out, progress)
+            except NoIncrementError as error:
+                planned = NextBase(None, error.message)
+                warnings.append(f"a full was made instead of an increment: {error.message}")
+                tar = self._streamed(server, None, out, progress)
+            keep_wal(tar.manifest, progress)
+        return Made(
+            created=server.now,
+            details=_details(server, planned, tar),
+            files=tar.index,
+            warnings=tuple(warnings),
+        )
+
+    def _asked(self) -> _Server:
+        """Ask the server; RefnetError if it cannot be backed up like this."""
+        target = self.target()
+        with wal_server.session(target) as session:
+            wal = wal_server.settings_of(session, target)
+            row = session.execute(_ASKED).fetchone()
+        assert row is not None  # noqa: S101  # for the type checker
+        (now, version, tablespaces), major = row, wal.facts.major
+        there = wal_server.identify(target)
+        if tablespaces:
+            raise RefnetError(
+                f"{self.name} is not backed up: its server has {tablespaces:,} tablespaces, and pg_basebackup"
+                " streams only one",
+                "Its databases are backed up all the same (`refnet backup` of each); or move them to pg_default.",
+                Exit.USAGE,
+            )
+        before = f"PostgreSQL {major} makes no increments; {INCREMENTS} does"
+        off = "summarize_wal is off: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"
+        no_increments = before if major < INCREMENTS else "" if wal.summarize == "on" else off
+        return _Server(now, version, wal.facts, there.timeline, tablespaces, no_increments)
+
+    def _planned(self, server: _Server) -> NextBase:
+        if server.no_increments:
+            return NextBase(None, server.no_increments)
+        lineage = (server.facts.system_identifier, server.timeline)
+        return next_base(self.entries(), lineage, server.now, full=self.full)
+
+    def _streamed(
+        self, server: _Server, parent: Entry | None, out: BinaryIO, progress: Progress
+    ) -> _WrittenTar:
+        """Run pg_basebackup, and write its tar to `out`; NoIncrementError, before anything is written."""
+        tool = self.binaries(server.facts.major).tool("pg_basebackup")
+        command = [
+            str(tool),
+            "--pgdata=-",
+            "--format=tar",
+            "--wal-method=none",
+            "--checkpoint=fast",
+            "--no-password",
+            "--label=refnet",
+            f"--manifest-checksums={backup_manifest.ALGORITHM}",
+        ]
+        make_folder(self.base)
+        with tempfile.TemporaryDirectory(prefix="base-", dir=self.base) as folder:
+            if parent:
+                own = Path(folder, backup_manifest.NAME)
+                own.write_bytes(BaseArtifact(self.opened(parent)).manifest_text())
+                command.append(f"--incremental={own}")
+            with _running(command, self.target(), is_increment=parent is not None) as stream:
+                return _write(stream, out, self.jobs, progress)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], target: Target, *, is_increment: bool) -> Iterator[BinaryIO]:
+    """Run pg_basebackup; yield its output. RefnetError if it fails, with the reason that it gives."""
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, env=target.environment(), stdout=subprocess.PIPE, stderr=errors, bufsize=_PIPE
+        ) as child,
+    ):
+        assert child.stdout is not None  # noqa: S101  # for the type checker
+        with contextlib.suppress(OSError):  # an unprivileged user may have too many large pipes
+            fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+
+        def failed() -> RefnetError:
+            errors.seek(0)
+            said = errors.read(1 << 16)
+            found = server_errors.of_program("pg_basebackup", said, "base backup")
+            if is_increment and _NO_INCREMENT.search(said):
+                return NoIncrementError(found.message, found.hint)
+            return found
+
+        try:
+            if not child.stdout.peek(1) and child.wait():  # type: ignore[attr-defined]
+                raise failed()
+            yield child.stdout  # type: ignore[misc]
+            if child.wait():
+                raise failed()
+        except ArchiveError as error:
+            ended = not child.stdout.peek(1)  # type: ignore[attr-defined]
+            if ended and child.wait():
+                raise failed() from None
+            raise RefnetError(
+                f"pg_basebackup wrote no valid tar: {error}", "Retry; check the version of pg_basebackup."
+            ) from None
+        finally:
+            child.kill()
+
+
+@dataclass
+class _Tee:
+    """Passes on what is read from pg_basebackup, and writes it to the artifact."""
+
+    stream: BinaryIO
+    writer: MemberWriter
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        if self.writer.open_bytes + len(data) > MEMBER_BYTES:
+            self.writer.end_member()
+        self.writer.write(data)
+        return data
+
+
+@dataclass(frozen=True)
+class _WrittenTar:
+    """A tar in an artifact."""
+
+    manifest: BackupManifest
+    raw_bytes: int
+    #: Where members begin, see `BaseIndex`, as JSON.
+    index: bytes = field(repr=False)
+
+
+def _write(stream: BinaryIO, out: BinaryIO, jobs: int, progress: Progress) -> _WrittenTar:
+    """Write the tar from `stream` to `out`; ArchiveError if it is none, or not of a complete base backup."""
+    text, at = None, 0
+    with MemberWriter(out, jobs) as writer:
+        reader = TarReader(_Tee(stream, writer))  # type: ignore[arg-type]  # of a stream it uses only read
+        for member in reader:
+            if member.kind is not FileKind.FILE:
+                continue
+            if own := member.path == backup_manifest.NAME:
+                writer.end_member()
+                text, at = b"".join(reader.content()), writer.raw
+            elif member.size >= _LARGE:
+                writer.end_member()
+                for _block in reader.content():
+                    progress("base backup", writer.raw, None)
+            reader.skip()
+            if own or member.size >= _LARGE:
+                writer.end_member()
+            else:
+                writer.end_entry(member.path, member.size)
+        writer.finish()
+        if text is None:
+            raise ArchiveError("it has no backup_manifest")
+        try:
+            manifest = BackupManifest.read(text)
+        except ValueError as error:
+            raise ArchiveError(f"its backup_manifest is malformed: {error}") from None
+        begin = at - len(text)
+        index = {
+            "format": 1,
+            "manifest": [begin, len(text)],
+            "members": [[one.raw, one.offset] for one in writer.members],
+        }
+        return _WrittenTar(manifest, writer.raw, json.dumps(index, separators=(",", ":")).encode())
+
+
+def _details(server: _Server, planned: NextBase, tar: _WrittenTar) -> dict[str, object]:
+    kind = BaseKind.INCREMENT if planned.parent else BaseKind.FULL
+    manifest = tar.manifest
+    return {
+        "system_identifier": manifest.system_identifier or server.facts.system_identifier,
+        "server_version": server.version,
+        "base": kind.value,
+        "parent": planned.parent.name if planned.parent else None,
+        "start_lsn": lsn_text(manifest.start_lsn),
+        "end_lsn": lsn_text(manifest.end_lsn),
+        "timeline": manifest.timeline,
+        "raw_bytes": tar.raw_bytes,
+        "files": len(manifest.files),
+        "tablespaces": server.tablespaces,
+        **({"why_full": planned.why} if planned.why else {}),
+    }

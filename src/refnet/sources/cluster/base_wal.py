@@ -1,0 +1,139 @@
+"""Brings the WAL of a base backup into the archive: waits for the receiver, or fetches it where none runs.
+
+So a base is never published that cannot be restored.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+
+from refnet.catalog.artifact import Progress
+from refnet.catalog.wal import is_segment, needed
+from refnet.core.errors import RefnetError
+from refnet.core.files import make_folder
+from refnet.core.processes import until
+from refnet.postgres.session import Target
+from refnet.sources.cluster import wal_server, wal_writer
+from refnet.sources.cluster.backup_manifest import BackupManifest
+from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive, sizes_in
+from refnet.sources.database import server_errors
+
+#: How long the last segment may take to arrive after the backup, and pg_receivewal to begin.
+_SECONDS, _BEGIN_SECONDS = 300.0, 60.0
+_RESERVE = "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true, true)"
+#: Returns when the archive has all WAL that a base needs; RefnetError after a bound.
+KeepWal = Callable[[BackupManifest, Progress], None]
+
+
+def kept(
+    archive: WalArchive, facts: ServerFacts, receives: Callable[[], bool], fetching: Fetching
+) -> AbstractContextManager[KeepWal]:
+    """Have the WAL that is written from now on arrive in `archive`.
+
+    Args:
+        facts: of the server that is backed up.
+        receives: whether a receiver of this archive runs.
+        fetching: fetches the WAL where none does.
+    """
+    wal_writer.make(archive, facts)
+    return _received(archive, receives) if receives() else fetching(archive)
+
+
+@contextmanager
+def _received(archive: WalArchive, receives: Callable[[], bool]) -> Iterator[KeepWal]:
+    def keep(manifest: BackupManifest, progress: Progress) -> None:
+        names = segments_of(archive, manifest)
+        progress("waiting for its WAL", 0, None)
+        if not until(lambda: all(_has(archive, manifest.timeline, one) for one in names), _SECONDS):
+            state = "is behind" if receives() else "has ended"
+            raise RefnetError(
+                f"the WAL of the base backup is not in {archive.folder}: the receiver {state}",
+                "`refnet wal status` shows it; then retry.",
+                transient=True,
+            )
+
+    yield keep
+
+
+def segments_of(archive: WalArchive, manifest: BackupManifest) -> tuple[str, ...]:
+    """Names of the segments that make a base consistent."""
+    size = archive.server.segment_bytes
+    return tuple(needed(manifest.start_lsn, manifest.end_lsn, manifest.timeline, (), size))
+
+
+def _has(archive: WalArchive, timeline: int, segment: str) -> bool:
+    """Whether the whole segment has arrived."""
+    return (archive.folder_of(timeline) / f"{segment}.gz").exists() or (archive.live / segment).exists()
+
+
+#: Fetches the WAL that the server writes meanwhile into an archive.
+Fetching = Callable[[WalArchive], AbstractContextManager[KeepWal]]
+
+
+@contextmanager
+def fetched(
+    program: Callable[[], Path], target: Target, base: Path, archive: WalArchive
+) -> Iterator[KeepWal]:
+    """Run pg_receivewal while a base is made; a temporary slot keeps the WAL from being removed meanwhile.
+
+    Args:
+        program: finds pg_receivewal.
+        base: where its folder is made.
+    """
+    make_folder(base)
+    with (
+        _reserved(target),
+        tempfile.TemporaryDirectory(prefix="wal-", dir=base) as name,
+        tempfile.TemporaryFile() as errors,
+    ):
+        folder = Path(name)
+        command = [str(program()), f"--directory={folder}", "--no-loop", "--no-password"]
+        with subprocess.Popen(
+            command, env=target.environment(), stdout=subprocess.DEVNULL, stderr=errors
+        ) as child:
+
+            def failed() -> RefnetError:
+                errors.seek(0)
+                said = errors.read(1 << 16)
+                return server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")
+
+            def awaited(condition: Callable[[], bool], seconds: float) -> None:
+                ended = partial(lambda: child.poll() is not None)
+                if not until(lambda: condition() or ended(), seconds) or ended():
+                    raise failed()
+
+            def keep(manifest: BackupManifest, progress: Progress) -> None:
+                names = segments_of(archive, manifest)
+                progress("fetching its WAL", 0, None)
+                awaited(lambda: all((folder / one).exists() for one in names), _SECONDS)
+                wal_writer.take_in(archive, folder)
+
+            try:
+                # from here on it has everything that is written: the backup may begin
+                awaited(lambda: any(map(_is_begun, sizes_in(folder))), _BEGIN_SECONDS)
+                yield keep
+            finally:
+                child.kill()
+
+
+@contextmanager
+def _reserved(target: Target) -> Iterator[None]:
+    """Have the server keep all WAL that it writes from now on; a slot that ends with its session does not outlive us."""
+    with wal_server.session(target) as session:
+        try:
+            session.execute(_RESERVE, (f"refnet_{secrets.token_hex(6)}",))
+        except psycopg.Error as error:
+            raise server_errors.of_server(error, "making a temporary replication slot") from error
+        yield
+
+
+def _is_begun(name: str) -> bool:
+    return is_segment(name.removesuffix(".partial"))

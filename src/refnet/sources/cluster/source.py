@@ -1,0 +1,117 @@
+"""The base backups of a cluster of the settings, with its WAL."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from refnet import local_postgres, servers, wiring
+from refnet.catalog.artifact import Finding, Maker, OpenArtifact
+from refnet.catalog.identity import Whose
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.sources.base import Permits
+from refnet.sources.cluster.base_artifact import BaseArtifact
+from refnet.sources.cluster.base_maker import BaseMaker
+from refnet.sources.cluster.base_wal import KeepWal, fetched, kept
+from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.contents import ArtifactDifference
+from refnet.sources.database.source import OnServer
+from refnet.sources.restoring import RestoreRequest, RestoreWork
+from refnet.store.local import LocalStore
+
+
+class ClusterBases(OnServer):
+    """The files of a whole server: base backups and WAL."""
+
+    noun: ClassVar[str] = "cluster"
+    called: ClassVar[str] = "the files of a cluster"
+
+    def whose(self) -> Whose | None:
+        return wiring.identities(self.settings).or_handed_over(self.name).whose
+
+    def maker(
+        self,
+        *,
+        jobs: int | None = None,
+        tables: tuple[str, ...] = (),  # noqa: ARG002  # it has all of them
+        into: LocalStore | None = None,  # noqa: ARG002
+    ) -> Maker:
+        settings, store = self.settings, wiring.catalog(self.settings)
+        return BaseMaker(
+            name=self.name,
+            target=partial(servers.existing_server, settings, self.name),
+            binaries=partial(local_postgres.binaries_for, settings),
+            jobs=jobs or settings.jobs,
+            entries=partial(store.entries, self.name),
+            opened=store.artifact,
+            wal=self._wal,
+            base=settings.home / "scratch",
+        )
+
+    def _wal(self, facts: ServerFacts) -> AbstractContextManager[KeepWal]:
+        """Bring the WAL of the server into its archive while a base is made."""
+        settings = self.settings
+        archive = WalArchive.of(settings, facts.system_identifier)
+
+        def program() -> Path:
+            return local_postgres.binaries_for(settings, facts.major).tool("pg_receivewal")
+
+        target = servers.existing_server(settings, self.name)
+        return kept(
+            archive, facts, lambda: False, partial(fetched, program, target, settings.home / "scratch")
+        )
+
+    @staticmethod
+    def opened(stored: OpenArtifact) -> BaseArtifact:
+        return BaseArtifact(stored)
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
+        raise RefnetError(
+            f"{chosen.name} is not restored by this version", "Use tar and pg_combinebackup.", Exit.USAGE
+        )
+
+    def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
+        raise RefnetError(
+            "a restore of a cluster replaces nothing, so there is nothing to undo",
+            "Stop the server of the restored folder, and delete the folder.",
+            Exit.USAGE,
+        )
+
+    def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:  # noqa: ARG002
+        return [f"{chosen.name} is not needed: the databases are restored from their own artifacts"]
+
+    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:  # noqa: ARG002
+        return ()
+
+    def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
+        return super().without(chosen, what, "It has the files of a whole server.")
+
+    @property
+    def unlisted(self) -> RefnetError:
+        return RefnetError(
+            f"{self.name} has neither tables nor files of its own",
+            f"`refnet restore {self.name} --into DIR` makes a data folder that starts.",
+            Exit.USAGE,
+        )
+
+    def differences(
+        self,
+        context: Context,  # noqa: ARG002
+        before: OpenArtifact,
+        after: OpenArtifact,  # noqa: ARG002
+    ) -> ArtifactDifference:
+        raise _not_compared(before)
+
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
+        raise _not_compared(before)
+
+
+def _not_compared(artifact: OpenArtifact) -> RefnetError:
+    return RefnetError(
+        f"{artifact.name} is a base backup, which is not compared as rows or files",
+        "Compare its databases: `refnet diff` with the source of one.",
+        Exit.USAGE,
+    )

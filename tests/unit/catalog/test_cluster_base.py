@@ -1,0 +1,150 @@
+"""Base backups in a catalog: their chains, what the next one is, and what must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from refnet.catalog.artifact import Made
+from refnet.catalog.cluster_base import BaseFacts, chain, children_first, needed_by, next_base
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.next_artifact import Shrinking, marked
+from refnet.catalog.source_name import Kind, SourceName, kind_of_file, member_name, read_file_name
+
+NAME = SourceName("main-cluster", Kind.CLUSTER)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+LINEAGE = ("7443", 1)
+
+
+def facts(parent: str = "", *, start: int = 1, **others: Any) -> dict[str, Any]:
+    return {
+        "system_identifier": "7443",
+        "server_version": "17.7",
+        "base": "increment" if parent else "full",
+        "parent": parent or None,
+        "start_lsn": f"0/{start:X}",
+        "end_lsn": f"0/{start + 1:X}",
+        "timeline": 1,
+        "raw_bytes": 100 << 20,
+        "tablespaces": 0,
+        **others,
+    }
+
+
+def base(
+    name: str, parent: str = "", *, day: int = 0, size: int = 100, damaged: bool = False, **others: Any
+) -> Entry:
+    made = NOON + timedelta(days=day)
+    details = facts(parent, start=others.pop("start", 10 * day + 10), **others)
+    manifest = Manifest(NAME, name, made, size, "0" * 64, 1.0, details=details)
+    failed = Evidence(made, Level.INTACT, Outcome.FAILED, 1.0)
+    return Entry(manifest, (failed,) if damaged else ())
+
+
+WEEK = [base("full"), base("one", "full", day=1, size=10), base("two", "one", day=2, size=10)]
+
+
+def test_facts_are_read_and_refused() -> None:
+    found = BaseFacts.read(facts("full"))
+    assert found
+    assert (found.of_full, found.parent, found.start_lsn, found.lineage) == (False, "full", 1, LINEAGE)
+    wrong: list[dict[str, Any]] = [
+        {"base": "half"},
+        {"parent": None},
+        {"parent": "a/b"},
+        {"start_lsn": "0/G"},
+        {"start_lsn": "1/0"},  # after its end
+        {"timeline": 0},
+        {"system_identifier": "x"},
+        {"raw_bytes": True},
+    ]
+    assert not any(BaseFacts.read({**facts("full"), **one}) for one in wrong)
+    assert not BaseFacts.read({**facts(), "parent": "full"})
+    assert not BaseFacts.read({})
+
+
+def test_a_chain_begins_with_its_full() -> None:
+    assert [one.name for one in chain(WEEK[2], WEEK)] == ["full", "one", "two"]
+    assert chain(WEEK[0], WEEK) == (WEEK[0],)
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        (WEEK[1:], "full is missing"),
+        ([base("full", system_identifier="8"), *WEEK[1:]], "same cluster"),
+        ([base("full", start=900), *WEEK[1:]], "not older"),
+        ([base("full", "two", start=1), *WEEK[1:]], "not older"),  # a circle
+        ([Entry(Manifest(NAME, "full", NOON, 1, "0" * 64, 1.0)), *WEEK[1:]], "not a base backup"),
+    ],
+)
+def test_links_that_make_no_chain_are_refused(entries: list[Entry], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        chain(WEEK[2], entries)
+
+
+def _next(entries: Iterable[Entry], *, day: float = 3, **options: Any) -> tuple[str, str]:
+    found = next_base(entries, options.pop("lineage", LINEAGE), NOON + timedelta(days=day), **options)
+    return found.parent.name if found.parent else "", found.why
+
+
+def test_the_next_base_is_an_increment_of_the_newest() -> None:
+    assert _next(WEEK) == ("two", "")
+    assert _next(WEEK[:1]) == ("full", "")
+
+
+@pytest.mark.parametrize(
+    ("entries", "options", "why"),
+    [
+        ([], {}, "no full"),
+        (WEEK, {"full": True}, "asked for"),
+        (WEEK, {"lineage": ("7443", 2)}, "no full"),
+        (WEEK, {"lineage": ("8", 1)}, "no full"),
+        (WEEK, {"day": 7}, "older than 7 days"),
+        ([*WEEK, base("three", "two", day=3, size=40)], {}, "more than half"),
+        ([base("full", damaged=True), *WEEK[1:]], {}, "no full"),
+    ],
+)
+def test_the_next_base_is_a_full(entries: list[Entry], options: dict[str, Any], why: str) -> None:
+    parent, said = _next(entries, **options)
+    assert (parent, why in said) == ("", True)
+
+
+def test_an_increment_is_never_made_from_a_damaged_or_broken_chain() -> None:
+    damaged = base("two", "one", day=2, size=10, damaged=True)
+    assert _next([*WEEK[:2], damaged]) == ("one", "")
+    assert _next([WEEK[0], WEEK[2]]) == ("full", "")
+    other = [base("second", day=2), base("old", "one", day=3, size=10)]
+    assert _next([*WEEK[:2], *other], day=4) == ("second", "")
+
+
+def test_parents_are_needed_and_deleted_last() -> None:
+    assert needed_by([WEEK[2]], WEEK) == {"full": "two", "one": "two"}
+    assert needed_by([WEEK[0]], WEEK) == {}
+    assert [one.name for one in children_first(WEEK)] == ["two", "one", "full"]
+    circle = [base("a", "b"), base("b", "a")]
+    assert needed_by(circle, circle).keys() == {"a", "b"}
+    assert len(children_first(circle)) == 2
+
+
+def test_only_a_full_can_have_shrunk() -> None:
+    known, limits = [base("full")], Shrinking()
+    increment = Made(NOON, facts("full", raw_bytes=1 << 20))
+    small = Made(NOON, facts(raw_bytes=1 << 20))
+    assert not marked(increment, NAME, known, limits).shrunk
+    assert marked(small, NAME, known, limits).shrunk
+    assert not marked(small, NAME, [base("full", raw_bytes=2 << 20), *WEEK[1:]], limits).shrunk
+
+
+def test_names_of_bases_and_of_folders_differ() -> None:
+    name = "docs-cluster_20261122_120000"
+    assert kind_of_file(f"{name}.base.tar.gz") is Kind.CLUSTER
+    assert kind_of_file(f"{name}.tar.gz") is Kind.FOLDER
+    found = read_file_name(f"{name}.base.tar.gz")
+    assert found
+    assert found[0].kind is Kind.CLUSTER
+    assert read_file_name("notes_20261122_120000.base.tar.gz") is None
+    assert member_name("main", "cluster") not in {"main-cluster", member_name("main", "globals")}
