@@ -60,6 +60,18 @@ def test_a_copy_is_proven_where_it_is(refnet: Command) -> None:
     assert {one["check"] for one in monitored} == {"copy nas", "store nas"}
 
 
+def test_a_drill_of_a_store_opens_every_piece_and_reports_it(refnet: Command) -> None:
+    drilled = refnet("drill", "--store", "nas", *_key(refnet))
+    drilled.succeeds()
+    assert re.search(
+        r"^nas: opened \d+ pieces? \(.*\), copies: 1: each is what was sent$", drilled.out, re.MULTILINE
+    )
+    report = refnet("drill", "--store", "nas", *_key(refnet), "--json").json
+    assert (report["pieces"]["copies"], report["pieces"]["damaged"]) == (1, 0)
+    assert "Every piece in nas" in Path(report["report"]).read_text()
+    assert "pieces" not in refnet("drill", "notes", "--store", "nas", *_key(refnet), "--json").json
+
+
 def test_a_file_of_a_copy_is_printed_and_restored(refnet: Command) -> None:
     notes = refnet.home.parent / "notes"
     assert refnet("cat", "notes", "a.md", "--store", "nas", *_key(refnet)).out == "# a note\n"

@@ -36,6 +36,8 @@ class Selected:
     chosen: list[OpenArtifact]
     #: The sources that are configured and have no complete artifact.
     absent: tuple[SourceName, ...] = ()
+    #: It is the newest of every source.
+    everything: bool = False
 
 
 def select(context: Context, meant: str | None) -> Selected:
@@ -54,7 +56,8 @@ def select(context: Context, meant: str | None) -> Selected:
         raise RefnetError(error.message, error.hint, code, error.transient) from error
     found = {one.source for one in chosen}
     configured = wiring.configured(context.settings)
-    return Selected(chosen, tuple(name for name in names if name not in found and name in configured))
+    absent = tuple(name for name in names if name not in found and name in configured)
+    return Selected(chosen, absent, everything=meant is None)
 
 
 def newest_of(

@@ -32,6 +32,8 @@ from refnet.core.files import explained, make_folder, replace_file
 from refnet.core.page import render
 from refnet.store import disk
 from refnet.store.keys import MachineKeys
+from refnet.store.live_pieces import OpenedPieces, open_pieces
+from refnet.store.remote import RemoteStore
 from refnet.telemetry.watch import Watch
 
 #: The purpose of the signatures of reports.
@@ -53,12 +55,15 @@ class Drill:
     results: tuple[Verified, ...]
     #: The sources without an artifact to prove.
     absent: tuple[SourceName, ...] = ()
+    #: What came of opening every piece of the store that was read; None: that was not done.
+    opened: OpenedPieces | None = None
 
     @property
     def exit(self) -> Exit:
         """Worst exit code of the results; UNVERIFIED without any."""
-        nothing = self.absent or not self.results
-        return worst([*(result.exit for result in self.results), *([Exit.UNVERIFIED] if nothing else [])])
+        nothing = [Exit.UNVERIFIED] if self.absent or not self.results else []
+        opened = [self.opened.exit] if self.opened else []
+        return worst([*(result.exit for result in self.results), *nothing, *opened])
 
     @property
     def outcome(self) -> Outcome:
@@ -82,15 +87,29 @@ class Report:
 def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
     """Prove the `selected` artifacts and write the report; check the remote stores that are due, and older copies.
 
+    Of a store that is read with the recovery key, every piece is opened, if the newest of every source was selected.
+
     again: a retry follows soon, so transient failures send no message yet.
     """
     found = prove(context, selected, watch=open_watch(context), again=again)
+    if context.remote and context.has_key and selected.everything:
+        begun = context.clock.monotonic()
+        opened = _opened(context, context.remote)
+        found = replace(found, opened=opened, seconds=found.seconds + context.clock.monotonic() - begun)
     for sentence in _of_stores(context):
         context.note(sentence)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {__version__}"})
     clock = context.clock
     written = write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
     return found, signed(context, written)
+
+
+def _opened(context: Context, store: RemoteStore) -> OpenedPieces:
+    try:
+        return open_pieces(store, context.clock.now, context.progress)
+    except RefnetError as error:
+        why = f"{error.message}; the next drill continues"
+        return OpenedPieces(store.name, 0, 0, 0, (), 0, trouble=why)
 
 
 def _of_stores(context: Context) -> Iterator[str]:
@@ -157,6 +176,7 @@ def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
             }
             for source in found.absent
         ],
+        **({"pieces": found.opened.to_json()} if found.opened else {}),
     }
 
 

@@ -16,6 +16,7 @@ from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.core import formatting
+from refnet.store.live_pieces import OpenedPieces
 
 
 @spread
@@ -34,7 +35,8 @@ def drill(
 ) -> None:
     """Prove the newest artifacts, time it, and write a report.
 
-    Restores into scratch servers and folders; touches nothing live.
+    Restores into scratch servers and folders; touches nothing live. With --store and no ARTIFACT, every piece of every copy
+    there is opened too.
     """
     with with_progress(context(place, key=True), "drill") as here:
         found, report = run(here, select(here, source))
@@ -59,5 +61,24 @@ def _print(found: Drill, store: AnyStore) -> None:
         if result.chosen.entry and result.proof.seconds:
             old = formatting.age(found.started - result.chosen.entry.created)
             say(f"{'':{width}} measured recovery {recovery}, age of the data {old}")
+    if found.opened:
+        _print_pieces(found.opened)
     for name in found.absent:
         print(f"{name:{width}} could not verify: {absence(store, name)}")
+
+
+def _print_pieces(found: OpenedPieces) -> None:
+    if found.trouble:
+        print(
+            f"{found.store}: could not verify: not every piece was opened: {formatting.plain(found.trouble)}"
+        )
+        return
+    opened = f"{formatting.plural(found.pieces, 'piece')} ({formatting.size(found.size)}), copies: {found.copies:,}"
+    verdict = f"DAMAGED: {found.damaged:,}" if found.damaged else "each is what was sent"
+    print(f"{found.store}: opened {opened}: {verdict}")
+    for why in found.faults:
+        print(f"  {formatting.plain(why)}")
+    if found.damaged > len(found.faults):
+        print(f"  and {found.damaged - len(found.faults):,} more")
+    for one in found.skipped:
+        print(f"  not checked: {formatting.plain(one)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -73,16 +73,19 @@ def _compare(
     store: RemoteStore, copy: Copy, wanted: Sequence[Piece], passed: Callable[[Piece], None]
 ) -> _Damage | None:
     """Read back the manifest and the pieces `wanted`; `passed` gets each that is as it was sent."""
-    what, number = f"{copy.name} in {store.name}", -1
-    try:
-        _compare_manifest(store, copy, what)  # a list may show what was kept here
-        for number, piece in enumerate(_fetched(store, wanted, what)):  # noqa: B007
-            passed(piece)
-    except RefnetError as error:
-        if error.code is not Exit.DAMAGED:
-            raise
-        is_of_manifest = isinstance(error, _ManifestError)
-        return _Damage(error.message, None if is_of_manifest else wanted[number + 1])
+    what = f"{copy.name} in {store.name}"
+    if not (
+        _is_there(store, copy) or _is_there(store, copy)
+    ):  # a list may show what was kept here, or it changed on the way
+        return _Damage(f"{what} is damaged: its manifest differs from the one that was sent")
+
+    def fetched(piece: Piece) -> None:
+        fetch(store.bucket, piece, what)
+
+    for piece, why in compared(wanted, fetched):
+        if why:
+            return _Damage(why, piece)
+        passed(piece)
     return None
 
 
@@ -179,19 +182,6 @@ def _last_check(copy: Copy) -> datetime:
     return max((line.at for line in copy.evidence), default=copy.document.sent)
 
 
-class _ManifestError(RefnetError):
-    """The manifest of a copy is damaged, not one of its pieces."""
-
-
-def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
-    if not (_is_there(store, copy) or _is_there(store, copy)):  # it may have changed on the way
-        raise _ManifestError(
-            f"{what} is damaged: its manifest differs from the one that was sent",
-            "Send it again.",
-            Exit.DAMAGED,
-        )
-
-
 def _is_there(store: RemoteStore, copy: Copy) -> bool:
     try:
         data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
@@ -204,19 +194,23 @@ def _is_there(store: RemoteStore, copy: Copy) -> bool:
         return False
 
 
-def _fetched(store: RemoteStore, pieces: Sequence[Piece], what: str) -> Iterator[Piece]:
-    """Yield each piece once it was fetched and compared, in order."""
+def compared(pieces: Iterable[Piece], check: Callable[[Piece], None]) -> Iterator[tuple[Piece, str]]:
+    """Check each piece, some at once; yield it in order with "", or why it is damaged. `check`: RefnetError (DAMAGED)."""
     begun: deque[tuple[Piece, Future[None]]] = deque()
 
-    def compare(piece: Piece) -> None:
-        fetch(store.bucket, piece, what)
+    def ended() -> tuple[Piece, str]:
+        piece, future = begun.popleft()
+        try:
+            future.result()
+        except RefnetError as error:
+            if error.code is not Exit.DAMAGED:
+                raise
+            return piece, error.message
+        return piece, ""
 
     for piece in pieces:
         if len(begun) >= _AT_ONCE:
-            first, future = begun.popleft()
-            future.result()
-            yield first
-        begun.append((piece, in_background(compare, piece)))
-    for piece, future in begun:
-        future.result()
-        yield piece
+            yield ended()
+        begun.append((piece, in_background(check, piece)))
+    while begun:
+        yield ended()

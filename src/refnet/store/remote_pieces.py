@@ -67,7 +67,7 @@ def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
             for one in sorted(others, key=lambda one: one.modified)[:_OLDEST]:
                 with suppress(BucketError):
                     return _get(bucket, piece, one.id)
-        raise _damaged(what, error.message) from error
+        raise damaged(what, error.message) from error
 
 
 def _get(bucket: Bucket, piece: Piece, version: str) -> bytes:
@@ -88,10 +88,11 @@ def decrypt(opener: Opener, data: bytes, what: str) -> bytes:
             Exit.USAGE,
         ) from None
     except DecryptionError as error:
-        raise _damaged(what, f"a piece is {error}") from None
+        raise damaged(what, f"a piece is {error}") from None
 
 
-def _damaged(what: str, why: str) -> RefnetError:
+def damaged(what: str, why: str) -> RefnetError:
+    """The error for a damaged copy."""
     return RefnetError(
         f"{what} is damaged: {why}", "Choose another copy, or send it again: refnet copy.", Exit.DAMAGED
     )
@@ -202,7 +203,7 @@ class Pieces:
     def _checked(self, number: int, keep: bool) -> bytes:
         data = self._read(number, keep)
         if len(data) != self.lengths[number]:
-            raise _damaged(
+            raise damaged(
                 "the copy", f"piece {number} has {len(data)} bytes instead of {self.lengths[number]}"
             )
         return data
@@ -281,7 +282,7 @@ class OpenCopy:
             try:
                 return igzip.compress(list_coding.decode(stored, most), 1, mtime=0)
             except ValueError as error:
-                raise _damaged(self._what, str(error)) from None
+                raise damaged(self._what, str(error)) from None
         return b"".join(
             decrypt(self._opener, fetch(self._bucket, one, self._what), self._what)
             for one in self._document.files

@@ -3,8 +3,9 @@
 - `head.json`: the newest manifest that this machine sent.
 - `evidence/SHA256.jsonl`: the checks of the copy whose manifest has that digest, so that no other manifest can claim them;
   `marks/SHA256.json`, of the store `local`, likewise.
-- `read_back.json`: when each piece was last read back, for a drill's period, and its lock; `locks.json`: until when the locks
-  of pieces last that were extended; `blocks/SOURCE`: see `known_blocks.py`.
+- `read_back.json`: when each piece was last read back, for a drill's period, and its lock; `opened.json`: what a drill opened
+  that did not end; `locks.json`: until when the locks of pieces last that were extended; `blocks/SOURCE`: see
+  `known_blocks.py`.
 - `accepted.json`: manifests that cannot be read, and that `refnet store accept` accepted.
 - `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
 
@@ -46,6 +47,8 @@ _JOURNAL, _MANIFEST = ".jsonl", ".sealed"
 _HEAD_BYTES = 4 << 20
 #: The largest journal, in bytes: that of an artifact of the most pieces, begun a few times.
 _MOST = 128 << 20
+#: What a drill that did not end has opened, and when.
+_OPENED = "opened.json"
 #: When pieces were read back, until when their locks were extended, the largest size of each in bytes, and the most pieces,
 #: of all copies.
 _READ_BACK, _LOCKS, _TIMES_BYTES, _MOST_TIMES = "read_back.json", "locks.json", 64 << 20, 4 * MOST_PIECES
@@ -188,14 +191,30 @@ class RemoteRecords:
 
         Times that are of no use any more are dropped: those from too long ago, and those after `now`, by a clock that was wrong.
         """
+        self._add_times(_READ_BACK, now, passed, failed)
+
+    def _add_times(self, file: str, now: datetime, passed: Iterable[str], failed: Iterable[str] = ()) -> None:
         at, least = int(now.timestamp()), (now - READ_BACK_WITHIN).timestamp()
         make_folder(self.home)
         with locked(self.home / "read_back.lock"):  # copies of several sources are read back at once
-            known = {name: one for name, one in self._times(_READ_BACK).items() if least <= one <= at}
+            known = {name: one for name, one in self._times(file).items() if least <= one <= at}
             known |= dict.fromkeys(passed, at)
             for name in failed:
                 known.pop(name, None)
-            self._keep_times(_READ_BACK, known)
+            self._keep_times(file, known)
+
+    def opened(self, since: datetime) -> frozenset[str]:
+        """Names of pieces that a drill which did not end opened since then."""
+        return frozenset(name for name, at in self._times(_OPENED).items() if at >= since.timestamp())
+
+    def add_opened(self, now: datetime, passed: Iterable[str]) -> None:
+        """Record that a drill opened the pieces `passed`, so that the next one continues it."""
+        self._add_times(_OPENED, now, passed)
+
+    def forget_opened(self) -> None:
+        """Forget what a drill opened: it ended."""
+        with explained(self.home / _OPENED):
+            (self.home / _OPENED).unlink(missing_ok=True)
 
     def locked_until(self, now: datetime) -> dict[str, datetime]:
         """Until when pieces, by name, are locked whose locks this machine extended; none that ended before `now`."""

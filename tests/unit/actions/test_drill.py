@@ -26,6 +26,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.store.keys import MachineKeys
+from refnet.store.live_pieces import OpenedPieces
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
@@ -58,6 +59,25 @@ def test_a_drill_passes_only_where_everything_was_proven(
     store: Store, lines: Any, now: Any, clock: Any, change: Any, absent: Any, ends: Exit
 ) -> None:
     assert run(store, lines(**change), now, clock, absent).exit is ends
+
+
+@pytest.mark.parametrize(
+    ("damaged", "trouble", "ends", "said"),
+    [
+        (0, "", Exit.DONE, "not checked: one copy"),
+        (1, "", Exit.DAMAGED, "x.age is gone"),
+        (0, "the line is down", Exit.UNVERIFIED, "Not every piece was opened: the line is down"),
+    ],
+)
+def test_pieces_that_were_opened_decide_too_and_are_in_the_report(
+    store: Store, lines: Any, now: Any, clock: Any, damaged: int, trouble: str, ends: Exit, said: str
+) -> None:
+    faults = ("x.age is gone",) * damaged
+    opened = OpenedPieces("nas", 2, 3, 4_000, faults, damaged, ("one copy",), trouble)
+    found = replace(run(store, lines(), now, clock), opened=opened)
+    values = report(found, {})
+    assert (found.exit, values["pieces"]) == (ends, opened.to_json())
+    assert said in Structure(page(values, UTC)).text
 
 
 class Structure(HTMLParser):

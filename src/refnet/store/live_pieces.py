@@ -1,0 +1,176 @@
+"""Opens every piece that copies in a store name, with the recovery key: what a drill of a remote store does.
+
+A run that sends compares the SHA-256 of objects and needs no recovery key. So it does not see a piece that was encrypted to
+somebody else, or one whose plaintext is not what its name says: a bit that flipped before it was encrypted, or a manifest
+of a thief with the signing key, and later copies would share such a piece. This sees both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from refnet.catalog.artifact import Progress
+from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.object_names import MANIFESTS, SharedName
+from refnet.catalog.remote import Copy, Piece
+from refnet.catalog.store import Unlisted
+from refnet.core import formatting
+from refnet.core.errors import Exit
+from refnet.store.copy_checks import compared
+from refnet.store.cutting import Cutting
+from refnet.store.encryption import DecryptionError, WrongKeyError
+from refnet.store.remote import RemoteStore
+from refnet.store.remote_pieces import damaged, fetch
+
+#: A run that was interrupted is continued within this time.
+_CONTINUED = timedelta(days=7)
+#: Pieces after which a run can be continued, and faults that are named.
+_AT_A_TIME, _NAMED = 256, 100
+
+
+@dataclass(frozen=True)
+class OpenedPieces:
+    """What came of opening the pieces of a store."""
+
+    store: str
+    #: Those whose pieces were opened.
+    copies: int
+    #: Each counts once, also those that the interrupted run before this one opened.
+    pieces: int
+    #: Of their objects, in bytes.
+    size: int
+    #: What is damaged, a sentence each, at most _NAMED of them.
+    faults: tuple[str, ...]
+    #: How many there are.
+    damaged: int
+    #: What was not checked, a sentence each.
+    skipped: tuple[str, ...] = ()
+    #: Why not all were opened; "": they were.
+    trouble: str = ""
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.DAMAGED if self.damaged else Exit.UNVERIFIED if self.trouble else Exit.DONE
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "store": self.store,
+            "copies": self.copies,
+            "pieces": self.pieces,
+            "size": self.size,
+            "damaged": self.damaged,
+            "faults": list(self.faults),
+            "skipped": list(self.skipped),
+            "trouble": self.trouble or None,
+        }
+
+
+def open_pieces(store: RemoteStore, now: Callable[[], datetime], progress: Progress) -> OpenedPieces:
+    """Fetch and decrypt every piece that a copy in `store` names, unless it is known to be damaged; record the result.
+
+    Compared are size and SHA-256 of the object, and size and keyed hash of its plaintext; the latter for pieces of this
+    machine. Three pieces are in memory at a time. BucketError if the store cannot be reached: the next run continues.
+    """
+    begun, seen = now(), store.by_recovery_key(versions=store.manifests.versions)
+    contents = seen.contents()
+    sound = [one for one in contents.copies if not one.damaged]
+    wanted = {piece: (copy, length) for copy in sound for piece, length in _lengths(copy)}
+    earlier = store.records.opened(begun - _CONTINUED)
+    left = [piece for piece in wanted if piece.name not in earlier]
+    opening = _Opening(store, wanted)
+    total, faults = sum(one.size for one in wanted), dict[Piece, str]()
+    done = total - sum(one.size for one in left)
+    passed, last = list[str](), left[-1:]
+    for piece, why in compared(left, opening.check):
+        done += piece.size
+        progress(f"open the pieces in {store.name}", done, total)
+        if why:
+            faults[piece] = why
+        else:
+            passed.append(piece.name)
+        if len(passed) >= _AT_A_TIME or piece in last:
+            store.records.add_opened(now(), passed)
+            store.records.add_read_back(now(), passed, [one.name for one in faults])
+            passed = []
+    faults = _recorded(seen, sound, faults, now(), (now() - begun).total_seconds())
+    store.records.forget_opened()
+    skipped = (*_skipped(store, contents.copies, contents.unlisted), *opening.skipped())
+    named = tuple(islice(faults.values(), _NAMED))
+    return OpenedPieces(store.name, len(sound), len(wanted), total, named, len(faults), skipped)
+
+
+def _lengths(copy: Copy) -> Iterator[tuple[Piece, int]]:
+    """Yield the pieces of a copy with the size of their plaintext; 0: a list of files of format 1, whose is not recorded."""
+    yield from zip(copy.document.pieces, copy.document.plain_lengths, strict=True)
+    yield from ((one, 0) for one in copy.document.files)
+
+
+class _Opening:
+    """Opens pieces of one store."""
+
+    def __init__(self, store: RemoteStore, wanted: dict[Piece, tuple[Copy, int]]) -> None:
+        """`wanted`: each with a copy that names it, and the size of its plaintext; 0: unknown."""
+        self._store, self._wanted = store, wanted
+        catalog = store.trust.opener.catalog
+        self._key, self._cutting = store.own_key, Cutting.of(catalog.revealed()) if catalog else None
+
+    def check(self, piece: Piece) -> None:
+        """RefnetError (DAMAGED) unless the piece is what its manifest and its name say."""
+        copy, length = self._wanted[piece]
+        what = f"{copy.name} in {self._store.name}"
+        data = fetch(self._store.bucket, piece, what)
+        try:
+            plain = self._store.trust.opener.piece(data)
+        except WrongKeyError:
+            raise damaged(what, f"{piece.name} is encrypted to other keys than its manifest") from None
+        except DecryptionError as error:
+            raise damaged(what, f"{piece.name} is {error}") from None
+        if length not in {0, len(plain)}:
+            raise damaged(what, f"{piece.name} has {len(plain):,} bytes instead of {length:,}")
+        # A piece that came encrypted from another store is named by its ciphertext.
+        named = self._named(piece)
+        if named and self._cutting and named not in {self._cutting.hash(one).hex() for one in (plain, data)}:
+            raise damaged(what, f"{piece.name} has another content than its name says (keyed hash)")
+
+    def _named(self, piece: Piece) -> str:
+        """The keyed hash in the name of a piece of this machine, or ""."""
+        name = SharedName.read(piece.name)
+        return name.hash if name and name.key == self._key else ""
+
+    def skipped(self) -> Iterator[str]:
+        count = sum(not self._named(one) for one in self._wanted if SharedName.read(one.name))
+        if count:
+            yield f"the keyed hash of {formatting.plural(count, 'piece')} of other machines, whose key is not here"
+
+
+def _skipped(store: RemoteStore, copies: tuple[Copy, ...], unlisted: tuple[Unlisted, ...]) -> Iterator[str]:
+    if count := sum(one.damaged for one in copies):
+        yield (
+            "1 copy that is known to be damaged"
+            if count == 1
+            else f"{count:,} copies that are known to be damaged"
+        )
+    own = tuple(filter(None, (f"{store.own_key}/" if store.own_key else "", MANIFESTS)))
+    closed = [one for one in unlisted if one.needs_key and (not store.own_key or one.name.startswith(own))]
+    if closed:
+        yield f"{formatting.plural(len(closed), 'manifest')} that this recovery key does not open, such as {closed[0].name}"
+
+
+def _recorded(
+    seen: RemoteStore, sound: list[Copy], faults: dict[Piece, str], at: datetime, seconds: float
+) -> dict[Piece, str]:
+    """Record the check of each copy that is still there; return the faults of these, as a prune may have deleted others."""
+    still, ids = dict[Piece, str](), {one.id for one in sound}
+    passed = Evidence(at, Level.WRITTEN, Outcome.PASSED, seconds, reasons=("every piece was opened",))
+    for copy in seen.entries():
+        if copy.id not in ids or copy.damaged:
+            continue
+        own = {piece: faults[piece] for piece in copy.document.objects if piece in faults}
+        still |= own
+        whys = tuple(islice(own.values(), _NAMED))
+        seen.record(copy, replace(passed, outcome=Outcome.FAILED, reasons=whys) if own else passed)
+    return still
