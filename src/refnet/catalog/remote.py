@@ -21,10 +21,11 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple, Self
+from weakref import WeakValueDictionary
 
 from refnet.catalog.artifact import MOST_LIST_BYTES
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
-from refnet.catalog.object_names import ANY_PIECE, ID, ManifestName, PieceName, SharedName
+from refnet.catalog.object_names import ANY_PIECE, ID, ManifestName, PieceName
 from refnet.catalog.source_name import LOCAL, read_file_name
 from refnet.core import checked
 from refnet.core.records import Layout, Most, Needed, Rare, Record
@@ -77,6 +78,20 @@ class Piece(Record):
     version: Needed[Annotated[str, checked.text(1024, like="[!-~]*")]] = ""
     #: Of its plaintext, in bytes; 0 in format 1, where its place says it.
     plain: Rare[Annotated[int, _IN_PIECE]] = 0
+
+    @classmethod
+    def from_values(cls, values: Any) -> Self:
+        """Check parsed JSON; equal pieces are one object, as the manifests of a machine name most of them again."""
+        if type(values) is not dict or not {*map(type, values.values())} <= {str, int}:
+            return super().from_values(values)
+        written = tuple(values.items())
+        if (known := _PIECES.get(written)) is None:
+            known = _PIECES[written] = super().from_values(values)
+        return known  # type: ignore[return-value]
+
+
+#: The pieces that are in use, by their JSON.
+_PIECES: WeakValueDictionary[tuple[tuple[str, Any], ...], Piece] = WeakValueDictionary()
 
 
 class Range(NamedTuple):
@@ -344,9 +359,9 @@ def _check_shared(found: RemoteManifest) -> None:
     """Raise ValueError if a piece lies elsewhere, or the ranges are not an artifact of its size."""
     if found.files or not found.recipients:
         raise ValueError("fields of different formats")
+    below = f"{found.key}/"
     for piece in found.pieces:
-        name = SharedName.read(piece.name)
-        if name is None or name.key != found.key:
+        if not piece.name.startswith(below):
             raise ValueError("a piece of another machine")
         if not piece.plain < piece.size <= piece.plain + MOST_ADDED:
             raise ValueError("a piece of another size")

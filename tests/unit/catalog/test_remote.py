@@ -254,6 +254,24 @@ def test_a_manifest_of_shared_pieces_without_a_field_is_refused(missing: str) ->
         RemoteManifest.from_line(json.dumps(values).encode() + b"\n")
 
 
+def test_manifests_that_name_the_same_pieces_share_them_in_memory() -> None:
+    """A hundred nights of a large folder name the same thousands of pieces a hundred times."""
+    first, second = (RemoteManifest.from_line(shared(number).to_line()) for number in (1, 2))
+    assert first.pieces == second.pieces == shared().pieces
+    assert all(one is other for one, other in zip(first.pieces, second.pieces, strict=True))
+
+
+@pytest.mark.parametrize("name", ["size", "plain"])
+def test_a_piece_that_is_known_is_checked_as_a_new_one_is(name: str) -> None:
+    """In Python 1, 1.0 and true are equal keys."""
+    made = shared(local=replace(LOCAL, size=1))
+    known = RemoteManifest.from_line(made.to_line())
+    [values] = (one.values() for one in known.pieces)
+    for value in (float(values[name]), values[name] == 1, str(values[name]), [values[name]], None):
+        with pytest.raises(ValueError, match="pieces"):
+            RemoteManifest.from_line(changed(made, pieces=[values | {name: value}]))
+
+
 def test_a_range_may_be_used_several_times_and_parts_of_a_piece_by_nobody() -> None:
     local = replace(LOCAL, size=3 * 100 + 7)
     made = shared(
