@@ -155,8 +155,8 @@ def accept(planned: StoreAcceptance) -> StoreAcceptance:
     with planned.store.alone(seconds=0.0):
         if plan_acceptance(planned.store) != planned:
             raise RefnetError(f"{planned.store.name} has changed meanwhile", "Retry.", transient=True)
-        planned.store.records.keep_head(planned.head)
         planned.store.records.accept(one.name for one in planned.unreadable)
+        planned.store.records.keep_head(planned.head)
         for lease in planned.leases:
             leases.end_lease(planned.store.bucket, planned.store.own_key, lease.id)
         for intent in planned.intents:

@@ -54,6 +54,7 @@ _OPENED = "opened.json"
 _READ_BACK, _LOCKS, _TIMES_BYTES, _MOST_TIMES = "read_back.json", "locks.json", 64 << 20, 4 * MOST_PIECES
 #: Manifests that were accepted although they cannot be read, and its largest size, in bytes.
 _ACCEPTED, _ACCEPTED_BYTES = "accepted.json", 64 << 20
+_MOST_ACCEPTED = 100_000
 #: The end of the year 9999.
 _LAST_SECOND = 253_402_300_799
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
@@ -86,7 +87,7 @@ class _Accepted(Record):
     LAYOUT = Layout(longest=_ACCEPTED_BYTES, format=1)
 
     #: Names of objects.
-    manifests: Annotated[tuple[Annotated[str, checked.text(500)], ...], Most(100_000)] = ()
+    manifests: Annotated[tuple[Annotated[str, checked.text(500)], ...], Most(_MOST_ACCEPTED)] = ()
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,13 @@ class RemoteRecords:
         return frozenset()
 
     def accept(self, manifests: Iterable[str]) -> None:
-        """Accept manifests that cannot be read, durably."""
+        """Accept manifests that cannot be read, durably; RefnetError if there are too many."""
         found = _Accepted(tuple(sorted({*self.accepted(), *manifests})))
+        if len(found.manifests) > _MOST_ACCEPTED:
+            raise RefnetError(
+                f"{len(found.manifests):,} manifests cannot be read, and at most {_MOST_ACCEPTED:,} can be accepted",
+                "Delete them with a client of the store; until then no piece is deleted.",
+            )
         make_folder(self.home)
         with explained(self.home / _ACCEPTED):
             replace_file(self.home / _ACCEPTED, found.to_json().encode())

@@ -299,6 +299,14 @@ def test_twenty_thousand_manifests_are_accepted(place: Place) -> None:
     assert place.machine.store().records.accepted() == names
 
 
+def test_too_many_manifests_to_accept_are_refused_and_nothing_is_forgotten(place: Place) -> None:
+    records = place.machine.store().records
+    records.accept({"earlier"})
+    with pytest.raises(RefnetError, match="100,001 manifests cannot be read, and at most 100,000"):
+        records.accept(f"{number}" for number in range(100_000))
+    assert records.accepted() == {"earlier"}
+
+
 def test_a_piece_of_a_copy_that_is_published_after_the_plan_is_no_leftover(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
