@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import tracemalloc
 from datetime import timedelta
 from pathlib import Path
@@ -128,3 +129,23 @@ def test_a_time_that_no_calendar_has_hides_no_object() -> None:
             bucket.put(f"manifests/{number}", b"x")
             os.utime(Path(name) / "manifests" / str(number), (seconds, seconds))
         assert [one.name[-1] for one in bucket.listed("manifests/")] == ["0", "1", "2"]
+
+
+def test_thousands_of_folders_of_other_machines_stop_no_recovery(tmp_path: Path) -> None:
+    (tmp_path / "nas").mkdir(mode=0o700)
+    machine = Machine(tmp_path / "home", FolderBucket(tmp_path / "nas"))
+    copy = machine.send(artifact(1, b"good"))
+    for number in range(10_500):
+        (tmp_path / "nas" / f"{number:032x}" / "manifests").mkdir(mode=0o700, parents=True)
+        if number < 10:
+            (tmp_path / "nas" / f"{number:032x}" / ManifestName(NOW, "database", "ab" * 16).named()).touch(
+                0o600
+            )
+    began = time.process_time()
+
+    contents = machine.store(key=True).by_recovery_key(versions=True).contents()
+
+    assert time.process_time() - began < 60
+    assert [one.id for one in contents.copies] == [copy.id]
+    assert len(contents.unlisted) == 10
+    assert machine.store().has_manifests()

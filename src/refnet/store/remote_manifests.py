@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stor
 from refnet.store.encryption import DecryptionError, WrongKeyError
 from refnet.store.keys import Opener
 
-#: Manifests that are fetched at once, and their bytes if they are more than one.
+#: Folders that are listed, and manifests that are fetched, at once; and the bytes of those if they are more than one.
 _AT_ONCE = 8
 _BYTES_AT_ONCE = 16 << 20
 #: A manifest that cannot be trusted is kept here if it is not larger, and all of them together: else a forger could
@@ -75,7 +77,7 @@ class Manifests:
 
     def read(self) -> tuple[list[Signed], list[Unlisted]]:
         """List the store: trusted manifests, and everything else found."""
-        listed = [*self._versions()] if self.versions else [*self._listed()]
+        listed = [*self._listed()]
         found: dict[str, _Read] = {}
         for one, read in self._all(listed):
             if not isinstance(found.get(one.name), Signed):  # of several versions, one that can be trusted
@@ -106,15 +108,21 @@ class Manifests:
         return (MANIFESTS, f"{key_id(opener.catalog.recipient.text)}/{MANIFESTS}")
 
     def _listed(self) -> Iterator[Stored]:
+        """Yield the manifests in all folders, a few of which are listed at once: anyone who can write can make thousands."""
+        begun = deque[Future[list[Stored]]]()
         for folder in self.readable():
-            yield from self.bucket.listed(folder)
+            if len(begun) >= _AT_ONCE:
+                yield from begun.popleft().result()
+            begun.append(in_background(self._listed_in, folder))
+        for one in begun:
+            yield from one.result()
 
-    def _versions(self) -> Iterator[Stored]:
-        """Yield every version of the manifests; the tag of each is the id of its version."""
-        for folder in self.readable():
-            for one in self.bucket.versions(folder):
-                if not one.delete_marker:
-                    yield Stored(one.name, one.size, one.modified, one.id)
+    def _listed_in(self, folder: str) -> list[Stored]:
+        """The manifests in `folder`; with versions every one, and the tag of each is the id of its version."""
+        if not self.versions:
+            return [*self.bucket.listed(folder)]
+        there = (one for one in self.bucket.versions(folder) if not one.delete_marker)
+        return [Stored(one.name, one.size, one.modified, one.id) for one in there]
 
     def _get(self, stored: Stored) -> bytes:
         version = stored.tag if self.versions else ""

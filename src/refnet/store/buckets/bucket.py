@@ -67,7 +67,7 @@ _ENDING = ".part"
 #: No object takes so long to write, in seconds: a hidden one of that age is of a killed run.
 _LEFTOVER = 24 * 3600
 #: The most folders at the top of a bucket.
-_MOST_FOLDERS = 10_000
+_MOST_FOLDERS = 1_000_000
 
 
 def is_name(text: str) -> bool:

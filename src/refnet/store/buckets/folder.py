@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +38,8 @@ from refnet.store.buckets.bucket import (
 
 #: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+#: Errors where a folder is missing, or something else has its name.
+_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 #: The latest time of a file, in seconds since 1970: a file system may have one that no calendar has.
 _LATEST = 1 << 37
 _KINDS = {
@@ -85,8 +87,19 @@ class FolderBucket:
                 raise
 
     def listed(self, prefix: str) -> Iterator[Stored]:
-        with self._explained(prefix), self._opened() as root:
-            yield from _found(root, "", prefix)
+        above, slash, _ = prefix.rpartition("/")
+        if slash and not is_name(above):
+            return
+        with self._explained(prefix), self._opened() as root, ExitStack() as opened_:
+            folder = root
+            if slash:
+                try:
+                    folder = opened_.enter_context(descended(root, above.split("/")))
+                except OSError as error:
+                    if error.errno in _NO_FOLDER:
+                        return
+                    raise
+            yield from _found(folder, above + slash, prefix)
 
     def versions(self, prefix: str) -> Iterator[Version]:
         return bucket.unversioned(self.listed(prefix))
