@@ -42,7 +42,7 @@ class SharedName:
 
     #: The id of the machine's catalog key.
     key: str
-    #: The keyed hash of its plaintext, 32 hex digits.
+    #: A keyed hash of its plaintext, by the hashes of its blocks: 32 hex digits.
     hash: str
 
     def named(self, nonce: str) -> str:

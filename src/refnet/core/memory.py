@@ -1,4 +1,4 @@
-"""How much memory this machine, and the container or unit around this process, still has.
+"""How much memory this machine, and the container or unit around this process, still has; and files in memory.
 
 Sources: proc(5), `MemAvailable`; the kernel's cgroup-v2 and cgroup-v1 documents, `memory.max`, `memory.current` and
 `memory.stat`.
@@ -6,6 +6,7 @@ Sources: proc(5), `MemAvailable`; the kernel's cgroup-v2 and cgroup-v1 documents
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -44,3 +45,12 @@ def _limits(proc: Path, groups: Path) -> Iterator[int]:
 def _cache(group: Path, name: str) -> int:
     lines = (group / "memory.stat").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def with_room(size: int) -> io.BytesIO:
+    """A file in memory with room for `size` bytes: it need not grow. After the last write, `truncate` ends it."""
+    found = io.BytesIO()
+    found.seek(size)
+    found.write(b"\0")
+    found.seek(0)
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
@@ -47,17 +47,25 @@ class Cutting:
         """Keyed hash of a block or a piece, 16 bytes: only this machine can tell whether a store has known content."""
         return hmac.digest(self.key, data, "sha256")[:_HASH]
 
-    def blocks(self, reader: BinaryIO) -> Iterator[memoryview]:
-        """Cut everything that is read from `reader`; a block is valid until the next one."""
-        buffer, at, have, ended = bytearray(_BUFFER), 0, 0, False
+    def blocks(
+        self, reader: BinaryIO, follow: Callable[[memoryview], object] = lambda _read: None
+    ) -> Iterator[memoryview]:
+        """Cut everything that is read from `reader`; a block is valid until the next one.
+
+        follow: gets what was read, in order; its bytes stay as they are until the next call has returned.
+        """
+        buffer, spare, at, have, ended = bytearray(_BUFFER), bytearray(_BUFFER), 0, 0, False
         view = memoryview(buffer)
         while True:
             if not ended and have - at < _MOST_BLOCK + len(_MEMBER):
-                buffer[: have - at] = view[at:have]
+                spare[: have - at] = view[at:have]
+                buffer, spare, view = spare, buffer, memoryview(spare)
                 at, have = 0, have - at
+                begin = have
                 while not ended and have < len(buffer):
                     read = reader.readinto(view[have:])  # type: ignore[attr-defined]
                     have, ended = have + read, not read
+                follow(view[begin:have])
             if at == have:
                 return
             end = self._end(buffer, at, have)
@@ -67,8 +75,13 @@ class Cutting:
     def _end(self, data: bytearray, at: int, have: int) -> int:
         """End of the block that begins at `at`; `data` is read up to `have`."""
         most = min(at + _MOST_BLOCK, have)
-        end = most if (member := self._member(data, at, most, have)) < 0 else member
-        return self._cut(data, at + _LONG, end) if end - at > _LONG else end
+        near = min(at + _LONG, most)
+        member = self._member(data, at, near, have)
+        if member >= 0 or near == most:
+            return most if member < 0 else member
+        cut = self._cut(data, near, most)
+        member = data.find(_MEMBER, near, min(cut + len(_MEMBER) - 1, have))
+        return cut if member < 0 else member
 
     @staticmethod
     def _member(data: bytearray, at: int, most: int, have: int) -> int:

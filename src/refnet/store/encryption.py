@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from refnet.core.memory import with_room
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -110,9 +112,10 @@ def encrypt(data: bytes, recipients: Sequence[Recipient]) -> bytes:
 
     if not recipients:
         raise ValueError("no recipient")
-    out = io.BytesIO()  # its content is not copied, as what pyrage.encrypt returns is
+    out = with_room(len(data) + _HEADER + _TAG * (2 + len(data) // _CHUNK))
     into = [pyrage.x25519.Recipient.from_str(one.text) for one in recipients]
     pyrage.encrypt_io(io.BytesIO(data), out, into)
+    out.truncate()
     return out.getvalue()
 
 
@@ -133,13 +136,14 @@ def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
     if _LAST_LINE not in data[:_HEADER]:
         raise DecryptionError("not a file of age, or one with too many recipients")
     try:
-        out = io.BytesIO()
+        out = with_room(min(len(data), most))
         given = [pyrage.x25519.Identity.from_str(key.revealed()) for key in keys]
         pyrage.decrypt_io(io.BytesIO(data), out, given)
     except (pyrage.DecryptError, OSError) as error:  # the latter for a chunk
         if "No matching keys" in str(error):
             raise WrongKeyError("encrypted to other keys") from None
         raise DecryptionError("damaged, or not a file of age") from None
+    out.truncate()
     found = out.getvalue()
     if len(found) > most:
         raise DecryptionError(f"larger than {most:,} bytes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -14,7 +14,16 @@ from typing import BinaryIO
 from refnet.catalog.artifact import OpenArtifact, Progress
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.object_names import SharedName, key_id
-from refnet.catalog.remote import MOST_PIECES, MOST_RANGES, NAMESPACE, Copy, Piece, Range, packed
+from refnet.catalog.remote import (
+    MOST_PIECES,
+    MOST_RANGES,
+    NAMESPACE,
+    PIECE_BYTES,
+    Copy,
+    Piece,
+    Range,
+    packed,
+)
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import encryption, list_coding
 from refnet.store.buckets.bucket import in_background
@@ -74,6 +83,29 @@ class Content:
     list_coding: int = 0
 
 
+class _Digested:
+    """SHA-256 and size of what is read, computed in a thread while it is cut."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+        self._running: Future[None] | None = None
+        self.size = 0
+
+    def update(self, read: memoryview) -> None:
+        """Add what was read; return when what came before is digested."""
+        self._done()
+        self.size += len(read)
+        self._running = in_background(self._sha.update, read)
+
+    def hexdigest(self) -> str:
+        self._done()
+        return self._sha.hexdigest()
+
+    def _done(self) -> None:
+        if self._running:
+            self._running.result()
+
+
 class PieceSender:
     """Sends the pieces of one copy."""
 
@@ -81,7 +113,7 @@ class PieceSender:
         self, store: RemoteStore, encrypter: Encrypter, journal: SendingJournal, progress: Progress
     ) -> None:
         self._bucket, self._name = store.bucket, store.name
-        self._encrypter, self._cutting = encrypter, encrypter.cutting
+        self._encrypter, self._key, self._cutting = encrypter, encrypter.key, encrypter.cutting
         self._journal, self._progress = journal, progress
         #: By the hash of the plaintext: pieces in the store that the copy may share.
         self._known: dict[str, Piece] = {}
@@ -93,8 +125,9 @@ class PieceSender:
         #: The pieces of the copy, by number; None: it is being filled or sent.
         self._pieces: list[Piece | None] = []
         self._numbers: dict[str, int] = {}
-        #: The piece that is being filled, and its number.
-        self._open, self._open_number = bytearray(), 0
+        #: The piece that is being filled and its size; the hashes of its blocks, and its number.
+        self._open, self._open_size = memoryview(bytearray(PIECE_BYTES)), 0
+        self._open_hashes, self._open_number = bytearray(), 0
         #: The number of each piece that is being sent, and the bytes that it counts for progress.
         self._in_flight: dict[Future[Piece], tuple[int, int]] = {}
         self._alone = Lock()
@@ -117,17 +150,9 @@ class PieceSender:
 
     def _send_artifact(self, manifest: Manifest, reader: BinaryIO) -> tuple[Range, ...]:
         self._done, self._total = 0, manifest.size
-        sha, size = hashlib.sha256(), 0
-
-        def counted() -> Iterator[memoryview]:
-            nonlocal size
-            for block in self._cutting.blocks(reader):
-                sha.update(block)
-                size += len(block)
-                yield block
-
-        found = self._ranges(counted())
-        if size != manifest.size or sha.hexdigest() != manifest.sha256:
+        read = _Digested()
+        found = self._ranges(self._cutting.blocks(reader, read.update))
+        if (read.hexdigest(), read.size) != (manifest.sha256, manifest.size):
             self._journal.remove()
             raise RefnetError(
                 f"{manifest.name} is damaged: its bytes do not match its manifest",
@@ -150,12 +175,13 @@ class PieceSender:
                 self._pieces.append(None)
                 data = fetch(origin.bucket, piece, what)
                 named = SharedName.read(piece.name)
-                if named is None or named.key != self._encrypter.key:
-                    named = SharedName(self._encrypter.key, self._cutting.hash(data).hex())
+                if named is None or named.key != self._key:
+                    named = SharedName(self._key, self._cutting.hash(data).hex())
                 sent = Piece(
                     named.named(secrets.token_hex(8)), piece.size, piece.sha256, plain=plain_size(data)
                 )
-                self._begin(number, sent, data, piece.size)
+                self._wait(_AT_ONCE - 1)
+                self._in_flight[in_background(self._put, sent, data)] = (number, piece.size)
             self._report()
         self._wait(0)
         files = enumerate(self._pieces[len(document.pieces) :], len(document.pieces))
@@ -198,15 +224,17 @@ class PieceSender:
             self._blocks[hash_] = found = Range(number, stored.start, stored.length)
             self._done += len(block)
             return found
-        if not fits(len(self._open), len(block)):
+        if not fits(self._open_size, len(block)):
             self._flush()
-        if not self._open:
+        if not self._open_size:
             self._require_room()
             self._open_number = len(self._pieces)
             self._pieces.append(None)
-        self._blocks[hash_] = found = Range(self._open_number, len(self._open), len(block))
-        self._open += block
-        if self._cutting.ends_piece(len(self._open), hash_, len(block)):
+        self._blocks[hash_] = found = Range(self._open_number, self._open_size, len(block))
+        self._open[self._open_size : self._open_size + len(block)] = block
+        self._open_size += len(block)
+        self._open_hashes += hash_
+        if self._cutting.ends_piece(self._open_size, hash_, len(block)):
             self._flush()
         return found
 
@@ -228,28 +256,32 @@ class PieceSender:
 
     def _flush(self) -> None:
         """Send the open piece, unless the store has it."""
-        if not self._open:
+        if not self._open_size:
             return
-        data, self._open = bytes(self._open), bytearray()
-        name = SharedName(self._encrypter.key, self._cutting.hash(data).hex())
+        size, self._open_size = self._open_size, 0
+        hashes, self._open_hashes = bytes(self._open_hashes), bytearray()
+        name = SharedName(self._key, self._cutting.hash(hashes).hex())
         known = self._known.get(name.hash)
-        if known and known.plain == len(data):
+        if known and known.plain == size:
             self._pieces[self._open_number] = known
-            self._done += len(data)
+            self._done += size
             return
-        encrypted = self._encrypter.piece(data)
-        sha256 = hashlib.sha256(encrypted).hexdigest()
-        piece = Piece(name.named(secrets.token_hex(8)), len(encrypted), sha256, plain=len(data))
-        self._begin(self._open_number, piece, encrypted, len(data))
-
-    def _begin(self, number: int, piece: Piece, data: bytes, counts: int) -> None:
-        """Begin to send the object `data` of a piece; it `counts` as so many bytes of progress."""
-        self._add(piece)
         self._wait(_AT_ONCE - 1)
-        self._in_flight[in_background(self._put, piece, data)] = (number, counts)
+        sending = in_background(self._encrypted, name, [bytes(self._open[:size])])
+        self._in_flight[sending] = (self._open_number, size)
+
+    def _encrypted(self, name: SharedName, data: list[bytes]) -> Piece:
+        """Encrypt and send a piece; `data`: its plaintext, which is taken out of the list: it may go before the object is sent."""
+        plain = len(data[0])
+        encrypted = self._encrypter.piece(data.pop())
+        sha256 = hashlib.sha256(encrypted).hexdigest()
+        return self._put(
+            Piece(name.named(secrets.token_hex(8)), len(encrypted), sha256, plain=plain), encrypted
+        )
 
     def _put(self, piece: Piece, data: bytes) -> Piece:
-        """Create the object of a piece; return the piece with its version."""
+        """Create the object of a piece, after its line in the journal; return the piece with its version."""
+        self._add(piece)
         if version := self._bucket.put(piece.name, data):
             piece = replace(piece, version=version)
             self._add(piece)

@@ -78,6 +78,18 @@ def test_the_blocks_are_the_artifact_in_order(size: int) -> None:
     assert all(len(one) >= LEAST for one in blocks[:-1])
 
 
+def test_who_follows_gets_all_that_is_read_and_may_still_look_at_it_when_more_is_read() -> None:
+    data, followed, last = _noise(3, 40 * MIB + 5), bytearray(), memoryview(b"")
+
+    def follow(read: memoryview) -> None:
+        nonlocal last, followed
+        followed += last  # of the call before: a thread may digest it until now
+        last = read
+
+    assert b"".join(bytes(one) for one in KEY.blocks(io.BytesIO(data), follow)) == data
+    assert followed + last == data
+
+
 def test_an_empty_artifact_has_no_block() -> None:
     assert _blocks(b"") == []
 

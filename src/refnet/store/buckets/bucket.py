@@ -23,8 +23,10 @@ from refnet.core.errors import Exit, RefnetError
 
 _Arguments = ParamSpec("_Arguments")
 _Value = TypeVar("_Value")
-#: mallopt's number for the size from which a block is memory of its own, and that size in bytes.
-_MMAP_THRESHOLD, _LARGE = -3, 4 << 20
+#: mallopt's numbers and values: all threads use one heap (M_ARENA_MAX), in which most pieces lie (M_MMAP_THRESHOLD); so
+#: many free bytes at its end stay (M_TRIM_THRESHOLD). Memory that the kernel clears again for each piece takes as long
+#: as half of its encryption.
+_MALLOC = {-8: 1, -3: 12 << 20, -1: 24 << 20}
 
 
 class BucketFailure(StrEnum):
@@ -226,7 +228,7 @@ def in_background(
 
     The caller limits their number.
     """
-    return_large_blocks()
+    share_one_heap()
     future: Future[_Value] = Future()
 
     def run() -> None:
@@ -240,7 +242,8 @@ def in_background(
 
 
 @cache
-def return_large_blocks() -> None:
-    """Make glibc return large blocks to the system; otherwise it keeps several 16 MiB pieces per thread."""
+def share_one_heap() -> None:
+    """Let all threads of glibc use one heap, so that the memory of a piece serves the next one, in whatever thread."""
     with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
+        for parameter, value in _MALLOC.items():
+            ctypes.CDLL(None).mallopt(parameter, value)

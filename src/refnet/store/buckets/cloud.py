@@ -23,6 +23,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, 
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.memory import with_room
 from refnet.store.buckets import bucket
 from refnet.store.buckets.bucket import (
     BucketError,
@@ -208,7 +209,7 @@ class CloudBucket:
             found = in_background(obstore.get, self._reader, key, options=asked).result()  # type: ignore[arg-type]
             if found.meta["size"] > most:
                 raise bucket.too_large(name, self.shown, most)
-            data = in_background(_at_most, found, most).result()
+            data = in_background(_at_most, found, most, with_room(found.meta["size"])).result()
             if data is None:
                 raise bucket.too_large(name, self.shown, most)
             return data, self._version(found.meta["version"])
@@ -279,14 +280,14 @@ class CloudBucket:
         return S3Store(place.bucket, checksum_algorithm="SHA256", disable_bulk_delete=True, **options)
 
 
-def _at_most(answer: GetResult, most: int) -> bytes | None:
+def _at_most(answer: GetResult, most: int, into: io.BytesIO) -> bytes | None:
     """Body of a response, ignoring its length header; None if longer than `most`."""
-    found = io.BytesIO()
     for part in answer.stream(min_chunk_size=_CHUNK):
-        if found.tell() + len(part) > most:
+        if into.tell() + len(part) > most:
             return None
-        found.write(part)
-    return found.getvalue()
+        into.write(part)
+    into.truncate()
+    return into.getvalue()
 
 
 def _all_listed(pages: Iterable[Sequence[ObjectMeta]]) -> list[ObjectMeta] | None:
