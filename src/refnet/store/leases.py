@@ -17,12 +17,15 @@ from datetime import datetime, timedelta
 
 from refnet.catalog.object_names import ID
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import age
 from refnet.store.buckets.bucket import Bucket, Stored
 
 _LEASES, _INTENTS, _END = "leases/", "intents/", ".end"
 _NAME = re.compile(rf"{ID}/(?P<folder>leases|intents)/(?P<id>{ID})(?P<end>\.end)?")
 #: A killed prune's intent counts for so long; no prune takes longer.
 _LONGEST_PRUNE = timedelta(days=1)
+#: A copy that takes longer was probably killed.
+_LONGEST_COPY = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -121,15 +124,30 @@ def pruning(
     create(f"{key}/{_INTENTS}{id_}")
     try:
         if there := open_leases(bucket, key, published):
-            raise RefnetError(
-                f"{name}: a copy is under way since {there[0].since:%Y-%m-%d %H:%M} UTC, so no piece is deleted",
-                f"Retry when it has ended. If its run was killed and will not continue: `refnet store accept {name}`.",
-                Exit.LOCKED,
-                transient=True,
-            )
+            own = (one.since for one in open_intents(bucket, key) if one.id == id_)
+            raise _under_way(name, there[0].since, max(own, default=there[0].since))
         yield
     finally:
         create(f"{key}/{_INTENTS}{id_}{_END}")
+
+
+def _under_way(name: str, since: datetime, now: datetime) -> RefnetError:
+    """Error: a copy to the store `name` has a lease; both times by the clock of the bucket's server.
+
+    A lease does not end by its age: a machine that slept may still publish its copy, of pieces that were deleted meanwhile.
+    """
+    hint = (
+        f"Retry when it has ended. If its run was killed and will not continue: `refnet store accept {name}`."
+    )
+    if now - since > _LONGEST_COPY:
+        hint = f"Its run was probably killed: look on the machines that send there; then: `refnet store accept {name}`."
+    return RefnetError(
+        f"{name}: a copy is under way since {since:%Y-%m-%d %H:%M} UTC, {age(now - since)} ago by the server's clock,"
+        " so no piece is deleted",
+        hint,
+        Exit.LOCKED,
+        transient=True,
+    )
 
 
 def old(bucket: Bucket, key: str, published: Collection[str], before: datetime) -> Iterator[Stored]:

@@ -252,6 +252,24 @@ def test_a_prune_ends_the_lease_of_this_machines_copy_that_failed(machine: Machi
     assert machine.store().unfinished() == ((), (), ())
 
 
+def test_a_prune_says_how_old_the_lease_is_by_the_servers_clock(
+    machine: Machine, twin: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    _killed(twin, bucket, "/pieces/")
+    bucket.now = lambda: NOW + timedelta(hours=5)
+    with _refused(
+        "under way since 2026-11-25 17:00 UTC, 5 h ago by the server's clock", "Retry when it has ended."
+    ):
+        _prune(machine, first)
+    bucket.now = lambda: NOW + timedelta(days=6)
+    with _refused(
+        "6 d ago by the server's clock, so no piece is deleted",
+        "Its run was probably killed: look on the machines that send there; then: `refnet store accept cloud`.",
+    ):
+        _prune(machine, first)
+
+
 def test_the_intent_of_a_killed_prune_counts_for_a_day(machine: Machine, bucket: Hooked) -> None:
     key = machine.send(artifact(1, DATA)).document.key
     bucket.put(f"{key}/intents/{'ab' * 16}", b"")
