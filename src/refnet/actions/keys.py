@@ -15,7 +15,7 @@ from typing import Any
 
 from refnet.actions.recovery_page import RecoveryPage
 from refnet.catalog.manifest import Outcome, utc
-from refnet.catalog.remote import MANIFEST_OBJECT_BYTES
+from refnet.catalog.remote import FORMAT, MANIFEST_OBJECT_BYTES
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import NEW_FILE, explain, explained, write_all
@@ -116,9 +116,8 @@ def make(context: Context, planned: Making) -> Making:
             with explained(file):
                 write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
         event = Event.PAGE if planned.key else Event.MADE
-        history_file(settings).add(
-            KeyEvent(now, event, page.recipient, planned.replaces, tuple(one.url_to_read for one in stores))
-        )
+        urls = tuple(one.url_to_read for one in stores)
+        history_file(settings).add(KeyEvent(now, event, page.recipient, planned.replaces, urls, FORMAT))
     return replace(done, page=page)
 
 

@@ -16,12 +16,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from refnet.catalog.remote import MANIFEST_BYTES, PIECE_BYTES
+from refnet.catalog.remote import FORMAT, MANIFEST_BYTES, PIECE_BYTES
 from refnet.core import checked, trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explain, explained, make_folder, replace_file, sync_folder
 from refnet.core.formatting import some
-from refnet.core.records import Layout, Most, Record
+from refnet.core.records import Layout, Most, Rare, Record
 from refnet.settings import Settings
 from refnet.store import encryption
 from refnet.store.disk import append_lines
@@ -270,6 +270,8 @@ class KeyEvent(Record):
     replaces: Annotated[str, checked.text(100, like="(age1[a-z0-9]+)?")] = ""
     #: The URLs of the stores on the page that was made; None: that is not known.
     stores: Annotated[tuple[_Url, ...], Most(1000)] | None = None
+    #: The newest format of copies that the commands on that page read; 0: of the time before this was recorded.
+    reads: Rare[Annotated[int, checked.integer(0, 1000)]] = 0
 
 
 @dataclass(frozen=True)
@@ -285,10 +287,10 @@ class KeyHistory:
             None,
         )
 
-    def on_page(self, recipient: str) -> tuple[str, ...] | None:
-        """Store URLs on the newest recovery page of `recipient`; None: unknown."""
+    def page(self, recipient: str) -> KeyEvent | None:
+        """When the newest recovery page of `recipient` was made on this machine, or None."""
         pages = [one for one in self.events if one.event is not Event.CHECKED and one.recipient == recipient]
-        return pages[-1].stores if pages else None
+        return pages[-1] if pages else None
 
     def checked(self, recipient: str) -> KeyEvent | None:
         """When the key of `recipient` was last checked, or None."""
@@ -350,18 +352,20 @@ def history_file(settings: Settings) -> HistoryFile:
 
 
 def stale_pages(settings: Settings) -> Iterator[str]:
-    """Yield wrong stores on the newest page of each key in use; older pages without a record are skipped."""
+    """Yield what is wrong on the newest page of each key in use: its stores, if they were recorded, and its commands."""
     history, wanted = (
         history_file(settings).read(),
         {one.url_to_read for one in settings.every_store.values()},
     )
     for one in settings.encryption_recipients:
-        known = history.on_page(one)
-        if known is None or wanted == {*known}:
+        if (page := history.page(one)) is None:
             continue
-        said = []
-        if lacks := sorted(wanted - {*known}):
+        known, said = wanted if page.stores is None else {*page.stores}, []
+        if lacks := sorted(wanted - known):
             said.append(f"lacks {some(lacks, 3)}")
-        if old := sorted({*known} - wanted):
+        if old := sorted(known - wanted):
             said.append(f"names {some(old, 3)}, which is not used")
-        yield f"the page of {one} {' and '.join(said)}"
+        if page.reads < FORMAT:
+            said.append("has commands without RefNet that cannot read today's copies")
+        if said:
+            yield f"the page of {one} {' and '.join(said)}"

@@ -11,6 +11,7 @@ import pytest
 from refnet.actions import keys
 from refnet.actions.keys import check_key
 from refnet.actions.overview import facts_reader
+from refnet.catalog.remote import FORMAT
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings
@@ -104,6 +105,26 @@ def test_of_a_page_from_before_its_stores_were_recorded_nothing_is_said(context)
     del line["stores"]
     file.path.write_text(json.dumps(line) + "\n")
     assert list(keys.stale_pages(with_recipients(context, made.page.recipient).settings)) == []
+
+
+def test_a_page_whose_commands_read_an_older_format_of_copies_is_stale(context, tmp_path):
+    made = keys.make(context, keys.plan_new(context, None))
+    settings = with_recipients(context, made.page.recipient).settings
+    file = keys.history_file(context.settings)
+    line = json.loads(file.path.read_text())
+    assert line.pop("reads") == FORMAT
+    for without in ({}, {"stores": None}):
+        file.path.write_text(json.dumps(line | without) + "\n")
+        [said] = keys.stale_pages(settings)
+        assert (
+            said
+            == f"the page of {made.page.recipient} has commands without RefNet that cannot read today's copies"
+        )
+    warned = [one.what for one in keys.check_keys(settings) if one.state is CheckState.WARNING]
+    assert "recovery page" in warned
+    here = Context(settings)
+    keys.make(here, replace(keys.plan_page(here, tmp_path / "again.txt"), key=made.page.key))
+    assert list(keys.stale_pages(settings)) == []
 
 
 def test_a_page_overwrites_nothing(context, tmp_path):
