@@ -89,7 +89,8 @@ def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:
         found = own.contents()
     except RefnetError as error:
         return StoreState(own.name, frozenset(sources), trouble=error)
-    return StoreState(own.name, frozenset(sources), found.copies, found.gaps, found.unlisted)
+    unlisted = own.records.unaccepted(found.unlisted)
+    return StoreState(own.name, frozenset(sources), found.copies, found.gaps, unlisted)
 
 
 def _stale_pages(settings: Settings) -> tuple[str, ...]:

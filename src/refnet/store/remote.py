@@ -364,14 +364,16 @@ class RemoteStore:
             yield
 
     def unfinished(self) -> tuple[tuple[Begun, ...], tuple[Begun, ...], tuple[Unlisted, ...]]:
-        """Below this machine's key: open leases, open intents, and manifests that cannot be read and were not accepted."""
+        """Below this machine's key: open leases and intents; there and of format 1: manifests that were not accepted.
+
+        Those cannot be read, or are not trusted.
+        """
         key = self.own_key
         if not key:
             return (), (), ()
-        known, accepted = leases.open_leases(self.bucket, key, self.ids(key)), self.records.accepted()
-        there = (one for one in self.with_versions().contents().unlisted if one.name.startswith(f"{key}/"))
-        unread = tuple(one for one in there if one.name not in accepted)
-        return known, leases.open_intents(self.bucket, key), unread
+        known, own = leases.open_leases(self.bucket, key, self.ids(key)), (f"{key}/", MANIFESTS)
+        there = (one for one in self.with_versions().contents().unlisted if one.name.startswith(own))
+        return known, leases.open_intents(self.bucket, key), self.records.unaccepted(there)
 
     @property
     def own_key(self) -> str:

@@ -32,6 +32,7 @@ from refnet.catalog.manifest import Manifest
 from refnet.catalog.object_names import ANY_PIECE, ManifestName, SharedName
 from refnet.catalog.remote import MANIFEST_OBJECT_BYTES, MOST_PIECES, Copy, Piece, Signed
 from refnet.catalog.remote_state import READ_BACK_WITHIN, Head, is_stale
+from refnet.catalog.store import Unlisted
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
@@ -175,6 +176,11 @@ class RemoteRecords:
             text = read_regular(self.home / _ACCEPTED, _ACCEPTED_BYTES, owner=os.geteuid())
             return frozenset(_Accepted.from_json(text).manifests)
         return frozenset()
+
+    def unaccepted(self, unlisted: Iterable[Unlisted]) -> tuple[Unlisted, ...]:
+        """Those of `unlisted` that nobody accepted."""
+        known = self.accepted()
+        return tuple(one for one in unlisted if one.name not in known)
 
     def accept(self, manifests: Iterable[str]) -> None:
         """Accept manifests that cannot be read, durably; RefnetError if there are too many."""

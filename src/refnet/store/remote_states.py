@@ -18,6 +18,7 @@ from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.store.buckets.bucket import in_background
 from refnet.store.remote import RemoteContents, RemoteStore
+from refnet.store.remote_records import RemoteRecords
 
 #: Seconds that all stores together may take to answer; a copy waits longer.
 _SECONDS = 20.0
@@ -111,7 +112,8 @@ def _state(one: Watched, contents: Future[RemoteContents], now: datetime) -> Sto
     else:
         with suppress(OSError):  # nothing was sent yet, or a full disk: it is said to be unseen for longer
             (one.home / _LISTED).touch(0o600)
-        return StoreState(one.name, one.sources, found.copies, found.gaps, found.unlisted, listed=now)
+        unlisted = RemoteRecords(one.home).unaccepted(found.unlisted)
+        return StoreState(one.name, one.sources, found.copies, found.gaps, unlisted, listed=now)
     listed = None
     with suppress(OSError):
         listed = datetime.fromtimestamp((one.home / _LISTED).stat().st_mtime, UTC)

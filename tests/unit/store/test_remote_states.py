@@ -11,6 +11,7 @@ import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
+from refnet.actions.store import accept, plan_acceptance
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.store import remote_states
@@ -63,6 +64,25 @@ def test_states_are_read_in_bounded_time_and_seldom(tmp_path: Path, monkeypatch:
         .read()[0]
         .listed
     )
+
+
+def test_manifests_that_were_accepted_are_no_warning_any_more(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    copy = machine.send(artifact(1, b"x"))
+    for folder in (f"{copy.document.key}/manifests", "manifests"):
+        machine.bucket.put(f"{folder}/20261125T170000Z_database_{'ab' * 16}.age", b"junk")
+    watched = [Watched("cloud", frozenset([SourceName.DATABASE]), machine.store().home, machine.store)]
+
+    [before] = StoreStates(watched, lambda: NOW).read()
+    assert len(before.unlisted) == 2
+    accept(plan_acceptance(machine.store()))
+
+    [state] = StoreStates(watched, lambda: NOW).read()
+    assert (state.copies, state.unlisted) == ((copy,), ())
+    assert len(machine.store().contents().unlisted) == 2, "a list still names them"
+    machine.bucket.put(f"manifests/20261125T170000Z_database_{'cd' * 16}.age", b"junk")
+    [state] = StoreStates(watched, lambda: NOW).read()
+    assert len(state.unlisted) == 1
 
 
 class _Waits(MemoryBucket):
