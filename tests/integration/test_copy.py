@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -78,7 +79,9 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
     assert "and prove it, then copy it to near, away" in refnet("backup", "notes", "--plan").out
     backup = refnet("backup", "notes")
     backup.fails(1, "is not copied to away", f"{folder}/away does not exist")
-    assert "copied to near: fetched" in backup.out
+    assert re.search(
+        r"copied to near: fetched, [0-9.]+ [KM]?i?B in [^:]*: ([0-9.]+ [KM]?i?B) sent, 0 B shared", backup.out
+    )
     run = json.loads((refnet.home / "runs" / "journal.jsonl").read_text().splitlines()[-1])
     assert (run["ended"], run["reason"]) == ("failed", "copy")
     assert "away" in run["message"]
@@ -108,6 +111,8 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
     sent = refnet("copy", copy.name, "--to", f"file://{folder}/away", "--bandwidth", "1 MB/s")
     sent.succeeds()
     assert "fetched" in sent.out
+    again = refnet("copy", copy.name, "--to", f"file://{folder}/away", "--json").json["copies"]
+    assert [(one["new"], one["sent"], one["shared"]) for one in again] == [(False, None, None)]
     done = refnet("copy", "--json")
     done.succeeds()
     assert [(one["level"], one["new"]) for one in done.json["copies"]] == [("fetched", False)] * 2

@@ -43,6 +43,9 @@ class Copied:
     level: CopyLevel | None = None
     #: This run sent it; otherwise it was there.
     is_new: bool = False
+    #: Of a new one: the bytes of its pieces that were sent, and of those that other copies in the store have too.
+    sent: int = 0
+    shared: int = 0
     seconds: float = 0.0
     #: Why it is not copied, although nothing failed.
     skipped: str = ""
@@ -61,6 +64,8 @@ class Copied:
             "size": self.size,
             "level": self.level,
             "new": self.is_new,
+            "sent": self.sent if self.is_new else None,
+            "shared": self.shared if self.is_new else None,
             "seconds": round(self.seconds, 3),
             "skipped": self.skipped or None,
             "error": self.error and self.error.to_json(),
@@ -247,11 +252,8 @@ def copy(context: Context, one: Wanted) -> Copied:
                 found, level=None if made.damaged else made.copy_level, error=_damage(made, one.store)
             )
         if result.is_new:
+            found = replace(found, sent=result.sent, shared=result.shared)
             _sample(context, store, result)
-        if why := result.not_extended:
-            context.note(
-                f"{store.name}: locks are not extended, so pieces were sent again: {why}; run: refnet store check {store.name}"
-            )
     except RefnetError as error:
         _note_down(context, one.store, error)
         found = replace(found, error=error)
@@ -273,7 +275,10 @@ def _send_settings(context: Context, sender: Sender) -> None:
 
 
 def _sample(context: Context, store: RemoteStore, sent: SentCopy) -> None:
-    """Read back parts of older copies; damage and errors become notes, as the new copy is complete."""
+    """Read back parts of older copies; damage and errors become notes, and refused locks, as the new copy is complete."""
+    if sent.not_extended:
+        why = f"{sent.not_extended}; run: refnet store check {store.name}"
+        context.note(f"{store.name}: locks are not extended, so pieces were sent again: {why}")
     try:
         found = sample_back(store, sent.others, context.clock.now, unlisted=sent.unlisted)
     except RefnetError as error:

@@ -129,7 +129,8 @@ def _done(one: Copied) -> str:
     if one.store == LOCAL:
         return f"encrypted into the backup folder: {one.level}, in {seconds(one.seconds)}"
     if one.is_new:
-        return f"copied to {one.store}: {one.level}, {size(one.size)} in {seconds(one.seconds)}"
+        took = f"{size(one.size)} in {seconds(one.seconds)}"
+        return f"copied to {one.store}: {one.level}, {took}: {size(one.sent)} sent, {size(one.shared)} shared"
     return f"is in {one.store} already: {one.level}"
 
 

@@ -57,6 +57,17 @@ class SentCopy:
     #: Why locks of pieces were not extended, so that these were sent again; "": all were, or none had to be.
     not_extended: str = ""
 
+    @property
+    def shared(self) -> int:
+        """Bytes of its pieces that other copies in the store have too."""
+        theirs = {piece.name for one in self.others for piece in one.document.pieces}
+        return sum(one.size for one in self.copy.document.objects if one.name in theirs)
+
+    @property
+    def sent(self) -> int:
+        """Bytes of its other pieces."""
+        return self.copy.document.size - self.shared
+
 
 @dataclass(frozen=True)
 class Sharing:

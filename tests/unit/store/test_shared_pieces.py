@@ -128,6 +128,17 @@ def test_without_the_file_of_blocks_whole_pieces_are_shared(machine: Machine, co
     assert send(machine, 5, DATA[:middle] + b"changed!" + DATA[middle:]).size <= 5 * MOST_BLOCK
 
 
+def test_a_copy_says_how_much_it_sent_and_how_much_it_shares(machine: Machine) -> None:
+    first = machine.sent(artifact(1, DATA))
+    assert (first.sent, first.shared) == (first.copy.document.size, 0)
+    middle = len(DATA) // 2
+    second = machine.sent(artifact(2, DATA[:middle] + b"changed" + DATA[middle:]))
+    assert 0 < second.sent <= 6 * MOST_BLOCK
+    assert second.sent + second.shared == second.copy.document.size
+    again = machine.sent(artifact(3, DATA[:middle] + b"changed" + DATA[middle:]))
+    assert (again.sent, again.shared) == (0, second.copy.document.size)
+
+
 def test_sources_share_pieces_too(machine: Machine) -> None:
     send(machine, 1)
     other = artifact(2, DATA, source=SourceName.CONFIG, name="config_20261127_170000.tar.gz")
