@@ -145,6 +145,14 @@ def test_a_plan_reaches_a_database_without_what_dumps_proves_and_restores_it(tmp
     assert own <= {"refnet.sources.database.source", "refnet.sources.database.saved_tables"}
 
 
+def test_a_dump_imports_no_proof_and_no_restore():
+    code = "import refnet.sources.database.dump.parallel_dump, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = ("refnet.sources.database.restore", "refnet.sources.database.proof.", "refnet.sources.contents")
+    found = {name for name in done.stdout.split() if name.startswith(others)}
+    assert found <= {"refnet.sources.database.proof.row_digests"}
+
+
 def test_a_plan_where_nothing_is_configured_imports_no_kind_of_source(tmp_path):
     found = _imported(tmp_path, "backup", "--plan", settings='database_url = "none"\n')
     assert not {"structlog", "refnet.sources.folder.source", "refnet.sources.roles"} & found

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -63,8 +64,10 @@ class Binaries:
                 f"PostgreSQL {self.version} in {self.folder} has no {name}",
                 f"Install both the client and the server of PostgreSQL {self.major}.",
             )
-        if name in _RESTRICTS and not _knows_restrict(path, path.stat().st_mtime_ns):
-            raise self._too_old(path)
+        if name in _RESTRICTS:
+            with _asking:
+                if not _knows_restrict(path, path.stat().st_mtime_ns):
+                    raise self._too_old(path)
         return path
 
     def _too_old(self, path: Path) -> RefnetError:
@@ -96,6 +99,10 @@ _RESTRICTS = {
     "pg_dump": ("--help", b"--restrict-key"),
     "pg_restore": ("--help", b"--restrict-key"),
 }
+
+
+#: Of threads that begin at once one asks a program, not each.
+_asking = threading.Lock()
 
 
 @lru_cache

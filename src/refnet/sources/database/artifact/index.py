@@ -14,9 +14,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from refnet.catalog.artifact import Made
 from refnet.core.checked import Check, inside
 from refnet.sources.database.artifact import index_values
 from refnet.sources.database.artifact.index_values import MemberKind
@@ -166,6 +168,22 @@ class Index:
 
     def members_of(self, kind: MemberKind) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.kind is kind)
+
+    def made(self) -> Made:
+        """Description of the artifact for its manifest."""
+        return Made(
+            created=datetime.fromisoformat(self.snapshot),
+            details={
+                "database": self.database["name"],
+                "server_version": self.server["version"],
+                "system_identifier": self.server["system_identifier"],
+                "tables": len(self.tables),
+                "rows": sum(table.rows for table in self.tables),
+                "raw_bytes": sum(member.raw for member in self.members),
+            },
+            unchecked=self.unchecked,
+            partial=self.partial,
+        )
 
     def programs_major(self, server: int) -> int:
         """Major version of the programs for a server of major `server` and the archive of the schema."""

@@ -46,7 +46,7 @@ class DatabaseArtifact(Artifact):
         self._late = LateExtensions()
 
     def describe(self, _created: datetime, /) -> Made:
-        return made(self.index)
+        return self.index.made()
 
     def tables(self) -> tuple[dict[str, Any], ...]:
         return rows_of(self.index)
@@ -151,23 +151,6 @@ def _uncounted(proof: Proof) -> Proof:
         for one in proof.findings
     )
     return replace(proof, level=Level.RESTORED, findings=tuple(findings), row_digests="")
-
-
-def made(index: Index) -> Made:
-    """Description for the manifest of an artifact with `index`."""
-    return Made(
-        created=datetime.fromisoformat(index.snapshot),
-        details={
-            "database": index.database["name"],
-            "server_version": index.server["version"],
-            "system_identifier": index.server["system_identifier"],
-            "tables": len(index.tables),
-            "rows": sum(table.rows for table in index.tables),
-            "raw_bytes": sum(member.raw for member in index.members),
-        },
-        unchecked=index.unchecked,
-        partial=index.partial,
-    )
 
 
 def open_database(artifact: OpenArtifact) -> DatabaseArtifact | ForeignDump:

@@ -24,7 +24,6 @@ from refnet.sources.database.artifact.deflating import compress
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Cutter, DataSection, Packed, gathered
-from refnet.sources.database.artifact.own_artifact import made
 from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
@@ -112,7 +111,7 @@ class DatabaseMaker:
         index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables, options)
         digested = any(table.source for table in index.tables)
         compared = Compared.DIGESTED if digested else Compared.COUNTED
-        return replace(made(index), warnings=warnings, compared=compared)
+        return replace(index.made(), warnings=warnings, compared=compared)
 
     def _proves_with_another(self, major: int) -> bool:
         """Whether proofs on this machine use a server of another major version."""
