@@ -240,10 +240,11 @@ class CloudBucket:
         """Client for creating objects, with the lock's end calculated from now."""
         store, made = self._writer
         if store is self._reader or (self._place.lock and time.monotonic() > made + _RENEWED_SECONDS):
-            headers = {}
+            # For an object with a lock S3 wants it, beside the checksum.
+            headers = {"x-amz-sdk-checksum-algorithm": "SHA256"} if self._place.kind == "s3" else {}
             if self._place.lock:
                 until = datetime.now(UTC) + self._place.lock + timedelta(seconds=_RENEWED_SECONDS)
-                headers = {
+                headers |= {
                     "x-amz-object-lock-mode": "COMPLIANCE",
                     "x-amz-object-lock-retain-until-date": f"{until:%Y-%m-%dT%H:%M:%SZ}",
                 }

@@ -121,6 +121,8 @@ class StorageServer:
                 return bucket.missing(name, self.shown)
             kind, hint = BucketFailure.REFUSED, _HINTS_OF_CODES["NoSuchBucket"]
         else:
+            if kind is BucketFailure.LOCKED and verb in _OF_BUCKETS:  # what is not there is not locked
+                kind = BucketFailure.REFUSED
             hint = _HINTS_OF_CODES.get(code) or _HINTS[kind]
         return self.error(kind, f"cannot {verb} {name or 'objects'}: {_reason(status, code, said)}", hint)
 

@@ -261,6 +261,7 @@ class S3Requests:
             **self._more,
         }
         if body:
+            headers["content-type"] = "application/xml"  # else urllib names that of a form
             headers["content-md5"] = base64.b64encode(
                 hashlib.md5(body, usedforsecurity=False).digest()
             ).decode()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from unittest.mock import Mock
 
 import pytest
 from tests.memory_bucket import MemoryBucket
+from tests.scripted_server import answer, scripted
 
 from refnet.store.buckets import object_storage
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
@@ -49,6 +50,36 @@ def test_each_answer_has_a_kind(said: str, kind: BucketFailure) -> None:
     assert error.kind is kind
     assert "data/1" in error.message
     assert error.hint
+
+
+def test_an_object_that_cannot_be_created_is_not_called_locked() -> None:
+    said = f"HTTP 400 {xml('InvalidRequest', 'Content-MD5 is required for Put Object requests with Object Lock parameters')}"
+    error = StorageServer("s3://bucket").refused("create", "data/1", said)
+    assert error.kind is BucketFailure.REFUSED
+    assert "credential" in error.hint
+
+
+def test_what_asks_for_a_lock_is_signed_and_named_as_s3_wants_it() -> None:
+    credential = {"access_key_id": "a", "secret_access_key": "b"}
+    with scripted(answer(b"", kind="application/xml", ETag='"x"')) as server:
+        place = BucketPlace("s3", "bucket", "p", server.url, "eu", credential, lock=timedelta(days=1))
+        bucket = CloudBucket(place)
+        bucket.put("data/1", b"one")
+        assert bucket.requests
+        bucket.requests.lock("data/1", "v1", NOW)
+    created, locked = (head.lower() for head in server.heads)
+    for name in (
+        "checksum-sha256",
+        "sdk-checksum-algorithm",
+        "object-lock-mode",
+        "object-lock-retain-until-date",
+    ):
+        assert f"x-amz-{name}: " in created
+        assert f"x-amz-{name}" in created.partition("signedheaders=")[2].partition(",")[0]
+    assert "content-type: application/xml" in locked
+    assert {"content-md5", "content-type"} <= {
+        *locked.partition("signedheaders=")[2].partition(",")[0].split(";")
+    }
 
 
 def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
