@@ -57,14 +57,14 @@ def extend(
         try:
             done[piece.name] = future.result()
         except BucketError as error:
-            if error.kind not in (*_REFUSALS, BucketFailure.MISSING):
+            if error.transient:
                 raise
-            refusal = refusal or (error.message if error.kind in _REFUSALS else "")
+            refusal = refusal or ("" if error.kind is BucketFailure.MISSING else error.message)
         progress(len(done), len(pieces))
         begin(0 if refusal else 1)
     kept = [one for one in pieces if one.name in done]
     if kept and not _is_kept(locks, secrets.choice(kept), done):
-        return Extended({}, "it accepts longer locks and does not keep them")
+        return Extended({}, "it accepts longer locks, and does not say that it keeps them")
     return Extended(done, refusal)
 
 
@@ -88,7 +88,7 @@ def _is_kept(locks: Locks, piece: Piece, until: Mapping[str, datetime]) -> bool:
     try:
         there = locks.locked_until(piece.name, piece.version)
     except BucketError as error:
-        if error.kind not in (*_REFUSALS, BucketFailure.MISSING):
+        if error.transient:
             raise
         return False
     return there is not None and there >= until[piece.name]

@@ -130,6 +130,9 @@ class Trial:
             until = self.locks.locked_until(name, version)
         except BucketError as error:
             yield Tried("lock", Verdict.NOTE, f"cannot be read: {_said(error)}")
+            if self.extends:
+                says = "not tested, as the lock cannot be read: pieces are sent again instead"
+                yield Tried("extend the lock", Verdict.ALARM, says)
         else:
             worst = Verdict.ALARM if self.lock else Verdict.NOTE
             missing = "the object has none, although `lock` is set" if self.lock else "the object has none"

@@ -123,6 +123,22 @@ def test_a_kill_between_the_extension_and_the_manifest_loses_nothing(
     assert machine.store().contents().gaps == ()
 
 
+class _Unreadable(MemoryLocks):
+    """A server without the request for a lock: it answers with the object."""
+
+    def locked_until(self, name: str, version: str = "") -> datetime | None:
+        raise BucketError(BucketFailure.DAMAGED, f"cannot read the lock of {name} {version}: not XML", "")
+
+
+def test_where_a_lock_cannot_be_read_the_pieces_are_sent_again(machine: Machine) -> None:
+    first = send(machine, 1)
+    machine.ticks = 16 * DAYS
+    machine.sharing = replace(machine.sharing, locks=_Unreadable(memory(machine), LOCK))
+    sent = machine.sent(artifact(2, DATA))
+    assert not named(sent.copy) & named(first.copy)
+    assert "does not say that it keeps them" in sent.not_extended
+
+
 @pytest.mark.parametrize(("refuses", "keeps"), [(True, True), (False, False)])
 def test_where_a_lock_is_not_extended_the_pieces_are_sent_again(
     machine: Machine, refuses: bool, keeps: bool
@@ -139,7 +155,7 @@ def test_where_a_lock_is_not_extended_the_pieces_are_sent_again(
 
     assert not named(sent.copy) & named(first.copy)
     assert read(machine, sent.copy) == changed
-    said = "AccessDenied 403" if refuses else "does not keep them"
+    said = "AccessDenied 403" if refuses else "does not say that it keeps them"
     assert said in sent.not_extended
     assert not refuses or len(locks(machine).asked) <= 8, "it is not asked once for each piece"
     again = machine.sent(artifact(3, changed))

@@ -143,6 +143,11 @@ def test_an_extension_of_a_lock_is_tried_and_read_afterwards() -> None:
     )  # fmt: skip
     refused = "AccessDenied 403: pieces are sent again instead"
     assert extended(Locks()) == (["extend the lock"], refused)
+    unreadable = Locks(extends=True)
+    unreadable.locked_until = lambda *_: (_ for _ in ()).throw(no(BucketFailure.DAMAGED))  # type: ignore[method-assign]
+    assert extended(unreadable) == (
+        ["extend the lock"], "not tested, as the lock cannot be read: pieces are sent again instead",
+    )  # fmt: skip
     none = tried(Server(versioned=True), locks=Locks(until=None, extends=True), extends=True)
     assert alarms(none) == ["lock"]
     assert "extend the lock" not in tried(Server(versioned=True, lock=MONTH), locks=Locks(extends=True))
