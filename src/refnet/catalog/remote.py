@@ -21,7 +21,6 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple, Self
-from weakref import WeakValueDictionary
 
 from refnet.catalog.artifact import MOST_LIST_BYTES
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
@@ -65,9 +64,9 @@ _IN_PIECE, _OBJECT_BYTES = checked.integer(1, PIECE_BYTES), checked.integer(1, P
 
 @dataclass(frozen=True)
 class Piece(Record):
-    """A piece, as recorded in the manifest."""
+    """A piece, as recorded in the manifest: those of a machine name most of them again."""
 
-    LAYOUT = Layout(more=True)
+    LAYOUT = Layout(more=True, shared=True)
 
     name: Annotated[str, checked.text(100, like=ANY_PIECE)]
     #: Of the object, in bytes.
@@ -78,20 +77,6 @@ class Piece(Record):
     version: Needed[Annotated[str, checked.text(1024, like="[!-~]*")]] = ""
     #: Of its plaintext, in bytes; 0 in format 1, where its place says it.
     plain: Rare[Annotated[int, _IN_PIECE]] = 0
-
-    @classmethod
-    def from_values(cls, values: Any) -> Self:
-        """Check parsed JSON; equal pieces are one object, as the manifests of a machine name most of them again."""
-        if type(values) is not dict or not {*map(type, values.values())} <= {str, int}:
-            return super().from_values(values)
-        written = tuple(values.items())
-        if (known := _PIECES.get(written)) is None:
-            known = _PIECES[written] = super().from_values(values)
-        return known  # type: ignore[return-value]
-
-
-#: The pieces that are in use, by their JSON.
-_PIECES: WeakValueDictionary[tuple[tuple[str, Any], ...], Piece] = WeakValueDictionary()
 
 
 class Range(NamedTuple):

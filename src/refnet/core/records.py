@@ -30,6 +30,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
+from weakref import WeakValueDictionary
 
 from refnet.core import checked
 from refnet.core.checked import Check
@@ -83,6 +84,8 @@ class Layout:
     indent: int | None = None
     ascii: bool = True
     end: str = "\n"
+    #: Equal records of texts and integers are one object while it is in use.
+    shared: bool = False
 
 
 class _Field(NamedTuple):
@@ -124,14 +127,20 @@ class Record:
     def from_values(cls, values: Any) -> Self:
         """Check parsed JSON; ValueError if `values` is not a record of this class."""
         layout = cls.LAYOUT
+        written = _key(cls, values) if layout.shared else None
+        if written and (known := _SHARED.get(written)):
+            return known  # type: ignore[return-value]  # the class is in the key
         if layout.reads and type(values) is dict:
             number = values.get("format")
             if type(number) is int and layout.format < number < 1_000_000:
                 raise ValueError(f"format {number} is not supported; this RefNet reads {layout.reads}")
         try:
-            return cls(**cls._arguments(_plan(cls).read(values)))
+            found = cls(**cls._arguments(_plan(cls).read(values)))
         except ValueError as error:
             raise _refusal(layout, error) from None
+        if written:
+            _SHARED[written] = found
+        return found
 
     @classmethod
     def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +164,17 @@ class Record:
             elif value or not rare:
                 found[name] = _written(value)
         return found
+
+
+#: Records that are in use, by `_key`.
+_SHARED: WeakValueDictionary[tuple[Any, ...], Record] = WeakValueDictionary()
+
+
+def _key(kind: type[Record], values: Any) -> tuple[Any, ...] | None:
+    """What tells the JSON `values` from all others; None if they have more than texts and integers."""
+    if type(values) is not dict or not {*map(type, values.values())} <= {str, int}:
+        return None
+    return (kind, *values.items())
 
 
 def _refusal(layout: Layout, error: ValueError) -> ValueError:
