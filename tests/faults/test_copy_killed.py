@@ -23,6 +23,8 @@ OBJECTS = 6
 #: The first and the third piece are those of DATA; so a copy of it sends the second, the last one and its manifest.
 CHANGED = DATA[:PIECE] + DATA[PIECE - 1 :: -1] + DATA[2 * PIECE : 3 * PIECE] + b"another end"
 NEW_OBJECTS = 4
+#: What a prune of the copy of DATA changes: its intent, a lease, a manifest, two pieces, the end of the intent.
+PRUNED = 6
 
 
 class _Killing(FolderBucket):
@@ -130,3 +132,33 @@ def test_a_killed_deletion_of_a_copy_that_shares_pieces_leaves_the_other(
         machine.store().clean(one)
     _whole(machine, second)
     assert machine.fetch_back(second).state == "fetched"
+
+
+def _prune(machine: Machine, copy: Copy) -> None:
+    """Delete a copy as `refnet prune --store` does."""
+    store = machine.store()
+    with store.alone(seconds=0.0), store.pruning({copy.document.key}):
+        delete(store, copy)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(PRUNED))
+def test_a_killed_prune_stops_neither_the_next_copy_nor_the_next_prune(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
+) -> None:
+    """Also one that was killed before it had said that it ended: this machine knows that none of its prunes runs."""
+    first, second = machine.send(artifact(1, DATA)), machine.send(artifact(2, CHANGED))
+    _killed(machine, at, after, lambda: _prune(machine, first))
+
+    third = machine.fetch_back(machine.send(artifact(3, DATA)))
+
+    assert third.state == "fetched"
+    if first in machine.store().entries():
+        _prune(machine, first)
+    _prune(machine, second)
+    monkeypatch.setattr("refnet.store.remote._ON_THE_WAY", timedelta())
+    for one in machine.store().leftovers():
+        machine.store().clean(one)
+    _whole(machine, third)
+    assert _read(machine, third) == DATA
+    assert machine.store().unfinished() == ((), (), ())

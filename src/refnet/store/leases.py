@@ -8,24 +8,44 @@ machine that makes copies may not delete, and a lock forbids it.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 from refnet.catalog.object_names import ID
+from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.formatting import age
+from refnet.core.records import Layout, Most, Record
 from refnet.store.buckets.bucket import Bucket, Stored
 
 _LEASES, _INTENTS, _END = "leases/", "intents/", ".end"
 _NAME = re.compile(rf"{ID}/(?P<folder>leases|intents)/(?P<id>{ID})(?P<end>\.end)?")
-#: A killed prune's intent counts for so long; no prune takes longer.
+#: A killed prune's intent counts for so long, by the clock of the server. A prune ends before, in seconds, also of one
+#: whose machine slept meanwhile.
 _LONGEST_PRUNE = timedelta(days=1)
+_ENDS_AFTER = 20 * 3600.0
 #: A copy that takes longer was probably killed.
 _LONGEST_COPY = timedelta(days=2)
+#: In the home of a store: the intents of a prune of this machine that has not said that it ended.
+_OWN = "intents.json"
+_Id = Annotated[str, checked.text(32, like=ID)]
+
+
+@dataclass(frozen=True)
+class _OwnIntents(Record):
+    LAYOUT = Layout(format=1)
+
+    #: Ids, by the folder of a machine.
+    intents: Annotated[Mapping[_Id, _Id], Most(10_000)]
 
 
 @dataclass(frozen=True)
@@ -63,14 +83,34 @@ def end_lease(bucket: Bucket, key: str, copy: str) -> None:
     bucket.put(end_name(key, copy), b"")
 
 
+def intent_name(key: str, prune: str) -> str:
+    """Object that is the intent of the prune with the id `prune`."""
+    return f"{key}/{_INTENTS}{prune}"
+
+
+def intent_end(key: str, prune: str) -> str:
+    """Object that ends it."""
+    return f"{intent_name(key, prune)}{_END}"
+
+
 def end_intent(bucket: Bucket, key: str, prune: str) -> None:
     """End the intent of the prune with the id `prune`."""
-    bucket.put(f"{key}/{_INTENTS}{prune}{_END}", b"")
+    bucket.put(intent_end(key, prune), b"")
 
 
 def has_ended(bucket: Bucket, key: str, copy: str) -> bool:
     """Whether somebody ended the lease of a copy: a prune may have deleted what it was to share."""
     return any(True for _ in bucket.listed(end_name(key, copy)))
+
+
+def is_young(bucket: Bucket, key: str, copy: str, now: datetime) -> bool:
+    """Whether the lease of a copy has begun, within a day, and nobody ended it.
+
+    Its time tells an intent that counts from an older one: it is that of the server.
+    """
+    name = lease_name(key, copy)
+    there = {one.name: one.modified for one in bucket.listed(name)}
+    return name in there and end_name(key, copy) not in there and now - there[name] < _LONGEST_PRUNE
 
 
 def require_open(bucket: Bucket, key: str, copy: str, name: str) -> None:
@@ -112,23 +152,52 @@ def require_no_intent(listed: Iterable[Stored], name: str, now: datetime) -> Non
 
 
 @contextmanager
-def pruning(
-    bucket: Bucket, key: str, name: str, published: Collection[str], create: Callable[[str], object]
-) -> Iterator[None]:
-    """Keep copies from being published below `key` meanwhile; RefnetError (LOCKED) if one is under way.
+def own_intents(home: Path, keys: Iterable[str]) -> Iterator[Mapping[str, str]]:
+    """Record, durably, the intents of a prune that begins, one for each of `keys`; return their ids by key.
 
-    name: of the store, for the message.
-    create: creates an empty object.
+    The record is removed after the block, unless it fails. home: of the store.
     """
-    id_ = secrets.token_hex(16)
-    create(f"{key}/{_INTENTS}{id_}")
-    try:
-        if there := open_leases(bucket, key, published):
-            own = (one.since for one in open_intents(bucket, key) if one.id == id_)
-            raise _under_way(name, there[0].since, max(own, default=there[0].since))
-        yield
-    finally:
-        create(f"{key}/{_INTENTS}{id_}{_END}")
+    own = {key: secrets.token_hex(16) for key in sorted(keys)}
+    make_folder(home)
+    with explained(home / _OWN):
+        replace_file(home / _OWN, _OwnIntents(own).to_json().encode())
+    yield own
+    (home / _OWN).unlink(missing_ok=True)
+
+
+def end_killed(home: Path, create: Callable[[str], object]) -> None:
+    """End the intents of a prune of this machine that was killed; none may run. `create`: creates an empty object."""
+    if not os.path.lexists(home / _OWN):
+        return
+    intents: Mapping[str, str] = {}
+    with suppress(OSError, ValueError):  # another program wrote it: they count for a day
+        intents = _OwnIntents.from_json(read_regular(home / _OWN, 4 << 20, owner=os.geteuid())).intents
+    for key, id_ in intents.items():
+        create(intent_end(key, id_))
+    with explained(home / _OWN):
+        (home / _OWN).unlink()
+
+
+def now_awake() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def require_time(began: float | None, name: str) -> None:
+    """RefnetError (LOCKED) if a prune of the store `name` that began then takes so long that copies forget its intent."""
+    if began is not None and now_awake() - began > _ENDS_AFTER:
+        raise RefnetError(
+            f"the prune of {name} is stopped after {_ENDS_AFTER / 3600:.0f} h: no copy is published meanwhile",
+            "Retry: the next prune continues.",
+            Exit.LOCKED,
+            transient=True,
+        )
+
+
+def refuse_beside(one: Begun, bucket: Bucket, key: str, prune: str, name: str) -> NoReturn:
+    """RefnetError (LOCKED): a prune of the store `name`, whose intent is there, found the lease `one` of a copy."""
+    own = (found.since for found in open_intents(bucket, key) if found.id == prune)
+    raise _under_way(name, one.since, max(own, default=one.since))
 
 
 def _under_way(name: str, since: datetime, now: datetime) -> RefnetError:

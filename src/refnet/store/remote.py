@@ -89,6 +89,7 @@ class RemoteStore:
         self.manifests = Manifests(bucket, fetched, trust, versions)
         self._once = False
         self._contents: RemoteContents | None = None
+        self._pruning_since: float | None = None  # by `leases.now_awake`
 
     @classmethod
     def of_settings(
@@ -253,17 +254,20 @@ class RemoteStore:
         The caller holds the lock of this store: runs of this machine that failed or were killed are not under way. Their
         leases end, or a copy that finds a full disk would stop the prune that makes space.
         """
+        leases.end_killed(self.home, self.create)
         begun = self.records.sending()
-        with ExitStack() as intents:
-            for key in sorted(keys):
+        with leases.own_intents(self.home, keys) as own, ExitStack() as ends:
+            self._pruning_since = leases.now_awake()
+            for key, id_ in own.items():
+                self.create(leases.intent_name(key, id_))
+                ends.callback(self.create, leases.intent_end(key, id_))
                 for one in leases.open_leases(self.bucket, key, self.ids(key)):
-                    if one.id in begun:
-                        self._create(leases.end_name(key, one.id))
-                intent = leases.pruning(self.bucket, key, self.name, self.ids(key), self._create)
-                intents.enter_context(intent)
+                    if one.id not in begun:
+                        leases.refuse_beside(one, self.bucket, key, id_, self.name)
+                    self.create(leases.end_name(key, one.id))
             yield
 
-    def _create(self, name: str) -> None:
+    def create(self, name: str) -> None:
         """Create an empty object, also where the credential that deletes may not create."""
         try:
             self.bucket.put(name, b"")
@@ -293,6 +297,7 @@ class RemoteStore:
 
     def _delete(self, prefix: str) -> None:
         """Delete every version of the objects whose names begin with `prefix`; delete markers last."""
+        leases.require_time(self._pruning_since, self.name)
         found = sorted(self.bucket.versions(prefix), key=lambda one: one.delete_marker)
         for one in found:
             self.bucket.delete(one.name, version=one.id)

@@ -7,6 +7,7 @@
   that did not end; `locks.json`: until when the locks of pieces last that were extended; `blocks/SOURCE`: see
   `known_blocks.py`.
 - `accepted.json`: manifests that cannot be read, and that `refnet store accept` accepted.
+- `intents.json`: see `leases.py`.
 - `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
 
 In a journal, a line is flushed before each piece is sent. So after a crash every piece in the store is recorded here, but a recorded

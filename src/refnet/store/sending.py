@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from refnet.catalog.artifact import OpenArtifact, Progress
@@ -91,6 +91,8 @@ class _Shared:
     expiring: frozenset[str] = frozenset()
     #: Names of the pieces of this machine's copies that the store does not list with their size.
     unlisted: frozenset[str] = frozenset()
+    #: It is not earlier by the clock of the store's server; None: that is not known.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,15 @@ class Sender:
     def _sent(self, entry: Entry, recipients: str, send: _Send, progress: Progress) -> SentCopy:
         """Publish what `send` sends of `entry`; it may share the given pieces, all for `recipients` (a digest)."""
         with self.store.alone(seconds=None):
+            leases.end_killed(self.store.home, self.store.create)
             self._finish()
             contents = self.store.contents()
             if there := copy_of(contents.copies, entry.manifest):
                 return SentCopy(there, False, tuple(one for one in contents.copies if one is not there))
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, recipients)
-            if journal.continues and leases.has_ended(self.store.bucket, self.encrypter.key, journal.id):
+            place = self.store.bucket, self.encrypter.key, journal.id
+            if journal.continues and not leases.is_young(*place, self.now()):
+                leases.end_lease(*place)
                 journal = journal.renewed()
             leases.lease(self.store.bucket, self.encrypter.key, journal.id)
             with self._ending_lease(journal):
@@ -149,7 +154,8 @@ class Sender:
                 content = content or send(journal, shared.usable)
                 content, refusal = self._locked(content, shared, partial(send, journal), progress)
                 manifests = [one.signed for one in contents.copies]
-                leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, self.now())
+                now = min(self.now(), shared.since or self.now())
+                leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, now)
                 leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
                 document = self._document(entry, journal, content, recipients, manifests)
                 signed = self._complete(journal, document)
@@ -215,7 +221,9 @@ class Sender:
         there, expiring, runs = dict[str, int](), set[str](), list[Stored]()
         lock, now = self.sharing.lock, self.now()
         extended = self.store.records.locked_until(now) if lock else {}
+        latest = datetime.min.replace(tzinfo=UTC)
         for one in self.store.bucket.listed(f"{key}/"):  # in the order of their names: intents, then pieces
+            latest = max(latest, one.modified)  # that of the lease, unless an earlier run created it
             if not one.name.startswith(f"{key}/{PIECES}"):
                 runs.append(one)
                 continue
@@ -223,7 +231,7 @@ class Sender:
             if lock and extended.get(one.name, one.modified + lock) < now + lock / 2:
                 expiring.add(one.name)
         # A prune that did not see the lease may delete what was listed.
-        leases.require_no_intent(runs, self.store.name, self.now())
+        leases.require_no_intent(runs, self.store.name, min(now, latest))
         own = (piece for one in copies if one.document.key == key for piece in one.document.pieces)
         unlisted = frozenset(one.name for one in own if there.get(one.name) != one.size)
         # Without its id, no version can be locked.
@@ -234,7 +242,7 @@ class Sender:
         usable = {
             one.name: one for one in named if there.get(one.name) == one.size and one.name not in unusable
         }
-        return _Shared(usable, frozenset(expiring), unlisted)
+        return _Shared(usable, frozenset(expiring), unlisted, latest)
 
     def _named(self, copies: Sequence[Copy], recipients: str) -> Iterator[Piece]:
         """Yield the pieces of copies that this machine sent here for `recipients`, and that are young enough."""
@@ -298,7 +306,7 @@ class Sender:
             self.store.bucket.put(name, data)
         except BucketError as error:
             if error.kind is BucketFailure.EXISTS:
-                journal.remove()  # something else took its name: the next run sends it under another
+                journal.reopen()  # something else took its name: the next run sends it under another
             raise
         self.store.records.keep_head(self.store.records.head().after(signed))
         journal.remove()
@@ -309,8 +317,8 @@ class Sender:
         for journal, name, data in completed(self.store.home / "sending"):
             named = ManifestName.read(name)
             if named and named.key:
-                leases.require_no_prune(self.store.bucket, named.key, self.store.name, self.now())
-                if leases.has_ended(self.store.bucket, named.key, journal.id):
+                pruned = leases.open_intents(self.store.bucket, named.key)
+                if pruned or leases.has_ended(self.store.bucket, named.key, journal.id):
                     journal.reopen()
                     continue
             try:

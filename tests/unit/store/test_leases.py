@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -275,12 +275,97 @@ def test_the_intent_of_a_killed_prune_counts_for_a_day(machine: Machine, bucket:
     bucket.put(f"{key}/intents/{'ab' * 16}", b"")
     with _refused("is being pruned"):
         machine.send(artifact(2, CHANGED))
-    machine.ticks = 24 * 60 - 5
-    with _refused("is being pruned"):
-        machine.send(artifact(2, CHANGED))
-    machine.ticks = 24 * 60 + 5
-    machine.send(artifact(2, CHANGED))
+    for minutes, is_open in ((24 * 60 - 5, True), (24 * 60 + 5, False)):
+        machine.ticks = minutes
+        bucket.now = lambda now=NOW + timedelta(minutes=minutes): now  # type: ignore[misc]
+        with _refused("is being pruned") if is_open else nullcontext():
+            machine.send(artifact(2, CHANGED))
     _whole(machine, DATA, CHANGED)
+    assert machine.store().unfinished()[0] == (), "the lease that was begun a day ago has ended"
+
+
+@pytest.mark.parametrize("at", ["", "/pieces/", "/manifests/"])
+def test_a_clock_that_is_days_ahead_of_the_servers_hides_no_prune(
+    machine: Machine, twin: Machine, bucket: Hooked, at: str
+) -> None:
+    """Of a copy that begins, and of one that continues after it had sent nothing, or all but its manifest."""
+    kept, first = machine.send(artifact(0, DATA[:PIECE])), machine.send(artifact(1, DATA))
+    if at:
+        _killed(twin, bucket, at)
+        accept(plan_acceptance(machine.store()))
+    twin.ticks = 3 * 24 * 60
+
+    def copy() -> None:
+        with _refused("cloud is being pruned since 2026-11-25 17:00 UTC"):
+            twin.send(artifact(2, CHANGED))
+
+    bucket.hook, bucket.at = copy, "/pieces/"
+    _prune(machine, first)
+
+    assert bucket.done
+    assert machine.store().entries() == (kept,)
+    twin.send(artifact(2, CHANGED))
+    _whole(twin, DATA[:PIECE], CHANGED)
+
+
+def test_a_prune_that_takes_almost_a_day_stops_before_copies_forget_it(
+    machine: Machine, bucket: Hooked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [machine.send(artifact(number, DATA)) for number in (1, 2)]
+    store, began = machine.store(), leases.now_awake()
+    with (
+        _refused("the prune of cloud is stopped after 20 h", "the next prune continues"),
+        store.pruning({copies[0].document.key}),
+    ):
+        store.unpublish(copies[0])
+        monkeypatch.setattr(leases, "now_awake", lambda: began + 21 * 3600)  # the machine slept
+        store.unpublish(copies[1])
+    assert machine.store().entries() == (copies[1],)
+    assert machine.store().contents().gaps == ()
+    monkeypatch.undo()
+    cut_small(monkeypatch, PIECE)
+    _prune(machine, copies[1])
+    assert objects(bucket) == []
+
+
+def test_an_intent_of_a_damaged_record_counts_for_a_day_and_stops_no_prune(
+    machine: Machine, bucket: Hooked
+) -> None:
+    first = machine.send(artifact(1, DATA))
+    record = machine.store().home / "intents.json"
+    for content in (b"", b"{}", b'{"format":1,"intents":{"../x":"y"}}', None):
+        record.write_bytes(content) if content is not None else record.mkdir()
+        if content is None:
+            with pytest.raises(RefnetError, match="Is a directory"):
+                machine.send(artifact(2, CHANGED))
+            record.rmdir()
+        else:
+            machine.send(artifact(2, CHANGED))
+            assert not record.exists()
+    _prune(machine, first)
+    assert not record.exists()
+    _whole(machine, CHANGED)
+
+
+def test_a_copy_whose_name_something_else_took_sends_no_piece_again(machine: Machine, bucket: Hooked) -> None:
+    """Who can write there sees the id of the copy in its lease, and guesses when its manifest comes."""
+    first = machine.send(artifact(1, DATA))
+    taken: list[str] = []
+
+    def take() -> None:
+        taken.append(bucket.done[-1])
+        MemoryBucket.put(bucket, taken[0], b"bogus")
+
+    bucket.hook, bucket.at = take, "/manifests/"
+    with pytest.raises(BucketError) as refused:
+        machine.send(artifact(2, CHANGED))
+    assert refused.value.kind is BucketFailure.EXISTS
+    sent = bucket.requests["put"]
+    second = machine.send(artifact(2, CHANGED))
+    assert bucket.requests["put"] - sent == 1, "the manifest"
+    assert machine.store().entries() == (first, second)
+    assert machine.fetch_back(second).state == "fetched"
+    assert machine.store().unfinished()[0] == ()
 
 
 def test_the_intent_of_a_killed_prune_can_be_ended(machine: Machine, bucket: Hooked) -> None:
