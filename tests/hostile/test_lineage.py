@@ -25,7 +25,12 @@ def test_a_database_remembers_the_servers_that_it_came_from(lineage: Lineage) ->
     lineage.add(NEW, OLD)
 
     assert lineage.before(NEW) == ("0", "1")
-    assert lineage.before(OLD) == lineage.before(Identity("wiki", "2")) == ()
+    assert lineage.before(OLD) == ()
+    lineage.add(Identity("shop", "3"), NEW)
+    assert lineage.before(Identity("shop", "3")) == ("0", "1", "2")
+    lineage.add(OLD, NEW)
+    assert lineage.before(OLD) == ("0", "2")
+    assert lineage.before(Identity("wiki", "2")) == ()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.remote_store import NOW, Machine
+from tests.remote_store import NOW, Machine, artifact
 
 from refnet.catalog.object_names import key_id
 from refnet.store import encryption, settings_copies
@@ -75,3 +77,54 @@ def test_objects_that_are_not_this_machines_settings_file_are_skipped(
         machine.bucket.put(f"{PREFIX}x{name}", data)
 
     assert found(machine) == "new = 2"
+
+
+_MARK = {"sha256": "ab" * 32, "name": "vault_20261126.tar.gz", "pinned": True, "tags": ["good"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"marks": [{**_MARK, "sha256": "../../x"}]},
+        {"marks": [{**_MARK, "tags": ["\x1b[31m"]}]},
+        {"marks": [{**_MARK, "tags": ["t"] * 51}]},
+        {"marks": [{**_MARK, "until": "tomorrow"}]},
+        {"marks": [{**_MARK, "pinned": 1}]},
+        {"marks": [_MARK] * 5_001},
+        {"marks": {"a": _MARK}},
+        {"lineage": [{"database": "shop", "system": "2; DROP", "before": []}]},
+        {"lineage": [{"database": "", "system": "2", "before": []}]},
+        {"lineage": [{"database": "shop", "system": "2", "before": ["1"] * 1000}]},
+        {"lineage": [{"database": "shop", "system": "2", "before": [[[]]]}]},
+        {"marks": "x" * (4 << 20)},
+    ],
+)
+def test_marks_and_a_lineage_that_are_none_spoil_only_their_own_object(
+    machine: Machine, values: dict[str, Any]
+) -> None:
+    """Even the signer is not trusted to be well-formed: a thief may have its key."""
+    sent = SettingsCopy("newest = 3", "/etc/refnet/refnet.toml", NOW + timedelta(days=6))
+    line = json.dumps(sent.values() | values).encode() + b"\n"
+    signed = line + machine.keys.sign(line, "refnet-settings").encode()
+    own = key_id(machine.keys.catalog().recipient.text)
+    name = f"{own}/{PREFIX}{sent.sent:%Y%m%dT%H%M%SZ}_{0:016x}.age"
+    machine.bucket.put(name, encryption.encrypt(signed, (machine.recovery.recipient,)))
+
+    assert found(machine) == "new = 2"
+
+
+def test_a_record_of_kept_marks_that_is_none_marks_nothing(machine: Machine) -> None:
+    copy = machine.send(artifact(1, b"x"))
+    file = machine.home / "remote" / "marks.json"
+    for text in (
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"format": 9, "marks": []}',
+        b'{"format": 1, "marks": [{"sha256": "x"}]}',
+    ):
+        file.write_bytes(text)
+        assert machine.store().entries() == (copy,)
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    assert machine.store().entries() == (copy,)

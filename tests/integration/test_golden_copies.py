@@ -13,6 +13,7 @@ from tests.integration.test_golden import NAMES as OF_VERSIONS
 from tests.remote_store import delete, objects
 
 from refnet.catalog.artifact import OpenArtifact, silent
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Level
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
@@ -116,6 +117,21 @@ def test_the_settings_come_with_the_copies(tmp_path: Path) -> None:
     found = settings_copies.newest_sent(store, datetime.now(UTC), set(store.trust.signers))
     assert found
     assert "[stores.golden]" in found.text
+
+
+def test_marks_and_lineage_come_with_the_settings_and_older_ones_have_none(tmp_path: Path) -> None:
+    store = _store(GOLDEN / "settings" / "copies", tmp_path, "settings")
+    found = settings_copies.newest_sent(store, datetime.now(UTC), set(store.trust.signers))
+    assert found
+    [marked], [library] = found.marks, found.lineage
+    assert marked.marks == Marks(
+        True, datetime.fromisoformat("2040-01-01 23:59:59.999999+00:00"), ("first", "golden")
+    )
+    assert (library.database, library.before) == ("library", ("7400000000000000001",))
+    older = _store(GOLDEN / "remote2" / "copies", tmp_path, "remote2")
+    old = settings_copies.newest_sent(older, datetime.now(UTC), set(older.trust.signers))
+    assert old
+    assert (old.marks, old.lineage) == ((), ())
 
 
 def test_a_store_with_both_formats_is_listed_read_and_read_back(both: RemoteStore) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet import wiring
+from refnet.actions import set_records
 from refnet.actions.choose import named_source
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
@@ -14,18 +15,13 @@ from refnet.catalog.remote import Copy, CopyLevel
 from refnet.catalog.remote_state import copy_of
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
-from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained
-from refnet.settings import LARGEST
 from refnet.settings.urls import StoreKind
-from refnet.store import settings_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back
 from refnet.store.local import LocalStore
 from refnet.store.remote import RemoteStore
 from refnet.store.sending import Sender, SentCopy, sender_to
-from refnet.store.settings_copies import SettingsCopy
 
 
 @dataclass(frozen=True)
@@ -243,7 +239,7 @@ def copy(context: Context, one: Wanted) -> Copied:
         else:
             place = one.place or context.local
             result = sender.send(place.artifact(one.entry), one.entry, context.progress)
-        _send_settings(context, sender)
+        set_records.send(context, sender)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:
@@ -258,20 +254,6 @@ def copy(context: Context, one: Wanted) -> Copied:
         _note_down(context, one.store, error)
         found = replace(found, error=error)
     return replace(found, seconds=context.clock.monotonic() - begun)
-
-
-def _send_settings(context: Context, sender: Sender) -> None:
-    """Send the current settings file, unless the store has it: a recovery reads it."""
-    file = context.settings.file
-    if file is None:
-        return
-    with explained(file):
-        text = trust.read(file, LARGEST).content.decode()
-    settings_copies.send(
-        sender.store,
-        sender.encrypter,
-        SettingsCopy(text, str(file), context.clock.now().replace(microsecond=0)),
-    )
 
 
 def _sample(context: Context, store: RemoteStore, sent: SentCopy) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from refnet import servers, wiring
 from refnet.actions.choose import nothing, of_others
 from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.evidence import Marks
 from refnet.catalog.identity import Identity
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.object_names import ManifestName
@@ -225,6 +226,8 @@ def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
         lines = (one for one in (*copy.document.evidence, *copy.evidence) if one.accepts)
         accepted = {bool(one.objects): one for one in lines}  # the last of each kind
         local.record(Entry(copy.manifest), *accepted.values(), line)
+        if copy.marks != Marks():
+            local.mark(Entry(copy.manifest), copy.marks)
     return True
 
 

@@ -22,7 +22,7 @@ from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.local import LocalStore
-from refnet.store.source_records import ClusterRecord
+from refnet.store.source_records import ClusterRecord, KeptMarks
 
 if TYPE_CHECKING:
     from refnet.store.sealed import SealedStore
@@ -99,6 +99,7 @@ def mark(context: Context, planned: Marking) -> Marking:
             what = "is gone" if now is None else "has other marks now"
             raise RefnetError(f"{entry.name} {what}: another run changed it", "`refnet list` shows it.")
         store.mark(entry, planned.marks)
+        KeptMarks.in_home(context.settings.home).forget(entry.manifest.sha256)
     return replace(planned, done=True)
 
 

@@ -216,3 +216,45 @@ _MARKS = checked.record(
         "tags": checked.each(checked.text(40, like=_TAG.pattern), MOST_TAGS),
     }
 )
+
+
+#: The most artifacts with marks that travel with a set, and that a recovery keeps.
+MOST_MARKED = 5_000
+
+
+@dataclass(frozen=True)
+class MarksOf(Record):
+    """The marks of one artifact apart from it: as they travel with a set."""
+
+    LAYOUT = Layout(more=True)
+
+    #: Of the artifact, in hex.
+    sha256: Annotated[str, checked.text(64, like="[0-9a-f]{64}")]
+    #: Of the artifact, for people.
+    name: Annotated[str, checked.text(300)]
+    pinned: Rare[bool] = False
+    until: Rare[datetime | None] = None
+    tags: Rare[
+        Annotated[tuple[Annotated[str, checked.text(40, like=_TAG.pattern)], ...], Most(MOST_TAGS)]
+    ] = ()
+
+    @classmethod
+    def of(cls, sha256: str, name: str, marks: Marks) -> Self:
+        """Those of an artifact; unreadable ones count as a pin, as everywhere."""
+        return cls(sha256, name, marks.pinned or bool(marks.unreadable), marks.until, marks.tags)
+
+    @property
+    def marks(self) -> Marks:
+        return Marks(self.pinned, self.until, tuple(sorted(set(self.tags))))
+
+
+ManyMarks = Annotated[tuple[MarksOf, ...], Most(MOST_MARKED)]
+
+
+@dataclass(frozen=True)
+class RecoveredMarks(Record):
+    """The marks that came with a recovered set; most of its artifacts are in a remote store alone."""
+
+    LAYOUT = Layout(longest=16 << 20, format=1)
+
+    marks: ManyMarks = ()

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from refnet.actions import fetch as action
+from refnet.actions import set_records
 from refnet.actions.fetch import Fetched, FoundCopies
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
 from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
@@ -202,7 +203,9 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
         fetched = list(fetch.bring(here, found, quiet=asked.as_json))
         if all(one.error for one in fetched):
             raise typer.Exit(worst(one.exit for one in fetched))
-        if settings:  # for the next run, which continues
+        if settings:
+            set_records.keep(here, settings, (one.copy for one in fetched if not one.error))
+        if settings and settings.text:  # for the next run, which continues
             settings_copies.keep(here.local.root, settings.text.encode(), settings.sent)
     names = frozenset(one.copy.name for one in fetched if not one.error)
     file = _as_file(here, settings)
@@ -214,7 +217,7 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
 
 def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes] | None:
     folder = here.local.root / settings_copies.FOLDER
-    return (folder / FILE_NAME, settings.text.encode()) if settings else None
+    return (folder / FILE_NAME, settings.text.encode()) if settings and settings.text else None
 
 
 def _end_at_fetch(

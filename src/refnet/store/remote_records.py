@@ -41,6 +41,7 @@ from refnet.core.locks import locked
 from refnet.core.records import Layout, Most, Record
 from refnet.store import disk
 from refnet.store.scan import evidence_in
+from refnet.store.source_records import KeptMarks
 
 #: Format 1 is of copies that share nothing: such a journal is begun again.
 _FORMAT = 2
@@ -124,11 +125,18 @@ class RemoteRecords:
     def copies(self, manifests: Iterable[Signed], now: datetime) -> list[Copy]:
         """The copies of `manifests` with what is known of them at `now`."""
         pieces, found = self.read_back(), list[Copy]()
+        kept = {one.sha256: one.marks for one in KeptMarks(self.home.parent / "marks.json").read()}
         for one in manifests:
-            evidence, document = self.evidence(one), one.document
+            evidence, document, marks = self.evidence(one), one.document, self.marks(one)
             stale = is_stale(document, evidence, pieces, now)
-            found.append(Copy(document.manifest, evidence, self.marks(one), signed=one, stale=stale))
+            marks = kept.get(document.manifest.sha256, marks) if marks == Marks() else marks
+            found.append(Copy(document.manifest, evidence, marks, signed=one, stale=stale))
         return found
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether this machine marked some copy."""
+        return any(True for _ in (self.home / "marks").glob("[!.]*.json"))
 
     def evidence(self, signed: Signed) -> tuple[Evidence, ...]:
         """Checks of the copy whose manifest is `signed`."""

@@ -1,5 +1,8 @@
 """Copies of the settings file in force, so that a recovery on an empty machine needs nothing else.
 
+In a remote store the pins and tags of artifacts, and the lineage of databases, come with it: without them a prune by the
+recovered machine would delete what was pinned.
+
 - In the backup folder, beside the artifacts. Anyone who can write there can forge such a copy, so it is trusted no more than
   an artifact.
 - In a remote store, with the copies: an object `KEY/settings/TIME_RANDOM.age` (before format 2 without `KEY/`) is a signed line of JSON, encrypted to the
@@ -23,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
+from refnet.catalog.evidence import ManyMarks
 from refnet.catalog.manifest import HIDDEN_PREFIX
 from refnet.catalog.object_names import ID
 from refnet.core import checked
@@ -36,10 +40,11 @@ from refnet.core.files import (
     read_regular,
     replace_file,
 )
-from refnet.core.records import Layout, Record
+from refnet.core.records import Layout, Most, Rare, Record
 from refnet.settings.document import LARGEST
 from refnet.store import encryption
 from refnet.store.encryption import DecryptionError
+from refnet.store.source_records import MOST_DATABASES, Continued
 
 if TYPE_CHECKING:  # those of the backup folder do without
     from refnet.store.remote import RemoteStore
@@ -57,8 +62,8 @@ PREFIX = "settings/"
 _SETTINGS_NAMESPACE = "refnet-settings"
 _OBJECT_NAME = re.compile(rf"(?:{ID}/)?settings/(?P<time>[0-9]{{8}}T[0-9]{{6}}Z)_[0-9a-f]{{16}}\.age")
 _TIME = "%Y%m%dT%H%M%SZ"
-#: The most bytes of an object: every character of the text may be escaped.
-_OBJECT_BYTES = 6 * LARGEST + (16 << 10)
+#: The most bytes of a line that is sent, and of an object: its signature and what encryption adds are less than the rest.
+LONGEST, _OBJECT_BYTES = 3 << 20, 4 << 20
 #: Anyone who can write there can put objects there, so only so many are read.
 _TRIED = 100
 #: The record of what was sent, in the home of the store.
@@ -127,16 +132,20 @@ def _names(root: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class SettingsCopy(Record):
-    """A settings file, as a machine sent it."""
+    """A settings file, as a machine sent it, with the marks and the lineage of that time."""
 
     LAYOUT = Layout(longest=_OBJECT_BYTES, more=True, format=1)
 
-    #: The TOML.
+    #: The TOML; "": the machine had no settings file.
     text: Annotated[str, checked.text(LARGEST, errors="strict")]
     #: The path that it had there.
     path: Annotated[str, checked.text(4096, errors="strict")]
     #: To the second, UTC.
     sent: datetime
+    #: Of the artifacts that have some.
+    marks: Rare[ManyMarks] = ()
+    #: Databases that continue those of other servers.
+    lineage: Rare[Annotated[tuple[Continued, ...], Most(MOST_DATABASES)]] = ()
 
     def to_line(self) -> bytes:
         """The signed line, with a newline."""
@@ -156,7 +165,7 @@ class SettingsCopy(Record):
 
 def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy) -> bool:
     """Send a settings file, unless `store` has it already; return whether it was sent."""
-    digest = _digest(found.text, encrypter)
+    digest = _digest(found, encrypter)
     with suppress(OSError, ValueError, KeyError, TypeError):
         last = json.loads(read_regular(store.home / _RECORD, 4096, owner=os.geteuid()))
         if last["digest"] == digest and any(True for _ in store.bucket.listed(str(last["object"]))):
@@ -222,6 +231,8 @@ def _listed(store: RemoteStore) -> Iterator[tuple[str, str]]:
                 yield one.name, one.id
 
 
-def _digest(text: str, encrypter: Encrypter) -> str:
-    known = (text, encrypter.digest, encrypter.keys.signer().fingerprint)
+def _digest(found: SettingsCopy, encrypter: Encrypter) -> str:
+    """Of all that is sent again where it changes."""
+    more = [one.values() for one in (*found.marks, *found.lineage)]
+    known = (found.text, encrypter.digest, encrypter.keys.signer().fingerprint, *more)
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

@@ -6,6 +6,7 @@
 - The lineage of a database that continues one of another server. After a disk failure it is on a new cluster, while older
   artifacts name the old one, and would belong to an unknown database. The backup folder has these records too, for every
   machine and container that reads it, until a manifest says so.
+- The pins and tags that came with a recovery, of artifacts that are not in the backup folder: a prune of the stores keeps them.
 - The databases of a cluster, so that commands know them without asking its server.
 """
 
@@ -15,12 +16,13 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from refnet.catalog.evidence import MOST_MARKED, MarksOf, RecoveredMarks
 from refnet.catalog.identity import Identity, SourceId
 from refnet.catalog.manifest import HIDDEN_PREFIX, MOST_BEFORE, MOST_NUMBERED
 from refnet.catalog.source_name import SourceName, member_name, wrong_name
@@ -153,12 +155,29 @@ def _read(path: Path, owner: int | None) -> KnownSource:
     return KnownSource.from_json(read_regular(path, _SOURCE_BYTES, owner=owner))
 
 
+#: The most databases of a server that RefNet names.
+MOST_DATABASES = 5_000
 #: The largest record of a database that continues another one, in bytes.
 _LINEAGE_BYTES = 16 << 10
 _SYSTEM = checked.text(20, like="[0-9]+")
 _LINEAGE = checked.record(
     {"system": checked.or_none(_SYSTEM), "before": checked.each(_SYSTEM, MOST_BEFORE)}, more=True
 )
+
+
+@dataclass(frozen=True)
+class Continued(Record):
+    """A record: a database, and the clusters whose database of the same name it continues, the newest last."""
+
+    LAYOUT = Layout(longest=_LINEAGE_BYTES, more=True)
+
+    database: Annotated[str, checked.text(256, shortest=1)]
+    system: Annotated[str, _SYSTEM]
+    before: Annotated[tuple[Annotated[str, _SYSTEM], ...], Most(MOST_BEFORE)]
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.database, self.system)
 
 
 @dataclass(frozen=True)
@@ -194,24 +213,71 @@ class Lineage:
             return
         if None in (origin.system, identity.system) or origin.system == identity.system:
             return
-        earlier = [one for one in self.before(identity) if one != origin.system]
-        values = {
-            "format": _FORMAT,
-            "database": identity.database,
-            "system": identity.system,
-            "before": [*earlier, origin.system][-MOST_BEFORE:],
-        }
-        disk.write_record(self._file(identity), json.dumps(values).encode() + b"\n")
+        known = dict.fromkeys((*self.before(origin), *self.before(identity)))
+        earlier = [one for one in known if one not in {origin.system, identity.system}]
+        before = (*earlier, str(origin.system))[-MOST_BEFORE:]
+        self._write(Continued(identity.database, str(identity.system), before))
+
+    def _write(self, one: Continued) -> None:
+        disk.write_record(
+            self._file(one.identity), json.dumps({"format": _FORMAT, **one.values()}).encode() + b"\n"
+        )
+
+    def all(self) -> tuple[Continued, ...]:
+        """The records that can be read, at most MOST_DATABASES of them."""
+        found = list[Continued]()
+        for path in sorted(self.folder.glob("[!.]*.json"))[:MOST_DATABASES]:
+            with suppress(OSError, ValueError):
+                one = Continued.from_json(read_regular(path, _LINEAGE_BYTES, owner=self.owner))
+                if path == self._file(one.identity):
+                    found.append(one)
+        return tuple(found)
+
+    def keep(self, one: Continued) -> None:
+        """Keep a record of another home, unless there is one of this database."""
+        if not self.before(one.identity):
+            self._write(one)
 
     def _file(self, identity: Identity) -> Path:
         key = f"{identity.system}\0{identity.database}".encode(errors="surrogatepass")
         return self.folder / f"{hashlib.sha256(key).hexdigest()[:32]}.json"
 
 
+@dataclass(frozen=True)
+class KeptMarks:
+    """The marks that came with a recovery, in one file: most of its artifacts are in a remote store alone."""
+
+    file: Path
+
+    @classmethod
+    def in_home(cls, home: Path) -> Self:
+        """Those of a REFNET_HOME."""
+        return cls(home / "remote" / "marks.json")
+
+    def read(self) -> tuple[MarksOf, ...]:
+        """The marks; empty without a valid file."""
+        with suppress(OSError, ValueError):
+            text = read_regular(self.file, RecoveredMarks.LAYOUT.longest, owner=os.geteuid())
+            return RecoveredMarks.from_json(text).marks
+        return ()
+
+    def keep(self, marks: Iterable[MarksOf]) -> None:
+        """Add `marks`; of an artifact that is known already, those that are known stay."""
+        known = {one.sha256: one for one in (*marks, *self.read())}
+        self._write(known.values())
+
+    def forget(self, sha256: str) -> None:
+        """Forget those of an artifact: it was marked here."""
+        marks = self.read()
+        if any(one.sha256 == sha256 for one in marks):
+            self._write(one for one in marks if one.sha256 != sha256)
+
+    def _write(self, marks: Iterable[MarksOf]) -> None:
+        disk.write_record(self.file, RecoveredMarks(tuple(marks)[-MOST_MARKED:]).to_json().encode())
+
+
 #: The largest record of a cluster, in bytes.
 _CLUSTER_BYTES = 1 << 20
-#: The most databases of a server that RefNet names.
-MOST_DATABASES = 5_000
 _Databases = Annotated[
     tuple[Annotated[str, checked.text(256, shortest=1, errors="strict")], ...], Most(MOST_DATABASES)
 ]
