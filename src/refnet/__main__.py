@@ -15,7 +15,10 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.exit("refnet: interrupted\n        Nothing was begun; retry.")
     gc.freeze()  # as there: `refnet --help` loads no command
-    command()
+    try:
+        command()
+    finally:
+        gc.freeze()  # also what was loaded since: the last collection would take it apart
 
 
 if __name__ == "__main__":
