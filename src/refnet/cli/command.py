@@ -34,7 +34,7 @@ OLD = {
     "--binary": ("--force",),
 }
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
-DATABASES, FOLDERS = "For databases", "For folders"
+DATABASES, FOLDERS, CLUSTERS = "For databases", "For folders", "For clusters"
 #: The type that Typer shows after the name of an argument.
 _TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.
@@ -270,7 +270,7 @@ def _refuse_other_kind(command: Any, ctx: Any) -> None:
     source, groups = ctx.params.get("source"), titled(command, ctx)
     given = [
         (one, title.removeprefix("For "))
-        for title in (DATABASES, FOLDERS)
+        for title in (DATABASES, FOLDERS, CLUSTERS)
         for one in groups.get(title, ())
         if ctx.get_parameter_source(one.name).name == "COMMANDLINE"
     ]

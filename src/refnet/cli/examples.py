@@ -50,6 +50,10 @@ EXAMPLES = {
         "refnet browse database",
         "refnet browse database --at 2026-11-25",
     ),
+    "at": (
+        "refnet at '2026-11-25 14:03:06+09:00' --source main-shop --psql",
+        "refnet at 2026-11-25T14:03:06Z --source main-shop --table t --into t.sql",
+    ),
     "log": (
         "refnet log obsidian/papers/x.md",
         "refnet log database/papers",

@@ -48,6 +48,7 @@ GROUPS = {
         "cat": ("look", "cat", "Print one file of an artifact."),
         "query": ("query", "query", "Query an artifact by SQL, in a scratch server."),
         "browse": ("query", "browse", "Open psql on an artifact, in a scratch server."),
+        "at": ("at", "at", "Recover a database as of any second, in a scratch server."),
         "log": ("look", "log", "Show in which artifacts a file or table changed."),
         "find": ("look", "find", "Find the artifacts with a file or table."),
     },

@@ -180,12 +180,12 @@ def browse(
             f"{chosen.name} in a scratch server, which ends when you leave (\\q). Nothing live is connected.",
             flush=True,
         )
-        code = _psql(copy)
+        code = run_psql(copy)
     if code:
         raise RefnetError(f"psql ended with {code}", "See its messages above.")
 
 
-def _psql(copy: ScratchCopy) -> int:
+def run_psql(copy: ScratchCopy) -> int:
     """Run psql until it ends; return its exit code.
 
     A hostile backup controls the output, so results go through `less`, which shows control characters as text, and

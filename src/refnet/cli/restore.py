@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
 from refnet.actions import watching
+from refnet.actions.any_second import chosen_to_restore
 from refnet.actions.backup import keep_tables
-from refnet.actions.choose import choose_to_restore, read_from
+from refnet.actions.choose import read_from
 from refnet.actions.cluster_databases import with_member
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
-from refnet.cli.command import DATABASES, FOLDERS, spread
+from refnet.cli.command import CLUSTERS, DATABASES, FOLDERS, spread
 from refnet.cli.completion import ALIASES, choice
 from refnet.cli.context import (
     confirm,
@@ -28,7 +29,7 @@ from refnet.cli.output import say
 from refnet.context import Context
 from refnet.core.errors import Exit, refusal, worst
 from refnet.sources import source_of
-from refnet.sources.restore_options import Compare, Mode
+from refnet.sources.restore_options import AsOf, Compare, Mode
 from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork
 from refnet.telemetry.logging import add_to_log
 
@@ -146,11 +147,48 @@ class FolderOptions:
     ] = False
 
 
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Options that apply only to whole servers."""
+
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="The new data folder; nothing is replaced.", rich_help_panel=CLUSTERS
+        ),
+    ] = None
+    latest: Annotated[
+        bool,
+        typer.Option(
+            "--latest", help="Recover to the end of the WAL that arrived.", rich_help_panel=CLUSTERS
+        ),
+    ] = False
+    lsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POSITION",
+            help="Recover to this position, such as 16/B374D848.",
+            rich_help_panel=CLUSTERS,
+        ),
+    ] = None
+    timeline: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=(1 << 32) - 1,
+            metavar="N",
+            help="Recover on this timeline; default: the one that the server was on.",
+            rich_help_panel=CLUSTERS,
+        ),
+    ] = None
+
+
 @spread
 def restore(
     asked: options.RestoreOptions,
     database: DatabaseOptions,
     folder: FolderOptions,
+    cluster: ClusterOptions,
     place: options.StoreOptions,
 ) -> None:
     """Restore a source and keep the previous version.
@@ -177,20 +215,26 @@ def restore(
         database.mode,
         database.new or "",
         database.jobs,
+        into=cluster.into or "",
+        as_of=AsOf(asked.at or "", cluster.lsn or "", cluster.latest, cluster.timeline),
         keep=keep_tables,
     )
     source.check_request(request)
     named = ALIASES.get(asked.named or "", asked.named) if source.has_path else asked.named
     named = named if source.contains else None
-    chosen = choose_to_restore(here, source.name, asked.artifact, asked.at, named)
-    _log_subject(here, source.name, chosen.name)
-    origin, of_database = read_from(here, source.name, named)
-    if origin != source.name and chosen.entry and chosen.entry.identity:
-        of_database = chosen.entry.identity.database  # the source that is named permits its database
-    work = source.restoring(here, chosen, replace(request, from_database=of_database))
-    if not asked.as_json:
-        render.print_chosen(chosen)  # first: nothing else matters as much
-    _carry_out(here, work, asked, run_restored=folder.run_restored)
+    with ExitStack() as stack:
+        with with_progress(here, "recovery") if asked.at else nullcontext(here) as choosing:
+            chosen = stack.enter_context(
+                chosen_to_restore(choosing, source.name, asked.artifact, asked.at, named)
+            )
+        _log_subject(here, source.name, chosen.name)
+        origin, of_database = read_from(here, source.name, named)
+        if origin != source.name and chosen.entry and chosen.entry.identity:
+            of_database = chosen.entry.identity.database  # the source that is named permits its database
+        work = source.restoring(here, chosen, replace(request, from_database=of_database))
+        if not asked.as_json:
+            render.print_chosen(chosen)  # first: nothing else matters as much
+        _carry_out(here, work, asked, run_restored=folder.run_restored)
 
 
 @spread

@@ -22,9 +22,9 @@ _YOUNG = 60.0
 
 
 @contextmanager
-def private_folder() -> Iterator[Path]:
-    """Create a folder that only this user can enter."""
-    base = Path(tempfile.gettempdir())
+def private_folder(base: Path | None = None) -> Iterator[Path]:
+    """Create a folder that only this user can enter, below `base`; None: the system's temporary folder."""
+    base = base or Path(tempfile.gettempdir())
     remove_leftovers(base, _PREFIX, _LOCK, young=_YOUNG)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     try:

@@ -114,11 +114,11 @@ class Enclosure:
     def run(self, command: Sequence[str], seconds: float, **streams: object) -> tuple[int, str, str]:
         """Run `command` as `start` does; return its exit code, stdout and stderr (as far as these are pipes).
 
-        After `seconds` it is killed: subprocess.TimeoutExpired.
+        After `seconds` it is killed: subprocess.TimeoutExpired. Its stdin is empty, unless `streams` has one.
         """
         with ExitStack() as stack:
             with delayed():  # after an interrupt during the start, nobody would end the process
-                process = stack.enter_context(self.start(command, stdin=subprocess.DEVNULL, **streams))
+                process = stack.enter_context(self.start(command, **{"stdin": subprocess.DEVNULL, **streams}))
                 stack.callback(_kill, process)
             out, errors = process.communicate(timeout=seconds)
         return process.returncode, out, errors

@@ -1,5 +1,8 @@
 """Options of a restore with a fixed choice."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -19,3 +22,16 @@ class Mode(StrEnum):
     MERGE = "merge"
     #: Restores the table to its state in the artifact.
     REPLACE = "replace"
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """The moment that a cluster is recovered to; nothing is given: the end of the base backup."""
+
+    #: An ISO time; "": none.
+    time: str = ""
+    #: A position of the WAL; "": none.
+    lsn: str = ""
+    latest: bool = False
+    #: None: the one that the server was on.
+    timeline: int | None = None

@@ -15,7 +15,7 @@ from refnet.catalog.identity import SourceId
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.sources.restore_options import Compare, Mode
+from refnet.sources.restore_options import AsOf, Compare, Mode
 
 if TYPE_CHECKING:
     from refnet.servers import ActsOn
@@ -56,6 +56,9 @@ class RestoreRequest:
     jobs: int | None = None
     #: The previous version that an undo brings back; None: the last one.
     previous: str | None = None
+    #: Of a cluster: the new data folder, and the moment.
+    into: str = ""
+    as_of: AsOf = AsOf()
     #: Saves tables of a live database whose rows are replaced, for an undo.
     keep: Callable[[Context, SourceName, Sequence[str]], None] = _unsaved
 

@@ -12,7 +12,7 @@ CHANGES = {
     "rank", "summarize",
 }  # fmt: skip
 REPORTS = {
-    "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
+    "at", "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
     "schedule show", "store list", "store check", "store stats", "broker status", "postgres status", "key show", "key check",
 }  # fmt: skip
 #: They run until they are stopped, or print what another program reads.

@@ -16,6 +16,7 @@ from refnet.sources.base import Permits
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_maker import BaseMaker
 from refnet.sources.cluster.base_wal import KeepWal, fetched, kept
+from refnet.sources.cluster.cluster_restore import ClusterRestore, check_request
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
@@ -28,6 +29,7 @@ class ClusterBases(OnServer):
 
     noun: ClassVar[str] = "cluster"
     called: ClassVar[str] = "the files of a cluster"
+    options: ClassVar[str] = "clusters"
 
     def whose(self) -> Whose | None:
         return wiring.identities(self.settings).or_handed_over(self.name).whose
@@ -68,10 +70,11 @@ class ClusterBases(OnServer):
     def opened(stored: OpenArtifact) -> BaseArtifact:
         return BaseArtifact(stored)
 
-    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
-        raise RefnetError(
-            f"{chosen.name} is not restored by this version", "Use tar and pg_combinebackup.", Exit.USAGE
-        )
+    def check_request(self, request: RestoreRequest) -> None:
+        check_request(request)
+
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
+        return ClusterRestore(context, self.name, chosen, request)
 
     def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
         raise RefnetError(

@@ -23,6 +23,7 @@ _SECONDS = 300.0
 #: How much of a line of pg_waldump, and of its messages, is read, in bytes.
 _LINE, _MESSAGES = 4096, 4096
 _RECORD = re.compile(rb"rmgr: .{1,80}?\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), ", re.DOTALL)
+_OF_TRANSACTION = re.compile(rb"\btx: +(\d{1,10}), lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), ")
 _COMMIT = re.compile(
     rb"desc: COMMIT(?:_PREPARED [0-9]+:)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) UTC"
 )
@@ -37,6 +38,15 @@ class Commits(NamedTuple):
 
     first: datetime | None
     last: datetime | None
+
+
+class CommitRecord(NamedTuple):
+    """The record of a commit."""
+
+    lsn: int
+    #: The transaction.
+    xid: int
+    time: datetime
 
 
 class End(NamedTuple):
@@ -70,6 +80,15 @@ def end_of(program: Path, folder: Path, segment: str) -> End | None:
     if stopped and (said := _STOPPED.search(stopped[0])):
         return End(parse_lsn(said[1]), parse_lsn(said[2]))
     return End(last := parse_lsn(found.decode()), last + 1) if found else None
+
+
+def commit_records(program: Path, folder: Path, segment: str) -> Iterator[CommitRecord]:
+    """Yield the records of commits that begin in `segment`, a file in `folder`, which may be cut short or end in zeros."""
+    for line in _lines(program, folder, segment, "--rmgr=Transaction", stopped=[]):
+        head, time = _OF_TRANSACTION.search(line), _COMMIT.search(line)
+        if head and time:
+            moment = datetime.fromisoformat(time[1].decode()).replace(tzinfo=UTC)
+            yield CommitRecord(parse_lsn(head[2].decode()), int(head[1]), moment)
 
 
 def _moment(text: bytes) -> datetime | None:

@@ -1,0 +1,247 @@
+"""A database of a cluster as of any second: its server is recovered into a scratch server, from base backups and WAL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psycopg
+from psycopg import sql
+
+from refnet import local_postgres, servers
+from refnet.actions.choose import choose_to_restore
+from refnet.actions.cluster_databases import with_member
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.manifest import utc
+from refnet.catalog.source_name import Kind, SourceName, bases_name
+from refnet.catalog.wal import lsn_text
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import NEW_FILE, explained, make_folder, opened
+from refnet.core.formatting import age, plain, some
+from refnet.core.processes import run
+from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.postgres.tempdirs import private_folder
+from refnet.settings import Settings
+from refnet.sources import source_of
+from refnet.sources.cluster.recovery_facts import Recovery, decided
+from refnet.sources.cluster.scratch_recovery import Recovered, recovered
+from refnet.sources.database.dump.parallel_dump import DatabaseMaker
+from refnet.sources.restore_options import AsOf
+from refnet.store.local import new_manifest
+from refnet.store.open_artifacts import artifact_in
+
+#: Time limit of the program that writes one table, in seconds.
+_SECONDS = 24 * 3600.0
+_TABLES = """
+SELECT n.nspname::text, c.relname::text, pg_catalog.pg_table_size(c.oid)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class TableAsOf:
+    """A table of a recovered database."""
+
+    schema: str
+    name: str
+    #: On the server's disk, without indexes.
+    bytes: int
+
+    @property
+    def quoted(self) -> str:
+        """The pattern of pg_dump that matches only this table."""
+        return ".".join('"' + part.replace('"', '""') + '"' for part in (self.schema, self.name))
+
+
+@dataclass(frozen=True)
+class DatabaseAsOf:
+    """A database in a scratch server, as of a moment."""
+
+    source: SourceName
+    name: str
+    recovery: Recovery
+    found: Recovered
+
+    @property
+    def reader(self) -> Target:
+        """Logs in as the role that reads everything and writes nothing."""
+        return self.found.cluster.target(self.name, self.found.reader)
+
+    @property
+    def tables(self) -> tuple[TableAsOf, ...]:
+        with self.reader.connect(READER_SETTINGS) as session:
+            return tuple(TableAsOf(*row) for row in session.execute(_TABLES).fetchall())
+
+    def table(self, asked: str) -> TableAsOf:
+        """The table `name` or `schema.name`; RefnetError (USAGE) if there is none, or several."""
+        every = self.tables
+        found = [one for one in every if asked in {one.name, f"{one.schema}.{one.name}"}]
+        if len(found) == 1:
+            return found[0]
+        names = [f"{one.schema}.{one.name}" for one in found or every]
+        what = "is not one table" if found else "is not a table"
+        raise RefnetError(
+            f"{asked} {what} of {self.name} at that moment", f"Give one of: {some(names)}.", Exit.USAGE
+        )
+
+    def write(self, table: TableAsOf, file: Path) -> None:
+        """Write the definition and the rows of `table` to the new `file` as SQL; as CSV if its name ends so."""
+        with explained(file), opened(file, NEW_FILE) as handle, os.fdopen(os.dup(handle), "wb") as out:
+            try:
+                (self._write_csv if file.suffix.lower() == ".csv" else self._write_sql)(table, out)
+            except BaseException:
+                file.unlink()
+                raise
+
+    def _write_sql(self, table: TableAsOf, out: BinaryIO) -> None:
+        program = str(self.found.cluster.binaries.tool("pg_dump"))
+        done = run(
+            [program, f"--table={table.quoted}", "--no-owner", "--no-privileges"],
+            _SECONDS,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=self.reader.environment(),
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise RefnetError(
+                f"pg_dump failed: {plain(said[0]) if said else done.returncode}", "Correct it, and retry."
+            )
+
+    def _write_csv(self, table: TableAsOf, out: BinaryIO) -> None:
+        query = sql.SQL("COPY (SELECT * FROM {}) TO STDOUT (FORMAT csv, HEADER)")
+        named = query.format(sql.Identifier(table.schema, table.name))
+        try:
+            with self.reader.connect(READER_SETTINGS) as session, session.cursor().copy(named) as rows:
+                out.writelines(rows)
+        except psycopg.Error as error:
+            said = error.diag.message_primary or "the scratch server failed"
+            raise RefnetError(
+                f"{table.quoted} cannot be read: {plain(said)}", "Correct it, and retry."
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        reached, plan = self.found.reached, self.recovery.plan
+        return {
+            "source": self.source,
+            "database": self.name,
+            "asked": plan.stops,
+            "base": plan.base.name,
+            "timeline": plan.timeline,
+            "segments": len(plan.segments),
+            "reached": lsn_text(reached.lsn),
+            "last_commit": utc(reached.commit) if reached.commit else None,
+            "notes": list(plan.notes),
+        }
+
+
+def streamed(settings: Settings, source: SourceName) -> SourceName | None:
+    """The base backups of the cluster that the database `source` is in; None: its WAL is not archived."""
+    own = settings.sources.get(source)
+    in_cluster = own is not None and own.cluster and own.table == "databases"
+    cluster = settings.clusters.get(own.cluster) if own and in_cluster else None
+    return SourceName(bases_name(cluster.name), Kind.CLUSTER) if cluster and cluster.wal else None
+
+
+def _bases(settings: Settings, source: SourceName) -> SourceName:
+    if found := streamed(settings, source):
+        return found
+    raise RefnetError(
+        f"{source} is not a database of a cluster whose WAL is archived",
+        "Set wal = true in the cluster's table [clusters.NAME]; `refnet check` says what its server lacks.",
+        Exit.USAGE,
+    )
+
+
+@contextmanager
+def database_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterator[DatabaseAsOf]:
+    """Recover the server of the database `source` to `moment` in a scratch server, which ends with the block."""
+    context = with_member(context, source)
+    bases = _bases(context.settings, source)
+    name = servers.database_name(context.settings, source)
+    recovery = decided(context, bases, moment)
+    for sentence in recovery.plan.notes:
+        context.note(sentence)
+    options = source_of(context.settings, source).proof_options(context.progress)
+    with recovered(recovery, options) as found:
+        _check_there(found, name)
+        yield DatabaseAsOf(source, name, recovery, found)
+
+
+def _check_there(found: Recovered, name: str) -> None:
+    with found.cluster.target().connect() as session:
+        rows = session.execute(
+            "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1"
+        )
+        there = [one for (one,) in rows.fetchall()]
+    if name not in there:
+        raise RefnetError(
+            f"the database {name} did not exist at that moment", f"There were: {some(there)}.", Exit.USAGE
+        )
+
+
+@contextmanager
+def artifact_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterator[OpenArtifact]:
+    """An artifact of the database `source` as of `moment`, made in a scratch server; it is in no catalog.
+
+    It is restored and compared as any artifact, and its file ends with the block; the server has ended before.
+    """
+    place = context.settings.home / "scratch"
+    make_folder(place)
+    with private_folder(place) as folder:
+        with database_as_of(context, source, moment) as found:
+            target, stops = found.found.cluster.target(found.name), found.recovery.plan.stops
+            binaries = partial(local_postgres.binaries_for, context.settings)
+            maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs)
+            name = f"{source}_as_of_{''.join(filter(str.isalnum, stops))[:40]}.sql.gz"
+            with explained(folder), (folder / name).open("xb") as out:
+                made = maker.dump(out, context.progress)
+        with (folder / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest = new_manifest(source, name, made, digest, (folder / name).stat().st_size)
+        yield replace(artifact_in(source, folder, name, manifest), notes=(_road(found, source, context),))
+
+
+def _road(found: DatabaseAsOf, source: SourceName, context: Context) -> str:
+    """Why the server was recovered, and no artifact restored."""
+    plan = found.recovery.plan
+    said = f"as of {plan.stops}, from {plan.base.name} and WAL, without settings by ALTER DATABASE … SET"
+    there = Catalog.of(context.store.entries(source), context.clock.now())
+    before = there.newest_complete(source, found.found.reached.commit)
+    if before and found.found.reached.commit:
+        return f"{said}; {before.name} is {age(found.found.reached.commit - before.created)} older"
+    return said
+
+
+@contextmanager
+def chosen_to_restore(
+    context: Context, source: SourceName, artifact: str | None, at: str | None, named: str | None
+) -> Iterator[OpenArtifact]:
+    """What is restored as `source`: exactly as of `at` if the WAL of its cluster reaches it; else an artifact.
+
+    Args: see `choose_to_restore`.
+    """
+    if at and not artifact and not named and not context.remote and streamed(context.settings, source):
+        try:
+            decided(context, _bases(context.settings, source), AsOf(at))
+        except RefnetError as error:
+            if error.code is Exit.USAGE:
+                raise
+            context.note(f"the newest artifact is restored, because WAL does not reach {at}: {error.message}")
+        else:
+            with artifact_as_of(context, source, AsOf(at)) as found:
+                yield found
+            return
+    yield choose_to_restore(context, source, artifact, at, named)

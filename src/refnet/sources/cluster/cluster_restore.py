@@ -1,0 +1,219 @@
+"""The restore of a cluster into a new data folder: unpacked, recovered inside the walls, ready to start.
+
+Nothing live is touched: the folder must be new or empty. Its server listens on a socket inside of it, for its owner, until
+somebody writes other settings.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import utc
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal import lsn_text
+from refnet.context import Context
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, empty_tree, explained, opened, sync_folder
+from refnet.core.formatting import plural, size
+from refnet.local_postgres import proof_binaries
+from refnet.postgres.account import Account, account
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
+from refnet.postgres.scratch import prepared
+from refnet.postgres.walls import ServerFolders, enclosure
+from refnet.settings import user_path
+from refnet.sources.cluster.data_folder import FROM_BACKUP
+from refnet.sources.cluster.recovery_facts import Recovery, decided
+from refnet.sources.cluster.recovery_target import shown
+from refnet.sources.cluster.scratch_recovery import Reached, check_major, fill, replay, room, write
+from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork, Said
+
+_CONF = """\
+# Written by RefNet. Nothing of the configuration of the backed up server is in force; it is in {saved}, for reading.
+# To let applications connect: set listen_addresses and port, and write pg_hba.conf.
+listen_addresses = ''
+unix_socket_directories = '{socket}'
+{settings}"""
+_HBA = "# Written by RefNet: whoever can enter the folder of the socket is trusted.\nlocal all all {method}\n"
+_WITHOUT_MOMENT = (
+    "Give --at TIME, --latest or --lsn POSITION, or name a base backup to restore it to its own end."
+)
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """What a restore of a cluster would do."""
+
+    folder: Path
+    recovery: Recovery
+    problems: tuple[RefnetError, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        plan = self.recovery.plan
+        return {
+            "into": str(self.folder),
+            "base": plan.base.name,
+            "chain": [piece.name for piece in self.recovery.chain],
+            "timeline": plan.timeline,
+            "segments": len(plan.segments),
+            "stops_at": plan.stops,
+            "notes": list(plan.notes),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+@dataclass(frozen=True)
+class _DataFolders(ServerFolders):
+    """The folders of a server whose data folder is the user's."""
+
+    at: Path
+
+    @property
+    def data(self) -> Path:
+        return self.at
+
+
+class ClusterRestore(RestoreWork):
+    """The restore of a base backup, with WAL, into a new folder."""
+
+    title = "restore"
+
+    def __init__(
+        self, context: Context, source: SourceName, chosen: OpenArtifact, request: RestoreRequest
+    ) -> None:
+        self._source, self._chosen, self._request = source, chosen, request
+        self._user = account()
+        self._plan: ClusterPlan | None = None
+        self._context = context
+
+    @property
+    def _planned(self) -> ClusterPlan:
+        if self._plan is None:
+            self._plan = self.plan(self._context)
+        return self._plan
+
+    def plan(self, context: Context) -> ClusterPlan:
+        request, folder = self._request, user_path(self._request.into)
+        recovery = decided(
+            context, self._source, request.as_of, self._chosen.entry if request.named else None
+        )
+        damage = self._chosen.refusals(anyway=request.damaged_anyway) if request.named else ()
+        self._plan = ClusterPlan(folder, recovery, (*damage, *_obstacles(folder, self._user)))
+        return self._plan
+
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        return self._planned.problems
+
+    def describe(self) -> Iterator[str | Columns]:
+        recovery, plan = self._planned.recovery, self._planned.recovery.plan
+        wal = size(len(plan.segments) * recovery.archive.segment_size)
+        yield f"a new data folder: {self._planned.folder}"
+        yield f"from: {', '.join(piece.name for piece in recovery.chain)}"
+        yield f"with: {plural(len(plan.segments), 'segment')} of WAL ({wal}), timeline {plan.timeline}"
+        yield f"up to: {plan.stops}"
+        yield from (f"note: {note}" for note in plan.notes)
+        yield from (f"problem: {problem.message}" for problem in self.problems)
+
+    def run(self, context: Context) -> RestoreDone:
+        planned, recovery = self._planned, self._planned.recovery
+        options = context.settings
+        with explained(planned.folder):
+            planned.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._user.own(planned.folder)
+        try:
+            reached, cluster = _recover(context, options.home / "scratch", self._user, planned)
+        except BaseException:
+            with suppress(OSError), opened(planned.folder, OPEN_FOLDER) as there:
+                empty_tree(there)
+            raise
+        start, ask = _commands(cluster, self._user)
+        values = planned.to_json() | {
+            "reached": lsn_text(reached.lsn),
+            "last_commit": utc(reached.commit) if reached.commit else None,
+            "start": start,
+            "psql": ask,
+        }
+        last = f", the last commit is of {shown(reached.commit)}" if reached.commit else ""
+        lines = (
+            f"restored {planned.recovery.plan.base.name} into {planned.folder}: position {lsn_text(reached.lsn)}{last}",
+            f"nothing of its configuration is in force: it is in {planned.folder / FROM_BACKUP}",
+            f"start: {start}",
+            f"ask:   {ask}",
+        )
+        notes = tuple(Said(f"note: {note}", always=True) for note in recovery.plan.notes)
+        return RestoreDone(values, (*(Said(line, always=True) for line in lines), *notes))
+
+
+def _obstacles(folder: Path, user: Account) -> Iterator[RefnetError]:
+    """Yield what prevents a data folder at `folder`."""
+    above = next(one for one in (folder, *folder.parents) if one.exists())
+    if above == folder and (not folder.is_dir() or folder.is_symlink() or any(folder.iterdir())):
+        yield RefnetError(
+            f"{folder} is not an empty folder", "Give the path of a new one; nothing is replaced.", Exit.USAGE
+        )
+    if not user.can_enter(above):
+        yield RefnetError(
+            f"the user {user.name}, which would run the server, cannot enter {above}",
+            f"Let that user enter it and the folders above (chmod o+x), or choose another place than {folder}.",
+        )
+
+
+def _recover(context: Context, base: Path, user: Account, planned: ClusterPlan) -> tuple[Reached, Cluster]:
+    """Fill the new folder and recover it inside the walls."""
+    recovery, data = planned.recovery, planned.folder
+    major = recovery.archive.server.major
+    binaries = proof_binaries(context.settings, major, server=True)
+    check_major(binaries, major)
+    with ExitStack() as stack:
+        with explained(base):
+            made = prepared(binaries, base, user, stack)
+        folders = _DataFolders(made.folder, made.socket, made.programs, data)
+        cluster = Cluster(data, made.socket, user, made.programs, enclosure=enclosure(folders, user))
+        fill(data, user, recovery, context.progress)
+        needed = room(cluster)
+        context.progress("replay", 0, None)
+        reached = replay(cluster, {**needed, **recovery.plan.settings}, made.folder / "recovery.log")
+    _configure(data, user, needed)
+    sync_folder(data)
+    return reached, cluster
+
+
+def _configure(data: Path, user: Account, needed: Mapping[str, str]) -> None:
+    """Write the settings of a server that only its owner reaches."""
+    inside = len(bytes(data)) <= MAX_SOCKET_FOLDER
+    socket, method = (data, "trust") if inside else (Path("/tmp"), "peer")  # noqa: S108  # as PostgreSQL's own
+    settings = "".join(f"{name} = {value}\n" for name, value in needed.items())
+    quoted = str(socket).replace("'", "''")
+    write(data / "postgresql.conf", _CONF.format(saved=FROM_BACKUP, socket=quoted, settings=settings), user)
+    write(data / "pg_hba.conf", _HBA.format(method=method), user)
+
+
+def _commands(cluster: Cluster, user: Account) -> tuple[str, str]:
+    """The commands that start the server, and that ask it."""
+    data, programs = cluster.data, cluster.binaries
+    socket = data if len(bytes(data)) <= MAX_SOCKET_FOLDER else Path("/tmp")  # noqa: S108
+    as_user = ["sudo", "-u", user.name] if user.uid != os.geteuid() else []
+    start = [str(programs.tool("pg_ctl")), "-D", str(data), "-l", str(data / "server.log"), "start"]
+    ask = [str(programs.tool("psql")), "-h", str(socket), "-l"]
+    return shlex.join([*as_user, *start]), shlex.join([*as_user, *ask])
+
+
+def check_request(request: RestoreRequest) -> None:
+    """RefnetError (USAGE) for a restore without a folder or a moment."""
+    if not request.into:
+        raise RefnetError(
+            "a cluster is restored into a new data folder, and replaces nothing",
+            "Give --into DIR.",
+            Exit.USAGE,
+        )
+    as_of = request.as_of
+    if not (as_of.time or as_of.lsn or as_of.latest or request.named):
+        raise RefnetError("the moment to restore is missing", _WITHOUT_MOMENT, Exit.USAGE)

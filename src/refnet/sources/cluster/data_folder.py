@@ -1,0 +1,355 @@
+"""Unpacks a chain of base backups into a new data folder, in which nothing of the backed up configuration is in force.
+
+The full comes first; each increment is applied in place, and what it does not have is removed, so the result is what
+pg_combinebackup makes of the chain. The archive may be hostile: members are written by handles that follow no link; links,
+and with them tablespaces at the paths of the old machine, are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self, cast
+
+from refnet.catalog.artifact import MOST_FILES, Progress, silent
+from refnet.catalog.cluster_base import BaseFacts
+from refnet.catalog.wal import lsn_text, parse_lsn
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import (
+    NEW_FILE,
+    OPEN_FILE,
+    OPEN_FOLDER,
+    descended,
+    empty_tree,
+    explained,
+    names_in,
+    opened,
+    write_all,
+)
+from refnet.core.formatting import size
+from refnet.core.member_names import ArchiveError, parent, show
+from refnet.postgres.account import Account
+from refnet.sources.cluster import increments
+from refnet.sources.folder.gzip_members import inflated
+from refnet.sources.folder.listing import FileKind, Listed
+from refnet.sources.folder.tar_archive import BLOCK, TarReader
+
+#: Bytes of a block of PostgreSQL, unless it was built otherwise.
+BLOCK_SIZE = 8192
+#: Where the configuration of the base lies in the data folder: for a person to read, nothing is run.
+FROM_BACKUP = "refnet-from-backup"
+_CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
+#: Files at the top that say how a server runs, or describe the base; the data folder has none of them.
+_DROPPED = frozenset(
+    {
+        *("backup_manifest", "recovery.signal", "standby.signal", "recovery.conf", "recovery.done"),
+        *("postmaster.pid", "postmaster.opts", "current_logfiles"),
+    }
+)
+_LABEL, _CONTROL, _WAL, _TABLESPACES = "backup_label", "global/pg_control", "pg_wal", "tablespace_map"
+#: The folders with the files of relations, which an increment may have in part.
+_RELATIONS = ("base/", "global/")
+#: Bytes of a label that are read, and of files that are written at once.
+_LONGEST_LABEL, _SMALL = 64 << 10, 1 << 20
+_FIELD = re.compile(
+    rb"^(START WAL LOCATION|START TIMELINE|INCREMENTAL FROM LSN|INCREMENTAL FROM TLI): (\S{1,20})",
+    re.MULTILINE,
+)
+#: Begins pg_control in every version.
+_IDENTIFIER = struct.Struct("=Q")
+_INCREMENTAL = re.compile(rb"^INCREMENTAL FROM (?:LSN|TLI): .*\n", re.MULTILINE)
+
+
+class Piece(NamedTuple):
+    """A base backup of a chain."""
+
+    #: The name of its artifact.
+    name: str
+    open: Callable[[], BinaryIO]
+    #: Of the artifact, in hex.
+    sha256: str
+    facts: BaseFacts
+
+
+@dataclass(frozen=True)
+class Label:
+    """What backup_label says: where a recovery begins, and of what an increment was made."""
+
+    start_lsn: int
+    timeline: int
+    #: The start of the parent, and its timeline; None: a full.
+    parent: tuple[int, int] | None = None
+
+    @classmethod
+    def read(cls, text: bytes) -> Self:
+        """Parse a backup_label; ArchiveError if it is malformed."""
+        found = {key: value.decode("ascii", "replace") for key, value in _FIELD.findall(text)}
+        try:
+            start, timeline = parse_lsn(found[b"START WAL LOCATION"]), int(found[b"START TIMELINE"])
+            before = found.get(b"INCREMENTAL FROM LSN")
+            return cls(
+                start, timeline, (parse_lsn(before), int(found[b"INCREMENTAL FROM TLI"])) if before else None
+            )
+        except (KeyError, ValueError):
+            raise ArchiveError("its backup_label is damaged") from None
+
+
+def unpack(chain: Sequence[Piece], folder: Path, account: Account, progress: Progress = silent) -> Label:
+    """Unpack `chain`, the full first, into the empty `folder`, as files of `account`; return the label of the last.
+
+    RefnetError (DAMAGED) names the artifact that is damaged, hostile or does not continue the one before. On an error the
+    caller removes what there is.
+    """
+    total, done = sum(piece.facts.raw_bytes for piece in chain), 0
+    _check_space(folder, chain)
+    labels = list[Label]()
+    with explained(folder), opened(folder, OPEN_FOLDER) as root:
+        for piece in chain:
+            with _damaged(piece.name):
+                made = _Unpacking(root, account, piece, full=not labels)
+                made.run(partial(_report, progress, done, total))
+                labels.append(made.label())
+                _check_chain(piece, labels)
+            done += piece.facts.raw_bytes
+        _write_own(root, account)
+    return labels[-1]
+
+
+def _report(progress: Progress, before: int, total: int, done: int) -> None:
+    progress("unpacking", before + done, total)
+
+
+def _check_space(folder: Path, chain: Sequence[Piece]) -> None:
+    need, free = max(piece.facts.raw_bytes for piece in chain), shutil.disk_usage(folder).free
+    if need > free:
+        raise RefnetError(
+            f"{folder} has {size(free)} free, and {chain[-1].name} needs at least {size(need)}",
+            "Free space, or use a folder on a larger disk.",
+        )
+
+
+@contextmanager
+def _damaged(name: str) -> Iterator[None]:
+    """Turn ArchiveErrors of the block into errors about the artifact `name`."""
+    try:
+        yield
+    except (ArchiveError, IsADirectoryError, NotADirectoryError) as error:
+        why = error if isinstance(error, ArchiveError) else f"{error.filename} is both a file and a folder"
+        raise RefnetError(
+            f"{name} is damaged: {why}",
+            "Choose a base backup whose chain does not need it: `refnet list` shows them.",
+            Exit.DAMAGED,
+        ) from error
+
+
+def _check_chain(piece: Piece, labels: Sequence[Label]) -> None:
+    """Check the newest of `labels` against the facts of `piece` and the label of its parent."""
+    label, facts = labels[-1], piece.facts
+    if (label.start_lsn, label.timeline) != (facts.start_lsn, facts.timeline):
+        raise ArchiveError("its backup_label is of another base backup than its manifest")
+    before = (labels[-2].start_lsn, labels[-2].timeline) if len(labels) > 1 else None
+    if label.parent != before:
+        wanted = lsn_text(label.parent[0]) if label.parent else "no other"
+        raise ArchiveError(
+            f"it was made from the base backup that starts at {wanted}, and not from the one before it"
+        )
+
+
+def _write_own(root: int, account: Account) -> None:
+    """Write configuration files without a setting; nobody may log in until somebody says who."""
+    for name in sorted(_CONFIGURATION):
+        _write(root, name, (b"# Written by RefNet.\n",), account)
+
+
+class _Hashed(io.RawIOBase):
+    """A reader that digests what is read, once, from its beginning to its end."""
+
+    def __init__(self, reader: BinaryIO) -> None:
+        super().__init__()
+        self._reader, self._digest = reader, sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._reader.read(len(buffer))
+        self._digest.update(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, at: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._reader.seek(at, whence)
+
+    def rest(self) -> str:
+        """Read to the end; return the digest in hex."""
+        while self.read(1 << 20):
+            pass
+        return self._digest.hexdigest()
+
+
+class _Unpacking:
+    """One base backup on its way into the open folder `root`."""
+
+    def __init__(self, root: int, account: Account, piece: Piece, *, full: bool) -> None:
+        self._root, self._account, self._piece, self._full = root, account, piece, full
+        self._left = piece.facts.raw_bytes
+        #: What the base has, by its path after the increment is applied.
+        self._seen = {".", FROM_BACKUP}
+        self._label = b""
+
+    def run(self, progress: Callable[[int], None]) -> None:
+        """Write every member; remove what the base does not have."""
+        with self._piece.open() as raw:
+            hashed = _Hashed(raw)
+            with inflated(cast("BinaryIO", hashed)) as tar:
+                reader = TarReader(tar)
+                for member in reader:
+                    self._take(member, reader)
+                    progress(reader.at)
+            if hashed.rest() != self._piece.sha256:
+                raise ArchiveError("its SHA-256 differs from its manifest's")
+        self._remove_others()
+        self._check_server()
+
+    def label(self) -> Label:
+        return Label.read(self._label)
+
+    def _take(self, member: Listed, reader: TarReader) -> None:
+        if reader.at + member.size > self._left + BLOCK:
+            raise ArchiveError("it has more bytes than its manifest says")
+        path = member.path
+        if member.kind is FileKind.LINK or member.same_as:
+            raise ArchiveError(
+                f"{show(path)} is a link; tablespaces are not restored to the paths of another machine"
+            )
+        if path in _DROPPED or path == ".":
+            return
+        if parent(path) == _WAL and member.kind is FileKind.FILE:
+            raise ArchiveError(f"{show(path)} is WAL, which belongs in the archive and not in a base backup")
+        if path == _TABLESPACES and member.size:
+            raise ArchiveError("it has tablespaces, which are not restored to the paths of another machine")
+        if path.partition("/")[0] == FROM_BACKUP:
+            raise ArchiveError(f"{show(path)} has a name that is reserved")
+        self._write_member(member, reader)
+
+    def _write_member(self, member: Listed, reader: TarReader) -> None:
+        path, name = member.path, member.path.rpartition("/")[2]
+        if path in _CONFIGURATION:
+            path = f"{FROM_BACKUP}/{name}"
+            self._make_folder(FROM_BACKUP)
+        elif name.startswith(increments.PREFIX) and path.startswith(_RELATIONS):
+            path = f"{parent(path)}/{name.removeprefix(increments.PREFIX)}"
+            self._see(path, member.path)
+            self._apply(path, member, reader)
+            return
+        self._see(path, member.path)
+        if member.kind is FileKind.FOLDER:
+            self._make_folder(path)
+            return
+        content: Iterable[bytes] = (reader.whole(),) if member.size <= _SMALL else reader.content()
+        if path == _LABEL:
+            content = (self._taken_label(b"".join(content)),)
+        with self._parent(path) as folder:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            _write(folder, name, content, self._account)
+
+    def _see(self, path: str, member: str) -> None:
+        if path in self._seen:
+            raise ArchiveError(f"{show(member)} is in the archive twice")
+        if len(self._seen) > MOST_FILES:
+            raise ArchiveError(f"it has more than {MOST_FILES:,} files")
+        self._seen.add(path)
+
+    def _apply(self, path: str, member: Listed, reader: TarReader) -> None:
+        if self._full:
+            raise ArchiveError(f"{show(member.path)} is incremental, in a full")
+        with self._parent(path) as folder:
+            try:
+                with opened(
+                    path.rpartition("/")[2], os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, folder
+                ) as file:
+                    increments.apply(reader.content(), member.size, file, BLOCK_SIZE)
+            except FileNotFoundError:
+                raise ArchiveError(
+                    f"{show(member.path)} continues a file that its parent does not have"
+                ) from None
+
+    def _taken_label(self, text: bytes) -> bytes:
+        if len(text) > _LONGEST_LABEL:
+            raise ArchiveError("its backup_label is too long")
+        self._label = text
+        return _INCREMENTAL.sub(b"", text)
+
+    def _make_folder(self, path: str) -> None:
+        with self._parent(path) as folder:
+            name = path.rpartition("/")[2]
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            with opened(name, OPEN_FOLDER, folder) as made:
+                _give(made, self._account)
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[int]:
+        """Open the folder of `path`; ArchiveError if it is missing or a file."""
+        with ExitStack() as stack:
+            try:
+                parts = path.split("/")[:-1]
+                folder = stack.enter_context(descended(self._root, parts))
+            except (FileNotFoundError, NotADirectoryError):
+                raise ArchiveError(f"{show(path)} is in a folder that the archive does not have") from None
+            yield folder
+
+    def _remove_others(self) -> None:
+        """Remove what an earlier base of the chain has and this one does not."""
+        if not self._full:
+            _remove_unseen(self._root, "", self._seen)
+
+    def _check_server(self) -> None:
+        """Check that the data folder is of the cluster that the manifest names."""
+        with self._parent(_CONTROL) as folder, opened("pg_control", OPEN_FILE, folder) as file:
+            found = os.read(file, _IDENTIFIER.size)
+        if (
+            len(found) != _IDENTIFIER.size
+            or str(_IDENTIFIER.unpack(found)[0]) != self._piece.facts.system_identifier
+        ):
+            raise ArchiveError("it is of another cluster than its manifest says (system identifier)")
+
+
+def _remove_unseen(folder: int, path: str, seen: set[str]) -> None:
+    for name in names_in(folder):
+        inner = f"{path}{name}"
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if inner in seen:
+            if is_folder and inner != FROM_BACKUP:
+                with opened(name, OPEN_FOLDER, folder) as below:
+                    _remove_unseen(below, f"{inner}/", seen)
+        elif is_folder:
+            with opened(name, OPEN_FOLDER, folder) as below:
+                empty_tree(below)
+            os.rmdir(name, dir_fd=folder)
+        else:
+            os.unlink(name, dir_fd=folder)
+
+
+def _write(folder: int, name: str, content: Iterable[bytes], account: Account) -> None:
+    with opened(name, NEW_FILE, folder) as file:
+        os.fchmod(file, 0o600)
+        for block in content:
+            write_all(file, block)
+        _give(file, account)
+
+
+def _give(handle: int, account: Account) -> None:
+    if account.other:
+        os.fchown(handle, account.uid, account.gid)

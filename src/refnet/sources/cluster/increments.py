@@ -1,0 +1,102 @@
+"""Incremental files of PostgreSQL 17 and newer (INCREMENTAL.NAME), applied to the older file in place.
+
+The file begins with three numbers of 32 bits: a magic number, how many blocks follow, and the truncation length, in blocks.
+Then come the numbers of the blocks, zeros up to a whole block, and the blocks. Blocks from the truncation length on are not
+those of the older file: they follow, or are zeros. pg_combinebackup makes the same file from all backups of a chain at once.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from refnet.core.files import write_all
+from refnet.core.member_names import ArchiveError
+
+#: Begins the name of an incremental file.
+PREFIX = "INCREMENTAL."
+_MAGIC = 0xD3AE1F0D
+_HEAD = struct.Struct("=III")
+#: Blocks of a file of a relation: 1 GiB of the smallest blocks; PostgreSQL splits larger relations into several files.
+_MOST_BLOCKS = (1 << 30) // 1024
+#: Bytes that are written at once.
+_AT_ONCE = 1 << 20
+
+
+class _Stream:
+    """The bytes of `pieces`, read in any sizes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._ahead = pieces, memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes; ArchiveError if fewer are left."""
+        if len(self._ahead) >= size:
+            found, self._ahead = self._ahead[:size], self._ahead[size:]
+            return bytes(found)
+        parts, left = list[memoryview](), size
+        while left:
+            if not self._ahead:
+                self._ahead = memoryview(next(self._pieces, b""))
+                if not self._ahead:
+                    raise ArchiveError("an incremental file is cut short")
+            parts.append(self._ahead[:left])
+            self._ahead = self._ahead[left:]
+            left -= len(parts[-1])
+        return b"".join(parts)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._ahead and not next(self._pieces, b"")
+
+
+def apply(pieces: Iterator[bytes], size: int, handle: int, block: int) -> None:
+    """Apply an incremental file to the open file `handle`, which becomes the newer file.
+
+    Args:
+        pieces: the content of the incremental file, in order.
+        size: its bytes.
+        block: bytes of a block of the cluster.
+
+    ArchiveError if it is malformed.
+    """
+    stream = _Stream(pieces)
+    count, truncation, numbers = _header(stream, block)
+    head = _HEAD.size + 4 * count
+    if size != (head + (-head % block if count else 0) + count * block):
+        raise ArchiveError(f"an incremental file of {count} blocks has {size} bytes")
+    if count:
+        stream.read(-head % block)
+    if os.fstat(handle).st_size > truncation * block:
+        os.ftruncate(handle, truncation * block)
+    for first, run in _runs(numbers, max(1, _AT_ONCE // block)):
+        os.lseek(handle, first * block, os.SEEK_SET)
+        write_all(handle, stream.read(run * block))
+    if not stream.is_empty:
+        raise ArchiveError("an incremental file is longer than its header says")
+    os.ftruncate(handle, max(truncation, numbers[-1] + 1 if numbers else 0) * block)
+
+
+def _header(stream: _Stream, block: int) -> tuple[int, int, Sequence[int]]:
+    """How many blocks there are, the truncation length, and the numbers of the blocks."""
+    magic, count, truncation = _HEAD.unpack(stream.read(_HEAD.size))
+    most = min(_MOST_BLOCKS, (1 << 30) // block)
+    if magic != _MAGIC:
+        raise ArchiveError("an incremental file has another magic number")
+    if count > most or truncation > most:
+        raise ArchiveError("an incremental file has more blocks than a file of a relation")
+    numbers = struct.unpack(f"={count}I", stream.read(4 * count))
+    if any(after <= before for before, after in pairwise(numbers)) or (numbers and numbers[-1] >= most):
+        raise ArchiveError("the blocks of an incremental file are not in order")
+    return count, truncation, numbers
+
+
+def _runs(numbers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yield runs of neighbours among `numbers`: the first one, and how many there are, at most `most`."""
+    begin = 0
+    for at in range(1, len(numbers) + 1):
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1 or at - begin == most:
+            yield numbers[begin], at - begin
+            begin = at

@@ -1,0 +1,170 @@
+"""What a recovery is decided from: the archive of WAL as it is, and the base backups of the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.catalog import Catalog
+from refnet.catalog.cluster_base import chain, facts_of
+from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.store import AnyStore
+from refnet.catalog.wal import parse_lsn
+from refnet.context import Context
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
+from refnet.sources.cluster.data_folder import Piece
+from refnet.sources.cluster.recovery_target import (
+    Archived,
+    Candidate,
+    FindCommit,
+    RecoveryPlan,
+    Timeline,
+    Wanted,
+    at_end_of,
+    decide,
+    parse_moment,
+)
+from refnet.sources.cluster.wal_archive import CLUSTER, WalArchive
+from refnet.sources.cluster.wal_dump import CommitRecord, commit_records
+from refnet.sources.restore_options import AsOf
+
+#: Segments whose commits are remembered while one recovery is decided.
+_REMEMBERED = 8
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A decided recovery, with what it reads."""
+
+    archive: WalArchive
+    plan: RecoveryPlan
+    chain: Sequence[Piece]
+
+
+def decided(context: Context, source: SourceName, as_of: AsOf, base: Entry | None = None) -> Recovery:
+    """Decide how the cluster of `source` is recovered to `as_of`; RefnetError if that is impossible.
+
+    base: the base backup to begin with, and for `as_of` without a moment, to end with; None: the best one.
+    """
+    entries = context.store.entries(source)
+    newest = base or Catalog.of(entries, context.clock.now()).newest_complete(source)
+    facts = facts_of(newest) if newest else None
+    if newest is None or facts is None:
+        raise RefnetError(f"there is no base backup of {source}", f"Make one: `refnet backup {source}`.")
+    archive = WalArchive.of(context.settings, facts.system_identifier)
+    if not archive.exists():
+        raise RefnetError(
+            f"there is no archive of the WAL of {source} (system identifier {facts.system_identifier})",
+            f"Give REFNET_BACKUP_DIR the folder that has {archive.folder.name} in its folder {CLUSTER}.",
+        )
+    there = archived(archive, archive.covered_until())
+    of_server = candidates(entries, facts.system_identifier)
+    if base:
+        of_server = [one for one in of_server if one.name == base.name]
+    wanted = _wanted(as_of, context.clock)
+    plan = decide(wanted, there, of_server) if wanted else at_end_of(of_server[0], there)
+    entry = next(one for one in entries if one.name == plan.base.name)
+    return Recovery(archive, plan, pieces(context.store, entry, entries))
+
+
+def _wanted(as_of: AsOf, clock: Clock) -> Wanted | None:
+    """None: no moment is given. RefnetError (USAGE) for a malformed one, or for several."""
+    given = [
+        name for name, one in (("--at", as_of.time), ("--lsn", as_of.lsn), ("--latest", as_of.latest)) if one
+    ]
+    if len(given) > 1:
+        raise RefnetError(f"{' and '.join(given)} exclude each other", "Give one of them.", Exit.USAGE)
+    if as_of.time:
+        return Wanted(time=parse_moment(as_of.time, clock.zone), timeline=as_of.timeline)
+    if as_of.lsn:
+        try:
+            return Wanted(lsn=parse_lsn(as_of.lsn), timeline=as_of.timeline)
+        except ValueError as error:
+            raise RefnetError(
+                f"--lsn: '{as_of.lsn}' is {error}", "`refnet wal status` shows positions.", Exit.USAGE
+            ) from None
+    return Wanted(timeline=as_of.timeline) if as_of.latest else None
+
+
+def archived(archive: WalArchive, covered: datetime | None) -> Archived:
+    """What `archive` has now. `covered`: it has all commits up to this time; None: those that it has."""
+    timelines = {
+        number: Timeline(
+            number,
+            archive.history(number),
+            archive.segments(number),
+            end.record if (end := archive.end(number)) else None,
+        )
+        for number in {*archive.timelines(), *(int(name[:8], 16) for name in archive.in_live())}
+    }
+    last = archive.last_commit()
+    known = max((one for one in (covered, last) if one), default=None)
+    return Archived(archive.server.segment_bytes, timelines, archive.present(), _find(archive), known)
+
+
+def _find(archive: WalArchive) -> FindCommit:
+    """Find commits in segments by pg_waldump."""
+
+    @lru_cache(_REMEMBERED)
+    def commits(segment: str) -> Sequence[CommitRecord]:
+        program = archive.waldump()
+        if program is None:
+            raise RefnetError(
+                f"pg_waldump of PostgreSQL {archive.server.major} is not installed",
+                f"Install it (Debian: apt install postgresql-{archive.server.major}).",
+                Exit.UNVERIFIED,
+            )
+        with TemporaryDirectory(prefix="refnet-wal-") as folder:
+            archive.provide([segment], Path(folder))
+            return tuple(commit_records(program, Path(folder), segment))
+
+    def find(segment: str, begin: int, after: datetime | None) -> CommitRecord | None:
+        return next(
+            (one for one in commits(segment) if one.lsn >= begin and (after is None or one.time > after)),
+            None,
+        )
+
+    return find
+
+
+def candidates(entries: Iterable[Entry], system_identifier: str) -> list[Candidate]:
+    """The base backups of that server among `entries`; those whose chain is not whole have a problem."""
+    every, found = list(entries), list[Candidate]()
+    for entry in every:
+        facts = facts_of(entry)
+        if facts is None or facts.system_identifier != system_identifier:
+            continue
+        try:
+            damaged = [one.name for one in chain(entry, every) if one.damaged]
+            problem = f"{damaged[0]} is damaged" if damaged else ""
+        except ValueError as error:
+            problem = str(error)
+        found.append(Candidate(entry.name, facts, entry.created, problem))
+    return found
+
+
+def pieces(store: AnyStore, entry: Entry, entries: Iterable[Entry]) -> list[Piece]:
+    """The chain of `entry`, to be unpacked; RefnetError (DAMAGED) if it is not whole."""
+    try:
+        return [piece(store.artifact(one)) for one in chain(entry, entries)]
+    except ValueError as error:
+        raise RefnetError(
+            f"{entry.name} cannot be restored: {error}", "Choose another base backup.", Exit.DAMAGED
+        ) from None
+
+
+def piece(stored: OpenArtifact) -> Piece:
+    """One base backup of a chain; RefnetError (DAMAGED) if its manifest is of none."""
+    facts = facts_of(stored.entry) if stored.entry else None
+    if stored.manifest is None or facts is None:
+        raise RefnetError(
+            f"{stored.name} has no manifest of a base backup", "Choose another one.", Exit.DAMAGED
+        )
+    return Piece(stored.name, stored.open, stored.manifest.sha256, facts)

@@ -1,0 +1,226 @@
+"""Recovers a cluster from a base backup and WAL, and starts it as a scratch server inside the walls of every proof.
+
+The recovery runs in single-user mode: no session of any role exists, event triggers and the settings of databases and roles
+do not count. The same process then deletes those settings and creates RefNet's own superuser; pg_hba.conf admits no other
+role. All WAL is copied into pg_wal beforehand, because the server reaches nothing outside of its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from refnet.catalog.artifact import Progress
+from refnet.catalog.wal import parse_lsn
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import NEW_FILE, OPEN_FILE, explained, opened, write_all
+from refnet.core.formatting import size
+from refnet.core.signals import delayed
+from refnet.postgres.account import Account, account
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster, last_error, new_password, verifier
+from refnet.postgres.scratch import SETTINGS, prepared
+from refnet.postgres.scratch_resources import end, free_account
+from refnet.postgres.walls import Enclosure, enclosure
+from refnet.proof_run import ProofOptions
+from refnet.sources.cluster.data_folder import unpack
+from refnet.sources.cluster.recovery_facts import Recovery
+from refnet.sources.database.proof.guarded_schema import create_reader
+
+#: Time limit of the replay, in seconds.
+_SECONDS = 48 * 3600.0
+_CONTROL_SECONDS = 60.0
+#: Bytes of the log that are read from its end.
+_LOG = 64 << 10
+#: The most bytes of histories of timelines.
+_HISTORIES = 1 << 30
+#: The most prepared transactions, and locks of each transaction, that a server gets room for.
+_MOST_PREPARED, _MOST_LOCKS = 10_000, 4096
+#: What nothing of a base decides. exit 1: all WAL is in pg_wal; hot_standby: not in single-user mode.
+_REPLAY: Mapping[str, str] = {
+    "restore_command": "exit 1",
+    "hot_standby": "off",
+    "archive_mode": "off",
+    "primary_conninfo": "",
+    "primary_slot_name": "",
+    "shared_preload_libraries": "",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    "logging_collector": "off",
+    "log_destination": "stderr",
+}
+_ROLE_SQL = (
+    "DELETE FROM pg_catalog.pg_db_role_setting\n"
+    "CREATE ROLE {name} SUPERUSER LOGIN NOREPLICATION PASSWORD '{verifier}'\n"
+)
+_REDO = re.compile(r"redo done at ([0-9A-F]{1,8}/[0-9A-F]{1,8})")
+_LAST = re.compile(r"last completed transaction was at log time (\S+ \S+?)\+00")
+_NEEDS = re.compile(r"^max_prepared_xacts setting: +(\d{1,9})$", re.MULTILINE)
+_LOCKS = re.compile(r"^max_locks_per_xact setting: +(\d{1,9})$", re.MULTILINE)
+#: Errors of a recovery that are not the base's fault: what they contain → what is wrong, what to do.
+_KNOWN = {
+    "recovery ended before configured recovery target was reached": (
+        "the WAL ends before that moment",
+        "Choose an earlier moment; `refnet wal status` shows what can be restored.",
+    ),
+    "requested recovery stop point is before consistent recovery point": (
+        "that moment is before the end of the base backup",
+        "Choose a later moment, or an older base backup.",
+    ),
+}
+
+
+class Reached(NamedTuple):
+    """Where a recovery ended."""
+
+    #: The last record that was replayed.
+    lsn: int
+    #: The last commit; None: none was replayed.
+    commit: datetime | None
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A scratch server with a recovered cluster."""
+
+    #: With RefNet's own superuser; only it and `reader` can log in.
+    cluster: Cluster
+    #: The login that reads everything and writes nothing.
+    reader: str
+    reached: Reached
+
+
+@contextmanager
+def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
+    """Carry out `recovery`, and run the cluster as a scratch server until the block ends; nothing live is touched.
+
+    RefnetError (DAMAGED) for damage of a base or of WAL, (FAILED) if the target is not reached. The block must end in the
+    thread that began it, as for `scratch`.
+    """
+    plan, major = recovery.plan, recovery.archive.server.major
+    binaries = options.binaries(major, server=True)
+    check_major(binaries, major)
+    with ExitStack() as stack:
+        with explained(options.base):
+            user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
+            folders = prepared(binaries, options.base, user, stack)
+            walls = enclosure(folders, user)
+        name, password = f"refnet_{secrets.token_hex(6)}", new_password()
+        reader = f"refnet_reader_{secrets.token_hex(6)}"
+        cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, walls)
+        fill(folders.data, user, recovery, options.progress)
+        options.progress("replay", 0, None)
+        text = _ROLE_SQL.format(name=name, verifier=verifier(password))
+        settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **room(cluster)}
+        reached = replay(cluster, {**settings, **plan.settings}, folders.folder / "recovery.log", text)
+        write(folders.data / "pg_hba.conf", f"local all {name},{reader} scram-sha-256\n", user)
+        silent = {"event_triggers": "off"} if binaries.major >= 17 else {}
+        segments = {} if walls.walls.files else {"dynamic_shared_memory_type": "mmap"}
+        with delayed():
+            process = cluster.start_enclosed({**settings, **silent, **segments, "wal_level": "minimal"})
+            stack.callback(end, process, walls, folders.folder)
+        cluster.wait()
+        with cluster.target().connect() as admin:
+            create_reader(admin, cluster, reader)
+        yield Recovered(cluster, reader, reached)
+
+
+def fill(data: Path, user: Account, recovery: Recovery, progress: Progress) -> None:
+    """Fill the empty folder `data` of `user` with the chain, its WAL, and the file that asks for a recovery."""
+    archive, plan = recovery.archive, recovery.plan
+    unpack(recovery.chain, data, user, progress)
+    folder, bytes_ = data / "pg_wal", archive.server.segment_bytes * len(plan.segments)
+    if (free := shutil.disk_usage(data).free) < bytes_:
+        raise RefnetError(
+            f"{data} has {size(free)} free, and the WAL needs {size(bytes_)}",
+            "Free space, or choose a moment soon after a base backup.",
+        )
+    progress("WAL", 0, None)
+    # Histories of all timelines: a new one gets a number that the archive does not have.
+    names = (*plan.segments, *(f"{one:08X}.history" for one in archive.timelines() if one > 1))
+    archive.provide(names, folder, bytes_ + _HISTORIES)
+    with explained(folder):
+        for name in names:
+            with opened(folder / name, OPEN_FILE) as handle:
+                os.fchmod(handle, 0o600)
+                if user.other:
+                    os.fchown(handle, user.uid, user.gid)
+        write(data / "recovery.signal", "", user)
+
+
+def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str = "") -> Reached:
+    """Recover the data folder of `cluster` in single-user mode, then run the statements `text`, one a line.
+
+    log: the new file for the server's messages. RefnetError with the server's reason if it fails.
+    """
+    data = cluster.data
+    command = [str(cluster.binaries.tool("postgres")), "--single", "-D", str(data)]
+    for name, value in {**settings, **_REPLAY}.items():
+        command += ["-c", f"{name}={value}"]
+    place = cluster.enclosure or Enclosure(cluster.walls, cluster.account)
+    statements = os.memfd_create("statements")
+    with os.fdopen(statements, "r+b") as given, log.open("w+b") as said:
+        given.write(text.encode())
+        given.seek(0)
+        streams = {"stdin": given, "stdout": subprocess.DEVNULL, "stderr": said}
+        code, _, _ = place.run([*command, "template1"], _SECONDS, **streams)
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _LOG))
+        messages = said.read().decode(errors="replace")
+    redo, last = _REDO.search(messages), _LAST.search(messages)
+    if code != 0 or not redo or "ERROR:" in messages:
+        raise _failed(messages)
+    commit = datetime.fromisoformat(f"{last[1]}+00:00") if last else None
+    return Reached(parse_lsn(redo[1]), commit)
+
+
+def _failed(messages: str) -> RefnetError:
+    said = last_error(messages)
+    for part, (message, hint) in _KNOWN.items():
+        if part in messages:
+            return RefnetError(message, hint)
+    code = Exit.DAMAGED if "PANIC:" in messages else Exit.UNVERIFIED
+    return RefnetError(f"the recovery failed: {said}", "Choose another base backup, or another moment.", code)
+
+
+def check_major(binaries: Binaries, major: int) -> None:
+    if binaries.major != major:
+        raise RefnetError(
+            f"a recovery needs the server of PostgreSQL {major}, and this machine has {binaries.version}",
+            f"Install it (Debian: apt install postgresql-{major}).",
+            Exit.UNVERIFIED,
+        )
+
+
+def room(cluster: Cluster) -> Mapping[str, str]:
+    """Settings for what the base may need room for: prepared transactions, and locks."""
+    place = cluster.enclosure or Enclosure(cluster.walls, cluster.account)
+    command = [str(cluster.binaries.tool("pg_controldata")), "-D", str(cluster.data)]
+    code, said, _ = place.run(command, _CONTROL_SECONDS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    prepared_, locks = _NEEDS.search(said), _LOCKS.search(said)
+    if code != 0 or not prepared_ or not locks:
+        raise RefnetError("the base backup's pg_control is damaged", "Choose another one.", Exit.DAMAGED)
+    return {
+        "max_prepared_transactions": str(min(int(prepared_[1]), _MOST_PREPARED)),
+        "max_locks_per_transaction": str(min(max(64, int(locks[1])), _MOST_LOCKS)),
+    }
+
+
+def write(path: Path, text: str, user: Account) -> None:
+    """Write `text` to the file `path` of `user`, which must be missing or a regular file."""
+    with explained(path):
+        path.unlink(missing_ok=True)
+        with opened(path, NEW_FILE) as handle:
+            write_all(handle, text.encode())
+            if user.other:
+                os.fchown(handle, user.uid, user.gid)

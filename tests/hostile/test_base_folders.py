@@ -1,0 +1,210 @@
+"""Forged and damaged base backups: what does not belong into a data folder is refused, and nothing leaves that folder."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from refnet.catalog.cluster_base import BaseFacts, BaseKind
+from refnet.core.errors import Exit, RefnetError
+from refnet.postgres.account import Account
+from refnet.sources.cluster.data_folder import FROM_BACKUP, Piece, unpack
+
+US = Account("", 0, 0, other=False)
+SYSTEM = 7713912749545699872
+FULL = BaseFacts(str(SYSTEM), "17.1", BaseKind.FULL, "", 0x2000028, 0x2000120, 1, 1 << 20, 0)
+LABEL = b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\nSTART TIMELINE: 1\n"
+BLOCK = 8192
+#: What a base has at least, and what it would run.
+FILES: dict[str, bytes | None] = {
+    "backup_label": LABEL,
+    "PG_VERSION": b"17\n",
+    "pg_wal": None,
+    "base": None,
+    "base/5": None,
+    "base/5/1259": b"a" * BLOCK * 3,
+    "global": None,
+    "global/pg_control": struct.pack("=Q", SYSTEM) + bytes(100),
+    "postgresql.conf": b"shared_preload_libraries = 'evil'\n",
+    "pg_hba.conf": b"local all all trust\n",
+    "recovery.signal": b"",
+    "postmaster.pid": b"1\n",
+    "backup_manifest": b"{}",
+}
+
+
+def base(
+    files: dict[str, bytes | None], facts: BaseFacts = FULL, *members: tarfile.TarInfo, name: str = "full"
+) -> Piece:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for path, content in files.items():
+            info = tarfile.TarInfo(path)
+            info.type, info.size = (
+                (tarfile.DIRTYPE, 0) if content is None else (tarfile.REGTYPE, len(content))
+            )
+            tar.addfile(info, io.BytesIO(content or b""))
+        for member in members:
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    return packed(made.getvalue(), facts, name)
+
+
+def packed(tar: bytes, facts: BaseFacts = FULL, name: str = "full") -> Piece:
+    data = gzip.compress(tar, 1)
+    return Piece(name, lambda: io.BytesIO(data), hashlib.sha256(data).hexdigest(), facts)
+
+
+def link(path: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(path)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def incremental(*numbers: int, truncation: int = 3, blocks: bytes = b"", magic: int = 0xD3AE1F0D) -> bytes:
+    head = struct.pack(f"=III{len(numbers)}I", magic, len(numbers), truncation, *numbers)
+    return head + bytes(-len(head) % BLOCK if numbers else 0) + (blocks or b"b" * BLOCK * len(numbers))
+
+
+INCREMENT = replace(FULL, kind=BaseKind.INCREMENT, parent="full", start_lsn=0x3000028, end_lsn=0x3000120)
+NEXT_LABEL = (
+    b"START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\nSTART TIMELINE: 1\n"
+    b"INCREMENTAL FROM LSN: 0/2000028\nINCREMENTAL FROM TLI: 1\n"
+)
+
+
+def increment(content: bytes, label: bytes = NEXT_LABEL, facts: BaseFacts = INCREMENT) -> Piece:
+    files = {one: data for one, data in FILES.items() if one != "base/5/1259"}
+    return base(files | {"backup_label": label, "base/5/INCREMENTAL.1259": content}, facts, name="increment")
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Callable[..., Path]:
+    """Unpacks base backups into a folder in another one."""
+
+    def unpacked(*chain: Piece) -> Path:
+        folder = tmp_path / "inside" / "data"
+        folder.mkdir(parents=True)
+        unpack(chain, folder, US)
+        return folder
+
+    return unpacked
+
+
+def test_configuration_lies_aside_and_signals_are_gone(into: Callable[..., Path]) -> None:
+    folder = into(base(FILES))
+    assert (folder / "postgresql.conf").read_bytes() == b"# Written by RefNet.\n"
+    assert (folder / "pg_hba.conf").read_bytes() == b"# Written by RefNet.\n"
+    assert (folder / FROM_BACKUP / "pg_hba.conf").read_bytes() == FILES["pg_hba.conf"]
+    assert not {"recovery.signal", "postmaster.pid", "backup_manifest"} & {
+        one.name for one in folder.iterdir()
+    }
+    assert all(one.stat().st_mode & 0o077 == 0 for one in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("files", "members", "why"),
+    [
+        ({"../out": b"x"}, (), r"leads out of its folder"),
+        ({"/tmp/out": b"x"}, (), "absolute name"),
+        ({"base/5/1259/x": b"x"}, (), "in a folder that the archive does not have"),
+        ({"nowhere/x": b"x"}, (), "in a folder that the archive does not have"),
+        ({"pg_wal/000000010000000000000002": b"x"}, (), "WAL, which belongs in the archive"),
+        ({"tablespace_map": b"16400 /srv/live\n"}, (), "has tablespaces"),
+        ({f"{FROM_BACKUP}/x": b"x"}, (), "a name that is reserved"),
+        ({"base/5/INCREMENTAL.1260": incremental(0)}, (), "is incremental, in a full"),
+        ({"backup_label": b"START TIMELINE: 1\n"}, (), "backup_label is damaged"),
+        ({"backup_label": LABEL.replace(b"28 ", b"29 ")}, (), "backup_label is of another base backup"),
+        ({"backup_label": LABEL + NEXT_LABEL[-60:]}, (), "was made from|is damaged"),
+        ({"global/pg_control": struct.pack("=Q", SYSTEM + 1)}, (), "of another cluster"),
+        ({"global/pg_control": b""}, (), "of another cluster"),
+        ({"large": bytes(2 << 20)}, (), "more bytes than its manifest says"),
+        ({}, (link("pg_tblspc", "/"),), "is a link"),
+        ({}, (link("pg_tblspc/16400", "/srv/live"),), "is a link"),
+        ({}, (link("base/6", "../../.."),), "is a link"),
+        ({}, (link("again", "PG_VERSION", tarfile.LNKTYPE),), "is a link"),
+        ({}, (link("fifo", "", tarfile.FIFOTYPE),), "is a FIFO"),
+        ({}, (tarfile.TarInfo("PG_VERSION"),), "in the archive twice"),
+    ],
+)
+def test_what_does_not_belong_into_a_data_folder_is_refused(
+    into: Callable[..., Path],
+    tmp_path: Path,
+    files: dict[str, bytes],
+    members: tuple[tarfile.TarInfo, ...],
+    why: str,
+) -> None:
+    with pytest.raises(RefnetError, match=why) as error:
+        into(base(FILES | files, FULL, *members))
+    assert error.value.code is Exit.DAMAGED
+    assert error.value.message.startswith("full is damaged: ")
+    assert [one.name for one in tmp_path.iterdir()] == ["inside"]
+    assert [one.name for one in (tmp_path / "inside").iterdir()] == ["data"]
+
+
+def test_a_flipped_byte_anywhere_in_a_full_is_damage(tmp_path: Path) -> None:
+    whole = base(FILES)
+    data = whole.open().read()
+    for at in range(0, len(data), 37):
+        flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        with pytest.raises(RefnetError, match="full is damaged") as error:
+            unpack([whole._replace(open=lambda found=flipped: io.BytesIO(found))], folder, US)
+        assert error.value.code is Exit.DAMAGED
+
+
+def test_a_base_that_is_cut_short_is_damage(into: Callable[..., Path]) -> None:
+    data = base(FILES).open().read()
+    with pytest.raises(RefnetError, match="is damaged"):
+        into(Piece("full", lambda: io.BytesIO(data[:-40]), hashlib.sha256(data[:-40]).hexdigest(), FULL))
+
+
+def test_an_increment_is_applied_in_place_and_what_it_lacks_is_removed(into: Callable[..., Path]) -> None:
+    full = base(FILES | {"base/5/2000": b"dropped", "base/6": None, "base/6/1": b"dropped"})
+    folder = into(full, increment(incremental(1, 4, truncation=2)))
+    assert (folder / "base/5/1259").read_bytes() == b"a" * BLOCK + b"b" * BLOCK + bytes(
+        2 * BLOCK
+    ) + b"b" * BLOCK
+    assert [one.name for one in (folder / "base").iterdir()] == ["5"]
+    assert [one.name for one in (folder / "base/5").iterdir()] == ["1259"]
+    assert b"INCREMENTAL" not in (folder / "backup_label").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "cut short"),
+        (incremental(0)[:-1], "of 1 blocks has 16383 bytes"),
+        (incremental(0, magic=1), "another magic number"),
+        (incremental(2, 1), "not in order"),
+        (incremental(1, 1), "not in order"),
+        (incremental(1 << 31), "not in order"),
+        (incremental(truncation=1 << 31), "more blocks than a file"),
+        (struct.pack("=III", 0xD3AE1F0D, 1 << 31, 0), "more blocks than a file"),
+        (incremental(0) + b"x", "has 16385 bytes"),
+    ],
+)
+def test_a_malformed_incremental_file_is_damage(into: Callable[..., Path], content: bytes, why: str) -> None:
+    with pytest.raises(RefnetError, match=why) as error:
+        into(base(FILES), increment(content))
+    assert error.value.message.startswith("increment is damaged: ")
+
+
+def test_an_increment_of_another_parent_or_of_a_missing_file_is_refused(
+    into: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = NEXT_LABEL.replace(b"LSN: 0/2000028", b"LSN: 0/1000028")
+    with pytest.raises(RefnetError, match="starts at 0/1000028, and not from the one before"):
+        into(base(FILES), increment(incremental(0), other))
+    (tmp_path / "next").mkdir()
+    lacking = {one: data for one, data in FILES.items() if one != "base/5/1259"}
+    with pytest.raises(RefnetError, match="continues a file that its parent does not have"):
+        unpack([base(lacking), increment(incremental(0))], tmp_path / "next", US)

@@ -1,0 +1,98 @@
+"""`refnet at TIME`, and `refnet restore main-shop --at TIME`: a database and a table as of any second."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.clusters import Live, live
+from tests.command import Command, url_of
+from tests.documents import ROOT
+
+from refnet.postgres.binaries import Binaries
+
+
+@pytest.fixture(scope="module")
+def shop(wheel: Binaries, short_folder: Path) -> Iterator[Live]:
+    with live(wheel, short_folder / "at") as found:
+        found.sql("CREATE DATABASE shop")
+        found.sql(
+            "CREATE TABLE orders (i int PRIMARY KEY, what text)",
+            "INSERT INTO orders SELECT g, 'order ' || g FROM generate_series(1, 100) g",
+            "CREATE TABLE clients AS SELECT 1 AS i",
+            database="shop",
+        )
+        found.base()
+        found.sql("UPDATE orders SET what = 'paid' WHERE i = 7", database="shop")
+        found.before = found.now().isoformat()
+        found.sql("DELETE FROM orders", database="shop")
+        found.sql("INSERT INTO clients VALUES (2)", database="shop")
+        found.arrived()
+        found.names = found.publish("main-cluster")
+        yield found
+
+
+@pytest.fixture
+def refnet(short_folder: Path, shop: Live) -> Iterator[Command]:
+    place = Path(tempfile.mkdtemp(prefix="at-", dir=short_folder))
+    place.chmod(0o711)
+    (place / "refnet.toml").write_text(
+        f'[clusters.main]\nurl = "{url_of(shop.cluster.target())}"\nwal = true\n'
+        f'[postgres]\nbin_dir = "{shop.cluster.binaries.folder}"\n'
+    )
+    (place / "refnet.toml").chmod(0o600)
+    yield Command(place / "home", shop.archive.folder.parent.parent, "")
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def test_one_table_as_of_a_second_is_written_to_a_file(refnet: Command, shop: Live, tmp_path: Path) -> None:
+    done = refnet(
+        "at", shop.before, "--source", "main-shop", "--table", "orders", "--into", tmp_path / "orders.csv"
+    )
+    assert done.code == 0, done.err
+    lines = (tmp_path / "orders.csv").read_text().splitlines()
+    assert lines[0] == "i,what"
+    assert sorted(lines[1:]) == sorted(["7,paid", *(f"{i},order {i}" for i in range(1, 101) if i != 7)])
+    assert "shop as of" in done.out
+    again = refnet(
+        "at", shop.before, "--source", "main-shop", "--table", "orders", "--into", tmp_path / "orders.sql"
+    )
+    assert again.code == 0, again.err
+    assert "CREATE TABLE public.orders" in (tmp_path / "orders.sql").read_text()
+    there = refnet(
+        "at", shop.before, "--source", "main-shop", "--table", "orders", "--into", tmp_path / "orders.sql"
+    )
+    there.fails(1, "orders.sql")
+
+
+def test_the_tables_of_a_moment_are_listed(refnet: Command, shop: Live) -> None:
+    found = refnet("at", shop.before, "--source", "main-shop", "--json")
+    assert found.code == 0, found.err
+    assert [one["name"] for one in found.json["tables"]] == ["clients", "orders"]
+    assert "orders" in refnet("at", "latest", "--source", "main-shop").out
+
+
+def test_the_walk_of_the_document_brings_the_deleted_rows_back(refnet: Command, shop: Live) -> None:
+    """Every command for a DELETE without WHERE, in its order."""
+    text = (
+        (ROOT / "docs" / "any-second.md")
+        .read_text()
+        .partition("## Somebody ran DELETE")[2]
+        .partition("\n## ")[0]
+    )
+    lines = re.findall(r"^ *refnet (.+)$", text, re.MULTILINE)
+    assert len(lines) == 4
+    assert shop.sql("SELECT count(*) FROM orders", database="shop") == [(0,)]
+    for line in lines:
+        words = [shop.before if word.startswith("2026-11-25 ") else word for word in shlex.split(line)]
+        done = refnet(*words)
+        assert done.code == 0, f"{line}: {done.err}"
+    assert shop.sql("SELECT count(*) FROM orders", database="shop") == [(100,)]
+    assert shop.sql("SELECT count(*) FROM clients", database="shop") == [(2,)]
+    undone = refnet("undo", "main-shop", "--force")
+    assert undone.code == 0, undone.err

@@ -1,0 +1,129 @@
+"""A cluster, recovered to a moment in a scratch server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from tests.clusters import Live, live
+
+from refnet.core.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.proof_run import ProofOptions
+from refnet.sources.cluster.recovery_facts import Recovery, archived
+from refnet.sources.cluster.recovery_target import Wanted, at_end_of, decide
+from refnet.sources.cluster.scratch_recovery import Recovered, recovered
+
+_OF_DATABASES = "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0"
+
+
+@pytest.fixture(scope="module")
+def shop(wheel: Binaries, short_folder: Path) -> Iterator[Live]:
+    """A server with a full, an increment, and commits before, between and after them."""
+    with live(wheel, short_folder / "shop") as found:
+        found.sql(
+            "CREATE DATABASE shop",
+            "CREATE ROLE owner SUPERUSER LOGIN",
+            "CREATE ROLE clerk LOGIN PASSWORD 'x'",
+        )
+        found.sql("CREATE TABLE orders (i int PRIMARY KEY)", *inserts(0, 10), database="shop")
+        found.base()
+        found.sql(*inserts(10, 20), database="shop")
+        found.base(increment=True)
+        found.sql(*inserts(20, 30), database="shop")
+        yield found
+
+
+def inserts(first: int, end: int) -> list[str]:
+    return [f"INSERT INTO orders VALUES ({number})" for number in range(first, end)]
+
+
+def options(live: Live, folder: Path) -> ProofOptions:
+    return ProofOptions(folder, lambda *_major, **_server: live.cluster.binaries, 2, memory_bound=0)
+
+
+@contextmanager
+def recovery(
+    live: Live, wanted: Wanted, folder: Path, covered: datetime | None = None
+) -> Iterator[Recovered]:
+    plan = decide(wanted, archived(live.archive, covered), live.candidates)
+    with recovered(Recovery(live.archive, plan, live.chain(plan.base.name)), options(live, folder)) as found:
+        yield found
+
+
+def orders(found: Recovered) -> int:
+    with found.cluster.target("shop").connect() as session:
+        ((count,),) = session.execute("SELECT count(*) FROM orders").fetchall()
+    assert isinstance(count, int)
+    return count
+
+
+def test_a_table_is_recovered_as_it_was_before_a_delete_without_where(shop: Live, short_home: Path) -> None:
+    before = shop.now()
+    shop.sql("DELETE FROM orders", database="shop")
+    shop.sql("INSERT INTO orders VALUES (1000)", database="shop")
+    shop.arrived()
+    with recovery(shop, Wanted(time=before), short_home) as found:
+        assert orders(found) == 30
+    with recovery(shop, Wanted(), short_home) as found:
+        assert orders(found) == 1
+
+
+def test_a_base_backup_is_recovered_to_its_own_end(shop: Live, short_home: Path) -> None:
+    for base, count in zip(shop.candidates, (10, 20), strict=True):
+        plan = at_end_of(base, archived(shop.archive, None))
+        with recovered(
+            Recovery(shop.archive, plan, shop.chain(base.name)), options(shop, short_home)
+        ) as found:
+            assert orders(found) == count
+
+
+def test_times_are_exact_to_the_commit(shop: Live, short_home: Path) -> None:
+    for number in (2000, 2001, 2002):
+        shop.sql(f"INSERT INTO orders VALUES ({number})", database="shop")
+    moments = [
+        datetime.fromisoformat(str(text))
+        for (text,) in shop.sql(
+            "SELECT pg_xact_commit_timestamp(xmin)::text FROM orders WHERE i >= 2000 ORDER BY i",
+            database="shop",
+        )
+    ]
+    shop.arrived()
+    with (
+        recovery(shop, Wanted(time=moments[1]), short_home) as found,
+        found.cluster.target("shop").connect() as session,
+    ):
+        there = session.execute("SELECT i FROM orders WHERE i >= 2000 ORDER BY i").fetchall()
+        assert there == [(2000,), (2001,)]
+        assert found.reached.commit == moments[1]
+
+
+def test_nothing_of_the_configuration_of_a_base_is_run(shop: Live, short_home: Path) -> None:
+    """Neither its files, nor the settings of databases and roles, nor event triggers; and its superusers log in nowhere."""
+    shop.sql(
+        "ALTER DATABASE shop SET session_preload_libraries = 'does_not_exist'",
+        "ALTER DATABASE postgres SET search_path = 'elsewhere'",
+        "ALTER SYSTEM SET restore_command = 'touch /tmp/ran'",
+        "ALTER SYSTEM SET archive_command = 'touch /tmp/ran'",
+    )
+    reset = ("ALTER DATABASE shop RESET ALL", "ALTER DATABASE postgres RESET ALL", "ALTER SYSTEM RESET ALL")
+    try:
+        base = shop.base()
+        shop.arrived()
+    finally:
+        shop.sql(*reset)
+    plan = at_end_of(
+        next(one for one in shop.candidates if one.name == base.name), archived(shop.archive, None)
+    )
+    with recovered(Recovery(shop.archive, plan, [base]), options(shop, short_home)) as found:
+        with found.cluster.target("shop").connect() as session:
+            assert session.execute("SHOW session_preload_libraries").fetchone() == ("",)
+            assert session.execute("SHOW archive_mode").fetchone() == ("off",)
+            assert session.execute(_OF_DATABASES).fetchone() == (0,)
+        for role in ("owner", "refnet", "clerk"):
+            with pytest.raises(RefnetError, match=r"pg_hba"):
+                found.cluster.target("shop", role).connect()
+        assert found.cluster.walls.missing == ()
