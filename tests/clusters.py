@@ -103,16 +103,8 @@ class Live:
         """Make a base backup, as pg_basebackup writes it, deflated."""
         number, before = len(self.bases), self.bases[-1] if increment else None
         options = [f"--incremental={self.manifests[-1]}"] if before else []
-        command = [
-            str(self.cluster.binaries.tool("pg_basebackup")),
-            "-D",
-            "-",
-            "-Ft",
-            "-X",
-            "none",
-            "-c",
-            "fast",
-        ]
+        program = str(self.cluster.binaries.tool("pg_basebackup"))
+        command = [program, "-D", "-", "-Ft", "-X", "none", "-c", "fast", "--manifest-checksums=SHA256"]
         done = subprocess.run(
             [*command, *options], env=self.cluster.target().environment(), capture_output=True, check=True
         )

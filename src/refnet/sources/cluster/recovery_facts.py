@@ -23,7 +23,7 @@ from refnet.sources.cluster.data_folder import Piece
 from refnet.sources.cluster.recovery_target import (
     Archived,
     Candidate,
-    FindCommit,
+    Commits,
     RecoveryPlan,
     Timeline,
     Wanted,
@@ -106,11 +106,11 @@ def archived(archive: WalArchive, covered: datetime | None) -> Archived:
     }
     last = archive.last_commit()
     known = max((one for one in (covered, last) if one), default=None)
-    return Archived(archive.server.segment_bytes, timelines, archive.present(), _find(archive), known)
+    return Archived(archive.server.segment_bytes, timelines, archive.present(), _commits(archive), known)
 
 
-def _find(archive: WalArchive) -> FindCommit:
-    """Find commits in segments by pg_waldump."""
+def _commits(archive: WalArchive) -> Commits:
+    """Read commits by pg_waldump."""
 
     @lru_cache(_REMEMBERED)
     def commits(segment: str) -> Sequence[CommitRecord]:
@@ -125,13 +125,7 @@ def _find(archive: WalArchive) -> FindCommit:
             archive.provide([segment], Path(folder))
             return tuple(commit_records(program, Path(folder), segment))
 
-    def find(segment: str, begin: int, after: datetime | None) -> CommitRecord | None:
-        return next(
-            (one for one in commits(segment) if one.lsn >= begin and (after is None or one.time > after)),
-            None,
-        )
-
-    return find
+    return commits
 
 
 def candidates(entries: Iterable[Entry], system_identifier: str) -> list[Candidate]:

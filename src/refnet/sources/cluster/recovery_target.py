@@ -25,12 +25,14 @@ class Wanted:
 
     time: datetime | None = None
     lsn: int | None = None
+    #: Stop before the record at `lsn`, and not after it.
+    before: bool = False
     #: None: the one that the server was on.
     timeline: int | None = None
 
 
-#: Finds the first commit in a segment that begins at a position or later, and is later than a time (None: any).
-FindCommit = Callable[[str, int, datetime | None], CommitRecord | None]
+#: Reads the records of commits in a segment, in order.
+Commits = Callable[[str], Sequence[CommitRecord]]
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,14 @@ class Archived:
     timelines: Mapping[int, Timeline]
     #: Names of all complete segments, also of those that are not in an index yet.
     present: frozenset[str]
-    find: FindCommit
+    commits: Commits
     #: The archive has all commits up to this time; None: none.
     covered: datetime | None
+
+    def find(self, segment: str, begin: int, after: datetime | None) -> CommitRecord | None:
+        """The first commit in `segment` that begins at `begin` or later, and is later than `after`; None: there is none."""
+        found = (one for one in self.commits(segment) if one.lsn >= begin)
+        return next((one for one in found if after is None or one.time > after), None)
 
     def path(self, timeline: int) -> list[str]:
         """Names of the segments that are there of `timeline` and of those that it came from, in order."""
@@ -195,13 +202,13 @@ def _always(timeline: int) -> dict[str, str]:
 
 
 def _stop(wanted: Wanted, archived: Archived) -> _Stop:
-    timeline = _timeline(wanted, archived)
+    timeline = timeline_of(wanted, archived)
     newest = max(archived.timelines)
     notes = (
         () if timeline == newest else (f"timeline {timeline} is recovered, not the newest one ({newest})",)
     )
     if wanted.time is None:
-        return _at_lsn(wanted.lsn, timeline, archived, notes)
+        return _at_lsn(wanted, timeline, archived, notes)
     found = _first_after(wanted.time, timeline, archived)
     if found is None:
         return _after_last(wanted.time, timeline, archived, notes)
@@ -213,9 +220,9 @@ def _stop(wanted: Wanted, archived: Archived) -> _Stop:
     return _Stop(timeline, found.lsn, settings, shown(wanted.time), notes)
 
 
-def _at_lsn(lsn: int | None, timeline: int, archived: Archived, notes: tuple[str, ...]) -> _Stop:
-    """Stop after the record at `lsn`; None: after the last one."""
-    end = archived.timelines[timeline].end
+def _at_lsn(wanted: Wanted, timeline: int, archived: Archived, notes: tuple[str, ...]) -> _Stop:
+    """Stop at the record of the position that is wanted; none is: after the last record."""
+    lsn, end = wanted.lsn, archived.timelines[timeline].end
     if end is None:
         raise RefnetError(
             f"the end of the WAL of timeline {timeline} is unknown",
@@ -227,8 +234,12 @@ def _at_lsn(lsn: int | None, timeline: int, archived: Archived, notes: tuple[str
             f"{lsn_text(lsn)} is after the end of the WAL in the archive, {lsn_text(end)}",
             "Choose an earlier position, or --latest.",
         )
-    at = end if lsn is None else lsn
-    settings = {"recovery_target_lsn": lsn_text(at), "recovery_target_inclusive": "on", **_always(timeline)}
+    at, inclusive = (end, True) if lsn is None else (lsn, not wanted.before)
+    settings = {
+        "recovery_target_lsn": lsn_text(at),
+        "recovery_target_inclusive": "on" if inclusive else "off",
+        **_always(timeline),
+    }
     text = f"the end of the WAL in the archive, {lsn_text(at)}" if lsn is None else lsn_text(at)
     return _Stop(timeline, at, settings, text, notes)
 
@@ -245,11 +256,11 @@ def _after_last(time: datetime, timeline: int, archived: Archived, notes: tuple[
             "Choose an earlier time, or --latest.",
         )
     return _at_lsn(
-        None, timeline, archived, (*notes, f"there is no commit later than {shown(time)} in the archive")
+        Wanted(), timeline, archived, (*notes, f"there is no commit later than {shown(time)} in the archive")
     )
 
 
-def _timeline(wanted: Wanted, archived: Archived) -> int:
+def timeline_of(wanted: Wanted, archived: Archived) -> int:
     """The timeline of a recovery: as wanted, else that which the server was on."""
     if wanted.timeline is not None:
         if wanted.timeline in archived.timelines:

@@ -24,6 +24,7 @@ _SECONDS = 300.0
 _LINE, _MESSAGES = 4096, 4096
 _RECORD = re.compile(rb"rmgr: .{1,80}?\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), ", re.DOTALL)
 _OF_TRANSACTION = re.compile(rb"\btx: +(\d{1,10}), lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), ")
+_PREPARED = re.compile(rb"desc: COMMIT_PREPARED ([0-9]{1,10}):")
 _COMMIT = re.compile(
     rb"desc: COMMIT(?:_PREPARED [0-9]+:)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) UTC"
 )
@@ -85,10 +86,11 @@ def end_of(program: Path, folder: Path, segment: str) -> End | None:
 def commit_records(program: Path, folder: Path, segment: str) -> Iterator[CommitRecord]:
     """Yield the records of commits that begin in `segment`, a file in `folder`, which may be cut short or end in zeros."""
     for line in _lines(program, folder, segment, "--rmgr=Transaction", stopped=[]):
-        head, time = _OF_TRANSACTION.search(line), _COMMIT.search(line)
+        head, time, prepared = (one.search(line) for one in (_OF_TRANSACTION, _COMMIT, _PREPARED))
         if head and time:
             moment = datetime.fromisoformat(time[1].decode()).replace(tzinfo=UTC)
-            yield CommitRecord(parse_lsn(head[2].decode()), int(head[1]), moment)
+            xid = int((prepared or head)[1])
+            yield CommitRecord(parse_lsn(head[2].decode()), xid, moment)
 
 
 def _moment(text: bytes) -> datetime | None:

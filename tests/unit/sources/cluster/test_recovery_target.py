@@ -55,18 +55,13 @@ def archive(*timelines: tuple[Timeline, Sequence[CommitRecord]], without: Sequen
     names = {one.name for each, _ in timelines for one in each.segments}
     names |= {segment_of(each.end or 0, each.number, SIZE) for each, _ in timelines}
 
-    def find(segment: str, begin: int, after: datetime | None) -> CommitRecord | None:
+    def commits_in(segment: str) -> list[CommitRecord]:
         start, number = start_of(segment, SIZE), int(segment[:8], 16)
-        found = (
-            one
-            for one in commits[number]
-            if start <= one.lsn < start + SIZE and one.lsn >= begin and (after is None or one.time > after)
-        )
-        return next(found, None)
+        return [one for one in commits[number] if start <= one.lsn < start + SIZE]
 
     last = max(one.time for found in commits.values() for one in found)
     return Archived(
-        SIZE, {each.number: each for each, _ in timelines}, frozenset(names - {*without}), find, last
+        SIZE, {each.number: each for each, _ in timelines}, frozenset(names - {*without}), commits_in, last
     )
 
 
@@ -132,7 +127,7 @@ def test_a_moment_after_the_last_commit_is_refused_unless_the_stream_is_known_to
     assert (
         "later than what the archive has: it has everything up to 2026-11-30 12:09:00+00:00" in error.message
     )
-    idle = Archived(SIZE, ONE.timelines, ONE.present, ONE.find, at(60))
+    idle = Archived(SIZE, ONE.timelines, ONE.present, ONE.commits, at(60))
     plan = decide(Wanted(time=at(60)), idle, BASES)
     assert plan.settings["recovery_target_lsn"] == "0/900064"
     assert plan.notes == ("there is no commit later than 2026-11-30 13:00:00+00:00 in the archive",)
@@ -189,7 +184,7 @@ def test_without_an_index_the_commits_are_looked_for_in_the_segments() -> None:
     bare = Timeline(
         1, (), tuple(one._replace(last_commit=None) for one in ONE.timelines[1].segments), 9 * SIZE
     )
-    plan = decide(Wanted(time=at(4.9)), Archived(SIZE, {1: bare}, ONE.present, ONE.find, at(9)), BASES)
+    plan = decide(Wanted(time=at(4.9)), Archived(SIZE, {1: bare}, ONE.present, ONE.commits, at(9)), BASES)
     assert (plan.base.name, segments(plan)) == ("base-2", [2, 3, 4, 5, 6])
 
 

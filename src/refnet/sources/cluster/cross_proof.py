@@ -1,0 +1,120 @@
+"""Cross-proof: an artifact of a database against its server, recovered to the moment of the artifact's snapshot.
+
+Both come from the server by different roads: rows by COPY, and files with WAL. If they are equal, base backup, WAL and
+replay are proven by content. A snapshot sees a set of transactions; a recovery has a prefix of the WAL. Commits may become
+visible in another order than they are in the WAL (they wait for a standby, or synchronous_commit is off): then no prefix is
+exactly what the snapshot sees, and nothing can be said. Sequences and unlogged tables are not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+
+from refnet.catalog import wal
+from refnet.catalog.artifact import Finding
+from refnet.core.errors import Exit, RefnetError
+from refnet.proof_run import ProofOptions
+from refnet.sources.cluster.recovery_target import (
+    Archived,
+    Candidate,
+    RecoveryPlan,
+    Wanted,
+    decide,
+    timeline_of,
+)
+from refnet.sources.cluster.scratch_recovery import Recovered
+from refnet.sources.cluster.wal_dump import CommitRecord
+from refnet.sources.database.artifact.index import Index
+from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.workers import Workers
+
+#: So much later than the snapshot no transaction commits that it sees.
+_LATER = timedelta(minutes=1)
+_UNLOGGED = """
+SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence = 'u'
+"""
+_XIDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The transactions that a snapshot sees."""
+
+    xmin: int
+    xmax: int
+    running: frozenset[int]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Parse PostgreSQL's `xmin:xmax:xip,…`; ValueError if malformed."""
+        xmin, xmax, running = text.split(":")
+        return cls(int(xmin), int(xmax), frozenset(int(one) for one in running.split(",") if one))
+
+    def sees(self, xid: int) -> bool:
+        """Whether it sees the committed transaction `xid`, of which the WAL has only 32 bits."""
+        whole = self.xmax - (self.xmax - xid) % _XIDS
+        whole += _XIDS if self.xmax - whole > _XIDS // 2 else 0
+        return whole < self.xmin or (whole < self.xmax and whole not in self.running)
+
+    def end(self, commits: Iterable[CommitRecord], until: datetime) -> int | None:
+        """Position of the first of `commits` that it does not see; None: it sees all of them.
+
+        until: no later commit is looked at. ValueError if it sees a commit after one that it does not see.
+        """
+        first: int | None = None
+        for one in commits:
+            if first is not None and one.time > until:
+                break
+            if not self.sees(one.xid):
+                first = one.lsn if first is None else first
+            elif first is not None:
+                raise ValueError(
+                    "transactions became visible in another order than their commits have in the WAL"
+                )
+        return first
+
+
+def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> RecoveryPlan:
+    """The recovery of one of `bases` to exactly what the snapshot of an artifact sees.
+
+    RefnetError (UNVERIFIED) if the WAL does not tell, or has not arrived; as `decide` if no base reaches it.
+    """
+    text, moment = index.server["snapshot"], datetime.fromisoformat(index.snapshot)
+    if not text or not there.timelines:
+        raise _unknown("the artifact does not record its snapshot" if there.timelines else "there is no WAL")
+    timeline = timeline_of(Wanted(time=moment), there)
+    begin = min((one.facts.start_lsn for one in bases), default=0)
+    try:
+        end = Snapshot.read(text).end(_commits(there, timeline, begin), moment + _LATER)
+    except ValueError as error:
+        raise _unknown(str(error)) from None
+    if end is not None:
+        return decide(Wanted(lsn=end, before=True, timeline=timeline), there, bases)
+    if there.covered is None or there.covered < moment:
+        raise _unknown("the WAL of its moment has not arrived")
+    return decide(Wanted(timeline=timeline), there, bases)
+
+
+def _commits(there: Archived, timeline: int, begin: int) -> Iterator[CommitRecord]:
+    """Yield the commits on the path of `timeline`, from the segment with the position `begin` on."""
+    for name in there.path(timeline):
+        if wal.start_of(name, there.size) + there.size > begin:
+            yield from there.commits(name)
+
+
+def _unknown(why: str) -> RefnetError:
+    return RefnetError(f"no exact moment: {why}", "Compare a later artifact.", Exit.UNVERIFIED)
+
+
+def compared(found: Recovered, artifact: DatabaseArtifact, options: ProofOptions) -> tuple[Finding, ...]:
+    """Compare the rows of `artifact` with its database in the recovered server; a finding for each table."""
+    target = found.cluster.target(str(artifact.index.database["name"]))
+    with target.connect() as session:
+        unlogged = {f"table {schema}.{name}" for schema, name in session.execute(_UNLOGGED).fetchall()}
+    workers = Workers(found.cluster.binaries, options.jobs, options.progress)
+    findings = artifact.compare(target, workers, content=True)
+    return tuple(one for one in findings if one.what not in unlogged and not one.what.endswith(" sequences"))

@@ -1,0 +1,157 @@
+"""The proof of a base backup: recovered, checked page by page, and equal to an artifact that came by another road."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.clusters import Live, live
+
+from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.manifest import Level, Outcome
+from refnet.catalog.source_name import Kind, SourceName
+from refnet.postgres.binaries import Binaries
+from refnet.sources.cluster.base_artifact import BaseArtifact
+from refnet.sources.cluster.base_proof import BaseProofOptions
+from refnet.sources.cluster.data_folder import Piece
+from refnet.sources.cluster.recovery_facts import pieces
+from refnet.sources.database.dump.parallel_dump import DatabaseMaker
+from refnet.store.local import LocalStore, new_manifest
+from refnet.store.open_artifacts import artifact_in
+
+SHOP, BASES = SourceName("main-shop", Kind.DATABASE), SourceName("main-cluster", Kind.CLUSTER)
+
+
+@pytest.fixture
+def shop(system_server: object, short_folder: Path) -> Iterator[Live]:
+    """A server without checksums of pages, with a base backup."""
+    binaries: Binaries = system_server.binaries  # type: ignore[attr-defined]
+    with live(binaries, short_folder / "proof") as found:
+        found.sql("CREATE DATABASE shop")
+        found.sql(
+            "CREATE TABLE orders (i int PRIMARY KEY, what text)",
+            "INSERT INTO orders SELECT g, 'order ' || g FROM generate_series(1, 500) g",
+            "CREATE UNLOGGED TABLE cache AS SELECT 1 AS i",
+            "CREATE SEQUENCE numbers",
+            "SELECT nextval('numbers')",
+            database="shop",
+        )
+        yield found
+
+
+def artifact(live: Live) -> OpenArtifact:
+    """An artifact of the database shop, made beside writers that commit all the time."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with live.cluster.target("shop").connect() as session:
+            for number in range(1000, 100_000):
+                if stop.is_set():
+                    return
+                session.execute(f"INSERT INTO orders VALUES ({number}, 'later')")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        name, target = "main-shop_as.sql.gz", live.cluster.target("shop")
+        maker = DatabaseMaker(SHOP, lambda: target, lambda *_major, **_server: live.cluster.binaries, 2)
+        with (live.folder / name).open("xb") as out:
+            made = maker.dump(out)
+    finally:
+        stop.set()
+        writer.join()
+    live.sql("SELECT nextval('numbers')", database="shop")
+    live.arrived()
+    data = (live.folder / name).read_bytes()
+    manifest = new_manifest(SHOP, name, made, hashlib.sha256(data).hexdigest(), len(data))
+    return artifact_in(SHOP, live.folder, name, manifest)
+
+
+def proof(live: Live, home: Path, *artifacts: OpenArtifact) -> Proof:
+    """The proof of the newest base backup, as a drill makes it."""
+    names = live.publish("main-cluster")
+    store = LocalStore(live.archive.folder.parent.parent)
+    entries = store.entries(BASES)
+    options = BaseProofOptions(
+        home,
+        lambda *_major, **_server: live.cluster.binaries,
+        2,
+        memory_bound=0,
+        archive=lambda _system: live.archive,
+        bases=lambda: entries,
+        chain=partial(pieces, store, entries=entries),
+        artifacts=lambda: artifacts,
+    )
+    newest = next(one for one in entries if one.name == names[-1])
+    return BaseArtifact(store.artifact(newest)).prove(Level.PROVEN, options)
+
+
+def altered(base: bytes, old: bytes, new: bytes) -> bytes:
+    """The tar of the deflated `base` with other bytes in a file of a relation, and manifests that vouch for them."""
+    made, changed = io.BytesIO(), {}
+    with (
+        tarfile.open(fileobj=io.BytesIO(gzip.decompress(base))) as tar,
+        tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as out,
+    ):
+        for member in tar:
+            content = tar.extractfile(member).read() if member.isreg() else b""  # type: ignore[union-attr]
+            if member.name.startswith("base/") and old in content:
+                content = content.replace(old, new)
+                changed[member.name] = hashlib.sha256(content).hexdigest()
+            if member.name == "backup_manifest":
+                content = _vouched(json.loads(content), changed)
+                member.size = len(content)
+            out.addfile(member, io.BytesIO(content))
+    assert changed
+    return made.getvalue()
+
+
+def _vouched(manifest: dict[str, object], changed: dict[str, str]) -> bytes:
+    for one in manifest["Files"]:  # type: ignore[attr-defined]
+        one["Checksum"] = changed.get(one["Path"], one["Checksum"])
+    del manifest["Manifest-Checksum"]
+    text = json.dumps(manifest)[:-1].encode() + b",\n"
+    return text + b'"Manifest-Checksum": "' + hashlib.sha256(text).hexdigest().encode() + b'"}\n'
+
+
+def test_a_base_is_proven_by_an_artifact_that_was_made_beside_writers(shop: Live, short_home: Path) -> None:
+    shop.base()
+    shop.sql("UPDATE orders SET what = 'paid' WHERE i = 7", database="shop")
+    shop.base(increment=True)
+    shop.sql("DELETE FROM orders WHERE i = 8", database="shop")
+    found = proof(shop, short_home, artifact(shop))
+    assert (found.outcome, found.level) == (Outcome.PASSED, Level.PROVEN), found.reasons
+    assert "cross-proof with main-shop_as.sql.gz, 1 table" in [one.what for one in found.findings]
+
+
+def test_a_base_without_a_younger_artifact_is_restored_and_says_so(shop: Live, short_home: Path) -> None:
+    shop.base()
+    found = proof(shop, short_home)
+    assert (found.outcome, found.level) == (Outcome.PASSED, Level.RESTORED), found.reasons
+    assert "no proven artifact of its databases is younger than it" in found.reasons[0]
+
+
+def test_a_row_that_changed_in_a_base_is_found_though_every_checksum_fits(
+    shop: Live, short_home: Path
+) -> None:
+    base = shop.base()
+    data = gzip.compress(altered((shop.folder / base.name).read_bytes(), b"order 77", b"order 78"), 1)
+    (shop.folder / base.name).write_bytes(data)
+    shop.bases[-1] = replace_sha(base, data)
+    found = proof(shop, short_home, artifact(shop))
+    assert (found.outcome, found.level) == (Outcome.FAILED, Level.RESTORED)
+    assert "table public.orders: the content of its" in found.reasons[0]
+
+
+def replace_sha(base: Piece, data: bytes) -> Piece:
+    facts = replace(base.facts, raw_bytes=len(gzip.decompress(data)))
+    return base._replace(sha256=hashlib.sha256(data).hexdigest(), facts=facts)

@@ -1,0 +1,47 @@
+"""The position in the WAL at which a server has exactly what a snapshot sees."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from refnet.sources.cluster.cross_proof import Snapshot
+from refnet.sources.cluster.wal_dump import CommitRecord
+
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=1)
+
+
+def commits(*xids: int) -> list[CommitRecord]:
+    return [CommitRecord(100 + at, xid, NOON + timedelta(seconds=at)) for at, xid in enumerate(xids)]
+
+
+def test_the_first_commit_that_a_snapshot_does_not_see_ends_it() -> None:
+    snapshot = Snapshot.read("700:705:701,703")
+    assert snapshot.end(commits(699, 700, 702, 704, 701, 703, 705), LATER) == 104
+    assert snapshot.end(commits(699, 700, 702, 704, 705), LATER) == 104
+    assert snapshot.end(commits(699, 700, 702, 704), LATER) is None
+    assert Snapshot.read("700:700:").end(commits(699, 700), LATER) == 101
+
+
+def test_commits_in_another_order_than_they_became_visible_have_no_end() -> None:
+    with pytest.raises(ValueError, match="another order"):
+        Snapshot.read("700:705:701").end(commits(701, 702), LATER)
+
+
+def test_what_commits_much_later_is_not_read() -> None:
+    def endless() -> object:
+        yield from commits(700, 705)
+        yield CommitRecord(200, 706, LATER + timedelta(seconds=1))
+        raise AssertionError
+
+    assert Snapshot.read("705:705:").end(endless(), LATER) == 101  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_transaction_ids_of_the_wal_have_32_bits(epoch: int) -> None:
+    base = (epoch << 32) + (1 << 32)
+    snapshot = Snapshot.read(f"{base - 2}:{base + 3}:{base + 1}")
+    seen = {xid: snapshot.sees(xid) for xid in ((1 << 32) - 3, (1 << 32) - 1, 0, 1, 2, 3, 4, 1 << 30)}
+    assert [xid for xid, sees in seen.items() if not sees] == [1, 3, 4, 1 << 30]
