@@ -7,7 +7,6 @@ stops no other.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -25,6 +24,7 @@ from refnet.actions.backup_result import Backup
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
+from refnet.core.processes import end_with_parent
 from refnet.core.signals import interruptible
 from refnet.sources import kind_of
 
@@ -161,7 +161,7 @@ def _work(
 
     inherited: the parent's ends of pipes; closed here, so that closing them in the parent is noticed.
     """
-    _end_with_parent()
+    end_with_parent(signal.SIGINT)
     for one in inherited:
         one.close()
     turn = _Turn(pipe)
@@ -190,11 +190,6 @@ def _blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """Get SIGINT when the parent dies, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
 
 class _Turn:

@@ -16,6 +16,14 @@ EXAMPLES = {
         "refnet backup database --jobs 4",
         "refnet backup --table papers --to /mnt/disk",
     ),
+    "wal run": (
+        "refnet wal run",
+        "refnet wal run main",
+    ),
+    "wal status": (
+        "refnet wal status",
+        "refnet wal status main --json",
+    ),
     "fetch": (
         "refnet fetch --store nas --plan",
         "refnet fetch database --store nas --at 2026-11-25",

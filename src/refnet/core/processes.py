@@ -1,5 +1,6 @@
 """Runs programs to their end within a time limit, and waits for conditions."""
 
+import ctypes
 import os
 import subprocess
 import threading
@@ -15,6 +16,8 @@ from refnet.core.errors import RefnetError
 #: Time limit of programs that only look something up or send a signal.
 QUICK_SECONDS = 30.0
 _POLL_SECONDS = 0.005
+#: Loaded now: a child between fork and exec should not load a library.
+_LIBC = ctypes.CDLL(None)
 #: How much of the end of stderr is read, in bytes.
 _MESSAGES = 4000
 
@@ -85,6 +88,11 @@ def run_bounded(
         messages.seek(max(0, messages.seek(0, os.SEEK_END) - _MESSAGES))
         said = messages.read().decode(errors="replace")
     return EndedProgram(process.returncode, output[:most], len(output) > most, said)
+
+
+def end_with_parent(number: int) -> None:
+    """Have this process get the signal `number` when its parent dies, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
+    _LIBC.prctl(1, number)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -32,6 +32,7 @@ from refnet.catalog.wal_stream import LONGEST, StreamReport
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, explained, opened, read_regular, write_all
+from refnet.core.locks import is_locked
 from refnet.core.records import Layout, Record
 from refnet.local_postgres import binaries_for
 from refnet.postgres import binaries
@@ -39,6 +40,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.settings import Settings
 from refnet.sources.cluster import wal_dump
 from refnet.sources.cluster.wal_dump import End
+from refnet.store.backup_folder import LOCK_NAME
 from refnet.wiring import UNSEALED
 
 #: The folder of archives in the backup folder.
@@ -50,6 +52,15 @@ _LONGEST_INDEX, _LONGEST_FACTS = 1 << 30, 4 << 10
 _TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
 #: The name of the history of a timeline.
 HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
+
+
+@dataclass(frozen=True)
+class KnownServer(Record):
+    """The record in REFNET_HOME of the server that a cluster of the settings had last."""
+
+    LAYOUT = Layout("the record of a server", longest=_LONGEST_FACTS, more=True, format=1, reads="format 1")
+
+    system_identifier: Annotated[str, checked.text(20, like="[0-9]{1,20}")]
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,15 @@ class WalArchive:
         """The archive of a server by the settings; with encryption.local it is in REFNET_HOME, not encrypted yet."""
         top = settings.home / UNSEALED if settings.encryption_local else settings.backup_dir
         return cls(top / CLUSTER / system_identifier, partial(binaries_for, settings))
+
+    @classmethod
+    def known(cls, settings: Settings, cluster: str) -> Self | None:
+        """The archive that the receiver of `cluster` wrote last; None: none did on this machine."""
+        try:
+            found = KnownServer.from_json(read_regular(known_file(settings, cluster), _LONGEST_FACTS))
+        except (OSError, ValueError):
+            return None
+        return cls.of(settings, found.system_identifier)
 
     @property
     def live(self) -> Path:
@@ -268,6 +288,10 @@ class WalArchive:
         except (OSError, ValueError):
             return None
 
+    def is_received(self) -> bool:
+        """Whether a receiver runs that writes this archive, on any machine that shares its file system's locks."""
+        return is_locked(self.folder / LOCK_NAME)
+
     def covered_until(self) -> datetime | None:
         """The moment up to which each acknowledged commit is here, by the receiver; else that of the last commit."""
         found = self.report()
@@ -313,6 +337,11 @@ class WalArchive:
                     said = wal_dump.commits(program, folder, name, complete=False)
                     found += [said.last] if said.last else []
         return max(found, default=None)
+
+
+def known_file(settings: Settings, cluster: str) -> Path:
+    """The record of the server that `cluster` had last."""
+    return settings.home / "wal" / f"{cluster}.json"
 
 
 def sizes_in(folder: Path) -> dict[str, int]:

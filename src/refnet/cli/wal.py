@@ -1,0 +1,125 @@
+"""`refnet wal run|status`: the stream of WAL of clusters with `wal = true`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from refnet.cli import options
+from refnet.cli.command import Commands
+from refnet.cli.context import current_settings, print_json
+from refnet.cli.output import say
+from refnet.cli.render import print_columns
+from refnet.core import formatting
+from refnet.core.clock import utc_now
+from refnet.core.errors import Exit, RefnetError
+from refnet.settings import Settings
+from refnet.sources.cluster.receiver import Receiver
+from refnet.sources.cluster.stream_status import StreamStatus
+
+wal = Commands("Receive the WAL of a cluster, for restores to any second.")
+_Cluster = Annotated[
+    str | None, typer.Argument(metavar="[CLUSTER]", help="A cluster with wal = true; default: all of them.")
+]
+#: How often the main thread looks after the receivers, in seconds.
+_LOOK = 0.5
+
+
+@wal.command("run")
+def run(cluster: _Cluster = None) -> None:
+    """Receive WAL until stopped.
+
+    Each commit arrives within milliseconds, and the server keeps what could not be received. There is one receiver for a
+    cluster.
+    """
+    settings = current_settings()
+    receivers = [Receiver(settings, one, _tell) for one in _streamed(settings, cluster)]
+    errors = list[BaseException]()
+
+    def receive(receiver: Receiver) -> None:
+        try:
+            receiver.run()
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=receive, args=(one,), name=one.cluster) for one in receivers]
+    for thread in threads:
+        thread.start()
+    try:
+        while not errors and any(thread.is_alive() for thread in threads):
+            threads[0].join(_LOOK)
+    except KeyboardInterrupt:  # how a service is stopped
+        _tell("stopping")
+    finally:
+        for one in receivers:
+            one.stop.set()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _tell(sentence: str) -> None:
+    say(formatting.plain(sentence), flush=True)
+
+
+@wal.command("status")
+def status(cluster: _Cluster = None, *, as_json: options.Json = False) -> None:
+    """Show how far the stream of each cluster is.
+
+    What would be lost with the server's disk now, the last commit, gaps, and the replication slot. `refnet monitor`
+    judges it.
+    """
+    settings = current_settings(own=False)
+    found = [StreamStatus.read(settings, one, utc_now()) for one in _streamed(settings, cluster)]
+    if as_json:
+        print_json({"clusters": [one.to_json() for one in found]})
+        return
+    for one in found:
+        print_columns([*_rows(one)])
+
+
+def _streamed(settings: Settings, cluster: str | None) -> list[str]:
+    """Clusters with WAL, or the one that is named; RefnetError (USAGE) if it has none."""
+    there = [name for name, one in settings.clusters.items() if one.wal]
+    if cluster and cluster not in there:
+        raise RefnetError(
+            f"{cluster} is not a cluster with wal = true",
+            f"Set clusters.{cluster}.wal = true in refnet.toml."
+            if cluster in settings.clusters
+            else f"Those with it are: {formatting.some(there) or 'none'}.",
+            Exit.USAGE,
+        )
+    if not there:
+        raise RefnetError(
+            "no cluster has wal = true",
+            "Add it to [clusters.NAME] in refnet.toml; docs/any-second.md has the set-up.",
+            Exit.USAGE,
+        )
+    return [cluster] if cluster else there
+
+
+def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
+    report = one.report
+    if one.archive is None or report is None:
+        yield one.cluster, "nothing was received on this machine: `refnet wal run`"
+        return
+    yield one.cluster, str(report.state) if one.is_received else "stopped: no receiver runs"
+    if report.message:
+        yield "", f"{report.message}. {report.hint}"
+    if (lag := one.lag) is not None and report.received_until:
+        behind = formatting.size(report.lag_bytes)
+        yield (
+            "lag",
+            f"{formatting.seconds(lag.total_seconds())}, {behind}: older commits are safe from a loss of the server",
+        )
+        yield "received until", formatting.local(report.received_until)
+    yield "last commit", formatting.local(one.last_commit) if one.last_commit else "unknown"
+    yield "gaps", "; ".join(map(str, one.gaps[:3])) or "none"
+    left = "no limit" if report.slot_left is None else f"{formatting.size(report.slot_left)} until it is lost"
+    yield "slot", f"{report.slot}, {report.slot_status or 'unknown'}, {left}"
+    kept = f"{formatting.plural(one.segments, 'segment')}, {formatting.size(one.stored_bytes)}"
+    yield "archive", f"{one.archive.folder}: {kept}{', not encrypted' if one.is_unsealed else ''}"

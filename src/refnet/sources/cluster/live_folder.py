@@ -1,0 +1,200 @@
+"""The folder of pg_receivewal: what it finished goes into the archive, what it cannot go on with is moved out of its way.
+
+pg_receivewal begins after the last finished segment here, or with the .partial one again from its first byte. So the last
+finished segment stays here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from refnet.catalog import wal
+from refnet.catalog.wal import PARTIAL
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import explained, read_regular, replace_file, sync_folder
+from refnet.core.formatting import size as shown_size
+from refnet.sources.cluster import wal_writer
+from refnet.sources.cluster.wal_archive import HISTORY, WalArchive, sizes_in
+from refnet.store.disk import remove
+
+#: Ends the name of a copy of a .partial segment from before the stream began again.
+_BEFORE = ".before"
+#: In the name of a segment that was cut short, before the time of that.
+_SHORT = ".short-"
+#: Words of pg_receivewal, which are in English, and the segment that the server names in any language.
+_REMOVED = re.compile(r"replication (?:command|stream)\b.*\b[0-9A-F]{24}\b", re.DOTALL)
+#: The bytes of the header of the first page.
+_HEAD = 40
+
+
+class Newest(NamedTuple):
+    """The newest WAL on this machine."""
+
+    timeline: int
+    #: Where pg_receivewal would begin.
+    begins: int
+    #: Where it ends.
+    received: int
+
+
+def newest(archive: WalArchive) -> Newest | None:
+    """The newest WAL of `archive` and of its live folder; None: there is none."""
+    size, live = archive.segment_size, archive.in_live()
+    names = {*live, *(one.name for each in archive.timelines() for one in archive.segments(each))}
+    if not names:
+        return None
+    name, timeline = max(names), wal.timeline_of(max(names))
+    is_partial = name in live and live[name].name != name
+    begins = wal.start_of(name, size) + (0 if is_partial else size)
+    report = archive.report()
+    told = report.received_lsn if is_partial and report and report.timeline == timeline else 0
+    return Newest(timeline, begins, max(begins, told))
+
+
+def repair(archive: WalArchive, now: datetime) -> Iterator[str]:
+    """Move away what pg_receivewal would stumble over for ever; yield a sentence about each file that is kept.
+
+    A full disk cuts a .partial segment short. It may have WAL that the server has not any more.
+    """
+    for name, length in sizes_in(archive.live).items():
+        segment = name.removesuffix(PARTIAL)
+        right = {archive.segment_size, 0} if name != segment else {archive.segment_size}
+        if not wal.is_segment(segment) or length in right:
+            continue
+        path, kept = archive.live / name, archive.live / f"{segment}{_SHORT}{now:%Y%m%d%H%M%S}"
+        if _is_new(archive, path, length):
+            with explained(path):
+                path.rename(kept)
+            yield f"{name} was cut short ({shown_size(length)}, as by a full disk): it is kept as {kept.name}, and received again"
+        else:
+            remove(path)
+        sync_folder(archive.live)
+
+
+def _is_new(archive: WalArchive, path: Path, length: int) -> bool:
+    """Whether a segment that was cut short has WAL that no file beside it has: each attempt on a full disk leaves one."""
+    with explained(path):
+        data = read_regular(path, max(length, archive.segment_size))
+        others = sorted(archive.live.glob(f"{path.name.removesuffix(PARTIAL)}{_SHORT}*"))
+        known = [read_regular(one, archive.segment_size) for one in others]
+    return any(data[:_HEAD]) and not any(one.startswith(data.rstrip(b"\0")) for one in known)
+
+
+@dataclass
+class Known:
+    """What this process knows of the live folder."""
+
+    #: Finished segments that are in the archive.
+    added: set[str] = field(default_factory=set)
+    #: A copy of the .partial segment from before, and where WAL in it ended.
+    before: tuple[Path, int] | None = None
+
+    #: The server sent other bytes than before.
+    differs: bool = False
+
+    def keep_copy(self, archive: WalArchive, have: Newest | None) -> None:
+        """Copy the .partial segment, which pg_receivewal writes again from its first byte, unless a copy is left."""
+        found = archive.in_live()
+        name = max(found, default="")
+        is_partial = bool(name) and found[name].name != name
+        for other in archive.live.glob(f"*{_BEFORE}"):
+            if not is_partial or other.name != f"{name}{_BEFORE}":
+                remove(other)
+        if not is_partial or have is None or have.received <= have.begins:
+            return
+        copy = archive.live / f"{name}{_BEFORE}"
+        with explained(copy):
+            if not copy.exists():
+                replace_file(copy, read_regular(found[name], archive.segment_size))
+        self.before = (copy, have.received)
+
+    def compare(self, archive: WalArchive, received: int) -> None:
+        """RefnetError (DAMAGED) if the server sends other bytes than before; `received`: where they end now."""
+        if self.before is None or received < self.before[1]:
+            return
+        (copy, end), name = self.before, self.before[0].name.removesuffix(_BEFORE)
+        count = end - wal.start_of(name, archive.segment_size)
+        with explained(copy):
+            kept = read_regular(copy, archive.segment_size)
+            now = read_regular(archive.in_live()[name], archive.segment_size)
+        if kept[:count] != now[:count]:
+            self.differs = True
+            raise RefnetError(
+                f"the server sends other WAL for {name} than before: it is another one, or a copy",
+                "Two servers have one system identifier and one timeline: let the copy be promoted (pg_promote), which"
+                " gives it a timeline of its own.",
+                Exit.DAMAGED,
+            )
+        remove(copy)
+        self.before = None
+
+    def put_back(self, archive: WalArchive) -> None:
+        """After pg_receivewal has ended: restore the bytes from before, if the server sent other ones."""
+        if self.before and self.differs:
+            copy, name = self.before[0], self.before[0].name.removesuffix(_BEFORE)
+            with explained(copy):
+                copy.replace(archive.live / f"{name}{PARTIAL}")
+            for one in sizes_in(archive.live):
+                if wal.is_segment(one) and one >= name:  # what the other server sent after that
+                    remove(archive.live / one)
+
+
+def collect(archive: WalArchive, known: Known) -> None:
+    """Add what is finished in the live folder to the archive, and remove all of it but the last finished segment."""
+    sizes = sizes_in(archive.live)
+    for name in filter(HISTORY.fullmatch, sizes):
+        if name not in known.added:
+            wal_writer.add_history(archive, archive.live / name)
+            known.added.add(name)
+    finished = [name for name in sizes if wal.is_segment(name)]
+    for name in finished:
+        if name not in known.added:
+            wal_writer.add(archive, archive.live / name)
+            known.added.add(name)
+            _drop_short(archive, name)
+    ended = max(
+        (wal.timeline_of(one) for one in sizes if wal.is_segment(one.removesuffix(PARTIAL))), default=0
+    )
+    for name in sizes:
+        if name.endswith(PARTIAL) and wal.timeline_of(name) < ended:
+            _end_timeline(archive, archive.live / name)
+    for name in finished[:-1]:
+        remove(archive.live / name)
+
+
+def _drop_short(archive: WalArchive, segment: str) -> None:
+    """Remove what was cut short of a segment that is complete now, if it has nothing else."""
+    for short in archive.live.glob(f"{segment}{_SHORT}*"):
+        with explained(short):
+            data = read_regular(short, archive.segment_size).rstrip(b"\0")
+        if archive.read(segment).startswith(data):
+            remove(short)
+
+
+def clear(archive: WalArchive) -> None:
+    """Add all segments of the live folder to the archive, the .partial one too, and empty it."""
+    collect(archive, Known())
+    for name in sizes_in(archive.live):
+        if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL)):
+            _end_timeline(archive, archive.live / name)
+        elif wal.is_segment(name):
+            remove(archive.live / name)
+
+
+def _end_timeline(archive: WalArchive, partial: Path) -> None:
+    """Add a .partial segment that will not go on to the archive, unless nothing was written into it."""
+    with explained(partial):
+        data = read_regular(partial, archive.segment_size)
+    if any(data[:_HEAD]):
+        wal_writer.add(archive, partial)
+    remove(partial)
+
+
+def asks_for_removed(said: str) -> bool:
+    """Whether pg_receivewal ended because the server removed the segment that it asked for."""
+    return _REMOVED.search(said) is not None
