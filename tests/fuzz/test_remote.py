@@ -19,7 +19,9 @@ from refnet.catalog.remote_state import Head, gaps
 MADE = document()
 SHARED = shared(local=replace(LOCAL, files_sha256="cd" * 32))
 PLAINTEXT = plaintext(SHARED)
-HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}).to_json()
+HEAD = Head(
+    7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}, ((6, 6),)
+).to_json()
 CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Verdict.ALARM, "accepted"),)).to_json()
 
 

@@ -73,6 +73,9 @@ class Head(Record):
     present: Ranges = ()
     #: By the fingerprint of another signer: the counters of its manifests that this machine deleted.
     others: Annotated[Mapping[_Signer, Ranges], Most(_MOST_SIGNERS)] = field(default_factory=dict)
+    #: The counters, of any signer, among the deleted ones whose manifests may be there, or may come back: their deletion
+    #: was interrupted, or somebody accepted that they are missing.
+    unsure: Ranges = ()
 
     @property
     def sent(self) -> Ranges:
@@ -93,16 +96,27 @@ class Head(Record):
             return replace(self, deleted=deleted)
         return replace(self, others={**self.others, signer: deleted})
 
+    def perhaps_deleted(self, signer: str, counters: Ranges) -> Head:
+        """The head while this machine deletes the manifests `counters` of `signer`, or if somebody accepted that they are missing."""
+        unsure = ranges([], (*self.unsure, *counters))
+        return replace(self.having_deleted(signer, counters), unsure=unsure)
+
+    def surely_deleted(self, counter: int) -> Head:
+        """The head after the deletion of a manifest."""
+        return replace(self, unsure=without(self.unsure, ranges([counter])))
+
     def after(self, sent: Signed) -> Head:
         """The head after `sent` was published; earlier gaps remain."""
         known, document = self, sent.document
         if self.signer != sent.signer:  # this machine has a new signing key
             others = {**self.others, **({self.signer: self.deleted} if self.deleted else {})}
-            known = Head(deleted=others.pop(sent.signer, ()), others=others)
+            known = Head(deleted=others.pop(sent.signer, ()), others=others, unsure=self.unsure)
         if document.counter < known.counter:
             return self
         present = without(ranges([], (*known.present, *document.present)), known.deleted)
-        return Head(document.counter, sent.sha256, sent.signer, known.deleted, present, known.others)
+        return replace(
+            known, counter=document.counter, sha256=sent.sha256, signer=sent.signer, present=present
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,8 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
     for (signer, name), group in by_signer.items():
         own = head if head and (head.signer, store) == (signer, name) else None
         deleted = head.deleted_of(signer) if head and name == store else ()
-        found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted)
+        gone = without(deleted, head.unsure) if head else ()
+        found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted, gone)
     if head and head.sent and (head.signer, store) not in by_signer:
         _, last = head.sent[-1]
         found.append(Gap(f"there is no manifest of this machine, which sent number {last}", last))
@@ -174,14 +189,14 @@ def accepted(manifests: Sequence[Signed], store: str, head: Head) -> Head:
         group = [one for one in manifests if (one.signer, one.document.store) == (signer, store)]
         there[signer] = ranges(one.document.counter for one in group)
         last = max(group, key=lambda one: one.document.counter)
-        found = found.having_deleted(signer, without(last.document.present, there[signer]))
+        found = found.perhaps_deleted(signer, without(last.document.present, there[signer]))
         if (signer, last.document.counter) == (head.signer, head.counter):
             found = replace(found, sha256=last.sha256)
-    return found.having_deleted(head.signer, without(head.sent, there.get(head.signer, ())))
+    return found.perhaps_deleted(head.signer, without(head.sent, there.get(head.signer, ())))
 
 
-def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
-    """Gaps among the manifests of one signer, by counter."""
+def _gaps(group: list[Signed], head: Head | None, deleted: Ranges, gone: Ranges) -> list[Gap]:
+    """Gaps among the manifests of one signer, by counter; `gone`: those of `deleted` that surely were."""
     last, found = group[-1], list[Gap]()
     there = ranges(one.document.counter for one in group)
     sources = [(last.document.present, f"number {last.document.counter} names")]
@@ -198,8 +213,8 @@ def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
             found.append(Gap(f"two manifests have number {number}", number))
         elif before.document.counter == number - 1 and after.document.previous != before.sha256:
             found.append(Gap(f"number {number} does not continue number {number - 1}", number))
-    known = without(there, last.document.present)
-    if returned := without(known, ((last.document.counter, MOST_COUNTER),)):
+    unknown = without(without(there, last.document.present), ((last.document.counter, MOST_COUNTER),))
+    if returned := ranges([], (*unknown, *without(there, without(there, gone)))):
         found.append(Gap(f"number {returned[0][0]} was deleted and has reappeared", returned[0][0]))
     if head and last.document.counter < head.counter and without(((head.counter, head.counter),), deleted):
         older = f"the newest is number {last.document.counter}, and this machine sent number {head.counter}"

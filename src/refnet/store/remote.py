@@ -176,17 +176,18 @@ class RemoteStore:
     def unpublish(self, entry: Entry) -> None:
         """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
         copy, head = as_copy(entry), self.records.head()
-        own = self.name == copy.document.store
-        if own:  # before: a crash must not look like an attack
-            self.records.keep_head(head.having_deleted(copy.signed.signer, ranges([copy.document.counter])))
+        noted = head.perhaps_deleted(copy.signed.signer, ranges([copy.document.counter]))
+        keep = self.records.keep_head if self.name == copy.document.store else lambda _head: None
+        keep(noted)  # before: a crash, or an answer that is lost, must not look like an attack
         try:
             if copy.document.key:  # first: a lease without its manifest would look like a copy under way
                 self._delete(leases.lease_name(copy.document.key, copy.id))
             self._delete(copy.object)
-        except BaseException:
-            if own:
-                self.records.keep_head(head)
+        except BucketError as error:
+            if error.kind in {BucketFailure.LOCKED, BucketFailure.REFUSED}:
+                keep(head)
             raise
+        keep(noted.surely_deleted(copy.document.counter))
 
     def has_manifests(self) -> bool:
         """Whether the store has any manifest; needs no key."""
@@ -251,8 +252,7 @@ class RemoteStore:
     def pruning(self, keys: Collection[str]) -> Iterator[None]:
         """Keep copies from being published below `keys` meanwhile; RefnetError (LOCKED) if one is under way.
 
-        The caller holds the lock of this store: runs of this machine that failed or were killed are not under way. Their
-        leases end, or a copy that finds a full disk would stop the prune that makes space.
+        The caller holds the lock of this store: the leases of runs of this machine that failed or were killed end.
         """
         leases.end_killed(self.home, self.create)
         begun = self.records.sending()

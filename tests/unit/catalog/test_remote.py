@@ -467,6 +467,29 @@ def test_a_manifest_that_was_deleted_and_is_put_back_is_a_gap() -> None:
     assert "was deleted and has reappeared" in gaps([*found[:2], last], "cloud")[0].why
 
 
+def test_a_manifest_that_this_machine_deleted_and_that_is_put_back_is_a_gap_whatever_later_ones_name() -> (
+    None
+):
+    found = in_order(4)
+    head = _head(found).perhaps_deleted(found[1].signer, ((2, 2),))
+    assert gaps(found, "cloud", head) == (), "a run was killed before the deletion"
+    assert gaps([found[0], *found[2:]], "cloud", head) == (), "or after it"
+    head = head.surely_deleted(2)
+    assert gaps([found[0], *found[2:]], "cloud", head) == ()
+    assert [one.why for one in gaps(found, "cloud", head)] == ["number 2 was deleted and has reappeared"]
+    renewed = head.after(signed(document(1, signer="ssh-ed25519 AAAANEW")))
+    assert renewed.deleted_of(found[0].signer) == ((2, 2),)
+    assert gaps(found, "cloud", renewed)[0].why == "number 2 was deleted and has reappeared"
+
+
+def test_what_was_accepted_as_missing_may_come_back() -> None:
+    """The disk was not mounted."""
+    found = in_order(4)
+    head = replace(_head(found), present=((1, 4),))
+    assert gaps(found, "cloud", accepted([], "cloud", head)) == ()
+    assert gaps(found, "cloud", accepted(found[2:], "cloud", head)) == ()
+
+
 def test_missing_copies_can_be_accepted_and_replaced_or_restored_cannot() -> None:
     found = in_order(5)
     head = _head(found, present=((1, 5),))
@@ -505,7 +528,7 @@ def test_a_range_of_all_counters_costs_nothing() -> None:
 
 
 def test_the_record_of_a_head_is_read_as_written() -> None:
-    head = Head(7, "ab" * 32, "SHA256:x", ((1, 2), (4, 4)), ((3, 7),), {"SHA256:y": ((1, 9),)})
+    head = Head(7, "ab" * 32, "SHA256:x", ((1, 2), (4, 4)), ((3, 7),), {"SHA256:y": ((1, 9),)}, ((2, 2),))
     assert Head.from_json(head.to_json()) == head
     with pytest.raises(ValueError):
         Head.from_json(b'{"counter": 1}')

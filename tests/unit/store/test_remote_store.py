@@ -274,6 +274,27 @@ def test_a_deleted_copy_leaves_nothing_and_no_gap(machine: Machine) -> None:
     assert machine.store().entries()[-1].document.present == ((1, 1), (3, 4))
 
 
+def test_a_deletion_without_an_answer_is_no_gap_whether_it_was_done_or_not(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [machine.send(artifact(number, b"x")) for number in (1, 2)]
+    done, remove = True, MemoryBucket.delete
+
+    def lost(bucket: MemoryBucket, name: str, *, version: str = "") -> None:
+        if done:
+            remove(bucket, name, version=version)
+        if "/manifests/" in name:
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+
+    monkeypatch.setattr(MemoryBucket, "delete", lost)
+    for copy in copies:
+        with pytest.raises(BucketError):
+            machine.store().unpublish(copy)
+        done = False
+    assert machine.store().entries() == (copies[1],)
+    assert machine.store().contents().gaps == ()
+
+
 def test_a_locked_copy_is_not_deleted_in_part(machine: Machine) -> None:
     copy = machine.send(artifact(1, DATA))
     _bucket(machine).lock = timedelta(days=30)
