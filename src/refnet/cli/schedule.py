@@ -24,7 +24,7 @@ from refnet.scheduling import service as services
 from refnet.scheduling.install import InstallDone, InstallPlan
 from refnet.scheduling.status import status
 from refnet.scheduling.systemd import Installed, Owner, Systemd, installed, others, own
-from refnet.scheduling.units import UnitState, files, scheduled
+from refnet.scheduling.units import UnitState, files, scheduled, wal_file
 from refnet.settings import Settings
 from refnet.settings.converters import InvalidError, instance_name
 from refnet.settings.times import OFF
@@ -71,6 +71,8 @@ def install(
     service = services.service(settings, user=runs_as, configured=configured)
     schedule = settings.schedule
     wanted = files(schedule, scheduled(schedule, configured), service)
+    if any(one.wal for one in settings.clusters.values()):
+        wanted = (*wanted, wal_file(service))
     made = verb.plan(systemd, service.instance, wanted, stale)
     if plan:
         print_json(made.to_json()) if as_json else _print_plan(made)
@@ -200,7 +202,7 @@ def _print_done(done: InstallDone, *, as_json: bool) -> None:
     if done.unreachable and plan.timers:
         print(
             f"cannot reach {command} ({done.unreachable}). Where systemd runs:\n"
-            f"  {command} daemon-reload && {command} enable --now {' '.join(plan.timers)}"
+            f"  {command} daemon-reload && {command} enable --now {' '.join(plan.active)}"
         )
     elif not done.changed and not done.enabled:
         say("nothing to do: " + ("everything is in place" if plan.timers else "there are no timers"))

@@ -11,9 +11,12 @@ from refnet.catalog.schedule import TaskName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, replace_file, user_name
 from refnet.scheduling.systemd import Systemd
-from refnet.scheduling.units import File, UnitState, file_names, judge
+from refnet.scheduling.units import File, UnitState, file_names, judge, wal_service
 from refnet.settings import FILE_NAME, Settings
 from refnet.settings.converters import near_instance
+
+#: How the names of services without a timer begin.
+_ALWAYS = "refnet-wal"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class InstallPlan:
     steps: tuple[FileStep, ...]
     #: The names of the timers that are active afterwards.
     timers: tuple[str, ...]
+    #: The names of the services that run always.
+    services: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[FileStep, ...]:
@@ -55,7 +60,8 @@ class InstallPlan:
         return tuple(step for step in self.steps if step.wanted or step.changes)
 
     def to_json(self) -> dict[str, Any]:
-        return {"plan": True, "files": [step.to_json() for step in self.shown], "timers": self.timers}
+        files = [step.to_json() for step in self.shown]
+        return {"plan": True, "files": files, "timers": self.timers, "services": self.services}
 
     @property
     def edited(self) -> tuple[Path, ...]:
@@ -63,10 +69,14 @@ class InstallPlan:
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """The timers that are removed."""
-        return tuple(
-            s.path.name for s in self.steps if s.changes and not s.wanted and s.path.suffix == ".timer"
-        )
+        """The timers that are removed, and the services that run always."""
+        gone = (step.path.name for step in self.steps if step.changes and not step.wanted)
+        return tuple(name for name in gone if name.endswith(".timer") or name.startswith(_ALWAYS))
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """What is active afterwards."""
+        return (*self.timers, *self.services)
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ class InstallDone:
             "changed": [str(path) for path in self.changed],
             "enabled": self.enabled,
             "timers": self.plan.timers,
+            "services": self.plan.services,
             "unreachable": self.unreachable,
         }
 
@@ -91,12 +102,15 @@ class InstallDone:
 def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable[str] = ()) -> InstallPlan:
     """Plan to install `files`, and to remove the units named `stale` and all others of `instance`."""
     wanted = {file.name: file for file in files}
-    names = (name for task in TaskName for name in file_names(task, instance))
+    names = (*(name for task in TaskName for name in file_names(task, instance)), wal_service(instance))
     steps = []
     for name in dict.fromkeys((*names, *wanted, *stale)):
         path = systemd.folder / name
         steps.append(FileStep(path, judge(_read(path), wanted.get(name)), wanted.get(name)))
-    return InstallPlan(systemd, tuple(steps), tuple(name for name in wanted if name.endswith(".timer")))
+    timers = tuple(name for name in wanted if name.endswith(".timer"))
+    return InstallPlan(
+        systemd, tuple(steps), timers, tuple(name for name in wanted if name.startswith(_ALWAYS))
+    )
 
 
 def name_for(settings: Settings) -> str:
@@ -140,7 +154,9 @@ def act(plan: InstallPlan, *, force: bool) -> InstallDone:
         return InstallDone(plan, tuple(changed), (), unreachable)
     if changed:
         systemd.reload()
-    inactive = [name for name in plan.timers if not systemd.is_waiting(name)]
+    if again := [path.name for path in changed if path.name in plan.services]:
+        systemd.restart(again)
+    inactive = [name for name in plan.active if not systemd.is_waiting(name)]
     if inactive:
         systemd.enable(inactive)
     return InstallDone(plan, tuple(changed), tuple(inactive), None)

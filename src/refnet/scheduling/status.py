@@ -12,7 +12,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.locks import is_locked
 from refnet.scheduling import places
 from refnet.scheduling.systemd import Installed, Owner, Systemd, installed, others, own
-from refnet.scheduling.units import file_names, scheduled, timer, timer_file
+from refnet.scheduling.units import file_names, scheduled, timer, timer_file, wal_service
 from refnet.settings import Settings
 from refnet.settings.sources import SHORT
 
@@ -135,6 +135,8 @@ def status(settings: Settings, configured: Collection[SourceName], now: datetime
     if beat and not is_locked(places.worker_lock(home, instance), shared=True):
         warnings.append(f"{_BEAT} runs without a worker: its tasks stay queued")
     warnings += [sentence for timers in present for sentence in _of_manager(timers, wanted, schedule)]
+    if any(one.wal for one in settings.clusters.values()):
+        warnings += [sentence for timers in present for sentence in _of_wal(timers)]
     found = [one for user in (False, True) for one in installed(Systemd(user).folder)]
     return ScheduleStatus(
         tuple(labels), tasks, schedule.off, others(found, Owner.of(settings)), tuple(warnings)
@@ -178,6 +180,16 @@ def _of_manager(timers: Timers, wanted: Collection[str], schedule: Schedule) -> 
     if missing:
         warnings.append(f"without a timer: {', '.join(missing)} {again}")
     return warnings
+
+
+def _of_wal(timers: Timers) -> list[str]:
+    """Whether the service that receives WAL runs."""
+    name, command = wal_service(timers.instance), timers.systemd.command
+    if not (timers.systemd.folder / name).is_file():
+        return [f"without the service {name}, which receives WAL (`refnet schedule install`)"]
+    if timers.unreachable or timers.systemd.is_active(name):
+        return []
+    return [f"installed but not active: {name} (`{command} enable --now {name}`)"]
 
 
 def _text(path: Path) -> str | None:

@@ -22,7 +22,7 @@ from refnet.settings import CONFIG, FILE_NAME, Settings, user_path
 from refnet.settings.converters import INSTANCE
 
 _SERVICE = re.compile(
-    rf"refnet-(?:backup(?:-[a-z][a-z0-9_-]*)?|prune|drill|monitor)(?:@({INSTANCE}))?\.service"
+    rf"refnet-(?:backup(?:-[a-z][a-z0-9_-]*)?|prune|drill|monitor|wal)(?:@({INSTANCE}))?\.service"
 )
 #: The longest unit that is read, in bytes; RefNet's are much shorter.
 _MOST_BYTES = 64 << 10
@@ -78,6 +78,10 @@ class Systemd:
     def enable(self, units: Iterable[str]) -> None:
         """Start `units` now and at boot."""
         self._must("enable", "--now", *units)
+
+    def restart(self, units: Iterable[str]) -> None:
+        """Start those of `units` again that run."""
+        self._must("try-restart", *units)
 
     def disable(self, units: Iterable[str]) -> None:
         """Stop `units` now, and do not start them at boot."""

@@ -57,8 +57,10 @@ _UNITS = {
 }
 
 
+#: The service that receives WAL; it has no timer.
+_WAL = _Unit("refnet-wal", "receive the WAL of clusters", ("wal", "run"))
 #: The services without an instance.
-PLAIN_SERVICES = frozenset(f"{unit.name}.service" for unit in _UNITS.values())
+PLAIN_SERVICES = frozenset(f"{unit.name}.service" for unit in (*_UNITS.values(), _WAL))
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,27 @@ def file_names(task: str, instance: str = "") -> tuple[str, str]:
     return f"{name.removesuffix('.timer')}.service", name
 
 
+def wal_service(instance: str = "") -> str:
+    """Return the name of the service that receives WAL."""
+    return f"{_WAL.name}@{instance}.service" if instance else f"{_WAL.name}.service"
+
+
+def wal_file(service: Service) -> File:
+    """Return the service that receives WAL: it runs always, and systemd starts it again after every end but a wrong setting."""
+    options = _service_options(_WAL, replace(service, own_server=False))
+    target = "multi-user.target" if service.user else "default.target"
+    return _service(
+        wal_service(service.instance),
+        _WAL,
+        service,
+        command=_WAL.command,
+        unit_options=["StartLimitIntervalSec=0"],
+        service_options=[*options, "Restart=always", "RestartSec=5", "RestartPreventExitStatus=2"],
+        type="exec",
+        install=f"\n\n[Install]\nWantedBy={target}",
+    )
+
+
 def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> dict[str, tuple[str, ...]]:
     """Return each task that gets a timer → the sources that it backs up (empty if it is no backup).
 
@@ -188,20 +211,44 @@ def _first_line(rest: str) -> str:
 
 
 def _service_file(task: str, unit: _Unit, service: Service, interval: timedelta) -> File:
-    """Return the service of `task`, restricted to what a run needs; a proof needs user namespaces."""
+    """Return the service of `task`."""
+    return _service(
+        file_names(task, service.instance)[0],
+        unit,
+        service,
+        command=(*unit.command, *_if_older(unit, interval)),
+        unit_options=_unit_options(task, service, interval),
+        service_options=_service_options(unit, service),
+        type="oneshot",
+        install="",
+    )
+
+
+def _service(
+    name: str,
+    unit: _Unit,
+    service: Service,
+    *,
+    command: tuple[str, ...],
+    unit_options: list[str],
+    service_options: list[str],
+    **more: str,
+) -> File:
+    """Return a service, restricted to what a run needs; a proof needs user namespaces. `more`: the rest of the template."""
     paths = (*service.writable, *service.stores, *service.seen, service.folder)
     hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
     limited = service.user not in {None, "root"}
     return _file(
-        file_names(task, service.instance)[0],
+        name,
         does=_does(unit, service.instance),
         mounts=" ".join(_quoted(str(folder)) for folder in service.writable),
-        unit_options="".join(f"\n{line}" for line in _unit_options(task, service, interval)),
-        command=" ".join(map(_word, (*service.program, *unit.command, *_if_older(unit, interval)))),
-        service_options="\n".join(_service_options(unit, service)),
+        unit_options="".join(f"\n{line}" for line in unit_options),
+        command=" ".join(map(_word, (*service.program, *command))),
+        service_options="\n".join(service_options),
         written=" ".join(map(_quoted, _written(unit, service))),
         private_tmp="no" if hidden else "yes",
         capabilities="\nCapabilityBoundingSet=\nAmbientCapabilities=" if limited else "",
+        **more,
     )
 
 

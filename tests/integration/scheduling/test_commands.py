@@ -246,6 +246,25 @@ def test_every_source_of_the_settings_has_units_which_go_with_it(home: Home):
     assert "differ from the settings" not in home.schedule("show", **named).stdout
 
 
+def test_a_cluster_with_wal_has_a_service_that_goes_with_it(home: Home):
+    file = home.units.parent / "wal.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = '[clusters.main]\nurl = "postgresql://backup@/postgres?host=/nowhere"\n'
+    file.write_text(f"{text}wal = true\n")
+    file.chmod(0o600)
+    named = {"REFNET_CONFIG": str(file)}
+    done = home.schedule("install", "--user", **named)
+    assert done.returncode == 0, done.stderr
+    assert "refnet-wal.service" in done.stdout.splitlines()[-1]  # to enable
+    assert "Restart=always" in (home.units / "refnet-wal.service").read_text()
+    (home.units / "refnet-wal.service").unlink()
+    assert "without the service refnet-wal.service" in home.schedule("show", **named).stdout
+    home.schedule("install", "--user", **named)
+    file.write_text(text)
+    assert home.schedule("install", "--user", **named).returncode == 0
+    assert not (home.units / "refnet-wal.service").exists()
+
+
 def test_remove_takes_away_what_install_wrote_and_nothing_else(home: Home):
     home.schedule("install", "--user")
     (home.units / "other.service").write_text("[Service]\n")

@@ -11,7 +11,7 @@ from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.scheduling.beat import beat_schedule
-from refnet.scheduling.units import Service, files, scheduled
+from refnet.scheduling.units import Service, UnitState, files, judge, scheduled, wal_file, wal_service
 from refnet.settings import Settings, load
 from refnet.sources import kind_of
 from refnet.store.source_records import SeenDatabases
@@ -59,6 +59,18 @@ def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(setting
     assert "OnCalendar=*-*-* *:15:00\n" in made["refnet-backup-shop@a.timer"]
     assert "ExecStart=refnet backup shop --if-older 30min\n" in made["refnet-backup-shop@a.service"]
     assert "Description=RefNet: back up notes (instance a)\n" in made["refnet-backup-notes@a.service"]
+
+
+@pytest.mark.parametrize(("user", "target"), [(None, "default.target"), ("backup", "multi-user.target")])
+def test_the_service_that_receives_wal_runs_always_and_has_no_timer(user: str | None, target: str) -> None:
+    service = Service(("refnet",), Path("/"), user, (), None, (), (), {}, own_server=True, instance="a")
+    made = wal_file(service)
+    lines = made.text.splitlines()
+    assert made.name == wal_service("a") == "refnet-wal@a.service"
+    assert {"ExecStart=refnet wal run", "Type=exec", "Restart=always", f"WantedBy={target}"} <= {*lines}
+    assert {"StartLimitIntervalSec=0", "RestartPreventExitStatus=2"} <= {*lines}
+    assert "KillMode=process" not in lines  # pg_receivewal ends with it
+    assert judge(made.text, made) is UnitState.SAME
 
 
 def test_sources_of_one_kind_and_time_share_a_task_and_a_cluster_is_one(tmp_path: Path) -> None:

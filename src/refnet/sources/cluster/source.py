@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from refnet.catalog.identity import Whose
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.base import Permits
+from refnet.sources.check_result import CheckLine
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_maker import BaseMaker
 from refnet.sources.cluster.base_proof import BaseProofOptions
@@ -21,6 +22,7 @@ from refnet.sources.cluster.base_wal import KeepWal, fetched, kept
 from refnet.sources.cluster.cluster_restore import ClusterRestore, check_request
 from refnet.sources.cluster.recovery_facts import pieces
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_check import wal_checks
 from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreRequest, RestoreWork
@@ -36,6 +38,9 @@ class ClusterBases(OnServer):
     noun: ClassVar[str] = "cluster"
     called: ClassVar[str] = "the files of a cluster"
     options: ClassVar[str] = "clusters"
+
+    def checks(self) -> Iterable[CheckLine]:
+        return wal_checks(self.settings, self.own.cluster)
 
     def whose(self) -> Whose | None:
         return wiring.identities(self.settings).or_handed_over(self.name).whose
