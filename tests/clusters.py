@@ -99,6 +99,13 @@ class Live:
             self.receiver.wait(30)
             self.receiver = None
 
+    def end_timeline(self) -> None:
+        """End the stream, and archive all of it, as the receiver does when the server went on as another timeline."""
+        self.end_stream()
+        for file in sorted(self.archive.live.iterdir()):
+            wal_writer.add(self.archive, file)
+            file.unlink()
+
     def base(self, *, increment: bool = False) -> Piece:
         """Make a base backup, as pg_basebackup writes it, deflated."""
         number, before = len(self.bases), self.bases[-1] if increment else None

@@ -215,7 +215,10 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
         context.progress(f"proof: {step}", done, total)
 
     try:
-        options = source_of(context.settings, artifact.source).proof_options(progress, trust=trust)
+        stores = (context.local, context.store)
+        options = source_of(context.settings, artifact.source).proof_options(
+            progress, trust=trust, stores=stores
+        )
         proof = kind_of(artifact.source).opened(artifact).prove(level, options)
     except (RefnetError, OSError) as error:
         found = stopped_by("the proof itself", error)

@@ -55,6 +55,7 @@ def at(
         ),
     ] = None,
     as_json: options.Json = False,
+    place: options.StoreOptions,
 ) -> None:
     """Recover a database as of any second, in a scratch server.
 
@@ -64,7 +65,7 @@ def at(
     _check(table, into, psql=psql, as_json=as_json)
     asked = AsOf(latest=True, timeline=timeline) if moment == "latest" else AsOf(moment, timeline=timeline)
     with ExitStack() as stack:
-        with with_progress(context(), "recovery") as here:
+        with with_progress(context(place, key=True), "recovery") as here:
             found = stack.enter_context(database_as_of(here, source, asked))
             chosen = found.table(table) if table else None
             if chosen and into:

@@ -15,7 +15,7 @@ from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
 from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.retention import Listing
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.store import HalfMade
+from refnet.catalog.store import AnyStore, HalfMade
 from refnet.context import Context
 from refnet.core import memory
 from refnet.core.errors import Exit, RefnetError
@@ -117,10 +117,18 @@ class Source(ABC):
     def opened(stored: OpenArtifact) -> Artifact:
         """The content of one of its artifacts."""
 
-    def proof_options(self, progress: Progress, *, trust: bool = False) -> ProofOptions:
+    def proof_options(
+        self,
+        progress: Progress,
+        *,
+        trust: bool = False,
+        stores: Sequence[AnyStore] = (),  # noqa: ARG002  # most kinds prove an artifact by itself
+    ) -> ProofOptions:
         """Return the options of the proof of one of its artifacts; it needs nothing live.
 
-        trust: load foreign dumps even where this machine cannot build every isolation layer.
+        Args:
+            trust: load foreign dumps even where this machine cannot build every isolation layer.
+            stores: where artifacts are that the proof needs beside it; the first one that has it counts.
         """
         bound = self.settings.prove_memory
         return ProofOptions(

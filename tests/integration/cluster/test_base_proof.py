@@ -10,7 +10,6 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,15 @@ from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.postgres.binaries import Binaries
 from refnet.sources.cluster.base_artifact import BaseArtifact
-from refnet.sources.cluster.base_proof import BaseProofOptions
+from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
 from refnet.sources.cluster.data_folder import Piece
-from refnet.sources.cluster.recovery_facts import pieces
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.store.local import LocalStore, new_manifest
 from refnet.store.open_artifacts import artifact_in
 
 SHOP, BASES = SourceName("main-shop", Kind.DATABASE), SourceName("main-cluster", Kind.CLUSTER)
+
+GIVEN: list[OpenArtifact] = []
 
 
 @pytest.fixture
@@ -76,22 +76,28 @@ def artifact(live: Live) -> OpenArtifact:
     return artifact_in(SHOP, live.folder, name, manifest)
 
 
+class _Artifacts(BaseProofOptions):
+    """Options with given artifacts instead of those of the catalog."""
+
+    def artifacts(self) -> Iterator[OpenArtifact]:
+        yield from GIVEN
+
+
 def proof(live: Live, home: Path, *artifacts: OpenArtifact) -> Proof:
     """The proof of the newest base backup, as a drill makes it."""
+    GIVEN[:] = artifacts
     names = live.publish("main-cluster")
     store = LocalStore(live.archive.folder.parent.parent)
-    entries = store.entries(BASES)
-    options = BaseProofOptions(
+    options = _Artifacts(
         home,
         lambda *_major, **_server: live.cluster.binaries,
         2,
         memory_bound=0,
         archive=lambda _system: live.archive,
-        bases=lambda: entries,
-        chain=partial(pieces, store, entries=entries),
-        artifacts=lambda: artifacts,
+        shelf=Shelf([store]),
+        bases=BASES,
     )
-    newest = next(one for one in entries if one.name == names[-1])
+    newest = next(one for one in store.entries(BASES) if one.name == names[-1])
     return BaseArtifact(store.artifact(newest)).prove(Level.PROVEN, options)
 
 

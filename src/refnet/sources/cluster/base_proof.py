@@ -8,27 +8,28 @@ of its databases are equal too (cross_proof.py). That artifact must be younger t
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import psycopg
 
 from refnet.catalog.artifact import Finding, OpenArtifact, stopped_by
-from refnet.catalog.cluster_base import facts_of
+from refnet.catalog.cluster_base import chain, facts_of
 from refnet.catalog.manifest import Entry, Level, Outcome
+from refnet.catalog.store import AnyStore
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
 from refnet.proof_run import ProofOptions, ProofRun
 from refnet.sources.cluster.cross_proof import compared, cross_plan
-from refnet.sources.cluster.data_folder import Piece
-from refnet.sources.cluster.recovery_facts import Recovery, archived, candidates
+from refnet.sources.cluster.recovery_facts import Recovery, archived, candidates, piece
 from refnet.sources.cluster.recovery_target import Archived, Candidate, RecoveryPlan, at_end_of
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.artifact.sqlgz import NotAnArtifact
 from refnet.sources.database.workers import Programs
+from refnet.store.remote import RemoteStore
 
 _RECOVERED, _STRUCTURE, _CROSS = (
     "recovery in an empty folder",
@@ -36,22 +37,57 @@ _RECOVERED, _STRUCTURE, _CROSS = (
     "cross-proof",
 )
 _YOUNGER = "no proven artifact of its databases is younger than it: `refnet drill` compares one after the next backup"
+_CLOSED = (
+    "what it was made from is encrypted, and the recovery key is needed: run `refnet drill` at a terminal"
+)
+#: How many artifacts of databases are tried, until WAL reaches exactly one.
+_MOST_COMPARED = 20
 #: Every index of a large server is read; code of an index must not run for ever.
 _AMCHECK = {"statement_timeout": f"{24 * 3_600_000}"}
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The artifacts of several stores; of one name, that of the first store counts."""
+
+    stores: Sequence[AnyStore] = ()
+
+    def entries(self, source: str) -> dict[str, tuple[AnyStore, Entry]]:
+        """Store and entry of each artifact of `source`, by name."""
+        found: dict[str, tuple[AnyStore, Entry]] = {}
+        for store in self.stores:
+            for entry in store.entries():
+                if entry.source == source:
+                    found.setdefault(entry.name, (store, entry))
+        return found
+
+    @staticmethod
+    def is_closed(store: AnyStore) -> bool:
+        """Whether its artifacts are encrypted, and the recovery key is not at hand."""
+        return isinstance(store, RemoteStore) and not store.trust.opener.recovery
 
 
 @dataclass(frozen=True)
 class BaseProofOptions(ProofOptions):
     """Options of the proof of a base backup, with what it needs beside the artifact."""
 
-    #: The archive of the WAL of a system identifier.
-    archive: Callable[[str], WalArchive] = field(default=WalArchive)  # type: ignore[assignment]
-    #: The base backups of the source.
-    bases: Callable[[], Iterable[Entry]] = tuple
-    #: The chain of one of them.
-    chain: Callable[[Entry], Sequence[Piece]] = lambda _entry: ()
-    #: Proven artifacts of the databases of the server, newest first.
-    artifacts: Callable[[], Iterable[OpenArtifact]] = tuple
+    #: Returns the archive of the WAL of a system identifier.
+    archive: Callable[[str], WalArchive] | None = None
+    shelf: Shelf = Shelf()
+    #: The source of base backups, and those of the databases of the same server.
+    bases: str = ""
+    databases: Sequence[str] = ()
+
+    def artifacts(self) -> Iterator[OpenArtifact]:
+        """Yield the proven artifacts of the databases that can be read, newest first."""
+        found = [
+            (store, entry)
+            for source in self.databases
+            for store, entry in self.shelf.entries(source).values()
+            if entry.proven and not entry.damaged and not self.shelf.is_closed(store)
+        ]
+        for store, entry in sorted(found, key=lambda one: one[1].created, reverse=True)[:_MOST_COMPARED]:
+            yield store.artifact(entry)
 
 
 def prove(run: ProofRun, stored: OpenArtifact, level: Level, options: ProofOptions) -> Level:
@@ -71,41 +107,50 @@ def prove(run: ProofRun, stored: OpenArtifact, level: Level, options: ProofOptio
 
 
 def _prove(run: ProofRun, entry: Entry, level: Level, options: BaseProofOptions) -> Level:
-    facts = facts_of(entry)
-    base = (
-        next(
-            (one for one in candidates(options.bases(), facts.system_identifier) if one.name == entry.name),
-            None,
-        )
-        if facts
-        else None
-    )
-    if base is None or base.problem:
-        run.add(Finding(_RECOVERED, Outcome.UNVERIFIED, base.problem if base else "it is not in the catalog"))
+    facts, there = facts_of(entry), options.shelf.entries(options.bases)
+    of_server = candidates((one for _, one in there.values()), facts.system_identifier) if facts else []
+    base = next((one for one in of_server if one.name == entry.name), None)
+    if base is None or base.problem or options.archive is None:
+        why = base.problem if base and base.problem else "it is not in the catalog"
+        run.add(Finding(_RECOVERED, Outcome.UNVERIFIED, why))
         return level
+    links = [there[one.name] for one in chain(entry, (one for _, one in there.values()))]
+    if any(options.shelf.is_closed(store) for store, _ in links):
+        run.add(Finding(_RECOVERED, Outcome.UNVERIFIED, _CLOSED))
+        return Level.INTACT
     archive = options.archive(base.facts.system_identifier)
-    there = archived(archive, archive.covered_until())
-    younger = next(_younger(options, there, base), None) if level is Level.PROVEN else None
-    plan = younger[1] if younger else at_end_of(base, there)
+    wal = archived(archive, archive.covered_until())
+    younger, plan = None, at_end_of(base, wal)
+    if level is Level.PROVEN:
+        younger, plan = next(_younger(options, wal, base), (None, plan))
+    pieces = [piece(store.artifact(one)) for store, one in links]
+    _recover(run, Recovery(archive, plan, pieces), younger, options)
+    if level is Level.PROVEN and younger is None:
+        run.add(Finding(_CROSS, Outcome.UNVERIFIED, _YOUNGER))
+        return Level.RESTORED
+    return level
+
+
+def _recover(
+    run: ProofRun, recovery: Recovery, younger: DatabaseArtifact | None, options: BaseProofOptions
+) -> None:
+    """Carry out `recovery`, check every page, and compare the rows with those of `younger`."""
     with ExitStack() as stack:
         with run.phases.phase("recover"):
-            found = stack.enter_context(recovered(Recovery(archive, plan, options.chain(entry)), options))
+            found = stack.enter_context(recovered(recovery, options))
         run.add(Finding(_RECOVERED, Outcome.PASSED))
         run.missing_walls = found.cluster.walls.missing
         run.server = f"PostgreSQL {found.cluster.binaries.version} ({found.cluster.binaries.origin})"
         with run.phases.phase("check pages"):
             run.add(_structure(found))
-        if not run.failed:
-            run.level = Level.RESTORED
+        if run.failed:
+            return
+        run.level = Level.RESTORED
         if younger:
             with run.phases.phase("compare"):
-                run.add(*_compared(found, younger[0], options))
-            equal = all(one.outcome is Outcome.PASSED for one in run.findings)
-            run.level = Level.PROVEN if run.level and equal else run.level
-            return level
-    if level is Level.PROVEN:
-        run.add(Finding(_CROSS, Outcome.UNVERIFIED, _YOUNGER))
-    return Level.RESTORED
+                run.add(*_compared(found, younger, options))
+            if all(one.outcome is Outcome.PASSED for one in run.findings):
+                run.level = Level.PROVEN
 
 
 def _younger(

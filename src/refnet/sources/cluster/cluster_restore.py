@@ -125,14 +125,18 @@ class ClusterRestore(RestoreWork):
     def run(self, context: Context) -> RestoreDone:
         planned, recovery = self._planned, self._planned.recovery
         options = context.settings
+        is_new = not planned.folder.exists()
         with explained(planned.folder):
             planned.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._user.own(planned.folder)
         try:
             reached, cluster = _recover(context, options.home / "scratch", self._user, planned)
         except BaseException:
-            with suppress(OSError), opened(planned.folder, OPEN_FOLDER) as there:
-                empty_tree(there)
+            with suppress(OSError):
+                with opened(planned.folder, OPEN_FOLDER) as there:
+                    empty_tree(there)
+                if is_new:
+                    planned.folder.rmdir()
             raise
         start, ask = _commands(cluster, self._user)
         values = planned.to_json() | {

@@ -15,7 +15,7 @@ from refnet.catalog.cluster_base import chain, facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import AnyStore
-from refnet.catalog.wal import parse_lsn
+from refnet.catalog.wal import parse_lsn, timeline_of
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
@@ -102,11 +102,16 @@ def archived(archive: WalArchive, covered: datetime | None) -> Archived:
             archive.segments(number),
             end.record if (end := archive.end(number)) else None,
         )
-        for number in {*archive.timelines(), *(int(name[:8], 16) for name in archive.in_live())}
+        for number in timelines_in(archive)
     }
     last = archive.last_commit()
     known = max((one for one in (covered, last) if one), default=None)
     return Archived(archive.server.segment_bytes, timelines, archive.present(), _commits(archive), known)
+
+
+def timelines_in(archive: WalArchive) -> frozenset[int]:
+    """Timelines with segments in `archive`, or with one that the receiver has not finished."""
+    return frozenset((*archive.timelines(), *map(timeline_of, archive.in_live())))
 
 
 def _commits(archive: WalArchive) -> Commits:

@@ -33,7 +33,7 @@ from refnet.postgres.scratch_resources import end, free_account
 from refnet.postgres.walls import Enclosure, enclosure
 from refnet.proof_run import ProofOptions
 from refnet.sources.cluster.data_folder import unpack
-from refnet.sources.cluster.recovery_facts import Recovery
+from refnet.sources.cluster.recovery_facts import Recovery, timelines_in
 from refnet.sources.database.proof.guarded_schema import create_reader
 
 #: Time limit of the replay, in seconds.
@@ -148,7 +148,7 @@ def fill(data: Path, user: Account, recovery: Recovery, progress: Progress) -> N
         )
     progress("WAL", 0, None)
     # Histories of all timelines: a new one gets a number that the archive does not have.
-    names = (*plan.segments, *(f"{one:08X}.history" for one in archive.timelines() if one > 1))
+    names = (*plan.segments, *(f"{one:08X}.history" for one in timelines_in(archive) if one > 1))
     archive.provide(names, folder, bytes_ + _HISTORIES)
     with explained(folder):
         for name in names:

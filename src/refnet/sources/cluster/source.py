@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -11,25 +11,22 @@ from typing import ClassVar
 from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
 from refnet.catalog.identity import Whose
+from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_maker import BaseMaker
-from refnet.sources.cluster.base_proof import BaseProofOptions
+from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
 from refnet.sources.cluster.base_wal import KeepWal, fetched, kept
 from refnet.sources.cluster.cluster_restore import ClusterRestore, check_request
-from refnet.sources.cluster.recovery_facts import pieces
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.sources.cluster.wal_check import wal_checks
 from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore
-
-#: How many artifacts of databases a cross-proof tries, until WAL reaches exactly one.
-_MOST_COMPARED = 20
 
 
 class ClusterBases(OnServer):
@@ -77,31 +74,18 @@ class ClusterBases(OnServer):
             archive, facts, lambda: False, partial(fetched, program, target, settings.home / "scratch")
         )
 
-    def proof_options(self, progress: Progress, *, trust: bool = False) -> BaseProofOptions:
+    def proof_options(
+        self, progress: Progress, *, trust: bool = False, stores: Sequence[AnyStore] = ()
+    ) -> BaseProofOptions:
         own = vars(super().proof_options(progress, trust=trust))
-        store = wiring.catalog(self.settings)
-        bases = partial(store.entries, self.name)
+        cluster, sources = self.own.cluster, self.settings.sources
+        databases = [
+            one for one, its in sources.items() if its.cluster == cluster and its.table == "databases"
+        ]
+        archive = partial(WalArchive.of, self.settings)
         return BaseProofOptions(
-            **own,
-            archive=partial(WalArchive.of, self.settings),
-            bases=bases,
-            chain=lambda entry: pieces(store, entry, bases()),
-            artifacts=self._artifacts,
+            **own, archive=archive, shelf=Shelf(stores), bases=self.name, databases=databases
         )
-
-    def _artifacts(self) -> Iterator[OpenArtifact]:
-        """Yield the proven artifacts of databases of this cluster, newest first."""
-        store, sources = wiring.catalog(self.settings), self.settings.sources
-        own = [
-            one
-            for one, its in sources.items()
-            if its.cluster == self.own.cluster and its.table == "databases"
-        ]
-        entries = [
-            entry for entry in store.entries() if entry.source in own and entry.proven and not entry.damaged
-        ]
-        for entry in sorted(entries, key=lambda one: one.created, reverse=True)[:_MOST_COMPARED]:
-            yield store.artifact(entry)
 
     @staticmethod
     def opened(stored: OpenArtifact) -> BaseArtifact:
