@@ -16,12 +16,14 @@ from refnet.catalog.object_names import MANIFESTS, is_key_id
 from refnet.catalog.run import History
 from refnet.catalog.schedule import Retention, TaskName
 from refnet.catalog.source_name import (
+    BASES,
     GLOBALS,
     LOCAL,
     ROLES,
     STANDARD,
     Kind,
     SourceName,
+    bases_name,
     globals_name,
     likely_kind,
 )
@@ -265,6 +267,8 @@ def not_configured(settings: Settings, name: SourceName) -> RefnetError:
         hint = f"{SHORT[name]} is none: set it."
     elif name in SHORT:
         hint = f"Set {variable(SHORT[name])}."
+    elif cluster and name.kind is Kind.CLUSTER:
+        hint = f"Set clusters.{cluster}.wal = true."
     elif cluster:
         hint = f"The cluster {cluster} had no such database when it was asked last; `refnet backup {cluster}` asks again."
     else:
@@ -298,8 +302,9 @@ def _members(cluster: SourceSettings, seen: SeenDatabases) -> dict[str, SourceSe
         name: member(cluster, name, database, gone=database in seen.gone)
         for name, database in seen.members(cluster.name).items()
     }
-    roles = globals_name(cluster.name)
-    return {roles: replace(one, name=roles, table=ROLES), **found}
+    roles, bases = globals_name(cluster.name), bases_name(cluster.name)
+    files = {bases: replace(one, name=bases, table=BASES)} if cluster.wal else {}
+    return {roles: replace(one, name=roles, table=ROLES), **files, **found}
 
 
 def member(cluster: SourceSettings, name: str, database: str, *, gone: bool = False) -> SourceSettings:

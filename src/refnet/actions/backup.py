@@ -56,6 +56,8 @@ class Options:
     turn: Turn = at_once
     #: It is proven, and the server digests every row, whatever the settings say.
     first: bool = False
+    #: Make no increment.
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if earlier := _earlier(context, name, store, options.since):
         earlier = replace(earlier, path=_path(context, store, earlier))
         return _send_earlier(context, earlier, again=options.again)
-    maker = source_of(settings, name).maker(jobs=options.jobs, tables=options.tables, into=store)
+    maker = source_of(settings, name).maker(
+        jobs=options.jobs, tables=options.tables, into=store, full=options.full
+    )
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
         run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)

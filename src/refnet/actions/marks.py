@@ -17,6 +17,7 @@ from refnet.actions.choose import choose_listed
 from refnet.catalog import retention
 from refnet.catalog.artifact import Proof
 from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.cluster_base import children_first, needed_by
 from refnet.catalog.evidence import MOST_TAGS, Marks, is_tag
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.context import Context
@@ -259,7 +260,7 @@ def forget(context: Context, planned: Forgetting) -> Forgetting:
         for source in dict.fromkeys(entry.source for entry in planned.entries):
             locks.enter_context(store.lock(source))
         judged = _judged(planned, store, context.clock.now())
-        for entry in judged.entries:
+        for entry in children_first(judged.entries):
             store.delete(entry)
     return replace(judged, done=True)
 
@@ -275,6 +276,7 @@ def _judged(planned: Forgetting, store: LocalStore | SealedStore, now: datetime)
         if pin := known[name].marks.pin(now):
             raise RefnetError(f"{name} is {pin}", f"`refnet unpin {name}` ends that.", Exit.USAGE)
         entries.append(known[name])
+    _check_children(there.values(), {entry.name for entry in entries})
     needed = {name: why for each in there.values() for name, why in retention.needed(each, now).items()}
     needed = {entry.name: needed[entry.name] for entry in entries if entry.name in needed}
     if needed and not planned.force_last:
@@ -285,3 +287,15 @@ def _judged(planned: Forgetting, store: LocalStore | SealedStore, now: datetime)
             Exit.USAGE,
         )
     return replace(planned, entries=tuple(entries), needed=needed)
+
+
+def _check_children(there: Iterable[tuple[Entry, ...]], names: set[str]) -> None:
+    """RefnetError if base backups that stay were made from one of `names`. `there`: the artifacts of each source."""
+    for own in there:
+        children = needed_by([entry for entry in own if entry.name not in names], own)
+        for name in children.keys() & names:
+            raise RefnetError(
+                f"{name} is needed: {children[name]} was made from it",
+                f"Forget {children[name]} too, or leave both to `refnet prune`.",
+                Exit.USAGE,
+            )

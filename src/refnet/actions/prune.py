@@ -5,7 +5,7 @@ A remote store has its own retention and a credential that may delete; there, ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,9 +16,11 @@ from zoneinfo import ZoneInfo
 from refnet import wiring
 from refnet.actions.store import can_prune
 from refnet.catalog import retention
+from refnet.catalog.cluster_base import children_first
+from refnet.catalog.manifest import Entry
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Copy
-from refnet.catalog.retention import Decision, Listing, PreviousVersion
+from refnet.catalog.retention import Decision, Listing, Outlived, PreviousVersion
 from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.catalog.store import Leftover, Store, Unlisted
@@ -45,6 +47,8 @@ class PrunePlan:
     unknown: tuple[RefnetError, ...] = ()
     #: The previous versions that are due and stay, each with its reason.
     blocked: tuple[PreviousVersion, ...] = ()
+    #: What nothing that is kept needs any more.
+    outlived: tuple[Outlived, ...] = ()
 
     @property
     def deleted(self) -> tuple[Decision, ...]:
@@ -54,11 +58,12 @@ class PrunePlan:
     def bytes_freed(self) -> int:
         """Upper bound of the freed bytes: artifacts that share bytes free nothing."""
         artifacts = sum(decision.entry.manifest.size for decision in self.deleted)
-        return artifacts + sum(leftover.size for leftover in self.leftovers)
+        others = sum(leftover.size for leftover in self.leftovers) + sum(one.size for one in self.outlived)
+        return artifacts + others
 
     @property
     def changes_nothing(self) -> bool:
-        return not (self.deleted or self.leftovers or self.previous_versions)
+        return not (self.deleted or self.leftovers or self.previous_versions or self.outlived)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -66,6 +71,7 @@ class PrunePlan:
             "artifacts": [decision.to_json() for decision in self.decisions],
             "leftovers": [{"name": one.name, "size": one.size, "why": one.why} for one in self.leftovers],
             "previous_versions": [previous.to_json() for previous in self.previous_versions],
+            "outlived": [one.to_json() for one in self.outlived],
             "held_back": [previous.to_json() for previous in self.blocked],
             "bytes_freed_at_most": self.bytes_freed,
             "unknown": [error.message for error in self.unknown],
@@ -93,6 +99,7 @@ def prune(
             zone,
             source_of(settings, name).previous(),
             keep,
+            partial(_outlived, context, name),
             much,
             context.restore_lock if settings.compose_service else None,
         )
@@ -130,6 +137,8 @@ class Rules:
     previous_versions: tuple[Listing, ...] = ()
     #: How long a previous version is kept.
     keep_previous: timedelta = timedelta(days=7)
+    #: Finds what none of the artifacts that are kept needs any more.
+    outlived: Callable[[Sequence[Entry]], Iterable[Outlived]] = lambda _kept: ()
     #: Delete even the artifacts of many days at once.
     much: bool = True
     #: The lock where a service of Compose prunes the store: then only previous versions are due here. None: the store's.
@@ -145,13 +154,16 @@ class Rules:
             except RefnetError as error:
                 unknown.append(error)
         entries, leftovers = ((), ()) if self.lock else self.store.entries_and_leftovers(source)
+        decisions = retention.decide(entries, self.retention, self.now, self.zone)
+        kept = [one.entry for one in decisions if one.keep]
         return PrunePlan(
             source,
-            retention.decide(entries, self.retention, self.now, self.zone),
+            decisions,
             leftovers,
             tuple(one for one in due if not one.blocked),
             tuple(unknown),
             tuple(one for one in due if one.blocked),
+            () if self.lock else tuple(self.outlived(kept)),
         )
 
     def prune(self, source: SourceName) -> PrunePlan:
@@ -161,14 +173,24 @@ class Rules:
             return found
         with (self.lock or self.store.lock)(source):
             found = self.plan(source)
-            if not self.much and (error := retention.too_much(found.deleted, self.now)):
+            if not self.much and (error := retention.too_much(found.deleted, self.now, found.outlived)):
                 raise error
-            for decision in found.deleted:
-                self.store.delete(decision.entry)
+            for entry in children_first(decision.entry for decision in found.deleted):
+                self.store.delete(entry)
+            for outlived in found.outlived:
+                outlived.remove()
             for leftover in found.leftovers:
                 self.store.clean(leftover)
             refused = tuple(error for one in found.previous_versions if (error := _refused(one)))
         return replace(found, unknown=(*found.unknown, *refused))
+
+
+def _outlived(context: Context, name: SourceName, kept: Sequence[Entry]) -> Iterable[Outlived]:
+    """What `name` keeps beside its artifacts and needs no more; encrypted ones are decided about later, and count as kept."""
+    settings = context.settings
+    sealed = context.catalog.entries(name) if settings.encryption_local else ()
+    since = context.clock.now() - timedelta(days=wiring.retention(settings, name).days)
+    return source_of(settings, name).outlived((*kept, *sealed), since)
 
 
 def _refused(previous: PreviousVersion) -> RefnetError | None:
@@ -323,7 +345,7 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
             return False
         return True
 
-    due = [one.entry for one in found.deleted]
+    due = [*children_first(one.entry for one in found.deleted)]
     keys = {one.document.key for one in due if isinstance(one, Copy)}
     keys |= {shared.key for one in found.leftovers if (shared := SharedName.read(one.name))}
     with store.pruning(keys - {""}):

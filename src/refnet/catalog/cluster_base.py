@@ -51,6 +51,8 @@ class BaseFacts:
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Self | None:
         """Read them from the details of a manifest; None: it is of no base backup, or malformed."""
+        if "base" not in details:
+            return None
         try:
             found = _FACTS(dict(details))
         except ValueError:
@@ -187,7 +189,8 @@ def next_base(
         for one in there
         if one.complete and (facts := facts_of(one)) and facts.lineage == lineage
     ]
-    own = [(one, facts) for one, facts in own if _is_whole(one, there)]
+    unusable = broken(there)
+    own = [(one, facts) for one, facts in own if one.name not in unusable]
     fulls = [one for one, facts in own if facts.of_full]
     if not fulls:
         return NextBase(None, "there is no full of this cluster and timeline")
@@ -201,9 +204,55 @@ def next_base(
     return NextBase(made_from[-1])
 
 
-def _is_whole(entry: Entry, entries: Iterable[Entry]) -> bool:
-    """Whether the whole chain of `entry` is there and undamaged."""
-    try:
-        return all(one.complete for one in chain(entry, entries))
-    except ValueError:
-        return False
+def broken(entries: Iterable[Entry]) -> frozenset[str]:
+    """Names of the bases in `entries` that cannot be restored: they, or what they were made from, are damaged or missing."""
+    there = {one.name: one for one in entries if facts_of(one)}
+    whole: dict[str, bool] = {}
+    for one in there.values():
+        links, parent = list[str](), one.name
+        while parent in there and parent not in whole and parent not in links:
+            links.append(parent)
+            facts = facts_of(there[parent])
+            parent = facts.parent if facts else ""
+        is_whole = whole.get(parent, not parent)  # a circle, or a missing one, is not
+        for name in reversed(links):
+            is_whole = is_whole and there[name].complete
+            whole[name] = is_whole
+    return frozenset(name for name, is_whole in whole.items() if not is_whole)
+
+
+@dataclass(frozen=True)
+class NeededWal:
+    """The WAL of one cluster that its bases need."""
+
+    system_identifier: str
+    #: The base from which on all WAL is kept.
+    begin: BaseFacts
+    #: Older ones, of which only the WAL that makes them consistent is kept, with the time of each.
+    older: tuple[tuple[BaseFacts, datetime], ...]
+
+
+def before_window(entries: Iterable[Entry], since: datetime) -> Entry | None:
+    """The base from which every moment after `since` can be recovered: the newest one before it, else the oldest one."""
+    there = Catalog.of(entries).entries
+    unusable = broken(there)
+    whole = [one for one in there if one.name not in unusable and facts_of(one)]
+    before = [one for one in whole if one.made <= since]
+    return before[-1] if before else whole[0] if whole else None
+
+
+def needed_wal(kept: Iterable[Entry], since: datetime) -> tuple[NeededWal, ...]:
+    """What the bases `kept` need of the WAL of each cluster, for every moment after `since`."""
+    clusters: dict[str, list[Entry]] = {}
+    for one in kept:
+        if facts := facts_of(one):
+            clusters.setdefault(facts.system_identifier, []).append(one)
+    found = []
+    for system, own in clusters.items():
+        first = before_window(own, since)
+        begin = facts_of(first) if first else None
+        if begin:
+            others = ((facts, one.made) for one in own if (facts := facts_of(one)))
+            older = tuple(one for one in others if one[0].start_lsn < begin.start_lsn)
+            found.append(NeededWal(system, begin, older))
+    return tuple(found)

@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet.catalog.catalog import Catalog
+from refnet.catalog.cluster_base import before_window, broken, needed_by
 from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.catalog.remote import Copy
@@ -74,6 +75,24 @@ class PreviousVersion:
         return self.half_made or now - self.since > keep
 
 
+@dataclass(frozen=True)
+class Outlived:
+    """What a source keeps beside its artifacts, and none of them needs any more."""
+
+    source: SourceName
+    #: A description.
+    what: str
+    #: In bytes.
+    size: int
+    #: The days of base backups that it led on from.
+    days: frozenset[date]
+    #: Deletes it.
+    remove: Callable[[], None]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"what": self.what, "size": self.size}
+
+
 #: Lists the previous versions of a source; RefnetError if that fails (the server is down).
 Listing = Callable[[], Iterable[PreviousVersion]]
 
@@ -102,10 +121,15 @@ def decide(
         ]
         for entry in ordered
     }
-    for own in Catalog(ordered).by_identity().values():
+    unusable = broken(ordered)  # it replaces no other one
+    for one in Catalog(ordered).by_identity().values():
+        own = tuple(entry for entry in one if entry.name not in unusable) or one
         rules = (*_last_ones(own, now), *_before_shrinking(own), *_counted(own, retention, now, zone))
-        for name, reason in rules:
+        for name, reason in (*rules, *_before_days(own, retention, now)):
             reasons[name].append(reason)
+    kept = [entry for entry in ordered if reasons[entry.name]]
+    for name, child in needed_by(kept, ordered).items():
+        reasons[name].append(f"{child} was made from it")
     return tuple(
         Decision(entry, True, tuple(reasons[entry.name]))
         if reasons[entry.name]
@@ -151,20 +175,26 @@ def _last_fetched(ordered: Iterable[Entry]) -> list[Copy]:
     return found[-1:]
 
 
-def too_much(deleted: Iterable[Decision], now: datetime) -> RefnetError | None:
-    """Error (CONFIRM) if a source would lose the artifacts of more than MOST_DAYS days; else None.
+def too_much(
+    deleted: Iterable[Decision], now: datetime, outlived: Iterable[Outlived] = ()
+) -> RefnetError | None:
+    """Error (CONFIRM) if a source would lose the artifacts, or the WAL, of more than MOST_DAYS days; else None.
 
     A nightly prune deletes one day's artifacts; after a clock jump it would delete all but the last.
     """
     days: dict[SourceName, list[date]] = {}
     for one in deleted:
         days.setdefault(one.entry.source, []).append(one.entry.made.astimezone(UTC).date())
-    much = {source: found for source, found in days.items() if len(set(found)) > MOST_DAYS}
+    led = {one.source: one.days for one in outlived}
+    every = {source: {*days.get(source, ())} | led.get(source, frozenset()) for source in {*days, *led}}
+    much = {source: found for source, found in every.items() if len(found) > MOST_DAYS}
     if not much:
         return None
-    count = sum(len(found) for found in much.values())
+    count = sum(len(days.get(source, ())) for source in much)
+    artifacts = [plural(count, "artifact")] if count else []
+    what = " and ".join([*artifacts, *(["WAL"] if {*led} & {*much} else [])])
     return RefnetError(
-        f"prune would delete {plural(count, 'artifact')} of {', '.join(much)} at once, of {len(set().union(*much.values()))} days:"
+        f"prune would delete {what} of {', '.join(sorted(much))} at once, of {len(set().union(*much.values()))} days:"
         f" is it really {now:%Y-%m-%d}?",
         "Nothing of it was deleted. Check it with `refnet prune --plan`, then use --force.",
         Exit.CONFIRM,
@@ -174,9 +204,14 @@ def too_much(deleted: Iterable[Decision], now: datetime) -> RefnetError | None:
 def needed(entries: Iterable[Entry], now: datetime) -> dict[str, str]:
     """Artifacts of one source kept regardless of the settings: name → reason."""
     found: dict[str, str] = {}
-    for own in Catalog.of(entries).by_identity().values():
+    there = tuple(entries)
+    unusable = broken(there)
+    for one in Catalog.of(there).by_identity().values():
+        own = tuple(entry for entry in one if entry.name not in unusable) or one
         for name, reason in (*_last_ones(own, now), *_before_shrinking(own)):
             found.setdefault(name, reason)
+    for name, child in needed_by([one for one in there if one.name in found], there).items():
+        found.setdefault(name, f"{child} was made from it")
     return found
 
 
@@ -238,6 +273,12 @@ def _counted(
         newest = sorted(best.items(), key=lambda item: item[1].made, reverse=True)[:count]
         found += [(entry.name, f"{word}: {period}") for period, entry in newest]
     return found
+
+
+def _before_days(ordered: tuple[Entry, ...], retention: Retention, now: datetime) -> list[tuple[str, str]]:
+    """Of base backups the one from which all moments that are young enough can be recovered."""
+    first = before_window(ordered, now - timedelta(days=retention.days))
+    return [(first.name, f"the last {_days(retention.days)} begin after it")] if first else []
 
 
 def _why_not(entry: Entry, retention: Retention, age_now: timedelta) -> str:

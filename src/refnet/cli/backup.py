@@ -25,7 +25,7 @@ from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.formatting import plain
 from refnet.settings import user_path
-from refnet.sources import source_of
+from refnet.sources import kind_of, source_of
 from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ def backup(
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write to this folder, outside of the catalog.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Make a full base backup of a cluster, not an increment.")
+    ] = False,
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Skip the proof.")] = False,
     if_older: Annotated[
         str | None,
@@ -77,13 +80,24 @@ def backup(
             Exit.USAGE,
         )
     how = Options(
-        not no_prove, jobs, tuple(table or ()), folder, if_older=_span(if_older) if if_older else None
+        not no_prove,
+        jobs,
+        tuple(table or ()),
+        folder,
+        if_older=_span(if_older) if if_older else None,
+        full=full,
     )
     for source in chosen:
         if source not in configured(here.settings):
             of_cluster = source in lost and source in here.settings.sources
             raise is_gone(source, lost[source]) if of_cluster else not_configured(here.settings, source)
     names = tuple(chosen) or ((SourceName.DATABASE,) if table else _all(here))
+    if full and not any("full" in kind_of(one).more_options for one in names):
+        raise RefnetError(
+            "--full is for base backups, and none of these sources has any",
+            "Omit it, or name a source of a cluster with `wal = true`, as main-cluster.",
+            Exit.USAGE,
+        )
     code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
     raise typer.Exit(worst((code, *(error.code for error in failed))))
 

@@ -147,6 +147,7 @@ def _print(plans: list[PrunePlan], here: Context, *, plan: bool) -> None:
                 for decision in one.decisions
                 if plan or not decision.keep
             ),
+            *((verb, outlived.what, "no base backup needs it") for outlived in one.outlived),
             *((verb, leftover.name, f"leftover: {leftover.why}") for leftover in one.leftovers),
             *(
                 (verb, previous.what, f"replaced by a restore {formatting.age(moment - previous.since)} ago")
@@ -158,9 +159,12 @@ def _print(plans: list[PrunePlan], here: Context, *, plan: bool) -> None:
     if rows:
         render.print_columns(rows)
     for one in plans:
-        if plan and (much := too_much(one.deleted, moment)):
+        if plan and (much := too_much(one.deleted, moment, one.outlived)):
             print(f"needs confirmation: {much.message}")
-    count = sum(len(one.deleted) + len(one.leftovers) + len(one.previous_versions) for one in plans)
+    count = sum(
+        len(one.deleted) + len(one.leftovers) + len(one.previous_versions) + len(one.outlived)
+        for one in plans
+    )
     stays = sum(decision.keep for one in plans for decision in one.decisions)
     freed = formatting.size(sum(one.bytes_freed for one in plans))
     stay = f"{'would keep' if plan else 'kept'} {formatting.plural(stays, 'artifact')}"

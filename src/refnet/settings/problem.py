@@ -26,6 +26,7 @@ from refnet.settings.sources import (
     SourceSettings,
     clusters_of_one_server,
     conflicts,
+    names_of_bases,
     near_name,
 )
 from refnet.settings.stores import STORES, StoreSettings
@@ -217,6 +218,7 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
     for key, why, hint in (
         *conflicts(settings.sources, settings.backup_dir),
         *clusters_of_one_server(settings.clusters.values()),
+        *names_of_bases(settings.clusters.values(), settings.sources.values()),
         *stores.conflicts(settings.stores, standard | folders, settings.clusters, settings.backup_dir),
     ):
         place = file.place(tuple(key.split("."))) if file else ""

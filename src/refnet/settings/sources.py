@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from refnet.catalog.schedule import Retention, When
-from refnet.catalog.source_name import LONGEST, wrong_name
+from refnet.catalog.source_name import LONGEST, bases_name, wrong_name
 from refnet.settings import converters, urls
 from refnet.settings.converters import InvalidError, key, names
 from refnet.settings.times import parse_retention, parse_schedule
@@ -239,6 +239,20 @@ def clusters_of_one_server(clusters: Iterable[SourceSettings]) -> Iterator[tuple
         key, server = f"clusters.{one.name}.url", server_of(one.url or "")[0]
         if (other := servers.setdefault(server, key)) != key:
             yield key, f"the same server as {other}", "Name each server once: both would back up all of it."
+
+
+def names_of_bases(
+    clusters: Iterable[SourceSettings], sources: Iterable[SourceSettings]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield clusters whose base backups would have the name of another source: key, reason, hint."""
+    named = {one.name for one in sources if not one.cluster}
+    for one in clusters:
+        if one.wal and (name := bases_name(one.name)) in named:
+            yield (
+                f"clusters.{one.name}.wal",
+                f"its base backups have the name {name}",
+                f"Rename the source {name}.",
+            )
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from refnet import wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
 from refnet.catalog.identity import Identity, Whose
-from refnet.catalog.retention import Listing
+from refnet.catalog.manifest import Entry
+from refnet.catalog.retention import Listing, Outlived
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import AnyStore, HalfMade
 from refnet.context import Context
@@ -102,7 +103,12 @@ class Source(ABC):
 
     @abstractmethod
     def maker(
-        self, *, jobs: int | None = None, tables: tuple[str, ...] = (), into: LocalStore | None = None
+        self,
+        *,
+        jobs: int | None = None,
+        tables: tuple[str, ...] = (),
+        into: LocalStore | None = None,
+        full: bool = False,
     ) -> Maker:
         """The maker of its artifacts.
 
@@ -110,6 +116,7 @@ class Source(ABC):
             jobs: parallel workers; None: as many as the settings say.
             tables: only these tables of a database; empty: everything.
             into: the store with whose last artifact a new one may share bytes; None: the configured one.
+            full: make no increment of an earlier artifact.
         """
 
     @staticmethod
@@ -168,6 +175,10 @@ class Source(ABC):
 
     def previous(self) -> tuple[Listing, ...]:
         """Lister of previous versions left by restores, which prune removes when due."""
+        return ()
+
+    def outlived(self, kept: Sequence[Entry], since: datetime) -> Iterable[Outlived]:  # noqa: ARG002
+        """What it keeps beside its artifacts, and neither `kept` nor a recovery to a moment after `since` needs."""
         return ()
 
     def recorded(self) -> tuple[datetime, ...]:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from refnet.catalog.artifact import Made
-from refnet.catalog.cluster_base import BaseFacts, chain, children_first, needed_by, next_base
+from refnet.catalog.cluster_base import (
+    BaseFacts,
+    broken,
+    chain,
+    children_first,
+    needed_by,
+    needed_wal,
+    next_base,
+)
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.next_artifact import Shrinking, marked
+from refnet.catalog.retention import Outlived, decide, needed, too_much
+from refnet.catalog.schedule import Retention
 from refnet.catalog.source_name import Kind, SourceName, kind_of_file, member_name, read_file_name
 
 NAME = SourceName("main-cluster", Kind.CLUSTER)
@@ -148,3 +160,68 @@ def test_names_of_bases_and_of_folders_differ() -> None:
     assert found[0].kind is Kind.CLUSTER
     assert read_file_name("notes_20261122_120000.base.tar.gz") is None
     assert member_name("main", "cluster") not in {"main-cluster", member_name("main", "globals")}
+
+
+def _kept(entries: list[Entry], *, day: float, days: int = 30) -> dict[str, str]:
+    """What a prune on `day` keeps, and why."""
+    decided = decide(entries, Retention(days=days), NOON + timedelta(days=day), None)
+    return {one.entry.name: "; ".join(one.reasons) for one in decided if one.keep}
+
+
+def test_a_full_stays_as_long_as_an_increment_of_it_stays() -> None:
+    later = base("later", day=33)
+    kept = _kept([*WEEK, later], day=31.5)  # only `two` is young enough
+    assert kept.keys() == {"full", "one", "two", "later"}
+    assert "two was made from it" in kept["full"]
+    assert _kept([*WEEK, later], day=64.5).keys() == {"later"}
+
+
+def test_a_pinned_increment_keeps_its_chain() -> None:
+    pinned = replace(WEEK[1], marks=Marks(pinned=True))
+    kept = _kept([WEEK[0], pinned, WEEK[2], base("later", day=60), base("last", day=99)], day=100)
+    assert kept.keys() == {"full", "one", "later", "last"}
+
+
+def test_the_base_before_the_window_stays() -> None:
+    entries = [base("a", day=0), base("b", day=5), base("c", day=30)]
+    kept = _kept(entries, day=40)
+    assert kept.keys() == {"b", "c"}
+    assert "the last 30 days begin after it" in kept["b"]
+
+
+def test_a_broken_chain_pushes_nothing_out() -> None:
+    entries = [base("good"), base("lost", "gone", day=5), base("torn", day=6, damaged=True)]
+    entries += [base("of_torn", "torn", day=7)]
+    assert broken(entries) == {"lost", "torn", "of_torn"}
+    assert _kept(entries, day=90).keys() == {"good"}
+    assert needed(entries, NOON + timedelta(days=90)).keys() == {"good"}
+    assert broken([base("a", "b"), base("b", "a"), base("c", "c"), *WEEK]) == {"a", "b", "c"}
+
+
+def test_what_is_needed_whatever_the_settings_say_has_its_chain() -> None:
+    assert needed(WEEK, NOON + timedelta(days=90)) == {
+        "two": "the newest complete one",
+        "full": "two was made from it",
+        "one": "two was made from it",
+    }
+
+
+def test_wal_is_needed_from_the_base_before_the_window() -> None:
+    entries = [*WEEK, base("later", day=20)]
+    at = {day: needed_wal(entries, NOON + timedelta(days=day))[0] for day in (-1, 0, 1.5, 2.5, 30)}
+    begins = {day: one.begin.start_lsn for day, one in at.items()}
+    assert begins == {-1: 10, 0: 10, 1.5: 20, 2.5: 30, 30: 210}
+    assert [facts.start_lsn for facts, _ in at[2.5].older] == [10, 20]
+    assert needed_wal([], NOON) == ()
+    assert needed_wal([base("torn", damaged=True)], NOON) == ()
+    both = needed_wal([*WEEK, base("other", system_identifier="8")], NOON)
+    assert [one.system_identifier for one in both] == ["7443", "8"]
+
+
+def test_a_clock_that_jumps_deletes_no_wal_of_many_days() -> None:
+    days = frozenset((NOON + timedelta(days=one)).date() for one in range(5))
+    wal = Outlived(NAME, "WAL", 1, days, lambda: None)
+    error = too_much([], NOON, [wal])
+    assert error
+    assert "would delete WAL of main-cluster" in error.message
+    assert too_much([], NOON, [replace(wal, days=frozenset([NOON.date()]))]) is None

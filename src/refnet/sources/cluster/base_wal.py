@@ -10,15 +10,21 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 
 import psycopg
 
+from refnet.catalog import wal
 from refnet.catalog.artifact import Progress
-from refnet.catalog.wal import is_segment, needed
+from refnet.catalog.cluster_base import NeededWal
+from refnet.catalog.retention import Outlived
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal import is_segment, segment_of, start_of
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
+from refnet.core.formatting import plural
 from refnet.core.processes import until
 from refnet.postgres.session import Target
 from refnet.sources.cluster import wal_server, wal_writer
@@ -66,7 +72,7 @@ def _received(archive: WalArchive, receives: Callable[[], bool]) -> Iterator[Kee
 def segments_of(archive: WalArchive, manifest: BackupManifest) -> tuple[str, ...]:
     """Names of the segments that make a base consistent."""
     size = archive.server.segment_bytes
-    return tuple(needed(manifest.start_lsn, manifest.end_lsn, manifest.timeline, (), size))
+    return tuple(wal.needed(manifest.start_lsn, manifest.end_lsn, manifest.timeline, (), size))
 
 
 def _has(archive: WalArchive, timeline: int, segment: str) -> bool:
@@ -137,3 +143,35 @@ def _reserved(target: Target) -> Iterator[None]:
 
 def _is_begun(name: str) -> bool:
     return is_segment(name.removesuffix(".partial"))
+
+
+def outlived_wal(source: SourceName, archive: WalArchive, needed: NeededWal) -> Outlived | None:
+    """The segments before all that is needed; None: there are none."""
+    size = archive.server.segment_bytes
+    begin = segment_of(needed.begin.start_lsn, needed.begin.timeline, size)
+    keep = frozenset(
+        name
+        for one, _ in needed.older
+        for name in wal.needed(one.start_lsn, one.end_lsn, one.timeline, (), size)
+    )
+    going = [
+        one
+        for timeline in archive.timelines()
+        for one in archive.segments(timeline)
+        if one.start < start_of(begin, size) and one.name not in keep
+    ]
+    if not going:
+        return None
+    first = min(one.start for one in going)
+    days = frozenset(made.astimezone(UTC).date() for one, made in needed.older if one.end_lsn >= first)
+    return Outlived(
+        source,
+        f"{plural(len(going), 'segment')} of WAL before {begin}",
+        sum(one.size for one in going),
+        days,
+        lambda: _drop(archive, begin, keep),
+    )
+
+
+def _drop(archive: WalArchive, begin: str, keep: frozenset[str]) -> None:
+    wal_writer.drop_before(archive, begin, keep)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
+from refnet.catalog.cluster_base import needed_wal
 from refnet.catalog.identity import Whose
+from refnet.catalog.manifest import Entry
+from refnet.catalog.retention import Outlived
 from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -19,7 +23,7 @@ from refnet.sources.check_result import CheckLine
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_maker import BaseMaker
 from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
-from refnet.sources.cluster.base_wal import KeepWal, fetched, kept
+from refnet.sources.cluster.base_wal import KeepWal, fetched, kept, outlived_wal
 from refnet.sources.cluster.cluster_restore import ClusterRestore, check_request
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.sources.cluster.wal_check import wal_checks
@@ -35,6 +39,7 @@ class ClusterBases(OnServer):
     noun: ClassVar[str] = "cluster"
     called: ClassVar[str] = "the files of a cluster"
     options: ClassVar[str] = "clusters"
+    more_options: ClassVar[tuple[str, ...]] = ("full",)
 
     def checks(self) -> Iterable[CheckLine]:
         return wal_checks(self.settings, self.own.cluster)
@@ -47,7 +52,8 @@ class ClusterBases(OnServer):
         *,
         jobs: int | None = None,
         tables: tuple[str, ...] = (),  # noqa: ARG002  # it has all of them
-        into: LocalStore | None = None,  # noqa: ARG002
+        into: LocalStore | None = None,
+        full: bool = False,
     ) -> Maker:
         settings, store = self.settings, wiring.catalog(self.settings)
         return BaseMaker(
@@ -59,6 +65,7 @@ class ClusterBases(OnServer):
             opened=store.artifact,
             wal=self._wal,
             base=settings.home / "scratch",
+            full=full or bool(into and into.flat),
         )
 
     def _wal(self, facts: ServerFacts) -> AbstractContextManager[KeepWal]:
@@ -71,7 +78,7 @@ class ClusterBases(OnServer):
 
         target = servers.existing_server(settings, self.name)
         return kept(
-            archive, facts, lambda: False, partial(fetched, program, target, settings.home / "scratch")
+            archive, facts, archive.is_received, partial(fetched, program, target, settings.home / "scratch")
         )
 
     def proof_options(
@@ -86,6 +93,12 @@ class ClusterBases(OnServer):
         return BaseProofOptions(
             **own, archive=archive, shelf=Shelf(stores), bases=self.name, databases=databases
         )
+
+    def outlived(self, kept: Sequence[Entry], since: datetime) -> Iterator[Outlived]:
+        for needed in needed_wal(kept, since):
+            archive = WalArchive.of(self.settings, needed.system_identifier)
+            if archive.exists() and (found := outlived_wal(self.name, archive, needed)):
+                yield found
 
     @staticmethod
     def opened(stored: OpenArtifact) -> BaseArtifact:

@@ -119,6 +119,7 @@ class Database(OnServer):
         jobs: int | None = None,
         tables: tuple[str, ...] = (),
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
+        full: bool = False,  # noqa: ARG002  # it is always whole
     ) -> Maker:
         from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 

@@ -103,6 +103,7 @@ class Folder(Source):
         jobs: int | None = None,
         tables: tuple[str, ...] = (),  # noqa: ARG002  # it has none
         into: LocalStore | None = None,
+        full: bool = False,  # noqa: ARG002  # it is always whole
     ) -> Maker:
         own = self.own
         if own.path is None:

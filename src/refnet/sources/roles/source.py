@@ -53,6 +53,7 @@ class Roles(OnServer):
         jobs: int | None = None,  # noqa: ARG002  # a small text
         tables: tuple[str, ...] = (),  # noqa: ARG002  # it has none
         into: LocalStore | None = None,  # noqa: ARG002  # it shares nothing
+        full: bool = False,  # noqa: ARG002  # it is always whole
     ) -> Maker:
         target = partial(servers.existing_server, self.settings, self.name)
         binaries = partial(local_postgres.binaries_for, self.settings)

@@ -109,6 +109,7 @@ class Sqlite(Folder):
         jobs: int | None = None,  # noqa: ARG002  # one file
         tables: tuple[str, ...] = (),
         into: LocalStore | None = None,  # noqa: ARG002
+        full: bool = False,  # noqa: ARG002  # it is always whole
     ) -> SqliteMaker:
         if tables:
             raise RefnetError(

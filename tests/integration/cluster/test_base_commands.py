@@ -1,0 +1,98 @@
+"""Base backups through the command: what a user sees of the source main-cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmarks.throwaway import throwaway
+from tests.command import Command, url_of
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+
+SETTINGS = {"wal_level": "replica", "max_wal_senders": "10", "summarize_wal": "on"}
+
+
+@pytest.fixture(scope="module")
+def source(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
+    with throwaway(wheel, base=short_folder / "commands", settings=SETTINGS) as cluster:
+        with cluster.target().connect() as session:
+            session.execute("CREATE DATABASE shop")
+            session.execute("CREATE DATABASE cluster")
+        yield cluster
+
+
+@pytest.fixture
+def refnet(folder: Path, source: Cluster) -> Command:
+    return settings_of(folder, source, "wal = true")
+
+
+def settings_of(folder: Path, source: Cluster, *lines: str) -> Command:
+    text = [
+        "[clusters.main]",
+        f'url = "{url_of(source.target())}"',
+        'exclude = ["postgres", "refnet"]',
+        *lines,
+    ]
+    (folder / "refnet.toml").write_text("\n".join((*text, "")))
+    (folder / "refnet.toml").chmod(0o600)
+    return Command(folder / "home", folder / "backups", "")
+
+
+def test_a_cluster_has_one_more_source_where_wal_is_set(folder: Path, source: Cluster) -> None:
+    names = {True: set[str](), False: set[str]()}
+    for wal, found in names.items():
+        refnet = settings_of(folder, source, *(["wal = true"] if wal else []))
+        planned = refnet("backup", "--plan", "--json").json["sources"]
+        found |= {one["source"] for one in planned}
+    assert names[True] - names[False] == {"main-cluster"}
+    assert len(names[False]) == 3
+    settings_of(folder, source)("backup", "main-cluster").fails(2, "main-cluster")
+
+
+def test_a_full_then_increments_are_made_and_listed(refnet: Command) -> None:
+    kinds = []
+    for more in ([], [], ["--full"]):
+        made = refnet("backup", "main-cluster", "--no-prove", "--json", *more)
+        made.succeeds()
+        kinds.append(made.json["results"][0]["manifest"]["details"]["base"])
+    assert kinds == ["full", "increment", "full"]
+    listed = refnet("list", "main-cluster", "--json").json["artifacts"]
+    assert len(listed) == 3
+    assert (
+        refnet("verify", "main-cluster", "--level", "intact", "--json").json["results"][0]["level"]
+        == "intact"
+    )
+
+
+def test_full_is_for_base_backups(refnet: Command) -> None:
+    refnet("backup", "main-globals", "--full").fails(2, "--full", "main-cluster")
+
+
+def test_two_sources_of_one_name_are_refused(folder: Path, source: Cluster) -> None:
+    refnet = settings_of(folder, source, "wal = true", "[folders.main-cluster]", f'path = "{folder}/notes"')
+    refnet("backup", "--plan").fails(2, "clusters.main.wal", "main-cluster")
+
+
+def test_a_full_is_not_forgotten_before_its_increments(refnet: Command) -> None:
+    names = []
+    for _ in range(2):
+        made = refnet("backup", "main-cluster", "--no-prove", "--json")
+        names.append(made.json["results"][0]["manifest"]["name"])
+    full, increment = names
+    refnet("forget", full, "--yes", "--force-last").fails(2, full, increment, "was made from it")
+    refnet("forget", full, increment, "--yes", "--force-last").succeeds()
+    assert refnet("list", "main-cluster", "--json").json["artifacts"] == []
+
+
+def test_a_prune_keeps_what_the_newest_base_was_made_from(refnet: Command) -> None:
+    for _ in range(2):
+        refnet("backup", "main-cluster", "--no-prove").succeeds()
+    (planned,) = refnet("prune", "main-cluster", "--plan", "--json").json["sources"]
+    assert [one["keep"] for one in planned["artifacts"]] == [True, True]
+    refnet("prune", "main-cluster").succeeds()
+    (again,) = refnet("prune", "main-cluster", "--plan", "--json").json["sources"]
+    assert again["outlived"] == []
+    assert refnet("verify", "main-cluster", "--level", "intact").code == 0
