@@ -16,7 +16,7 @@ from xxhash import xxh3_128_digest
 
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Piece
-from refnet.store.known_blocks import KnownBlocks, Place
+from refnet.store.known_blocks import KnownBlocks, PieceCuts, Place
 from refnet.store.remote_records import RemoteRecords, SendingJournal, _Times, begun, completed
 
 PIECES = [
@@ -96,3 +96,26 @@ def test_when_pieces_were_read_back_is_a_time_or_is_not_known(text: bytes) -> No
         records.keep_locked_until(found)
         assert records.locked_until(since) == {name: at for name, at in found.items() if at > since}
         assert records.read_back() == kept | {new: NOW.replace(microsecond=0)}
+
+
+CUTS = {"ab" * 16: (5, 7), "cd" * 16: (1 << 22,)}
+
+
+def _cuts_file() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        cuts = PieceCuts(Path(name) / "cuts")
+        cuts.add(CUTS)
+        return cuts.path.read_bytes()
+
+
+@fuzzed
+@given(damaged(_cuts_file()), st.booleans())
+def test_cuts_are_read_or_not_known(text: bytes, summed: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        cuts = PieceCuts(Path(name) / "cuts")
+        cuts.path.write_bytes(text[:-16] + xxh3_128_digest(text[:-16]) if summed else text)
+        found = outcome(cuts.read)
+        assert isinstance(found, dict)
+        assert all(len(bytes.fromhex(one)) == 16 for one in found)
+        cuts.add(CUTS)
+        assert cuts.read().keys() >= CUTS.keys()

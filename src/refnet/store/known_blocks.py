@@ -1,7 +1,8 @@
 """The blocks of the newest copy of a source: which range of which piece has a block's bytes.
 
 In REFNET_HOME/remote/NAME/blocks, one file for each source. Without it, or if it is damaged, a copy shares only whole
-pieces.
+pieces. In the file `cuts` beside it are the lengths of the blocks of each piece: what its name says can be compared with its
+plaintext only by them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import struct
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from xxhash import xxh3_128_digest
 
@@ -28,6 +30,8 @@ _ROW = struct.Struct("<16sIII")
 #: The largest file that is read, and written, in bytes: about 2 million blocks.
 _MOST_BYTES = 64 << 20
 _SUM = 16
+#: In `cuts`: the hash in the name of a piece, and the number of its blocks, whose lengths follow.
+_PIECE = struct.Struct("<16sI")
 _FORMAT = 1
 _HEAD = checked.record(
     {
@@ -91,6 +95,50 @@ class KnownBlocks:
             with suppress(FileNotFoundError):
                 self.path.unlink()
             return
+        make_folder(self.path.parent)
+        with explained(self.path):
+            replace_file(self.path, body + xxh3_128_digest(body))
+
+
+@dataclass(frozen=True)
+class PieceCuts:
+    """The lengths of the blocks of the pieces that this machine sent to one store."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, home: Path) -> Self:
+        """Those of the store with the folder `home`."""
+        return cls(home / "cuts")
+
+    def read(self) -> dict[str, Sequence[int]]:
+        """By the hash (hex) in the name of a piece: the lengths of its blocks, in order, in bytes. Damaged: none."""
+        found = dict[str, Sequence[int]]()
+        with suppress(OSError, ValueError, struct.error):
+            data = read_regular(self.path, _MOST_BYTES, owner=os.geteuid())
+            body, at = memoryview(data)[:-_SUM], 0
+            if xxh3_128_digest(body) != data[-_SUM:]:
+                return {}
+            while at < len(body):
+                hash_, count = _PIECE.unpack_from(body, at)
+                at += _PIECE.size
+                if at + 4 * count > len(body):
+                    return {}
+                found[hash_.hex()] = body[at : at + 4 * count].cast("I")
+                at += 4 * count
+        return found
+
+    def add(self, cuts: Mapping[str, Sequence[int]]) -> None:
+        """Add those of pieces that are not there; RefnetError if that fails."""
+        known = self.read()
+        if cuts.keys() <= known.keys():
+            return
+        rows = list[bytes]()
+        for hash_, lengths in (known | dict(cuts)).items():
+            rows.append(_PIECE.pack(bytes.fromhex(hash_), len(lengths)) + array("I", lengths).tobytes())
+        while sum(map(len, rows)) + _SUM > _MOST_BYTES:
+            del rows[: -(-len(rows) // 4)]  # the oldest ones
+        body = b"".join(rows)
         make_folder(self.path.parent)
         with explained(self.path):
             replace_file(self.path, body + xxh3_128_digest(body))

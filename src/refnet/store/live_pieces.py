@@ -7,10 +7,10 @@ of a thief with the signing key, and later copies would share such a piece. This
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from refnet.catalog.artifact import Progress
@@ -23,6 +23,7 @@ from refnet.core.errors import Exit
 from refnet.store.copy_checks import compared
 from refnet.store.cutting import Cutting
 from refnet.store.encryption import DecryptionError, WrongKeyError
+from refnet.store.known_blocks import PieceCuts
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import damaged, fetch
 
@@ -117,6 +118,12 @@ class _Opening:
         self._store, self._wanted = store, wanted
         catalog = store.trust.opener.catalog
         self._key, self._cutting = store.own_key, Cutting.of(catalog.revealed()) if catalog else None
+        #: By the hash in the name of a piece: the lengths of its blocks. One that came from another store keeps its name.
+        self._cuts = dict[str, Sequence[int]]()
+        for path in store.home.parent.glob("[!.]*"):
+            self._cuts |= PieceCuts.of(path).read()
+        #: Pieces whose plaintext cannot be compared with their names.
+        self._uncompared = set[Piece]()
 
     def check(self, piece: Piece) -> None:
         """RefnetError (DAMAGED) unless the piece is what its manifest and its name say."""
@@ -131,20 +138,29 @@ class _Opening:
             raise damaged(what, f"{piece.name} is {error}") from None
         if length not in {0, len(plain)}:
             raise damaged(what, f"{piece.name} has {len(plain):,} bytes instead of {length:,}")
-        # A piece that came encrypted from another store is named by its ciphertext.
-        named = self._named(piece)
-        if named and self._cutting and named not in {self._cutting.hash(one).hex() for one in (plain, data)}:
-            raise damaged(what, f"{piece.name} has another content than its name says (keyed hash)")
-
-    def _named(self, piece: Piece) -> str:
-        """The keyed hash in the name of a piece of this machine, or ""."""
         name = SharedName.read(piece.name)
-        return name.hash if name and name.key == self._key else ""
+        if name and not self._is_named(name, plain, data):
+            if name.key == self._key and name.hash in self._cuts:
+                raise damaged(what, f"{piece.name} has another content than its name says (keyed hash)")
+            self._uncompared.add(piece)
+
+    def _is_named(self, name: SharedName, plain: bytes, data: bytes) -> bool:
+        """Whether the plaintext of a piece of this machine is what its name says: a keyed hash of the hashes of its blocks."""
+        cutting, lengths = self._cutting, self._cuts.get(name.hash, ())
+        if cutting is None or name.key != self._key:
+            return False
+        if name.hash == cutting.hash(data).hex():  # it came encrypted from a store of format 1
+            return True
+        if sum(lengths) != len(plain):
+            return False
+        ends = [*accumulate(lengths)]
+        blocks = (memoryview(plain)[end - length : end] for end, length in zip(ends, lengths, strict=True))
+        return name.hash == cutting.hash(b"".join(map(cutting.hash, blocks))).hex()
 
     def skipped(self) -> Iterator[str]:
-        count = sum(not self._named(one) for one in self._wanted if SharedName.read(one.name))
-        if count:
-            yield f"the keyed hash of {formatting.plural(count, 'piece')} of other machines, whose key is not here"
+        if count := len(self._uncompared):
+            what = formatting.plural(count, "piece")
+            yield f"the keyed hash of {what}, of which this machine does not know the key or the cuts"
 
 
 def _skipped(store: RemoteStore, copies: tuple[Copy, ...], unlisted: tuple[Unlisted, ...]) -> Iterator[str]:

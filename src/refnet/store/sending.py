@@ -32,7 +32,7 @@ from refnet.store.buckets.bucket import BucketError, BucketFailure, Locks, Store
 from refnet.store.buckets.opening import locks_of
 from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
-from refnet.store.known_blocks import KnownBlocks
+from refnet.store.known_blocks import KnownBlocks, PieceCuts
 from refnet.store.lock_extension import Extended, extend
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_records import SendingJournal, completed
@@ -116,6 +116,7 @@ class Sender:
             found.share(usable, blocks.read(usable))
             sent = found.send(entry.manifest, artifact)
             blocks.write(found.places)
+            PieceCuts.of(self.store.home).add(found.cuts)
             return sent
 
         return self._sent(entry, self.encrypter.digest, content, progress)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -128,6 +129,8 @@ class PieceSender:
         #: The piece that is being filled and its size; the hashes of its blocks, and its number.
         self._open, self._open_size = memoryview(bytearray(PIECE_BYTES)), 0
         self._open_hashes, self._open_number = bytearray(), 0
+        #: The lengths of its blocks; and those of the pieces before it, by the hash in their names.
+        self._open_lengths, self.cuts = array("I"), dict[str, Sequence[int]]()
         #: The number of each piece that is being sent, and the bytes that it counts for progress.
         self._in_flight: dict[Future[Piece], tuple[int, int]] = {}
         self._alone = Lock()
@@ -234,6 +237,7 @@ class PieceSender:
         self._open[self._open_size : self._open_size + len(block)] = block
         self._open_size += len(block)
         self._open_hashes += hash_
+        self._open_lengths.append(len(block))
         if self._cutting.ends_piece(self._open_size, hash_, len(block)):
             self._flush()
         return found
@@ -261,6 +265,7 @@ class PieceSender:
         size, self._open_size = self._open_size, 0
         hashes, self._open_hashes = bytes(self._open_hashes), bytearray()
         name = SharedName(self._key, self._cutting.hash(hashes).hex())
+        self.cuts[name.hash], self._open_lengths = self._open_lengths, array("I")
         known = self._known.get(name.hash)
         if known and known.plain == size:
             self._pieces[self._open_number] = known

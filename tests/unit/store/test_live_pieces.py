@@ -14,11 +14,13 @@ from tests.remote_store import Machine, artifact, cut_finely, delete, send_forma
 from tests.shared_pieces import DATA, PIECE, SCALE, damage, fixed_cuts, flipped, memory, named
 
 from refnet.catalog.artifact import silent
+from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Piece
 from refnet.core.errors import Exit, RefnetError
-from refnet.store import live_pieces
+from refnet.store import known_blocks, live_pieces
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.encryption import PrivateKey, encrypt
+from refnet.store.known_blocks import PieceCuts
 from refnet.store.live_pieces import OpenedPieces, open_pieces
 from refnet.store.sending import Sender
 from refnet.store.sending_pieces import Encrypter
@@ -157,7 +159,7 @@ def test_without_the_catalog_key_the_keyed_hash_is_not_compared_and_that_is_said
     found = _opened(other)
     assert (found.pieces, found.faults) == (len(named(copy)), ())
     assert found.skipped == (
-        f"the keyed hash of {found.pieces} pieces of other machines, whose key is not here",
+        f"the keyed hash of {found.pieces} pieces, of which this machine does not know the key or the cuts",
     )
 
 
@@ -202,3 +204,35 @@ def test_a_copy_that_is_deleted_meanwhile_is_no_fault(
     found = _opened(machine)
     assert (found.damaged, found.exit) == (0, Exit.DONE)
     assert _states(machine) == ["fetched"]
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x" * 99)])
+def test_pieces_whose_cuts_are_not_known_are_opened_and_not_compared_with_their_names(
+    machine: Machine, change: Callable[[Path], object]
+) -> None:
+    copy = machine.send(artifact(1, DATA))
+    change(machine.store().home / "cuts")
+    found = _opened(machine)
+    assert (found.pieces, found.exit) == (len(named(copy)), Exit.DONE)
+    assert "does not know the key or the cuts" in found.skipped[0]
+
+
+def test_the_cuts_of_pieces_are_kept_for_all_copies(machine: Machine) -> None:
+    copies = [machine.send(artifact(1, DATA[:HALF])), machine.send(artifact(2, DATA[HALF:]))]
+    cuts = PieceCuts.of(machine.store().home).read()
+    for copy in copies:
+        for piece in copy.document.pieces:
+            name = SharedName.read(piece.name)
+            assert name
+            assert sum(cuts[name.hash]) == piece.plain
+
+
+def test_cuts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_blocks, "_MOST_BYTES", 1_000)
+    cuts = PieceCuts(tmp_path / "cuts")
+    for number in range(100):
+        cuts.add({f"{number:032x}": (number, 7)})
+    assert cuts.path.stat().st_size <= 1_000
+    found = cuts.read()
+    assert [*found][-1] == f"{99:032x}"
+    assert [*found[f"{99:032x}"]] == [99, 7]
