@@ -316,3 +316,18 @@ def test_a_middle_segment_that_is_missing_is_said(receiving: Receiving) -> None:
     gone = archive.segments(1)[1].name
     (archive.folder_of(1) / f"{gone}.gz").unlink()
     assert receiving.status()["gaps"] == [{"first": gone, "last": gone, "segments": 1}]
+
+
+def test_the_monitor_and_the_metrics_say_how_far_it_is(receiving: Receiving) -> None:
+    with receiving.running() as run:
+        receiving.server.write(1)
+        receiving.catch_up(run)
+        said = receiving.refnet("monitor", "--json").json["checks"]
+        metrics = receiving.refnet("metrics").out
+    (stream,) = [one for one in said if one["check"] == "stream"]
+    assert (stream["source"], stream["status"]) == ("main-cluster", "ok")
+    assert 'refnet_wal_receiver_up{cluster="main"} 1.0' in metrics
+    assert 'refnet_wal_lag_bytes{cluster="main"} 0.0' in metrics
+    assert 'refnet_wal_slot_ok{cluster="main"} 1.0' in metrics
+    said = receiving.refnet("monitor", "--json").json["checks"]
+    assert next(one["says"] for one in said if one["check"] == "stream").endswith("no receiver runs")

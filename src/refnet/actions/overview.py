@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,10 +17,12 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring import GRACE
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import STANDARD, SourceName
+from refnet.catalog.wal_status import StreamStatus
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources import half_made, recorded, source_of
+from refnet.sources.cluster.stream_status import read_status, with_wal
 from refnet.store import settings_copies
 from refnet.store.keys import stale_pages
 from refnet.store.remote_states import StoreStates
@@ -72,10 +74,21 @@ def facts_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[W
             moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, wiring.configured(settings), schedule, allowed,
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, half_made(settings), wiring.gone(settings),
-            _stale_pages(settings),
+            _stale_pages(settings), _streams(settings, entries, moment),
         )  # fmt: skip
 
     return read
+
+
+def _streams(settings: Settings, entries: Sequence[Entry], now: datetime) -> tuple[StreamStatus, ...]:
+    """The WAL of clusters; one whose archive cannot be read is as one without a report."""
+    found = list[StreamStatus]()
+    for cluster in with_wal(settings):
+        try:
+            found.append(read_status(settings, cluster, entries, now))
+        except RefnetError:  # `refnet wal status` says why
+            found.append(StreamStatus(cluster, now))
+    return tuple(found)
 
 
 def _ids(settings: Settings, names: Iterable[SourceName]) -> dict[SourceName, Whose | None]:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from refnet import wiring
+from refnet.catalog.wal_status import StreamStatus
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
@@ -18,7 +20,7 @@ from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.sources.cluster.receiver import Receiver
-from refnet.sources.cluster.stream_status import StreamStatus
+from refnet.sources.cluster.stream_status import read_status, with_wal
 
 wal = Commands("Receive the WAL of a cluster, for restores to any second.")
 _Cluster = Annotated[
@@ -74,7 +76,8 @@ def status(cluster: _Cluster = None, *, as_json: options.Json = False) -> None:
     judges it.
     """
     settings = current_settings(own=False)
-    found = [StreamStatus.read(settings, one, utc_now()) for one in _streamed(settings, cluster)]
+    names, entries = _streamed(settings, cluster), wiring.catalog(settings).entries()
+    found = [read_status(settings, one, entries, utc_now(), live=True) for one in names]
     if as_json:
         print_json({"clusters": [one.to_json() for one in found]})
         return
@@ -84,7 +87,7 @@ def status(cluster: _Cluster = None, *, as_json: options.Json = False) -> None:
 
 def _streamed(settings: Settings, cluster: str | None) -> list[str]:
     """Clusters with WAL, or the one that is named; RefnetError (USAGE) if it has none."""
-    there = [name for name, one in settings.clusters.items() if one.wal]
+    there = with_wal(settings)
     if cluster and cluster not in there:
         raise RefnetError(
             f"{cluster} is not a cluster with wal = true",
@@ -104,7 +107,7 @@ def _streamed(settings: Settings, cluster: str | None) -> list[str]:
 
 def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
     report = one.report
-    if one.archive is None or report is None:
+    if report is None:
         yield one.cluster, "nothing was received on this machine: `refnet wal run`"
         return
     yield one.cluster, str(report.state) if one.is_received else "stopped: no receiver runs"
@@ -118,8 +121,12 @@ def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
         )
         yield "received until", formatting.local(report.received_until)
     yield "last commit", formatting.local(one.last_commit) if one.last_commit else "unknown"
-    yield "gaps", "; ".join(map(str, one.gaps[:3])) or "none"
+    if window := one.window:
+        yield "restorable", f"from {formatting.local(window[0])} to {formatting.local(window[1])}"
+    else:
+        yield "restorable", f"nothing: `refnet backup {one.source}` makes a base backup"
+    yield "gaps", formatting.some([*map(str, one.gaps)], 3) or "none"
     left = "no limit" if report.slot_left is None else f"{formatting.size(report.slot_left)} until it is lost"
     yield "slot", f"{report.slot}, {report.slot_status or 'unknown'}, {left}"
     kept = f"{formatting.plural(one.segments, 'segment')}, {formatting.size(one.stored_bytes)}"
-    yield "archive", f"{one.archive.folder}: {kept}{', not encrypted' if one.is_unsealed else ''}"
+    yield "archive", f"{one.archive}: {kept}{', not encrypted' if one.is_unsealed else ''}"

@@ -36,6 +36,7 @@ from refnet.catalog.run import Ended, History, Reason, Run, RunKind
 from refnet.catalog.schedule import Schedule
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade, Leftover, Unlisted
+from refnet.catalog.wal_status import StreamStatus, watch_stream
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
 
@@ -86,6 +87,8 @@ class Facts:
     gone: Mapping[SourceName, Gone] = field(default_factory=dict)
     #: Problems of the recovery pages, one sentence each.
     stale_pages: tuple[str, ...] = ()
+    #: The WAL of clusters.
+    streams: tuple[StreamStatus, ...] = ()
 
     @cached_property
     def own(self) -> Catalog:
@@ -131,6 +134,7 @@ class Facts:
             *(check for checks in kept for check in checks),
             *watch_half_made([one for one in self.half_made if one.source in names], self.now),
             *(check for checks in others for check in checks),
+            *(check for one in self.streams if only in {None, one.source} for check in watch_stream(one)),
             *watch_copies(self.own_stores, self.own, self.limits, self.now, only),
             *(
                 ()

@@ -28,6 +28,8 @@ from refnet.catalog.remote import CopyLevel
 from refnet.catalog.remote_state import is_missing
 from refnet.catalog.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal_status import StreamStatus
+from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.telemetry.facts import Facts, is_proof
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
@@ -72,6 +74,16 @@ _HELP = {
     "refnet_store_stored_bytes": "Size of the copies in the remote store; pieces that copies of the source share count once.",
     "refnet_store_gaps": "Manifests of the remote store that were removed, replaced or put back.",
     "refnet_store_readable": "1 if the remote store could be listed, else 0.",
+    "refnet_wal_received_timestamp_seconds": "Each commit before this moment is received, by the clock of this machine.",
+    "refnet_wal_lag_seconds": "What a loss of the server would cost: the age of the oldest commit that may not be received.",
+    "refnet_wal_lag_bytes": "WAL that the server had and this machine had not, when the server was asked last.",
+    "refnet_wal_receiver_up": "1 if a receiver runs and streams, else 0.",
+    "refnet_wal_last_commit_timestamp_seconds": "The last commit in the archive of WAL.",
+    "refnet_wal_gaps": "Gaps in the WAL after the newest base backup: later moments cannot be restored.",
+    "refnet_wal_slot_ok": "1 if the replication slot keeps all WAL that was not received, else 0.",
+    "refnet_wal_slot_left_bytes": "WAL that the server can still write before it drops what was not received.",
+    "refnet_wal_restorable_from_timestamp_seconds": "The first moment that can be restored.",
+    "refnet_wal_stored_bytes": "Size of the archive of WAL.",
     "refnet_check_status": "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
 }
 
@@ -106,6 +118,7 @@ def families(facts: Facts) -> Iterator[Metric]:
     yield from _bytes(facts)
     yield from _due(facts)
     yield from _copies(facts)
+    yield from _wal(facts)
     statuses = (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks())
     yield _gauge("refnet_check_status", statuses, ("source", "check"))
 
@@ -226,6 +239,33 @@ def _runs(facts: Facts) -> Iterator[Metric]:
 def _cumulative(counts: tuple[int, ...]) -> list[tuple[str, float]]:
     bounds = [*(f"{bound:.1f}" for bound in BUCKETS), "+Inf"]
     return [(bound, sum(counts[: place + 1])) for place, bound in enumerate(bounds)]
+
+
+def _wal(facts: Facts) -> Iterator[Metric]:
+    """Metrics of the streams of WAL."""
+    values: dict[str, Callable[[StreamStatus, StreamReport], float | None]] = {
+        "refnet_wal_received_timestamp_seconds": lambda one, _: (
+            None if one.lag is None else (one.now - one.lag).timestamp()
+        ),
+        "refnet_wal_lag_seconds": lambda one, _: one.lag.total_seconds() if one.lag is not None else None,
+        "refnet_wal_lag_bytes": lambda _, report: report.lag_bytes,
+        "refnet_wal_receiver_up": lambda one, report: (
+            one.is_received and report.state is StreamState.STREAMING
+        ),
+        "refnet_wal_last_commit_timestamp_seconds": lambda one, _: (
+            one.last_commit.timestamp() if one.last_commit else None
+        ),
+        "refnet_wal_gaps": lambda one, _: len(one.open_gaps),
+        "refnet_wal_slot_ok": lambda _, report: report.slot_status in {"reserved", "extended"},
+        "refnet_wal_slot_left_bytes": lambda _, report: report.slot_left,
+        "refnet_wal_restorable_from_timestamp_seconds": lambda one, _: (
+            one.window[0].timestamp() if one.window else None
+        ),
+        "refnet_wal_stored_bytes": lambda one, _: one.stored_bytes,
+    }
+    streams = [(one, one.report) for one in facts.streams if one.report]
+    for name, value in values.items():
+        yield _gauge(name, (((one.cluster,), value(one, report)) for one, report in streams), ("cluster",))
 
 
 def _bytes(facts: Facts) -> Iterator[Metric]:

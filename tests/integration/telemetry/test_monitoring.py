@@ -29,6 +29,8 @@ from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.wal_status import StreamStatus
+from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.telemetry.metrics import exposition
 
 MONITORING = Path(__file__).parents[3] / "monitoring"
@@ -57,6 +59,11 @@ FIRED_BY = {
     "RefnetCopyMissing": "what is wrong only if it stays",
     "RefnetStoreUnreadable": "what is wrong only if it stays",
     "RefnetStoreGaps": "what is wrong at once",
+    "RefnetWalBehind": "what is wrong only if it stays",
+    "RefnetWalNotReceived": "what is wrong only if it stays",
+    "RefnetWalMuchBehind": "what is wrong at once",
+    "RefnetWalGap": "what is wrong at once",
+    "RefnetWalSlotLost": "what is wrong at once",
 }
 
 _METRIC = re.compile(r"(?<![\w:])(refnet[_:][\w:]+)(?:\{([^}]*)\})?")
@@ -101,6 +108,8 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set
     facts = partial(
         facts, gone={SourceName("shop", Kind.DATABASE): Gone("the settings no longer name it", "name it")}
     )
+    report = StreamReport(StreamState.STREAMING, world.now, 7, 1, 2, 1, world.now, slot_left=5)
+    facts = partial(facts, streams=(StreamStatus("main", world.now, "/archive", report=report),))
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(facts)[0].decode()):
         for sample in family.samples:

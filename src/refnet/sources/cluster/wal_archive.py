@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Self
@@ -154,19 +154,16 @@ class WalArchive:
         with explained(path):
             return path, read_regular(path, wal.LONGEST_HISTORY)
 
-    def index(self, timeline: int) -> dict[str, IndexLine]:
+    def index(self, timeline: int) -> Mapping[str, IndexLine]:
         """Lines of the index by name; a line that is malformed, as after a crash, does not count."""
-        path, found = self.folder_of(timeline) / INDEX, dict[str, IndexLine]()
+        path = self.folder_of(timeline) / INDEX
         with explained(path):
-            text = read_regular(path, _LONGEST_INDEX) if path.exists() else b""
-        for line in text.splitlines():
             try:
-                one = IndexLine.from_json(line)
-            except ValueError:
-                continue
-            if wal.timeline_of(one.name) == timeline:
-                found[one.name] = one
-        return found
+                found = path.stat()
+            except FileNotFoundError:
+                return {}
+            lines = _lines(path, (found.st_size, found.st_mtime_ns, found.st_ino))
+        return {name: one for name, one in lines.items() if wal.timeline_of(name) == timeline}
 
     def segments(self, timeline: int) -> tuple[Segment, ...]:
         """Segments in the archive, in order: those with a line in the index, and a file of the size that it says."""
@@ -337,6 +334,17 @@ class WalArchive:
                     said = wal_dump.commits(program, folder, name, complete=False)
                     found += [said.last] if said.last else []
         return max(found, default=None)
+
+
+@lru_cache(maxsize=8)
+def _lines(path: Path, _stamp: tuple[int, int, int]) -> Mapping[str, IndexLine]:
+    """Lines of the index `path` by name, as long as the file has that size, mtime (ns) and inode."""
+    found = dict[str, IndexLine]()
+    for line in read_regular(path, _LONGEST_INDEX).splitlines():
+        with suppress(ValueError):
+            one = IndexLine.from_json(line)
+            found[one.name] = one
+    return found
 
 
 def known_file(settings: Settings, cluster: str) -> Path:
