@@ -15,6 +15,9 @@ from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_c
 from refnet.catalog.object_names import ManifestName, PieceName, SharedName
 from refnet.catalog.remote import RemoteManifest, Signed, lengths, packed, unpacked
 from refnet.catalog.remote_state import Head, gaps
+from refnet.store.deletions import Deletions
+from refnet.store.keys import Opener
+from refnet.store.remote_manifests import Trust
 
 MADE = document()
 SHARED = shared(local=replace(LOCAL, files_sha256="cd" * 32))
@@ -49,6 +52,22 @@ def test_a_manifest_of_shared_pieces_is_read_or_refused(text: bytes) -> None:
         assert all(one.start + one.length <= found.pieces[one.piece].plain for one in parts)
         assert ManifestName.read(found.object)
         outcome(lambda: gaps([Signed(found, "ab" * 32, "SHA256:OURS")], "cloud", Head.from_json(HEAD)))
+
+
+DELETED = json.dumps(Deletions("cloud", ((1, 3), (7, 7)), NOW.replace(microsecond=0)).values())
+
+
+@fuzzed
+@given(documents(json.loads(DELETED), DELETED.encode()))
+def test_a_record_of_deletions_is_read_or_refused(text: bytes) -> None:
+    found = outcome(lambda: Deletions.from_json(text), ValueError)
+    if found:
+        assert Deletions.from_json(json.dumps(found.values())) == found
+        recorded = {("SHA256:OURS", found.store): found.deleted}
+        outcome(lambda: gaps([Signed(MADE, "ab" * 32, "SHA256:OURS")], "cloud", None, recorded))
+    signed = text + b"\n-----BEGIN SSH SIGNATURE-----\n"
+    trust = Trust(Opener(), any_signer=True)
+    assert outcome(lambda: Deletions.read(signed, trust), ValueError) is None, "it is not signed"
 
 
 @fuzzed

@@ -217,6 +217,16 @@ def test_a_loss_is_found_by_the_manifests_alone_and_can_be_accepted(machine: Mac
     assert machine.pieces() < pieces
     refnet("verify", name, *machine.with_key).succeeds()
     assert refnet("list", "--json").json["gaps"] == []
+    empty = Command(machine.folder / "empty", machine.folder / "none", "", {"REFNET_DATABASE_URL": ""})
+    place = (
+        "--store",
+        f"file://{machine.backups}/encrypted",
+        "--signer",
+        refnet("key", "show", "--json").json["signer"],
+    )
+    seen = empty("list", *place, *machine.with_key, "--json").json
+    assert seen["gaps"] == [], "a machine without records does not take it for an attack"
+    assert before["name"] not in [one["name"] for one in seen["artifacts"]]
 
 
 @pytest.mark.parametrize("gone", [".", "encrypted"])

@@ -78,3 +78,14 @@ def test_prune_deletes_due_copies_and_names_deleted_and_locked_ones(s3: Seaweed,
     assert "kept 2 copies in cloud" in done.out
     assert [len(one["artifacts"]) for one in refnet("prune", "--plan", "--json").json["stores"]] == [2]
     assert s3.pruner["secret_access_key"] not in done.out + done.err
+
+    (tmp_path / "empty").mkdir()
+    empty = Command(tmp_path / "empty", tmp_path / "none", "", {"REFNET_DATABASE_URL": ""})
+    page = (
+        "--identity-file",
+        str(tmp_path / "key"),
+        "--signer",
+        refnet("key", "show", "--json").json["signer"],
+    )
+    seen = empty("list", "--store", "cloud", "--deleted", *page, "--json").json
+    assert ([one["name"] for one in seen["artifacts"]], seen["gaps"]) == ([second, third], [])

@@ -22,6 +22,7 @@ ALLOWED = {
     "refnet.store.encryption": ("cryptography", "pyrage"),
     "refnet.store.keys": ("cryptography",),
     # What only remote stores need, only clusters, databases, `config` or a service; and only a backup of several sources.
+    "refnet.actions.marks": ("refnet.actions.store",),
     "refnet.actions.cluster_databases": ("refnet.sources.database",),
     "refnet.actions.unprotected": ("refnet.local_postgres", "refnet.postgres", "refnet.sources.folder"),
     "refnet.sources.base": ("refnet.local_postgres",),

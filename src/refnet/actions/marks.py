@@ -262,6 +262,10 @@ def forget(context: Context, planned: Forgetting) -> Forgetting:
         judged = _judged(planned, store, context.clock.now())
         for entry in children_first(judged.entries):
             store.delete(entry)
+        if not isinstance(store, LocalStore):
+            from refnet.actions.store import record_deletions
+
+            record_deletions(context, store)
     return replace(judged, done=True)
 
 

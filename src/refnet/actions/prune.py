@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet import wiring
-from refnet.actions.store import can_prune
+from refnet.actions.store import can_prune, record_deletions
 from refnet.catalog import retention
 from refnet.catalog.cluster_base import children_first
 from refnet.catalog.manifest import Entry
@@ -308,7 +308,10 @@ def prune_store(
         found = _plan_of_store(context, store, own, names)
         if not much and (error := retention.too_much(found.deleted, context.clock.now())):
             raise error
-        return _prune_locked(store, found)
+        done = _prune_locked(store, found)
+        if done.deleted:
+            record_deletions(context, store)
+        return done
 
 
 def _plan_of_store(

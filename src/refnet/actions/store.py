@@ -8,14 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict
-from refnet.catalog.remote_state import Gap, Head
+from refnet.catalog.remote_state import Gap, Head, accepted, gaps
 from refnet.catalog.store import Unlisted
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
 from refnet.settings.urls import StoreKind
-from refnet.store import leases
+from refnet.store import deletions, leases
 from refnet.store.buckets.opening import bare_bucket
+from refnet.store.encryption import Recipient
+from refnet.store.keys import MachineKeys
 from refnet.store.leases import Begun
 from refnet.store.remote import RemoteStore
 from refnet.store.store_check import Trial, last_checks, record_check
@@ -100,6 +102,23 @@ def _connection(store: StoreSettings) -> Iterator[Tried]:
         yield Tried("connection", Verdict.NOTE, says)
 
 
+def record_deletions(context: Context, store: RemoteStore) -> None:
+    """Leave a signed record in `store` of the manifests that this machine deleted, for a recovery without its records.
+
+    An error becomes a note: the deletion is done.
+    """
+    settings, keys = context.settings, MachineKeys.in_home(context.settings.home)
+    if not store.records.head().deleted:
+        return
+    try:
+        recipients, now = map(Recipient, settings.recipients()), context.clock.now()
+        if made := deletions.written(store.name, store.records.head(), keys, recipients, now):
+            store.create(*made)
+    except RefnetError as error:
+        why = "until the next copy, a recovery reports what was deleted there as missing"
+        context.note(f"{store.name}: {why}: {error.message}")
+
+
 @dataclass(frozen=True)
 class StoreAcceptance:
     """The acceptance of a remote store as it is."""
@@ -140,7 +159,11 @@ class StoreAcceptance:
 
 def plan_acceptance(store: RemoteStore) -> StoreAcceptance:
     """Return what would be accepted; RefnetError if nothing can be."""
-    planned = StoreAcceptance(store, *store.accepted(), *store.unfinished())
+    contents = store.contents()
+    manifests = [one.signed for one in contents.copies]
+    head = accepted(manifests, store.name, store.records.head())
+    staying = gaps(manifests, store.name, head)
+    planned = StoreAcceptance(store, contents.gaps, staying, head, *store.unfinished())
     others = planned.leases or planned.intents or planned.unreadable
     if not (planned.gaps or others):
         raise RefnetError(f"{store.shown} has no gap", "There is nothing to accept.", Exit.USAGE)

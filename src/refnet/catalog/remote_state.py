@@ -155,12 +155,19 @@ def newest(manifests: Iterable[Signed], signer: str, store: str) -> Signed | Non
     return max(own, key=lambda one: one.document.counter, default=None)
 
 
-def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> tuple[Gap, ...]:
+def gaps(
+    manifests: Sequence[Signed],
+    store: str,
+    head: Head | None = None,
+    recorded: Mapping[tuple[str, str], Ranges] | None = None,
+) -> tuple[Gap, ...]:
     """Gaps in the order of `manifests`, the trusted ones of a store.
 
     Args:
         store: its name; manifests sent under another store name are ordered separately.
         head: this machine's record for the store; None: nothing was sent, or it is unknown.
+        recorded: signer and name of a store → what records in the bucket say that signer deleted; what `head` says of its
+            own signer takes precedence.
     """
     by_signer: dict[tuple[str, str], list[Signed]] = defaultdict(list)
     for one in manifests:
@@ -175,6 +182,8 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
         own = head if head and (head.signer, store) == (signer, name) else None
         deleted = head.deleted_of(signer) if head and name == store else ()
         gone = without(deleted, head.unsure) if head else ()
+        if recorded and own is None:
+            deleted = ranges([], (*deleted, *recorded.get((signer, name), ())))
         found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted, gone)
     if head and head.sent and (head.signer, store) not in by_signer:
         _, last = head.sent[-1]

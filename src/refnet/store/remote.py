@@ -19,14 +19,14 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Evidence
 from refnet.catalog.object_names import DATA, MANIFESTS, PIECES, ManifestName, PieceName, SharedName, key_id
 from refnet.catalog.remote import Copy
-from refnet.catalog.remote_state import Gap, Head, accepted, gaps, ranges
+from refnet.catalog.remote_state import Gap, gaps, ranges
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import make_folder
 from refnet.core.locks import locked
 from refnet.settings import Settings
-from refnet.store import leases
+from refnet.store import deletions, leases
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.encryption import fingerprint
@@ -145,7 +145,11 @@ class RemoteStore:
         found, unlisted = self.manifests.read()
         copies = self.records.copies(found, self.now())
         copies.sort(key=lambda one: (one.damaged, one.object))
-        return RemoteContents(tuple(copies), tuple(unlisted), gaps(found, self.name, self.records.head()))
+        head = self.records.head()
+        if shown := gaps(found, self.name, head):  # without that head, a machine finds what was pruned there
+            keys = {one.document.key for one in found} - {""}
+            shown = gaps(found, self.name, head, deletions.explained(self.bucket, self.trust, keys))
+        return RemoteContents(tuple(copies), tuple(unlisted), shown)
 
     def entries(self, source: SourceName | None = None) -> tuple[Copy, ...]:
         return tuple(one for one in self.contents().copies if source in {None, one.source})
@@ -267,14 +271,14 @@ class RemoteStore:
                     self.create(leases.end_name(key, one.id))
             yield
 
-    def create(self, name: str) -> None:
-        """Create an empty object, also where the credential that deletes may not create."""
+    def create(self, name: str, data: bytes = b"") -> None:
+        """Create an object, also where the credential that deletes may not create."""
         try:
-            self.bucket.put(name, b"")
+            self.bucket.put(name, data)
         except BucketError as error:
             if error.kind is not BucketFailure.REFUSED or self.writer is self.bucket:
                 raise
-            self.writer.put(name, b"")
+            self.writer.put(name, data)
 
     def ids(self, key: str) -> frozenset[str]:
         """Ids of copies below `key` with a manifest of any signer, including those behind a delete marker."""
@@ -332,6 +336,7 @@ class RemoteStore:
         if key := self.own_key:
             ended = leases.old(self.bucket, key, self.ids(key), now - _RUNS_KEPT)
             others += [(one, "of a run that ended") for one in ended]
+            others += [(one, "of a prune") for one in deletions.old(self.bucket, key, now - _RUNS_KEPT)]
         left += [Leftover(SourceName.DATABASE, one.name, one.size, why) for one, why in others]
         return tuple(left)
 
@@ -351,7 +356,10 @@ class RemoteStore:
 
     def clean(self, leftover: Leftover) -> None:
         name = leftover.name
-        if PieceName.read(name) or SharedName.read(name) or leases.is_name(name) or name.startswith(CHECKS):
+        ours = (
+            PieceName.read(name) or SharedName.read(name) or leases.is_name(name) or deletions.is_name(name)
+        )
+        if ours or name.startswith(CHECKS):
             self._delete(name)
 
     @contextmanager
@@ -369,10 +377,7 @@ class RemoteStore:
             yield
 
     def unfinished(self) -> tuple[tuple[Begun, ...], tuple[Begun, ...], tuple[Unlisted, ...]]:
-        """Below this machine's key: open leases and intents; there and of format 1: manifests that were not accepted.
-
-        Those cannot be read, or are not trusted.
-        """
+        """This machine's open leases and intents; its manifests, and those of format 1, that are neither usable nor accepted."""
         key = self.own_key
         if not key:
             return (), (), ()
@@ -385,12 +390,6 @@ class RemoteStore:
         """The folder of this machine's objects; "" without a catalog key."""
         catalog = self.trust.opener.catalog
         return key_id(catalog.recipient.text) if catalog else ""
-
-    def accepted(self) -> tuple[tuple[Gap, ...], tuple[Gap, ...], Head]:
-        """The gaps, the gaps that remain after accepting the store as it is, and the head after that."""
-        manifests = [one.signed for one in self.contents().copies]
-        head = accepted(manifests, self.name, self.records.head())
-        return self.contents().gaps, gaps(manifests, self.name, head), head
 
 
 def as_copy(entry: Entry) -> Copy:
