@@ -96,6 +96,15 @@ def remote_store(
     return found
 
 
+def with_cache(settings: Settings, store: RemoteStore) -> RemoteStore:
+    """Let `store` keep pieces for the next command, and use those of earlier ones: not to check a copy, which reads the store."""
+    from refnet.store.piece_cache import PieceCache
+
+    if store.name != LOCAL:  # that is on a disk of this machine
+        store.cache = PieceCache(settings.home / "cache", settings.cache_size)
+    return store
+
+
 def journal(settings: Settings) -> RunJournal:
     """Return the journal of the runs in this REFNET_HOME."""
     return RunJournal(settings.home / "runs")

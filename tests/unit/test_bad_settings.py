@@ -87,6 +87,7 @@ BAD = {
     "monitor.min_bytes": [("1 MiB", "1048576"), ("-1", "0"), ("10KB", "10240"), ("small", ""), ("٣", "")],
     "prove.source": [("Digest", "digest"), ("none", ""), ("true", "")],
     "prove.memory": [("1 GiB", "1073741824"), ("-1", "0"), ("2GB", "2147483648"), ("auto", "")],
+    "cache.size": [("1 GiB", "1073741824"), ("-1", "0"), ("none", "")],
     "prove.every": [("1w", "7"), ("7d", "7"), ("-1", "0"), ("400", "365"), ("weekly", "")],
     "retention.previous": [("0", "1"), ("2w", "14"), ("7d", "7"), ("99999", "36500"), ("long", "")],
     "recover.services": [("docker", ""), ("Compose", "compose"), ("locale", "local"), ("non", "none")],

@@ -18,7 +18,7 @@ ALLOWED = {
     "refnet.cli.main": ("refnet.cli.in_stack", "refnet.cli.context", "refnet.settings", "refnet.telemetry.logging"),
     "refnet.cli.command": ("refnet.sources",),
     # The kinds of stores, as `sources.kind_of` for those of sources; and the ciphers, where a key is used.
-    "refnet.wiring": ("refnet.store.remote", "refnet.store.sealed", "refnet.local_postgres"),
+    "refnet.wiring": ("refnet.store.remote", "refnet.store.sealed", "refnet.store.piece_cache", "refnet.local_postgres"),
     "refnet.store.encryption": ("cryptography", "pyrage"),
     "refnet.store.keys": ("cryptography",),
     # What only remote stores need, only clusters, databases, `config` or a service; and only a backup of several sources.

@@ -54,15 +54,18 @@ def current_settings(*, own: bool = True) -> Settings:
     return read_settings(lambda sentence: warn((sentence,)), output.variables, own=own)
 
 
-def context(place: StoreOptions | None = None, *, key: bool = False) -> Context:
+def context(place: StoreOptions | None = None, *, key: bool = False, checks: bool = False) -> Context:
     """The context for the actions of this process.
 
     Args:
         place: store to read; None: the backup folder.
         key: copies are decrypted, so a remote store needs the recovery key.
+        checks: copies are checked, so no piece comes from the cache.
     """
     here = Context(current_settings(), note=note, down={})
     remote = remote_store(here.settings, place, key=key) if place else None
+    if remote and key and not checks:
+        wiring.with_cache(here.settings, remote)
     if remote and place and place.any_signer:
         note_signers(remote.shown, remote.contents().copies)
     if remote and place and key:  # what is read may be older than it seems

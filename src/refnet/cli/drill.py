@@ -38,7 +38,7 @@ def drill(
     Restores into scratch servers and folders; touches nothing live. With --store and no ARTIFACT, every piece of every copy
     there is opened too.
     """
-    with with_progress(context(place, key=True), "drill") as here:
+    with with_progress(context(place, key=True, checks=True), "drill") as here:
         found, report = run(here, select(here, source))
     if as_json:
         print_json(report.to_json())

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from refnet import wiring
 from refnet.actions import fetch as action
 from refnet.actions.fetch import Fetched, FetchRequest, FoundCopies
 from refnet.cli import options, render
@@ -73,6 +74,7 @@ def opened(place: options.StoreOptions, request: FetchRequest) -> tuple[Context,
     if not remote.trust.opener.recovery:
         recovery_keys(place.identity_file)  # it says what is missing
     here = Context(settings, note=note)
+    wiring.with_cache(settings, remote)
     found = action.find(here, remote, request)
     if place.any_signer:
         note_signers(remote.shown, found.chosen)

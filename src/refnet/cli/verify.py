@@ -53,7 +53,7 @@ def verify(
     """
     if artifact and everything:
         raise RefnetError("ARTIFACT and --all exclude each other", "Omit one of them.", Exit.USAGE)
-    here, results = context(place, key=True), []
+    here, results = context(place, key=True, checks=True), []
     selected = select(here, artifact)
     for one in selected.chosen:
         with with_progress(here, one.name) as shown:

@@ -166,6 +166,7 @@ days = integer(1, 36_500, "Write the number of days.", {"d": 1, "w": 7})
 days_between = integer(0, 365, "Write the number of days; 0 proves each backup.", {"d": 1, "w": 7})
 size = integer(0, 10**18 - 1, "Write the number of bytes; 0 turns the check off.", _SIZES)
 memory = integer(0, 10**15, "Write the number of bytes; 0 leaves everything on the disk.", _SIZES)
+cached = integer(0, 10**15, "Write the number of bytes; 0 keeps no pieces.", _SIZES)
 hook_seconds = integer(1, 3600, "Write the number of seconds.", _TIMES)
 seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
 

@@ -127,6 +127,8 @@ class Settings:
     prove_source: str = key(converters.proved_source, default="auto", name="prove.source")
     #: Days between two proofs of a source; 0: each backup is proven.
     prove_every: int = key(converters.days_between, default=0, name="prove.every")
+    #: Bytes of pieces of remote stores that commands read before; 0: none are kept.
+    cache_size: int = key(converters.cached, default=512 << 20, name="cache.size")
     #: How services are started: local or compose; None: they are not.
     recover_services: str | None = key(converters.services, name="recover.services")
     #: Services with data, started first.

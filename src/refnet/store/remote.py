@@ -33,6 +33,7 @@ from refnet.store.encryption import fingerprint
 from refnet.store.keys import GivenKeys, MachineKeys, Opener
 from refnet.store.leases import Begun
 from refnet.store.open_artifacts import listed_in
+from refnet.store.piece_cache import PieceCache
 from refnet.store.remote_manifests import Manifests, Trust
 from refnet.store.remote_pieces import OpenCopy
 from refnet.store.remote_records import RemoteRecords
@@ -83,9 +84,8 @@ class RemoteStore:
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.records = RemoteRecords(home)
         self.trust = trust
-        fetched = home / (
-            "versions" if versions else "manifests"
-        )  # the two tell an object's content apart otherwise
+        self.cache = PieceCache(home, 0)  # what checks a copy reads all of it from its store
+        fetched = home / ("versions" if versions else "manifests")  # the tags of the two differ
         self.manifests = Manifests(bucket, fetched, trust, versions)
         self._once = False
         self._contents: RemoteContents | None = None
@@ -167,7 +167,7 @@ class RemoteStore:
         in_order: all of it will be read in order, so pieces are prefetched from the start.
         """
         copy = as_copy(entry)
-        opened = OpenCopy(copy, self.bucket, self.trust.opener, self.home, f"{entry.name} in {self.name}")
+        opened = OpenCopy(copy, self.bucket, self.trust.opener, self.home, self.name, self.cache)
         files, packed = listed_in(copy.name, copy.manifest, opened.list_of_files)
         return OpenArtifact(
             copy.source, copy.name, partial(opened.reader, in_order=in_order), copy.manifest, files, entry=copy,

@@ -33,6 +33,7 @@ from refnet.store import list_coding
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, in_background
 from refnet.store.encryption import DecryptionError, WrongKeyError
 from refnet.store.keys import Opener
+from refnet.store.piece_cache import PieceCache
 
 #: Decrypted pieces of the largest size that readers in several places share.
 _SHARED = 2
@@ -101,14 +102,16 @@ def damaged(what: str, why: str) -> RefnetError:
 class KeptPieces:
     """Cache of an artifact's stored pieces: each is fetched once.
 
-    They stay encrypted in an unnamed file in `folder`, which disappears with the process. Nothing is cached if all
-    pieces (`size` bytes) would take more than half of the free space.
+    They stay encrypted in `cache`, or what that does not keep in an unnamed file in `folder`, which disappears with the
+    process. Nothing is in the latter if all pieces would take more than half of the free space.
     """
 
-    def __init__(self, fetch: Callable[[int], bytes], folder: Path, size: int) -> None:
-        """`fetch`: returns an object by the number of its piece."""
-        self._fetch = fetch
-        self._folder, self._size = folder, size
+    def __init__(
+        self, fetch: Callable[[Piece], bytes], folder: Path, pieces: Sequence[Piece], cache: PieceCache
+    ) -> None:
+        """`fetch`: returns the object of a piece."""
+        self._fetch, self._pieces, self._cache = fetch, pieces, cache
+        self._folder, self._size = folder, sum(one.size for one in pieces)
         #: By number: the size of what is kept, and its XXH3.
         self._there: dict[int, tuple[int, bytes]] = {}
         self._alone = Lock()
@@ -126,10 +129,12 @@ class KeptPieces:
                 data = os.pread(self._file, known[0], number * _SLOT)
                 if xxh3_128_digest(data) == known[1]:
                     return data
-        return b""
+        return self._cache.get(self._pieces[number])
 
     def _fetched(self, number: int, *, keep: bool) -> bytes:
-        data = self._fetch(number)
+        data = self._fetch(self._pieces[number])
+        if keep and self._cache.add(self._pieces[number], data):
+            return data
         with suppress(OSError, RefnetError), self._alone:  # the disk is full: it is not kept
             if keep and self._file >= 0 and os.pwrite(self._file, data, number * _SLOT) == len(data):
                 self._there[number] = len(data), xxh3_128_digest(data)
@@ -259,13 +264,13 @@ class PieceReader(io.RawIOBase):
 class OpenCopy:
     """The bytes of a copy, for any number of readers; each piece is fetched when it is needed."""
 
-    def __init__(self, copy: Copy, bucket: Bucket, opener: Opener, home: Path, what: str) -> None:
-        """`home`: the folder for pieces that are kept. `what`: artifact and store, for messages."""
-        self._document, self._bucket, self._opener, self._what = copy.document, bucket, opener, what
-        pieces = copy.document.pieces
-        self._kept = KeptPieces(
-            lambda number: fetch(bucket, pieces[number], what), home, sum(one.size for one in pieces)
-        )
+    def __init__(
+        self, copy: Copy, bucket: Bucket, opener: Opener, home: Path, store: str, cache: PieceCache
+    ) -> None:
+        """`home`: the folder for pieces that are kept for this process. `store`: its name, for messages."""
+        self._document, self._bucket, self._opener = copy.document, bucket, opener
+        self._what = what = f"{copy.name} in {store}"
+        self._kept = KeptPieces(lambda piece: fetch(bucket, piece, what), home, copy.document.pieces, cache)
         self._artifact = Pieces(self._read, self._document.plain_lengths, self._document.artifact_parts)
 
     def reader(self, *, in_order: bool = False) -> BinaryIO:
@@ -275,7 +280,7 @@ class OpenCopy:
     def list_of_files(self, most: int) -> bytes:
         """The list of files (gzip), of up to `most` bytes; RefnetError (DAMAGED) if it cannot be read."""
         if self._document.key:
-            parts = Pieces(self._read, self._document.plain_lengths, self._document.list_ranges)
+            parts = Pieces(self._kept_piece, self._document.plain_lengths, self._document.list_ranges)
             stored = PieceReader(parts).readall()
             if not self._document.list_coding:
                 return stored
@@ -287,6 +292,10 @@ class OpenCopy:
             decrypt(self._opener, fetch(self._bucket, one, self._what), self._what)
             for one in self._document.files
         )
+
+    def _kept_piece(self, number: int, _: bool) -> bytes:
+        """A piece of the list of files: the next command that looks for a file needs it again."""
+        return self._read(number, True)
 
     def _read(self, number: int, keep: bool) -> bytes:
         return decrypt(self._opener, self._kept.piece(number, keep=keep), self._what)
