@@ -166,6 +166,9 @@ class Record:
         return found
 
 
+#: The names in their JSON, each combination once.
+_NAMES: dict[tuple[str, ...], tuple[str, ...]] = {}
+_MOST_NAMES = 1000
 #: Records that are in use, by `_key`.
 _SHARED: WeakValueDictionary[tuple[Any, ...], Record] = WeakValueDictionary()
 
@@ -174,7 +177,8 @@ def _key(kind: type[Record], values: Any) -> tuple[Any, ...] | None:
     """What tells the JSON `values` from all others; None if they have more than texts and integers."""
     if type(values) is not dict or not {*map(type, values.values())} <= {str, int}:
         return None
-    return (kind, *values.items())
+    names = tuple(values)
+    return (kind, _NAMES.setdefault(names, names) if len(_NAMES) < _MOST_NAMES else names, *values.values())
 
 
 def _refusal(layout: Layout, error: ValueError) -> ValueError:
