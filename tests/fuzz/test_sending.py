@@ -16,6 +16,7 @@ from xxhash import xxh3_128_digest
 
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Piece
+from refnet.store import leases
 from refnet.store.known_blocks import KnownBlocks, PieceCuts, Place
 from refnet.store.remote_records import RemoteRecords, SendingJournal, _Times, begun, completed
 
@@ -119,3 +120,17 @@ def test_cuts_are_read_or_not_known(text: bytes, summed: bool) -> None:
         assert all(len(bytes.fromhex(one)) == 16 for one in found)
         cuts.add(CUTS)
         assert cuts.read().keys() >= CUTS.keys()
+
+
+INTENTS = {"format": 1, "intents": {MACHINE: "ab" * 16, "cd" * 16: "ef" * 16}}
+
+
+@fuzzed
+@given(documents(INTENTS, json.dumps(INTENTS).encode()))
+def test_the_intents_of_a_killed_prune_end_or_are_not_known(text: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "intents.json").write_bytes(text)
+        made: list[str] = []
+        outcome(lambda: leases.end_killed(Path(name), made.append))
+        assert not (Path(name) / "intents.json").exists()
+        assert all(map(leases.is_name, made))
