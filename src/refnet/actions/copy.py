@@ -239,7 +239,7 @@ def copy(context: Context, one: Wanted) -> Copied:
         else:
             place = one.place or context.local
             result = sender.send(place.artifact(one.entry), one.entry, context.progress)
-        set_records.send(context, sender)
+        set_records.send(context, sender, result.settings)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from refnet import wiring
@@ -23,11 +23,14 @@ from refnet.store.settings_copies import LONGEST, SettingsCopy
 from refnet.store.source_records import KeptMarks, Lineage
 
 
-def send(context: Context, sender: Sender) -> None:
-    """Send the settings file in force with the marks and the lineage, unless the store has all of it."""
+def send(context: Context, sender: Sender, listed: Collection[str] = ()) -> None:
+    """Send the settings file in force with the marks and the lineage, unless the store has all of it.
+
+    listed: objects that it has, by name, if it was just listed.
+    """
     found = current(context)
     if found != SettingsCopy("", "", found.sent) or settings_copies.was_sent(sender.store.home):
-        settings_copies.send(sender.store, sender.encrypter, found)
+        settings_copies.send(sender.store, sender.encrypter, found, listed)
 
 
 def current(context: Context) -> SettingsCopy:

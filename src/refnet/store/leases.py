@@ -115,7 +115,12 @@ def is_young(bucket: Bucket, key: str, copy: str, now: datetime) -> bool:
 
 def require_open(bucket: Bucket, key: str, copy: str, name: str) -> None:
     """RefnetError (LOCKED) if somebody ended the lease of a copy to the store `name`."""
-    if has_ended(bucket, key, copy):
+    require_no_end(bucket.listed(end_name(key, copy)), key, copy, name)
+
+
+def require_no_end(listed: Iterable[Stored], key: str, copy: str, name: str) -> None:
+    """The same, if the end of the lease is among `listed`."""
+    if any(one.name == end_name(key, copy) for one in listed):
         raise RefnetError(
             f"the copy to {name} is not published: its lease was ended while it was under way",
             "Retry: refnet copy. A prune may have deleted pieces that it shares.",

@@ -27,7 +27,7 @@ from refnet.catalog.remote import (
 from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
-from refnet.store import leases
+from refnet.store import leases, settings_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Locks, Stored
 from refnet.store.buckets.opening import locks_of
 from refnet.store.encryption import Recipient
@@ -56,6 +56,8 @@ class SentCopy:
     unlisted: frozenset[str] = frozenset()
     #: Why locks of pieces were not extended, so that these were sent again; "": all were, or none had to be.
     not_extended: str = ""
+    #: The settings files that were listed, by name of their object.
+    settings: frozenset[str] = frozenset()
 
     @property
     def shared(self) -> int:
@@ -93,6 +95,8 @@ class _Shared:
     unlisted: frozenset[str] = frozenset()
     #: It is not earlier by the clock of the store's server; None: that is not known.
     since: datetime | None = None
+    #: The settings files that were listed with them, by name of their object.
+    settings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Sender:
 
     def _sent(self, entry: Entry, recipients: str, send: _Send, progress: Progress) -> SentCopy:
         """Publish what `send` sends of `entry`; it may share the given pieces, all for `recipients` (a digest)."""
+        bucket, key = self.store.bucket, self.encrypter.key
         with self.store.alone(seconds=None):
             leases.end_killed(self.store.home, self.store.create)
             self._finish()
@@ -144,24 +149,25 @@ class Sender:
             if there := copy_of(contents.copies, entry.manifest):
                 return SentCopy(there, False, tuple(one for one in contents.copies if one is not there))
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, recipients)
-            place = self.store.bucket, self.encrypter.key, journal.id
-            if journal.continues and not leases.is_young(*place, self.now()):
-                leases.end_lease(*place)
+            if journal.continues and not leases.is_young(bucket, key, journal.id, self.now()):
+                leases.end_lease(bucket, key, journal.id)
                 journal = journal.renewed()
-            leases.lease(self.store.bucket, self.encrypter.key, journal.id)
+            leases.lease(bucket, key, journal.id)
             with self._ending_lease(journal):
                 shared = self._shared(contents.copies, journal, recipients)
-                content = self._same(entry.manifest, contents.copies, shared.usable)
-                content = content or send(journal, shared.usable)
-                content, refusal = self._locked(content, shared, partial(send, journal), progress)
+                content, refusal = self._same(entry.manifest, contents.copies, shared.usable), ""
+                if content is None or any(one.name in shared.expiring for one in content.pieces):
+                    content = content or send(journal, shared.usable)
+                    content, refusal = self._locked(content, shared, partial(send, journal), progress)
+                    now = min(self.now(), shared.since or self.now())
+                    leases.require_no_prune(bucket, key, self.store.name, now)
+                    leases.require_open(bucket, key, journal.id, self.store.name)
+                # else the list of what is shared, after which nothing was sent, showed both
                 manifests = [one.signed for one in contents.copies]
-                now = min(self.now(), shared.since or self.now())
-                leases.require_no_prune(self.store.bucket, self.encrypter.key, self.store.name, now)
-                leases.require_open(self.store.bucket, self.encrypter.key, journal.id, self.store.name)
                 document = self._document(entry, journal, content, recipients, manifests)
                 signed = self._complete(journal, document)
             copy = Copy(signed.document.manifest, signed=signed)
-            return SentCopy(copy, True, contents.copies, shared.unlisted, refusal)
+            return SentCopy(copy, True, contents.copies, shared.unlisted, refusal, shared.settings)
 
     @contextmanager
     def _ending_lease(self, journal: SendingJournal) -> Iterator[None]:
@@ -233,6 +239,7 @@ class Sender:
                 expiring.add(one.name)
         # A prune that did not see the lease may delete what was listed.
         leases.require_no_intent(runs, self.store.name, min(now, latest))
+        leases.require_no_end(runs, key, journal.id, self.store.name)
         own = (piece for one in copies if one.document.key == key for piece in one.document.pieces)
         unlisted = frozenset(one.name for one in own if there.get(one.name) != one.size)
         # Without its id, no version can be locked.
@@ -243,7 +250,10 @@ class Sender:
         usable = {
             one.name: one for one in named if there.get(one.name) == one.size and one.name not in unusable
         }
-        return _Shared(usable, frozenset(expiring), unlisted, latest)
+        settings = frozenset(
+            one.name for one in runs if one.name.startswith(f"{key}/{settings_copies.PREFIX}")
+        )
+        return _Shared(usable, frozenset(expiring), unlisted, latest, settings)
 
     def _named(self, copies: Sequence[Copy], recipients: str) -> Iterator[Piece]:
         """Yield the pieces of copies that this machine sent here for `recipients`, and that are young enough."""

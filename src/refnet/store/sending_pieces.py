@@ -7,7 +7,7 @@ import io
 import secrets
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import BinaryIO
@@ -134,6 +134,8 @@ class PieceSender:
         #: The number of each piece that is being sent, and the bytes that it counts for progress.
         self._in_flight: dict[Future[Piece], tuple[int, int]] = {}
         self._alone = Lock()
+        #: A request failed, so the copy ends.
+        self._failed = False
         #: Bytes of the artifact that are in the store, and of all of it; 0: they are not reported.
         self._done = self._total = 0
 
@@ -286,6 +288,8 @@ class PieceSender:
 
     def _put(self, piece: Piece, data: bytes) -> Piece:
         """Create the object of a piece, after its line in the journal; return the piece with its version."""
+        if self._failed:
+            raise CancelledError
         self._add(piece)
         if version := self._bucket.put(piece.name, data):
             piece = replace(piece, version=version)
@@ -297,10 +301,11 @@ class PieceSender:
             self._journal.add(piece)
 
     def _wait(self, most: int) -> None:
-        """Wait until at most `most` requests are in flight; raise the error of a failed request."""
+        """Wait until at most `most` requests are in flight; raise the error of a failed request: then no other begins."""
         while len(self._in_flight) > most:
             for one in wait(self._in_flight, _REPORTED_SECONDS, FIRST_COMPLETED).done:
                 number, counts = self._in_flight.pop(one)
+                self._failed = one.exception() is not None
                 self._pieces[number] = one.result()
                 self._done += counts
             self._report()

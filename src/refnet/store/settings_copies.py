@@ -163,12 +163,16 @@ class SettingsCopy(Record):
         return cls.from_json(line + end)
 
 
-def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy) -> bool:
-    """Send a settings file, unless `store` has it already; return whether it was sent."""
+def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy, listed: Collection[str] = ()) -> bool:
+    """Send a settings file, unless `store` has it already; return whether it was sent.
+
+    listed: objects that the store has, by name, if it was just listed: it need not be asked for them.
+    """
     digest = _digest(found, encrypter)
     with suppress(OSError, ValueError, KeyError, TypeError):
         last = json.loads(read_regular(store.home / _RECORD, 4096, owner=os.geteuid()))
-        if last["digest"] == digest and any(True for _ in store.bucket.listed(str(last["object"]))):
+        name = str(last["object"])
+        if last["digest"] == digest and (name in listed or any(True for _ in store.bucket.listed(name))):
             return False
     line = found.to_line()
     data = encrypter.piece(line + encrypter.keys.sign(line, _SETTINGS_NAMESPACE).encode("ascii"))

@@ -19,7 +19,7 @@ from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Copy
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import leases
-from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure
 from refnet.store.local import LocalStore
 from refnet.store.sealed import SealedStore
 
@@ -170,6 +170,34 @@ def test_a_copy_that_waits_for_a_prune_sends_nothing_twice(
     twin.send(artifact(2, CHANGED))
     assert bucket.requests["put"] - sent == 1, "the manifest"
     _whole(twin, DATA, CHANGED)
+
+
+def test_a_copy_of_the_same_bytes_waits_for_a_prune_too(machine: Machine, bucket: Hooked) -> None:
+    key = machine.send(artifact(1, DATA)).document.key
+    bucket.put(f"{key}/intents/{'ab' * 16}", b"")
+    with _refused("is being pruned"):
+        machine.send(artifact(2, DATA))
+    bucket.put(f"{key}/intents/{'ab' * 16}.end", b"")
+    machine.send(artifact(2, DATA))
+    _whole(machine, DATA, DATA)
+
+
+def test_a_copy_of_the_same_bytes_whose_lease_was_ended_at_once_is_not_published(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.send(artifact(1, DATA))
+    begin = leases.lease
+
+    def lease(bucket: Bucket, key: str, copy: str) -> None:
+        begin(bucket, key, copy)
+        leases.end_lease(bucket, key, copy)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "lease", lease)
+        with _refused("its lease was ended while it was under way"):
+            machine.send(artifact(2, DATA))
+    machine.send(artifact(2, DATA))
+    _whole(machine, DATA, DATA)
 
 
 @pytest.mark.parametrize("at", ["/pieces/", "/manifests/"])
