@@ -5,7 +5,9 @@ A remote store has its own retention and a credential that may delete; there, ma
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +20,7 @@ from refnet.actions.store import can_prune, record_deletions
 from refnet.catalog import retention
 from refnet.catalog.cluster_base import children_first
 from refnet.catalog.manifest import Entry
-from refnet.catalog.object_names import SharedName
+from refnet.catalog.object_names import MANIFESTS, SharedName
 from refnet.catalog.remote import Copy
 from refnet.catalog.retention import Decision, Listing, Outlived, PreviousVersion
 from refnet.catalog.schedule import Retention
@@ -29,9 +31,13 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.stores import StoreSettings
 from refnet.sources import source_of
-from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store import leases
+from refnet.store.buckets.bucket import BucketError, BucketFailure, in_background, versions_by_name
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.remote import RemoteStore
+
+#: Objects of a remote store that are deleted at once.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -355,9 +361,23 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
         if found.leftovers:  # a copy that was published meanwhile may name some
             again = {one.name for one in store.leftovers()}
             found = replace(found, leftovers=tuple(one for one in found.leftovers if one.name in again))
-        gone = [one for one in due if tried(one.name, partial(store.unpublish, one))]
-        for name, act in store.delete_pieces(gone):
-            tried(name, act)
-        for leftover in found.leftovers:
-            tried(leftover.name, partial(store.clean, leftover))
+        folders = sorted(f"{key}/{below}" for key in keys - {""} for below in (leases.FOLDER, MANIFESTS))
+        listed = versions_by_name(store.bucket, [MANIFESTS, *folders])
+        gone = [one for one in due if tried(one.name, partial(store.unpublish, one, listed))]
+        _several_at_once(store.delete_pieces(gone), tried)
+        cleaning = ((one.name, partial(store.clean, one)) for one in found.leftovers)
+        _several_at_once(cleaning, tried)
     return replace(found, locked=tuple(locked))
+
+
+def _several_at_once(
+    acts: Iterable[tuple[str, Callable[[], None]]], tried: Callable[[str, Callable[[], None]], object]
+) -> None:
+    """Call `tried` with each of the named `acts`, a few at a time; raise the first error: then no other begins."""
+    begun = deque[Future[object]]()
+    for name, act in acts:
+        if len(begun) >= _AT_ONCE:
+            begun.popleft().result()
+        begun.append(in_background(tried, name, act))
+    for one in begun:
+        one.result()

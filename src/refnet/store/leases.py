@@ -27,7 +27,9 @@ from refnet.core.formatting import age
 from refnet.core.records import Layout, Most, Record
 from refnet.store.buckets.bucket import Bucket, Stored
 
-_LEASES, _INTENTS, _END = "leases/", "intents/", ".end"
+#: Of leases, below the folder of a machine.
+FOLDER = "leases/"
+_INTENTS, _END = "intents/", ".end"
 _NAME = re.compile(rf"{ID}/(?P<folder>leases|intents)/(?P<id>{ID})(?P<end>\.end)?")
 #: A killed prune's intent counts for so long, by the clock of the server. A prune ends before, in seconds, also of one
 #: whose machine slept meanwhile.
@@ -60,7 +62,7 @@ class Begun:
 
 def lease_name(key: str, copy: str) -> str:
     """Object of the lease of the copy with the id `copy`."""
-    return f"{key}/{_LEASES}{copy}"
+    return f"{key}/{FOLDER}{copy}"
 
 
 def end_name(key: str, copy: str) -> str:
@@ -131,7 +133,7 @@ def require_no_end(listed: Iterable[Stored], key: str, copy: str, name: str) -> 
 
 def open_leases(bucket: Bucket, key: str, published: Collection[str]) -> tuple[Begun, ...]:
     """Leases that neither an end nor the manifest of their copy (ids in `published`) ended."""
-    return tuple(one for one in _begun(bucket.listed(f"{key}/{_LEASES}")) if one.id not in published)
+    return tuple(one for one in _begun(bucket.listed(f"{key}/{FOLDER}")) if one.id not in published)
 
 
 def open_intents(bucket: Bucket, key: str) -> tuple[Begun, ...]:
@@ -226,7 +228,7 @@ def _under_way(name: str, since: datetime, now: datetime) -> RefnetError:
 
 def old(bucket: Bucket, key: str, published: Collection[str], before: datetime) -> Iterator[Stored]:
     """Yield the objects of leases and intents that have ended, and are from `before`."""
-    for folder in (_LEASES, _INTENTS):
+    for folder in (FOLDER, _INTENTS):
         open_ = {one.id for one in _begun(bucket.listed(f"{key}/{folder}"))} - {*published}
         for one in bucket.listed(f"{key}/{folder}"):
             match = _NAME.fullmatch(one.name)

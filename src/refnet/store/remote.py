@@ -27,7 +27,7 @@ from refnet.core.files import make_folder
 from refnet.core.locks import locked
 from refnet.settings import Settings
 from refnet.store import deletions, leases
-from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored
+from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored, Versions, versions_once
 from refnet.store.buckets.opening import open_bucket
 from refnet.store.encryption import fingerprint
 from refnet.store.keys import GivenKeys, MachineKeys, Opener
@@ -177,16 +177,17 @@ class RemoteStore:
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.records.add_evidence(as_copy(entry).signed, evidence)
 
-    def unpublish(self, entry: Entry) -> None:
-        """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
+    def unpublish(self, entry: Entry, listed: Versions | None = None) -> None:
+        """Delete all versions of the manifest of a copy: as `listed`, or now. BucketError (LOCKED, REFUSED): it stays."""
         copy, head = as_copy(entry), self.records.head()
         noted = head.perhaps_deleted(copy.signed.signer, ranges([copy.document.counter]))
         keep = self.records.keep_head if self.name == copy.document.store else lambda _head: None
         keep(noted)  # before: a crash, or an answer that is lost, must not look like an attack
         try:
             if copy.document.key:  # first: a lease without its manifest would look like a copy under way
-                self._delete(leases.lease_name(copy.document.key, copy.id))
-            self._delete(copy.object)
+                self._delete(leases.lease_name(copy.document.key, copy.id), listed)
+                self._delete(leases.end_name(copy.document.key, copy.id), listed)
+            self._delete(copy.object, listed)
         except BucketError as error:
             if error.kind in {BucketFailure.LOCKED, BucketFailure.REFUSED}:
                 keep(head)
@@ -223,15 +224,6 @@ class RemoteStore:
                 transient=True,
             )
 
-    def published(self, but: Collection[str] = ()) -> frozenset[str]:
-        """Ids of copies of format 1 with a manifest of any signer, including those behind a delete marker.
-
-        but: objects of manifests to ignore.
-        """
-        versions = self.bucket.versions(MANIFESTS)
-        there = (one.name for one in versions if not one.delete_marker and one.name not in but)
-        return frozenset(found.id for name in there if (found := ManifestName.read(name)))
-
     def delete_pieces(self, entries: Iterable[Entry]) -> Iterator[tuple[str, Callable[[], None]]]:
         """Yield what deletes the pieces of copies whose manifests were deleted, each with a name; until then they are leftovers.
 
@@ -240,15 +232,17 @@ class RemoteStore:
         """
         copies = [as_copy(one) for one in entries]
         old = [one for one in copies if not one.document.key]
-        published = self.published() if old else frozenset()
+        published = self.ids("") if old else frozenset()
         for copy in old:
             if copy.id not in published:
                 yield f"pieces of {copy.name}", partial(self._delete, f"{DATA}{copy.id}/")
         for key in sorted({one.document.key for one in copies} - {""}):
             named = self._named(key)
             gone = {piece.name for one in copies if one.document.key == key for piece in one.document.pieces}
-            for name in sorted(gone - named):
-                yield name, partial(self._delete, name)
+            gone -= named
+            listed = versions_once(self.bucket, f"{key}/{PIECES}", len(gone), len(gone) + len(named))
+            for name in sorted(gone):
+                yield name, partial(self._delete, name, listed)
         for copy in copies:
             self.records.forget(copy.signed)
 
@@ -280,9 +274,13 @@ class RemoteStore:
                 raise
             self.writer.put(name, data)
 
-    def ids(self, key: str) -> frozenset[str]:
-        """Ids of copies below `key` with a manifest of any signer, including those behind a delete marker."""
-        there = (one.name for one in self.bucket.versions(f"{key}/{MANIFESTS}") if not one.delete_marker)
+    def ids(self, key: str, but: Collection[str] = ()) -> frozenset[str]:
+        """Ids of copies below `key` ("": of format 1) with a manifest of any signer, including those behind a delete marker.
+
+        but: objects of manifests to ignore.
+        """
+        versions = self.bucket.versions(f"{key}/{MANIFESTS}" if key else MANIFESTS)
+        there = (one.name for one in versions if not one.delete_marker and one.name not in but)
         return frozenset(found.id for name in there if (found := ManifestName.read(name)))
 
     def _named(self, key: str) -> set[str]:
@@ -299,10 +297,11 @@ class RemoteStore:
             )
         return {piece.name for one in read.values() for piece in one.document.pieces}
 
-    def _delete(self, prefix: str) -> None:
-        """Delete every version of the objects whose names begin with `prefix`; delete markers last."""
+    def _delete(self, prefix: str, listed: Versions | None = None) -> None:
+        """Delete every version of the objects whose names begin with `prefix`, or that is `listed`; delete markers last."""
         leases.require_time(self._pruning_since, self.name)
-        found = sorted(self.bucket.versions(prefix), key=lambda one: one.delete_marker)
+        versions = self.bucket.versions(prefix) if listed is None else listed.get(prefix, ())
+        found = sorted(versions, key=lambda one: one.delete_marker)
         for one in found:
             self.bucket.delete(one.name, version=one.id)
 
@@ -316,7 +315,7 @@ class RemoteStore:
         contents, sending, now = self.contents(), self.records.sending(), datetime.now(UTC)
         named = {piece.name for one in contents.copies for piece in one.document.objects}
         complete = {one.id for one in contents.copies}
-        unknown = self.published({one.object for one in contents.copies}) if old else frozenset()
+        unknown = self.ids("", {one.object for one in contents.copies}) if old else frozenset()
         left = []
         for one in old:
             name = PieceName.read(one.name)

@@ -126,6 +126,22 @@ def test_what_retention_does_not_keep_goes_with_every_version(place: Place) -> N
     assert place.prune().deleted == ()
 
 
+def test_a_prune_has_no_request_for_each_object_but_its_deletion(place: Place) -> None:
+    for number in range(1, 21):
+        place.at(1 + number / 100)
+        place.send(number)
+    place.at(40)
+    asked = place.bucket.requests.copy()
+
+    done = prune_store(place.context, "cloud", [*DATABASE], much=True)
+
+    asked = place.bucket.requests - asked
+    gone = len(done.deleted)
+    assert gone >= 17
+    assert asked["delete"] == 3 * gone, "a manifest, a lease and a piece of each"
+    assert asked["versions"] + asked["list"] + asked["folders"] < gone
+
+
 @pytest.mark.parametrize("off", [30 / 1440, -30 / 1440, 365.0, -365.0])
 def test_the_later_clock_decides_about_the_age(place: Place, off: float) -> None:
     """A machine whose clock is wrong sends three copies; then its clock is right."""

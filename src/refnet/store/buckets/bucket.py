@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,6 +70,8 @@ _ENDING = ".part"
 _LEFTOVER = 24 * 3600
 #: The most folders at the top of a bucket.
 _MOST_FOLDERS = 1_000_000
+#: Objects on a page of a list, in most buckets.
+_PAGE = 1000
 
 
 def is_name(text: str) -> bool:
@@ -154,6 +156,10 @@ class Version:
     delete_marker: bool = False
 
 
+#: Versions of objects, by name.
+Versions = Mapping[str, Sequence[Version]]
+
+
 def unversioned(found: Iterable[Stored]) -> Iterator[Version]:
     """For a bucket without versions: yield each object as its only version."""
     return (Version(one.name, "", one.size, one.modified) for one in found)
@@ -219,6 +225,23 @@ class Locks(Protocol):
 
     def delete_anyway(self, name: str, version: str) -> None:
         """Delete a version, bypassing its lock if this credential may."""
+
+
+def versions_by_name(bucket: Bucket, prefixes: Iterable[str]) -> Versions:
+    """The versions of all objects whose names begin with one of `prefixes`, by name."""
+    found: dict[str, list[Version]] = {}
+    for prefix in prefixes:
+        for one in bucket.versions(prefix):
+            found.setdefault(one.name, []).append(one)
+    return found
+
+
+def versions_once(bucket: Bucket, folder: str, wanted: int, there: int) -> Versions | None:
+    """The versions of all objects in `folder`, by name; None if to ask for each of `wanted` ones takes fewer requests.
+
+    there: how many objects it has, about.
+    """
+    return versions_by_name(bucket, [folder]) if wanted > 1 + there // _PAGE else None
 
 
 def in_background(
