@@ -33,7 +33,7 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.cluster.recovery_facts import Recovery, decided
-from refnet.sources.cluster.scratch_recovery import Recovered, recovered
+from refnet.sources.cluster.scratch_recovery import Recovered, recovered, with_settings
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.restore_options import AsOf
 from refnet.store.local import new_manifest
@@ -203,6 +203,7 @@ def artifact_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterat
     with private_folder(place) as folder:
         with database_as_of(context, source, moment) as found:
             target, stops = found.found.cluster.target(found.name), found.recovery.plan.stops
+            with_settings(found.found, found.name)
             binaries = partial(local_postgres.binaries_for, context.settings)
             maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs)
             name = f"{source}_as_of_{''.join(filter(str.isalnum, stops))[:40]}.sql.gz"
@@ -217,7 +218,7 @@ def artifact_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterat
 def _road(found: DatabaseAsOf, source: SourceName, context: Context) -> str:
     """Why the server was recovered, and no artifact restored."""
     plan = found.recovery.plan
-    said = f"as of {plan.stops}, from {plan.base.name} and WAL, without settings by ALTER DATABASE … SET"
+    said = f"as of {plan.stops}, from {plan.base.name} and WAL"
     there = Catalog.of(context.store.entries(source), context.clock.now())
     before = there.newest_complete(source, found.found.reached.commit)
     if before and found.found.reached.commit:

@@ -16,11 +16,16 @@ from tests.documents import ROOT
 
 from refnet.postgres.binaries import Binaries
 
+_SETTINGS = """
+SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = 'shop_before'
+"""
+
 
 @pytest.fixture(scope="module")
 def shop(wheel: Binaries, short_folder: Path) -> Iterator[Live]:
     with live(wheel, short_folder / "at") as found:
-        found.sql("CREATE DATABASE shop")
+        found.sql("CREATE DATABASE shop", "ALTER DATABASE shop SET work_mem = '8MB'")
+        found.sql("ALTER DATABASE shop SET session_preload_libraries = 'auto_explain'")
         found.sql(
             "CREATE TABLE orders (i int PRIMARY KEY, what text)",
             "INSERT INTO orders SELECT g, 'order ' || g FROM generate_series(1, 100) g",
@@ -94,5 +99,8 @@ def test_the_walk_of_the_document_brings_the_deleted_rows_back(refnet: Command, 
         assert done.code == 0, f"{line}: {done.err}"
     assert shop.sql("SELECT count(*) FROM orders", database="shop") == [(100,)]
     assert shop.sql("SELECT count(*) FROM clients", database="shop") == [(2,)]
+    planned = refnet("restore", "main-shop", "--at", shop.before, "--as", "shop_before", "--json")
+    assert planned.code == 0, planned.err
+    assert shop.sql(_SETTINGS) == [(["work_mem=8MB"],)]
     undone = refnet("undo", "main-shop", "--force")
     assert undone.code == 0, undone.err

@@ -17,7 +17,7 @@ from refnet.sources.cluster.recovery_facts import Recovery, archived
 from refnet.sources.cluster.recovery_target import Wanted, at_end_of, decide
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
 
-_OF_DATABASES = "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0"
+_OF_DATABASES = "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0 AND setrole = 0"
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +104,29 @@ def test_times_are_exact_to_the_commit(shop: Live, short_home: Path) -> None:
 def test_nothing_of_the_configuration_of_a_base_is_run(shop: Live, short_home: Path) -> None:
     """Neither its files, nor the settings of databases and roles, nor event triggers; and its superusers log in nowhere."""
     shop.sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'ran'; END $$",
+        "CREATE EVENT TRIGGER on_login ON login EXECUTE FUNCTION refuse()",
+        database="shop",
+    )
+    shop.sql(
         "ALTER DATABASE shop SET session_preload_libraries = 'does_not_exist'",
         "ALTER DATABASE postgres SET search_path = 'elsewhere'",
+        "ALTER ROLE ALL SET work_mem = '7MB'",
         "ALTER SYSTEM SET restore_command = 'touch /tmp/ran'",
         "ALTER SYSTEM SET archive_command = 'touch /tmp/ran'",
     )
-    reset = ("ALTER DATABASE shop RESET ALL", "ALTER DATABASE postgres RESET ALL", "ALTER SYSTEM RESET ALL")
+    reset = (
+        "ALTER ROLE ALL RESET ALL",
+        "ALTER DATABASE shop RESET ALL",
+        "ALTER DATABASE postgres RESET ALL",
+        "ALTER SYSTEM RESET ALL",
+    )
     try:
         base = shop.base()
         shop.arrived()
     finally:
         shop.sql(*reset)
+        shop.sql("DROP EVENT TRIGGER on_login", database="shop")
     plan = at_end_of(
         next(one for one in shop.candidates if one.name == base.name), archived(shop.archive, None)
     )
@@ -122,6 +134,7 @@ def test_nothing_of_the_configuration_of_a_base_is_run(shop: Live, short_home: P
         with found.cluster.target("shop").connect() as session:
             assert session.execute("SHOW session_preload_libraries").fetchone() == ("",)
             assert session.execute("SHOW archive_mode").fetchone() == ("off",)
+            assert session.execute("SHOW work_mem").fetchone() == ("4MB",)
             assert session.execute(_OF_DATABASES).fetchone() == (0,)
         for role in ("owner", "refnet", "clerk"):
             with pytest.raises(RefnetError, match=r"pg_hba"):

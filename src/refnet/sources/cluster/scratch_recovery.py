@@ -1,7 +1,7 @@
 """Recovers a cluster from a base backup and WAL, and starts it as a scratch server inside the walls of every proof.
 
 The recovery runs in single-user mode: no session of any role exists, event triggers and the settings of databases and roles
-do not count. The same process then deletes those settings and creates RefNet's own superuser; pg_hba.conf admits no other
+do not count. The same process then takes those settings away and creates RefNet's own superuser; pg_hba.conf admits no other
 role. All WAL is copied into pg_wal beforehand, because the server reaches nothing outside of its folder.
 """
 
@@ -60,8 +60,11 @@ _REPLAY: Mapping[str, str] = {
     "logging_collector": "off",
     "log_destination": "stderr",
 }
+#: A role that does not exist has the settings of databases, until `with_settings` gives them back.
+_NOBODY = 1
 _ROLE_SQL = (
-    "DELETE FROM pg_catalog.pg_db_role_setting\n"
+    "DELETE FROM pg_catalog.pg_db_role_setting WHERE setdatabase = 0 AND setrole = 0\n"
+    "UPDATE pg_catalog.pg_db_role_setting SET setrole = {nobody} WHERE setrole = 0\n"
     "CREATE ROLE {name} SUPERUSER LOGIN NOREPLICATION PASSWORD '{verifier}'\n"
 )
 _REDO = re.compile(r"redo done at ([0-9A-F]{1,8}/[0-9A-F]{1,8})")
@@ -101,6 +104,25 @@ class Recovered:
     reached: Reached
 
 
+#: Settings of a database that would run code in its sessions, or make them another role's.
+_CODE = (
+    "^(session_preload_libraries|local_preload_libraries|dynamic_library_path|role|session_authorization)="
+)
+_SETTINGS = """
+UPDATE pg_catalog.pg_db_role_setting SET setrole = 0, setconfig = kept.settings FROM (
+  SELECT d.oid, ARRAY(SELECT one FROM pg_catalog.unnest(s.setconfig) AS one WHERE one !~* %s) AS settings
+  FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+  WHERE d.datname = %s AND s.setrole = %s
+) AS kept WHERE setdatabase = kept.oid AND setrole = %s AND kept.settings <> '{}'
+"""
+
+
+def with_settings(found: Recovered, database: str) -> None:
+    """Give `database` its own settings back, but those that would run code: a dump of it records them."""
+    with found.cluster.target().connect() as session:
+        session.execute(_SETTINGS, (_CODE, database, _NOBODY, _NOBODY))
+
+
 @contextmanager
 def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
     """Carry out `recovery`, and run the cluster as a scratch server until the block ends; nothing live is touched.
@@ -121,7 +143,7 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
         cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, walls)
         fill(folders.data, user, recovery, options.progress)
         options.progress("replay", 0, None)
-        text = _ROLE_SQL.format(name=name, verifier=verifier(password))
+        text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(password))
         settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **room(cluster)}
         reached = replay(cluster, {**settings, **plan.settings}, folders.folder / "recovery.log", text)
         write(folders.data / "pg_hba.conf", f"local all {name},{reader} scram-sha-256\n", user)
