@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, pairwise
 from typing import Self
 
 from refnet.catalog import wal
@@ -31,8 +32,10 @@ from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.workers import Workers
 
-#: So much later than the snapshot no transaction commits that it sees.
-_LATER = timedelta(minutes=1)
+#: So much later than the snapshot no transaction commits that it sees; so much earlier, none that it does not see.
+_LATER, _EARLIER = timedelta(minutes=1), timedelta(hours=1)
+_OTHER_ORDER = "transactions became visible in another order than their commits have in the WAL"
+_NOT_BEFORE = "the archive has no commit from before the artifact"
 _UNLOGGED = """
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence = 'u'
@@ -60,22 +63,35 @@ class Snapshot:
         whole += _XIDS if self.xmax - whole > _XIDS // 2 else 0
         return whole < self.xmin or (whole < self.xmax and whole not in self.running)
 
-    def end(self, commits: Iterable[CommitRecord], until: datetime) -> int | None:
-        """Position of the first of `commits` that it does not see; None: it sees all of them.
+    def end(self, stretches: Iterable[Iterable[CommitRecord]], until: datetime) -> int | None:
+        """Position of the first commit that it does not see; None: it sees all.
 
-        until: no later commit is looked at. ValueError if it sees a commit after one that it does not see.
+        Args:
+            stretches: commits in the order of the WAL; between two stretches WAL is missing.
+            until: no later commit is looked at.
+
+        ValueError if it sees a commit after one that it does not see; or if the WAL from before it is missing, so that an
+        earlier commit may be the first one.
         """
-        first: int | None = None
-        for one in commits:
-            if first is not None and one.time > until:
-                break
-            if not self.sees(one.xid):
-                first = one.lsn if first is None else first
-            elif first is not None:
-                raise ValueError(
-                    "transactions became visible in another order than their commits have in the WAL"
-                )
-        return first
+        is_after = False
+        for commits in stretches:
+            first, is_after = None, False
+            for one in commits:
+                if first is not None and one.time > until:
+                    break
+                if self.sees(one.xid):
+                    is_after = True
+                    if first is not None:
+                        raise ValueError(_OTHER_ORDER)
+                elif first is None:
+                    first = one.lsn
+                    if not is_after:
+                        raise ValueError(_NOT_BEFORE)
+            if first is not None:
+                return first
+        if not is_after:
+            raise ValueError(_NOT_BEFORE)
+        return None
 
 
 def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> RecoveryPlan:
@@ -87,9 +103,8 @@ def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> Rec
     if not text or not there.timelines:
         raise _unknown("the artifact does not record its snapshot" if there.timelines else "there is no WAL")
     timeline = timeline_of(Wanted(time=moment), there)
-    begin = min((one.facts.start_lsn for one in bases), default=0)
     try:
-        end = Snapshot.read(text).end(_commits(there, timeline, begin), moment + _LATER)
+        end = Snapshot.read(text).end(_stretches(there, timeline, moment - _EARLIER), moment + _LATER)
     except ValueError as error:
         raise _unknown(str(error)) from None
     if end is not None:
@@ -99,11 +114,21 @@ def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> Rec
     return decide(Wanted(timeline=timeline), there, bases)
 
 
-def _commits(there: Archived, timeline: int, begin: int) -> Iterator[CommitRecord]:
-    """Yield the commits on the path of `timeline`, from the segment with the position `begin` on."""
-    for name in there.path(timeline):
-        if wal.start_of(name, there.size) + there.size > begin:
-            yield from there.commits(name)
+def _stretches(there: Archived, timeline: int, since: datetime) -> Iterator[Iterator[CommitRecord]]:
+    """Yield the commits on the path of `timeline` from one before `since` on, cut where a segment is missing."""
+    path = there.path(timeline)
+    known = {
+        one.name: one.last_commit
+        for each in there.timelines.values()
+        for one in each.segments
+        if one.last_commit
+    }
+    later = next((at for at, name in enumerate(path) if name in known and known[name] >= since), len(path))
+    names = path[max((at for at, name in enumerate(path[:later]) if name in known), default=0) :]
+    starts = [wal.start_of(name, there.size) for name in names]
+    cuts = [at for at in range(1, len(names)) if starts[at] != starts[at - 1] + there.size]
+    for begin, end in pairwise((0, *cuts, len(names))):
+        yield chain.from_iterable(map(there.commits, names[begin:end]))
 
 
 def _unknown(why: str) -> RefnetError:

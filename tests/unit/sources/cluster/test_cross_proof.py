@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,24 +20,33 @@ def commits(*xids: int) -> list[CommitRecord]:
 
 def test_the_first_commit_that_a_snapshot_does_not_see_ends_it() -> None:
     snapshot = Snapshot.read("700:705:701,703")
-    assert snapshot.end(commits(699, 700, 702, 704, 701, 703, 705), LATER) == 104
-    assert snapshot.end(commits(699, 700, 702, 704, 705), LATER) == 104
-    assert snapshot.end(commits(699, 700, 702, 704), LATER) is None
-    assert Snapshot.read("700:700:").end(commits(699, 700), LATER) == 101
+    assert snapshot.end([commits(699, 700, 702, 704, 701, 703, 705)], LATER) == 104
+    assert snapshot.end([commits(699, 700, 702, 704, 705)], LATER) == 104
+    assert snapshot.end([commits(699, 700, 702, 704)], LATER) is None
+    assert Snapshot.read("700:700:").end([commits(699, 700)], LATER) == 101
 
 
 def test_commits_in_another_order_than_they_became_visible_have_no_end() -> None:
     with pytest.raises(ValueError, match="another order"):
-        Snapshot.read("700:705:701").end(commits(701, 702), LATER)
+        Snapshot.read("700:705:701").end([commits(699, 701, 702)], LATER)
+
+
+def test_without_a_commit_from_before_an_artifact_an_earlier_one_may_be_the_first() -> None:
+    """The artifact may be older than the base, and the archive begins with the base."""
+    snapshot = Snapshot.read("700:700:")
+    for stretches in ([commits(700, 701)], [commits(699), commits(700)], [], [[]], [commits(699), []]):
+        with pytest.raises(ValueError, match="no commit from before"):
+            snapshot.end(stretches, LATER)
+    assert snapshot.end([commits(697), commits(699, 700)], LATER) == 101
 
 
 def test_what_commits_much_later_is_not_read() -> None:
-    def endless() -> object:
+    def endless() -> Iterator[CommitRecord]:
         yield from commits(700, 705)
         yield CommitRecord(200, 706, LATER + timedelta(seconds=1))
         raise AssertionError
 
-    assert Snapshot.read("705:705:").end(endless(), LATER) == 101  # type: ignore[arg-type]
+    assert Snapshot.read("705:705:").end([endless()], LATER) == 101
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
