@@ -14,6 +14,7 @@ from refnet.actions.choose import choose_to_read
 from refnet.actions.marks import check_tag
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
+from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry, Evidence, Manifest, utc
 from refnet.catalog.remote import Copy
 from refnet.catalog.retention import PreviousVersion
@@ -135,6 +136,8 @@ def notes(entry: Entry, now: datetime) -> list[str]:
         found.append("only some tables")
     if shares := entry.manifest.details.get("shares_bytes_with"):
         found.append(f"same bytes as {shares}")
+    if facts := facts_of(entry):
+        found.append("full" if facts.of_full else f"increment of {facts.parent}")
     if entry.manifest.unchecked:
         found.append(f"{len(entry.manifest.unchecked)} not protected or not checked")
     return found

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from refnet.catalog.catalog import Catalog
+from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry, Level, Outcome
 from refnet.catalog.run import Ended, History, RunKind
 from refnet.catalog.source_name import SourceName
@@ -212,11 +213,14 @@ def _size(source: _Source, newest: Entry) -> Check:
     """Check the newest artifact's size against the configured minimum and earlier sizes."""
     size, least = newest.manifest.size, source.limits.min_bytes
     says = formatting.size(size)
+    if _is_increment(newest):  # its size says nothing of how much there is
+        return source.check("size", Status.OK, f"{says}, an increment")
     if size < least:
         return source.check(
             "size", Status.WARNING, f"{says}, below monitor.min_bytes ({formatting.size(least)})"
         )
-    before = [e.manifest.size for e in source.entries if e.complete and e.made < newest.made][-HISTORY[1] :]
+    earlier = (e for e in source.entries if e.complete and e.made < newest.made and not _is_increment(e))
+    before = [e.manifest.size for e in earlier][-HISTORY[1] :]
     if len(before) < HISTORY[0]:
         return source.check("size", Status.NEW, f"{says}; too few earlier ones to compare with")
     usual = _median(before)
@@ -224,6 +228,11 @@ def _size(source: _Source, newest: Entry) -> Check:
         says = f"{says}; the last {len(before)} before it had about {formatting.size(usual)}"
         return source.check("size", Status.WARNING, says)
     return source.check("size", Status.OK, says)
+
+
+def _is_increment(entry: Entry) -> bool:
+    facts = facts_of(entry)
+    return facts is not None and not facts.of_full
 
 
 def _median(sizes: Sequence[int]) -> float:
@@ -246,6 +255,9 @@ def _proof(source: _Source, newest: Entry) -> Check:
         return source.check("proof", Status.OK, f"the newest is proven{but}")
     if newest.proven_before:
         says = f"the newest is {newest.state}, and was proven before it was encrypted"
+        return source.check("proof", Status.OK, says)
+    if facts_of(newest) and newest.level is Level.RESTORED and not newest.damaged:
+        says = "the newest was recovered; a drill compares its rows with an artifact of a database"
         return source.check("proof", Status.OK, says)
     if waits := _between_proofs(source, newest):
         return waits

@@ -277,8 +277,10 @@ def _counted(
 
 def _before_days(ordered: tuple[Entry, ...], retention: Retention, now: datetime) -> list[tuple[str, str]]:
     """Of base backups the one from which all moments that are young enough can be recovered."""
-    first = before_window(ordered, now - timedelta(days=retention.days))
-    return [(first.name, f"the last {_days(retention.days)} begin after it")] if first else []
+    since = now - timedelta(days=retention.days)
+    first = before_window(ordered, since)
+    is_before = first is not None and first.made <= since
+    return [(first.name, f"the last {_days(retention.days)} begin after it")] if first and is_before else []
 
 
 def _why_not(entry: Entry, retention: Retention, age_now: timedelta) -> str:

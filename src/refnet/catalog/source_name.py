@@ -74,6 +74,8 @@ class KindRow:
     group: str
     #: Restored before the standard source of its stage.
     first: bool = False
+    #: Backed up before the others of its group.
+    early: bool = False
     #: The table of its settings.
     table: str
     #: The table of refnet.toml to which a user adds one; "": the same.
@@ -121,6 +123,7 @@ class Kind(StrEnum):
         "cluster",
         KindRow(
             group=DATABASES,
+            early=True,  # so an artifact of a database is of a moment that it can be recovered to
             table=BASES,
             added_to="clusters",
             endings=(".base.tar.gz",),
@@ -246,7 +249,7 @@ def member_name(cluster: str, database: str) -> str:
 
 
 def in_groups(names: Sequence[SourceName], order: Sequence[str]) -> list[tuple[SourceName, ...]]:
-    """Split `names` into groups. A group is backed up in parallel, and one group after another.
+    """Split `names` into groups. A group is backed up in parallel, and one group after another, early kinds first.
 
     order: names of sources, `databases`, `folders`; unlisted sources come last, databases before folders.
     """
@@ -255,7 +258,12 @@ def in_groups(names: Sequence[SourceName], order: Sequence[str]) -> list[tuple[S
         tuple(one for one in names if one == entry or (one not in entries and one.kind.row.group == entry))
         for entry in entries
     ]
-    return [group for group in found if group]
+    split = (
+        tuple(one for one in group if one.kind.row.early is early)
+        for group in found
+        for early in (True, False)
+    )
+    return [group for group in split if group]
 
 
 #: Ends the name of an artifact with only some tables.

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from benchmarks.throwaway import throwaway
@@ -65,6 +65,7 @@ class Bases:
             opened=lambda entry: self.made[entry.name],
             wal=self.wal or (lambda _facts: nullcontext(_keep_no_wal)),
             base=self.folder / "scratch",
+            manifests=self.folder / "manifests",
             **options,
         )
         file = self.folder / f"main-cluster_20261122_12000{len(self.made)}.base.tar.gz"
@@ -262,7 +263,7 @@ def test_a_role_is_told_the_right_that_it_lacks(bases: Bases) -> None:
 def test_a_server_with_tablespaces_is_refused_by_name(bases: Bases) -> None:
     bases.run("SET allow_in_place_tablespaces = on", "CREATE TABLESPACE fast LOCATION ''")
     try:
-        with pytest.raises(RefnetError, match="1 tablespaces"):
+        with pytest.raises(RefnetError, match="1 tablespace"):
             bases.make()
     finally:
         bases.run("DROP TABLESPACE fast")
@@ -320,3 +321,20 @@ def test_a_base_without_its_wal_is_not_made(bases: Bases) -> None:
         fetched(partial(bases.programs.tool, "pg_receivewal"), other, bases.folder, WalArchive(bases.folder)),
     ):
         pass
+
+
+def test_an_increment_needs_no_artifact_that_can_be_read(bases: Bases) -> None:
+    full = bases.make()
+    closed = RefnetError("it is encrypted", "Give the recovery key.")
+
+    def refuse() -> NoReturn:
+        raise closed
+
+    bases.made[full.name] = replace(full.stored, open=refuse)
+    assert bases.make().facts.parent == full.name
+    for file in (bases.folder / "manifests").iterdir():
+        file.write_bytes(b"torn")
+    del bases.made[[*bases.made][-1]]
+    assert bases.make().facts.of_full
+    assert "it is encrypted" in bases.warnings[0]
+    assert len([*(bases.folder / "manifests").iterdir()]) == 3

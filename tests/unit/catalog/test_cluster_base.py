@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from refnet.catalog.artifact import Made
+from refnet.catalog.catalog import Catalog
 from refnet.catalog.cluster_base import (
     BaseFacts,
     broken,
@@ -21,10 +22,12 @@ from refnet.catalog.cluster_base import (
 )
 from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.monitoring import Limits, Status, watch
 from refnet.catalog.next_artifact import Shrinking, marked
 from refnet.catalog.retention import Outlived, decide, needed, too_much
+from refnet.catalog.run import History
 from refnet.catalog.schedule import Retention
-from refnet.catalog.source_name import Kind, SourceName, kind_of_file, member_name, read_file_name
+from refnet.catalog.source_name import Kind, SourceName, in_groups, kind_of_file, member_name, read_file_name
 
 NAME = SourceName("main-cluster", Kind.CLUSTER)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -225,3 +228,26 @@ def test_a_clock_that_jumps_deletes_no_wal_of_many_days() -> None:
     assert error
     assert "would delete WAL of main-cluster" in error.message
     assert too_much([], NOON, [replace(wal, days=frozenset([NOON.date()]))]) is None
+
+
+def test_bases_are_backed_up_before_the_databases() -> None:
+    shop, roles = SourceName("main-shop", Kind.DATABASE), SourceName("main-globals", Kind.GLOBALS)
+    assert in_groups((roles, shop, NAME), ()) == [(NAME,), (roles, shop)]
+    assert in_groups((shop, NAME), ("main-cluster", "databases")) == [(NAME,), (shop,)]
+
+
+def test_a_young_base_is_not_called_older_than_it_is() -> None:
+    assert _kept([base("a"), base("b", day=1)], day=2)["a"] == "younger than 30 days"
+
+
+def test_the_monitor_knows_bases() -> None:
+    at = NOON + timedelta(days=3)
+    restored = Evidence(at, Level.RESTORED, Outcome.PASSED, 1.0)
+    fulls = [base(f"full{day}", day=day, size=1000) for day in range(5)]
+    small = replace(base("small", "full4", day=5, size=1), evidence=(restored,))
+    now = NOON + timedelta(days=5)
+    found = watch(NAME, Catalog.of([*fulls, small]), History(), Limits(timedelta(days=1), None), now)
+    checks = {one.what: one for one in found}
+    assert (checks["size"].status, checks["size"].says) == (Status.OK, "1 B, an increment")
+    assert checks["proof"].status is Status.OK
+    assert "drill" in checks["proof"].says

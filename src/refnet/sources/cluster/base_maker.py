@@ -18,13 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.catalog.artifact import Made, OpenArtifact, Progress, Turn, at_once, silent
-from refnet.catalog.cluster_base import BaseKind, NextBase, next_base
+from refnet.catalog.artifact import MOST_LIST_BYTES, Made, OpenArtifact, Progress, Turn, at_once, silent
+from refnet.catalog.cluster_base import BaseFacts, BaseKind, NextBase, facts_of, next_base
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import make_folder
+from refnet.core.files import explained, make_folder, read_regular, replace_file
+from refnet.core.formatting import plural
 from refnet.core.member_names import ArchiveError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
@@ -43,6 +44,8 @@ _LARGE = 64 << 10
 #: The first major that makes increments.
 INCREMENTS = 17
 _PIPE = 1 << 20
+#: The most manifests that are kept.
+_MOST_KEPT = 10
 _ASKED = """
     SELECT now(), pg_catalog.current_setting('server_version'),
         (SELECT count(*) FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global'))
@@ -85,6 +88,8 @@ class BaseMaker:
     wal: Callable[[ServerFacts], AbstractContextManager[KeepWal]]
     #: A private folder for the parent's manifest.
     base: Path
+    #: Where the manifests of the last bases stay: of an encrypted artifact they cannot be read.
+    manifests: Path
     #: The user wants a full.
     full: bool = False
 
@@ -104,6 +109,7 @@ class BaseMaker:
                 warnings.append(f"a full was made instead of an increment: {error.message}")
                 tar = self._streamed(server, None, out, progress)
             keep_wal(tar.manifest, progress)
+        self._remember(tar)
         return Made(
             created=server.now,
             details=_details(server, planned, tar),
@@ -122,8 +128,8 @@ class BaseMaker:
         there = wal_server.identify(target)
         if tablespaces:
             raise RefnetError(
-                f"{self.name} is not backed up: its server has {tablespaces:,} tablespaces, and pg_basebackup"
-                " streams only one",
+                f"{self.name} is not backed up: its server has {plural(tablespaces, 'tablespace')}, and pg_basebackup"
+                " streams only the default one",
                 "Its databases are backed up all the same (`refnet backup` of each); or move them to pg_default.",
                 Exit.USAGE,
             )
@@ -157,10 +163,35 @@ class BaseMaker:
         with tempfile.TemporaryDirectory(prefix="base-", dir=self.base) as folder:
             if parent:
                 own = Path(folder, backup_manifest.NAME)
-                own.write_bytes(BaseArtifact(self.opened(parent)).manifest_text())
+                own.write_bytes(self._manifest_of(parent))
                 command.append(f"--incremental={own}")
             with _running(command, self.target(), is_increment=parent is not None) as stream:
                 return _write(stream, out, self.jobs, progress)
+
+    def _manifest_of(self, parent: Entry) -> bytes:
+        """PostgreSQL's manifest in `parent`; NoIncrementError if it cannot be read."""
+        facts = facts_of(parent)
+        with contextlib.suppress(RefnetError, OSError, ValueError):
+            text = read_regular(self.manifests / _kept_name(facts), MOST_LIST_BYTES) if facts else b""
+            BackupManifest.read(text)
+            return text
+        try:
+            return BaseArtifact(self.opened(parent)).manifest_text()
+        except RefnetError as error:
+            raise NoIncrementError(f"{parent.name} cannot be read: {error.message}", error.hint) from error
+
+    def _remember(self, tar: _WrittenTar) -> None:
+        """Keep the manifest of the new base, and of some before it."""
+        make_folder(self.manifests)
+        with explained(self.manifests):
+            replace_file(self.manifests / _kept_name(tar.manifest), tar.text)
+            kept = sorted(self.manifests.iterdir(), key=lambda one: one.stat().st_mtime_ns)
+            for one in kept[:-_MOST_KEPT]:
+                one.unlink()
+
+
+def _kept_name(of: BaseFacts | BackupManifest) -> str:
+    return f"{of.system_identifier}-{of.timeline:08X}-{of.start_lsn:016X}"
 
 
 @contextlib.contextmanager
@@ -222,6 +253,8 @@ class _WrittenTar:
 
     manifest: BackupManifest
     raw_bytes: int
+    #: PostgreSQL's manifest.
+    text: bytes = field(repr=False)
     #: Where members begin, see `BaseIndex`, as JSON.
     index: bytes = field(repr=False)
 
@@ -259,7 +292,7 @@ def _write(stream: BinaryIO, out: BinaryIO, jobs: int, progress: Progress) -> _W
             "manifest": [begin, len(text)],
             "members": [[one.raw, one.offset] for one in writer.members],
         }
-        return _WrittenTar(manifest, writer.raw, json.dumps(index, separators=(",", ":")).encode())
+        return _WrittenTar(manifest, writer.raw, text, json.dumps(index, separators=(",", ":")).encode())
 
 
 def _details(server: _Server, planned: NextBase, tar: _WrittenTar) -> dict[str, object]:

@@ -10,9 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC
-from functools import partial
 from pathlib import Path
+from typing import IO
 
 import psycopg
 
@@ -21,7 +22,7 @@ from refnet.catalog.artifact import Progress
 from refnet.catalog.cluster_base import NeededWal
 from refnet.catalog.retention import Outlived
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.wal import is_segment, segment_of, start_of
+from refnet.catalog.wal import segment_of, start_of
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
@@ -29,12 +30,17 @@ from refnet.core.processes import until
 from refnet.postgres.session import Target
 from refnet.sources.cluster import wal_server, wal_writer
 from refnet.sources.cluster.backup_manifest import BackupManifest
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive, sizes_in
+from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.sources.database import server_errors
 
 #: How long the last segment may take to arrive after the backup, and pg_receivewal to begin.
-_SECONDS, _BEGIN_SECONDS = 300.0, 60.0
+_SECONDS = 300.0
 _RESERVE = "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true, true)"
+#: Whether pg_receivewal has begun: until the server writes something, it has no file.
+_STREAMS = """
+    SELECT 1 FROM pg_catalog.pg_stat_replication
+     WHERE application_name = %s AND state IN ('catchup', 'streaming')
+"""
 #: Returns when the archive has all WAL that a base needs; RefnetError after a bound.
 KeepWal = Callable[[BackupManifest, Progress], None]
 
@@ -96,53 +102,59 @@ def fetched(
     """
     make_folder(base)
     with (
-        _reserved(target),
-        tempfile.TemporaryDirectory(prefix="wal-", dir=base) as name,
+        wal_server.session(target) as session,
+        tempfile.TemporaryDirectory(prefix="wal-", dir=base) as folder,
         tempfile.TemporaryFile() as errors,
     ):
-        folder = Path(name)
+        name = f"refnet_{secrets.token_hex(6)}"
+        _reserve(session, name)
         command = [str(program()), f"--directory={folder}", "--no-loop", "--no-password"]
-        with subprocess.Popen(
-            command, env=target.environment(), stdout=subprocess.DEVNULL, stderr=errors
-        ) as child:
-
-            def failed() -> RefnetError:
-                errors.seek(0)
-                said = errors.read(1 << 16)
-                return server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")
-
-            def awaited(condition: Callable[[], bool], seconds: float) -> None:
-                ended = partial(lambda: child.poll() is not None)
-                if not until(lambda: condition() or ended(), seconds) or ended():
-                    raise failed()
-
-            def keep(manifest: BackupManifest, progress: Progress) -> None:
-                names = segments_of(archive, manifest)
-                progress("fetching its WAL", 0, None)
-                awaited(lambda: all((folder / one).exists() for one in names), _SECONDS)
-                wal_writer.take_in(archive, folder)
-
+        variables = {**target.environment(), "PGAPPNAME": name}
+        with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=errors) as child:
+            fetch = _Fetch(archive, Path(folder), child, errors)
             try:
                 # from here on it has everything that is written: the backup may begin
-                awaited(lambda: any(map(_is_begun, sizes_in(folder))), _BEGIN_SECONDS)
-                yield keep
+                fetch.wait(lambda: session.execute(_STREAMS, (name,)).fetchone() is not None)
+                yield fetch.keep
             finally:
                 child.kill()
 
 
-@contextmanager
-def _reserved(target: Target) -> Iterator[None]:
-    """Have the server keep all WAL that it writes from now on; a slot that ends with its session does not outlive us."""
-    with wal_server.session(target) as session:
-        try:
-            session.execute(_RESERVE, (f"refnet_{secrets.token_hex(6)}",))
-        except psycopg.Error as error:
-            raise server_errors.of_server(error, "making a temporary replication slot") from error
-        yield
+@dataclass(frozen=True)
+class _Fetch:
+    """A running pg_receivewal."""
+
+    archive: WalArchive
+    folder: Path
+    child: subprocess.Popen[bytes]
+    errors: IO[bytes]
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for it; RefnetError if the program ends before, or it takes too long."""
+        if not until(lambda: self.child.poll() is not None or condition(), _SECONDS):
+            raise RefnetError(
+                f"the WAL of the base backup did not arrive within {_SECONDS:.0f} s",
+                "Check the server's log, then retry.",
+                transient=True,
+            )
+        if self.child.poll() is not None:
+            self.errors.seek(0)
+            said = self.errors.read(1 << 16)
+            raise server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")
+
+    def keep(self, manifest: BackupManifest, progress: Progress) -> None:
+        names = segments_of(self.archive, manifest)
+        progress("fetching its WAL", 0, None)
+        self.wait(lambda: all((self.folder / one).exists() for one in names))
+        wal_writer.take_in(self.archive, self.folder)
 
 
-def _is_begun(name: str) -> bool:
-    return is_segment(name.removesuffix(".partial"))
+def _reserve(session: wal_server.Session, name: str) -> None:
+    """Have the server keep all WAL that it writes from now on; the slot ends with the session, so it never outlives us."""
+    try:
+        session.execute(_RESERVE, (name,))
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, "making a temporary replication slot") from error
 
 
 def outlived_wal(source: SourceName, archive: WalArchive, needed: NeededWal) -> Outlived | None:

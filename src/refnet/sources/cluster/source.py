@@ -18,6 +18,7 @@ from refnet.catalog.retention import Outlived
 from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.postgres.session import Target
 from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine
 from refnet.sources.cluster.base_artifact import BaseArtifact
@@ -40,6 +41,9 @@ class ClusterBases(OnServer):
     called: ClassVar[str] = "the files of a cluster"
     options: ClassVar[str] = "clusters"
     more_options: ClassVar[tuple[str, ...]] = ("full",)
+
+    def what(self) -> str:
+        return f"the server at {Target.from_url(self.own.url).address}" if self.own.url else ""
 
     def checks(self) -> Iterable[CheckLine]:
         return wal_checks(self.settings, self.own.cluster)
@@ -65,6 +69,7 @@ class ClusterBases(OnServer):
             opened=store.artifact,
             wal=self._wal,
             base=settings.home / "scratch",
+            manifests=settings.home / "bases",
             full=full or bool(into and into.flat),
         )
 
