@@ -111,7 +111,7 @@ def test_a_rotation_in_the_middle_sends_everything_once_and_the_old_copies_go_wi
         assert len(machine.store(key=True).entries()) == 2 * KEPT
     else:
         assert pieces_in(machine) == own
-        assert machine.store().contents().gaps == ()
+    assert machine.store().contents().gaps == ()
 
 
 def test_after_trust_was_withdrawn_pieces_stay_until_the_old_manifests_are_accepted(
