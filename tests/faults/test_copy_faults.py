@@ -84,7 +84,8 @@ def shared(s3: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in s3.machine.items()]
     (folder / "s3.toml").touch(mode=0o600)
     (folder / "s3.toml").write_text("".join(lines))
-    refnet = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
+    own = {"REFNET_DATABASE_URL": "", "REFNET_CACHE_SIZE": "0"}  # each command meets the faults
+    refnet = Command(folder / "home", folder / "backups", "", own)
     made = refnet("key", "new", "--json").json
     (folder / "recipient").write_text(made["recipient"])
     for name, key in (("key", made["recovery_key"]), ("wrong", PrivateKey.new().revealed())):

@@ -262,3 +262,29 @@ def test_an_unknown_store_or_artifact_is_refused(refnet: Command) -> None:
     refnet("copy", "--to", "nowhere").fails(2, "nowhere")
     refnet("copy", "notes_20200101_000000.tar.gz").fails(2, "not in the catalog")
     refnet("copy", REFNET_CONFIG=os.devnull).fails(2)
+
+
+def test_a_copy_that_was_not_read_back_for_30_days_is_only_sent_until_the_next_run(tmp_path: Path) -> None:
+    for name in ("home", "notes", "near", "away"):
+        (tmp_path / name).mkdir(mode=0o700)
+    (tmp_path / "notes" / "a.md").write_text("# a note\n")
+    refnet = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
+    _write(tmp_path, refnet("key", "new", "--json").json["recipient"])
+    refnet("backup", "notes", "--no-prove").succeeds()
+    record = tmp_path / "home" / "remote" / "near" / "read_back.json"
+    known = json.loads(record.read_text())
+    known["pieces"] = {name: at - 31 * 86_400 for name, at in known["pieces"].items()}
+    record.write_text(json.dumps(known))
+
+    def state(store: str) -> str:
+        return str(refnet("list", "--store", store, "--json").json["artifacts"][0]["state"])
+
+    assert (state("near"), state("away")) == ("sent", "fetched")
+    assert "\nstate   " in (shown := refnet("show", "notes", "--store", "near").out)
+    assert re.search(r"^state +sent$", shown, re.MULTILINE)
+    said = {one["check"]: one for one in refnet("monitor", "--json").json["checks"]}["copy near"]
+    assert said["status"] == "warning"
+    assert "was not read back from there for 30 days: `refnet copy` does it" in said["says"]
+
+    assert "notes_" in refnet("copy", "notes", "--store", "near").out
+    assert state("near") == "fetched"

@@ -270,9 +270,9 @@ def _sample(context: Context, store: RemoteStore, sent: SentCopy) -> None:
         context.note(_lost(damaged))
 
 
-def read_back_older(context: Context) -> Iterator[str]:
-    """Read back the copies with the oldest checks in each store; yield problems."""
-    for name in context.settings.every_store:
+def read_back_older(context: Context, but: str = "") -> Iterator[str]:
+    """Read back the copies with the oldest checks in each store, except the store `but`; yield problems."""
+    for name in (one for one in context.settings.every_store if one != but):
         try:
             store = wiring.remote_store(context.settings, name)
             yield from map(_lost, read_oldest_back(store, context.clock.now, context.progress))

@@ -96,7 +96,7 @@ def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple
         begun = context.clock.monotonic()
         opened = _opened(context, context.remote)
         found = replace(found, opened=opened, seconds=found.seconds + context.clock.monotonic() - begun)
-    for sentence in _of_stores(context):
+    for sentence in _of_stores(context, found.opened):
         context.note(sentence)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {__version__}"})
     clock = context.clock
@@ -112,11 +112,11 @@ def _opened(context: Context, store: RemoteStore) -> OpenedPieces:
         return OpenedPieces(store.name, 0, 0, 0, (), 0, trouble=why)
 
 
-def _of_stores(context: Context) -> Iterator[str]:
-    """Check the remote stores; yield a sentence for each problem."""
+def _of_stores(context: Context, opened: OpenedPieces | None) -> Iterator[str]:
+    """Check the remote stores; yield a sentence for each problem. `opened`: all of that store was read just now."""
     yield from check_due(context)
     if context.settings.every_store:
-        yield from read_back_older(context)
+        yield from read_back_older(context, opened.store if opened and not opened.trouble else "")
 
 
 def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool:

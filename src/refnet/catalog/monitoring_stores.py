@@ -246,10 +246,7 @@ def _of_source(
         return check(Status.WARNING, "no copy: the newest artifact shrank and is not accepted")
     if copy.copy_level is CopyLevel.SENT:
         does = "drill" if state.name == LOCAL else "copy"
-        ago = (
-            f"for {READ_BACK_WITHIN.days} days not read back completely"
-            if copy.was_fetched
-            else "never read back"
-        )
-        return check(Status.WARNING, f"{copy.name} was {ago} from there: `refnet {does}` does it")
+        what, when = ("not", f" for {READ_BACK_WITHIN.days} days") if copy.was_fetched else ("never", "")
+        says = f"{copy.name} was {what} read back from there{when}: `refnet {does}` does it"
+        return check(Status.WARNING, says)
     return check(Status.OK, shown)

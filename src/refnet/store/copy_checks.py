@@ -36,7 +36,8 @@ def fetch_back(
 ) -> Copy:
     """Read back and compare pieces of `copy`; record the result as evidence, and return the updated copy.
 
-    Which ones: see `due`. No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
+    Which ones: see `due`. No recovery key is needed. BucketError if the store cannot be reached: then only
+    the times of the pieces that were read are recorded, and the next run reads the others.
 
     Args:
         since: read every piece that was not read back since then.
@@ -53,10 +54,13 @@ def fetch_back(
         progress(step, done, total)
 
     progress(step, done, total)
-    damage = _compare(store, copy, wanted, passed)
-    if copy.document.key:
-        failed = [damage.piece.name] if damage and damage.piece else []
-        store.records.add_read_back(begun, names, failed)
+    failed = list[str]()
+    try:
+        damage = _compare(store, copy, wanted, passed)
+        failed += [damage.piece.name] if damage and damage.piece else []
+    finally:
+        if copy.document.key:
+            store.records.add_read_back(begun, names, failed)
     return _recorded(store, copy, now(), (now() - begun).total_seconds(), damage)
 
 

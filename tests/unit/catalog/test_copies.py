@@ -43,7 +43,7 @@ def _checks(state: StoreState, *local: Manifest, after: timedelta = timedelta(ho
         (_state(_copy(LOCAL, READ)), [LOCAL], Status.OK, "fetched, 3 h old"),
         (_state(_copy(LOCAL, PROOF)), [LOCAL], Status.OK, "proven"),
         (_state(_copy(LOCAL)), [LOCAL], Status.WARNING, "never read back"),
-        (_state(replace(_copy(LOCAL, READ), stale=True)), [LOCAL], Status.WARNING, "for 30 days not read back"),
+        (_state(replace(_copy(LOCAL, READ), stale=True)), [LOCAL], Status.WARNING, "was not read back from there for 30 days"),
         (_state(replace(_copy(LOCAL, PROOF), stale=True)), [LOCAL], Status.OK, "proven"),
         (_state(_copy(LOCAL, READ)), [], Status.OK, "fetched"),
         (_state(_copy(LOCAL, READ)), [LOCAL, LATER], Status.CRITICAL, f"{LATER.name} has no copy"),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.remote_store import NOW, Machine, artifact, cut_finely, delete, objects
@@ -29,6 +30,7 @@ from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.remote import Piece
 from refnet.catalog.remote_state import READ_BACK_WITHIN
 from refnet.store import copy_checks
+from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import due, fetch_back, read_oldest_back, sample_back
 from refnet.store.remote_records import RemoteRecords
 
@@ -268,3 +270,24 @@ def test_an_empty_artifact_is_copied_sampled_and_read(machine: Machine) -> None:
     assert sample_back(machine.store(), [sent.copy], machine.now) == ()
     delete(machine.store(), sent.copy)
     assert objects(machine.bucket) == []
+
+
+def test_what_was_read_before_the_store_went_away_is_not_read_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = _Reads(machine, monkeypatch)
+    copy, fetch = machine.send(artifact(1, DATA)), copy_checks.fetch
+
+    def failing(*given: Any) -> bytes:
+        if len(reads.names) == 9:
+            raise BucketError(BucketFailure.UNREACHABLE, "the line is down", "")
+        return fetch(*given)
+
+    monkeypatch.setattr(copy_checks, "fetch", failing)
+    with pytest.raises(BucketError, match="line is down"):
+        machine.fetch_back(copy)
+    first = {*reads.taken()}
+    assert machine.store().entries()[0].state == "sent"
+    monkeypatch.setattr(copy_checks, "fetch", fetch)
+    assert machine.fetch_back(copy).state == "fetched"
+    assert len(first & {*reads.taken()}) <= 4
