@@ -13,10 +13,10 @@ CHANGES = {
 }  # fmt: skip
 REPORTS = {
     "at", "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
-    "schedule show", "store list", "store check", "store stats", "broker status", "postgres status", "key show", "key check",
+    "schedule show", "wal status", "store list", "store check", "store stats", "broker status", "postgres status", "key show", "key check",
 }  # fmt: skip
 #: They run until they are stopped, or print what another program reads.
-SERVES = {"worker", "beat", "serve", "metrics", "completion", "cat", "browse"}
+SERVES = {"worker", "beat", "serve", "wal run", "metrics", "completion", "cat", "browse"}
 
 
 def _with(option: str) -> set[str]:
