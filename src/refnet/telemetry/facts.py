@@ -266,6 +266,11 @@ class Overview:
     facts: Facts | None = field(default=None, repr=False)
 
     @property
+    def streams(self) -> Mapping[SourceName, StreamStatus]:
+        """The WAL of clusters, by the source of their base backups."""
+        return {one.source: one for one in self.facts.streams} if self.facts else {}
+
+    @property
     def status(self) -> Status:
         return worst(self.checks)
 

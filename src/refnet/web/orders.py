@@ -76,7 +76,7 @@ class Order:
     name: str = ""
     #: The name of a new database beside the live one; "": replace the live one.
     beside: str = ""
-    #: An ISO date-time: restore the newest artifact at or before it; "": the named artifact.
+    #: An ISO date-time: restore as of it, by WAL or by the newest artifact at or before it; "": the named artifact.
     at: str = ""
 
     def __post_init__(self) -> None:
@@ -133,7 +133,8 @@ class OrderPlan:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the order and its plan, without the volatile values of the live side."""
-        decided = {key: value for key, value in self.values.items() if key not in _VOLATILE}
+        volatile = {*_VOLATILE, "created"} if self.order.at else _VOLATILE  # made anew for each plan
+        decided = {key: value for key, value in self.values.items() if key not in volatile}
         known = json.dumps([self.order.words, self.sha256, decided], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()
 

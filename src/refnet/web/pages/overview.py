@@ -45,7 +45,7 @@ async def _part(request: Request) -> Markup:
     if language not in seen.parts:
         found = text(
             request, "overview_part.html.j2", all=seen.overview, around=seen.around, sign=sign(seen.overview),
-            trend=trend, remote=bool(settings.stores), file=settings.file,
+            trend=trend, streams=seen.overview.streams, remote=bool(settings.stores), file=settings.file,
         )  # fmt: skip
         seen.parts[language] = Markup(found)  # noqa: S704  # of a template, which has escaped every value
     found_part: Markup = seen.parts[language]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 
@@ -13,12 +13,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
+from refnet.actions.any_second import streamed
 from refnet.actions.catalog import Kept, previous
 from refnet.catalog.calendar import by_day
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import PreviousVersion
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
@@ -97,7 +98,24 @@ async def choose(
         "day": day,
     }
     zone_name = datetime.now(UTC).astimezone(zone).tzname()
+    shown["stream"], shown["window"] = await _stream(request, chosen)
     return page(request, "restore_moment.html.j2", source=chosen, zone=zone_name, **shown)
+
+
+async def _stream(
+    request: Request, source: SourceName
+) -> tuple[SourceName | None, tuple[datetime, datetime] | None]:
+    """The base backups with whose WAL `source` comes back as of any second, and from when to when; None: it does not."""
+    bases = source if source.kind is Kind.CLUSTER else streamed(settings_of(request), source)
+    if bases is None:
+        return None, None
+    latest = await request.app.state.overviews.latest()
+    found = latest.overview.streams.get(bases)
+    zone = settings_of(request).schedule_timezone
+    if found is None or found.window is None:
+        return bases, None
+    first, last = (one.astimezone(zone) for one in found.window)
+    return bases, (first + timedelta(seconds=1), last)  # whole seconds, within the window
 
 
 def _all(request: Request) -> dict[str, Any]:
@@ -118,7 +136,10 @@ async def plan(
         order = replace(order, at=parse_time(at, settings.schedule_timezone).isoformat())
     if order.at and not settings.encryption_local:
         found = await _planned(request, order)
-        order = replace(order, name=str(found.values["artifact"]), at="")
+        name = str(found.values["artifact"])
+        if Catalog.of(await _entries(request, chosen)).named(name) is None:
+            return await _shown(request, order, found)  # WAL reaches that moment
+        order = replace(order, name=name, at="")
     return await _shown(request, order)
 
 
@@ -183,6 +204,8 @@ async def _start(request: Request, verb: Verb) -> Response:
     name = given.get("artifact" if verb is Verb.RESTORE else "name", "")
     source = await _source(request, given.get("source", ""))
     order = Order(verb, source, name, given.get("beside", ""))
+    if given.get("at") and not name and verb is Verb.RESTORE:
+        order = replace(order, at=parse_time(given["at"], settings_of(request).schedule_timezone).isoformat())
     if running := await _running(request, order):
         return _page(request, order, 409, running=running)
     planned = await _plan(request, order)
@@ -198,12 +221,14 @@ async def _start(request: Request, verb: Verb) -> Response:
     return RedirectResponse(f"/restore/runs/{child.id}", 303)
 
 
-async def _shown(request: Request, order: Order) -> Response:
+async def _shown(request: Request, order: Order, planned: OrderPlan | None = None) -> Response:
     if running := await _running(request, order):
         return _page(request, order, running=running)
     if order.verb is Verb.RESTORE and settings_of(request).encryption_local:
         return _page(request, order)  # the plan needs the recovery key, and no page asks for it
-    planned = await _plan(request, order)  # not concurrently: each plan would list the other's session
+    planned = planned or await _plan(
+        request, order
+    )  # not concurrently: each plan would list the other's session
     return _page(request, order, plan=planned, text=await _text(request, order))
 
 
@@ -215,7 +240,7 @@ def _page(request: Request, order: Order, status: int = 200, **values: Any) -> R
 async def _plan(request: Request, order: Order) -> OrderPlan:
     """Return the plan; RefnetError if the catalog has no such artifact of the source."""
     sha256 = ""
-    if order.verb is Verb.RESTORE:
+    if order.verb is Verb.RESTORE and not order.at:
         entry = Catalog.of(await _entries(request, order.source)).named(order.name)
         if entry is None:
             raise RefnetError(
