@@ -84,6 +84,13 @@ run()
     return set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.parametrize("command", ["restore obsidian", "fetch obsidian --store file:///nowhere"])
+def test_a_restore_and_a_fetch_of_a_folder_import_no_driver(tmp_path: Path, command: str) -> None:
+    found = _imported(tmp_path, *command.split(), fails=True)
+    assert "refnet.actions.choose" in found
+    assert "psycopg" not in found
+
+
 def test_a_list_imports_no_source_and_no_driver(tmp_path):
     found = _imported(tmp_path, "list")
     assert "refnet.store.local" in found

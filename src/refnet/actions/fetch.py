@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.actions.choose import nothing, of_others
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.evidence import Marks
@@ -185,7 +185,7 @@ def _candidates(
             raise RefnetError(f"the store has no usable copy of '{meant}'", hint, Exit.USAGE)
         return {named[0].source: named}
     sources = (source,) if source else everything.sources
-    target = _target(context, request)
+    target = _target(context, request) if SourceName.DATABASE in sources else None
     catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
     for one in (one for one in sources if not one.kind.row.by_name):
         catalog = catalog.choices(source_of(context.settings, one).whose(), moment, one)
@@ -202,6 +202,8 @@ def _candidates(
 def _target(context: Context, request: FetchRequest) -> Identity | None:
     if request.from_database:
         return Identity(request.from_database)
+    from refnet import servers
+
     return servers.named_by(context.settings, SourceName.DATABASE)
 
 

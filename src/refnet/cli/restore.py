@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from refnet.actions import watching
-from refnet.actions.any_second import chosen_to_restore
 from refnet.actions.backup import keep_tables
-from refnet.actions.choose import read_from
+from refnet.actions.choose import choose_to_restore, read_from
 from refnet.actions.cluster_databases import with_member
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
@@ -223,10 +222,15 @@ def restore(
     named = ALIASES.get(asked.named or "", asked.named) if source.has_path else asked.named
     named = named if source.contains else None
     with ExitStack() as stack:
-        with with_progress(here, "recovery") if asked.at else nullcontext(here) as choosing:
-            chosen = stack.enter_context(
-                chosen_to_restore(choosing, source.name, asked.artifact, asked.at, named)
-            )
+        if asked.at:
+            from refnet.actions.any_second import chosen_to_restore
+
+            with with_progress(here, "recovery") as choosing:
+                chosen = stack.enter_context(
+                    chosen_to_restore(choosing, source.name, asked.artifact, asked.at, named)
+                )
+        else:
+            chosen = choose_to_restore(here, source.name, asked.artifact, None, named)
         _log_subject(here, source.name, chosen.name)
         origin, of_database = read_from(here, source.name, named)
         if origin != source.name and chosen.entry and chosen.entry.identity:
