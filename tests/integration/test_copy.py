@@ -233,6 +233,7 @@ def test_copies_deleted_from_a_store_raise_an_alarm_until_accepted(refnet: Comma
     [gap] = refnet("store", "accept", "near", "--force", "--json").json["gaps"]
     assert "missing: number " in gap["why"]
     assert refnet("list", "--store", "near", "--json").json["gaps"] == []
+    assert _store(refnet, "near").contents().gaps == (), "a machine without records reads it there"
     refnet("store", "accept", "near", "--force").fails(2, "has no gap")
 
 

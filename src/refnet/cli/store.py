@@ -80,6 +80,8 @@ def _accept_gaps(remote: RemoteStore, *, plan: bool, force: bool, as_json: bool)
     )
     confirm("Was that intended?", force=force, what=what)
     done = action.accept(planned)
+    if done.ending:
+        action.record_deletions(context(), remote)
     print_json(done.to_json()) if as_json else say(f"{remote.name} is accepted as it is.")
 
 
