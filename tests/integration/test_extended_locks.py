@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.command import Command
 from tests.remote_store import NOW, Machine, artifact, cut_finely, objects
-from tests.seaweed import LOCKED, Seaweed
+from tests.seaweed import LOCKED, REGION, Seaweed
 from tests.shared_pieces import DATA, SCALE, named, read
 
 from refnet.catalog.remote import Copy
@@ -89,3 +94,43 @@ def test_a_credential_that_may_not_extend_locks_sends_the_pieces_again(
     assert not named(sent.copy) & named(first)
     assert _ends(machine, first) == before
     assert read(machine, sent.copy) == DATA
+
+
+def test_a_backup_extends_the_locks_of_what_its_copy_shares(s3: Seaweed, tmp_path: Path) -> None:
+    for name in ("home", "notes"):
+        (tmp_path / name).mkdir(mode=0o700)
+    refnet = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
+    (tmp_path / "s3.toml").write_text(
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in s3.machine.items())
+    )
+    (tmp_path / "notes" / "picture").write_bytes(random.Random(5).randbytes(3 << 20))
+    recipient, prefix = refnet("key", "new", "--json").json["recipient"], secrets.token_hex(8)
+    (tmp_path / "refnet.toml").write_text(
+        f'[folders.notes]\npath = "{tmp_path}/notes"\n[encryption]\nrecipients = ["{recipient}"]\n'
+        f'[stores.cloud]\nurl = "s3://{LOCKED}/{prefix}"\nendpoint = "{s3.endpoint}"\nregion = "{REGION}"\n'
+        f'credentials_file = "{tmp_path}/s3.toml"\nlock = "1d"\nextend_locks = true\n'
+    )
+    for name in ("s3.toml", "refnet.toml"):
+        (tmp_path / name).chmod(0o600)
+    refnet("backup", "notes", "--no-prove").succeeds()
+    requests = s3.bucket(prefix, bucket=LOCKED).requests
+    assert requests
+    pieces = {one.name: one.id for one in requests.versions("") if "/pieces/" in one.name}
+    soon = dict.fromkeys(pieces, int(time.time()) + 3600)  # as if their locks ended in an hour
+    record = tmp_path / "home" / "remote" / "cloud" / "locks.json"
+    record.write_text(json.dumps({"format": 1, "pieces": soon}))
+    settings = (tmp_path / "refnet.toml").read_text()
+    (tmp_path / "refnet.toml").write_text(settings.replace('lock = "1d"', 'lock = "5d"'))
+    (tmp_path / "notes" / "a.md").write_text("# a note\n")
+
+    made = refnet("backup", "notes", "--no-prove")
+
+    made.succeeds()
+    assert re.search(r"copied to cloud: fetched, .*: [0-9.]+ KiB sent, [0-9.]+ MiB shared", made.out), (
+        made.out
+    )
+    later = {name: requests.locked_until(name, version) for name, version in pieces.items()}
+    extended = [name for name, end in later.items() if end and end > datetime.now(UTC) + timedelta(days=4)]
+    known = json.loads(record.read_text())["pieces"]
+    assert extended == [name for name in pieces if known[name] > soon[name]]
+    assert extended, "the picture did not change"

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.remote_store import Machine, artifact
 
 from refnet import settings
+from refnet.actions import copy
 from refnet.actions.copy import Copied, Wanted, at_bandwidth, missing, unready, wanted
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
@@ -69,6 +71,15 @@ def test_what_is_not_copied_is_said_with_its_reason(context: Context) -> None:
     assert f"refnet accept {shrunk.name}" in everything[shrunk.name]
     assert "only some tables" in everything[partial.name]
     assert "shrank" in wanted(context, "database")[0].skipped
+
+
+def test_locks_that_are_not_extended_are_said(context: Context, tmp_path: Path) -> None:
+    machine, said = Machine(tmp_path / "machine"), list[str]()
+    sent = replace(machine.sent(artifact(1, b"x")), not_extended="AccessDenied 403")
+    copy._sample(replace(context, note=said.append), machine.store(), sent)
+    assert said == [
+        "cloud: locks are not extended, so pieces were sent again: AccessDenied 403; run: refnet store check cloud"
+    ]
 
 
 def test_a_cluster_stands_for_all_its_sources(context: Context) -> None:
