@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
 from refnet.catalog.wal import IndexLine, parse_lsn, read_history
+from refnet.catalog.wal_record import RecordName, SentSegment, Tail, WalRecord
 from refnet.catalog.wal_stream import StreamReport
 from refnet.sources.cluster.wal_archive import ServerFacts
 
@@ -59,3 +61,26 @@ def test_a_history_is_read_or_refused(text: str) -> None:
 @given(st.text("0123456789abcdefABCDEF/xX -", max_size=20))
 def test_a_position_is_read_or_refused(text: str) -> None:
     outcome(lambda: parse_lsn(text), ValueError)
+
+
+RECORD = WalRecord(
+    "7713912749545699872", 1 << 20, 17, 3, 2, datetime(2026, 11, 30, 10, 0, tzinfo=UTC), None,
+    (SentSegment("0" * 24, f"{'a' * 32}/wal/7713912749545699872/{'0' * 24}-{'b' * 16}.age", 9, "0" * 64, "1" * 64),),
+    {"00000002.history": "1\t0/5000000\tx\n"}, Tail("0" * 23 + "1", 5, b"bytes"),
+).to_line()  # fmt: skip
+
+
+@fuzzed
+@given(documents(json.loads(RECORD), RECORD))
+def test_a_record_of_wal_in_a_store_is_read_or_refused(line: bytes) -> None:
+    found = outcome(lambda: WalRecord.from_json(line), ValueError)
+    if found:
+        assert found.since <= found.counter
+        assert found.tail is None or found.tail.end <= found.segment_bytes
+        assert WalRecord.from_json(found.to_line()) == found
+
+
+@fuzzed
+@given(st.text("0123456789abcdef/_.agewlrcods", max_size=120))
+def test_the_name_of_a_record_of_wal_is_read_or_refused(name: str) -> None:
+    assert outcome(lambda: RecordName.read(name)) is None or name.endswith(".age")

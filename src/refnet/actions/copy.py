@@ -17,6 +17,7 @@ from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings.urls import StoreKind
+from refnet.sources import source_of
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import fetch_back, read_oldest_back, sample_back
 from refnet.store.local import LocalStore
@@ -240,6 +241,7 @@ def copy(context: Context, one: Wanted) -> Copied:
             place = one.place or context.local
             result = sender.send(place.artifact(one.entry), one.entry, context.progress)
         set_records.send(context, sender, result.settings)
+        source_of(context.settings, one.source).send_more(context, one.store)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:

@@ -57,6 +57,8 @@ class FoundCopies:
     notes: tuple[str, ...]
     #: What somebody removed, replaced or put back there, a sentence each.
     gaps: tuple[str, ...] = ()
+    #: All copies there.
+    there: tuple[Copy, ...] = ()
     #: The largest number of an artifact of each source there.
     numbers: Mapping[SourceName, int] = field(default_factory=dict)
 
@@ -81,6 +83,8 @@ class Fetched:
     seconds: float = 0.0
     #: Why no copy of its source came: all are damaged.
     error: RefnetError | None = None
+    #: What came with it, a sentence each.
+    more: tuple[str, ...] = ()
 
     @property
     def exit(self) -> Exit:
@@ -96,6 +100,7 @@ class Fetched:
             "new": self.is_new,
             "seconds": round(self.seconds, 3),
             "error": self.error and self.error.to_json(),
+            "more": list(self.more),
         }
 
 
@@ -115,7 +120,8 @@ def find(context: Context, store: RemoteStore, request: FetchRequest) -> FoundCo
     for copy in contents.copies:
         numbers[copy.source] = max(copy.manifest.number or 0, numbers.get(copy.source, 0))
     gaps = tuple(one.why for one in contents.gaps)
-    return FoundCopies(store, candidates, (*notes, *_notes(store, contents, chosen)), gaps, numbers)
+    said = (*notes, *_notes(store, contents, chosen))
+    return FoundCopies(store, candidates, said, gaps, contents.copies, numbers)
 
 
 def plan(context: Context, found: FoundCopies) -> Iterator[Fetched]:
@@ -135,15 +141,26 @@ def bring(context: Context, found: FoundCopies) -> Iterator[Fetched]:
         for copy in copies:
             begun = context.clock.monotonic()
             try:
-                is_new = _bring(context, found.store, copy)
+                is_new, more = _bring_chain(context, found, copy)
             except _DamagedCopyError as error:
                 if copy is copies[-1]:
                     yield Fetched(copy, False, error=error)
                 else:
                     context.note(f"{error.message}; an older copy is used")
             else:
-                yield Fetched(copy, is_new, context.clock.monotonic() - begun)
+                yield Fetched(copy, is_new, context.clock.monotonic() - begun, more=more)
                 break
+
+
+def _bring_chain(context: Context, found: FoundCopies, copy: Copy) -> tuple[bool, tuple[str, ...]]:
+    """Fetch `copy` and what a restore of it needs besides; return whether `copy` is new here, and what came with it."""
+    source = source_of(context.settings, copy.source)
+    try:
+        chain = source.chain(copy, [one for one in found.there if one.source == copy.source])
+    except RefnetError as error:
+        raise _DamagedCopyError(error.message, error.hint, error.code) from None
+    news = [_bring(context, found.store, one) for one in chain if isinstance(one, Copy)]
+    return news[-1], tuple(source.fetched(context, found.store, copy))
 
 
 def settings_copy(found: FoundCopies) -> SettingsCopy | None:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from refnet import wiring
 from refnet.actions.store import can_prune, record_deletions
-from refnet.catalog import retention
+from refnet.catalog import retention, wal_record
 from refnet.catalog.cluster_base import children_first
 from refnet.catalog.manifest import Entry
 from refnet.catalog.object_names import MANIFESTS, SharedName
@@ -328,13 +328,19 @@ def _plan_of_store(
     stored = store.manifest_times()
     marks = {one.manifest.sha256: one.marks for one in context.catalog.entries()}
     decisions: list[Decision] = []
+    outlived: list[Leftover] = []
     for name in (one for one in names if one in known):
         copies = [one for one in contents.copies if one.source == name]
         kept_for = own.retention.of(name) or wiring.retention(settings, name)
-        decisions += retention.decide_copies(copies, kept_for, now, zone, stored, marks)
+        decided = retention.decide_copies(copies, kept_for, now, zone, stored, marks)
+        kept = [one.entry for one in decided if one.keep]
+        since = now - timedelta(days=kept_for.days)
+        outlived += source_of(settings, name).outlived_in(store, kept, since)
+        decisions += decided
     staying = tuple(one for one in contents.copies if not (one.source in names and one.source in known))
     others = sum(one.source not in known for one in contents.copies)
     leftovers = store.leftovers() if {*known} <= {*names} else ()
+    leftovers = (*leftovers, *outlived)
     return StorePlan(
         store.name, store.bucket.shown, tuple(decisions), leftovers, contents.unlisted, others, staying
     )
@@ -360,7 +366,8 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
     with store.pruning(keys - {""}):
         if found.leftovers:  # a copy that was published meanwhile may name some
             again = {one.name for one in store.leftovers()}
-            found = replace(found, leftovers=tuple(one for one in found.leftovers if one.name in again))
+            left = (one for one in found.leftovers if one.name in again or wal_record.is_object(one.name))
+            found = replace(found, leftovers=tuple(left))
         folders = sorted(f"{key}/{below}" for key in keys - {""} for below in (leases.FOLDER, MANIFESTS))
         listed = versions_by_name(store.bucket, [MANIFESTS, *folders])
         gone = [one for one in due if tried(one.name, partial(store.unpublish, one, listed))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
-from refnet.catalog.wal import parse_lsn
+from refnet.catalog.wal import needed, parse_lsn, segment_of
 from refnet.core import checked
 
 #: A chain is at most so long; a damaged catalog names no cycle.
@@ -230,6 +231,12 @@ class NeededWal:
     begin: BaseFacts
     #: Older ones, of which only the WAL that makes them consistent is kept, with the time of each.
     older: tuple[tuple[BaseFacts, datetime], ...]
+
+    def segments(self, size: int) -> tuple[str, frozenset[str]]:
+        """The segment from which on all are needed, and the ones before it that are; `size`: bytes of one."""
+        begin = segment_of(self.begin.start_lsn, self.begin.timeline, size)
+        ranges = (needed(one.start_lsn, one.end_lsn, one.timeline, (), size) for one, _ in self.older)
+        return begin, frozenset(itertools.chain.from_iterable(ranges))
 
 
 def before_window(entries: Iterable[Entry], since: datetime) -> Entry | None:

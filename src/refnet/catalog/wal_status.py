@@ -23,6 +23,25 @@ _LEFT = 1 << 30
 
 
 @dataclass(frozen=True)
+class StoreLag:
+    """How far the WAL in a remote store is."""
+
+    store: str
+    #: When something was sent there last, or nothing was new; None: never.
+    at: datetime | None = None
+    #: Each commit that the server acknowledged before this moment is there; None: unknown.
+    covered_until: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Times in UTC."""
+        return {
+            "store": self.store,
+            "sent": utc(self.at) if self.at else None,
+            "covered_until": utc(self.covered_until) if self.covered_until else None,
+        }
+
+
+@dataclass(frozen=True)
 class StreamStatus:
     """The WAL of one cluster at `now`."""
 
@@ -47,6 +66,8 @@ class StreamStatus:
     base: Entry | None = None
     #: Gaps that no newer base backup has healed: moments after them cannot be restored.
     open_gaps: tuple[Gap, ...] = ()
+    #: The remote stores that get the WAL.
+    stores: tuple[StoreLag, ...] = ()
 
     @property
     def source(self) -> SourceName:
@@ -88,6 +109,7 @@ class StreamStatus:
             "slot": report.slot if report else None,
             "slot_status": report.slot_status if report else None,
             "slot_left_bytes": report.slot_left if report else None,
+            "stores": [one.to_json() for one in self.stores],
             "encrypted": False if self.is_unsealed else None,
             "message": (report.message if report else "") or None,
             "hint": (report.hint if report else "") or None,
@@ -123,6 +145,8 @@ def watch_stream(found: StreamStatus) -> Iterator[Check]:
         yield Check(found.source, "stream", Status.WARNING, says)
         return
     yield Check(found.source, "stream", *_lag(found, report))
+    for store in found.stores:
+        yield Check(found.source, f"WAL in {store.store}", *_store_lag(found, store))
     if found.open_gaps:
         says = f"WAL is missing: {formatting.some([*map(str, found.open_gaps)], 3)}; `refnet backup {found.source}` makes later moments reachable"
         yield Check(found.source, "gaps", Status.CRITICAL, says)
@@ -132,6 +156,15 @@ def watch_stream(found: StreamStatus) -> Iterator[Check]:
     elif report.slot_left is not None and report.slot_left < _LEFT and report.lag_bytes > report.slot_left:
         says = f"the server drops WAL that was not received after {formatting.size(report.slot_left)} more"
         yield Check(found.source, "slot", Status.WARNING, says)
+
+
+def _store_lag(found: StreamStatus, store: StoreLag) -> tuple[Status, str]:
+    """The status of what a remote store lacks, and a sentence."""
+    if store.covered_until is None:
+        return Status.WARNING, f"no WAL was sent to {store.store} yet: `refnet wal run` sends it"
+    lag = max(timedelta(0), found.now - store.covered_until)
+    status = Status.CRITICAL if lag > LAG[1] else Status.WARNING if lag > LAG[0] else Status.OK
+    return status, f"commits up to {formatting.seconds(lag.total_seconds())} ago are in {store.store}"
 
 
 def _lag(found: StreamStatus, report: StreamReport) -> tuple[Status, str]:

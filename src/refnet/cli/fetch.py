@@ -90,7 +90,8 @@ def bring(here: Context, found: FoundCopies, *, quiet: bool) -> Iterator[Fetched
             if one.error:
                 complain(one.error)
             elif not quiet:
-                say(f"{one.copy.source:9} {_done(one, found)}", flush=True)
+                for sentence in (_done(one, found), *one.more):
+                    say(f"{one.copy.source:9} {sentence}", flush=True)
             yield one
 
 

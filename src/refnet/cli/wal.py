@@ -21,6 +21,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.sources.cluster.receiver import Receiver
 from refnet.sources.cluster.stream_status import read_status, with_wal
+from refnet.sources.cluster.wal_offsite import WalCourier, stores_of
 
 wal = Commands("Receive the WAL of a cluster, for restores to any second.")
 _Cluster = Annotated[
@@ -38,16 +39,20 @@ def run(cluster: _Cluster = None) -> None:
     cluster.
     """
     settings = current_settings()
-    receivers = [Receiver(settings, one, _tell) for one in _streamed(settings, cluster)]
+    names = _streamed(settings, cluster)
+    receivers = [Receiver(settings, one, _tell) for one in names]
+    couriers = [WalCourier(settings, one, _tell) for one in names if stores_of(settings, one)]
     errors = list[BaseException]()
 
-    def receive(receiver: Receiver) -> None:
+    def receive(one: Receiver | WalCourier) -> None:
         try:
-            receiver.run()
+            one.run()
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             errors.append(error)
 
     threads = [threading.Thread(target=receive, args=(one,), name=one.cluster) for one in receivers]
+    for courier in couriers:  # a store that hangs stops no receiver
+        threading.Thread(target=receive, args=(courier,), daemon=True).start()
     for thread in threads:
         thread.start()
     try:
@@ -56,8 +61,8 @@ def run(cluster: _Cluster = None) -> None:
     except KeyboardInterrupt:  # how a service is stopped
         _tell("stopping")
     finally:
-        for one in receivers:
-            one.stop.set()
+        for stop in (*(one.stop for one in receivers), *(one.stop for one in couriers)):
+            stop.set()
         for thread in threads:
             thread.join()
     if errors:
@@ -130,3 +135,6 @@ def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
     yield "slot", f"{report.slot}, {report.slot_status or 'unknown'}, {left}"
     kept = f"{formatting.plural(one.segments, 'segment')}, {formatting.size(one.stored_bytes)}"
     yield "archive", f"{one.archive}: {kept}{', not encrypted' if one.is_unsealed else ''}"
+    for each in one.stores:
+        until = each.covered_until
+        yield each.store, f"commits up to {formatting.local(until)}" if until else "nothing yet"

@@ -16,7 +16,7 @@ from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import Listing, Outlived
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.store import AnyStore, HalfMade
+from refnet.catalog.store import AnyStore, HalfMade, Leftover
 from refnet.context import Context
 from refnet.core import memory
 from refnet.core.errors import Exit, RefnetError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from refnet.sources.check_result import CheckLine
     from refnet.sources.contents import Artifact, ArtifactDifference, Finder, ListedTable, Query, QueryAnswer
     from refnet.sources.restoring import RestoreRequest, RestoreWork
+    from refnet.store.remote import RemoteStore
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,15 @@ class Source(ABC):
         """What it keeps beside its artifacts, and neither `kept` nor a recovery to a moment after `since` needs."""
         return ()
 
+    def outlived_in(
+        self,
+        store: RemoteStore,  # noqa: ARG002
+        kept: Sequence[Entry],  # noqa: ARG002
+        since: datetime,  # noqa: ARG002
+    ) -> Iterable[Leftover]:
+        """The same of a remote store, where `kept` are the copies that stay."""
+        return ()
+
     def recorded(self) -> tuple[datetime, ...]:
         """Times of its recorded previous versions, without contacting a server."""
         return ()
@@ -216,6 +226,22 @@ class Source(ABC):
     @abstractmethod
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
         """Compare the live data with `chosen`."""
+
+    def chain(self, entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:  # noqa: ARG002
+        """The artifacts among `entries` that a restore of `entry` reads, `entry` last; RefnetError if one is missing."""
+        return (entry,)
+
+    def send_more(self, context: Context, store: str) -> None:  # noqa: B027  # most kinds have nothing else
+        """Send to the remote store `store` what a restore needs besides artifacts; RefnetError if that fails."""
+
+    def fetched(
+        self,
+        context: Context,  # noqa: ARG002
+        store: RemoteStore,  # noqa: ARG002
+        entry: Entry,  # noqa: ARG002
+    ) -> Iterable[str]:
+        """Bring from `store` what a restore of the fetched `entry` needs besides artifacts; return sentences about it."""
+        return ()
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
         """Error: artifacts of this kind have no `what`."""

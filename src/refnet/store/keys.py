@@ -66,11 +66,11 @@ class Opener:
             raise WrongKeyError("no key is available")
         return encryption.decrypt(data, keys, MANIFEST_BYTES)
 
-    def piece(self, data: bytes) -> bytes:
-        """Decrypt a piece; KeyNeededError without a recovery key, else see `manifest`."""
+    def piece(self, data: bytes, most: int = PIECE_BYTES) -> bytes:
+        """Decrypt a piece of at most `most` bytes; KeyNeededError without a recovery key, else see `manifest`."""
         if not self.recovery:
             raise KeyNeededError("the copy is encrypted")
-        return encryption.decrypt(data, self.recovery, PIECE_BYTES)
+        return encryption.decrypt(data, self.recovery, most)
 
 
 @dataclass(frozen=True)

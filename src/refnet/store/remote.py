@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from refnet.catalog import wal_record
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Evidence
 from refnet.catalog.object_names import DATA, MANIFESTS, PIECES, ManifestName, PieceName, SharedName, key_id
@@ -358,7 +359,7 @@ class RemoteStore:
         ours = (
             PieceName.read(name) or SharedName.read(name) or leases.is_name(name) or deletions.is_name(name)
         )
-        if ours or name.startswith(CHECKS):
+        if ours or name.startswith(CHECKS) or wal_record.is_object(name):
             self._delete(name)
 
     @contextmanager

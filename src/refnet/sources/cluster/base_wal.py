@@ -22,7 +22,7 @@ from refnet.catalog.artifact import Progress
 from refnet.catalog.cluster_base import NeededWal
 from refnet.catalog.retention import Outlived
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.wal import segment_of, start_of
+from refnet.catalog.wal import start_of
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
@@ -160,12 +160,7 @@ def _reserve(session: wal_server.Session, name: str) -> None:
 def outlived_wal(source: SourceName, archive: WalArchive, needed: NeededWal) -> Outlived | None:
     """The segments before all that is needed; None: there are none."""
     size = archive.server.segment_bytes
-    begin = segment_of(needed.begin.start_lsn, needed.begin.timeline, size)
-    keep = frozenset(
-        name
-        for one, _ in needed.older
-        for name in wal.needed(one.start_lsn, one.end_lsn, one.timeline, (), size)
-    )
+    begin, keep = needed.segments(size)
     going = [
         one
         for timeline in archive.timelines()

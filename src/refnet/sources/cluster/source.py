@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from refnet import local_postgres, servers, wiring
+from refnet.catalog import cluster_base
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
 from refnet.catalog.cluster_base import needed_wal
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import Outlived
-from refnet.catalog.store import AnyStore
+from refnet.catalog.store import AnyStore, Leftover
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target
 from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine
+from refnet.sources.cluster import wal_offsite
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_maker import BaseMaker
 from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
@@ -32,6 +34,7 @@ from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore
+from refnet.store.remote import RemoteStore
 
 
 class ClusterBases(OnServer):
@@ -105,6 +108,11 @@ class ClusterBases(OnServer):
             if archive.exists() and (found := outlived_wal(self.name, archive, needed)):
                 yield found
 
+    def outlived_in(self, store: RemoteStore, kept: Sequence[Entry], since: datetime) -> Iterator[Leftover]:
+        for needed in needed_wal(kept, since):
+            for one, why in wal_offsite.outlived_in(store, needed, since):
+                yield Leftover(self.name, one.name, one.size, why)
+
     @staticmethod
     def opened(stored: OpenArtifact) -> BaseArtifact:
         return BaseArtifact(stored)
@@ -127,6 +135,25 @@ class ClusterBases(OnServer):
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:  # noqa: ARG002
         return ()
+
+    def chain(self, entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        try:
+            return cluster_base.chain(entry, entries)
+        except ValueError as error:
+            raise RefnetError(
+                f"{entry.name} cannot be restored: {error}", "Choose another base backup.", Exit.DAMAGED
+            ) from None
+
+    def send_more(self, context: Context, store: str) -> None:
+        wal_offsite.send(self.settings, self.own.cluster, store, context.clock.now)
+
+    def fetched(self, context: Context, store: RemoteStore, entry: Entry) -> Iterator[str]:
+        if (facts := cluster_base.facts_of(entry)) is None:
+            return
+        brought = wal_offsite.bring(self.settings, store, facts, context.progress)
+        for sentence in brought.problems:
+            context.note(sentence)
+        yield wal_offsite.sentence(brought)
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
         return super().without(chosen, what, "It has the files of a whole server.")

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from refnet.catalog.manifest import Entry
-from refnet.catalog.wal_status import StreamStatus, reachable
+from refnet.catalog.wal_status import StoreLag, StreamStatus, reachable
 from refnet.settings import Settings
 from refnet.sources.cluster.wal_archive import WalArchive
+from refnet.sources.cluster.wal_offsite import stores_of
+from refnet.store.wal_copies import last_sent
 
 
 def with_wal(settings: Settings) -> list[str]:
@@ -52,4 +54,10 @@ def read_status(
         settings.encryption_local,
         base,
         still_open,
+        tuple(_store(settings, one, archive) for one in stores_of(settings, cluster)),
     )
+
+
+def _store(settings: Settings, store: str, archive: WalArchive) -> StoreLag:
+    sent = last_sent(settings.home / "remote" / settings.store(store).name, archive.folder.name)
+    return StoreLag(store, sent.at, sent.covered_until) if sent else StoreLag(store)

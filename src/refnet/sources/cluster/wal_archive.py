@@ -139,13 +139,14 @@ class WalArchive:
         """Forks before `timeline`, oldest first; empty for the first one. RefnetError if it is missing or malformed."""
         if timeline == 1:
             return ()
-        path, text = self._history(f"{timeline:08X}.history")
+        path, text = self.history_file(f"{timeline:08X}.history")
         try:
             return wal.read_history(text.decode("ascii", "replace"))
         except ValueError as error:
             raise RefnetError(f"{path}: {error}", "Check which program wrote it.", Exit.DAMAGED) from None
 
-    def _history(self, name: str) -> tuple[Path, bytes]:
+    def history_file(self, name: str) -> tuple[Path, bytes]:
+        """The file of a history, `TLI.history`, and its text; RefnetError if it is missing."""
         path = next((one for one in (self.folder / "wal" / name, self.live / name) if one.exists()), None)
         if path is None or not HISTORY.fullmatch(name):
             raise RefnetError(
@@ -263,7 +264,7 @@ class WalArchive:
                 raise RefnetError(
                     f"the WAL from {self.folder} takes more than {most:,} bytes", "Choose an earlier moment."
                 )
-            data = self.read(name) if wal.is_segment(name) else self._history(name)[1]
+            data = self.read(name) if wal.is_segment(name) else self.history_file(name)[1]
             with explained(into / name), opened(into / name, NEW_FILE) as handle:
                 write_all(handle, data)
             written += len(data)

@@ -1,0 +1,127 @@
+"""The machine with the backups is lost: base backups and WAL come from the store, up to the last commit that arrived there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.command import Command
+from tests.wal_server import Receiving, WalServer, wal_server
+
+from refnet.postgres.account import account
+from refnet.postgres.binaries import Binaries
+from refnet.settings import Settings, load
+from refnet.sources.cluster import wal_offsite
+
+
+@pytest.fixture(scope="module")
+def server(wheel: Binaries, short_folder: Path) -> Iterator[WalServer]:
+    with wal_server(wheel, short_folder / "store") as found:
+        yield found
+
+
+def settings_of(refnet: Command) -> Settings:
+    environment = {"REFNET_HOME": str(refnet.home), "REFNET_BACKUP_DIR": str(refnet.backups)}
+    return load(environment, refnet.home.parent, root=True, cores=2)
+
+
+class Protected:
+    """A machine that receives the WAL of a server, and sends it to a store in a folder."""
+
+    def __init__(self, server: WalServer, folder: Path) -> None:
+        self.folder = folder
+        for name in ("home", "backups", "store"):
+            (folder / name).mkdir()
+        self.receiving = Receiving.of(server, folder / "home", folder / "backups")
+        self.refnet = self.receiving.refnet
+        made = self.refnet("key", "new", "--json").json
+        self.signer = made["signer"]
+        (folder / "key").write_text(made["recovery_key"])
+        (folder / "key").chmod(0o600)
+        with (folder / "home" / "refnet.toml").open("a") as file:
+            file.write(
+                f"[encryption]\nrecipients = [{json.dumps(made['recipient'])}]\n"
+                f'[stores.nas]\nurl = "file://{folder}/store"\n[postgres]\nbin_dir = "{server.binaries.folder}"\n'
+            )
+
+    def lose(self) -> Command:
+        """Lose this machine; an empty one, with the settings and the key."""
+        settings = (self.folder / "home" / "refnet.toml").read_text()
+        for name in ("home", "backups"):
+            shutil.rmtree(self.folder / name)
+            (self.folder / name).mkdir()
+        file = self.folder / "home" / "refnet.toml"
+        file.write_text(settings)
+        file.chmod(0o600)
+        return self.refnet
+
+
+def test_a_lost_machine_restores_a_server_up_to_the_last_commit_in_the_store(
+    server: WalServer, short_folder: Path
+) -> None:
+    folder = short_folder / "lost"
+    folder.mkdir()
+    folder.chmod(0o711)
+    protected = Protected(server, folder)
+    receiving, refnet = protected.receiving, protected.refnet
+    with receiving.running() as run:
+        refnet("backup", "main-cluster", "--no-prove").succeeds()
+        server.write(2)
+        receiving.catch_up(run)
+        receiving.until(run, lambda: wal_offsite.new_in(receiving.archive).live != "", "the live segment")
+        refnet("copy", "main-cluster").succeeds()
+        count = server.sql("SELECT count(*) FROM t")[0][0]
+        (store,) = receiving.status()["stores"]
+        assert store["store"] == "nas"
+        assert store["covered_until"]
+        server.sql("INSERT INTO t VALUES (1, 'not sent')")
+        receiving.catch_up(run)
+    found = protected.lose()
+    key = ("--identity-file", folder / "key", "--signer", protected.signer)
+    fetched = found("fetch", "main-cluster", "--store", "nas", *key)
+    fetched.succeeds()
+    assert "of WAL fetched, up to the commit of" in fetched.out
+    restored = found("restore", "main-cluster", "--latest", "--into", folder / "data", "--json")
+    assert restored.code == 0, restored.err
+    assert counted(restored.json, folder / "data") == str(count)
+
+
+def counted(restored: Any, data: Path) -> str:
+    """Start the restored server by the printed command, and count the rows of t."""
+    start, ask = (shlex.split(restored[one].removeprefix("sudo -u postgres ")) for one in ("start", "psql"))
+    become = account(data).become
+    subprocess.run([*start, "-w", "-t", "30"], check=True, stdout=subprocess.DEVNULL, **become)
+    try:
+        words = [*ask[:-1], "-U", "refnet", "-d", "postgres", "-Atc", "SELECT count(*) FROM t"]
+        return subprocess.run(words, check=True, capture_output=True, text=True, **become).stdout.strip()
+    finally:
+        stop = [*start[:3], "-m", "immediate", "stop"]
+        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL, **become)
+
+
+def test_a_store_that_is_away_stops_no_receiver_and_is_said_once(
+    server: WalServer, short_folder: Path
+) -> None:
+    folder = short_folder / "away"
+    folder.mkdir()
+    folder.chmod(0o711)
+    protected = Protected(server, folder)
+    (folder / "store").rename(folder / "unmounted")
+    notes = list[str]()
+    with protected.receiving.running() as run:
+        server.write()
+        protected.receiving.catch_up(run)
+        settings = settings_of(protected.refnet)
+        courier = wal_offsite.WalCourier(settings, "main", notes.append)
+        courier.send()
+        courier.send()
+        assert len(notes) == 1
+        (folder / "unmounted").rename(folder / "store")
+        courier.send()
+    assert "again" in notes[1]
