@@ -10,6 +10,7 @@ from refnet import wiring
 from refnet.actions import set_records
 from refnet.actions.choose import named_source
 from refnet.catalog.catalog import Catalog
+from refnet.catalog.cluster_base import chain, facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.remote import Copy, CopyLevel
 from refnet.catalog.remote_state import copy_of
@@ -224,7 +225,10 @@ def unready(context: Context, sources: Iterable[SourceName]) -> list[RefnetError
 
 
 def copy(context: Context, one: Wanted) -> Copied:
-    """Send an artifact to a store unless its copy exists, and read it back. Errors are returned, not raised."""
+    """Send an artifact to a store unless its copy exists, and read it back. Errors are returned, not raised.
+
+    What a base backup was made from is sent before it.
+    """
     begun = context.clock.monotonic()
     found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
     if one.entry is None or one.skipped:
@@ -234,7 +238,11 @@ def copy(context: Context, one: Wanted) -> Copied:
         return replace(found, error=known)
     try:
         sender = _sender(context, one.store)
-        store = sender.store
+        store, earlier = sender.store, list[Copied]()
+        for parent in _missing_parents(context, store, one.entry):
+            earlier.append(copy(context, Wanted(one.source, one.store, parent, place=one.place)))
+            if error := earlier[-1].error:
+                raise error
         if isinstance(one.entry, Copy):
             result = sender.send_copy(wiring.sealed(context.settings), one.entry, context.progress)
         else:
@@ -250,12 +258,32 @@ def copy(context: Context, one: Wanted) -> Copied:
                 found, level=None if made.damaged else made.copy_level, error=_damage(made, one.store)
             )
         if result.is_new:
-            found = replace(found, sent=result.sent, shared=result.shared)
+            sent = result.sent + sum(each.sent for each in earlier)
+            found = replace(found, sent=sent, shared=result.shared + sum(each.shared for each in earlier))
             _sample(context, store, result)
     except RefnetError as error:
         _note_down(context, one.store, error)
         found = replace(found, error=error)
     return replace(found, seconds=context.clock.monotonic() - begun)
+
+
+def _missing_parents(context: Context, store: RemoteStore, entry: Entry) -> list[Entry]:
+    """What the base backup `entry` was made from and `store` does not have, oldest first; RefnetError if that is not whole."""
+    facts = facts_of(entry)
+    if facts is None or facts.of_full:
+        return []
+    known = {one.name: one for one in context.catalog.entries(entry.source)} | {entry.name: entry}
+    try:
+        above = chain(entry, known.values())[:-1]
+        if damaged := next((one.name for one in above if one.damaged), None):
+            raise ValueError(f"{damaged} is damaged")  # noqa: TRY301  # one message for both
+    except ValueError as error:
+        raise RefnetError(
+            f"{entry.name} is not copied: {error}, and it was made from that",
+            f"`refnet backup {entry.source}` makes a base backup that needs nothing of it.",
+        ) from None
+    there = store.entries(entry.source)
+    return [one for one in above if copy_of(there, one.manifest) is None]
 
 
 def _sample(context: Context, store: RemoteStore, sent: SentCopy) -> None:

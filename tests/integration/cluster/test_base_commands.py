@@ -96,3 +96,29 @@ def test_a_prune_keeps_what_the_newest_base_was_made_from(refnet: Command) -> No
     (again,) = refnet("prune", "main-cluster", "--plan", "--json").json["sources"]
     assert again["outlived"] == []
     assert refnet("verify", "main-cluster", "--level", "intact").code == 0
+
+
+def test_a_copy_of_an_increment_has_what_it_was_made_from(folder: Path, refnet: Command) -> None:
+    names = []
+    for _ in range(2):
+        made = refnet("backup", "main-cluster", "--no-prove", "--json").json["results"][0]
+        names.append(made["manifest"]["name"])
+    key = refnet("key", "new", "--json").json
+    (folder / "key").write_text(key["recovery_key"])
+    (folder / "key").chmod(0o600)
+    (folder / "nas").mkdir()
+    with (folder / "refnet.toml").open("a") as file:
+        file.write(
+            f'[encryption]\nrecipients = ["{key["recipient"]}"]\n[stores.nas]\nurl = "file://{folder}/nas"\n'
+        )
+    refnet("copy", names[1]).succeeds()
+    copies = refnet("list", "main-cluster", "--store", "nas", "--json").json["artifacts"]
+    assert {one["name"] for one in copies} == {*names}
+    where = ("--store", "nas", "--identity-file", folder / "key")
+    refnet("verify", names[0], "--level", "intact", *where).succeeds()
+
+    (folder / "backups" / "main-cluster" / f"{names[0]}.json").unlink()
+    (folder / "other").mkdir()
+    refused = refnet("copy", names[1], "--store", f"file://{folder}/other")
+    assert refused.code == 1
+    assert f"{names[0]} is missing" in refused.out + refused.err
