@@ -85,6 +85,8 @@ class ProofOptions:
     trust: bool = False
     #: The setting prove.memory: what bounds the memory of a scratch server, in bytes; None: not set.
     memory_bound: int | None = None
+    #: It is a drill, which takes the time for what no backup waits for.
+    drill: bool = False
 
     def server_settings(self, text: int | None = None) -> Mapping[str, str]:
         """Return the settings of a scratch server for `text` bytes of rows (None: unknown), by the memory that is free."""

@@ -73,7 +73,7 @@ def verify(
     written = check_written(chosen, progress)
     read = clock.monotonic() - started
     if all(finding.outcome is Outcome.PASSED for finding in written):
-        proof = attempt(context, chosen, level, trust=trust)
+        proof = attempt(context, chosen, level, trust=trust, drill=drill)
         proof = replace(proof, findings=(*written, *proof.findings))
     else:
         proof = Proof(level, None, written)
@@ -204,7 +204,9 @@ def prove(
     )
 
 
-def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False) -> Proof:
+def attempt(
+    context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False, drill: bool = False
+) -> Proof:
     """Prove `artifact`, whose bytes were already verified.
 
     A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
@@ -219,7 +221,7 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
         options = source_of(context.settings, artifact.source).proof_options(
             progress, trust=trust, stores=stores
         )
-        proof = kind_of(artifact.source).opened(artifact).prove(level, options)
+        proof = kind_of(artifact.source).opened(artifact).prove(level, replace(options, drill=drill))
     except (RefnetError, OSError) as error:
         found = stopped_by("the proof itself", error)
         hint = f". {error.hint}" if isinstance(error, RefnetError) else ""

@@ -8,20 +8,24 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.clusters import Live, live
 
-from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.artifact import OpenArtifact, Progress, Proof
+from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Level, Outcome
 from refnet.catalog.source_name import Kind, SourceName
+from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
+from refnet.proof_run import ProofOptions
+from refnet.sources.cluster import combined
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
-from refnet.sources.cluster.data_folder import Piece
+from refnet.sources.cluster.data_folder import Piece, unpack
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.store.local import LocalStore, new_manifest
 from refnet.store.open_artifacts import artifact_in
@@ -96,6 +100,7 @@ def proof(live: Live, home: Path, *artifacts: OpenArtifact) -> Proof:
         archive=lambda _system: live.archive,
         shelf=Shelf([store]),
         bases=BASES,
+        drill=True,
     )
     newest = next(one for one in store.entries(BASES) if one.name == names[-1])
     return BaseArtifact(store.artifact(newest)).prove(Level.PROVEN, options)
@@ -136,7 +141,8 @@ def test_a_base_is_proven_by_an_artifact_that_was_made_beside_writers(shop: Live
     shop.sql("DELETE FROM orders WHERE i = 8", database="shop")
     found = proof(shop, short_home, artifact(shop))
     assert (found.outcome, found.level) == (Outcome.PASSED, Level.PROVEN), found.reasons
-    assert "cross-proof with main-shop_as.sql.gz, 1 table" in [one.what for one in found.findings]
+    checks = [one.what for one in found.findings]
+    assert {"cross-proof with main-shop_as.sql.gz, 1 table", "increments (pg_combinebackup)"} <= {*checks}
 
 
 def test_a_base_without_a_younger_artifact_is_restored_and_says_so(shop: Live, short_home: Path) -> None:
@@ -161,3 +167,22 @@ def test_a_row_that_changed_in_a_base_is_found_though_every_checksum_fits(
 def replace_sha(base: Piece, data: bytes) -> Piece:
     facts = replace(base.facts, raw_bytes=len(gzip.decompress(data)))
     return base._replace(sha256=hashlib.sha256(data).hexdigest(), facts=facts)
+
+
+def test_a_drill_finds_what_applied_increments_have_otherwise_than_pg_combinebackup_makes(
+    shop: Live, short_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.base()
+    shop.sql("UPDATE orders SET what = 'paid'", database="shop")
+    shop.base(increment=True)
+
+    def wrong(pieces: Sequence[Piece], folder: Path, user: Account, progress: Progress) -> None:
+        unpack(pieces, folder, user, progress)
+        with (folder / "base" / "5" / "1259").open("r+b") as file:
+            file.write(b"x")
+
+    monkeypatch.setattr(combined, "unpack", wrong)
+    options = ProofOptions(short_home, lambda *_major, **_server: shop.cluster.binaries, 2)
+    found = combined.same_as_combined(shop.bases, options)
+    assert (found.outcome, found.whose) == (Outcome.FAILED, Fault.ENVIRONMENT)
+    assert found.reason == "not as pg_combinebackup makes it: 1 file, the first is base/5/1259"

@@ -21,6 +21,7 @@ from refnet.catalog.store import AnyStore
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
 from refnet.proof_run import ProofOptions, ProofRun
+from refnet.sources.cluster.combined import same_as_combined
 from refnet.sources.cluster.cross_proof import compared, cross_plan
 from refnet.sources.cluster.recovery_facts import Recovery, archived, candidates, piece
 from refnet.sources.cluster.recovery_target import Archived, Candidate, RecoveryPlan, at_end_of
@@ -125,6 +126,9 @@ def _prove(run: ProofRun, entry: Entry, level: Level, options: BaseProofOptions)
         younger, plan = next(_younger(options, wal, base), (None, plan))
     pieces = [piece(store.artifact(one)) for store, one in links]
     _recover(run, Recovery(archive, plan, pieces), younger, options)
+    if options.drill and len(pieces) > 1 and not run.failed:
+        with run.phases.phase("combine"):
+            run.add(same_as_combined(pieces, options))
     if level is Level.PROVEN and younger is None:
         run.add(Finding(_CROSS, Outcome.UNVERIFIED, _YOUNGER))
         return Level.RESTORED

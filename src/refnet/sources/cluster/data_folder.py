@@ -48,7 +48,7 @@ from refnet.sources.folder.tar_archive import BLOCK, TarReader
 BLOCK_SIZE = 8192
 #: Where the configuration of the base lies in the data folder: for a person to read, nothing is run.
 FROM_BACKUP = "refnet-from-backup"
-_CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
+CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
 #: Files at the top that say how a server runs, or describe the base; the data folder has none of them.
 _DROPPED = frozenset(
     {
@@ -167,7 +167,7 @@ def _check_chain(piece: Piece, labels: Sequence[Label]) -> None:
 
 def _write_own(root: int, account: Account) -> None:
     """Write configuration files without a setting; nobody may log in until somebody says who."""
-    for name in sorted(_CONFIGURATION):
+    for name in sorted(CONFIGURATION):
         _write(root, name, (b"# Written by RefNet.\n",), account)
 
 
@@ -244,7 +244,7 @@ class _Unpacking:
 
     def _write_member(self, member: Listed, reader: TarReader) -> None:
         path, name = member.path, member.path.rpartition("/")[2]
-        if path in _CONFIGURATION:
+        if path in CONFIGURATION:
             path = f"{FROM_BACKUP}/{name}"
             self._make_folder(FROM_BACKUP)
         elif name.startswith(increments.PREFIX) and path.startswith(_RELATIONS):

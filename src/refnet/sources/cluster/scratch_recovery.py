@@ -162,6 +162,9 @@ def fill(data: Path, user: Account, recovery: Recovery, progress: Progress) -> N
     """Fill the empty folder `data` of `user` with the chain, its WAL, and the file that asks for a recovery."""
     archive, plan = recovery.archive, recovery.plan
     unpack(recovery.chain, data, user, progress)
+    write(
+        data / "recovery.signal", "", user
+    )  # before the WAL: no server starts here without a recovery's settings
     folder, bytes_ = data / "pg_wal", archive.server.segment_bytes * len(plan.segments)
     if (free := shutil.disk_usage(data).free) < bytes_:
         raise RefnetError(
@@ -178,7 +181,6 @@ def fill(data: Path, user: Account, recovery: Recovery, progress: Progress) -> N
                 os.fchmod(handle, 0o600)
                 if user.other:
                     os.fchown(handle, user.uid, user.gid)
-        write(data / "recovery.signal", "", user)
 
 
 def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str = "") -> Reached:
