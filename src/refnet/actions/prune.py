@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -380,11 +380,17 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
 def _several_at_once(
     acts: Iterable[tuple[str, Callable[[], None]]], tried: Callable[[str, Callable[[], None]], object]
 ) -> None:
-    """Call `tried` with each of the named `acts`, a few at a time; raise the first error: then no other begins."""
+    """Call `tried` with each of the named `acts`, a few at a time; raise the first error: then no other begins.
+
+    None is on its way afterwards: the intent of the prune ends then.
+    """
     begun = deque[Future[object]]()
-    for name, act in acts:
-        if len(begun) >= _AT_ONCE:
-            begun.popleft().result()
-        begun.append(in_background(tried, name, act))
-    for one in begun:
-        one.result()
+    try:
+        for name, act in acts:
+            if len(begun) >= _AT_ONCE:
+                begun.popleft().result()
+            begun.append(in_background(tried, name, act))
+        for one in begun:
+            one.result()
+    finally:
+        wait(begun)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -251,6 +253,40 @@ def test_an_interrupted_prune_leaves_pieces_that_the_next_one_removes(
     assert [one.why for one in found.cleaned] == [*left, "of a check of the store"]
     assert [one.why for one in store.leftovers()] == []
     assert len([name for name in place.bucket.contents if not is_name(name)]) == 3
+
+
+def test_a_prune_that_fails_says_that_it_ended_only_when_no_deletion_is_on_its_way(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a copy that begins then could share what is deleted a moment later."""
+    for number in range(1, 5):
+        place.send(number)
+    place.at(40)
+    delete, put, running, left = MemoryBucket.delete, MemoryBucket.put, set[str](), list[int]()
+    failed = threading.Event()
+
+    def slow(bucket: MemoryBucket, name: str, *, version: str = "") -> None:
+        if "/pieces/" in name and not running:
+            running.add(name)
+            failed.set()
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+        if "/pieces/" in name:
+            running.add(name)
+            failed.wait()
+            time.sleep(0.2)
+        delete(bucket, name, version=version)
+        running.discard(name)
+
+    def ended(bucket: MemoryBucket, name: str, data: bytes) -> str:
+        if name.endswith(".end"):
+            left.append(len(running) - 1)
+        return put(bucket, name, data)
+
+    monkeypatch.setattr(MemoryBucket, "delete", slow)
+    monkeypatch.setattr(MemoryBucket, "put", ended)
+    with pytest.raises(BucketError, match="no answer"):
+        place.prune()
+    assert left == [0]
 
 
 ALL = [*DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN]
