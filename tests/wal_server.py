@@ -184,11 +184,14 @@ class Receiving:
 
     def catch_up(self, run: Run) -> None:
         """Wait until everything that the server has is here, and reported."""
-        end = self.lsn()
-        self.until(run, self._has(end), "the WAL")
+        end, (name,) = self.lsn(), self.server.sql("SELECT pg_walfile_name(pg_current_wal_flush_lsn())")[0]
 
-    def _has(self, end: int) -> Callable[[], bool]:
-        return lambda: bool((found := self.report()) and found.received_lsn >= end and not found.message)
+        def caught_up() -> bool:
+            found = self.report()
+            there = found and found.timeline == int(name[:8], 16) and found.received_lsn >= end
+            return bool(there and found and not found.message)
+
+        self.until(run, caught_up, "the WAL")
 
     def says(self, run: Run, *words: str) -> None:
         """Wait until the receiver reports an error with `words`."""

@@ -331,3 +331,28 @@ def test_the_monitor_and_the_metrics_say_how_far_it_is(receiving: Receiving) -> 
     assert 'refnet_wal_slot_ok{cluster="main"} 1.0' in metrics
     said = receiving.refnet("monitor", "--json").json["checks"]
     assert next(one["says"] for one in said if one["check"] == "stream").endswith("no receiver runs")
+
+
+def test_a_record_longer_than_segments_stops_nothing(receiving: Receiving) -> None:
+    with receiving.running() as run:
+        receiving.server.write(1)
+        receiving.server.sql("SELECT pg_logical_emit_message(true, 'x', repeat('a message ', 500000))")
+        receiving.server.write(1)
+        receiving.catch_up(run)
+        receiving.until(run, lambda: receiving.status()["segments"] >= 6, "all segments in the archive")
+    found = receiving.archive.segments(1)
+    assert any(one.last_commit is None for one in found)  # in the middle of the record
+    assert found[-1].last_commit
+    assert receiving.archive.gaps(found[0].start, 1) == ()
+    assert receiving.archive.end(1)
+
+
+def test_a_stopped_receiver_shows_as_lag_too(receiving: Receiving) -> None:
+    with receiving.running() as run:
+        receiving.catch_up(run)
+        run.send(signal.SIGSTOP)
+        before = receiving.status()["lag_seconds"]
+        receiving.until(run, lambda: receiving.status()["lag_seconds"] > before + 2, "the lag")
+        run.send(signal.SIGCONT)
+        receiving.catch_up(run)
+        receiving.until(run, lambda: receiving.status()["lag_seconds"] < 2, "the end of the lag")

@@ -116,7 +116,7 @@ def test_files_are_taken_after_databases_unless_settings_say_otherwise(
 def test_a_signal_while_a_process_starts_ends_it_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(backup_together, "_end_with_parent", lambda: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(backup_together, "end_with_parent", lambda number: os.kill(os.getpid(), number))
     with interruptible():
         found, _ = run(monkeypatch, lambda *_: pytest.fail("it was not interrupted"), A)
     assert isinstance(found[A], RefnetError)

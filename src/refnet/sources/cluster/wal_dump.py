@@ -28,6 +28,8 @@ _PREPARED = re.compile(rb"desc: COMMIT_PREPARED ([0-9]{1,10}):")
 _COMMIT = re.compile(
     rb"desc: COMMIT(?:_PREPARED [0-9]+:)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) UTC"
 )
+#: One record can be longer than segments: none begins in those in its middle.
+_NO_RECORD = "could not find a valid record after"
 #: The last record that is complete, and where the next one would begin.
 _STOPPED = re.compile(
     r"error in WAL record at ([0-9A-F]+/[0-9A-F]+): .*? (?:at|in record at) ([0-9A-F]+/[0-9A-F]+)"
@@ -119,7 +121,7 @@ def _lines(
                 process.kill()
         messages.seek(0)
         said = messages.read(_MESSAGES).decode(errors="replace").strip()
-    if process.returncode == 0:
+    if process.returncode == 0 or (process.returncode == 1 and _NO_RECORD in said):
         return
     if stopped is not None and process.returncode == 1:
         stopped.append(said)
