@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -246,6 +247,31 @@ def test_a_rotation_in_the_middle_of_a_copy_leaves_a_whole_copy(
     assert not named(second.copy) & named(first.copy)
     assert machine.fetch_back(second.copy).state == "fetched"
     assert read(machine, first.copy) == DATA
+
+
+def test_after_a_failed_request_no_other_begins(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    encrypt, put = Encrypter.piece, MemoryBucket.put
+    failed, first, asked = threading.Event(), iter([True]), list[str]()
+
+    def piece(encrypter: Encrypter, data: bytes) -> bytes:
+        assert next(first, False) or failed.wait(30)
+        return encrypt(encrypter, data)
+
+    def refused(bucket: MemoryBucket, name: str, data: bytes) -> str:
+        if "/pieces/" in name:
+            asked.append(name)
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+        return put(bucket, name, data)
+
+    monkeypatch.setattr(Encrypter, "piece", piece)
+    monkeypatch.setattr(MemoryBucket, "put", refused)
+    with pytest.raises(BucketError):
+        machine.send(artifact(1, DATA))
+    failed.set()
+    for thread in threading.enumerate():
+        if thread.name.endswith("(run)"):
+            thread.join(30)
+    assert len(asked) == 1
 
 
 def test_a_store_that_somebody_emptied_gets_everything_again(machine: Machine) -> None:
