@@ -19,7 +19,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster import wal_offsite
 from refnet.store import wal_copies
 from refnet.store.sending_pieces import Encrypter
-from refnet.store.wal_copies import New, Sent, Server, WalSender
+from refnet.store.wal_sending import New, Sent, Server, WalSender
 
 FIRST, SECOND, THIRD = (f"0000000100000000{number:08X}" for number in (1, 2, 3))
 ID = SERVER.system_identifier

@@ -10,7 +10,7 @@ from refnet.catalog.wal_status import StoreLag, StreamStatus, reachable
 from refnet.settings import Settings
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_offsite import stores_of
-from refnet.store.wal_copies import last_sent
+from refnet.store.wal_sending import last_sent
 
 
 def with_wal(settings: Settings) -> list[str]:

@@ -28,7 +28,7 @@ from refnet.store import wal_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
 from refnet.store.remote import RemoteStore
 from refnet.store.sending import sender_to
-from refnet.store.wal_copies import New, NewSegment, Sent, Server, WalSender
+from refnet.store.wal_sending import New, NewSegment, Sent, Server, WalSender
 
 #: Seconds between two records.
 PERIOD = 60.0
