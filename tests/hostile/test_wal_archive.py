@@ -166,3 +166,18 @@ def test_deflated_data_that_claims_more_than_a_segment_takes_no_more_memory(tmp_
     (made.folder_of(1) / f"{NAMES[0]}.gz").write_bytes(bomb)
     with pytest.raises(RefnetError, match="damaged"):
         made.read(NAMES[0])
+
+
+def test_names_that_no_segment_has_are_not_counted(tmp_path: Path) -> None:
+    made = archive(tmp_path, *NAMES)
+    wrong = "0000000100000000FFFFFFFF"
+    (made.live / wrong).write_bytes(b"\0" * SIZE)
+    (made.live / f"{wrong}.partial").write_bytes(b"\0" * SIZE)
+    index = made.folder_of(1) / "index.jsonl"
+    line = json.loads(index.read_text().splitlines()[0])
+    index.write_text(f"{index.read_text()}{json.dumps(line | {'segment': wrong})}\n")
+    (made.folder_of(1) / f"{wrong}.gz").write_bytes(b"\0" * line["size"])
+    assert [one.name for one in made.segments(1)] == NAMES
+    assert made.present() == {*NAMES}
+    assert wal_writer.take_in(made, made.live) == []
+    assert made.gaps(5 * SIZE, 1) == ()

@@ -62,9 +62,9 @@ def timeline_of(segment: str) -> int:
     return int(segment[:8], 16)
 
 
-def is_segment(name: str) -> bool:
-    """Whether `name` is 24 hexadecimal digits, as the names of segments are."""
-    return _NAME.fullmatch(name) is not None
+def is_segment(name: str, size: int = 0) -> bool:
+    """Whether `name` is 24 hexadecimal digits, as the names of segments are; `size`: of segments of so many bytes."""
+    return _NAME.fullmatch(name) is not None and (not size or int(name[16:], 16) < (1 << 32) // size)
 
 
 _FILE = checked.text(24 + len(PARTIAL), like=r"[0-9A-F]{24}(?:\.partial)?")

@@ -19,7 +19,8 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, read_regular, replace_file, sync_folder
 from refnet.core.formatting import size as shown_size
 from refnet.sources.cluster import wal_writer
-from refnet.sources.cluster.wal_archive import HISTORY, WalArchive, sizes_in
+from refnet.sources.cluster.wal_archive import HISTORY, WalArchive
+from refnet.sources.cluster.wal_index import sizes_in
 from refnet.store.disk import remove
 
 #: Ends the name of a copy of a .partial segment from before the stream began again.
@@ -64,7 +65,7 @@ def repair(archive: WalArchive, now: datetime) -> Iterator[str]:
     for name, length in sizes_in(archive.live).items():
         segment = name.removesuffix(PARTIAL)
         right = {archive.segment_size, 0} if name != segment else {archive.segment_size}
-        if not wal.is_segment(segment) or length in right:
+        if not wal.is_segment(segment, archive.segment_size) or length in right:
             continue
         path, kept = archive.live / name, archive.live / f"{segment}{_SHORT}{now:%Y%m%d%H%M%S}"
         if _is_new(archive, path, length):
@@ -140,7 +141,9 @@ class Known:
             with explained(copy):
                 copy.replace(archive.live / f"{name}{PARTIAL}")
             for one in sizes_in(archive.live):
-                if wal.is_segment(one) and one >= name:  # what the other server sent after that
+                if (
+                    wal.is_segment(one, archive.segment_size) and one >= name
+                ):  # what the other server sent after that
                     remove(archive.live / one)
 
 
@@ -151,17 +154,20 @@ def collect(archive: WalArchive, known: Known) -> None:
         if name not in known.added:
             wal_writer.add_history(archive, archive.live / name)
             known.added.add(name)
-    finished = [name for name in sizes if wal.is_segment(name)]
+    finished = [name for name in sizes if wal.is_segment(name, archive.segment_size)]
     for name in finished:
         if name not in known.added:
             wal_writer.add(archive, archive.live / name)
             known.added.add(name)
             _drop_short(archive, name)
-    ended = max(
-        (wal.timeline_of(one) for one in sizes if wal.is_segment(one.removesuffix(PARTIAL))), default=0
-    )
-    for name in sizes:
-        if name.endswith(PARTIAL) and wal.timeline_of(name) < ended:
+    partial = [
+        name
+        for name in sizes
+        if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL), archive.segment_size)
+    ]
+    newest_one = max(map(wal.timeline_of, (*finished, *partial)), default=0)
+    for name in partial:
+        if wal.timeline_of(name) < newest_one:
             _end_timeline(archive, archive.live / name)
     for name in finished[:-1]:
         remove(archive.live / name)
@@ -180,9 +186,9 @@ def clear(archive: WalArchive) -> None:
     """Add all segments of the live folder to the archive, the .partial one too, and empty it."""
     collect(archive, Known())
     for name in sizes_in(archive.live):
-        if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL)):
+        if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL), archive.segment_size):
             _end_timeline(archive, archive.live / name)
-        elif wal.is_segment(name):
+        elif wal.is_segment(name, archive.segment_size):
             remove(archive.live / name)
 
 

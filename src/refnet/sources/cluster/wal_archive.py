@@ -13,13 +13,12 @@ A segment is published by its rename; then its line is added to the index. gunzi
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Self
@@ -40,6 +39,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.settings import Settings
 from refnet.sources.cluster import wal_dump
 from refnet.sources.cluster.wal_dump import End
+from refnet.sources.cluster.wal_index import lines_in, segments_in, sizes_in
 from refnet.store.backup_folder import LOCK_NAME
 from refnet.wiring import UNSEALED
 
@@ -47,8 +47,8 @@ from refnet.wiring import UNSEALED
 CLUSTER = "cluster"
 #: The most segments between two positions: 64 TiB of WAL at 16 MiB.
 MOST_SEGMENTS = 1 << 22
-INDEX, FACTS, REPORT = "index.jsonl", "cluster.json", "receiver.json"
-_LONGEST_INDEX, _LONGEST_FACTS = 1 << 30, 4 << 10
+FACTS, REPORT = "cluster.json", "receiver.json"
+_LONGEST_FACTS = 4 << 10
 _TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
 #: The name of the history of a timeline.
 HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
@@ -157,35 +157,11 @@ class WalArchive:
 
     def index(self, timeline: int) -> Mapping[str, IndexLine]:
         """Lines of the index by name; a line that is malformed, as after a crash, does not count."""
-        path = self.folder_of(timeline) / INDEX
-        with explained(path):
-            try:
-                found = path.stat()
-            except FileNotFoundError:
-                return {}
-            lines = _lines(path, (found.st_size, found.st_mtime_ns, found.st_ino))
-        return {name: one for name, one in lines.items() if wal.timeline_of(name) == timeline}
+        return lines_in(self.folder_of(timeline))
 
     def segments(self, timeline: int) -> tuple[Segment, ...]:
         """Segments in the archive, in order: those with a line in the index, and a file of the size that it says."""
-        sizes, bytes_ = sizes_in(self.folder_of(timeline)), self.server.segment_bytes
-        found = list[Segment]()
-        for line in self.index(timeline).values():
-            name = line.name.removesuffix(PARTIAL)
-            if sizes.get(f"{line.name}.gz") == line.size:
-                start = wal.start_of(name, bytes_)
-                found.append(
-                    Segment(
-                        name,
-                        start,
-                        line.name != name,
-                        line.sha256,
-                        line.size,
-                        line.first_commit,
-                        line.last_commit,
-                    )
-                )
-        return tuple(sorted(found, key=lambda one: (one.start, one.partial)))
+        return segments_in(self.folder_of(timeline), self.segment_size)
 
     def present(self, *, live: bool = True) -> frozenset[str]:
         """Names of all complete segments, of every timeline; `live`: those not in the archive yet, and .partial, too."""
@@ -198,22 +174,26 @@ class WalArchive:
         """Segments in the folder of pg_receivewal by name, the last one maybe .partial."""
         size, found = self.server.segment_bytes, dict[str, Path]()
         for name, length in sorted(sizes_in(self.live).items()):
-            if wal.is_segment(segment := name.removesuffix(PARTIAL)) and length == size:
+            segment = name.removesuffix(PARTIAL)
+            if wal.is_segment(segment, size) and length == size:
                 found.setdefault(segment, self.live / name)
         return found
 
     def gaps(self, from_lsn: int, timeline: int, to_lsn: int | None = None) -> tuple[Gap, ...]:
         """What a recovery from `from_lsn` on `timeline` would miss up to `to_lsn`; None: up to the last segment there."""
         size, there = self.server.segment_bytes, self.present()
-        starts = [wal.start_of(one, size) for one in there if wal.timeline_of(one) == timeline]
-        end = max(starts) + size if to_lsn is None and starts else to_lsn or from_lsn
+        last = max((one for one in there if one.startswith(f"{timeline:08X}")), default=None)
+        end = wal.start_of(last, size) + size if to_lsn is None and last else to_lsn or from_lsn
         if (end - from_lsn) // size > MOST_SEGMENTS:
             raise RefnetError(
                 f"{self.folder}: a segment far ahead of all others",
                 "Check which program wrote it.",
                 Exit.DAMAGED,
             )
-        return tuple(wal.gaps(wal.needed(from_lsn, end, timeline, self.history(timeline), size), there))
+        history = self.history(timeline)
+        if not history and _all_of(there, from_lsn, end, timeline, size):
+            return ()
+        return tuple(wal.gaps(wal.needed(from_lsn, end, timeline, history, size), there))
 
     def read(self, segment: str) -> bytes:
         """Bytes of a segment, which the index vouches for, or from the live folder.
@@ -337,28 +317,13 @@ class WalArchive:
         return max(found, default=None)
 
 
-@lru_cache(maxsize=8)
-def _lines(path: Path, _stamp: tuple[int, int, int]) -> Mapping[str, IndexLine]:
-    """Lines of the index `path` by name, as long as the file has that size, mtime (ns) and inode."""
-    found = dict[str, IndexLine]()
-    for line in read_regular(path, _LONGEST_INDEX).splitlines():
-        with suppress(ValueError):
-            one = IndexLine.from_json(line)
-            found[one.name] = one
-    return found
+def _all_of(there: Iterable[str], start: int, end: int, timeline: int, size: int) -> bool:
+    """Whether `there` has every segment of a timeline from `start` to before `end`, by their number: names are in order."""
+    first, last = wal.segment_of(start, timeline, size), wal.segment_of(max(end - 1, start), timeline, size)
+    wanted = max(end - 1, start) // size - start // size + 1
+    return sum(first <= one <= last for one in there) == wanted
 
 
 def known_file(settings: Settings, cluster: str) -> Path:
     """The record of the server that `cluster` had last."""
     return settings.home / "wal" / f"{cluster}.json"
-
-
-def sizes_in(folder: Path) -> dict[str, int]:
-    """Bytes of what is in `folder` by name, in the order of names; empty if it does not exist."""
-    with explained(folder):
-        try:
-            with os.scandir(folder) as entries:
-                found = {one.name: one.stat(follow_symlinks=False).st_size for one in entries}
-        except FileNotFoundError:
-            return {}
-    return dict(sorted(found.items()))

@@ -17,8 +17,9 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
 from refnet.sources.cluster import wal_dump
-from refnet.sources.cluster.wal_archive import FACTS, HISTORY, INDEX, ServerFacts, WalArchive, sizes_in
+from refnet.sources.cluster.wal_archive import FACTS, HISTORY, ServerFacts, WalArchive
 from refnet.sources.cluster.wal_dump import Commits
+from refnet.sources.cluster.wal_index import INDEX, sizes_in
 from refnet.store.disk import HiddenFile, append_lines, remove
 
 #: The header of the first page of a segment: magic, flags, timeline, position, rest of a record, system identifier, bytes
@@ -46,7 +47,7 @@ def take_in(archive: WalArchive, folder: Path) -> list[IndexLine]:
     """Add every finished segment and every history in `folder` to the archive; nothing is removed from `folder`."""
     added = list[IndexLine]()
     for name in sizes_in(folder):
-        if wal.is_segment(name):
+        if wal.is_segment(name, archive.segment_size):
             added.append(add(archive, folder / name))
         elif HISTORY.fullmatch(name):
             add_history(archive, folder / name)
