@@ -13,6 +13,7 @@ import pytest
 from tests.clusters import SETTINGS, Live, live
 from tests.command import Command, url_of
 
+from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.scratch import SETTINGS as SCRATCH
 
@@ -163,3 +164,21 @@ def test_after_a_fork_each_moment_is_recovered_on_its_branch(refnet: Command, sh
     assert orders(after) == {"timeline": 2, "rows": {101, 600}}
     assert orders("latest") == {"timeline": 2, "rows": {101, 600, 601}}
     assert orders(early) == {"timeline": 1, "rows": {101}}
+
+
+def test_no_server_starts_in_a_folder_that_a_killed_restore_left(refnet: Command, shop: Live) -> None:
+    """Whenever it was killed: before the WAL is there, or while the recovery has not begun."""
+    shop.arrived()
+    shop.publish("main-cluster")
+    place = refnet.home.parent / "data"
+    for moment in ("base", "pg_wal/0*", "recovery.signal"):
+        run = refnet.start("restore", "main-cluster", "--latest", "--into", place)
+        run.until(lambda path=moment: any(place.glob(path)))
+        run.send(signal.SIGKILL)
+        run.end()
+        left = replace(shop.cluster, data=place, socket=place)
+        if (place / "backup_label").exists():  # else it was faster than the signal
+            with pytest.raises(RefnetError, match="did not start"):
+                left.start({"logging_collector": "off"})
+        refnet("restore", "main-cluster", "--latest", "--into", place).fails(2, "is not an empty folder")
+        shutil.rmtree(place)
