@@ -6,14 +6,19 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.command import Command
 from tests.wal_server import SLOT, Receiving, WalServer, wal_server
 
 from refnet.postgres.binaries import Binaries
+from refnet.sources.cluster import wal_dump
 
 
 @pytest.fixture
@@ -356,3 +361,64 @@ def test_a_stopped_receiver_shows_as_lag_too(receiving: Receiving) -> None:
         run.send(signal.SIGCONT)
         receiving.catch_up(run)
         receiving.until(run, lambda: receiving.status()["lag_seconds"] < 2, "the end of the lag")
+
+
+def test_a_standby_that_is_promoted_while_it_sends_is_followed(receiving: Receiving) -> None:
+    server = receiving.server
+    server.write(1)
+    server.stop()
+    (server.data / "standby.signal").touch()
+    _owned_as(server.data, server.data / "standby.signal")
+    server.start()
+    with receiving.running() as run:
+        receiving.until(run, lambda: receiving.report() and receiving.report().received_until, "the stream")  # type: ignore[union-attr]
+        server.sql("SELECT pg_promote()")
+        server.write(2)
+        receiving.catch_up(run)
+    archive = receiving.archive
+    (fork,) = archive.history(2)
+    assert fork.timeline == 1
+    assert archive.gaps(archive.segments(2)[0].start, 2) == ()
+
+
+def test_commits_before_the_reported_moment_outlive_the_server_and_its_disk(
+    receiving: Receiving, tmp_path: Path
+) -> None:
+    server, acknowledged = receiving.server, dict[int, datetime]()
+
+    def write() -> None:
+        with suppress(psycopg.Error), psycopg.connect(server.conninfo(), autocommit=True) as session:
+            while True:
+                row = session.execute(
+                    "INSERT INTO t VALUES (1) RETURNING pg_current_xact_id()::text"
+                ).fetchone()
+                acknowledged[int(row[0] if row else 0)] = datetime.now(UTC)
+
+    with receiving.running() as run:
+        receiving.catch_up(run)
+        writers = [threading.Thread(target=write) for _ in range(2)]
+        for one in writers:
+            one.start()
+        receiving.until(run, lambda: len(acknowledged) > 500, "commits")
+        began = min(acknowledged.values())
+        receiving.until(
+            run,
+            lambda: (now := receiving.report()) and now.received_until and now.received_until > began,
+            "a report",
+        )
+        server.stop(signal.SIGKILL)
+        for one in writers:
+            one.join()
+        shutil.rmtree(server.data)
+        found = receiving.report()
+    assert found
+    assert found.received_until
+    archive, folder = receiving.archive, tmp_path / "plain"
+    folder.mkdir()
+    names, program = sorted(archive.present()), archive.waldump()
+    archive.provide(names, folder)
+    assert program
+    here = {one.xid for name in names for one in wal_dump.commit_records(program, folder, name)}
+    promised = {xid for xid, at in acknowledged.items() if at < found.received_until}
+    assert promised
+    assert promised <= here

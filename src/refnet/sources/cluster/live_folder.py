@@ -95,6 +95,8 @@ class Known:
     #: A copy of the .partial segment from before, and where WAL in it ended.
     before: tuple[Path, int] | None = None
 
+    #: That of the newest segment: a server can be promoted while it sends.
+    timeline: int = 1
     #: The server sent other bytes than before.
     differs: bool = False
 
@@ -165,9 +167,9 @@ def collect(archive: WalArchive, known: Known) -> None:
         for name in sizes
         if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL), archive.segment_size)
     ]
-    newest_one = max(map(wal.timeline_of, (*finished, *partial)), default=0)
+    known.timeline = max(map(wal.timeline_of, (*finished, *partial)), default=known.timeline)
     for name in partial:
-        if wal.timeline_of(name) < newest_one:
+        if wal.timeline_of(name) < known.timeline:
             _end_timeline(archive, archive.live / name)
     for name in finished[:-1]:
         remove(archive.live / name)

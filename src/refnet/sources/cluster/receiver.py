@@ -283,7 +283,7 @@ class _Stream:
             state=StreamState.STREAMING,
             at=self._receiver.clock.now(),
             pid=os.getpid(),
-            timeline=self._who.timeline,
+            timeline=max(self._who.timeline, self._known.timeline),
             server_lsn=now.lsn,
             received_lsn=max(now.received or 0, self._floor),
             received_until=self._until,
