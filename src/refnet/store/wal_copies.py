@@ -9,6 +9,7 @@ a segment if a record names it with its SHA-256. Removed objects are gaps in the
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -40,12 +41,16 @@ _MOST_RECORDS = 50_000
 class _Records:
     """The trusted records of a server, and what they say of one another."""
 
-    #: By folder of the machine and counter; without bytes of segments that were finished since.
-    trusted: dict[tuple[str, int], WalRecord] = field(default_factory=dict)
+    #: By folder of the machine and counter; without bytes of segments that were finished since. A run that was killed
+    #: between a record and its own note of it sends another one of that counter, which may say more.
+    trusted: dict[tuple[str, int], list[WalRecord]] = field(default_factory=dict)
     #: Those that a later one repeats.
     repeated: set[tuple[str, int]] = field(default_factory=set)
     #: Number of those that cannot be read, or are not trusted.
     rejected: int = 0
+
+    def __iter__(self) -> Iterator[WalRecord]:
+        return itertools.chain.from_iterable(self.trusted.values())
 
 
 def _records(store: RemoteStore, system_identifier: str, folders: Iterable[str]) -> _Records:
@@ -56,14 +61,16 @@ def _records(store: RemoteStore, system_identifier: str, folders: Iterable[str])
         if named is None:
             continue
         place = (named.key, named.counter)
-        if place in found.repeated or place in found.trusted:
+        if place in found.repeated:
             continue
         if (record := _read(store, one)) is None:
             found.rejected += 1
             continue
         finished |= {each.name[:24] for each in record.segments}
         is_finished = record.tail and record.tail.segment in finished
-        found.trusted[place] = replace(record, tail=None) if is_finished else record
+        there = found.trusted.setdefault(place, [])
+        if (kept := replace(record, tail=None) if is_finished else record) not in there:
+            there.append(kept)
         found.repeated |= {(named.key, counter) for counter in range(record.since, record.counter)}
     return found
 
@@ -76,7 +83,7 @@ def read(store: RemoteStore, system_identifier: str) -> tuple[SentWal, tuple[str
         formatting.plural(found.rejected, "record"),
     )
     problems = (f"{where}: {count} cannot be read, or not trusted",) if found.rejected else ()
-    return SentWal.of(found.trusted.values()), problems
+    return SentWal.of(found), problems
 
 
 def outlived(
@@ -87,8 +94,8 @@ def outlived(
     needs: whether a base backup needs a segment. before: objects that no record names are of a run that was killed before.
     """
     records = _records(store, system_identifier, [f"{key}/{wal_record.FOLDER}"])
-    said, newest = records.trusted, max(records.trusted, default=None)
-    named = {segment.object for one in said.values() for segment in one.segments}
+    newest = max(records.trusted, default=None)
+    named = {segment.object for one in records for segment in one.segments}
     for one in store.bucket.listed(wal_record.folder(key, system_identifier)):
         if name := wal_record.segment_in(one.name):
             if not needs(name):
@@ -96,16 +103,22 @@ def outlived(
             elif one.name not in named and not records.rejected and one.modified < before:
                 yield one, "WAL that no record names"
         elif place := RecordName.read(one.name):
-            at, record = (place.key, place.counter), said.get((place.key, place.counter))
+            at = (place.key, place.counter)
+            said = records.trusted.get(at, [])
+            needed = (
+                each.tail or each.histories or any(needs(segment.name[:24]) for segment in each.segments)
+                for each in said
+            )
             if at in records.repeated:
                 yield one, "a record of WAL that a later one repeats"
-            elif (
-                record
-                and at != newest
-                and not record.tail
-                and not any(needs(each.name[:24]) for each in record.segments)
-            ):
+            elif said and at != newest and not any(needed):
                 yield one, "a record of WAL that no base backup there needs"
+
+
+def last_counter(store: RemoteStore, key: str, system_identifier: str) -> int:
+    """The counter of the newest trusted record below `key`; 0: there is none."""
+    found = _newest_first(store, system_identifier, [f"{key}/{wal_record.FOLDER}"])
+    return next((record.counter for one in found if (record := _read(store, one))), 0)
 
 
 def _newest_first(store: RemoteStore, system_identifier: str, folders: Iterable[str]) -> Iterator[Version]:

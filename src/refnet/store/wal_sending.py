@@ -16,7 +16,14 @@ from typing import Annotated
 
 from refnet.catalog import wal_record
 from refnet.catalog.remote import packed
-from refnet.catalog.wal_record import LARGEST_SEGMENT, MOST_SEGMENTS, RecordName, SentSegment, Tail, WalRecord
+from refnet.catalog.wal_record import (
+    LARGEST_SEGMENT,
+    MOST_HISTORIES,
+    MOST_SEGMENTS,
+    SentSegment,
+    Tail,
+    WalRecord,
+)
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
@@ -26,7 +33,7 @@ from refnet.store import encryption
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.remote import RemoteStore
 from refnet.store.sending_pieces import Encrypter
-from refnet.store.wal_copies import NAMESPACE
+from refnet.store.wal_copies import NAMESPACE, last_counter
 
 #: A record of the last hour repeats the minutes before it.
 HOUR = timedelta(hours=1)
@@ -34,8 +41,10 @@ HOUR = timedelta(hours=1)
 _IN_RECORD = 500
 #: So few records of an hour stay as they are.
 _FEW = 3
+#: A record of what was sent that is older may be of a home that was put back.
+_RECENT = timedelta(minutes=10)
 #: The most records of an hour, and the largest record of what was sent, in bytes.
-_MOST_MINUTES, _STATE_BYTES = 2000, 16 << 20
+_MOST_MINUTES, _STATE_BYTES = 2000, 32 << 20
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,7 @@ class Sent(Record):
     hour_bytes: Annotated[int, checked.integer(0, 1 << 30)] = 0
     #: What the records of this hour name, and their objects.
     hour_segments: Annotated[tuple[SentSegment, ...], Most(MOST_SEGMENTS)] = ()
+    hour_histories: Annotated[tuple[Annotated[str, checked.text(20)], ...], Most(MOST_HISTORIES)] = ()
     minutes: Annotated[tuple[Annotated[str, checked.text(200)], ...], Most(_MOST_MINUTES)] = ()
 
     def another_hour(self) -> Sent:
@@ -107,6 +117,7 @@ class Sent(Record):
             hour_began=None,
             hour_bytes=self.live_bytes,
             hour_segments=(),
+            hour_histories=(),
             minutes=(),
         )
 
@@ -183,6 +194,7 @@ class WalSender:
                 hour_bytes=sent.hour_bytes if same or not tail else 0,
                 hour_began=sent.hour_began or record.sent,
                 hour_segments=(*sent.hour_segments, *segments),
+                hour_histories=(*sent.hour_histories, *histories),
                 minutes=(*sent.minutes, name),
             )
         )
@@ -198,7 +210,10 @@ class WalSender:
             tail = Tail(sent.live, sent.hour_bytes, data) if data else None
         if len(sent.minutes) < _FEW:
             return self._keep(begun)
-        record = self._record(sent, since=sent.hour, segments=sent.hour_segments, tail=tail)
+        record = replace(
+            self._record(sent, since=sent.hour, segments=sent.hour_segments, tail=tail),
+            histories={name: text for name, text in new.histories.items() if name in sent.hour_histories},
+        )
         self._put(record)
         begun = self._keep(replace(begun, counter=record.counter, hour=record.counter + 1))
         for name in sent.minutes:
@@ -250,15 +265,21 @@ class WalSender:
         return sent
 
     def _sent(self) -> Sent:
-        """What was sent before; nothing, if it was for other keys, or is not known."""
+        """What was sent before; nothing, if it was for other keys, or is not known.
+
+        A home that was put back says less than is there: its counters are not used again.
+        """
         key, signer = self.encrypter.key, self.encrypter.keys.signer().fingerprint
         digest = hashlib.sha256(f"{self.encrypter.digest} {key} {signer}".encode()).hexdigest()
-        if (known := last_sent(self.store.home, self.server.system_identifier)) and known.digest == digest:
+        known = last_sent(self.store.home, self.server.system_identifier)
+        if known and known.digest != digest:
+            known = None
+        if known and known.at and timedelta(0) <= self.now() - known.at < _RECENT:
             return known
-        folder = f"{wal_record.folder(key, self.server.system_identifier)}records/"
-        names = (RecordName.read(one.name) for one in self.store.bucket.listed(folder))
-        counter = max((one.counter for one in names if one), default=0)
-        return Sent(digest, counter, hour=counter + 1)
+        counter = last_counter(self.store, key, self.server.system_identifier)
+        if known and known.counter >= counter:
+            return known
+        return replace(known or Sent(digest), counter=counter).another_hour()
 
 
 def last_sent(home: Path, system_identifier: str) -> Sent | None:

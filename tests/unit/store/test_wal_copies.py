@@ -17,11 +17,12 @@ from refnet.catalog.store import Leftover
 from refnet.catalog.wal_record import RecordName, SentWal
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster import wal_offsite
-from refnet.store import wal_copies
+from refnet.store import wal_copies, wal_sending
 from refnet.store.sending_pieces import Encrypter
 from refnet.store.wal_sending import New, Sent, Server, WalSender
 
 FIRST, SECOND, THIRD = (f"0000000100000000{number:08X}" for number in (1, 2, 3))
+NEW_TIMELINE = "000000020000000000000003"
 ID = SERVER.system_identifier
 HOUR = 60
 
@@ -54,6 +55,10 @@ class Offsite:
         found, problems = wal_copies.read(self.machine.store(key=True), ID)
         assert not problems
         return found
+
+    def notes(self) -> list[Path]:
+        """What the machine recorded of what it sent."""
+        return [*(self.machine.home / "remote" / "cloud").glob("wal-*.json")]
 
     def records(self) -> list[str]:
         return sorted(name for name in objects(self.machine.bucket) if RecordName.read(name))
@@ -106,6 +111,20 @@ def test_an_hour_of_minutes_becomes_one_record_that_says_the_same(offsite: Offsi
     assert found.tail.end == 1000 * (HOUR + 2)
 
 
+def test_the_history_of_a_timeline_outlives_the_minute_that_it_was_sent_in(offsite: Offsite) -> None:
+    wal_segments.put(offsite.archive, FIRST)
+    wal_segments.put(offsite.archive, NEW_TIMELINE)
+    history = offsite.archive.folder / "wal" / "00000002.history"
+    history.write_text("1\t0/3000000\tno recovery target specified\n")
+    for minute in range(1, HOUR + 3):
+        offsite.write(THIRD, 1000 * minute)
+        offsite.send()
+    assert len(offsite.records()) < 5
+    assert offsite.read().histories == {history.name: history.read_text()}
+    prune(offsite, "F" * 24)
+    assert offsite.read().histories == {history.name: history.read_text()}
+
+
 def test_two_days_of_a_quiet_server_are_an_object_an_hour(offsite: Offsite) -> None:
     days = 2
     for minute in range(days * 24 * HOUR):
@@ -134,12 +153,59 @@ def test_without_its_record_of_what_was_sent_a_machine_sends_all_again_under_new
 ) -> None:
     wal_segments.put(offsite.archive, FIRST)
     first = offsite.send()
-    for file in (offsite.machine.home / "remote" / "cloud").glob("wal-*.json"):
+    for file in offsite.notes():
         file.write_text("{")
     wal_segments.put(offsite.archive, SECOND)
     again = offsite.send()
     assert again.counter > first.counter
     assert sorted(offsite.read().segments) == [FIRST, SECOND]
+
+
+def nonces(monkeypatch: pytest.MonkeyPatch, digit: str) -> None:
+    monkeypatch.setattr(wal_sending.secrets, "token_hex", lambda _: digit * 16)
+
+
+def test_a_kill_between_a_record_and_the_note_of_it_hides_nothing_that_is_sent_later(
+    offsite: Offsite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wal_segments.put(offsite.archive, FIRST)
+    offsite.send()
+    noted = {path: path.read_bytes() for path in offsite.notes()}
+    nonces(monkeypatch, "f")
+    wal_segments.put(offsite.archive, SECOND)
+    offsite.send()
+    for path, data in noted.items():
+        path.write_bytes(data)
+    nonces(monkeypatch, "0")
+    wal_segments.put(offsite.archive, THIRD)
+    offsite.send()
+    assert sorted(offsite.read().segments) == [FIRST, SECOND, THIRD]
+    assert len({RecordName.read(one) for one in offsite.records()}) == 2
+    assert set(prune(offsite, FIRST).values()) <= {"WAL that no record names"}
+
+
+def test_with_an_old_record_of_what_was_sent_a_machine_repeats_no_counter(offsite: Offsite) -> None:
+    wal_segments.put(offsite.archive, FIRST)
+    offsite.send()
+    old = {path: path.read_bytes() for path in offsite.notes()}
+    for name in (SECOND, THIRD):
+        wal_segments.put(offsite.archive, name)
+        last = offsite.send()
+    for path, data in old.items():
+        path.write_bytes(data)
+    for _ in range(HOUR):
+        offsite.machine.now()
+    assert offsite.send().counter == last.counter + 1
+
+
+def test_a_counter_in_a_name_that_no_trusted_record_has_is_not_continued(offsite: Offsite) -> None:
+    wal_segments.put(offsite.archive, FIRST)
+    offsite.send()
+    for path in offsite.notes():
+        path.unlink()
+    key = offsite.machine.store().own_key or ""
+    offsite.machine.bucket.put(wal_record.record_object(key, ID, 10**12 - 1, "0" * 16), b"of somebody")
+    assert offsite.send().counter == 2
 
 
 def test_a_segment_that_was_replaced_in_the_store_is_damage(offsite: Offsite) -> None:
