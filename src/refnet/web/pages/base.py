@@ -155,6 +155,7 @@ def _environment(zone: Any, language: str) -> Environment:
     environment.filters |= {
         "moment": lambda when: _time(when, zone, "{:%Y-%m-%d %H:%M}".format),
         "zoned": lambda when: _time(when, zone, "{:%Y-%m-%d %H:%M %Z}".format),
+        "second": lambda when: _time(when, zone, lambda one: one.isoformat(" ", "seconds")),
         "iso": lambda when: _time(when, zone, lambda one: one.isoformat(timespec="seconds")),
         "number": _or_dash("{:,}".format),
         "seconds": _or_dash(lambda count: duration(formatting.seconds(count), language)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
+from refnet.web.any_second import Window
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
@@ -79,43 +80,65 @@ def days_of(
 
 @router.get("")
 async def choose(
-    request: Request, source: str = "", day: date | None = None, before: date | None = None
+    request: Request,
+    source: str = "",
+    day: date | None = None,
+    before: date | None = None,
+    at: str = "",
+    offset: str = "",
 ) -> Response:
-    """Show the sources and the last restores; or the artifacts of `source` by day."""
-    settings = settings_of(request)
+    """Show the sources and the last restores; or the moments and artifacts of `source` by day.
+
+    at, offset: the moment of the command that is shown for a whole server.
+    """
     if not source:
         return page(
             request, "restore.html.j2", **await reading(request, "the settings", partial(_all, request))
         )
     chosen = await _source(request, source)
-    entries = await _entries(request, chosen)
-    zone = settings.schedule_timezone
-    days, older = days_of(entries, zone, day=day, before=before)
-    shown: dict[str, Any] = {
-        "target": sources.source_of(settings, chosen).what(),
-        "days": days,
+    window = await _window(request, chosen)
+    if not at or not window:
+        return await _moments(request, chosen, window, days=(day, before))
+    try:
+        return await _moments(request, chosen, window, moment=window.moment(at, offset))
+    except RefnetError as error:
+        return await _moments(request, chosen, window, problem=error, typed=at)
+
+
+async def _moments(
+    request: Request,
+    source: SourceName,
+    window: Window | None,
+    *,
+    days: tuple[date | None, date | None] = (None, None),
+    **asked: Any,
+) -> Response:
+    """Show what of `source` can be restored. asked: `moment`, or `problem` with what was `typed`."""
+    settings = settings_of(request)
+    zone, (day, before) = settings.schedule_timezone, days
+    listed, older = days_of(await _entries(request, source), zone, day=day, before=before)
+    values = {"moment": window.last if window else None, "problem": None, "typed": ""} | asked
+    shown = {
+        "target": sources.source_of(settings, source).what(),
+        "days": listed,
         "older": older,
         "day": day,
+        "whole": source.kind is Kind.CLUSTER,
+        "window": window,
+        "zone": datetime.now(UTC).astimezone(zone).tzname(),
     }
-    zone_name = datetime.now(UTC).astimezone(zone).tzname()
-    shown["stream"], shown["window"] = await _stream(request, chosen)
-    return page(request, "restore_moment.html.j2", source=chosen, zone=zone_name, **shown)
+    status = 400 if values["problem"] else 200
+    return page(request, "restore_moment.html.j2", status, source=source, **shown, **values)
 
 
-async def _stream(
-    request: Request, source: SourceName
-) -> tuple[SourceName | None, tuple[datetime, datetime] | None]:
-    """The base backups with whose WAL `source` comes back as of any second, and from when to when; None: it does not."""
-    bases = source if source.kind is Kind.CLUSTER else streamed(settings_of(request), source)
+async def _window(request: Request, source: SourceName) -> Window | None:
+    """The moments that `source` can be restored as of, by WAL; None: none."""
+    settings = settings_of(request)
+    bases = source if source.kind is Kind.CLUSTER else streamed(settings, source)
     if bases is None:
-        return None, None
+        return None
     latest = await request.app.state.overviews.latest()
-    found = latest.overview.streams.get(bases)
-    zone = settings_of(request).schedule_timezone
-    if found is None or found.window is None:
-        return bases, None
-    first, last = (one.astimezone(zone) for one in found.window)
-    return bases, (first + timedelta(seconds=1), last)  # whole seconds, within the window
+    return Window.of(latest.overview.streams.get(bases), settings.schedule_timezone)
 
 
 def _all(request: Request) -> dict[str, Any]:
@@ -127,20 +150,28 @@ def _all(request: Request) -> dict[str, Any]:
 
 @router.get("/plan")
 async def plan(
-    request: Request, source: str = "", artifact: str = "", at: str = "", beside: str = ""
+    request: Request, source: str = "", artifact: str = "", at: str = "", beside: str = "", offset: str = ""
 ) -> Response:
     """Show the plan of a restore, as the command line prints it."""
     settings, chosen = settings_of(request), await _source(request, source)
     order = Order(Verb.RESTORE, chosen, artifact, beside)
-    if at and not artifact:
-        order = replace(order, at=parse_time(at, settings.schedule_timezone).isoformat())
-    if order.at and not settings.encryption_local:
-        found = await _planned(request, order)
-        name = str(found.values["artifact"])
-        if Catalog.of(await _entries(request, chosen)).named(name) is None:
-            return await _shown(request, order, found)  # WAL reaches that moment
-        order = replace(order, name=name, at="")
-    return await _shown(request, order)
+    if not at or artifact:
+        return await _shown(request, order)
+    window = await _window(request, chosen)
+    try:
+        moment = window.moment(at, offset) if window else parse_time(at, settings.schedule_timezone)
+    except RefnetError as error:
+        if window is None:
+            raise
+        return await _moments(request, chosen, window, problem=error, typed=at)
+    order = replace(order, at=moment.isoformat())
+    if settings.encryption_local:
+        return await _shown(request, order)
+    found = await _planned(request, order)
+    name = str(found.values["artifact"])
+    if Catalog.of(await _entries(request, chosen)).named(name) is None:
+        return await _shown(request, order, found)  # WAL reaches that moment
+    return await _shown(request, replace(order, name=name, at=""), instead=moment if window else None)
 
 
 @router.post("")
@@ -221,19 +252,24 @@ async def _start(request: Request, verb: Verb) -> Response:
     return RedirectResponse(f"/restore/runs/{child.id}", 303)
 
 
-async def _shown(request: Request, order: Order, planned: OrderPlan | None = None) -> Response:
+async def _shown(
+    request: Request, order: Order, planned: OrderPlan | None = None, instead: datetime | None = None
+) -> Response:
+    """Show the plan of `order`. instead: the moment that was asked for, and that WAL does not reach after all."""
     if running := await _running(request, order):
         return _page(request, order, running=running)
     if order.verb is Verb.RESTORE and settings_of(request).encryption_local:
         return _page(request, order)  # the plan needs the recovery key, and no page asks for it
-    planned = planned or await _plan(
-        request, order
-    )  # not concurrently: each plan would list the other's session
-    return _page(request, order, plan=planned, text=await _text(request, order))
+    if order.source.kind is Kind.CLUSTER:
+        return _page(request, order)  # it needs a folder, and no page names one
+    # not concurrently: each plan would list the other's session
+    planned = planned or await _plan(request, order)
+    return _page(request, order, plan=planned, text=await _text(request, order), instead=instead)
 
 
 def _page(request: Request, order: Order, status: int = 200, **values: Any) -> Response:
-    nothing = {"plan": None, "text": "", "refusal": None, "typed": "", "running": None}
+    nothing = {"plan": None, "text": "", "refusal": None, "typed": "", "running": None, "instead": None}
+    values |= {"whole": order.source.kind is Kind.CLUSTER}
     return page(request, "restore_plan.html.j2", status, order=order, **(nothing | values))
 
 

@@ -106,10 +106,11 @@ async def timeline_page(request: Request) -> Response:
 
     first = shown.months[0].first if shown.months else None
     state = found.stores.get(shown.store)
+    streams = [one for one in found.facts.streams if one.source == shown.source and not shown.store]
     return page(
         request, "timeline.html.j2", shown=shown, found=found, link=link, counts=COUNTS, asked_for=asked,
         state=state, newer=first and moved(first, asked.count), older=first and moved(first, -asked.count),
-        most=LISTED, zone=named(found.facts.schedule.zone),
+        stream=streams[0] if streams else None, most=LISTED, zone=named(found.facts.schedule.zone),
         chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
         today=found.facts.now.astimezone(found.facts.schedule.zone).date(),
     )  # fmt: skip
