@@ -67,6 +67,7 @@ class WalServer:
             "min_wal_size": "2MB",
             "shared_buffers": "16MB",
             "wal_keep_size": "0",
+            "dynamic_shared_memory_type": "mmap",  # a killed server leaves nothing in /dev/shm
             **self.settings,
         }
         words = [f"--{name}={value}" for name, value in given.items()]
