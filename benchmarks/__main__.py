@@ -15,6 +15,7 @@ from benchmarks import (
     bars,
     build,
     catalog,
+    clusters,
     dashboard,
     files,
     folders,
@@ -81,6 +82,9 @@ def main() -> int:
     )
     parser.add_argument("--catalog", action="store_true", help="thousands of artifacts, listed, instead")
     parser.add_argument(
+        "--cluster", action="store_true", help="base backups of the whole server, against pgBackRest, instead"
+    )
+    parser.add_argument(
         "--many", action="store_true", help="20 databases, and one table of a large one, instead"
     )
     parser.add_argument(
@@ -121,6 +125,8 @@ def main() -> int:
         return catalog.run(options)
     if options.walk:
         return walk.run(options)
+    if options.cluster:
+        return clusters.run(options)
     if options.many:
         return many.run(options)
     if options.offsite:

@@ -93,11 +93,11 @@ class PgBackRest:
     cluster: Cluster
 
     def create(self, server: ObjectServer) -> None:
-        """Write the configuration, and create the stanza."""
+        """Write the configuration of a repository on `server`, and create the stanza."""
         self.folder.mkdir()
         authority = shutil.copy(server.authority, self.folder)
-        parts = self.cluster.target().parts
-        common = {
+        self.cluster.account.own(Path(authority))
+        repository = {
             "repo1-type": "s3",
             "repo1-path": "/pgbackrest",
             "repo1-s3-bucket": BUCKET,
@@ -109,6 +109,15 @@ class PgBackRest:
             "repo1-storage-ca-file": authority,
             "repo1-cipher-type": "aes-256-cbc",
             "repo1-cipher-pass": secrets.token_hex(16),
+        }
+        self.configure(repository)
+
+    def configure(self, repository: Mapping[str, object]) -> None:
+        """Write the configuration of `repository`, and create the stanza."""
+        self.folder.mkdir(exist_ok=True)
+        parts = self.cluster.target().parts
+        common = {
+            **repository,
             "repo1-bundle": "y",
             "repo1-retention-full": 100,
             "lock-path": self.folder,
@@ -122,7 +131,7 @@ class PgBackRest:
         lines = ["[global]", *(f"{key}={value}" for key, value in common.items())]
         lines += ["[bench]", *(f"pg1-{key}={value}" for key, value in own.items())]
         self._configuration.write_text("\n".join(lines) + "\n")
-        for path in (self.folder, Path(authority), self._configuration):
+        for path in (self.folder, self._configuration):
             self.cluster.account.own(path)
         _run(self.command("stanza-create"), os.environ, self.folder)
 
