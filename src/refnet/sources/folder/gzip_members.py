@@ -34,11 +34,13 @@ _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 class MemberWriter:
     """Cuts written bytes into members, compresses them in `jobs` threads, and writes them in order to `out`."""
 
-    def __init__(self, out: BinaryIO, jobs: int) -> None:
+    def __init__(self, out: BinaryIO, jobs: int, level: int = _LEVEL) -> None:
+        """`level`: ISA-L's, 0 to 3."""
         self.members: list[GzipMember] = []
         self.raw = 0
         self._out = out
         self._offset = 0
+        self._level = level
         self._buffer = bytearray()
         #: Where members end in the buffer.
         self._ends: list[int] = []
@@ -75,7 +77,7 @@ class MemberWriter:
         """Hand the members that have ended over to be deflated; without any, everything is one."""
         begin, ends = self.raw - len(self._buffer), self._ends or [len(self._buffer)]
         rest = self._buffer[ends[-1] :]
-        self._waiting.append((begin, ends, self._pool.submit(_deflated, self._buffer, ends)))
+        self._waiting.append((begin, ends, self._pool.submit(_deflated, self._buffer, ends, self._level)))
         self._buffer, self._ends, self._last_end = rest, [], 0
         while len(self._waiting) > self._most:
             self._take()
@@ -101,15 +103,15 @@ class MemberWriter:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _deflated(raw: bytearray, ends: list[int]) -> list[bytes]:
+def _deflated(raw: bytearray, ends: list[int], level: int) -> list[bytes]:
     with memoryview(raw) as view:
-        return [_deflate(view[start:end]) for start, end in pairwise((0, *ends))]
+        return [_deflate(view[start:end], level) for start, end in pairwise((0, *ends))]
 
 
-def _deflate(raw: memoryview) -> bytes:
+def _deflate(raw: memoryview, level: int) -> bytes:
     if len(raw) > _LEAST_SAMPLED and not _shrinks(raw):
         return _stored(raw)
-    deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+    deflater = isal_zlib.compressobj(level, isal_zlib.DEFLATED, _GZIP)
     return deflater.compress(raw) + deflater.flush()
 
 
