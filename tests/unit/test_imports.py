@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from refnet.store.encryption import PrivateKey
+from refnet.store.keys import MachineKeys
+
 ROOT = Path(__file__).parents[2]
 _WITHOUT = """
 import sys
@@ -143,6 +146,26 @@ def test_a_backup_of_a_folder_imports_nothing_of_other_sources_and_stores(tmp_pa
             "refnet.actions.unprotected",
         }
         assert not found
+
+
+def test_a_copy_of_a_folder_imports_no_kind_of_source(tmp_path: Path) -> None:
+    for folder in ("notes", "nas"):
+        (tmp_path / folder).mkdir(mode=0o700)
+    MachineKeys(tmp_path / "keys").make_missing()
+    settings = f"""
+[folders.notes]
+path = "{tmp_path / "notes"}"
+[stores.nas]
+url = "file://{tmp_path / "nas"}"
+[encryption]
+recipients = ["{PrivateKey.new().recipient.text}"]
+"""
+    _imported(tmp_path, "backup", "notes", "--no-prove", settings=settings)
+    found = _imported(tmp_path, "copy", "notes", settings=settings)
+    assert "refnet.store.sending" in found
+    assert not [
+        one for one in found if one.startswith(("refnet.sources.folder.", "refnet.sources.database."))
+    ]
 
 
 def test_a_plan_reaches_a_database_without_what_dumps_proves_and_restores_it(tmp_path):

@@ -249,7 +249,8 @@ def copy(context: Context, one: Wanted) -> Copied:
             place = one.place or context.local
             result = sender.send(place.artifact(one.entry), one.entry, context.progress)
         set_records.send(context, sender, result.settings)
-        source_of(context.settings, one.source).send_more(context, one.store)
+        if one.source.kind.row.sends_more:  # the other kinds need not be loaded
+            source_of(context.settings, one.source).send_more(context, one.store)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:

@@ -91,6 +91,8 @@ class KindRow:
     foreign: tuple[str, ...] = ()
     #: Whether its identity is the name of a database and its server; else it is a random id that this machine keeps.
     by_name: bool = False
+    #: Whether remote stores get more than its artifacts; see `Source.send_more`.
+    sends_more: bool = False
 
 
 class Kind(StrEnum):
@@ -128,6 +130,7 @@ class Kind(StrEnum):
             added_to="clusters",
             endings=(".base.tar.gz",),
             name_ends=CLUSTER,
+            sends_more=True,
         ),
     )
     FOLDER = (

@@ -232,7 +232,10 @@ class Source(ABC):
         return (entry,)
 
     def send_more(self, context: Context, store: str) -> None:  # noqa: B027  # most kinds have nothing else
-        """Send to the remote store `store` what a restore needs besides artifacts; RefnetError if that fails."""
+        """Send to the remote store `store` what a restore needs besides artifacts; RefnetError if that fails.
+
+        Only for kinds whose row has `sends_more`.
+        """
 
     def fetched(
         self,
