@@ -21,7 +21,7 @@ from refnet.actions.cluster_databases import with_member
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import utc
-from refnet.catalog.source_name import Kind, SourceName, bases_name
+from refnet.catalog.source_name import BASES, Kind, SourceName, bases_name
 from refnet.catalog.wal import lsn_text
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
@@ -33,6 +33,7 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.cluster.recovery_facts import Recovery, decided
+from refnet.sources.cluster.recovery_target import AfterTheEndError, parse_moment
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered, with_settings
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.restore_options import AsOf
@@ -158,11 +159,13 @@ def streamed(settings: Settings, source: SourceName) -> SourceName | None:
 def _bases(settings: Settings, source: SourceName) -> SourceName:
     if found := streamed(settings, source):
         return found
-    raise RefnetError(
-        f"{source} is not a database of a cluster whose WAL is archived",
-        "Set wal = true in the cluster's table [clusters.NAME]; `refnet check` says what its server lacks.",
-        Exit.USAGE,
+    own = settings.sources.get(source)
+    hint = (
+        f"Give the source of one of its databases; `refnet restore {source} --into DIR` restores the whole server."
+        if own and own.table == BASES
+        else "Set wal = true in the cluster's table [clusters.NAME]; `refnet check` says what its server lacks."
     )
+    raise RefnetError(f"{source} is not a database of a cluster whose WAL is archived", hint, Exit.USAGE)
 
 
 @contextmanager
@@ -202,11 +205,12 @@ def artifact_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterat
     make_folder(place)
     with private_folder(place) as folder:
         with database_as_of(context, source, moment) as found:
-            target, stops = found.found.cluster.target(found.name), found.recovery.plan.stops
+            target, now = found.found.cluster.target(found.name), context.clock.now()
+            as_of = parse_moment(moment.time, context.clock.zone) if moment.time else now
             with_settings(found.found, found.name)
             binaries = partial(local_postgres.binaries_for, context.settings)
             maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs)
-            name = f"{source}_as_of_{''.join(filter(str.isalnum, stops))[:40]}.sql.gz"
+            name = f"{source}_as_of_{as_of.astimezone(context.clock.zone):%Y%m%d_%H%M%S}.sql.gz"
             with explained(folder), (folder / name).open("xb") as out:
                 made = maker.dump(out, context.progress)
         with (folder / name).open("rb") as file:
@@ -226,6 +230,15 @@ def _road(found: DatabaseAsOf, source: SourceName, context: Context) -> str:
     return said
 
 
+def _ends_nearer(context: Context, source: SourceName, at: str, error: RefnetError) -> bool:
+    """Whether the WAL ends before `at`, but after the artifact that would be restored."""
+    if not isinstance(error, AfterTheEndError) or error.until is None:
+        return False
+    there = Catalog.of(context.store.entries(source), context.clock.now())
+    before = there.newest_complete(source, parse_moment(at, context.clock.zone))
+    return before is None or before.created < error.until
+
+
 @contextmanager
 def chosen_to_restore(
     context: Context, source: SourceName, artifact: str | None, at: str | None, named: str | None
@@ -238,9 +251,9 @@ def chosen_to_restore(
         try:
             decided(context, _bases(context.settings, source), AsOf(at))
         except RefnetError as error:
-            if error.code is Exit.USAGE:
+            if error.code is Exit.USAGE or _ends_nearer(context, source, at, error):
                 raise
-            context.note(f"the newest artifact is restored, because WAL does not reach {at}: {error.message}")
+            context.note(f"an artifact is restored, because WAL does not reach {at}: {error.message}")
         else:
             with artifact_as_of(context, source, AsOf(at)) as found:
                 yield found

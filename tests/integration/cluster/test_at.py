@@ -7,6 +7,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,29 @@ def test_the_walk_of_the_document_brings_the_deleted_rows_back(refnet: Command, 
     assert shop.sql(_SETTINGS) == [(["work_mem=8MB"],)]
     undone = refnet("undo", "main-shop", "--force")
     assert undone.code == 0, undone.err
+
+
+def test_a_time_after_the_end_of_the_wal_restores_no_older_artifact(refnet: Command, shop: Live) -> None:
+    """The WAL ends nearer to that time than any artifact does."""
+    assert refnet("backup", "main").code == 0
+    shop.sql("INSERT INTO clients VALUES (3)", database="shop")
+    shop.arrived()
+    later = f"{shop.now().year + 1}-01-01T00:00:00Z"
+    done = refnet("restore", "main-shop", "--at", later, "--force")
+    done.fails(1, "is later than what the archive has", "Give 2", "or an earlier time")
+    assert shop.sql("SELECT count(*) FROM clients WHERE i = 3", database="shop") == [(1,)]
+
+
+def test_a_plan_names_the_moment_that_is_restored(refnet: Command, shop: Live) -> None:
+    done = refnet(
+        "restore", "main-shop", "--at", shop.before, "--table", "orders", "--mode", "missing", "--plan"
+    )
+    assert done.code == 0, done.err
+    moment = datetime.fromisoformat(shop.before).astimezone()
+    assert f" from main-shop_as_of_{moment:%Y%m%d_%H%M%S}.sql.gz " in done.out
+
+
+def test_a_cluster_is_no_database(refnet: Command) -> None:
+    refnet("at", "latest", "--source", "main-cluster").fails(
+        2, "main-cluster is not a database", "restore main-cluster --into DIR"
+    )

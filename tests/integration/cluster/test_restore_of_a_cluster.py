@@ -89,3 +89,10 @@ def test_a_server_is_restored_to_the_second_before_a_delete_and_starts(
     assert counted(restored, place / "data") == "102"
     latest = refnet("restore", "main-cluster", "--latest", "--into", place / "latest", "--json")
     assert counted(latest, place / "latest") == "0"
+
+
+def test_a_relative_folder_is_one_below_the_working_folder(refnet: Command, place: Path) -> None:
+    restored = refnet("restore", "main-cluster", "--latest", "--into", "relative", "--json")
+    assert restored.code == 0, restored.err
+    assert restored.json["into"] == str(place / "relative")
+    assert f" -D {place / 'relative'} " in restored.json["start"]

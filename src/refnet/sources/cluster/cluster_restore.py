@@ -100,7 +100,7 @@ class ClusterRestore(RestoreWork):
         return self._plan
 
     def plan(self, context: Context) -> ClusterPlan:
-        request, folder = self._request, user_path(self._request.into)
+        request, folder = self._request, user_path(self._request.into).absolute()
         recovery = decided(
             context, self._source, request.as_of, self._chosen.entry if request.named else None
         )

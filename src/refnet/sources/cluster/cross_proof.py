@@ -102,6 +102,8 @@ def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> Rec
     text, moment = index.server["snapshot"], datetime.fromisoformat(index.snapshot)
     if not text or not there.timelines:
         raise _unknown("the artifact does not record its snapshot" if there.timelines else "there is no WAL")
+    if index.server["system_identifier"] not in {None, *(one.facts.system_identifier for one in bases)}:
+        raise _unknown("the artifact is of another server")
     timeline = timeline_of(Wanted(time=moment), there)
     try:
         end = Snapshot.read(text).end(_stretches(there, timeline, moment - _EARLIER), moment + _LATER)

@@ -31,6 +31,13 @@ class Wanted:
     timeline: int | None = None
 
 
+class AfterTheEndError(RefnetError):
+    """A time is asked for that is later than what the archive has."""
+
+    #: What it has: everything up to this time; None: nothing is known.
+    until: datetime | None = None
+
+
 #: Reads the records of commits in a segment, in order.
 Commits = Callable[[str], Sequence[CommitRecord]]
 
@@ -251,10 +258,10 @@ def _after_last(time: datetime, timeline: int, archived: Archived, notes: tuple[
         until = (
             f"it has everything up to {shown(archived.covered)}" if archived.covered else "it has no commit"
         )
-        raise RefnetError(
-            f"{shown(time)} is later than what the archive has: {until}",
-            "Choose an earlier time, or --latest.",
-        )
+        last = f"Give {shown(archived.covered)} or an earlier time." if archived.covered else _OTHER
+        error = AfterTheEndError(f"{shown(time)} is later than what the archive has: {until}", last)
+        error.until = archived.covered
+        raise error
     return _at_lsn(
         Wanted(), timeline, archived, (*notes, f"there is no commit later than {shown(time)} in the archive")
     )
@@ -322,5 +329,5 @@ def _too_early(stop: _Stop, bases: Sequence[Candidate]) -> RefnetError:
         return RefnetError("there is no base backup of this server", "Make one: `refnet backup`.")
     return RefnetError(
         f"no base backup ended before {stop.text}; the first one on record is {first.name}",
-        f"Choose a moment after its end, position {lsn_text(first.facts.end_lsn)}, or --latest.",
+        f"Choose a moment after its end, position {lsn_text(first.facts.end_lsn)}; `refnet wal status` shows the time.",
     )

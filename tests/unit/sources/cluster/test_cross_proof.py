@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from tests.unit.sources.cluster.test_recovery_target import BASES, ONE, at
 
-from refnet.sources.cluster.cross_proof import Snapshot
+from refnet.core.errors import RefnetError
+from refnet.sources.cluster.cross_proof import Snapshot, cross_plan
 from refnet.sources.cluster.wal_dump import CommitRecord
+from refnet.sources.database.artifact.index import Index
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
@@ -55,3 +60,15 @@ def test_transaction_ids_of_the_wal_have_32_bits(epoch: int) -> None:
     snapshot = Snapshot.read(f"{base - 2}:{base + 3}:{base + 1}")
     seen = {xid: snapshot.sees(xid) for xid in ((1 << 32) - 3, (1 << 32) - 1, 0, 1, 2, 3, 4, 1 << 30)}
     assert [xid for xid, sees in seen.items() if not sees] == [1, 3, 4, 1 << 30]
+
+
+def test_the_artifact_of_another_server_is_not_compared() -> None:
+    """As after a move of the database: the snapshot of the old server sees every transaction of the new one."""
+
+    def index(server: str | None) -> Index:
+        values = {"system_identifier": server, "snapshot": "9000:9000:"}
+        return cast("Index", SimpleNamespace(server=values, snapshot=at(8).isoformat()))
+
+    with pytest.raises(RefnetError, match="of another server"):
+        cross_plan(index("8"), ONE, BASES)
+    assert cross_plan(index("7"), ONE, BASES).base == cross_plan(index(None), ONE, BASES).base == BASES[-1]
