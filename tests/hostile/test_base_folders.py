@@ -149,6 +149,15 @@ def test_what_does_not_belong_into_a_data_folder_is_refused(
     assert [one.name for one in (tmp_path / "inside").iterdir()] == ["data"]
 
 
+def test_a_base_without_its_control_file_is_damage(into: Callable[..., Path], tmp_path: Path) -> None:
+    lacking = {one: data for one, data in FILES.items() if one != "global/pg_control"}
+    with pytest.raises(RefnetError, match="full is damaged: it has no file global/pg_control"):
+        into(base(lacking))
+    (tmp_path / "next").mkdir()
+    with pytest.raises(RefnetError, match="full is damaged: it has no file global/pg_control"):
+        unpack([base(FILES | {"global/pg_control": None})], tmp_path / "next", US)
+
+
 def test_a_flipped_byte_anywhere_in_a_full_is_damage(tmp_path: Path) -> None:
     whole = base(FILES)
     data = whole.open().read()

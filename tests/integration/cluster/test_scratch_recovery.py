@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,27 @@ def test_times_are_exact_to_the_commit(shop: Live, short_home: Path) -> None:
         there = session.execute("SELECT i FROM orders WHERE i >= 2000 ORDER BY i").fetchall()
         assert there == [(2000,), (2001,)]
         assert found.reached.commit == moments[1]
+
+
+def test_random_moments_have_exactly_the_commits_up_to_them(shop: Live, short_home: Path) -> None:
+    """By the server's own record of its commits; `TARGETS=100` tries a hundred moments."""
+    for number in range(3000, 3200):
+        shop.sql(f"INSERT INTO orders VALUES ({number})", database="shop")
+    shop.arrived()
+    times = "SELECT i, pg_xact_commit_timestamp(xmin) FROM orders WHERE i >= 3000 ORDER BY 2"
+    commits = [
+        (number, time) for number, time in shop.sql(times, database="shop") if isinstance(time, datetime)
+    ]
+    chance = random.Random(24)
+    for _ in range(int(os.environ.get("TARGETS", "2"))):
+        _, time = chance.choice(commits[:-1])
+        moment = time + timedelta(microseconds=chance.randint(-1, 1))
+        with (
+            recovery(shop, Wanted(time=moment), short_home) as found,
+            found.cluster.target("shop").connect() as session,
+        ):
+            there = session.execute("SELECT i FROM orders WHERE i >= 3000 ORDER BY i").fetchall()
+        assert [number for (number,) in there] == sorted(one for one, at in commits if at <= moment), moment
 
 
 def test_nothing_of_the_configuration_of_a_base_is_run(shop: Live, short_home: Path) -> None:

@@ -317,8 +317,11 @@ class _Unpacking:
 
     def _check_server(self) -> None:
         """Check that the data folder is of the cluster that the manifest names."""
-        with self._parent(_CONTROL) as folder, opened("pg_control", OPEN_FILE, folder) as file:
-            found = os.read(file, _IDENTIFIER.size)
+        try:
+            with self._parent(_CONTROL) as folder, opened("pg_control", OPEN_FILE, folder) as file:
+                found = os.read(file, _IDENTIFIER.size)
+        except (FileNotFoundError, IsADirectoryError):
+            raise ArchiveError(f"it has no file {_CONTROL}") from None
         if (
             len(found) != _IDENTIFIER.size
             or str(_IDENTIFIER.unpack(found)[0]) != self._piece.facts.system_identifier
