@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -39,8 +39,11 @@ recipients = ["age1675kezqnaagjg9g3rhv5gra575val5q3e6l87xn3zqetrh9ylcqqc4m2kd"]
 
 
 @contextmanager
-def streamed(folder: Path, *, hours: int = 3) -> Iterator[dict[str, str]]:
-    """The environment of a RefNet whose receiver runs until the end of the block; `hours` can be restored."""
+def streamed(folder: Path, *, base: bool = True, received: bool = True) -> Iterator[dict[str, str]]:
+    """The environment of a RefNet; of the last three hours any second can be restored.
+
+    base: there is a base backup. received: a receiver runs until the end of the block.
+    """
     home, backups, nas = (folder / name for name in ("home", "backups", "nas"))
     for each in (home, backups, nas, home / "wal"):
         each.mkdir(mode=0o700)
@@ -53,15 +56,15 @@ def streamed(folder: Path, *, hours: int = 3) -> Iterator[dict[str, str]]:
         StreamState.STREAMING, NOW, 7, 1, 9 * _SIZE, 8 * _SIZE, NOW, slot="refnet_main", slot_status="reserved", slot_left=50 << 30
     )  # fmt: skip
     (archive.folder / REPORT).write_text(report.to_json())
-    _base(backups, NOW - timedelta(hours=hours))
+    if base:
+        _base(backups, NOW - timedelta(hours=3))
     remote = home / "remote" / "nas"
     remote.mkdir(parents=True)
     sent = Sent("0" * 64, at=NOW, covered_until=NOW - timedelta(minutes=2))
     (remote / f"wal-{_SERVER}.json").touch(0o600)
     (remote / f"wal-{_SERVER}.json").write_text(sent.to_json())
     environment = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(backups), "REFNET_LOG_FOLDER": "none"}
-    with locks.locked(archive.folder / LOCK_NAME) as taken:
-        assert taken
+    with locks.locked(archive.folder / LOCK_NAME) if received else nullcontext():
         yield {**environment, "PATH": "/usr/bin:/bin"}
 
 

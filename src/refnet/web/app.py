@@ -66,6 +66,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.readers = CapacityLimiter(8)
+    app.state.recovering = set()
     app.state.database = database
     app.state.children = Children(settings)
     app.state.streams = Streams()
