@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from benchmarks.throwaway import throwaway
 from tests.command import Command, url_of
 
+from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 
@@ -122,3 +125,21 @@ def test_a_copy_of_an_increment_has_what_it_was_made_from(folder: Path, refnet: 
     refused = refnet("copy", names[1], "--store", f"file://{folder}/other")
     assert refused.code == 1
     assert f"{names[0]} is missing" in refused.out + refused.err
+
+
+def _programs(home: Path) -> list[str]:
+    """The command lines of pg_receivewal that write below `home`."""
+    found = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK))
+    lines = [one.replace(b"\0", b" ").decode(errors="replace") for one in found]
+    return [one for one in lines if "pg_receivewal" in one and str(home) in one]
+
+
+def test_a_killed_backup_leaves_no_program_and_the_next_one_is_whole(refnet: Command) -> None:
+    run = refnet.start("backup", "main-cluster", "--no-prove")
+    run.until(lambda: _programs(refnet.home), "pg_receivewal")
+    run.send(signal.SIGKILL)
+    run.end()
+    assert until(lambda: not _programs(refnet.home), 20)
+    assert refnet("list", "main-cluster", "--json").json["artifacts"] == []
+    refnet("backup", "main-cluster", "--no-prove").succeeds()
+    assert refnet("verify", "main-cluster", "--level", "intact").code == 0

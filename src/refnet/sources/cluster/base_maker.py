@@ -9,12 +9,14 @@ import contextlib
 import fcntl
 import json
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,8 +29,10 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.formatting import plural
 from refnet.core.member_names import ArchiveError
+from refnet.core.processes import end_with_parent
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
+from refnet.postgres.tempdirs import private_folder
 from refnet.sources.cluster import backup_manifest, wal_server
 from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.base_artifact import BaseArtifact
@@ -162,9 +166,9 @@ class BaseMaker:
             f"--manifest-checksums={backup_manifest.ALGORITHM}",
         ]
         make_folder(self.base)
-        with tempfile.TemporaryDirectory(prefix="base-", dir=self.base) as folder:
+        with private_folder(self.base) as folder:
             if parent:
-                own = Path(folder, backup_manifest.NAME)
+                own = folder / backup_manifest.NAME
                 own.write_bytes(self._manifest_of(parent))
                 command.append(f"--incremental={own}")
             with _running(command, self.target(), is_increment=parent is not None) as stream:
@@ -202,7 +206,12 @@ def _running(command: list[str], target: Target, *, is_increment: bool) -> Itera
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            command, env=target.environment(), stdout=subprocess.PIPE, stderr=errors, bufsize=_PIPE
+            command,
+            env=target.environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            bufsize=_PIPE,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
         ) as child,
     ):
         assert child.stdout is not None  # noqa: S101  # for the type checker

@@ -6,12 +6,14 @@ So a base is never published that cannot be restored.
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -26,8 +28,9 @@ from refnet.catalog.wal import start_of
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
-from refnet.core.processes import until
+from refnet.core.processes import end_with_parent, until
 from refnet.postgres.session import Target
+from refnet.postgres.tempdirs import private_folder
 from refnet.sources.cluster import wal_server, wal_writer
 from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
@@ -103,15 +106,21 @@ def fetched(
     make_folder(base)
     with (
         wal_server.session(target) as session,
-        tempfile.TemporaryDirectory(prefix="wal-", dir=base) as folder,
+        private_folder(base) as folder,
         tempfile.TemporaryFile() as errors,
     ):
         name = f"refnet_{secrets.token_hex(6)}"
         _reserve(session, name)
         command = [str(program()), f"--directory={folder}", "--no-loop", "--no-password"]
         variables = {**target.environment(), "PGAPPNAME": name}
-        with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=errors) as child:
-            fetch = _Fetch(archive, Path(folder), child, errors)
+        with subprocess.Popen(
+            command,
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
+        ) as child:
+            fetch = _Fetch(archive, folder, child, errors)
             try:
                 # from here on it has everything that is written: the backup may begin
                 fetch.wait(lambda: session.execute(_STREAMS, (name,)).fetchone() is not None)
