@@ -21,7 +21,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.sources.cluster.receiver import Receiver
 from refnet.sources.cluster.stream_status import read_status, with_wal
-from refnet.sources.cluster.wal_offsite import WalCourier, stores_of
+from refnet.sources.cluster.wal_offsite import StreamSender, stores_of
 
 wal = Commands("Receive the WAL of a cluster, for restores to any second.")
 _Cluster = Annotated[
@@ -36,37 +36,41 @@ def run(cluster: _Cluster = None) -> None:
     """Receive WAL until stopped.
 
     Each commit arrives within milliseconds, and the server keeps what could not be received. There is one receiver for a
-    cluster.
+    cluster; one that cannot go on does not stop those of other clusters.
     """
     settings = current_settings()
     names = _streamed(settings, cluster)
     receivers = [Receiver(settings, one, _tell) for one in names]
-    couriers = [WalCourier(settings, one, _tell) for one in names if stores_of(settings, one)]
-    errors = list[BaseException]()
+    senders = [StreamSender(settings, one, _tell) for one in names if stores_of(settings, one)]
+    ended, broken = list[RefnetError](), list[BaseException]()
 
-    def receive(one: Receiver | WalCourier) -> None:
+    def work(one: Receiver | StreamSender) -> None:
         try:
             one.run()
+        except RefnetError as error:  # the other clusters are received all the same
+            ended.append(error)
+            if len(names) > 1:
+                _tell(f"{one.cluster}: not received any more: {error.message}; {error.hint}")
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
-            errors.append(error)
+            broken.append(error)
 
-    threads = [threading.Thread(target=receive, args=(one,), name=one.cluster) for one in receivers]
-    for courier in couriers:  # a store that hangs stops no receiver
-        threading.Thread(target=receive, args=(courier,), daemon=True).start()
+    threads = [threading.Thread(target=work, args=(one,), name=one.cluster) for one in receivers]
+    for sender in senders:  # a store that hangs stops no receiver
+        threading.Thread(target=work, args=(sender,), daemon=True).start()
     for thread in threads:
         thread.start()
     try:
-        while not errors and any(thread.is_alive() for thread in threads):
-            threads[0].join(_LOOK)
+        while not broken and (alive := [thread for thread in threads if thread.is_alive()]):
+            alive[0].join(_LOOK)
     except KeyboardInterrupt:  # how a service is stopped
         _tell("stopping")
     finally:
-        for stop in (*(one.stop for one in receivers), *(one.stop for one in couriers)):
+        for stop in (*(one.stop for one in receivers), *(one.stop for one in senders)):
             stop.set()
         for thread in threads:
             thread.join()
-    if errors:
-        raise errors[0]
+    for error in (*broken, *ended):
+        raise error
 
 
 def _tell(sentence: str) -> None:

@@ -118,10 +118,10 @@ def test_a_store_that_is_away_stops_no_receiver_and_is_said_once(
         server.write()
         protected.receiving.catch_up(run)
         settings = settings_of(protected.refnet)
-        courier = wal_offsite.WalCourier(settings, "main", notes.append)
-        courier.send()
-        courier.send()
+        sender = wal_offsite.StreamSender(settings, "main", notes.append)
+        sender.send()
+        sender.send()
         assert len(notes) == 1
         (folder / "unmounted").rename(folder / "store")
-        courier.send()
+        sender.send()
     assert "again" in notes[1]

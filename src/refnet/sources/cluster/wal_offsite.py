@@ -35,7 +35,7 @@ PERIOD = 60.0
 
 
 @dataclass
-class WalCourier:
+class StreamSender:
     """Sends the WAL of a cluster of the settings to its remote stores until `stop` is set."""
 
     settings: Settings
