@@ -50,7 +50,7 @@ INCREMENTS = 17
 _PIPE = 1 << 20
 #: Of ISA-L's levels 0 to 3. Measured on the files of a server: 3 takes twice as long as 1, and is 3 % smaller.
 _LEVEL = 1
-#: The most manifests that are kept.
+#: The most manifests of a server that are kept.
 _MOST_KEPT = 10
 _ASKED = """
     SELECT now(), pg_catalog.current_setting('server_version'),
@@ -187,12 +187,15 @@ class BaseMaker:
             raise NoIncrementError(f"{parent.name} cannot be read: {error.message}", error.hint) from error
 
     def _remember(self, tar: _WrittenTar) -> None:
-        """Keep the manifest of the new base, and of some before it."""
+        """Keep PostgreSQL's manifest of the new base, and of some before it of its server, if it makes increments."""
+        if not (server := tar.manifest.system_identifier):
+            return
         make_folder(self.manifests)
         with explained(self.manifests):
             replace_file(self.manifests / _kept_name(tar.manifest), tar.text)
-            kept = sorted(self.manifests.iterdir(), key=lambda one: one.stat().st_mtime_ns)
-            for one in kept[:-_MOST_KEPT]:
+            # Those of other servers are left alone: their backups run at the same time.
+            own = self.manifests.glob(f"{server}-*")
+            for one in sorted(own, key=lambda one: one.stat().st_mtime_ns)[:-_MOST_KEPT]:
                 one.unlink()
 
 
