@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,9 @@ FULL_EVERY = timedelta(days=7)
 _SHARE = 0.5
 #: A run that starts a bit earlier than the one of the week before still counts as a week later.
 _EARLY = timedelta(hours=12)
+
+
+_MAJOR = re.compile("[^0-9]")
 
 
 class BaseKind(StrEnum):
@@ -72,6 +76,11 @@ class BaseFacts:
         return self.kind is BaseKind.FULL
 
     @property
+    def major(self) -> int:
+        """Of the server's version, as 17 of 17.7 and 18 of 18beta1."""
+        return int(_MAJOR.split(self.server_version, 1)[0])
+
+    @property
     def lineage(self) -> tuple[str, int]:
         """System identifier and timeline: increments are made within one."""
         return self.system_identifier, self.timeline
@@ -94,7 +103,7 @@ _FACTS_KEPT = (
 _FACTS = checked.record(
     {
         "system_identifier": checked.text(20, shortest=1, like="[0-9]+"),
-        "server_version": checked.text(100, shortest=1),
+        "server_version": checked.text(100, like="[0-9]{1,3}(?:[^0-9].*)?"),
         "base": checked.one_of([*BaseKind]),
         "start_lsn": _lsn,
         "end_lsn": _lsn,

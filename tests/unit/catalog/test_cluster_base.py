@@ -251,3 +251,15 @@ def test_the_monitor_knows_bases() -> None:
     assert (checks["size"].status, checks["size"].says) == (Status.OK, "1 B, an increment")
     assert checks["proof"].status is Status.OK
     assert "drill" in checks["proof"].says
+
+
+@pytest.mark.parametrize(("version", "major"), [("17.7 (Debian 17.7-1)", 17), ("18beta1", 18), ("9", 9)])
+def test_the_major_of_a_server_is_read_of_each_form_of_its_version(version: str, major: int) -> None:
+    found = BaseFacts.read(facts(server_version=version))
+    assert found
+    assert found.major == major
+
+
+@pytest.mark.parametrize("version", ["", "beta", "-17", "1700", "\u0661\u0667.1"])
+def test_a_base_backup_of_no_version_is_none(version: str) -> None:
+    assert BaseFacts.read(facts(server_version=version)) is None

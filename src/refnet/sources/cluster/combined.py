@@ -43,7 +43,7 @@ def same_as_combined(pieces: Sequence[Piece], options: ProofOptions) -> Finding:
     """Compare the chain `pieces`, unpacked, with what pg_combinebackup makes of it; could not verify: no space, no program."""
     options.progress("combine", 0, None)
     need = 2 * max(piece.facts.raw_bytes for piece in pieces) + sum(piece.facts.raw_bytes for piece in pieces)
-    major = int(pieces[-1].facts.server_version.split(".")[0])
+    major = pieces[-1].facts.major
     with ExitStack() as stack:
         with explained(options.base):
             user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
