@@ -87,7 +87,7 @@ class Outlived:
     #: The days of base backups that it led on from.
     days: frozenset[date]
     #: Deletes it.
-    remove: Callable[[], None]
+    remove: Callable[[], object]
 
     def to_json(self) -> dict[str, Any]:
         return {"what": self.what, "size": self.size}

@@ -24,7 +24,6 @@ from refnet.catalog.artifact import Progress
 from refnet.catalog.cluster_base import NeededWal
 from refnet.catalog.retention import Outlived
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.wal import start_of
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
@@ -168,14 +167,8 @@ def _reserve(session: wal_server.Session, name: str) -> None:
 
 def outlived_wal(source: SourceName, archive: WalArchive, needed: NeededWal) -> Outlived | None:
     """The segments before all that is needed; None: there are none."""
-    size = archive.server.segment_bytes
-    begin, keep = needed.segments(size)
-    going = [
-        one
-        for timeline in archive.timelines()
-        for one in archive.segments(timeline)
-        if one.start < start_of(begin, size) and one.name not in keep
-    ]
+    begin, keep = needed.segments(archive.segment_size)
+    going = [one for each in archive.timelines() for one in wal_writer.before(archive, begin, keep, each)]
     if not going:
         return None
     first = min(one.start for one in going)
@@ -185,9 +178,5 @@ def outlived_wal(source: SourceName, archive: WalArchive, needed: NeededWal) -> 
         f"{plural(len(going), 'segment')} of WAL before {begin}",
         sum(one.size for one in going),
         days,
-        lambda: _drop(archive, begin, keep),
+        partial(wal_writer.drop_before, archive, begin, keep),
     )
-
-
-def _drop(archive: WalArchive, begin: str, keep: frozenset[str]) -> None:
-    wal_writer.drop_before(archive, begin, keep)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from isal import isal_zlib
 
 from refnet.catalog import wal
-from refnet.catalog.wal import PARTIAL, IndexLine
+from refnet.catalog.wal import PARTIAL, IndexLine, Segment
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
@@ -151,20 +151,24 @@ def add_history(archive: WalArchive, file: Path) -> None:
             raise _another(file)
 
 
+def before(archive: WalArchive, segment: str, keep: Collection[str], timeline: int) -> list[Segment]:
+    """The segments of `timeline` in `archive` that begin before `segment`, but `keep`."""
+    first = wal.start_of(segment, archive.segment_size)
+    return [one for one in archive.segments(timeline) if one.start < first and one.name not in keep]
+
+
 def drop_before(archive: WalArchive, segment: str, keep: Collection[str] = ()) -> tuple[int, int]:
     """Delete the segments of all timelines that begin before `segment`, but `keep`; return their number and bytes.
 
     keep: names of segments that bases of their own need.
     """
-    size, count, freed = archive.server.segment_bytes, 0, 0
-    first = wal.start_of(segment, size)
+    count, freed = 0, 0
     with _indexing(archive):
         for timeline in archive.timelines():
             folder = archive.folder_of(timeline)
             going = {
                 one.name + (PARTIAL if one.partial else ""): one.size
-                for one in archive.segments(timeline)
-                if one.start < first and one.name not in keep
+                for one in before(archive, segment, keep, timeline)
             }
             for name in going:
                 remove(folder / f"{name}.gz")
