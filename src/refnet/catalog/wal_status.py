@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from refnet.catalog.cluster_base import facts_of
+from refnet.catalog.cluster_base import broken, facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring import Check, Status
 from refnet.catalog.source_name import Kind, SourceName, bases_name
@@ -123,11 +123,13 @@ def _of_gap(gap: Gap) -> dict[str, Any]:
 def reachable(
     entries: Iterable[Entry], identifier: str, gaps: Iterable[Gap], size: int
 ) -> tuple[Entry | None, tuple[Gap, ...]]:
-    """The oldest base from which all WAL is there, and the gaps after the newest base.
+    """The oldest base from which all WAL is there, and the gaps after the newest base; of bases whose chain is whole.
 
     identifier: of the system that the WAL is of. size: bytes of a segment.
     """
-    facts = [(one, found) for one in entries if (found := facts_of(one)) and not one.damaged]
+    there = list(entries)
+    unusable = broken(there)
+    facts = ((one, found) for one in there if one.name not in unusable and (found := facts_of(one)))
     own = ((found.start_lsn, one) for one, found in facts if found.system_identifier == identifier)
     bases = sorted(own, key=lambda base: base[0])
     ends = [(start_of(gap.last, size) + size, gap) for gap in gaps]

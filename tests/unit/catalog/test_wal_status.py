@@ -101,6 +101,14 @@ def test_a_gap_is_an_alarm_until_a_base_backup_is_newer() -> None:
     assert found.window is None
 
 
+def test_a_base_backup_whose_parent_is_missing_heals_no_gap_and_opens_no_window() -> None:
+    full, lost = base("a", 2 * SIZE), base("b", 8 * SIZE)
+    details = {**lost.manifest.details, "base": "increment", "parent": "gone"}
+    increment = replace(lost, manifest=replace(lost.manifest, details=details))
+    assert reachable([increment], "7", [], SIZE) == (None, ())
+    assert reachable([full, increment], "7", [gap(4, 5)], SIZE) == (None, (gap(4, 5),))
+
+
 def test_the_window_begins_with_the_end_of_a_base_and_ends_with_what_is_received() -> None:
     one = base("a", 2 * SIZE)
     assert replace(FOUND, base=one).window == (one.published, NOW)
