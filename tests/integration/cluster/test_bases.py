@@ -338,3 +338,21 @@ def test_an_increment_needs_no_artifact_that_can_be_read(bases: Bases) -> None:
     assert bases.make().facts.of_full
     assert "it is encrypted" in bases.warnings[0]
     assert len([*(bases.folder / "manifests").iterdir()]) == 3
+
+
+def test_a_role_that_may_only_replicate_backs_up_an_idle_server(
+    bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refnet.sources.cluster.base_wal._SECONDS", 10.0)
+    bases.run("DROP ROLE IF EXISTS replica", "CREATE ROLE replica LOGIN REPLICATION")
+    target = bases.target()
+    replica = replace(target, conninfo=make_conninfo(target.conninfo, user="replica"))
+    mine = replace(bases, target=lambda: replica)
+    archive = WalArchive(bases.folder / "wal")
+    _fetching(mine, archive)
+    for _ in range(
+        2
+    ):  # the second one begins where the server has written nothing since a switch of segments
+        artifact = mine.make(full=True)
+        manifest = BackupManifest.read(artifact.manifest_text())
+        assert archive.present(live=False) >= {*segments_of(archive, manifest)}

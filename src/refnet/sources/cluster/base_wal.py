@@ -24,6 +24,7 @@ from refnet.catalog.artifact import Progress
 from refnet.catalog.cluster_base import NeededWal
 from refnet.catalog.retention import Outlived
 from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal import PARTIAL, is_segment
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
@@ -33,15 +34,17 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.sources.cluster import wal_server, wal_writer
 from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.database import server_errors
 
 #: How long the last segment may take to arrive after the backup, and pg_receivewal to begin.
 _SECONDS = 300.0
 _RESERVE = "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true, true)"
 #: Whether pg_receivewal has begun: until the server writes something, it has no file.
+#: pg_stat_replication shows a role without pg_read_all_stats nothing of its own sessions; pg_stat_activity does.
 _STREAMS = """
-    SELECT 1 FROM pg_catalog.pg_stat_replication
-     WHERE application_name = %s AND state IN ('catchup', 'streaming')
+    SELECT 1 FROM pg_catalog.pg_stat_activity
+     WHERE application_name = %s AND query LIKE 'START_REPLICATION %%'
 """
 #: Returns when the archive has all WAL that a base needs; RefnetError after a bound.
 KeepWal = Callable[[BackupManifest, Progress], None]
@@ -122,7 +125,9 @@ def fetched(
             fetch = _Fetch(archive, folder, child, errors)
             try:
                 # from here on it has everything that is written: the backup may begin
-                fetch.wait(lambda: session.execute(_STREAMS, (name,)).fetchone() is not None)
+                fetch.wait(
+                    lambda: fetch.has_begun() or session.execute(_STREAMS, (name,)).fetchone() is not None
+                )
                 yield fetch.keep
             finally:
                 child.kill()
@@ -149,6 +154,9 @@ class _Fetch:
             self.errors.seek(0)
             said = self.errors.read(1 << 16)
             raise server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")
+
+    def has_begun(self) -> bool:
+        return any(is_segment(one.removesuffix(PARTIAL)) for one in sizes_in(self.folder))
 
     def keep(self, manifest: BackupManifest, progress: Progress) -> None:
         names = segments_of(self.archive, manifest)
