@@ -22,7 +22,7 @@ from refnet.store.source_records import ClusterRecord, SeenDatabases
 from refnet.store.wal_sending import Sent
 
 CLUSTER = SourceName("main-cluster", Kind.CLUSTER)
-#: Of this machine, now; the window ends then.
+#: The window ends then: when this was imported, which can be long before a test.
 NOW = datetime.now(UTC).replace(microsecond=0)
 _SIZE, _SERVER = wal_segments.SIZE, wal_segments.SERVER.system_identifier
 _SETTINGS = """
