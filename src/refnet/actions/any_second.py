@@ -118,7 +118,8 @@ class DatabaseAsOf:
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise RefnetError(
-                f"pg_dump failed: {plain(said[0]) if said else done.returncode}", "Correct it, and retry."
+                f"pg_dump of the scratch server failed: {plain(said[0]) if said else done.returncode}",
+                "Retry; `--psql` opens the whole database instead.",
             )
 
     def _write_csv(self, table: TableAsOf, out: BinaryIO) -> None:
@@ -130,7 +131,8 @@ class DatabaseAsOf:
         except psycopg.Error as error:
             said = error.diag.message_primary or "the scratch server failed"
             raise RefnetError(
-                f"{table.quoted} cannot be read: {plain(said)}", "Correct it, and retry."
+                f"{table.quoted} cannot be read: {plain(said)}",
+                "Retry; `--psql` opens the whole database instead.",
             ) from error
 
     def to_json(self) -> dict[str, Any]:

@@ -13,9 +13,18 @@ import pytest
 from tests.clusters import SETTINGS, Live, live
 from tests.command import Command, url_of
 
+from refnet.catalog.source_name import Kind, SourceName
+from refnet.context import Context
 from refnet.core.errors import RefnetError
+from refnet.core.files import OPEN_FOLDER, opened
+from refnet.core.locks import take
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.scratch import SETTINGS as SCRATCH
+from refnet.settings import load
+from refnet.sources import source_of
+from refnet.sources.restore_options import AsOf
+from refnet.sources.restoring import RestoreRequest
+from refnet.wiring import with_clusters
 
 pytestmark = pytest.mark.usefixtures("no_postgres_variables")
 
@@ -182,3 +191,33 @@ def test_no_server_starts_in_a_folder_that_a_killed_restore_left(refnet: Command
                 left.start({"logging_collector": "off"})
         refnet("restore", "main-cluster", "--latest", "--into", place).fails(2, "is not an empty folder")
         shutil.rmtree(place)
+
+
+def test_a_folder_that_another_restore_fills_is_refused(refnet: Command, shop: Live) -> None:
+    shop.arrived()
+    shop.publish("main-cluster")
+    place = refnet.home.parent / "data"
+    place.mkdir()
+    with opened(place, OPEN_FOLDER) as there:
+        assert take(there)
+        refnet("restore", "main-cluster", "--latest", "--into", place).fails(5, f"writes into {place}")
+    assert [*place.iterdir()] == []
+
+
+def test_what_came_into_the_folder_after_the_plan_is_neither_replaced_nor_removed(
+    refnet: Command, shop: Live
+) -> None:
+    shop.arrived()
+    shop.publish("main-cluster")
+    place = refnet.home.parent / "data"
+    environment = {"REFNET_HOME": str(refnet.home), "REFNET_BACKUP_DIR": str(refnet.backups)}
+    context = Context(with_clusters(load(environment, refnet.home.parent, root=True, cores=2)))
+    source = source_of(context.settings, SourceName("main-cluster", Kind.CLUSTER))
+    newest = context.store.artifact(context.store.entries(source.name)[-1])
+    work = source.restoring(context, newest, RestoreRequest(into=str(place), as_of=AsOf(latest=True)))
+    work.plan(context)
+    place.mkdir()
+    (place / "thesis.txt").write_text("mine")
+    with pytest.raises(RefnetError, match="is not an empty folder"):
+        work.run(context)
+    assert (place / "thesis.txt").read_text() == "mine"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, empty_tree, explained, opened, sync_folder
 from refnet.core.formatting import plural, size
+from refnet.core.locks import take
 from refnet.local_postgres import proof_binaries
 from refnet.postgres.account import Account, account
 from refnet.postgres.cluster import Cluster
@@ -129,15 +130,17 @@ class ClusterRestore(RestoreWork):
         with explained(planned.folder):
             planned.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._user.own(planned.folder)
-        try:
-            reached, cluster = _recover(context, options.home / "scratch", self._user, planned)
-        except BaseException:
-            with suppress(OSError):
-                with opened(planned.folder, OPEN_FOLDER) as there:
+        with _alone_in(planned.folder) as there:
+            for problem in _obstacles(planned.folder, self._user):  # since the plan somebody may have used it
+                raise problem
+            try:
+                reached, cluster = _recover(context, options.home / "scratch", self._user, planned)
+            except BaseException:
+                with suppress(OSError):
                     empty_tree(there)
-                if is_new:
-                    planned.folder.rmdir()
-            raise
+                    if is_new:
+                        planned.folder.rmdir()
+                raise
         start, ask = _commands(cluster, self._user)
         values = planned.to_json() | {
             "reached": lsn_text(reached.lsn),
@@ -154,6 +157,19 @@ class ClusterRestore(RestoreWork):
         )
         notes = tuple(Said(f"note: {note}", always=True) for note in recovery.plan.notes)
         return RestoreDone(values, (*(Said(line, always=True) for line in lines), *notes))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """The open `folder`, locked against another restore into it; RefnetError (LOCKED) if one is under way."""
+    with explained(folder), opened(folder, OPEN_FOLDER) as there:
+        if not take(there):
+            raise RefnetError(
+                f"another restore writes into {folder}",
+                "Wait until it ends, or give another folder.",
+                Exit.LOCKED,
+            )
+        yield there
 
 
 def _obstacles(folder: Path, user: Account) -> Iterator[RefnetError]:

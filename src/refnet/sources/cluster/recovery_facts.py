@@ -31,7 +31,7 @@ from refnet.sources.cluster.recovery_target import (
     decide,
     parse_moment,
 )
-from refnet.sources.cluster.wal_archive import CLUSTER, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_dump import CommitRecord, commit_records
 from refnet.sources.restore_options import AsOf
 
@@ -61,8 +61,8 @@ def decided(context: Context, source: SourceName, as_of: AsOf, base: Entry | Non
     archive = WalArchive.of(context.settings, facts.system_identifier)
     if not archive.exists():
         raise RefnetError(
-            f"there is no archive of the WAL of {source} (system identifier {facts.system_identifier})",
-            f"Give REFNET_BACKUP_DIR the folder that has {archive.folder.name} in its folder {CLUSTER}.",
+            f"there is no WAL archive of {source}: {archive.folder} does not exist",
+            f"`refnet fetch {source} --store STORE` brings it, or bring the folder back from where it was.",
         )
     there = archived(archive, archive.covered_until())
     of_server = candidates(entries, facts.system_identifier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -109,8 +110,13 @@ class ClusterBases(OnServer):
                 yield found
 
     def outlived_in(self, store: RemoteStore, kept: Sequence[Entry], since: datetime) -> Iterator[Leftover]:
+        # A base backup of this machine may still be copied: the WAL that makes it consistent stays.
+        here = wiring.catalog(self.settings).entries(self.name)
+        older = tuple((facts, one.made) for one in here if (facts := cluster_base.facts_of(one)))
         for needed in needed_wal(kept, since):
-            for one, why in wal_offsite.outlived_in(store, needed, since):
+            own = (one for one in older if one[0].system_identifier == needed.system_identifier)
+            found = replace(needed, older=(*needed.older, *own))
+            for one, why in wal_offsite.outlived_in(store, found, since):
                 yield Leftover(self.name, one.name, one.size, why)
 
     @staticmethod
