@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.conftest import fresh
 
-from refnet.catalog.artifact import silent
+from refnet.catalog.artifact import Finding, silent
 from refnet.catalog.manifest import Outcome
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -84,8 +84,9 @@ def test_digests_of_rows_use_no_index_and_what_reads_the_catalog_for_them_does(
         monkeypatch.setattr(live_catalog, "read", reading)
         monkeypatch.setattr(row_digests._Scratch, "_asked", asking)
         index = replace(index, tables=digested)
+        found = list[Finding]()
         with row_digests.comparing(database, index, wheel.major, silent) as checks:
-            found = run_checks([checks], 1)
+            run_checks([checks], 1, found)
         assert [one.outcome for one in found] == [Outcome.PASSED]
     assert scans == [("catalog", "on"), ("rows", "off")]
 

@@ -89,7 +89,7 @@ def test_new_pieces_are_read_back_and_a_share_of_the_others(
 def test_every_piece_is_read_back_within_30_days(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, last = _Reads(machine, monkeypatch), dict[str, int]()
     nights = []
-    for night in range(75):
+    for night in range(60):
         machine.ticks = 60 * 24 * night
         copy = machine.send(artifact(night, DATA))
         assert machine.fetch_back(copy).state == "fetched"

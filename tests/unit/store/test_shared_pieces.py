@@ -208,15 +208,15 @@ def test_after_a_rotation_everything_is_sent_again_once(
         assert {one.id for one in machine.store(key=True).entries()} >= {first.copy.id, second.copy.id}
 
 
-def test_a_hundred_thousand_pieces_in_the_store_cost_little(machine: Machine) -> None:
+def test_thousands_of_pieces_in_the_store_cost_little(machine: Machine) -> None:
     first = send(machine, 1)
     content = memory(machine).contents[first.copy.document.pieces[0].name]
-    for number in range(100_000):
+    for number in range(20_000):
         name = SharedName(first.copy.document.key, f"{number:032x}").named("0" * 16)
         memory(machine).contents[name] = content
     began = time.process_time()
     second = machine.send(artifact(2, DATA))
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 4
     assert second.document.pieces == first.copy.document.pieces
 
 
@@ -252,6 +252,7 @@ def test_a_rotation_in_the_middle_of_a_copy_leaves_a_whole_copy(
 def test_after_a_failed_request_no_other_begins(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     encrypt, put = Encrypter.piece, MemoryBucket.put
     failed, first, asked = threading.Event(), iter([True]), list[str]()
+    others = {*threading.enumerate()}
 
     def piece(encrypter: Encrypter, data: bytes) -> bytes:
         assert next(first, False) or failed.wait(30)
@@ -268,9 +269,8 @@ def test_after_a_failed_request_no_other_begins(machine: Machine, monkeypatch: p
     with pytest.raises(BucketError):
         machine.send(artifact(1, DATA))
     failed.set()
-    for thread in threading.enumerate():
-        if thread.name.endswith("(run)"):
-            thread.join(30)
+    for thread in {*threading.enumerate()} - others:
+        thread.join(30)
     assert len(asked) == 1
 
 

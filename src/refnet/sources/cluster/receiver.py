@@ -68,6 +68,8 @@ class Receiver:
         url = self.settings.of(self.cluster).url or ""
         self.target = Target.from_url(url, f"clusters.{self.cluster}.url")
         self._said = ""
+        #: The server removed WAL that was asked for: the slot is made again.
+        self.removed = False
         self._lock = ExitStack()
         #: The archive that is locked.
         self._held: Path | None = None
@@ -186,7 +188,7 @@ class _Stream:
                 )
             except ValueError as error:
                 raise _not_ours(self._receiver.cluster, self._target, error) from None
-        if how is Course.BRANCH or (now.has_slot and now.status == "lost"):
+        if how is Course.BRANCH or (now.has_slot and (now.status == "lost" or self._receiver.removed)):
             self._begin_again(session, now, how)
             have = None
         elif not now.has_slot:
@@ -202,8 +204,9 @@ class _Stream:
         """Keep what is here as it is, and receive from what the server still has."""
         live_folder.clear(self._archive)
         if now.has_slot:
-            wal_server.drop_slot(session, self._slot)
+            wal_server.drop_slot(session, self._slot, self._target)
         wal_server.make_slot(session, self._slot, self._target)
+        self._receiver.removed = False
         why = (
             f"the server forked before what was received (timeline {self._who.timeline})"
             if how is Course.BRANCH
@@ -305,6 +308,8 @@ class _Stream:
         last = said.splitlines()[-1].removeprefix("pg_receivewal: error: ") if said else "no message"
         if process.returncode and live_folder.asks_for_removed(said):
             live_folder.clear(self._archive)
+            # Asking for it may have set the slot back to it: then the server would be asked for it for ever.
+            self._receiver.removed = True
             raise RefnetError(
                 f"the server at {self._target.address} removed WAL that was not received: {last}",
                 "`refnet backup` makes moments from now on reachable; raise max_slot_wal_keep_size.",

@@ -150,9 +150,16 @@ def make_slot(connection: Session, slot: str, target: Target) -> None:
         ) from None
 
 
-def drop_slot(connection: Session, slot: str) -> None:
-    """Remove the slot `slot`, which nobody uses."""
-    connection.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (slot,))
+def drop_slot(connection: Session, slot: str, target: Target) -> None:
+    """Remove the slot `slot`; RefnetError (transient) while the server still uses it."""
+    try:
+        connection.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (slot,))
+    except psycopg.Error as error:
+        raise RefnetError(
+            f"the replication slot {slot} cannot be removed at {target.address}: {error.diag.message_primary or error}",
+            "The receiver tries again.",
+            transient=True,
+        ) from None
 
 
 class Identified(NamedTuple):
