@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from isal import isal_zlib
 from tests.wal_segments import SERVER, SIZE, archive, no_programs, put, segment
 
-from refnet.catalog.wal import Gap
+from refnet.catalog.wal import Gap, IndexLine
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
@@ -181,3 +182,14 @@ def test_names_that_no_segment_has_are_not_counted(tmp_path: Path) -> None:
     assert made.present() == {*NAMES}
     assert wal_writer.take_in(made, made.live) == []
     assert made.gaps(5 * SIZE, 1) == ()
+
+
+def test_an_index_of_millions_of_short_lines_is_read_in_seconds_and_hides_no_segment(tmp_path: Path) -> None:
+    made = archive(tmp_path, *NAMES)
+    index = made.folder_of(1) / "index.jsonl"
+    shortest = IndexLine(NAMES[0], "0" * 64, 1).to_json()
+    assert len(shortest) > 110
+    index.write_bytes(b"{}\n" * 4_000_000 + index.read_bytes())
+    began = time.process_time()
+    assert [one.name for one in made.segments(1)] == NAMES
+    assert time.process_time() - began < 20
