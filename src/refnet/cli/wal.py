@@ -47,7 +47,7 @@ def run(cluster: _Cluster = None) -> None:
     def work(one: Receiver | StreamSender) -> None:
         try:
             one.run()
-        except RefnetError as error:  # the other clusters are received all the same
+        except RefnetError as error:  # the other receivers go on
             ended.append(error)
             if len(names) > 1:
                 _tell(f"{one.cluster}: not received any more: {error.message}; {error.hint}")

@@ -18,6 +18,7 @@ from refnet.catalog.wal_record import RecordName, SentWal
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster import wal_offsite
 from refnet.store import wal_copies, wal_sending
+from refnet.store.backup_folder import locked
 from refnet.store.sending_pieces import Encrypter
 from refnet.store.wal_sending import New, Sent, Server, WalSender
 
@@ -281,6 +282,17 @@ def test_the_archive_of_another_machine_is_filled_up_to_the_last_byte(
     assert archive.read(THIRD) == wal_segments.segment(THIRD)[:5000].ljust(SIZE, b"\0")
     again = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE, tmp_path)
     assert again.segments == 0
+
+
+def test_what_a_running_receiver_writes_is_not_replaced_by_a_fetch(offsite: Offsite, tmp_path: Path) -> None:
+    offsite.write(THIRD, 5000)
+    offsite.send()
+    archive = wal_segments.archive(tmp_path / "elsewhere")
+    with locked(archive.folder, "a receiver"):
+        wal_offsite.fill(archive, offsite.machine.store(key=True), offsite.read(), SIZE, tmp_path)
+    assert [*archive.live.iterdir()] == []
+    wal_offsite.fill(archive, offsite.machine.store(key=True), offsite.read(), SIZE, tmp_path)
+    assert len([*archive.live.iterdir()]) == 1
 
 
 def test_a_damaged_segment_is_named_and_the_others_come(offsite: Offsite, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class BaseMaker:
             raise RefnetError(
                 f"{self.name} is not backed up: its server has {plural(tablespaces, 'tablespace')}, and pg_basebackup"
                 " streams only the default one",
-                "Its databases are backed up all the same (`refnet backup` of each); or move them to pg_default.",
+                "Move them to pg_default, or set wal = false. Its databases are backed up in either case.",
                 Exit.USAGE,
             )
         before = f"PostgreSQL {major} makes no increments; {INCREMENTS} does"

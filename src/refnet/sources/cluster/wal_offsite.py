@@ -16,7 +16,7 @@ from refnet.catalog.artifact import Progress, silent
 from refnet.catalog.cluster_base import BaseFacts, NeededWal
 from refnet.catalog.source_name import bases_name
 from refnet.catalog.wal import PARTIAL
-from refnet.catalog.wal_record import SentSegment, SentWal, Tail
+from refnet.catalog.wal_record import SentSegment, SentWal
 from refnet.core import formatting
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
@@ -25,6 +25,7 @@ from refnet.settings import Settings
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.store import wal_copies
+from refnet.store.backup_folder import locked
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
 from refnet.store.remote import RemoteStore
 from refnet.store.sending import sender_to
@@ -222,14 +223,17 @@ def _bring(archive: WalArchive, store: RemoteStore, segment: SentSegment, folder
 
 
 def _bring_tail(archive: WalArchive, said: SentWal) -> None:
-    """Put the segment that was being written where the receiver has it, unless there is WAL of its own."""
-    tail: Tail | None = said.tail
-    if tail is None or archive.is_received() or tail.segment in archive.present():
+    """Put the segment that was being written where the receiver has it, unless there is one, or a receiver runs."""
+    if (tail := said.tail) is None:
         return
-    data = tail.data.ljust(archive.segment_size, b"\0")
-    path = archive.live / f"{tail.segment}{PARTIAL}"
-    with explained(path):
-        replace_file(path, data)
+    path, data = archive.live / f"{tail.segment}{PARTIAL}", tail.data.ljust(archive.segment_size, b"\0")
+    try:
+        with locked(archive.folder, f"the WAL in {archive.folder}"), explained(path):
+            if tail.segment not in archive.present():
+                replace_file(path, data)
+    except RefnetError as error:
+        if error.code is not Exit.LOCKED:  # a receiver has newer WAL
+            raise
 
 
 def sentence(brought: Brought) -> str:
