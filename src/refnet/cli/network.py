@@ -6,7 +6,7 @@ Alembic and PyYAML come with the extra `network`; modules that need them are imp
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 network = Commands("Create and fill the citation network's tables.")
 imports = Commands("Import a citation graph from a file.")
 _CSV = "csv"
-_FORMATS = ("graphml", _CSV, "bibtex", "json")
+_FORMATS = ("graphml", _CSV, "bibtex", "ris", "csl-json", "json")
 
 
 @network.command()
@@ -237,7 +237,7 @@ def export(
         typer.Argument(
             parser=_format,
             metavar="FORMAT",
-            help="graphml, csv, bibtex or json.",
+            help="graphml, csv, bibtex, ris, csl-json or json.",
             autocompletion=lambda: [*_FORMATS],
         ),
     ],
@@ -245,6 +245,16 @@ def export(
     to: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="This file, replaced if it exists; csv: a folder for two files."),
+    ] = None,
+    search: Annotated[
+        str, typer.Option(metavar="WORDS", help="Papers with these words, or an author's name.")
+    ] = "",
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Papers whose notes in the vault have this tag.")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000_000, metavar="N", help="The N papers with the best rank."),
     ] = None,
     plan: options.Plan = False,
 ) -> None:
@@ -255,8 +265,11 @@ def export(
     settings = current_settings()
     if format == _CSV and to is None:
         raise RefnetError("csv makes two files", "Name a folder for them with --to.", Exit.USAGE)
-    if would(f"export {ActsOn.of(settings).shown} as {format} to {to or 'stdout'}", plan=plan):
+    given = {"tag": tag, "search": search and f"'{search}'", "top": top}
+    chosen = "".join(f", {name} {value}" for name, value in given.items() if value)
+    if would(f"export {ActsOn.of(settings).shown}{chosen} as {format} to {to or 'stdout'}", plan=plan):
         return
+    selection = writing.Selection(search, top, _tagged(settings.vault_dir, tag) if tag else None)
 
     def write(name: str, texts: Iterator[str]) -> None:
         if to is None:
@@ -272,4 +285,21 @@ def export(
         if not output.quiet:
             print(path)
 
-    writing.export(known(servers.existing_server(settings)), format, write)
+    writing.export(known(servers.existing_server(settings)), format, write, selection)
+
+
+def _tagged(vault: Path, tag: str) -> Callable[[Any], list[int]]:
+    """Return what finds the papers whose notes have `tag`; RefnetError if no note has it."""
+    from refnet.network.vault_files import tagged, vault_folder
+    from refnet.network.vault_rows import matches
+
+    with explained(vault), vault_folder(vault, make=False) as handle:
+        marks = [] if handle is None else [*tagged(handle, tag)]
+    if not marks:
+        raise RefnetError(f"no paper's note in {vault} has the tag {tag}", "Check vault_dir and the tag.")
+
+    def papers(connection: Any) -> list[int]:
+        known = matches(connection, marks)
+        return [one for one in map(known.paper, marks) if isinstance(one, int)]
+
+    return papers

@@ -1,7 +1,7 @@
 """Exports the papers and citations of the network to formats of other programs, row by row.
 
-GraphML, CSV and JSON contain all papers and citations; BibTeX contains only papers with details, as an entry without
-authors and venue is useless.
+GraphML, CSV and JSON contain all papers and citations; BibTeX, RIS and CSL-JSON only papers with details, as an entry
+without authors and venue is useless. A selection leaves the citations between its papers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import json
 import os
 import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -23,6 +23,7 @@ from psycopg.rows import dict_row
 
 from refnet.core.files import NotRegularError, explained
 from refnet.network import SESSION, server_errors
+from refnet.network.reference_formats import Row, bibtex, citation_keys, csl, ris
 from refnet.postgres.session import Target
 
 _ROWS = 1000
@@ -30,7 +31,7 @@ _PAPERS = """
 SELECT p.id, p.title, coalesce(w.names, '{}') AS authors, p.year, p.venue, p.publication_types AS types,
        coalesce(e.ids, '{}') AS ids, p.open_access_url AS url, p.reference_count, p.citation_count,
        r.position AS rank, r.pagerank, r.cited_by, p.details_fetched_at IS NOT NULL OR p.provenance = 'sample' AS detailed,
-       p.provenance, p.journal, p.abstract
+       p.provenance, p.journal, p.abstract, p.fields_of_study, to_char(p.published_on, 'YYYY-MM-DD') AS published_on
 FROM papers p
 LEFT JOIN ranks r ON r.paper_id = p.id
 LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
@@ -38,11 +39,33 @@ LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
 LEFT JOIN (SELECT paper_id, jsonb_object_agg(scheme, value ORDER BY scheme)  AS ids
            FROM (SELECT paper_id, scheme, min(value) AS value FROM external_ids GROUP BY paper_id, scheme) i
            GROUP BY paper_id) e ON e.paper_id = p.id
-ORDER BY p.id
 """
+#: SQL: `_PAPERS` in the order of given row ids.
+_CHOSEN = f"{_PAPERS} JOIN unnest(%s::bigint[]) WITH ORDINALITY AS chosen (id, nth) ON chosen.id = p.id ORDER BY nth"
 _CITATIONS = """
 SELECT citing_id AS citing, cited_id AS cited, is_influential AS influential, intents, provenance
-FROM citations ORDER BY citing_id, cited_id
+FROM citations WHERE %(all)s OR (citing_id = ANY (%(ids)s) AND cited_id = ANY (%(ids)s))
+ORDER BY citing_id, cited_id
+"""
+#: SQL: what makes the key of each paper with details. Of its ids the CorpusId counts, which digits sort first.
+_KEYED = """
+SELECT p.id, a.name, p.year, p.title, coalesce(e.identity, p.title_key, '')
+FROM papers p
+LEFT JOIN paper_authors w ON w.paper_id = p.id AND w.position = 1
+LEFT JOIN authors a ON a.id = w.author_id
+LEFT JOIN (SELECT paper_id, min(CASE scheme WHEN 'corpus_id' THEN lpad(value, 20, '0')
+                                ELSE scheme || ' ' || value END COLLATE "C") AS identity
+           FROM external_ids GROUP BY paper_id) e ON e.paper_id = p.id
+WHERE p.details_fetched_at IS NOT NULL OR p.provenance = 'sample'
+"""
+_SELECTED = """
+SELECT p.id FROM papers p LEFT JOIN ranks r ON r.paper_id = p.id
+WHERE (p.details_fetched_at IS NOT NULL OR p.provenance = 'sample') AND (%(ids)s::bigint[] IS NULL OR p.id = ANY (%(ids)s))
+  AND (%(search)s = '' OR to_tsvector('pg_catalog.english', coalesce(p.title, '') || ' ' || coalesce(p.abstract, ''))
+           @@ websearch_to_tsquery('pg_catalog.english', %(search)s)
+       OR p.id IN (SELECT paper_id FROM paper_authors JOIN authors ON authors.id = author_id
+                   WHERE position(lower(%(search)s) IN lower(name)) > 0))
+ORDER BY r.position, p.citation_count DESC NULLS LAST, p.id LIMIT %(top)s
 """
 #: Column of a paper in GraphML and CSV → its type in GraphML.
 _COLUMNS = {
@@ -55,45 +78,71 @@ _EDGE_COLUMNS = {"influential": "boolean", "intents": "string", "provenance": "s
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Beginnings of text that a spreadsheet takes for a formula.
 _FORMULA = (*"=+-@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
-#: Type of publication, BibTeX entry, field of the venue; the first type that a paper has counts.
-_ENTRIES = (
-    ("Book", "book", "publisher"),
-    ("BookSection", "incollection", "booktitle"),
-    ("Conference", "inproceedings", "booktitle"),
-    ("JournalArticle", "article", "journal"),
-    ("Review", "article", "journal"),
-)
-
-Row = Mapping[str, Any]
 #: Parts of a text, in order.
 Texts = Iterator[str]
 
 
-class Rows:
-    """The rows of one snapshot: papers, then citations; each can be read once."""
+@dataclass(frozen=True)
+class Selection:
+    """Which papers with details are exported: all, if nothing is given."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    #: Words of the title or the abstract, or a part of an author's name.
+    search: str = ""
+    #: The best papers by rank, at most; None: all.
+    top: int | None = None
+    #: Finds row ids in the database: only these papers; None: any.
+    among: Callable[[psycopg.Connection], list[int]] | None = None
+
+    def papers(self, connection: psycopg.Connection) -> list[int] | None:
+        """Return the row ids of the papers, best first; None: all of the network."""
+        if self == Selection():
+            return None
+        ids = self.among(connection) if self.among else None
+        found = connection.execute(_SELECTED, {"search": self.search, "top": self.top, "ids": ids}).fetchall()
+        return [number for (number,) in found]
+
+
+_ALL = Selection()
+
+
+class Rows:
+    """The rows of one snapshot: papers, then citations; each can be read once.
+
+    chosen: row ids of the papers; None: all.
+    """
+
+    def __init__(self, connection: psycopg.Connection, chosen: list[int] | None = None) -> None:
         self._connection = connection
+        self._chosen = chosen
 
     def papers(self) -> Iterator[Row]:
-        for row in self._read("papers", _PAPERS):
-            yield row | {"doi": row["ids"].get("doi"), "arxiv": row["ids"].get("arxiv")}
+        return self._papers(self._chosen)
+
+    def references(self) -> Iterator[tuple[str, Row]]:
+        """Yield the key and the row of each paper with details, sorted by key."""
+        keys = citation_keys(self._connection.execute(_KEYED))
+        chosen = keys.keys() if self._chosen is None else keys.keys() & {*self._chosen}
+        for row in self._papers(sorted(chosen, key=keys.__getitem__)):
+            yield keys[row["id"]], row
 
     def citations(self) -> Iterator[Row]:
-        return self._read("citations", _CITATIONS)
+        return self._read("citations", _CITATIONS, {"all": self._chosen is None, "ids": self._chosen or []})
 
-    def _read(self, name: str, query: str) -> Iterator[dict[str, Any]]:
+    def _papers(self, chosen: list[int] | None) -> Iterator[Row]:
+        query = f"{_PAPERS} ORDER BY p.id" if chosen is None else _CHOSEN
+        for row in self._read("papers", query, None if chosen is None else [chosen]):
+            yield row | {"doi": row["ids"].get("doi"), "arxiv": row["ids"].get("arxiv")}
+
+    def _read(self, name: str, query: str, values: Any) -> Iterator[dict[str, Any]]:
         with self._connection.cursor(name, row_factory=dict_row) as cursor:
             cursor.itersize = _ROWS
-            yield from cursor.execute(query)
+            yield from cursor.execute(query, values)
 
 
-def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> None:
-    """Write the network of `target` in the format `name`, a key of FORMATS.
+def export(
+    target: Target, name: str, write: Callable[[str, Texts], None], selection: Selection = _ALL
+) -> None:
+    """Write the papers of `selection` in the network of `target` in the format `name`, a key of FORMATS.
 
     write: called with each file's name and text, in parts. RefnetError if the database cannot be read.
     """
@@ -104,8 +153,10 @@ def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> No
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off")
         # Before the first byte: printed output cannot be taken back.
-        connection.execute(f"SELECT FROM ({_PAPERS}) papers, ({_CITATIONS}) citations LIMIT 0")
-        for file, texts in FORMATS[name](Rows(connection)).items():
+        connection.execute(
+            f"SELECT FROM ({_PAPERS}) papers, ({_CITATIONS}) citations LIMIT 0", {"all": True, "ids": []}
+        )
+        for file, texts in FORMATS[name](Rows(connection, selection.papers(connection))).items():
             write(file, texts)
 
 
@@ -198,53 +249,22 @@ def _json_texts(rows: Rows) -> Texts:
 
 
 def _bibtex(rows: Rows) -> dict[str, Texts]:
-    return {"network.bib": (_entry(row) for row in rows.papers() if row["detailed"])}
+    return {"network.bib": (bibtex(*entry) for entry in rows.references())}
 
 
-def _entry(row: Row) -> str:
-    kind, place = next(
-        ((kind, place) for name, kind, place in _ENTRIES if name in row["types"]), ("misc", "howpublished")
-    )
-    journal = row["journal"] or {}
-    fields = {
-        "title": _protected(row["title"] or ""),
-        "author": " and ".join(map(_author, row["authors"])),
-        "year": _text(row["year"]),
-        place: _latex(row["venue"] or ""),
-        "volume": _latex(_text(journal.get("volume"))),
-        "pages": _latex(_text(journal.get("pages"))).replace("–", "--"),
-        "doi": _latex(row["doi"] or ""),
-        "eprint": _latex(row["arxiv"] or ""),
-        "archiveprefix": "arXiv" if row["arxiv"] else "",
-        "url": _latex(row["url"] or ""),
-    }
-    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
-    return f"@{kind}{{{_key(row)},\n{lines}}}\n\n"
+def _ris(rows: Rows) -> dict[str, Texts]:
+    return {"network.ris": (ris(*entry) for entry in rows.references())}
 
 
-def _key(row: Row) -> str:
-    """Return a key such as `Lovelace1843-7`: unique by the row id, so new papers change no other key."""
-    words = (row["authors"] or [""])[0].split() or [""]
-    plain = unicodedata.normalize("NFKD", words[-1]).encode("ascii", "ignore").decode()
-    return f"{re.sub('[^A-Za-z]', '', plain) or 'paper'}{row['year'] or ''}-{row['id']}"
+def _csl(rows: Rows) -> dict[str, Texts]:
+    return {"network.csl.json": _csl_texts(rows)}
 
 
-def _latex(text: str) -> str:
-    text = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-    return "".join(_LATEX.get(one, one) for one in text)
-
-
-def _protected(title: str) -> str:
-    """Protect words with inner capitals in a title, as a style may write titles in lower case."""
-    return " ".join(
-        f"{{{_latex(word)}}}" if re.search(r"\w[A-Z]", word) else _latex(word) for word in title.split()
-    )
-
-
-def _author(name: str) -> str:
-    """Return a name, in braces if BibTeX would take it for several names."""
-    escaped = _latex(name)
-    return f"{{{escaped}}}" if re.search(r",|\b(?:and|others)\b", name, re.IGNORECASE) else escaped
+def _csl_texts(rows: Rows) -> Texts:
+    yield "["
+    for number, entry in enumerate(rows.references()):
+        yield f"{',' if number else ''}\n{csl(*entry)}"
+    yield "\n]\n"
 
 
 #: Format → function that returns file name → text, in parts; consume them in order.
@@ -252,5 +272,7 @@ FORMATS: Mapping[str, Callable[[Rows], dict[str, Texts]]] = {
     "graphml": _graphml,
     "csv": _csv,
     "bibtex": _bibtex,
+    "ris": _ris,
+    "csl-json": _csl,
     "json": _json,
 }

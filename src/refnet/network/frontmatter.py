@@ -252,6 +252,26 @@ def mark_in(text: str) -> NoteMark | None:
     return NoteMark(index, (), int(number[0]), title, year if type(year) is int else 0)
 
 
+def described(text: str) -> dict[str, str]:
+    """Return the properties doi, arxiv, title and year of any note that begins with `text`, as text."""
+    found = _FRONTMATTER.match(text)
+    pairs = _KEY.findall(found["yaml"].replace("\r\n", "\n")) if found else []
+    values = {key: value.strip().strip("\"'") for key, value in reversed(pairs)}
+    return {key: values[key] for key in ("doi", "arxiv", "title", "year") if values.get(key)}
+
+
+def tags_in(text: str) -> list[str]:
+    """Return the property `tags` of a note, in lower case; [] if there is none that can be read."""
+    found = _FRONTMATTER.match(text)
+    try:
+        values = loaded(found["yaml"]) if found else None
+    except ValueError:
+        return []
+    tags = values.get("tags") if isinstance(values, dict) else None
+    listed = re.split(r"[,\s]+", tags) if isinstance(tags, str) else tags
+    return [one.lower() for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+
+
 def _checked(ids: list[Id]) -> tuple[Id, ...]:
     """Normalize `ids` as in the database, without invalid ones."""
     known = (

@@ -7,6 +7,7 @@ folder or a file by a link at any time. Symbolic links are neither followed nor 
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from refnet.core.files import (
 )
 from refnet.core.locks import take
 from refnet.core.trust import open_folder
-from refnet.network.frontmatter import NoteMark, NotOursError, mark_in
+from refnet.network.frontmatter import NoteMark, NotOursError, mark_in, tags_in
 
 _TEMPORARY = ".refnet-"
 #: How much of a note is read to find its frontmatter, in bytes; most notes are shorter.
@@ -145,6 +146,19 @@ def _known(path: str, folder: int, name: str) -> Iterator[Note]:
         raise
     if mark := mark_in(data.decode(errors="replace")):
         yield Note(mark, path, digest(data) if len(data) < _HEAD else None)
+
+
+def tagged(vault: int, tag: str) -> Iterator[NoteMark]:
+    """Yield the marks of the papers' notes with `tag` as Obsidian counts it: a property or in the text, `tag/inner` too."""
+    wanted = tag.removeprefix("#").lower()
+    written = re.compile(rf"(?:^|\s)#{re.escape(wanted)}(?![\w-])", re.IGNORECASE)
+    for note in find_notes(vault):
+        text = None
+        with suppress(NotOursError):
+            text, _ = read(vault, note.path)
+        listed = any(f"{one}/".startswith(f"{wanted}/") for one in tags_in(text or ""))
+        if not note.mark.index and (listed or written.search(text or "")):
+            yield note.mark
 
 
 def canvases(vault: int, folder: str) -> Iterator[tuple[str, str]]:
