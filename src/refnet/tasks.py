@@ -40,6 +40,7 @@ from refnet.network import known
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 from refnet.sources import kind_of
+from refnet.telemetry.notify import sender
 
 _log = logging.getLogger(__name__)
 #: The beginning of the names of tasks.
@@ -54,8 +55,6 @@ WAITS = 24 * 3600 // RETRY_SECONDS
 LOST_AFTER = 60
 #: Retried forever: a task that is due must not get lost because the broker is away.
 PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
-
-
 #: The variable of the settings file that the command names by whose process the tasks run; see `Settings.variables`.
 _variables: dict[str, str] = {}
 
@@ -186,10 +185,8 @@ class Retried(Task):
 
 def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
     _, task, _ = beat.ENTRIES[name]
-    decorator: Callable[[Callable[..., Any]], Any] = app.task(
-        base=Retried, bind=True, name=task, shared=False
-    )
-    return decorator
+    made: Callable[[Callable[..., Any]], Any] = app.task(base=Retried, bind=True, name=task, shared=False)
+    return made
 
 
 @_task(TaskName.DATABASE)
@@ -254,6 +251,15 @@ def monitor(_self: Retried) -> dict[str, Any]:
         )
     says = [f"{c.source or 'store'}: {c.says}" for c in checks if c.status is Status.WARNING]
     return {"outcome": status.value, "warnings": says}
+
+
+@_task(TaskName.UPDATE)
+def update_network(_self: Retried) -> dict[str, Any]:
+    """Look for new papers and report them, as `refnet crawl --update` does."""
+    with needed("network"):
+        from refnet.network.report_update import run_update
+    settings = current_settings()
+    return run_update(servers.existing_server(settings), settings, sender(settings.notify_urls), _log.warning)
 
 
 class _PauseError(Exception):

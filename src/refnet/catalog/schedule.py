@@ -95,6 +95,7 @@ class TaskName(StrEnum):
     PRUNE = "prune"
     DRILL = "drill"
     MONITOR = "monitor"
+    UPDATE = "update"
 
     @property
     def key(self) -> str:

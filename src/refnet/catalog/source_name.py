@@ -54,6 +54,7 @@ RESERVED = frozenset(
         "store",
         "stores",
         "timezone",
+        "update",
         "vault",
     ]
 )

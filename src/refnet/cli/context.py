@@ -218,14 +218,16 @@ def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def confirm(question: str, *, force: bool, what: str = "live data would be replaced") -> None:
-    """Ask on the terminal unless `force`; RefnetError (CONFIRM) without consent or a terminal."""
+def confirm(
+    question: str, *, force: bool, what: str = "live data would be replaced", option: str = "--force"
+) -> None:
+    """Ask on the terminal unless `force`, which `option` sets; RefnetError (CONFIRM) without consent or a terminal."""
     if force:
         return
     if not at_terminal():
         raise RefnetError(
             f"{what}, and stdin is not a terminal",
-            "Check it with --plan, then use --force.",
+            f"Check it with --plan, then use {option}.",
             Exit.CONFIRM,
         )
     if not says_yes(question):

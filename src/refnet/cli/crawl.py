@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from refnet import servers
 from refnet.cli import options
-from refnet.cli.context import current_settings, note, print_json, would
+from refnet.cli.command import spread
+from refnet.cli.context import current_settings, note, print_json, progress, warn, would
+from refnet.cli.find_papers import SeedOptions, choose, planned
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
 from refnet.core.errors import Exit, RefnetError
@@ -22,16 +24,23 @@ from refnet.network.crawls import DEEPEST, CrawlOrder, CrawlResult, CrawlStandin
 from refnet.network.jobs import STATES, ListedJob
 from refnet.servers import ActsOn
 from refnet.settings import Settings
+from refnet.telemetry.notify import sender
+
+if TYPE_CHECKING:
+    from refnet.network.find_papers import FoundPapers
+    from refnet.network.report_update import ReportedUpdate
 
 _HINT = "`refnet network migrate` creates the network's tables."
 
 
+@spread
 def crawl(
     ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="ID", help="A DOI, an arXiv id, a URL …; default: unfinished crawls."),
     ] = None,
     *,
+    seeds: SeedOptions,
     depth: Annotated[
         int, typer.Option(min=0, max=DEEPEST, metavar="N", help="The distance from the given papers.")
     ] = 1,
@@ -43,6 +52,9 @@ def crawl(
         Direction,
         typer.Option(parser=Direction, metavar="references|citations|both", help="The citations to follow."),
     ] = Direction.REFERENCES,
+    update: Annotated[
+        bool, typer.Option("--update", help="Find new papers that cite the seeds of all crawls.")
+    ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
@@ -51,26 +63,55 @@ def crawl(
     A crawl that was interrupted continues where it was; several runs share one.
     """
     settings = current_settings()
-    wanted = order(ids, direction, depth, limit) if ids else None
+    if update and (ids or seeds.given):
+        raise RefnetError("--update takes no other seeds", "Omit them, or omit --update.", Exit.USAGE)
     if plan and settings.database_url:
         servers.server(settings).connect().close()
-    if would(_plan(settings, wanted), plan=plan):
+    if seeds.given and would(planned(settings, seeds), plan=plan):
         return
-    from refnet.network.crawl import CrawlReports, run, start, unfinished
-    from refnet.network.migrate import migrate
-
-    target = servers.server(settings) if wanted else servers.existing_server(settings)
-    migrate(target)
-    crawls = [start(target, wanted)] if wanted else unfinished(target)
-    with _shown() as standing:
-        results = [run(target, settings, one, CrawlReports(standing, note)) for one in crawls]
-    _print(settings, results, as_json)
+    found = choose(settings, seeds, as_json=as_json) if seeds.given else None
+    ids = [*(ids or ()), *(one.id for one in found.candidates)] if found else ids
+    wanted = order(ids, direction, depth, limit) if ids else None
+    if would(_plan(settings, wanted, limit if update else None), plan=plan):
+        return
+    results, reported = _collected(settings, wanted, limit if update else None)
+    _print(settings, results, reported, found, as_json=as_json)
     if not all(one.is_complete for one in results):
         raise typer.Exit(Exit.FAILED)
 
 
-def _plan(settings: Settings, wanted: CrawlOrder | None) -> str:
+def _collected(
+    settings: Settings, wanted: CrawlOrder | None, new: int | None
+) -> tuple[list[CrawlResult], list[ReportedUpdate]]:
+    """Run a crawl, or an update of at most `new` new papers; without either, what is unfinished."""
+    from refnet.network.crawl import CrawlReports, run, start, start_update, unfinished
+    from refnet.network.migrate import migrate
+    from refnet.network.report_update import report_update
+
+    target = servers.server(settings) if wanted else servers.existing_server(settings)
+    migrate(target)
+    if new is not None:
+        crawls = [start_update(target, new)]
+    else:
+        crawls = [start(target, wanted)] if wanted else unfinished(target)
+    with _shown() as standing:
+        results = [run(target, settings, one, CrawlReports(standing, note)) for one in crawls]
+    send = sender(settings.notify_urls)
+    with progress("vault") as shown:
+        reports = (report_update(target, settings, one.crawl, send, shown) for one in results)
+        reported = [one for one in reports if one]
+    for one in reported:
+        warn(one.failures)
+    return results, reported
+
+
+def _plan(settings: Settings, wanted: CrawlOrder | None, new: int | None) -> str:
     where = ActsOn.of(settings).shown
+    if new is not None:
+        return (
+            f"collect what cites the seeds of all crawls, and the details of at most {plural(new, 'new paper')},"
+            f" from {settings.crawl_semantic_scholar_url} into {where}; renew the details of the papers there"
+        )
     if wanted is None:
         return f"continue the unfinished crawls in {where}"
     rate = settings.crawl_requests_per_second
@@ -81,15 +122,29 @@ def _plan(settings: Settings, wanted: CrawlOrder | None) -> str:
     )
 
 
-def _print(settings: Settings, results: list[CrawlResult], as_json: bool) -> None:
+def _print(
+    settings: Settings,
+    results: list[CrawlResult],
+    reported: list[ReportedUpdate],
+    found: FoundPapers | None,
+    *,
+    as_json: bool,
+) -> None:
     acts_on = ActsOn.of(settings)
     if as_json:
-        print_json({"crawls": [one.to_json() for one in results], **acts_on.to_json()})
+        more: dict[str, Any] = {"found": found.to_json()} if found else {}
+        more |= {"news": [one.news.to_json() for one in reported]} if reported else {}
+        print_json({"crawls": [one.to_json() for one in results], **more, **acts_on.to_json()})
         return
     say(str(acts_on))
     for one in results:
         for line in one.lines():
             say(plain(line))
+    for update in reported:
+        for line in update.news.lines():
+            say(plain(line))
+        for path in update.vault.views if update.vault else ():
+            say(f"  in the vault: {plain(path)}")
     if not results:
         say("no crawl is unfinished; `refnet crawl ID` starts one")
 

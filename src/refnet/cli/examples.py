@@ -94,8 +94,10 @@ EXAMPLES = {
     "crawl": (
         "refnet crawl 10.18653/v1/N18-3011 --plan",
         "refnet crawl arXiv:2106.15928 --depth 2 --limit 500",
+        "refnet crawl --from library.bib --plan",
         "refnet crawl",
     ),
+    "find-papers": ("refnet find-papers open citation index --top 20",),
     "jobs": (
         "refnet jobs --state failed",
         "refnet jobs --retry --plan",
@@ -106,6 +108,7 @@ EXAMPLES = {
     ),
     "export": (
         "refnet export bibtex --to references.bib",
+        "refnet export bibtex --tag thesis --top 50 --to thesis.bib",
         "refnet export csv --to network",
         "refnet export json | jq '.papers[].title'",
     ),

@@ -9,7 +9,7 @@ from refnet.cli.context import current_settings, note, would
 from refnet.cli.output import say
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
-from refnet.telemetry.notify import DEADLINE, Message, send_by_apprise, within
+from refnet.telemetry.notify import Message, deliver
 
 
 def notify(*, plan: options.Plan = False) -> None:
@@ -20,14 +20,7 @@ def notify(*, plan: options.Plan = False) -> None:
     if would(f"send a test message to {plural(len(urls), 'service')} of notify.urls", plan=plan):
         return
     message = Message(f"RefNet on {platform.node()}: test", "Messages arrive.")
-
-    def send() -> list[str]:
-        try:
-            return send_by_apprise(urls, message)
-        except ConnectionError as error:
-            return [str(error)]
-
-    failures = within(DEADLINE, "the notification", send)
+    failures = deliver(urls, message)
     for sentence in failures:
         note(sentence)
     if failures:

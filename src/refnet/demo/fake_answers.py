@@ -6,6 +6,7 @@ Semantic Scholar: its paths, fields, pages and errors. OpenAlex: single works, l
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from refnet.demo.fake_faults import Faults
 from refnet.demo.fake_graph import FakeGraph, Reference
 
 _MOST_IDS, _MOST_ITEMS, _LAST = 500, 1000, 10_000
+#: The most papers of a page of a search, and the last one that a search reaches.
+_MOST_FOUND, _LAST_FOUND = 100, 1000
 _EDGE_FIELDS = frozenset({"contexts", "intents", "contextsWithIntent", "isInfluential"})
 _NESTED = (
     "authors",
@@ -42,9 +45,9 @@ class FakeAnswer:
 
 
 def endpoint(path: str) -> str:
-    """Return the kind of request for `path`: batch, references, citations, works, work, or paper."""
+    """Return the kind of request for `path`: batch, references, citations, search, match, works, work, or paper."""
     last = path.rpartition("/")[2]
-    if last in {"batch", "references", "citations", "works"}:
+    if last in {"batch", "references", "citations", "search", "match", "works"}:
         return last
     return "work" if path.startswith("/openalex/") else "paper"
 
@@ -76,6 +79,8 @@ class ScholarAnswers:
         for name in ("references", "citations"):
             if rest.endswith(f"/{name}"):
                 return self._edges(rest.removesuffix(f"/{name}"), name, query)
+        if rest in {"search", "search/match"}:
+            return self._search(query) if rest == "search" else self._match(query)
         wanted = _fields(query, self._known(full=True))
         number = self.graph.find(rest)
         if number is None:
@@ -94,6 +99,27 @@ class ScholarAnswers:
             return FakeAnswer(400, {"error": "No valid paper ids given"})
         found = [None if number is None else self._paper(number, wanted) for number in numbers]
         return FakeAnswer(200, found)
+
+    def _search(self, query: Query) -> FakeAnswer:
+        """Answer with the papers that have every word in the title, the most cited first."""
+        wanted, words = _fields(query, self._known(full=True)), _words_of(query)
+        offset = _number(query, "offset", 0, _LAST_FOUND - 1)
+        limit = _number(query, "limit", _MOST_FOUND, _MOST_FOUND)
+        found = [n for n in range(self.graph.papers) if words <= _words(self.graph.text(n).title)]
+        found.sort(key=lambda n: (-len(self.graph.cited_by(n)), n))
+        end = min(offset + limit, _LAST_FOUND)
+        page: dict[str, Any] = {"total": len(found), "offset": offset}
+        page["data"] = [self._paper(one, wanted) for one in found[offset:end]]
+        return FakeAnswer(200, page | ({"next": end} if end < len(found) else {}))
+
+    def _match(self, query: Query) -> FakeAnswer:
+        """Answer with the paper whose title is closest, if it has half of the words."""
+        wanted, words = _fields(query, self._known(full=True)), _words_of(query)
+        shared = ((len(words & _words(self.graph.text(n).title)), -n) for n in range(self.graph.papers))
+        best, number = max(shared)
+        if 2 * best < len(words):
+            return FakeAnswer(404, {"error": "Title match not found"})
+        return FakeAnswer(200, {"data": [self._paper(-number, wanted) | {"matchScore": 100.0 * best}]})
 
     def _edges(self, identifier: str, name: str, query: Query) -> FakeAnswer:
         wanted = _fields(query, self._known(full=False) | _EDGE_FIELDS)
@@ -158,6 +184,17 @@ class ScholarAnswers:
             self.graph.cites(number) if name == "references" else self.graph.cited_by(number)[: _LAST - 1]
         )
         return [self._paper(other, ("title",)) for other in others]
+
+
+def _words_of(query: Query) -> frozenset[str]:
+    """Return the words of a search; _RefusedError if there are none."""
+    if words := _words(query.get("query", "")):
+        return words
+    raise _RefusedError("Missing required parameter: [query]")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
 
 
 def _of_paper(wanted: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from refnet.network import SESSION, server_errors
 from refnet.network import crawl_levels as levels
 from refnet.network.crawl_levels import KINDS, LevelStep, advance
 from refnet.network.crawl_work import Crawler, OpenAlex, Scholar, openalex_server, scholar_server
-from refnet.network.crawls import CrawlOrder, CrawlResult, CrawlStanding, result, standing
+from refnet.network.crawls import CrawlOrder, CrawlResult, CrawlStanding, Direction, result, standing
 from refnet.network.http_api import Api, ApiServer, RefusedRequestError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.papers import AnswerError
@@ -58,6 +58,22 @@ def start(target: Target, order: CrawlOrder) -> int:
     """Store a crawl in the migrated database and return its id, or the id of an unfinished crawl of the same order."""
     with _session(target) as connection:
         return levels.begin(connection, order)
+
+
+def start_update(target: Target, limit: int) -> int:
+    """Store an update of the migrated database and return its id, or the id of an unfinished one.
+
+    It collects the papers that cite the seeds of all crawls, and the details of at most `limit` that are new.
+    RefnetError if there is no seed.
+    """
+    with _session(target) as connection:
+        seeds = levels.watched(connection)
+        if not seeds:
+            raise RefnetError(
+                "no crawl has a seed that could be watched", "Collect papers: `refnet crawl ID`."
+            )
+        order = CrawlOrder(tuple(seeds), Direction.CITATIONS, 1, limit + len(seeds))
+        return levels.begin(connection, order, update=True)
 
 
 def unfinished(target: Target) -> list[int]:

@@ -11,11 +11,13 @@ from typing import Any
 
 import psycopg
 
-from refnet.network.crawls import CrawlOrder, Direction
+from refnet.network.crawls import MOST_SEEDS, CrawlOrder, Direction
 from refnet.network.jobs import NewJob, add
 
 SEEDS, EDGES, DETAILS = "crawl_seeds", "crawl_edges", "crawl_details"
 KINDS = (EDGES, DETAILS, SEEDS)
+#: The papers whose details an update renews, at most: the most cited, in a hundred requests.
+_RENEWED = 50_000
 #: The most papers of a job for details: as many ids as Semantic Scholar takes in a request.
 MOST_IDS = 500
 _LOCK = 0x6372776C
@@ -33,10 +35,18 @@ class LevelStep(Enum):
     ENDED = "ended"
 
 
-def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
-    """Store a crawl with its first jobs and return its id, or the id of an unfinished crawl of the same order."""
+def watched(connection: psycopg.Connection[Any]) -> list[str]:
+    """Return the ids, for requests, of the seeds of all crawls that are no updates."""
+    return [name for (name,) in connection.execute(_WATCHED, [MOST_SEEDS]) if name]
+
+
+def begin(connection: psycopg.Connection[Any], order: CrawlOrder, *, update: bool = False) -> int:
+    """Store a crawl with its first jobs and return its id, or the id of an unfinished crawl of the same order.
+
+    update: it also renews the details of the papers that have some, and chooses only papers that it finds first.
+    """
     seeds = sorted(order.seeds)
-    values = (seeds, order.direction.value, order.depth, order.limit)
+    values = (seeds, order.direction.value, order.depth, order.limit, update)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])  # two concurrent commands start one crawl
         if row := cursor.execute(_SAME, values).fetchone():
@@ -48,6 +58,9 @@ def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
             cursor,
             (NewJob(SEEDS, crawl_id=crawl, payload={"seeds": part}) for part in _parts(seeds)),
         )
+        if update:
+            names = [name for (name,) in cursor.execute(_DETAILED, [seeds, _RENEWED]).fetchall()]
+            add(cursor, (NewJob(DETAILS, crawl_id=crawl, payload={"ids": part}) for part in _parts(names)))
     return crawl
 
 
@@ -125,11 +138,11 @@ def _parts(names: list[str]) -> list[list[str]]:
 
 _SAME = """
 SELECT id FROM crawls
-WHERE state = 'running' AND (seeds, direction, depth, paper_limit) = (%s, %s, %s, %s)
+WHERE state = 'running' AND (seeds, direction, depth, paper_limit, is_update) = (%s, %s, %s, %s, %s)
 ORDER BY id LIMIT 1
 """
 _BEGIN = """
-INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES (%s, %s, %s, %s)
+INSERT INTO crawls (seeds, direction, depth, paper_limit, is_update) VALUES (%s, %s, %s, %s, %s)
 RETURNING id
 """
 _LOCKED = "SELECT id FROM crawls WHERE id = %s AND state = 'running' FOR UPDATE"
@@ -184,9 +197,25 @@ WITH linked AS (
 ), named AS (
     SELECT paper_id, links, {_NAME.format(paper="counted.paper_id")} AS name FROM counted
 )
-SELECT paper_id, name FROM named WHERE name IS NOT NULL
+SELECT paper_id, name FROM named JOIN papers ON papers.id = paper_id JOIN crawls ON crawls.id = %(crawl)s
+WHERE name IS NOT NULL AND (NOT is_update OR papers.created_at >= crawls.created_at)
 ORDER BY links DESC, name COLLATE "C"
 LIMIT greatest(%(limit)s - (SELECT count(*) FROM crawl_papers WHERE crawl_id = %(crawl)s), 0)
+"""  # noqa: S608
+
+_WATCHED = f"""
+SELECT {_NAME.format(paper="mine.paper_id")} AS name FROM (
+    SELECT paper_id, max(crawl_id) AS newest FROM crawl_papers JOIN crawls ON crawls.id = crawl_id
+    WHERE crawl_papers.level = 0 AND NOT is_update GROUP BY paper_id ORDER BY newest DESC, paper_id LIMIT %s
+) AS mine
+"""  # noqa: S608
+
+_DETAILED = f"""
+SELECT name FROM (
+    SELECT {_NAME.format(paper="papers.id")} AS name, citation_count FROM papers WHERE details_fetched_at IS NOT NULL
+) AS known
+WHERE name IS NOT NULL AND name <> ALL (%s)
+ORDER BY citation_count DESC NULLS LAST, name COLLATE "C" LIMIT %s
 """  # noqa: S608
 
 _ADD_PAPERS = """

@@ -177,6 +177,10 @@ _MERGE: Sequence[str] = (
     SELECT crawl_id, kept, level FROM crawl_papers JOIN pair ON paper_id = merged
     ON CONFLICT (crawl_id, paper_id) DO UPDATE SET level = least(old.level, EXCLUDED.level)
     """,
+    """
+    INSERT INTO citation_counts SELECT kept, day, citation_count FROM citation_counts JOIN pair ON paper_id = merged
+    ON CONFLICT (paper_id, day) DO NOTHING
+    """,
     "DELETE FROM papers USING pair WHERE id = merged",
     "DROP TABLE pair",
 )

@@ -16,7 +16,7 @@ class Limiter:
     """The rate limit of one server, shared by all workers.
 
     Args:
-        connection: a session in autocommit mode.
+        connection: a session in autocommit mode; None: no limit.
         name: the row of `rate_limits`.
         rate: requests per second; 0: no limit.
         sleep: sleeps for some seconds.
@@ -24,7 +24,7 @@ class Limiter:
 
     def __init__(
         self,
-        connection: psycopg.Connection[Any],
+        connection: psycopg.Connection[Any] | None,
         name: str,
         rate: float,
         sleep: Callable[[float], None] = time.sleep,
@@ -36,7 +36,7 @@ class Limiter:
 
     def wait(self) -> None:
         """Take the next turn, and sleep until then."""
-        if not self._step:
+        if not self._step or self._connection is None:
             return
         values = {"name": self._name, "step": self._step, "longest": LONGEST}
         row = self._connection.execute(_TAKE, values).fetchone()
@@ -45,7 +45,7 @@ class Limiter:
 
     def push(self, seconds: float) -> None:
         """Delay the next request of all workers by `seconds`, at most LONGEST."""
-        if self._step:
+        if self._step and self._connection is not None:
             values = {"name": self._name, "seconds": min(seconds, LONGEST)}
             self._connection.execute(_PUSH, values)
 

@@ -145,6 +145,20 @@ def papers(answer: object, asked: int) -> list[FoundPaper | None]:
     return [read_paper(AnswerFields(one), detailed=True) if type(one) is dict else None for one in answer]
 
 
+def found(answer: object) -> list[FoundPaper]:
+    """Return the papers of a search that have one of the ids that requests take, best first.
+
+    AnswerError if `answer` is not a list of papers in `data`.
+    """
+    entries = AnswerFields(answer).values.get("data") or []
+    if type(entries) is not list or len(entries) > _MOST_ENTRIES:
+        raise AnswerError("no list of papers in `data`")
+    papers = (read_paper(AnswerFields(one), detailed=False) for one in entries if type(one) is dict)
+    return [
+        one for one in papers if one and one.ids.keys() & {"semantic_scholar", "doi", "arxiv", "corpus_id"}
+    ]
+
+
 def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> EdgePage:
     """Return a page of /references (`citedPaper`) or /citations (`citingPaper`).
 

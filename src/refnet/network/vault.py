@@ -25,6 +25,7 @@ from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.network import SESSION, frontmatter, server_errors, vault_files, vault_rows, vault_views
 from refnet.network import note as note_module
 from refnet.network.frontmatter import NoteMark, NotOursError, canvas_ids
+from refnet.network.news import news
 from refnet.network.note import Paper, PaperLink, name_of, render
 from refnet.network.vault_files import Note
 from refnet.network.vault_rows import Matches, NotedPapers, matches
@@ -195,9 +196,13 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
         papers = _write_notes(vault, vault_rows.rows(connection, wanted), seeds, progress)
         best = vault_rows.best(connection, [*{*crawled.values()}], _BEST)
         missing = vault_rows.missing(connection, wanted, _MISSING)
+        found = news(connection)
     overall = vault.ranked()[:_BEST]
     for paper in papers:
         _write_index(vault, paper, best.get(crawled.get(paper.id, 0), overall), missing)
+    if found and found.since and found.papers:
+        path = f"{INDEX}/New since {found.since.astimezone().date()}.md"
+        _write_view(vault, path, vault_views.news_note(found, vault.places))
     _write_view(vault, BASE, vault_views.base())
     _write_view(vault, GRAPH, vault_views.GRAPH, once=True)
 

@@ -23,9 +23,10 @@ _NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('
 #: Otherwise a server-side cursor is planned for its first rows only.
 _ALL_ROWS = "SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off"
 
-_SEEDS = (
-    "SELECT paper_id, max(crawl_id) FROM crawl_papers WHERE level = 0 GROUP BY paper_id ORDER BY paper_id"
-)
+_SEEDS = """
+SELECT paper_id, max(crawl_id) FROM crawl_papers JOIN crawls ON crawls.id = crawl_id
+WHERE crawl_papers.level = 0 AND NOT is_update GROUP BY paper_id ORDER BY paper_id
+"""
 
 _NAMES = """
 SELECT p.id, p.title, p.year, r.position, a.name, e.ids, NOTED

@@ -22,6 +22,7 @@ from refnet.network.frontmatter import (
     dumped,
     renewed,
 )
+from refnet.network.news import News
 from refnet.network.note import Paper, PaperLink, listed, plain, section
 
 _OWNED = frozenset({INDEX_KEY, OLD_INDEX_KEY, "title"})
@@ -158,6 +159,24 @@ def canvas(seed: Paper, places: Mapping[int, PaperLink]) -> str:
                 )  # fmt: skip
     values = {"nodes": nodes, "edges": edges, IDS_KEY: seed.names or [], "refnet_sha256": _ZEROS}
     return _sealed(json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+
+
+def news_note(found: News, places: Mapping[int, PaperLink]) -> str:
+    """Return the note about what an update found."""
+    own = {"title": found.title, "tags": ["news"], "refnet_sha256": _ZEROS}
+    parts = [f"# {found.title}", "Edit this note, and RefNet leaves it alone."]
+    for heading, papers in (
+        ("Cites several of yours", [one for one in found.papers if len(one.cites) > 1]),
+        ("Cites one of yours", [one for one in found.papers if len(one.cites) == 1]),
+    ):
+        if papers:
+            lines = (
+                f"{places[one.paper_id].line} cites {'; '.join(places[mine].line for mine in one.cites)}"
+                for one in papers
+                if {one.paper_id, *one.cites} <= places.keys()
+            )
+            parts.append(f"## {heading}\n\n{listed(lines)}")
+    return _sealed(f"---\n{dumped(own)}---\n\n" + "\n\n".join(parts) + "\n")
 
 
 def _columns(found: Sequence[PaperLink], side: str) -> list[list[PaperLink]]:

@@ -296,16 +296,25 @@ _NEW_VALUES = ", ".join(
 )
 
 _PAPERS = f"""
-WITH made AS (
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_populate_recordset(NULL::papers, %s::json)
+), made AS (
     INSERT INTO papers AS paper (id, provenance, field_provenance, details_fetched_at, title_key, {_COLUMNS})
     OVERRIDING SYSTEM VALUE
     SELECT id, provenance, field_provenance, details_fetched_at, title_key,
         {", ".join(f"coalesce({one}, '{{}}')" if one in LISTS else one for one in COLUMNS)}
-    FROM json_populate_recordset(NULL::papers, %s::json)
+    FROM given
     ON CONFLICT (id) DO UPDATE SET ({_COLUMNS}) = ROW ({_NEW_VALUES}),
         field_provenance = EXCLUDED.field_provenance,
         details_fetched_at = coalesce(EXCLUDED.details_fetched_at, paper.details_fetched_at),
         updated_at = CASE WHEN ({_OLD_VALUES}) IS DISTINCT FROM ({_NEW_VALUES}) THEN now() ELSE paper.updated_at END
+), counted AS (
+    INSERT INTO citation_counts (paper_id, day, citation_count)
+    SELECT id, (now() AT TIME ZONE 'UTC')::date, citation_count FROM given
+    WHERE details_fetched_at IS NOT NULL AND citation_count IS NOT NULL AND citation_count IS DISTINCT FROM (
+        SELECT last.citation_count FROM citation_counts AS last WHERE paper_id = given.id ORDER BY day DESC LIMIT 1
+    )
+    ON CONFLICT (paper_id, day) DO UPDATE SET citation_count = EXCLUDED.citation_count
 )
 INSERT INTO external_ids (scheme, value, paper_id)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[])

@@ -28,6 +28,7 @@ ENTRIES = {
     TaskName.MONITOR: ("hourly-monitor", "refnet.tasks.monitor", 5),
     TaskName.PRUNE: ("daily-prune", "refnet.tasks.prune", 4),
     TaskName.DRILL: ("monthly-recovery-drill", "refnet.tasks.recovery_drill", 3),
+    TaskName.UPDATE: ("network-update", "refnet.tasks.update_network", 2),
 }
 
 

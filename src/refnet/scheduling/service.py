@@ -64,6 +64,7 @@ def service(settings: Settings, *, user: str | None, configured: Collection[str]
         server_to_come=None if "database" in configured else settings.home / "postgres",
         vault_to_come=None if "obsidian" in configured else settings.vault_dir,
         instance=settings.instance or "",
+        vault=settings.vault_dir,
     )
 
 

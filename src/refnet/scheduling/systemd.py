@@ -22,7 +22,7 @@ from refnet.settings import CONFIG, FILE_NAME, Settings, user_path
 from refnet.settings.converters import INSTANCE
 
 _SERVICE = re.compile(
-    rf"refnet-(?:backup(?:-[a-z][a-z0-9_-]*)?|prune|drill|monitor|wal)(?:@({INSTANCE}))?\.service"
+    rf"refnet-(?:backup(?:-[a-z][a-z0-9_-]*)?|prune|drill|monitor|update|wal)(?:@({INSTANCE}))?\.service"
 )
 #: The longest unit that is read, in bytes; RefNet's are much shorter.
 _MOST_BYTES = 64 << 10

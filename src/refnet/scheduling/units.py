@@ -39,6 +39,8 @@ class _Unit:
     good: tuple[int, ...] = ()
     #: Removes previous versions, so it writes beside the protected folders.
     prunes: bool = False
+    #: Writes notes into the vault.
+    notes: bool = False
 
 
 _UNITS = {
@@ -53,6 +55,9 @@ _UNITS = {
     TaskName.DRILL: _Unit("refnet-drill", "restore the newest artifacts and compare", ("drill",), good=(3,)),
     TaskName.MONITOR: _Unit(
         "refnet-monitor", "see whether everything is protected", ("monitor",), 60, good=(1,)
+    ),
+    TaskName.UPDATE: _Unit(
+        "refnet-update", "collect new papers that cite yours", ("crawl", "--update"), notes=True
     ),
 }
 
@@ -93,6 +98,8 @@ class Service:
     stores: tuple[Path, ...] = ()
     #: The folders of databases that are files: a backup opens them, and SQLite writes its log beside them.
     opened: tuple[Path, ...] = ()
+    #: The vault, for the notes of an update; it may be missing.
+    vault: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -295,7 +302,8 @@ def _service_options(unit: _Unit, service: Service) -> list[str]:
 def _written(unit: _Unit, service: Service) -> tuple[str, ...]:
     """Return the folders that a run of `unit` may write to; a leading `-` allows a folder to be missing."""
     opened = service.opened if unit.retried else ()
-    optional = (service.logs, *service.stores, *(service.beside if unit.prunes else ()), *opened)
+    vault = [service.vault] if unit.notes else []
+    optional = (service.logs, *service.stores, *(service.beside if unit.prunes else ()), *opened, *vault)
     return (
         *map(str, service.writable),
         *(f"-{folder}" for folder in optional if folder and folder != Path("/")),

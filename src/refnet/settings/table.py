@@ -97,6 +97,8 @@ class Settings:
     schedule_monitor: When | None = key(
         parse_schedule, default=parse_when("hourly :45"), name="schedule.monitor"
     )
+    #: The schedule of looking for new papers that cite the seeds of crawls; None: off.
+    schedule_update: When | None = key(parse_schedule, name="schedule.update")
     #: The schedule's time zone, such as Asia/Tokyo; None: the machine's.
     schedule_timezone: ZoneInfo | None = key(parse_zone, name="schedule.timezone")
     #: The retention of each source's artifacts.
@@ -272,6 +274,8 @@ class Settings:
         found |= {name: self.of(name).schedule for name in (*self.clusters, *self.sources)}
         on = {name: when for name, when in found.items() if when}
         clusters = {name: one.cluster for name, one in self.sources.items() if one.cluster}
+        if TaskName.UPDATE.key not in self.origins:  # who keeps no network has no such task
+            del found[TaskName.UPDATE.value]
         off = tuple(name for name in found if name not in on and name not in clusters)
         return Schedule(on, self.schedule_timezone, off, clusters)
 

@@ -6,6 +6,7 @@ next run retries messages that no service accepted. Sending fails no backup, and
 
 import json
 import logging
+import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -192,6 +193,27 @@ def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:
     if len(failures) == len(urls):
         raise ConnectionError("; ".join(failures))
     return failures
+
+
+def deliver(urls: Sequence[str], message: Message) -> list[str]:
+    """Send `message` to every service of `urls`; return a sentence for each that did not accept it within DEADLINE."""
+
+    def send() -> list[str]:
+        try:
+            return send_by_apprise(urls, message)
+        except ConnectionError as error:
+            return [str(error)]
+
+    return within(DEADLINE, "the notification", send)
+
+
+def sender(urls: Sequence[str]) -> Callable[[str, str], list[str]]:
+    """Return what sends a title and a text to every service of `urls`, as `deliver` does; without any it does nothing."""
+
+    def send(title: str, text: str) -> list[str]:
+        return deliver(urls, Message(f"RefNet on {platform.node()}: {title}", text)) if urls else []
+
+    return send
 
 
 def within(seconds: float, what: str, act: Callable[[], list[str]]) -> list[str]:

@@ -14,6 +14,7 @@ from tests.integration.network.crawling import network
 
 from refnet.core.errors import RefnetError
 from refnet.network import REVISIONS, VERSION_TABLE, known, migrations
+from refnet.network.merging import merge
 from refnet.network.migrate import Migrated, migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -31,6 +32,7 @@ TABLES = {
     "rate_limits",
     "ranks",
     "related_papers",
+    "citation_counts",
     VERSION_TABLE,
 }
 
@@ -64,10 +66,10 @@ def tables(target: Target) -> dict[str, int]:
 
 
 def test_migrating_twice_makes_the_tables_once(database: Target) -> None:
-    assert migrate(database) == Migrated(None, "0003")
+    assert migrate(database) == Migrated(None, "0004")
     before = tables(database)
     assert set(before) == TABLES
-    assert migrate(database) == Migrated("0003", "0003")
+    assert migrate(database) == Migrated("0004", "0004")
     assert tables(database) == before
 
 
@@ -95,7 +97,7 @@ def test_two_migrations_at_once_wait_for_each_other(database: Target) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.before or "" for one in done) == ["", "0003", "0003"]
+    assert sorted(one.before or "" for one in done) == ["", "0004", "0004"]
 
 
 def test_a_strange_search_path_does_not_move_the_tables(database: Target) -> None:
@@ -114,6 +116,33 @@ def test_a_table_of_somebody_elses_is_left_alone_and_nothing_is_made(database: T
     with pytest.raises(RefnetError, match='relation "summaries" already exists'):
         migrate(database)
     assert set(tables(database)) == {"summaries"}
+
+
+def test_counts_that_are_known_begin_the_history_and_a_merge_keeps_both(migrated: Target) -> None:
+    with migrated.connect() as session:
+        session.execute("DROP TABLE citation_counts")
+        session.execute("ALTER TABLE crawls DROP COLUMN is_update")
+        session.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0003'")
+        session.execute(
+            "INSERT INTO papers (title, provenance, citation_count, details_fetched_at) VALUES"
+            " ('a', 'x', 7, '2026-11-01 23:00+00'), ('b', 'x', NULL, now()), ('c', 'x', 9, NULL)"
+        )
+    assert migrate(migrated) == Migrated("0003", "0004")
+    assert rows(migrated, "SELECT day::text, citation_count FROM citation_counts") == [("2026-11-01", 7)]
+    with migrated.connect() as session:
+        session.execute(
+            "INSERT INTO citation_counts SELECT id, '2026-11-09', 8 FROM papers WHERE title = 'b'"
+        )
+        ids = [
+            number for (number,) in session.execute("SELECT id FROM papers WHERE title < 'c' ORDER BY title")
+        ]
+        with session.transaction(), session.cursor() as cursor:
+            merge(cursor, [ids])
+    found = rows(
+        migrated,
+        "SELECT title, day::text, n.citation_count FROM citation_counts n JOIN papers ON id = paper_id ORDER BY day",
+    )
+    assert found == [("a", "2026-11-01", 7), ("a", "2026-11-09", 8)]
 
 
 def test_the_schema_of_a_newer_refnet_is_refused(migrated: Target) -> None:

@@ -28,6 +28,7 @@ TIMES = {
     TaskName.PRUNE: "daily 04:00",
     TaskName.DRILL: "monthly 1 05:00",
     TaskName.MONITOR: "hourly :45",
+    TaskName.UPDATE: "monday 07:00",
 }
 
 
@@ -54,6 +55,7 @@ def _written(folder: Path, user: str | None, instance: str = "") -> list[str]:
         own_server=True,
         vault_to_come=odd,
         instance=instance,
+        vault=odd,
     )
     written = files(schedule, dict.fromkeys(TaskName, ()), service)
     for file in written:

@@ -59,7 +59,11 @@ def test_a_schedule_in_the_settings_is_that_of_beat(monkeypatch, tmp_path):
 
 def test_celery_reckons_the_next_run_as_we_do(tmp_path):
     settings = load(
-        {"REFNET_HOME": str(tmp_path), "REFNET_SCHEDULE_TIMEZONE": "Asia/Tokyo"},
+        {
+            "REFNET_HOME": str(tmp_path),
+            "REFNET_SCHEDULE_TIMEZONE": "Asia/Tokyo",
+            "REFNET_SCHEDULE_UPDATE": "monday 07:00",
+        },
         tmp_path,
         root=False,
         cores=1,

@@ -115,12 +115,18 @@ def test_the_next_run_is_ahead_and_no_farther_than_the_interval(when, now, zone)
 
 
 def test_a_task_that_is_off_is_in_no_schedule(tmp_path):
-    schedule = settings(tmp_path, DRILL="off", CONFIG=" OFF ").schedule
+    schedule = settings(tmp_path, DRILL="off", CONFIG=" OFF ", UPDATE="monday 07:00").schedule
     off = {TaskName.DRILL, TaskName.CONFIG}
     assert {*schedule.times} == {*TaskName} - off
     assert {schedule.next_due(task, datetime.now(UTC)) for task in off} == {None}
     assert {schedule.interval(task) for task in off} == {None}
     assert {*beat_schedule(schedule)} == {name for task, (name, _, _) in ENTRIES.items() if task not in off}
+
+
+def test_an_update_that_nobody_set_is_no_task(tmp_path):
+    schedule = settings(tmp_path).schedule
+    assert TaskName.UPDATE not in {*schedule.times, *schedule.off}
+    assert TaskName.UPDATE in settings(tmp_path, UPDATE="off").schedule.off
 
 
 def test_a_mistyped_off_is_answered_with_it():

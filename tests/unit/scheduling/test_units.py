@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from refnet.core.errors import RefnetError
 from refnet.scheduling.beat import beat_schedule
 from refnet.scheduling.units import Service, UnitState, files, judge, scheduled, wal_file, wal_service
 from refnet.settings import Settings, load
+from refnet.settings.times import parse_when
 from refnet.sources import kind_of
 from refnet.store.source_records import SeenDatabases
 from refnet.tasks import backup_source
@@ -45,7 +47,8 @@ def test_a_source_has_its_own_time_or_that_of_its_kinds_standard_one(settings: S
     assert str(schedule.times["shop"]) == "hourly :15"
     assert str(schedule.times["notes"]) == "daily 23:00"
     assert schedule.off == ("wiki",)
-    others = [one for one in TaskName if one not in STANDARD]  # no table names these, so nothing plans them
+    asked = {*STANDARD, TaskName.UPDATE}  # no table names these, so nothing plans them
+    others = [one for one in TaskName if one not in asked]
     assert [*schedule.times] == [*others, "shop", "notes"]
 
 
@@ -59,6 +62,20 @@ def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(setting
     assert "OnCalendar=*-*-* *:15:00\n" in made["refnet-backup-shop@a.timer"]
     assert "ExecStart=refnet backup shop --if-older 30min\n" in made["refnet-backup-shop@a.service"]
     assert "Description=RefNet: back up notes (instance a)\n" in made["refnet-backup-notes@a.service"]
+
+
+def test_an_update_of_the_network_writes_into_the_vault(settings: Settings) -> None:
+    schedule = replace(
+        settings, schedule_update=parse_when("monday 07:00"), origins={"schedule.update": "x"}
+    ).schedule
+    service = Service(
+        ("refnet",), Path("/"), None, (Path("/h"),), None, (), (), {}, own_server=False, vault=Path("/v")
+    )
+    made = {one.name: one.text for one in files(schedule, scheduled(schedule, ()), service)}
+    assert "ExecStart=refnet crawl --update\n" in made["refnet-update.service"]
+    assert "ReadWritePaths=/h -/v\n" in made["refnet-update.service"]
+    assert "-/v" not in made["refnet-monitor.service"]
+    assert "OnCalendar=Mon *-*-* 07:00:00\n" in made["refnet-update.timer"]
 
 
 @pytest.mark.parametrize(("user", "target"), [(None, "default.target"), ("backup", "multi-user.target")])
