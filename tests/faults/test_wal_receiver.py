@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -384,41 +384,71 @@ def test_a_standby_that_is_promoted_while_it_sends_is_followed(receiving: Receiv
 def test_commits_before_the_reported_moment_outlive_the_server_and_its_disk(
     receiving: Receiving, tmp_path: Path
 ) -> None:
-    server, acknowledged = receiving.server, dict[int, datetime]()
+    with receiving.running() as run:
+        receiving.catch_up(run)
+        with _commits(receiving) as acknowledged:
+            receiving.until(run, lambda: len(acknowledged) > 500, "commits")
+            began = min(acknowledged.values())
+            receiving.until(
+                run,
+                lambda: (now := receiving.report()) and now.received_until and now.received_until > began,
+                "a report",
+            )
+            receiving.server.stop(signal.SIGKILL)
+        shutil.rmtree(receiving.server.data)
+        found = receiving.report()
+    assert found
+    assert found.received_until
+    promised = {xid for xid, at in acknowledged.items() if at < found.received_until}
+    assert promised
+    assert promised <= _received(receiving, tmp_path / "plain")
+
+
+def test_every_commit_outlives_the_disk_if_the_receiver_is_a_synchronous_standby(
+    receiving: Receiving, tmp_path: Path
+) -> None:
+    server = receiving.server
+    with receiving.running() as run:
+        receiving.catch_up(run)
+        server.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{SLOT}'", "SELECT pg_reload_conf()")
+        state = "SELECT sync_state FROM pg_stat_replication"
+        receiving.until(run, lambda: server.sql(state) == [("sync",)], "the synchronous standby")
+        with _commits(receiving) as acknowledged:
+            receiving.until(run, lambda: len(acknowledged) > 500, "commits")
+            server.stop(signal.SIGKILL)
+        shutil.rmtree(server.data)
+    assert acknowledged.keys() <= _received(receiving, tmp_path / "plain")
+
+
+@contextmanager
+def _commits(receiving: Receiving) -> Iterator[dict[int, datetime]]:
+    """Two sessions commit, until the server is gone: transactions whose commit was acknowledged, and when."""
+    acknowledged = dict[int, datetime]()
 
     def write() -> None:
-        with suppress(psycopg.Error), psycopg.connect(server.conninfo(), autocommit=True) as session:
+        with (
+            suppress(psycopg.Error),
+            psycopg.connect(receiving.server.conninfo(), autocommit=True) as session,
+        ):
             while True:
                 row = session.execute(
                     "INSERT INTO t VALUES (1) RETURNING pg_current_xact_id()::text"
                 ).fetchone()
                 acknowledged[int(row[0] if row else 0)] = datetime.now(UTC)
 
-    with receiving.running() as run:
-        receiving.catch_up(run)
-        writers = [threading.Thread(target=write) for _ in range(2)]
-        for one in writers:
-            one.start()
-        receiving.until(run, lambda: len(acknowledged) > 500, "commits")
-        began = min(acknowledged.values())
-        receiving.until(
-            run,
-            lambda: (now := receiving.report()) and now.received_until and now.received_until > began,
-            "a report",
-        )
-        server.stop(signal.SIGKILL)
-        for one in writers:
-            one.join()
-        shutil.rmtree(server.data)
-        found = receiving.report()
-    assert found
-    assert found.received_until
-    archive, folder = receiving.archive, tmp_path / "plain"
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for one in writers:
+        one.start()
+    yield acknowledged
+    for one in writers:
+        one.join()
+
+
+def _received(receiving: Receiving, folder: Path) -> set[int]:
+    """The transactions whose commit is in the archive, which is written to the new `folder`."""
+    archive = receiving.archive
     folder.mkdir()
     names, program = sorted(archive.present()), archive.waldump()
     archive.provide(names, folder)
     assert program
-    here = {one.xid for name in names for one in wal_dump.commit_records(program, folder, name)}
-    promised = {xid for xid, at in acknowledged.items() if at < found.received_until}
-    assert promised
-    assert promised <= here
+    return {one.xid for name in names for one in wal_dump.commit_records(program, folder, name)}
