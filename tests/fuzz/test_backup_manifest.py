@@ -13,7 +13,7 @@ from tests.fuzz.strategies import documents
 
 from refnet.catalog.cluster_base import BaseFacts
 from refnet.sources.cluster.backup_manifest import BackupManifest
-from refnet.sources.cluster.base_artifact import BaseIndex
+from refnet.sources.cluster.base_index import BaseIndex
 
 FILE = {"Size": 8192, "Last-Modified": "2026-11-22 12:00:00 GMT", "Checksum-Algorithm": "SHA256"}
 DOCUMENT: dict[str, Any] = {

@@ -7,7 +7,7 @@ import hashlib
 import io
 import struct
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,3 +217,70 @@ def test_an_increment_of_another_parent_or_of_a_missing_file_is_refused(
     lacking = {one: data for one, data in FILES.items() if one != "base/5/1259"}
     with pytest.raises(RefnetError, match="continues a file that its parent does not have"):
         unpack([base(lacking), increment(incremental(0))], tmp_path / "next", US)
+
+
+def indexed(files: dict[str, bytes | None] = FILES) -> Piece:
+    """A full of several gzip members, with its index."""
+    tar = gzip.decompress(base(files).open().read())
+    packed_, members = b"", list[tuple[int, int]]()
+    for at in range(0, len(tar), 4096):
+        members.append((at, len(packed_)))
+        packed_ += gzip.compress(tar[at : at + 4096])
+    return Piece(
+        "full",
+        lambda: io.BytesIO(packed_),
+        hashlib.sha256(packed_).hexdigest(),
+        replace(FULL, raw_bytes=len(tar)),
+        tuple(members),
+    )
+
+
+def test_a_base_with_an_index_is_what_it_is_without(into: Callable[..., Path], tmp_path: Path) -> None:
+    piece = indexed()
+    assert len(piece.members) > 5
+    folder, other = into(piece), tmp_path / "other"
+    other.mkdir()
+    unpack([piece._replace(members=())], other, US)
+    assert {one.relative_to(folder): one.is_file() and one.read_bytes() for one in folder.rglob("*")} == {
+        one.relative_to(other): one.is_file() and one.read_bytes() for one in other.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda members: [(raw + 512 * (raw > 0), at) for raw, at in members],
+        lambda members: [(raw, at + (raw > 0)) for raw, at in members],
+        lambda members: members[:-1],
+        lambda members: [*members, (members[-1][0] + 1, members[-1][1] + 1)],
+    ],
+)
+def test_an_index_that_is_not_of_its_base_is_damage(
+    into: Callable[..., Path], forge: Callable[[Sequence[tuple[int, int]]], list[tuple[int, int]]]
+) -> None:
+    piece = indexed()
+    with pytest.raises(RefnetError, match="full is damaged: ") as error:
+        into(piece._replace(members=forge(piece.members)))
+    assert error.value.code is Exit.DAMAGED
+
+
+@pytest.mark.parametrize(
+    "members", [((0, 0), (1 << 40, 40)), ((0, 0), (512, 1 << 40)), ((0, 0),), ((0, 0), (1 << 19, 20))]
+)
+def test_an_index_whose_members_are_too_long_is_not_used(
+    into: Callable[..., Path], members: tuple[tuple[int, int], ...]
+) -> None:
+    piece = indexed(FILES | {"base/5/2000": bytes(5 << 20)})
+    assert (into(piece._replace(members=members)) / "base/5/2000").stat().st_size == 5 << 20
+
+
+def test_a_flipped_byte_is_damage_with_an_index_too(tmp_path: Path) -> None:
+    whole = indexed()
+    data = whole.open().read()
+    for at in range(0, len(data), 37):
+        flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        with pytest.raises(RefnetError, match="full is damaged") as error:
+            unpack([whole._replace(open=lambda found=flipped: io.BytesIO(found))], folder, US)
+        assert error.value.code is Exit.DAMAGED

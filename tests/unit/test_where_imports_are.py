@@ -30,6 +30,9 @@ ALLOWED = {
     "refnet.sources.base": ("refnet.local_postgres",),
     # A database is named and reached without what only its backup, its restore or a look into its artifacts needs.
     "refnet.sources.database.source": ("refnet.sources.database",),
+    # A base backup is made without what only its proof, its restore or a remote store needs: a tenth of an increment's time.
+    "refnet.sources.cluster.source": ("refnet.sources.cluster",),
+    "refnet.sources.cluster.base_artifact": ("refnet.sources.cluster",),
     "refnet.cli.in_stack": ("refnet.recovery",),
     "refnet.store.settings_copies": ("refnet.store.buckets",),
     "refnet.cli.backup": (

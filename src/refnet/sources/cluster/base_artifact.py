@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import PurePosixPath
 
 from refnet.catalog.artifact import MOST_FILES, MOST_LIST_BYTES, Finding, Progress, Proof, stopped_by
 from refnet.catalog.cluster_base import BaseFacts
 from refnet.catalog.manifest import Level, Outcome
-from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.member_names import ArchiveError, show
 from refnet.proof_run import ProofOptions, ProofRun
-from refnet.sources.cluster import backup_manifest, base_proof
+from refnet.sources.cluster import backup_manifest
 from refnet.sources.cluster.backup_manifest import BackupManifest, ManifestFile
+from refnet.sources.cluster.base_index import BaseIndex
 from refnet.sources.contents import Artifact
 from refnet.sources.folder.gzip_members import inflated, inflated_from
 from refnet.sources.folder.listing import FileKind, Listed
@@ -29,40 +27,6 @@ from refnet.sources.folder.tar_archive import TarReader
 #: A file of an increment that has only the blocks that changed.
 INCREMENTAL = "INCREMENTAL."
 _SHOWN = 5
-_MOST_MEMBERS = 1 << 24
-
-
-@dataclass(frozen=True)
-class BaseIndex:
-    """Where the members of a base begin; it is beside the artifact, and only saves reading."""
-
-    #: Offset and size of PostgreSQL's manifest in the tar.
-    manifest: tuple[int, int]
-    #: Offset in the tar, and in the file, of each gzip member.
-    members: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def read(cls, text: bytes) -> BaseIndex:
-        """ValueError if malformed."""
-        values = _INDEX(checked.document(text, MOST_LIST_BYTES))
-        members = tuple(values["members"])
-        if members[:1] != ((0, 0),) or any(a >= b or c >= d for (a, c), (b, d) in pairwise(members)):
-            raise ValueError("its members are not in order")
-        return cls(values["manifest"], members)
-
-    def member_at(self, raw: int) -> tuple[int, int]:
-        """The member with the byte `raw` of the tar."""
-        return self.members[bisect_right(self.members, (raw, 1 << 63)) - 1]
-
-
-_AT = checked.integer(0, (1 << 63) - 1)
-_INDEX = checked.record(
-    {
-        "format": checked.integer(1, 1),
-        "manifest": checked.row(_AT, checked.integer(1, MOST_LIST_BYTES)),
-        "members": checked.each(checked.row(_AT, _AT), _MOST_MEMBERS),
-    }
-)
 
 
 class BaseArtifact(Artifact):
@@ -120,6 +84,8 @@ class BaseArtifact(Artifact):
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:
         """Check each file against PostgreSQL's manifest; beyond `intact`, recover it: see base_proof.py."""
+        from refnet.sources.cluster import base_proof
+
         run = ProofRun(progress=options.progress)
         try:
             with run.phases.phase("every file"):

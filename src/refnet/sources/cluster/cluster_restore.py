@@ -19,6 +19,7 @@ from refnet.catalog.manifest import utc
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.context import Context
+from refnet.core.clock import Phases, rounded
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, empty_tree, explained, opened, sync_folder
 from refnet.core.formatting import plural, size
@@ -33,7 +34,15 @@ from refnet.settings import user_path
 from refnet.sources.cluster.data_folder import FROM_BACKUP
 from refnet.sources.cluster.recovery_facts import Recovery, decided
 from refnet.sources.cluster.recovery_target import shown
-from refnet.sources.cluster.scratch_recovery import Reached, check_major, fill, replay, room, write
+from refnet.sources.cluster.scratch_recovery import (
+    Reached,
+    add_wal,
+    check_major,
+    fill,
+    replay,
+    room,
+    write,
+)
 from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork, Said
 
 _CONF = """\
@@ -125,7 +134,7 @@ class ClusterRestore(RestoreWork):
 
     def run(self, context: Context) -> RestoreDone:
         planned, recovery = self._planned, self._planned.recovery
-        options = context.settings
+        phases = Phases(context.clock.monotonic)
         is_new = not planned.folder.exists()
         with explained(planned.folder):
             planned.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,7 +143,7 @@ class ClusterRestore(RestoreWork):
             for problem in _obstacles(planned.folder, self._user):  # since the plan somebody may have used it
                 raise problem
             try:
-                reached, cluster = _recover(context, options.home / "scratch", self._user, planned)
+                reached, cluster = _recover(context, self._user, planned, phases)
             except BaseException:
                 with suppress(OSError):
                     empty_tree(there)
@@ -147,6 +156,7 @@ class ClusterRestore(RestoreWork):
             "last_commit": utc(reached.commit) if reached.commit else None,
             "start": start,
             "psql": ask,
+            "seconds": rounded(phases.seconds),
         }
         last = f", the last commit is of {shown(reached.commit)}" if reached.commit else ""
         lines = (
@@ -186,9 +196,11 @@ def _obstacles(folder: Path, user: Account) -> Iterator[RefnetError]:
         )
 
 
-def _recover(context: Context, base: Path, user: Account, planned: ClusterPlan) -> tuple[Reached, Cluster]:
+def _recover(
+    context: Context, user: Account, planned: ClusterPlan, phases: Phases
+) -> tuple[Reached, Cluster]:
     """Fill the new folder and recover it inside the walls."""
-    recovery, data = planned.recovery, planned.folder
+    recovery, data, base = planned.recovery, planned.folder, context.settings.home / "scratch"
     major = recovery.archive.server.major
     binaries = proof_binaries(context.settings, major, server=True)
     check_major(binaries, major)
@@ -197,10 +209,14 @@ def _recover(context: Context, base: Path, user: Account, planned: ClusterPlan) 
             made = prepared(binaries, base, user, stack)
         folders = _DataFolders(made.folder, made.socket, made.programs, data)
         cluster = Cluster(data, made.socket, user, made.programs, enclosure=enclosure(folders, user))
-        fill(data, user, recovery, context.progress)
-        needed = room(cluster)
-        context.progress("replay", 0, None)
-        reached = replay(cluster, {**needed, **recovery.plan.settings}, made.folder / "recovery.log")
+        with phases.phase("unpack"):
+            fill(data, user, recovery, context.progress)
+        with phases.phase("wal"):
+            add_wal(data, user, recovery, context.progress)
+        with phases.phase("replay"):
+            needed = room(cluster)
+            context.progress("replay", 0, None)
+            reached = replay(cluster, {**needed, **recovery.plan.settings}, made.folder / "recovery.log")
     _configure(data, user, needed)
     sync_folder(data)
     return reached, cluster

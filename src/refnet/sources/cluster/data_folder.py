@@ -14,7 +14,7 @@ import shutil
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -40,10 +40,12 @@ from refnet.core.formatting import size
 from refnet.core.member_names import ArchiveError, parent, show
 from refnet.postgres.account import Account
 from refnet.sources.cluster import increments
-from refnet.sources.folder.gzip_members import inflated
+from refnet.sources.folder.gzip_members import inflated, inflated_members
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.tar_archive import BLOCK, TarReader
 
+#: Threads that inflate a base, beside the one that writes files.
+_THREADS = 2
 #: Bytes of a block of PostgreSQL, unless it was built otherwise.
 BLOCK_SIZE = 8192
 #: Where the configuration of the base lies in the data folder: for a person to read, nothing is run.
@@ -79,6 +81,8 @@ class Piece(NamedTuple):
     #: Of the artifact, in hex.
     sha256: str
     facts: BaseFacts
+    #: Where its gzip members begin, in the tar and in the file; (): unknown, so one thread inflates it.
+    members: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -206,20 +210,32 @@ class _Unpacking:
         #: What the base has, by its path after the increment is applied.
         self._seen = {".", FROM_BACKUP}
         self._label = b""
+        #: The folder of the last member, and its path: members come folder by folder.
+        self._open, self._path = os.dup(root), ""
 
     def run(self, progress: Callable[[int], None]) -> None:
         """Write every member; remove what the base does not have."""
+        try:
+            self._write_members(progress)
+            self._remove_others()
+            self._check_server()
+        finally:
+            os.close(self._open)
+
+    def _write_members(self, progress: Callable[[int], None]) -> None:
         with self._piece.open() as raw:
             hashed = _Hashed(raw)
-            with inflated(cast("BinaryIO", hashed)) as tar:
+            with self._inflated(cast("BinaryIO", hashed)) as tar:
                 reader = TarReader(tar)
                 for member in reader:
                     self._take(member, reader)
                     progress(reader.at)
             if hashed.rest() != self._piece.sha256:
                 raise ArchiveError("its SHA-256 differs from its manifest's")
-        self._remove_others()
-        self._check_server()
+
+    def _inflated(self, hashed: BinaryIO) -> AbstractContextManager[BinaryIO]:
+        members, raw = self._piece.members, self._piece.facts.raw_bytes
+        return inflated_members(hashed, members, raw, _THREADS) if members else inflated(hashed)
 
     def label(self) -> Label:
         return Label.read(self._label)
@@ -259,10 +275,10 @@ class _Unpacking:
         content: Iterable[bytes] = (reader.whole(),) if member.size <= _SMALL else reader.content()
         if path == _LABEL:
             content = (self._taken_label(b"".join(content)),)
-        with self._parent(path) as folder:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
-            _write(folder, name, content, self._account)
+        folder = self._parent(path)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        _write(folder, name, content, self._account)
 
     def _see(self, path: str, member: str) -> None:
         if path in self._seen:
@@ -274,16 +290,14 @@ class _Unpacking:
     def _apply(self, path: str, member: Listed, reader: TarReader) -> None:
         if self._full:
             raise ArchiveError(f"{show(member.path)} is incremental, in a full")
-        with self._parent(path) as folder:
-            try:
-                with opened(
-                    path.rpartition("/")[2], os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, folder
-                ) as file:
-                    increments.apply(reader.content(), member.size, file, BLOCK_SIZE)
-            except FileNotFoundError:
-                raise ArchiveError(
-                    f"{show(member.path)} continues a file that its parent does not have"
-                ) from None
+        folder, name = self._parent(path), path.rpartition("/")[2]
+        try:
+            with opened(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as file:
+                increments.apply(reader.content(), member.size, file, BLOCK_SIZE)
+        except FileNotFoundError:
+            raise ArchiveError(
+                f"{show(member.path)} continues a file that its parent does not have"
+            ) from None
 
     def _taken_label(self, text: bytes) -> bytes:
         if len(text) > _LONGEST_LABEL:
@@ -292,23 +306,23 @@ class _Unpacking:
         return _INCREMENTAL.sub(b"", text)
 
     def _make_folder(self, path: str) -> None:
-        with self._parent(path) as folder:
-            name = path.rpartition("/")[2]
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=folder)
-            with opened(name, OPEN_FOLDER, folder) as made:
-                _give(made, self._account)
+        folder, name = self._parent(path), path.rpartition("/")[2]
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
+        with opened(name, OPEN_FOLDER, folder) as made:
+            _give(made, self._account)
 
-    @contextmanager
-    def _parent(self, path: str) -> Iterator[int]:
-        """Open the folder of `path`; ArchiveError if it is missing or a file."""
-        with ExitStack() as stack:
+    def _parent(self, path: str) -> int:
+        """The folder of `path`, open until another one is asked for; ArchiveError if it is missing or a file."""
+        parts = path.split("/")[:-1]
+        if (wanted := "/".join(parts)) != self._path:
             try:
-                parts = path.split("/")[:-1]
-                folder = stack.enter_context(descended(self._root, parts))
+                with descended(self._root, parts) as folder:
+                    before, self._open, self._path = self._open, os.dup(folder), wanted
+                    os.close(before)
             except (FileNotFoundError, NotADirectoryError):
                 raise ArchiveError(f"{show(path)} is in a folder that the archive does not have") from None
-            yield folder
+        return self._open
 
     def _remove_others(self) -> None:
         """Remove what an earlier base of the chain has and this one does not."""
@@ -318,7 +332,7 @@ class _Unpacking:
     def _check_server(self) -> None:
         """Check that the data folder is of the cluster that the manifest names."""
         try:
-            with self._parent(_CONTROL) as folder, opened("pg_control", OPEN_FILE, folder) as file:
+            with opened("pg_control", OPEN_FILE, self._parent(_CONTROL)) as file:
                 found = os.read(file, _IDENTIFIER.size)
         except (FileNotFoundError, IsADirectoryError):
             raise ArchiveError(f"it has no file {_CONTROL}") from None

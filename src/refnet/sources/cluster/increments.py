@@ -69,14 +69,17 @@ def apply(pieces: Iterator[bytes], size: int, handle: int, block: int) -> None:
         raise ArchiveError(f"an incremental file of {count} blocks has {size} bytes")
     if count:
         stream.read(-head % block)
-    if os.fstat(handle).st_size > truncation * block:
+    before = os.fstat(handle).st_size
+    if before > truncation * block:
         os.ftruncate(handle, truncation * block)
     for first, run in _runs(numbers, max(1, _AT_ONCE // block)):
         os.lseek(handle, first * block, os.SEEK_SET)
         write_all(handle, stream.read(run * block))
     if not stream.is_empty:
         raise ArchiveError("an incremental file is longer than its header says")
-    os.ftruncate(handle, max(truncation, numbers[-1] + 1 if numbers else 0) * block)
+    after = max(truncation, numbers[-1] + 1 if numbers else 0) * block
+    if count or before != after:  # most files are as they were: their inodes are not written again
+        os.ftruncate(handle, after)
 
 
 def _header(stream: _Stream, block: int) -> tuple[int, int, Sequence[int]]:

@@ -19,6 +19,7 @@ from refnet.catalog.wal import parse_lsn, timeline_of
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
+from refnet.sources.cluster.base_index import members_of
 from refnet.sources.cluster.data_folder import Piece
 from refnet.sources.cluster.recovery_target import (
     Archived,
@@ -166,4 +167,4 @@ def piece(stored: OpenArtifact) -> Piece:
         raise RefnetError(
             f"{stored.name} has no manifest of a base backup", "Choose another one.", Exit.DAMAGED
         )
-    return Piece(stored.name, stored.open, stored.manifest.sha256, facts)
+    return Piece(stored.name, stored.open, stored.manifest.sha256, facts, members_of(stored))

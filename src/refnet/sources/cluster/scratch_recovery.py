@@ -142,6 +142,7 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
         reader = f"refnet_reader_{secrets.token_hex(6)}"
         cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, walls)
         fill(folders.data, user, recovery, options.progress)
+        add_wal(folders.data, user, recovery, options.progress)
         options.progress("replay", 0, None)
         text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(password))
         settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **room(cluster)}
@@ -159,12 +160,14 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
 
 
 def fill(data: Path, user: Account, recovery: Recovery, progress: Progress) -> None:
-    """Fill the empty folder `data` of `user` with the chain, its WAL, and the file that asks for a recovery."""
-    archive, plan = recovery.archive, recovery.plan
+    """Fill the empty folder `data` of `user` with the chain, and the file that asks for a recovery."""
     unpack(recovery.chain, data, user, progress)
-    write(
-        data / "recovery.signal", "", user
-    )  # before the WAL: no server starts here without a recovery's settings
+    write(data / "recovery.signal", "", user)  # no server starts here without a recovery's settings
+
+
+def add_wal(data: Path, user: Account, recovery: Recovery, progress: Progress) -> None:
+    """Add the WAL that the recovery reads to the data folder `data`."""
+    archive, plan = recovery.archive, recovery.plan
     folder, bytes_ = data / "pg_wal", archive.server.segment_bytes * len(plan.segments)
     if (free := shutil.disk_usage(data).free) < bytes_:
         raise RefnetError(

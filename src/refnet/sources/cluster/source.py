@@ -1,4 +1,7 @@
-"""The base backups of a cluster of the settings, with its WAL."""
+"""The base backups of a cluster of the settings, with its WAL.
+
+What only one verb needs is imported where that is called: a backup loads neither the proof nor the restore.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from refnet import local_postgres, servers, wiring
 from refnet.catalog import cluster_base
@@ -23,19 +26,17 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target
 from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine
-from refnet.sources.cluster import wal_offsite
 from refnet.sources.cluster.base_artifact import BaseArtifact
-from refnet.sources.cluster.base_maker import BaseMaker
-from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
 from refnet.sources.cluster.base_wal import KeepWal, fetched, kept, outlived_wal
-from refnet.sources.cluster.cluster_restore import ClusterRestore, check_request
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
-from refnet.sources.cluster.wal_check import wal_checks
 from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore
-from refnet.store.remote import RemoteStore
+
+if TYPE_CHECKING:
+    from refnet.sources.cluster.base_proof import BaseProofOptions
+    from refnet.store.remote import RemoteStore
 
 
 class ClusterBases(OnServer):
@@ -50,6 +51,8 @@ class ClusterBases(OnServer):
         return f"the server at {Target.from_url(self.own.url).address}" if self.own.url else ""
 
     def checks(self) -> Iterable[CheckLine]:
+        from refnet.sources.cluster.wal_check import wal_checks
+
         return wal_checks(self.settings, self.own.cluster)
 
     def whose(self) -> Whose | None:
@@ -63,6 +66,8 @@ class ClusterBases(OnServer):
         into: LocalStore | None = None,
         full: bool = False,
     ) -> Maker:
+        from refnet.sources.cluster.base_maker import BaseMaker
+
         settings, store = self.settings, wiring.catalog(self.settings)
         return BaseMaker(
             name=self.name,
@@ -93,6 +98,8 @@ class ClusterBases(OnServer):
     def proof_options(
         self, progress: Progress, *, trust: bool = False, stores: Sequence[AnyStore] = ()
     ) -> BaseProofOptions:
+        from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
+
         own = vars(super().proof_options(progress, trust=trust))
         cluster, sources = self.own.cluster, self.settings.sources
         databases = [
@@ -110,6 +117,8 @@ class ClusterBases(OnServer):
                 yield found
 
     def outlived_in(self, store: RemoteStore, kept: Sequence[Entry], since: datetime) -> Iterator[Leftover]:
+        from refnet.sources.cluster import wal_offsite
+
         # A base backup of this machine may still be copied: the WAL that makes it consistent stays.
         here = wiring.catalog(self.settings).entries(self.name)
         older = tuple((facts, one.made) for one in here if (facts := cluster_base.facts_of(one)))
@@ -124,9 +133,13 @@ class ClusterBases(OnServer):
         return BaseArtifact(stored)
 
     def check_request(self, request: RestoreRequest) -> None:
+        from refnet.sources.cluster.cluster_restore import check_request
+
         check_request(request)
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
+        from refnet.sources.cluster.cluster_restore import ClusterRestore
+
         return ClusterRestore(context, self.name, chosen, request)
 
     def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
@@ -151,9 +164,13 @@ class ClusterBases(OnServer):
             ) from None
 
     def send_more(self, context: Context, store: str) -> None:
+        from refnet.sources.cluster import wal_offsite
+
         wal_offsite.send(self.settings, self.own.cluster, store, context.clock.now)
 
     def fetched(self, context: Context, store: RemoteStore, entry: Entry) -> Iterator[str]:
+        from refnet.sources.cluster import wal_offsite
+
         if (facts := cluster_base.facts_of(entry)) is None:
             return
         brought = wal_offsite.bring(self.settings, store, facts, context.progress)

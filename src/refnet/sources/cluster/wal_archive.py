@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,6 +44,8 @@ from refnet.sources.cluster.wal_index import lines_in, segments_in, sizes_in
 from refnet.store.backup_folder import LOCK_NAME
 from refnet.wiring import UNSEALED
 
+#: Threads that read segments, of at most so many bytes each.
+_THREADS, _SMALL = 2, 64 << 20
 #: The folder of archives in the backup folder.
 CLUSTER = "cluster"
 #: The most segments between two positions: 64 TiB of WAL at 16 MiB.
@@ -195,12 +198,13 @@ class WalArchive:
             return ()
         return tuple(wal.gaps(wal.needed(from_lsn, end, timeline, history, size), there))
 
-    def read(self, segment: str) -> bytes:
+    def read(self, segment: str, index: Mapping[str, IndexLine] | None = None) -> bytes:
         """Bytes of a segment, which the index vouches for, or from the live folder.
 
-        RefnetError (DAMAGED) if they differ from the index; RefnetError if the segment is not there.
+        index: that of its timeline, read before; it counts if it has the segment. RefnetError (DAMAGED) if the bytes differ
+        from the index; RefnetError if the segment is not there.
         """
-        found = self.index(wal.timeline_of(segment))
+        found = index if index and segment in index else self.index(wal.timeline_of(segment))
         for name in (segment, segment + PARTIAL):
             path = self.folder_of(wal.timeline_of(segment)) / f"{name}.gz"
             if name in found and path.exists():
@@ -238,17 +242,22 @@ class WalArchive:
 
         RefnetError as `read`.
         """
-        written = 0
-        for name in segments:
-            if written + self.server.segment_bytes > most:
-                raise RefnetError(
-                    f"the WAL from {self.folder} takes more than {most:,} bytes", "Choose an earlier moment."
-                )
-            data = self.read(name) if wal.is_segment(name) else self.history_file(name)[1]
+        names, size = list(segments), self.server.segment_bytes
+        if sum(size if wal.is_segment(name) else wal.LONGEST_HISTORY for name in names) > most:
+            raise RefnetError(
+                f"the WAL from {self.folder} takes more than {most:,} bytes", "Choose an earlier moment."
+            )
+        indexes = {one: self.index(one) for one in {wal.timeline_of(name) for name in names}}
+
+        def write(name: str) -> int:
+            is_segment, index = wal.is_segment(name), indexes[wal.timeline_of(name)]
+            data = self.read(name, index) if is_segment else self.history_file(name)[1]
             with explained(into / name), opened(into / name, NEW_FILE) as handle:
                 write_all(handle, data)
-            written += len(data)
-        return written
+            return len(data)
+
+        with ThreadPoolExecutor(_THREADS if size <= _SMALL else 1, "wal") as pool:
+            return sum(pool.map(write, names))
 
     def waldump(self) -> Path | None:
         """pg_waldump of the server's major version; None if it is not installed."""

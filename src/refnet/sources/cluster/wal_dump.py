@@ -76,13 +76,18 @@ def commits(program: Path, folder: Path, segment: str, *, complete: bool = True)
 
 def end_of(program: Path, folder: Path, segment: str) -> End | None:
     """Where the records of `segment` end, which may be cut short or filled with zeros; None: none begins in it."""
-    found, stopped = b"", list[str]()
-    for line in _lines(program, folder, segment, stopped=stopped):
-        if match := _RECORD.match(line):
-            found = match[1]
-    if stopped and (said := _STOPPED.search(stopped[0])):
-        return End(parse_lsn(said[1]), parse_lsn(said[2]))
-    return End(last := parse_lsn(found.decode()), last + 1) if found else None
+    found = b""
+    for quiet in (
+        ("--quiet",),
+        (),
+    ):  # printing takes most of the time, and is needed only for a complete segment
+        stopped = list[str]()
+        for line in _lines(program, folder, segment, *quiet, stopped=stopped):
+            found = line if line.startswith(b"rmgr: ") else found
+        if stopped and (said := _STOPPED.search(stopped[0])):
+            return End(parse_lsn(said[1]), parse_lsn(said[2]))
+    match = _RECORD.match(found)
+    return End(last := parse_lsn(match[1].decode()), last + 1) if match else None
 
 
 def commit_records(program: Path, folder: Path, segment: str) -> Iterator[CommitRecord]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import islice, pairwise
 from struct import pack
 from typing import BinaryIO, Self, cast
 from zlib import crc32
@@ -28,6 +28,8 @@ _GZIP = 16 + 15
 #: A smaller member is deflated anyway.
 _SAMPLES, _SAMPLE_BYTES, _LEAST_SAMPLED = 16, 1024, 128 << 10
 _STORED_BYTES = 0xFFFF
+#: The most bytes of a member, raw or deflated, that is inflated beside others.
+_MOST_AHEAD = 4 << 20
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
@@ -51,8 +53,11 @@ class MemberWriter:
 
     def write(self, piece: bytes) -> None:
         """Append `piece`, all in the same member."""
-        self._buffer += piece
         self.raw += len(piece)
+        if not self._buffer and len(piece) >= MEMBER_BYTES:
+            self._hand_over(piece, [len(piece)])  # without a copy
+            return
+        self._buffer += piece
         while len(self._buffer) >= MEMBER_BYTES:
             self._cut()
 
@@ -72,13 +77,21 @@ class MemberWriter:
         if (have := len(self._buffer)) > self._last_end:
             self._ends.append(have)
             self._last_end = have
+            if (
+                have >= MEMBER_BYTES // 2
+            ):  # so that nothing is left to be copied when the next piece is handed over
+                self._cut()
 
     def _cut(self) -> None:
         """Hand the members that have ended over to be deflated; without any, everything is one."""
-        begin, ends = self.raw - len(self._buffer), self._ends or [len(self._buffer)]
-        rest = self._buffer[ends[-1] :]
-        self._waiting.append((begin, ends, self._pool.submit(_deflated, self._buffer, ends, self._level)))
-        self._buffer, self._ends, self._last_end = rest, [], 0
+        buffer, ends = self._buffer, self._ends or [len(self._buffer)]
+        self._buffer, self._ends, self._last_end = buffer[ends[-1] :], [], 0
+        self._hand_over(buffer, ends)
+
+    def _hand_over(self, raw: bytes | bytearray, ends: list[int]) -> None:
+        """Have the members in `raw`, the last bytes that were written, deflated."""
+        begin = self.raw - len(raw)
+        self._waiting.append((begin, ends, self._pool.submit(_deflated, raw, ends, self._level)))
         while len(self._waiting) > self._most:
             self._take()
 
@@ -103,7 +116,7 @@ class MemberWriter:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _deflated(raw: bytearray, ends: list[int], level: int) -> list[bytes]:
+def _deflated(raw: bytes | bytearray, ends: list[int], level: int) -> list[bytes]:
     with memoryview(raw) as view:
         return [_deflate(view[start:end], level) for start, end in pairwise((0, *ends))]
 
@@ -138,6 +151,75 @@ def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
     archive.seek(offset)
     with gzip_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
         yield stream
+
+
+@contextmanager
+def inflated_members(
+    archive: BinaryIO, begins: Sequence[tuple[int, int]], raw: int, jobs: int
+) -> Iterator[BinaryIO]:
+    """Open the decompressed bytes as `inflated` does, decompressed ahead in `jobs` threads; it is read to its end.
+
+    Args:
+        begins: where members begin, in the raw bytes and in the archive; of one source with the archive, or forged.
+        raw: the raw bytes of all.
+    """
+    size = archive.seek(0, os.SEEK_END)
+    archive.seek(0)
+    ends = (*begins[1:], (raw, size))
+    sizes = [(end[1] - at[1], end[0] - at[0]) for at, end in zip(begins, ends, strict=True)]
+    if any(not 0 < packed <= _MOST_AHEAD or not 0 < plain <= _MOST_AHEAD for packed, plain in sizes):
+        with inflated(archive) as stream:
+            yield stream
+        return
+    with gzip_errors(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(jobs, "inflate") as pool:
+        members = (
+            pool.submit(_inflate, reader.submit(archive.read, packed), plain) for packed, plain in sizes
+        )
+        ahead = _Ahead(members, jobs + 2)
+        try:
+            yield cast("BinaryIO", ahead)
+        finally:
+            ahead.cancel()
+
+
+class _Ahead:
+    """The raw bytes of `members`, of which at most `most` are inflated ahead."""
+
+    def __init__(self, members: Iterator[Future[bytes]], most: int) -> None:
+        self._members, self._most = members, most
+        self._waiting: deque[Future[bytes]] = deque()
+        self._now, self._at = b"", 0
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end."""
+        found = list[bytes]()
+        while size and (self._at < len(self._now) or self._next()):
+            piece = self._now[self._at : self._at + size]  # a whole member is not copied
+            self._at += len(piece)
+            size -= len(piece)
+            found.append(piece)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def _next(self) -> bool:
+        """Go on to the next member; False: there is none."""
+        self._waiting.extend(islice(self._members, self._most - len(self._waiting)))
+        if not self._waiting:
+            return False
+        self._now, self._at = self._waiting.popleft().result(), 0
+        return True
+
+    def cancel(self) -> None:
+        for one in self._waiting:
+            one.cancel()
+
+
+def _inflate(packed: Future[bytes], size: int) -> bytes:
+    """Inflate one member of `size` raw bytes; ArchiveError if it is another."""
+    inflater = isal_zlib.decompressobj(_GZIP)
+    data = inflater.decompress(packed.result(), size + 1)
+    if len(data) != size or not inflater.eof or inflater.unused_data:
+        raise ArchiveError("its gzip members are not those of its index")
+    return data
 
 
 @contextmanager

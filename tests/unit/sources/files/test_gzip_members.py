@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter, inflated_from
+from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter, inflated_from, inflated_members
 
 NOISE = random.Random(1).randbytes(MEMBER_BYTES)  # made up, not secret
 TEXT = (b"%08d a line of a note\n" * 40_000) % tuple(range(40_000))
@@ -32,6 +32,15 @@ def test_gunzip_and_a_reader_from_any_member_return_what_was_written(raw):
     for member in writer.members:
         with inflated_from(io.BytesIO(packed), member.offset) as stream:
             assert stream.read() == raw[member.raw :]
+
+
+@pytest.mark.parametrize("size", [512, 70_001, MEMBER_BYTES, 5 * MEMBER_BYTES])
+def test_members_that_are_inflated_beside_each_other_are_read_in_order(size):
+    raw = TEXT + NOISE + TEXT
+    packed, writer = written(raw)
+
+    with inflated_members(io.BytesIO(packed), writer.members, len(raw), 2) as stream:
+        assert b"".join(iter(lambda: stream.read(size), b"")) == raw
 
 
 def _members(entries: dict[str, bytes]) -> list[bytes]:
