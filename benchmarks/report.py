@@ -161,6 +161,7 @@ def _ways(table: Table) -> str:
             "",
         )
         for tool in OTHERS
+        if not any(way.startswith(tool) for way in table)
     ]
     return markdown(("way", "time", "proof or load alone", "size", *MEMORIES), rows)
 

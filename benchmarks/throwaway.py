@@ -19,8 +19,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import SETTINGS, prepared
 
-#: The data folders that initdb has made in this process, by the folder of its programs and its superuser.
-_made: dict[tuple[Path, str], Path] = {}
+#: The data folders that initdb has made in this process, by the folder of its programs, its superuser, and `kept`.
+_made: dict[tuple[Path, str, bool], Path] = {}
 _POLYNOMIAL = 0x82F63B78  # CRC-32C
 #: Where a page at the beginning of a file of the WAL has the identifier of its system.
 _IN_PAGE = slice(24, 32)
@@ -28,22 +28,30 @@ _IN_PAGE = slice(24, 32)
 
 @contextmanager
 def throwaway(
-    binaries: Binaries, *, base: Path, superuser: str = "refnet", settings: Mapping[str, str] | None = None
+    binaries: Binaries,
+    *,
+    base: Path,
+    superuser: str = "refnet",
+    settings: Mapping[str, str] | None = None,
+    kept: bool = False,
 ) -> Iterator[Cluster]:
-    """Start a server like a live one, without isolation; never for untrusted dumps."""
+    """Start a server like a live one, without isolation; never for untrusted dumps.
+
+    kept: its segments of WAL have 16 MiB, and not 4.
+    """
     with ExitStack() as stack:
         user = account()
         with explained(base):
             folders = prepared(binaries, base, user, stack)
             cluster = Cluster(folders.data, folders.socket, user, folders.programs, superuser)
-            _fill(cluster, (binaries.folder, superuser))
+            _fill(cluster, (binaries.folder, superuser, kept))
         stack.callback(cluster.stop, signal.SIGQUIT)
         cluster.start({**SETTINGS, **(settings or {})})
         stack.callback(cluster.stop, signal.SIGQUIT, cluster.pid())
         yield cluster
 
 
-def _fill(cluster: Cluster, key: tuple[Path, str]) -> None:
+def _fill(cluster: Cluster, key: tuple[Path, str, bool]) -> None:
     """Copy what initdb makes once in a process: it takes ten times as long as a copy."""
     if key not in _made:
         memory = "/dev/shm"  # noqa: S108
@@ -51,7 +59,7 @@ def _fill(cluster: Cluster, key: tuple[Path, str]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="rn-initdb-", dir=place))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)
-        replace(cluster, data=folder / "data").create(kept=False)
+        replace(cluster, data=folder / "data").create(kept=key[-1])
         _made[key] = folder / "data"
     subprocess.run(["/bin/cp", "-a", f"{_made[key]}/.", cluster.data], check=True)
     _identify(cluster.data)
