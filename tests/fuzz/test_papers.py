@@ -20,6 +20,7 @@ PAPER: dict[str, Any] = {
     "title": "A title", "abstract": "One.\nTwo.", "venue": "V", "year": 1950, "publicationDate": "1950-10-01",
     "publicationVenue": {"id": "v", "name": "V", "alternate_names": ["W"], "url": "https://a.example"},
     "journal": {"name": "J", "volume": "1"}, "publicationTypes": ["Review"], "fieldsOfStudy": ["Physics"],
+    "s2FieldsOfStudy": [{"category": "Biology", "source": "s2-fos-model"}],
     "openAccessPdf": {"url": "https://a.example/b.pdf"}, "referenceCount": 1, "citationCount": 2,
     "influentialCitationCount": 0, "authors": [{"authorId": "1", "name": "N"}], "tldr": {"model": "m", "text": "Short."},
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """The levels of a crawl: the choice of the next level's papers when all jobs of a level have ended.
 
-The choice depends only on stored citations and the providers' ids, not on the order of work. So a crawl collects the
+The choice depends only on stored citations, the providers' counts and ids, not on the order of work. So a crawl collects the
 same graph after a kill, or with several workers.
 """
 
@@ -181,15 +181,16 @@ WITH added AS (
 SELECT paper_id, {_NAME.format(paper="added.paper_id")} FROM added
 """  # noqa: S608
 
+#: An influential citation counts twice; among equals the most cited come first, as the provider counts.
 _CHOOSE = f"""
 WITH linked AS (
-    SELECT cited_id AS paper_id FROM citations JOIN crawl_papers ON crawl_papers.paper_id = citing_id
+    SELECT cited_id AS paper_id, is_influential FROM citations JOIN crawl_papers ON crawl_papers.paper_id = citing_id
     WHERE crawl_id = %(crawl)s AND %(cited)s
     UNION ALL
-    SELECT citing_id FROM citations JOIN crawl_papers ON crawl_papers.paper_id = cited_id
+    SELECT citing_id, is_influential FROM citations JOIN crawl_papers ON crawl_papers.paper_id = cited_id
     WHERE crawl_id = %(crawl)s AND %(citing)s
 ), counted AS MATERIALIZED (
-    SELECT paper_id, count(*) AS links FROM linked
+    SELECT paper_id, count(*) + count(*) FILTER (WHERE is_influential) AS links FROM linked
     WHERE NOT EXISTS (
         SELECT FROM crawl_papers AS mine WHERE mine.crawl_id = %(crawl)s AND mine.paper_id = linked.paper_id
     )
@@ -199,7 +200,7 @@ WITH linked AS (
 )
 SELECT paper_id, name FROM named JOIN papers ON papers.id = paper_id JOIN crawls ON crawls.id = %(crawl)s
 WHERE name IS NOT NULL AND (NOT is_update OR papers.created_at >= crawls.created_at)
-ORDER BY links DESC, name COLLATE "C"
+ORDER BY links DESC, papers.citation_count DESC NULLS LAST, name COLLATE "C"
 LIMIT greatest(%(limit)s - (SELECT count(*) FROM crawl_papers WHERE crawl_id = %(crawl)s), 0)
 """  # noqa: S608
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from typing import Any, Literal
 
 from refnet.core import checked
@@ -27,7 +28,7 @@ from refnet.network.papers import (
 PROVIDER = "semantic_scholar"
 PAPER_FIELDS = (
     "paperId,externalIds,title,abstract,year,publicationDate,venue,publicationVenue,journal,publicationTypes,"
-    "fieldsOfStudy,openAccessPdf,referenceCount,citationCount,influentialCitationCount,authors,tldr"
+    "fieldsOfStudy,s2FieldsOfStudy,openAccessPdf,referenceCount,citationCount,influentialCitationCount,authors,tldr"
 )
 EDGE_FIELDS = "contextsWithIntent,intents,isInfluential,paperId,externalIds,title,year,citationCount"
 
@@ -247,7 +248,7 @@ def read_paper(fields: AnswerFields, *, detailed: bool) -> FoundPaper | None:
         publication_venue=get("publicationVenue", _venue),
         journal=get("journal", _journal),
         publication_types=get("publicationTypes", texts) or (),
-        fields_of_study=get("fieldsOfStudy", texts) or (),
+        fields_of_study=_topics(fields),
         open_access_url=get("openAccessPdf", _pdf),
         reference_count=get("referenceCount", COUNT),
         citation_count=get("citationCount", COUNT),
@@ -272,6 +273,18 @@ def _ids(fields: AnswerFields) -> dict[str, str]:
         else:
             fields.dropped += 1
     return ids
+
+
+def _topics(fields: AnswerFields) -> tuple[str, ...]:
+    """Return the fields of study: first those of the sources, then those that Semantic Scholar's model adds."""
+    found = ((fields.get("fieldsOfStudy", texts) or ()), (fields.get("s2FieldsOfStudy", _categories) or ()))
+    return tuple(dict.fromkeys(chain(*found)))[:_MOST_TEXTS]
+
+
+def _categories(value: Any) -> tuple[str, ...]:
+    if type(value) is not list:
+        raise ValueError("not a list")
+    return texts([one.get("category") for one in value[:_MOST_TEXTS] if type(one) is dict])
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -84,6 +84,24 @@ def test_citations_are_followed_too_and_only_the_level_is_asked_for(target: Targ
     assert result.papers == [1, min(39, len(FAKE.cited_by(0)))]
 
 
+def test_a_limit_takes_the_influential_references_and_then_the_most_cited(
+    target: Target, base: Settings
+) -> None:
+    number = FAKE.find(SEEDS[0]) or 0
+    known = [one for one in FAKE.references(number) if one.paper is not None]
+    best = sorted(known, key=lambda one: (-one.is_influential, -len(FAKE.cited_by(one.paper or 0))))
+    with running(FAKE) as fake:
+        crawled(target, settings_of(fake, base), CrawlOrder((SEEDS[0],), limit=4))
+    with target.connect() as session:
+        rows = session.execute(
+            "SELECT is_influential, citation_count FROM crawl_papers JOIN papers ON id = paper_id"
+            " JOIN citations ON cited_id = id WHERE level = 1"
+        ).fetchall()
+    wanted = [(one.is_influential, len(FAKE.cited_by(one.paper or 0))) for one in best[:3]]
+    assert sorted(rows) == sorted(wanted)
+    assert len({count for _, count in rows}) > 1
+
+
 def test_two_workers_share_a_crawl_fetch_no_page_twice_and_share_the_rate(
     target: Target, base: Settings, undisturbed: Graph
 ) -> None:
