@@ -10,6 +10,7 @@ from random import Random
 
 from refnet.demo.abstracts import person
 from refnet.demo.sample import Prose
+from refnet.network.frontmatter import Id
 from refnet.network.note import Paper, PaperLink, name_of, render
 
 VAULT, NOTES, PHOTOGRAPHS, TINY, LARGE = "vault", "notes", "photographs", "tiny", "large"
@@ -33,7 +34,7 @@ class Folder:
 
 def _vault(vault: Path, files: int, seed: int) -> int:
     random, prose = Random(f"vault {seed}"), Prose(seed, 4_000_000, dense=True)  # noqa: S311  # made up, not secret
-    places: dict[int, PaperLink] = {}
+    places: dict[int | Id, PaperLink] = {}
     written = _write(vault / ".obsidian" / "app.json", b'{"attachmentFolderPath": "attachments"}\n')
     for number in range(1, files):
         if number % _PICTURES == 0:

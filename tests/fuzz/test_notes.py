@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
-from refnet.network.frontmatter import BEGIN, END, NotOursError, canvas_ids, mark_in
+from refnet.network.frontmatter import BEGIN, END, Id, NotOursError, canvas_ids, mark_in
 from refnet.network.importing import pairs
-from refnet.network.note import Paper, PaperLink, name_of, render
+from refnet.network.layout import Links
+from refnet.network.note import Paper, PaperLink, author_key, name_of, render, topic_key
 from refnet.network.vault import Cache
-from refnet.network.vault_views import SeedIndex, base, canvas, index_note, is_as_written
+from refnet.network.vault_names import NamedNote
+from refnet.network.vault_views import Neighbours, SeedIndex, base, canvas, index_note, is_as_written
 
 PAPER = Paper(7, "Attention: is [[all]]", ("Ada Lovelace",), 2020, ids={"doi": "10.1/x"}, references=(8,))
 NOTE = (
@@ -29,7 +31,7 @@ _YAML = (
 )  # fmt: skip
 _LINES = st.lists(
     st.tuples(
-        st.sampled_from(["tags", "aliases", "title", "refnet_ids", "refnet_id", "doi", "mine", "<<", "'", "? a", "[a]", "{a: 1}", "- a", ""]),
+        st.sampled_from(["tags", "aliases", "title", "refnet_ids", "refnet_id", "refnet_author", "refnet_topic", "doi", "mine", "<<", "'", "? a", "[a]", "{a: 1}", "- a", ""]),
         st.sampled_from([": ", ":", "", "\n- "]),
         st.one_of(st.sampled_from(_YAML), texts),
     ).map("".join),
@@ -62,7 +64,7 @@ def test_a_note_is_renewed_or_left_alone(before: str) -> None:
 @given(_NOTES)
 def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
     index = SeedIndex(PAPER, "canvas/x (7).canvas")
-    places = {7: PaperLink("papers/x (7)", "x")}
+    places: dict[int | Id, PaperLink] = {7: PaperLink("papers/x (7)", "x")}
     note = outcome(lambda: index_note(index, places, before), NotOursError, longest=ECHO)
     if note is not None:
         mark = mark_in(note)
@@ -72,8 +74,25 @@ def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
 
 
 @fuzzed
+@given(_NOTES, st.sampled_from(["author", "topic"]))
+def test_the_note_of_an_author_or_a_topic_is_renewed_or_left_alone(before: str, kind: str) -> None:
+    ids = (("semantic_scholar", "17"),) if kind == "author" else (topic_key("Art: [[a]]"),)
+    named = NamedNote(kind, author_key(1), "Art: [[a]]", ids, [7])
+    note = outcome(
+        lambda: named.render({7: PaperLink("papers/x (7)", "x")}, before), NotOursError, longest=ECHO
+    )
+    if note is not None:
+        mark = mark_in(note)
+        assert mark
+        assert (mark.kind, mark.ids) == (kind, ids)
+
+
+@fuzzed
 @given(
-    st.one_of(damaged(canvas(PAPER, {7: PaperLink("papers/x (7)", "x")}).encode()), st.binary(max_size=2000))
+    st.one_of(
+        damaged(canvas(PAPER, {7: PaperLink("papers/x (7)", "x")}, Neighbours((), ()), Links()).encode()),
+        st.binary(max_size=2000),
+    )
 )
 def test_a_canvas_says_whose_picture_it_is_or_nothing(data: bytes) -> None:
     found = outcome(lambda: canvas_ids(data.decode(errors="replace")))

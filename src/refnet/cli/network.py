@@ -190,7 +190,7 @@ def notes(
 ) -> None:
     """Write the network into the Obsidian vault.
 
-    Each paper gets a note, each seed an index note and a canvas; text written by the reader stays.
+    Each paper, author and topic gets a note, each seed an index note and a canvas; text written by the reader stays.
     """
     from refnet.network.vault import write_vault
 
@@ -219,7 +219,7 @@ def notes(
     for skipped in done.skipped:
         print(f"  skipped: {plain(skipped)}")
     for gone in done.gone:
-        print(f"  its paper is not in the database: {plain(gone)}")
+        print(f"  its paper, author or topic is not in the database: {plain(gone)}")
 
 
 network.command("vault", hidden=True)(notes)

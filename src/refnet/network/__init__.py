@@ -23,6 +23,9 @@ SESSION = {
     "default_transaction_isolation": "read committed",
 }
 
+#: The model of summaries that are sentences of the abstract.
+EXTRACT_MODEL = "refnet-extract"
+
 #: SQL: whether the paper `p` is known only as an end of a citation.
 STUB = "(p.details_fetched_at IS NULL AND p.provenance <> 'cora')"
 

@@ -31,10 +31,12 @@ _PAPERS = """
 SELECT p.id, p.title, coalesce(w.names, '{}') AS authors, p.year, p.venue, p.publication_types AS types,
        coalesce(e.ids, '{}') AS ids, p.open_access_url AS url, p.reference_count, p.citation_count,
        r.position AS rank, r.pagerank, r.cited_by, p.details_fetched_at IS NOT NULL OR p.provenance = 'sample' AS detailed,
-       p.provenance, p.journal, p.abstract, p.fields_of_study, to_char(p.published_on, 'YYYY-MM-DD') AS published_on
+       p.provenance, p.journal, p.abstract, p.fields_of_study, to_char(p.published_on, 'YYYY-MM-DD') AS published_on,
+       coalesce(w.people, '[]') AS people, concat_ws(' ', w.names[1], p.year) AS label
 FROM papers p
 LEFT JOIN ranks r ON r.paper_id = p.id
-LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
+LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names, jsonb_agg(jsonb_strip_nulls(
+                  jsonb_build_object('name', a.name, 'orcid', a.orcid, 'semantic_scholar', a.semantic_scholar_id)) ORDER BY position) AS people
            FROM paper_authors JOIN authors a ON a.id = author_id GROUP BY paper_id) w ON w.paper_id = p.id
 LEFT JOIN (SELECT paper_id, jsonb_object_agg(scheme, value ORDER BY scheme)  AS ids
            FROM (SELECT paper_id, scheme, min(value) AS value FROM external_ids GROUP BY paper_id, scheme) i
@@ -43,7 +45,8 @@ LEFT JOIN (SELECT paper_id, jsonb_object_agg(scheme, value ORDER BY scheme)  AS 
 #: SQL: `_PAPERS` in the order of given row ids.
 _CHOSEN = f"{_PAPERS} JOIN unnest(%s::bigint[]) WITH ORDINALITY AS chosen (id, nth) ON chosen.id = p.id ORDER BY nth"
 _CITATIONS = """
-SELECT citing_id AS citing, cited_id AS cited, is_influential AS influential, intents, provenance
+SELECT citing_id AS citing, cited_id AS cited, is_influential AS influential, intents, provenance,
+       ARRAY(SELECT one ->> 'context' FROM jsonb_array_elements(contexts) AS one WHERE one ->> 'context' <> '') AS contexts
 FROM citations WHERE %(all)s OR (citing_id = ANY (%(ids)s) AND cited_id = ANY (%(ids)s))
 ORDER BY citing_id, cited_id
 """
@@ -69,11 +72,11 @@ ORDER BY r.position, p.citation_count DESC NULLS LAST, p.id LIMIT %(top)s
 """
 #: Column of a paper in GraphML and CSV → its type in GraphML.
 _COLUMNS = {
-    "title": "string", "authors": "string", "year": "int", "venue": "string", "types": "string", "doi": "string",
+    "label": "string", "title": "string", "authors": "string", "year": "int", "venue": "string", "types": "string", "fields_of_study": "string", "doi": "string",
     "arxiv": "string", "url": "string", "reference_count": "int", "citation_count": "int", "rank": "int",
     "pagerank": "double", "cited_by": "int", "detailed": "boolean", "provenance": "string",
 }  # fmt: skip
-_EDGE_COLUMNS = {"influential": "boolean", "intents": "string", "provenance": "string"}
+_EDGE_COLUMNS = {"influential": "boolean", "intents": "string", "contexts": "string", "provenance": "string"}
 #: Characters that XML 1.0 cannot contain.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Beginnings of text that a spreadsheet takes for a formula.

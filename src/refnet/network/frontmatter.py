@@ -3,7 +3,7 @@
 RefNet owns the block between its two comments and its own keys. Every other byte is the user's and stays: other keys,
 their order and comments, text above and below the block, line ends.
 
-By the marks RefNet recognizes its notes and their papers. A paper is identified by its external ids, each
+By the marks RefNet recognizes its notes and their papers, authors and topics. A paper is identified by its external ids, each
 `scheme:value`, or by `title:` and the normalized title if it has none. Older notes have a row id (`refnet_id`), which
 another database gives to another paper: it counts only together with the title.
 """
@@ -32,8 +32,11 @@ _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 #: The keys of ids.
 IDS_KEY, INDEX_KEY = "refnet_ids", "refnet_index_of"
+#: Key of the note of an author or a topic → what it is the note of.
+NAMED_KEYS = {"refnet_author": "author", "refnet_topic": "topic"}
 #: The keys of older notes.
 OLD_ID_KEY, OLD_INDEX_KEY = "refnet_id", "refnet_index"
+PAPER_KEYS = frozenset({IDS_KEY, INDEX_KEY, OLD_ID_KEY, OLD_INDEX_KEY})
 INDEX_TITLE = "Index of "
 #: The scheme for a paper with a title but no id.
 TITLE = "title"
@@ -43,9 +46,11 @@ _MOST_WRITTEN, _MOST_READ = 50, 200
 _LONGEST = 1024
 
 _BEGIN = re.compile(r"---[ \t]*\r?\n")
-_OURS = re.compile(r"^(?:refnet_ids|refnet_index_of|refnet_id|refnet_index):", re.MULTILINE)
+_OURS = re.compile(
+    r"^(?:refnet_ids|refnet_index_of|refnet_id|refnet_index|refnet_author|refnet_topic):", re.MULTILINE
+)
 _KEY = re.compile(
-    r"^(refnet_ids|refnet_index_of|refnet_id|refnet_index|doi|arxiv|title|year):(.*(?:\n(?:[ \t]+\S|-[ \t]).*)*)",
+    r"^(refnet_ids|refnet_index_of|refnet_id|refnet_index|refnet_author|refnet_topic|doi|arxiv|title|year):(.*(?:\n(?:[ \t]+\S|-[ \t]).*)*)",
     re.MULTILINE,
 )
 #: A list in the form that RefNet writes.
@@ -204,7 +209,7 @@ def _with_block(rest: str, block: str, line_end: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NoteMark:
-    """The ids of a paper in its note."""
+    """The ids of a paper in its note; of an author or a topic in theirs."""
 
     #: Whether the note is the paper's index note.
     index: bool
@@ -213,6 +218,8 @@ class NoteMark:
     number: int = 0
     title: str = ""
     year: int = 0
+    #: author or topic; "": a paper.
+    kind: str = ""
 
 
 def ids_of(ids: Mapping[str, str], more: tuple[Id, ...], title: str | None) -> list[str]:
@@ -235,6 +242,9 @@ def mark_in(text: str) -> NoteMark | None:
     found: dict[str, str] = {}
     for key, value in _KEY.findall(matter):
         found.setdefault(key, value)
+    if not PAPER_KEYS & found.keys():
+        key = next((key for key in NAMED_KEYS if key in found), "")
+        return NoteMark(index=False, ids=_checked(_listed(found[key])), kind=NAMED_KEYS[key]) if key else None
     index = INDEX_KEY in found or OLD_INDEX_KEY in found
     ids = _listed(found.get(INDEX_KEY if index else IDS_KEY, ""))
     if not index:

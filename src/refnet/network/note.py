@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from refnet.core.formatting import plural
+from refnet.network import EXTRACT_MODEL
 from refnet.network.frontmatter import BEGIN, END, IDS_KEY, OLD_ID_KEY, Id, dumped, ids_of, renewed
 
 TAG = "paper"
@@ -59,6 +61,12 @@ class Paper:
     related: tuple[tuple[int, str, int], ...] = ()
     #: Further ids, of the same schemes as `ids`.
     more_ids: tuple[Id, ...] = ()
+    #: Row ids of the authors, in the order of `authors`.
+    author_ids: tuple[int, ...] = ()
+    #: The fields of study.
+    topics: tuple[str, ...] = ()
+    #: How others cite it: row id of the citing paper, its words, whether the citation is influential.
+    quotes: tuple[tuple[int, str, bool], ...] = ()
 
     @property
     def names(self) -> list[str] | None:
@@ -102,6 +110,18 @@ class PaperLink:
         return not self.path, -(self.year or 0), self.text
 
 
+#: Row id of a paper, or scheme and key of an author or a topic → that one as other notes refer to it.
+Places = Mapping[int | Id, PaperLink]
+
+
+def author_key(number: int) -> Id:
+    return "author", str(number)
+
+
+def topic_key(topic: str) -> Id:
+    return "topic", topic.casefold()
+
+
 def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
     """Return `Author2020 Short title (id)`: at most 255 bytes with `ending`, safe on every system and in a link.
 
@@ -111,12 +131,15 @@ def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
     family = paper.authors[0].split()[-1] if paper.authors and paper.authors[0].split() else ""
     lead = f"{before}{family}{paper.year or ''}"
     end = f" ({paper.id})"
-    begin = _safe(f"{lead} {_shortened(paper.heading)}")
-    begin = begin.encode()[: _MAX_NAME - len(ending) - len(end)].decode(errors="ignore").rstrip(" .")
-    return f"{begin or 'Paper'}{end}"
+    return f"{safe_name(f'{lead} {_shortened(paper.heading)}', len(ending) + len(end)) or 'Paper'}{end}"
 
 
-def render(paper: Paper, places: Mapping[int, PaperLink], before: str | None = None) -> str:
+def safe_name(text: str, room: int) -> str:
+    """Return `text` as a file name that leaves `room` bytes; "" if nothing is left of it."""
+    return _safe(text).encode()[: _MAX_NAME - room].decode(errors="ignore").rstrip(" .")
+
+
+def render(paper: Paper, places: Places, before: str | None = None) -> str:
     """Return the text of the note of `paper`: new, or `before` with RefNet's part renewed.
 
     Args:
@@ -141,7 +164,7 @@ def _safe(text: str) -> str:
         text = "".join(
             " " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else c for c in text
         )
-    return " ".join(_BREAKS_LINKS.sub(" ", text).split()).lstrip(".").strip()
+    return " ".join(_BREAKS_LINKS.sub(" ", text).split()).lstrip(". ").strip()
 
 
 def _own(paper: Paper) -> dict[str, Any]:
@@ -153,6 +176,7 @@ def _own(paper: Paper) -> dict[str, Any]:
         "authors": list(paper.authors) or None,
         "year": paper.year,
         "venue": paper.venue,
+        "topics": list(paper.topics) or None,
         "doi": paper.ids.get("doi"),
         "arxiv": paper.ids.get("arxiv"),
         "rank": paper.rank,
@@ -167,17 +191,20 @@ def _own(paper: Paper) -> dict[str, Any]:
 #: Every key that RefNet may write and does not share with the user.
 _OWNED = frozenset(
     {
-        *(IDS_KEY, OLD_ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv"),
+        *(IDS_KEY, OLD_ID_KEY, "title", "authors", "year", "venue", "topics", "doi", "arxiv"),
         *("rank", "cited_by", "citation_count", "provenance"),
     }
 )
 
 
-def _block(paper: Paper, places: Mapping[int, PaperLink]) -> str:
+def _block(paper: Paper, places: Places) -> str:
     parts = [BEGIN, f"# {plain(paper.heading)}"]
-    lines = (" · ".join(facts) for facts in (_facts(paper), _web(paper), _counts(paper)))
+    lines = (
+        " · ".join(facts)
+        for facts in (_facts(paper, places), _topics(paper, places), _web(paper), _counts(paper))
+    )
     parts += [line for line in lines if line]
-    if paper.summary:
+    if paper.summary and not (paper.abstract and paper.model == EXTRACT_MODEL):  # its sentences follow anyway
         text = "\n".join(f"> {line}" for line in filter(None, map(plain, paper.summary.splitlines())))
         parts.append(f"> [!summary] Summary{f' by {plain(paper.model)}' if paper.model else ''}\n{text}")
     if paper.abstract:
@@ -186,6 +213,9 @@ def _block(paper: Paper, places: Mapping[int, PaperLink]) -> str:
     noted = [one for one in known if one.path]
     parts += section("References", noted, len(noted), [one for one in known if not one.path])
     parts += section("Cited by", [places[one] for one in {*paper.cited_by} if one in places])
+    if quotes := [(places[one], plain(text), weight) for one, text, weight in paper.quotes if one in places]:
+        said = (f"“{text}” — {by.line}{', influential' * weight}" for by, text, weight in quotes)
+        parts.append(f"## How others cite it\n\n{listed(said)}")
     if related := _related(paper, places):
         parts.append(f"## Related\n\n{related}")
     return "\n\n".join([*parts, END])
@@ -206,11 +236,21 @@ def listed(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _facts(paper: Paper) -> Iterable[str]:
-    authors = ", ".join(map(plain, paper.authors[:_MOST_AUTHORS]))
+def _facts(paper: Paper, places: Places) -> Iterable[str]:
+    known = (*paper.author_ids, *[0] * len(paper.authors))
+    pairs = zip(paper.authors[:_MOST_AUTHORS], known, strict=False)
+    authors = ", ".join(_named(name, places.get(author_key(number))) for name, number in pairs)
     if left := len(paper.authors) - _MOST_AUTHORS:
         authors += f" and {left:,} more" if left > 0 else ""
     return filter(None, (authors, plain(paper.venue or ""), str(paper.year or "")))
+
+
+def _topics(paper: Paper, places: Places) -> Iterable[str]:
+    return (_named(topic, places.get(topic_key(topic))) for topic in paper.topics)
+
+
+def _named(name: str, place: PaperLink | None) -> str:
+    return place.line if place else plain(name)
 
 
 def _web(paper: Paper) -> Iterable[str]:
@@ -233,10 +273,10 @@ def _counts(paper: Paper) -> Iterable[str]:
         yield f"Rank {paper.rank:,}"
     yield f"Cited by {len(paper.cited_by):,} here"
     if paper.citation_count is not None:
-        yield f"{paper.citation_count:,} citations in all"
+        yield f"{plural(paper.citation_count, 'citation')} in all"
 
 
-def _related(paper: Paper, places: Mapping[int, PaperLink]) -> str:
+def _related(paper: Paper, places: Places) -> str:
     why: dict[int, list[str]] = {}
     for other, kind, strength in paper.related:
         if other in places:

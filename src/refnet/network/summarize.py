@@ -12,12 +12,11 @@ from psycopg.types.json import Jsonb
 
 from refnet.catalog.artifact import Counted, Progress, silent
 from refnet.core.errors import RefnetError
-from refnet.network import SESSION, server_errors
+from refnet.network import EXTRACT_MODEL, SESSION, server_errors
 from refnet.network.http_api import Api, RefusedRequestError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
 from refnet.network.rate_limit import Limiter
 from refnet.network.summary_writers import (
-    EXTRACT_MODEL,
     Chat,
     Extractor,
     NotSummaryError,

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
+from refnet.network import EXTRACT_MODEL
 from refnet.network.http_api import Api, ApiServer
 from refnet.network.papers import clean
 from refnet.settings import Settings
@@ -29,7 +30,6 @@ from refnet.settings import Settings
 with needed("network"):
     import rustworkx
 
-EXTRACT_MODEL = "refnet-extract"
 #: Increased when the method changes.
 EXTRACT_VERSION = "1"
 #: The longest summary, in sentences and in characters.

@@ -1,4 +1,4 @@
-"""Writes the network into an Obsidian vault: a note per paper, an index note and a canvas per seed, one base.
+"""Writes the network into an Obsidian vault: a note per paper, author and topic, an index note and a canvas per seed.
 
 An existing note is found by the external ids in its frontmatter, wherever the user moved it, and is never renamed; the
 user's text stays. Unchanged notes are not written. A deleted note is written again.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.network import SESSION, frontmatter, server_errors, vault_files, vault_rows, vault_views
 from refnet.network import note as note_module
-from refnet.network.frontmatter import NoteMark, NotOursError, canvas_ids
+from refnet.network.frontmatter import Id, NoteMark, NotOursError, canvas_ids
+from refnet.network.layout import Links
 from refnet.network.news import news
 from refnet.network.note import Paper, PaperLink, name_of, render
+from refnet.network.reading import to_read
 from refnet.network.vault_files import Note
+from refnet.network.vault_names import NamedNote, named_notes
 from refnet.network.vault_rows import Matches, NotedPapers, matches
-from refnet.network.vault_views import SeedIndex
+from refnet.network.vault_views import Neighbours, SeedIndex
 from refnet.postgres.session import Target
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
@@ -51,7 +54,7 @@ class WrittenVault:
     views: list[str] = field(default_factory=list)
     #: The files that were skipped, with the reason.
     skipped: list[str] = field(default_factory=list)
-    #: The notes of papers that are not in the database; they stay.
+    #: The notes of papers, authors and topics that are not in the database; they stay.
     gone: list[str] = field(default_factory=list)
 
 
@@ -64,8 +67,8 @@ class Cache:
         self._seen: dict[str, list[str]] = {}
         self._links = ""
 
-    def begin(self, places: Iterable[tuple[int, PaperLink]]) -> None:
-        """Include the input of all links in the digests: the place of every paper."""
+    def begin(self, places: Iterable[tuple[int | Id, PaperLink]]) -> None:
+        """Include the input of all links in the digests: the place of every paper, author and topic."""
         code = [Path(module.__file__ or "").read_bytes() for module in (note_module, frontmatter)]
         shown = [(number, place.path, place.text, place.year) for number, place in places]
         self._links = vault_files.digest(repr((code, shown)).encode(errors="surrogatepass"))
@@ -109,13 +112,19 @@ class _Vault:
     indexes: dict[int, Note] = field(default_factory=dict)
     #: Name of an existing canvas → its seed.
     canvases: dict[str, int] = field(default_factory=dict)
-    #: Row id of each paper of the database → the paper as links name it.
-    places: dict[int, PaperLink] = field(default_factory=dict)
+    #: Id of an author or a topic → its existing note.
+    named: dict[Id, Note] = field(default_factory=dict)
+    #: Each paper of the database, and each author and topic with a note, as links name it.
+    places: dict[int | Id, PaperLink] = field(default_factory=dict)
     done: WrittenVault = field(default_factory=WrittenVault)
 
     def ranked(self) -> list[int]:
         """Return the papers with a note and a rank, best first."""
-        found = [(place.rank, number) for number, place in self.places.items() if place.rank and place.path]
+        found = [
+            (place.rank, number)
+            for number, place in self.places.items()
+            if place.rank and place.path and isinstance(number, int)
+        ]
         return [number for _, number in sorted(found)]
 
 
@@ -157,7 +166,8 @@ def _find(vault: _Vault, connection: psycopg.Connection) -> None:
     notes = sorted(vault_files.find_notes(vault.handle), key=lambda note: len(note.path))
     pictures = [(name, *canvas_ids(text)) for name, text in vault_files.canvases(vault.handle, CANVAS)]
     pictures.sort(key=lambda picture: len(picture[0]))
-    marks = [*(note.mark for note in notes), *(NoteMark(index=True, ids=ids) for _, ids, _ in pictures)]
+    marks = [note.mark for note in notes if not note.mark.kind]
+    marks += [NoteMark(index=True, ids=ids) for _, ids, _ in pictures]
     known = matches(connection, marks)
     for note in notes:
         _sort(vault, note, known)
@@ -169,6 +179,12 @@ def _find(vault: _Vault, connection: psycopg.Connection) -> None:
 
 
 def _sort(vault: _Vault, note: Note, known: Matches) -> None:
+    if note.mark.kind:
+        named = [vault.named.setdefault(one, note) for one in note.mark.ids]
+        if note not in named:
+            same = f"its {note.mark.kind} already has the note {named[0].path}" if named else "it has no id"
+            vault.done.skipped.append(f"{note.path}: {same}")
+        return
     number = known.paper(note.mark)
     if isinstance(number, str):
         vault.done.skipped.append(f"{note.path}: {number}")
@@ -191,20 +207,54 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
         wanted = NotedPapers(stubs, [*vault.notes, *vault.indexes, *crawled])
         for paper, noted in vault_rows.names(connection, wanted):
             vault.places[paper.id] = _place(vault, paper, noted=noted)
-        seeds = _seeds(vault, crawled)
+        seeds, named = _seeds(vault, crawled), _name(vault, connection, wanted)
         vault.cache.begin(vault.places.items())
         papers = _write_notes(vault, vault_rows.rows(connection, wanted), seeds, progress)
-        best = vault_rows.best(connection, [*{*crawled.values()}], _BEST)
+        best = {one: to_read(connection, one, _BEST) for one in {*crawled.values()}}
+        overall = [] if seeds <= crawled.keys() else to_read(connection, None, _BEST, sorted(seeds))
         missing = vault_rows.missing(connection, wanted, _MISSING)
         found = news(connection)
-    overall = vault.ranked()[:_BEST]
-    for paper in papers:
-        _write_index(vault, paper, best.get(crawled.get(paper.id, 0), overall), missing)
+        for paper in papers:
+            index = SeedIndex(paper, "", best.get(crawled.get(paper.id, 0), overall), missing)
+            near = vault_views.neighbours(paper, vault.places)
+            links = vault_rows.among(connection, [*near.references, *near.cited_by])
+            _write_index(vault, index, near, links)
+    for one, note in named:
+        path = f"{vault.places[one.key].path}.md"
+        if (wrote := _renew(vault, path, note, partial(one.render, vault.places))) and wrote[0]:
+            vault.done.views.append(path)
     if found and found.since and found.papers:
         path = f"{INDEX}/New since {found.since.astimezone().date()}.md"
         _write_view(vault, path, vault_views.news_note(found, vault.places))
     _write_view(vault, BASE, vault_views.base())
     _write_view(vault, GRAPH, vault_views.GRAPH, once=True)
+
+
+def _name(
+    vault: _Vault, connection: psycopg.Connection, wanted: NotedPapers
+) -> list[tuple[NamedNote, Note | None]]:
+    """Return the authors and topics for notes, each with its existing note, and give each its place."""
+    found: list[tuple[NamedNote, Note | None]] = []
+    used: set[Note] = set()
+    for one in named_notes(connection, wanted, vault.named):
+        there = sorted(
+            {vault.named[name] for name in one.ids if name in vault.named}, key=lambda note: len(note.path)
+        )
+        if there and there[0] in used:
+            vault.done.skipped.append(f"{there[0].path}: its ids are those of two {one.folder}")
+            continue
+        note = there[0] if there else None
+        used.update(there)
+        vault.done.skipped += [
+            f"{other.path}: its {one.kind} already has the note {there[0].path}" for other in there[1:]
+        ]
+        vault.places[one.key] = PaperLink(note.path.removesuffix(".md") if note else one.path, one.name)
+        found.append((one, note))
+    vault.done.gone += sorted(note.path for note in {*vault.named.values()} - used)
+    if vault.handle is not None and not vault.plan:
+        for folder in {one.folder for one, _ in found}:
+            vault_files.make_folder(vault.handle, vault.folder, folder)
+    return found
 
 
 def _place(vault: _Vault, paper: Paper, *, noted: bool) -> PaperLink:
@@ -267,20 +317,21 @@ def _renew(
         return None
 
 
-def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tuple[int, int]]) -> None:
+def _write_index(vault: _Vault, index: SeedIndex, near: Neighbours, links: Links) -> None:
     """Write the index note and the canvas of a seed, also if they were renamed."""
+    seed = index.seed
     note = vault.indexes.get(seed.id)
     name = f"{name_of(seed, '.canvas')}.canvas"
     name = next((one for one, number in vault.canvases.items() if number == seed.id), name)
     path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
-    index = SeedIndex(seed, f"{CANVAS}/{name}", best, missing)
+    index = replace(index, canvas=f"{CANVAS}/{name}")
     wrote = _renew(vault, path, note, partial(vault_views.index_note, index, vault.places))
     if wrote and wrote[0]:
         vault.done.views.append(path)
     if vault.canvases.get(name, seed.id) != seed.id:
         vault.done.skipped.append(f"{index.canvas}: it is the canvas of another paper")
     else:
-        _write_view(vault, index.canvas, vault_views.canvas(seed, vault.places))
+        _write_view(vault, index.canvas, vault_views.canvas(seed, vault.places, near, links))
 
 
 def _write_view(vault: _Vault, path: str, text: str, *, once: bool = False) -> None:

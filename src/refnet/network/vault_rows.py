@@ -10,14 +10,16 @@ from typing import Any
 
 import psycopg
 
+from refnet.network import EXTRACT_MODEL
 from refnet.network.frontmatter import TITLE, Id, NoteMark
+from refnet.network.layout import AMONG, Links, links
 from refnet.network.note import Paper
 from refnet.network.papers import title_key
 
 _ROWS = 500
 _NAMES_ROWS = 5000
 #: SQL: whether the paper `p` has a note. Others are stubs, known only as an end of a citation.
-_NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('cora', 'sample')
+NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('cora', 'sample')
     OR p.id = ANY (%(kept)s))"""
 
 #: Otherwise a server-side cursor is planned for its first rows only.
@@ -37,14 +39,15 @@ LEFT JOIN authors a ON a.id = w.author_id
 LEFT JOIN (SELECT paper_id, min(scheme || ' ' || value) AS ids FROM external_ids GROUP BY paper_id) e
     ON e.paper_id = p.id AND p.title IS NULL
 ORDER BY p.id
-""".replace("NOTED", _NOTED)
+""".replace("NOTED", NOTED)
 
 _PAPERS = """
 SELECT p.id, p.title, w.names, p.year, p.venue, p.abstract, s.content, s.model, p.citation_count, p.provenance,
-       e.schemes, e.found, c.cited, b.citing, r.position, p.open_access_url, n.others, n.kinds, n.strengths
+       e.schemes, e.found, c.cited, b.citing, r.position, p.open_access_url, n.others, n.kinds, n.strengths,
+       w.numbers, ARRAY(SELECT one FROM unnest(p.fields_of_study) AS one WHERE one <> '' LIMIT 20), q.quotes
 FROM papers p
 LEFT JOIN ranks r ON r.paper_id = p.id
-LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
+LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names, array_agg(a.id ORDER BY position) AS numbers
            FROM paper_authors JOIN authors a ON a.id = author_id GROUP BY paper_id) w ON w.paper_id = p.id
 LEFT JOIN (SELECT paper_id, array_agg(scheme ORDER BY scheme, value) AS schemes,
                   array_agg(value ORDER BY scheme, value) AS found
@@ -56,24 +59,21 @@ LEFT JOIN (SELECT paper_id, array_agg(other_id ORDER BY strength DESC, other_id,
                   array_agg(strength ORDER BY strength DESC, other_id, kind) AS strengths
            FROM related_papers GROUP BY paper_id) n ON n.paper_id = p.id
 LEFT JOIN (SELECT DISTINCT ON (paper_id) paper_id, content, model
-           FROM summaries ORDER BY paper_id, created_at DESC, id DESC) s ON s.paper_id = p.id
+           FROM summaries ORDER BY paper_id, model = 'EXTRACT', created_at DESC, id DESC) s ON s.paper_id = p.id
+LEFT JOIN (SELECT cited_id, jsonb_agg(jsonb_build_array(citing_id, quote, weight) ORDER BY nth) AS quotes
+           FROM (SELECT cited_id, citing_id, left(contexts -> 0 ->> 'context', 1000) AS quote, is_influential IS TRUE AS weight,
+                        row_number() OVER (PARTITION BY cited_id ORDER BY is_influential IS TRUE DESC, citing_id DESC) AS nth
+                 FROM citations WHERE contexts -> 0 ->> 'context' <> '') _
+           WHERE nth <= 10 GROUP BY cited_id) q ON q.cited_id = p.id
 WHERE NOTED
 ORDER BY p.id
-""".replace("NOTED", _NOTED)
+""".replace("NOTED", NOTED).replace("EXTRACT", EXTRACT_MODEL)
 
-_BEST = """
-SELECT crawl_id, array_agg(paper_id ORDER BY nth) FROM (
-    SELECT c.crawl_id, c.paper_id, row_number() OVER (
-        PARTITION BY c.crawl_id ORDER BY r.position, p.citation_count DESC NULLS LAST, c.paper_id) AS nth
-    FROM crawl_papers c JOIN papers p ON p.id = c.paper_id LEFT JOIN ranks r USING (paper_id)
-    WHERE c.crawl_id = ANY (%s)) _
-WHERE nth <= %s GROUP BY crawl_id
-"""
 
 _MISSING = """
 SELECT p.id, r.cited_by FROM ranks r JOIN papers p ON p.id = r.paper_id
 WHERE r.cited_by > 1 AND NOT NOTED ORDER BY r.cited_by DESC, r.position LIMIT %(most)s
-""".replace("NOTED", _NOTED)
+""".replace("NOTED", NOTED)
 
 _IDS = """
 SELECT scheme, value, paper_id FROM external_ids JOIN unnest(%s::text[], %s::text[]) AS asked (scheme, value)
@@ -118,18 +118,21 @@ def rows(connection: psycopg.Connection, wanted: NotedPapers) -> Iterator[tuple[
 def paper(row: tuple[Any, ...]) -> Paper:
     """Convert a row of `rows` to the content of a note."""
     number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
-    schemes, values, references, citing, rank, url, others, kinds, strengths = row[10:]
+    schemes, values, references, citing, rank, url, others, kinds, strengths, numbers, topics, quotes = row[
+        10:
+    ]
     ids = tuple(zip(schemes or (), values or (), strict=True))
     return Paper(
         number, title, tuple(authors or ()), year, venue, abstract, summary, cited, provenance,
         dict(reversed(ids)), tuple(references or ()), tuple(citing or ()),
         model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)), ids,
+        tuple(numbers or ()), tuple(topics), tuple((by, said, weight) for by, said, weight in quotes or ()),
     )  # fmt: skip
 
 
-def best(connection: psycopg.Connection, crawls: Sequence[int], most: int) -> dict[int, list[int]]:
-    """Return crawl → its best papers: by rank, else by the provider's count of citations."""
-    return dict(connection.execute(_BEST, [list(crawls), most]).fetchall())
+def among(connection: psycopg.Connection, ids: Sequence[int]) -> Links:
+    """Return what links the papers `ids`."""
+    return links(connection.execute(AMONG, {"ids": ids}).fetchall())
 
 
 def missing(connection: psycopg.Connection, wanted: NotedPapers, most: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ it matches, the file is unedited and may be renewed.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -22,8 +22,10 @@ from refnet.network.frontmatter import (
     dumped,
     renewed,
 )
+from refnet.network.layout import Links, similar
 from refnet.network.news import News
-from refnet.network.note import Paper, PaperLink, listed, plain, section
+from refnet.network.note import Paper, PaperLink, Places, listed, plain, section
+from refnet.network.reading import Reading
 
 _OWNED = frozenset({INDEX_KEY, OLD_INDEX_KEY, "title"})
 _ZEROS = "0" * 64
@@ -32,7 +34,9 @@ _SEAL = re.compile(r"(refnet_sha256\W{2,4})([0-9a-f]{64})\b")
 #: The sizes of cards and gaps of a canvas, in pixels.
 _CARD, _SEED, _GAP, _AISLE, _PAD = (380, 150), (520, 460), 50, 180, 30
 #: The columns on one side of a canvas, and the cards in a column.
-_COLUMNS, _ROWS = 3, 6
+_COLUMNS, _ROWS = 4, 5
+#: The most edges of a canvas among the neighbours.
+_EDGES = 150
 _OTHER = {"left": "right", "right": "left"}
 
 _BASE = f"""\
@@ -56,6 +60,7 @@ _COLUMN_NAMES = (
     "authors",
     "year",
     "venue",
+    "topics",
     "rank",
     "cited_by",
     "citation_count",
@@ -87,12 +92,12 @@ class SeedIndex:
     seed: Paper
     #: The path of the canvas in the vault.
     canvas: str
-    #: Row ids of the best papers of the crawl; row ids and citations of the most cited papers without a note.
-    best: Sequence[int] = ()
+    #: What to read first; row ids and citations of the most cited papers without a note.
+    best: Sequence[Reading] = ()
     missing: Sequence[tuple[int, int]] = ()
 
 
-def index_note(index: SeedIndex, places: Mapping[int, PaperLink], before: str | None = None) -> str:
+def index_note(index: SeedIndex, places: Places, before: str | None = None) -> str:
     """Return the text of a seed's index note: new, or `before` with RefNet's part renewed (see `note.render`)."""
     seed = index.seed
     own = {INDEX_KEY: seed.names or [], "title": f"{INDEX_TITLE}{seed.heading}", "tags": ["index"]}
@@ -104,7 +109,7 @@ def index_note(index: SeedIndex, places: Mapping[int, PaperLink], before: str | 
         f"Start with {places[seed.id].line}, or with [[{index.canvas}|its picture]].",
         f"It has {len(known):,} known references, {noted:,} of them with a note; {len(seed.cited_by):,} papers here cite it.",
     ]
-    best = [places[one].line for one in index.best if one in places and one != seed.id]
+    best = [f"{places[one.id].line}: {one.why}" for one in index.best if one.id in places]
     if best:
         parts.append("## Read first\n\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(best, 1)))
     related = [places[one] for one in {other for other, _, _ in seed.related} if one in places]
@@ -130,38 +135,58 @@ def base() -> str:
     return _sealed("".join(text))
 
 
-def canvas(seed: Paper, places: Mapping[int, PaperLink]) -> str:
+@dataclass(frozen=True)
+class Neighbours:
+    """The papers of a canvas beside its seed: row ids."""
+
+    references: Sequence[int]
+    cited_by: Sequence[int]
+
+
+def neighbours(seed: Paper, places: Places) -> Neighbours:
+    """Return the papers for the canvas of `seed`: first those with a note, then by rank."""
+
+    def best(ones: Iterable[int]) -> list[int]:
+        known = [one for one in ones if one in places]
+        return sorted(known, key=lambda one: _order(places[one]))[: _COLUMNS * _ROWS]
+
+    return Neighbours(best({*seed.references}), best({*seed.cited_by} - {*seed.references}))
+
+
+def _order(place: PaperLink) -> tuple[bool, int, tuple[bool, int, str]]:
+    return not place.path, place.rank or 1 << 40, place.order
+
+
+def canvas(seed: Paper, places: Places, near: Neighbours, links: Links) -> str:
     """Return the canvas of a seed paper: references on the left, the seed in the middle, citing papers on the right.
 
-    Each side has columns of years, those near the seed's year in the middle. Only the best papers are shown: first
-    those with a note, then by rank.
+    Each side has columns of years, those near the seed's year in the middle; in a column similar papers are close.
     """
     here = places[seed.id]
     width, height = _SEED
     nodes = [_card("seed", here, (-width // 2, -height // 2), _SEED) | {"color": "6"}]
-    edges: list[dict[str, Any]] = []
-    for side, others in (("left", seed.references), ("right", seed.cited_by)):
-        for number, column in enumerate(_columns([places[one] for one in {*others} if one in places], side)):
+    cards: dict[int, dict[str, Any]] = {seed.id: nodes[0]}
+    shown = [*near.references, *near.cited_by]
+    place_of = {one: row for row, one in enumerate(similar(shown, (*links.citations, *links.close)))}
+    for side, others in (("left", near.references), ("right", near.cited_by)):
+        for number, column in enumerate(_columns(others, places, side)):
             name = f"{side}{number}"
             x = width // 2 + _AISLE + number * (_CARD[0] + _AISLE)
             x = x if side == "right" else -x - _CARD[0]
             tall = len(column) * (_CARD[1] + _GAP) - _GAP
-            nodes.insert(0, _group(name, column, (x, -tall // 2), tall))
-            for row, place in enumerate(column):
-                one = f"{name}.{row}"
-                nodes.append(_card(one, place, (x, -tall // 2 + row * (_CARD[1] + _GAP)), _CARD))
-                begin, end = ("seed", one) if side == "left" else (one, "seed")
-                edges.append(
-                    {
-                        "id": f"edge.{one}", "fromNode": begin, "fromSide": "left",
-                        "toNode": end, "toSide": "right",
-                    }
-                )  # fmt: skip
+            nodes.insert(0, _group(name, [places[one] for one in column], (x, -tall // 2), tall))
+            for row, one in enumerate(sorted(column, key=place_of.__getitem__)):
+                at = (x, -tall // 2 + row * (_CARD[1] + _GAP))
+                cards[one] = _card(f"{name}.{row}", places[one], at, _CARD)
+                nodes.append(cards[one])
+    own = [*((seed.id, one) for one in near.references), *((one, seed.id) for one in near.cited_by)]
+    more = [pair for pair in links.citations if seed.id not in pair and {*pair} <= cards.keys()]
+    edges = [_edge(cards[citing], cards[cited]) for citing, cited in [*own, *more[:_EDGES]]]
     values = {"nodes": nodes, "edges": edges, IDS_KEY: seed.names or [], "refnet_sha256": _ZEROS}
     return _sealed(json.dumps(values, ensure_ascii=False, indent=1) + "\n")
 
 
-def news_note(found: News, places: Mapping[int, PaperLink]) -> str:
+def news_note(found: News, places: Places) -> str:
     """Return the note about what an update found."""
     own = {"title": found.title, "tags": ["news"], "refnet_sha256": _ZEROS}
     parts = [f"# {found.title}", "Edit this note, and RefNet leaves it alone."]
@@ -179,10 +204,19 @@ def news_note(found: News, places: Mapping[int, PaperLink]) -> str:
     return _sealed(f"---\n{dumped(own)}---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def _columns(found: Sequence[PaperLink], side: str) -> list[list[PaperLink]]:
+def _edge(citing: Mapping[str, Any], cited: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an edge; one of the seed has its colour."""
+    before, after = ("right", "left") if citing["x"] < cited["x"] else ("left", "right")
+    edge = {
+        "id": f"edge.{citing['id']}.{cited['id']}", "fromNode": citing["id"], "fromSide": before,
+        "toNode": cited["id"], "toSide": after if citing["x"] != cited["x"] else before,
+    }  # fmt: skip
+    return edge | ({"color": "6"} if "seed" in {citing["id"], cited["id"]} else {})
+
+
+def _columns(papers: Sequence[int], places: Places, side: str) -> list[list[int]]:
     """Return the columns of a side, the column beside the seed first; years run from left to right."""
-    ranked = sorted(found, key=lambda place: (not place.path, place.rank or 1 << 40, place.order))
-    shown = sorted(ranked[: _COLUMNS * _ROWS], key=lambda place: (place.year or 0, place.text))
+    shown = sorted(papers, key=lambda one: (places[one].year or 0, places[one].text))
     if side == "left":
         shown.reverse()
     count = -(-len(shown) // _ROWS)

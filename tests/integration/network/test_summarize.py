@@ -14,7 +14,7 @@ from tests.command import Command, url_of
 from tests.integration.network.crawling import migrated_on
 from tests.scripted_server import STALL, answer, scripted
 
-from refnet.network import summary_writers
+from refnet.network import EXTRACT_MODEL, summary_writers
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.network.summarize import Summarized, plan, summarize
 from refnet.postgres.cluster import Cluster
@@ -81,17 +81,17 @@ def test_a_tldr_counts_and_other_abstracts_are_extracted_once(migrated: Target, 
     session.execute(
         "INSERT INTO summaries (paper_id, kind, model, content) VALUES (1, 'tldr', 'tldr@v2', 'Short.')"
     )
-    assert plan(migrated, settings()) == (1, summary_writers.EXTRACT_MODEL)
-    assert summarize(migrated, settings()) == Summarized(summary_writers.EXTRACT_MODEL, 1, 1, 2, 0, 0)
+    assert plan(migrated, settings()) == (1, EXTRACT_MODEL)
+    assert summarize(migrated, settings()) == Summarized(EXTRACT_MODEL, 1, 1, 2, 0, 0)
     [tldr, made] = summaries(session)
     assert made == (
         2,
         "abstract",
-        summary_writers.EXTRACT_MODEL,
+        EXTRACT_MODEL,
         summary_writers.EXTRACT_VERSION,
         summary_writers.extract(ABSTRACT),
     )
-    assert summarize(migrated, settings()) == Summarized(summary_writers.EXTRACT_MODEL, 0, 2, 2, 0, 0)
+    assert summarize(migrated, settings()) == Summarized(EXTRACT_MODEL, 0, 2, 2, 0, 0)
     assert summaries(session) == [tldr, made]
 
 

@@ -29,6 +29,7 @@ def paper(number: int, title: str | None, **more: object) -> Row:
         "reference_count": 3, "citation_count": None, "rank": 1, "pagerank": 0.5, "cited_by": 0, "detailed": True,
         "provenance": "x", "journal": {"volume": 3, "pages": "1–9"}, "abstract": title,
         "fields_of_study": ["Computer Science", "Art, and more"], "published_on": "2017-06-12",
+        "label": "Ada Lovelace 2017", "people": [{"name": "Ada Lovelace", "orcid": "x"}],
     }  # fmt: skip
     return row | more
 
@@ -51,6 +52,7 @@ class Fixed(export.Rows):
             "cited": 2,
             "influential": True,
             "intents": ["background", "result"],
+            "contexts": ["=As <b>[1]</b> shows", "]]>"],
             "provenance": "x",
         }
 
@@ -227,6 +229,7 @@ def test_csv_has_two_files_and_no_cell_that_spreadsheets_read_as_formulas() -> N
             "cited": "2",
             "influential": "true",
             "intents": "background; result",
+            "contexts": "'=As <b>[1]</b> shows; ]]>",
             "provenance": "x",
         }
     ]

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refnet.network import EXTRACT_MODEL
 from refnet.network.frontmatter import BEGIN, END, NoteMark, NotOursError, dumped, mark_in
-from refnet.network.note import Paper, PaperLink, name_of, render
+from refnet.network.note import Paper, PaperLink, author_key, name_of, render, topic_key
 
 PAPER = Paper(
     7,
@@ -42,6 +43,7 @@ def matter(note: str) -> dict[str, object]:
         (Paper(2, ids={"cora": "35"}), "cora 35 (2)"),
         (Paper(3, ".hidden. "), "hidden (3)"),
         (Paper(4, "##"), "Paper (4)"),
+        (Paper(9, "../../etc/passwd"), "etc passwd (9)"),
         (Paper(5, "CON"), "CON (5)"),
         (Paper(6, "two\nlines\x00\u200b", ("Plato",)), "Plato two lines (6)"),
         (
@@ -160,6 +162,44 @@ def test_a_list_shows_papers_with_notes_first_and_stubs_as_text() -> None:
         in note
     )
     assert "- [[papers/Old (1)|Old]] (1999): shares 1 reference, cited together by 2 papers" in note
+
+
+def test_sentences_of_the_abstract_are_no_summary_beside_it() -> None:
+    def shown(**more: object) -> bool:
+        return "[!summary]" in render(Paper(9, "P", summary="One.", **more), {})  # type: ignore[arg-type]
+
+    assert not shown(abstract="One. Two.", model=EXTRACT_MODEL)
+    assert shown(model=EXTRACT_MODEL)
+    assert shown(abstract="One. Two.", model="tldr@v2")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 citations"), (1, "1 citation"), (1234, "1,234 citations")]
+)
+def test_citations_are_counted_in_words(count: int, said: str) -> None:
+    assert f"Cited by 0 here · {said} in all\n" in render(Paper(9, "P", citation_count=count), {})
+
+
+def test_a_note_shows_how_others_cite_it_and_leads_to_authors_and_topics() -> None:
+    places = {
+        1: PaperLink("papers/Citing (1)", "Citing", 2020),
+        author_key(5): PaperLink("authors/Ada (5)", "Ada [L]"),
+        topic_key("Computer Science"): PaperLink("topics/Computer Science", "Computer Science"),
+    }
+    paper = Paper(
+        9, "P", ("Ada [L]", "Bob"), author_ids=(5, 6), topics=("computer science", "Art #1"),
+        cited_by=(1, 2), quotes=((1, "As [[9]] shows, %%it%% works.", True), (2, "without a note", False)),
+    )  # fmt: skip
+    note = render(paper, places)
+
+    assert "\n[[authors/Ada (5)|Ada L]], Bob\n" in note
+    assert "\n[[topics/Computer Science|Computer Science]] · Art \\#1\n" in note
+    assert (
+        "## How others cite it\n\n- “As \\[\\[9\\]\\] shows, %\\%it%\\% works.” — [[papers/Citing (1)|Citing]] (2020), influential\n"
+        in note
+    )
+    assert "without a note" not in note
+    assert matter(note)["topics"] == ["computer science", "Art #1"]
 
 
 def test_a_long_list_is_cut_but_for_references_that_have_a_note() -> None:

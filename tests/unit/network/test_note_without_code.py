@@ -8,9 +8,12 @@ import re
 import pytest
 import yaml
 
-from refnet.network.frontmatter import END
-from refnet.network.note import Paper, PaperLink, render
-from refnet.network.vault_views import SeedIndex, canvas, index_note
+from refnet.network.frontmatter import END, Id
+from refnet.network.layout import Links
+from refnet.network.note import Paper, PaperLink, author_key, render
+from refnet.network.reading import Reading
+from refnet.network.vault_names import NamedNote
+from refnet.network.vault_views import SeedIndex, canvas, index_note, neighbours
 
 #: What Templater, Dataview and Obsidian itself would run, load, follow or take as the end of RefNet's block.
 TRICKS = [
@@ -35,11 +38,18 @@ def note_of(text: str) -> str:
         7, text, (text, text), 2020, text, text, text,
         provenance="semantic_scholar", ids={"doi": text}, references=(8,), cited_by=(9,),
         model=text, open_access_url=url, related=((8, "co_citation", 2),),
+        author_ids=(1, 2), topics=(text,), quotes=((9, text, True),),
     )  # fmt: skip
-    places = {number: PaperLink(path, text) for number, path in ((7, "papers/a"), (8, "papers/b"), (9, ""))}
-    index = index_note(SeedIndex(paper, "canvas/a.canvas", (8,), ((9, 2),)), places)
-    cards = [card.get("text", "") for card in json.loads(canvas(paper, places))["nodes"]]
-    return "\n".join([render(paper, places), index, *cards])
+    paths: dict[int | Id, str] = {7: "papers/a", 8: "papers/b", 9: "", author_key(1): "authors/a"}
+    places = {key: PaperLink(path, text) for key, path in paths.items()}
+    index = index_note(
+        SeedIndex(paper, "canvas/a.canvas", (Reading(8, 1, 0, 0, 0, 0, 1),), ((9, 2),)), places
+    )
+    picture = canvas(paper, places, neighbours(paper, places), Links(((8, 9),)))
+    cards = [card.get("text", "") for card in json.loads(picture)["nodes"]]
+    ids = (("orcid", text), ("semantic_scholar", text))
+    named = [NamedNote(kind, author_key(1), text, ids, [8, 9]).render(places) for kind in ("author", "topic")]
+    return "\n".join([render(paper, places), index, *named, *cards])
 
 
 @pytest.mark.parametrize("text", TRICKS)
@@ -52,12 +62,12 @@ def test_foreign_text_is_no_code_and_loads_nothing(text: str) -> None:
     assert "`" not in bare
     assert not re.search(r"^[> -]*~~~", bare, re.MULTILINE)
     assert set(re.findall(r"!?\[\[([^]|]*)", bare)) <= {
-        "papers/a", "papers/b", "canvas/a.canvas", "papers.base",
+        "papers/a", "papers/b", "authors/a", "canvas/a.canvas", "papers.base",
     }  # fmt: skip
     assert "](" not in bare
     assert "::" not in body  # a property of Dataview
     assert set(re.findall(r"<([a-z]+:?)", bare)) <= {"https:"}
-    assert body.count(END) == 2
+    assert body.count(END) == 4
 
 
 @pytest.mark.parametrize("text", TRICKS)

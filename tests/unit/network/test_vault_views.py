@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from refnet.network.frontmatter import NoteMark, mark_in
+from refnet.network.frontmatter import Id, NoteMark, mark_in
+from refnet.network.layout import Links
 from refnet.network.note import Paper, PaperLink
-from refnet.network.vault_views import GRAPH, SeedIndex, base, canvas, index_note, is_as_written
+from refnet.network.reading import Reading
+from refnet.network.vault_views import GRAPH, SeedIndex, base, canvas, index_note, is_as_written, neighbours
 
 SEED = Paper(1, "The [[seed]]", year=2015, references=(*range(2, 40),), cited_by=(*range(40, 50),))
-PLACES = {
+PLACES: dict[int | Id, PaperLink] = {
     1: PaperLink("papers/Seed (1)", "The [[seed]]", 2015, 1),
     **{n: PaperLink(f"papers/R ({n})", f"R{n}", 1970 + n, n) for n in range(2, 38)},
     38: PaperLink("", "Known by title", 1980),
@@ -26,13 +28,17 @@ def shape(text: str) -> Mapping[str, list[dict[str, object]]]:
     return json.loads(text)  # type: ignore[no-any-return]
 
 
+def drawn(seed: Paper = SEED, citations: tuple[tuple[int, int], ...] = ()) -> str:
+    return canvas(seed, PLACES, neighbours(seed, PLACES), Links(citations))
+
+
 def test_a_canvas_has_the_seed_in_the_middle_and_years_left_to_right() -> None:
-    found = shape(canvas(SEED, PLACES))
+    found = shape(drawn())
     nodes = {str(node["id"]): node for node in found["nodes"]}
     cards = {name: node for name, node in nodes.items() if node["type"] != "group"}
 
     assert len(nodes) == len(found["nodes"])
-    assert len(cards) == 1 + 18 + 10
+    assert len(cards) == 1 + 20 + 10
     for node in found["nodes"]:
         assert all(type(node[key]) is int for key in ("x", "y", "width", "height"))
         assert node["type"] in {"file", "text", "group"}
@@ -44,14 +50,32 @@ def test_a_canvas_has_the_seed_in_the_middle_and_years_left_to_right() -> None:
     assert len(found["edges"]) == len(cards) - 1
     years = {int(str(node["x"])): str(node["label"]) for node in found["nodes"] if node["type"] == "group"}
     assert [years[x] for x in sorted(years)][:3] == [
-        "References 1972–1977",
-        "References 1978–1983",
-        "References 1984–1989",
+        "References 1972–1976",
+        "References 1977–1981",
+        "References 1982–1986",
     ]
 
 
+def test_a_canvas_shows_the_citations_among_the_neighbours_and_has_them_close() -> None:
+    pairs = ((3, 7), (7, 5), (41, 3), (1, 2), (42, 999))
+    found = shape(drawn(citations=pairs))
+    files = {str(node["id"]): str(node.get("file")) for node in found["nodes"]}
+    edges = {(files[str(one["fromNode"])], files[str(one["toNode"])]): one for one in found["edges"]}
+
+    assert len(edges) == len(found["edges"]) == 30 + 3
+    for citing, cited in pairs[:3]:
+        assert "color" not in edges[PLACES[citing].path + ".md", PLACES[cited].path + ".md"]
+    assert edges["papers/Seed (1).md", "papers/R (2).md"]["color"] == "6"
+    apart = (*((2, n) for n in (4, 6)), *((3, n) for n in (5,)))
+    columns = [
+        str(node["file"]) for node in shape(drawn(citations=apart))["nodes"] if "R (" in str(node.get("file"))
+    ]
+    first = [name for name in columns if any(f"({n})" in name for n in range(2, 7))]
+    assert [n for n in (2, 4, 6) if f"papers/R ({n}).md" in first[:3]] in ([], [2, 4, 6])
+
+
 def test_no_two_cards_of_a_canvas_overlap() -> None:
-    cards = [node for node in shape(canvas(SEED, PLACES))["nodes"] if node["type"] != "group"]
+    cards = [node for node in shape(drawn())["nodes"] if node["type"] != "group"]
     boxes = [(int(str(n["x"])), int(str(n["y"])), int(str(n["width"])), int(str(n["height"]))) for n in cards]
     for number, (x, y, width, height) in enumerate(boxes):
         for x2, y2, width2, height2 in boxes[:number]:
@@ -59,7 +83,7 @@ def test_no_two_cards_of_a_canvas_overlap() -> None:
 
 
 def test_a_canvas_of_a_paper_without_links_is_the_paper_alone() -> None:
-    found = shape(canvas(Paper(1, "Alone"), PLACES))
+    found = shape(drawn(Paper(1, "Alone")))
 
     assert [node["file"] for node in found["nodes"]] == ["papers/Seed (1).md"]
     assert found["edges"] == []
@@ -80,21 +104,26 @@ def test_the_base_is_yaml_with_views_of_all_papers_and_of_unread_ones() -> None:
     assert json.loads(GRAPH)["colorGroups"]
 
 
-@pytest.mark.parametrize("text", [base(), canvas(SEED, PLACES)], ids=["base", "canvas"])
+@pytest.mark.parametrize("text", [base(), drawn()], ids=["base", "canvas"])
 def test_a_base_or_canvas_that_somebody_edited_is_not_as_written(text: str) -> None:
     assert is_as_written(text)
-    for edited in (text + "\n", text.replace("1", "2"), text.replace("refnet_sha256", "x"), "", text * 2):
+    for edited in (text + "\n", text.replace("0", "9"), text.replace("refnet_sha256", "x"), "", text * 2):
         assert not is_as_written(edited)
 
 
 def test_an_index_note_lists_what_to_read_first_and_what_is_missing() -> None:
-    note = index_note(SeedIndex(SEED, "canvas/Seed (1).canvas", (3, 2), ((38, 7),)), PLACES)
+    best = (Reading(3, 5, 0, 2, 0, 0.4, 9), Reading(999, 1, 0, 0, 0, 0, 8), Reading(2, 0, 1, 0, 1, 7.6, 7))
+    note = index_note(SeedIndex(SEED, "canvas/Seed (1).canvas", best, ((38, 7),)), PLACES)
 
     assert mark_in(note) == NoteMark(index=True, ids=(("title", "the seed"),))
     assert "[[papers/Seed (1)|The seed]]" in note
     assert "[[canvas/Seed (1).canvas|its picture]]" in note
     assert "38 known references, 36 of them with a note; 10 papers here cite it" in note
-    assert "1. [[papers/R (3)|R3]] (1973)\n2. [[papers/R (2)|R2]] (1972)" in note
+    assert "1. [[papers/R (3)|R3]] (1973): cited by 5 of yours; influential for 2\n" in note
+    assert (
+        "2. [[papers/R (2)|R2]] (1972): cites 1 of yours; cited together with yours by 1 paper; 8 citations a year\n"
+        in note
+    )
     assert "- Known by title (1980): cited by 7 papers here" in note
     assert "![[papers.base]]" in note
     mine = note.replace("tags:", "mine: x\ntags:") + "my words"
