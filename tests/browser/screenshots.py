@@ -65,6 +65,7 @@ def _pictures(browser: Browser, world: World, url: str, state: Any) -> None:
         ("phone", "/", {"viewport": PHONE, "device_scale_factor": 1.5}),
         ("japanese", "/", {"viewport": _WIDE, "locale": "ja-JP"}),
         ("network", "/network", {"viewport": _WIDE}),
+        ("map", "/network/map?topic=economics", {"viewport": _WIDE}),
         ("stores", "/stores", {"viewport": _WIDE}),
         ("settings", "/settings?changed=yes", {"viewport": _WIDE}),
         ("artifact", f"/artifacts/database/{_names(world, 'database')[-1]}", {"viewport": _WIDE}),

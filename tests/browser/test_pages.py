@@ -34,6 +34,9 @@ def paths(browser: Browser, url: str, signed_in: Any, world: World) -> list[str]
             f"/artifacts/obsidian/{names[1]}",
             f"/restore/plan?source=database&artifact={names[0]}",
             _first(found, "/network", "/network/papers/"),
+            "/network/map",
+            "/network/topics",
+            _first(found, "/network/topics", "/network/authors/"),
             _first(found, "/runs", "/runs/"),
         ]
 

@@ -24,7 +24,17 @@ from refnet.web.children import Children
 from refnet.web.database import NetworkDatabase
 from refnet.web.guard import Guard, UserOf
 from refnet.web.health import BackupReports, Health
-from refnet.web.pages import artifact, network, overview, restore, runs, sign_in, stores, timeline
+from refnet.web.pages import (
+    artifact,
+    network,
+    network_map,
+    overview,
+    restore,
+    runs,
+    sign_in,
+    stores,
+    timeline,
+)
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import page
 from refnet.web.session import SignInSessions
@@ -32,7 +42,7 @@ from refnet.web.shared_facts import Overviews
 
 _ROUTES = (
     papers, work, health,
-    overview, timeline, artifact, restore, runs, network, stores, settings_page, sign_in,
+    overview, timeline, artifact, restore, runs, network, network_map, stores, settings_page, sign_in,
 )  # fmt: skip
 _STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refnet.network import STUB
+from refnet.network.layout import AMONG, Links, links
 from refnet.web.answers import json_text, read_text
 from refnet.web.database import NetworkDatabase
 
@@ -38,6 +39,8 @@ _FILTERS = {
         WHERE lower(a.name) = lower(%(author)s))""",
     "provenance": "p.provenance = %(provenance)s",
     "has_summary": "EXISTS (SELECT FROM summaries s WHERE s.paper_id = p.id) = %(has_summary)s",
+    "topic": "EXISTS (SELECT FROM unnest(p.fields_of_study) topic WHERE lower(topic) = lower(%(topic)s))",
+    "author_id": "p.id IN (SELECT paper_id FROM paper_authors WHERE author_id = %(author_id)s)",
 }
 #: The condition of papers_search_top_idx: its papers come first, so common words need no others.
 _TOP = "p.citation_count >= 50"
@@ -62,6 +65,8 @@ class PapersQuery(BaseModel):
     author: Annotated[Text | None, Field(description="The complete name, in upper or lower case.")] = None
     provenance: Annotated[str | None, Field(pattern="^[a-z][a-z0-9_]{0,99}$")] = None
     has_summary: bool | None = None
+    topic: Annotated[Text | None, Field(description="A field of study, in upper or lower case.")] = None
+    author_id: Annotated[int | None, Field(ge=1, le=HIGHEST, description="The `id` of an author.")] = None
     limit: Annotated[int, Field(ge=1, le=MOST)] = 50
     #: Citations (-1: unknown) and id of the last row of the page before.
     cursor: Annotated[
@@ -135,7 +140,8 @@ def _links(own: str, other: str) -> str:
     return f"""json_build_object('count', (SELECT count(*) FROM citations WHERE {own} = p.id), 'papers', (
         SELECT coalesce(json_agg(row.one), '[]') FROM (
             SELECT json_build_object('id', o.id, 'title', o.title, 'year', o.year, 'citation_count', o.citation_count,
-                'is_influential', c.is_influential, 'intents', c.intents, 'provenance', c.provenance) AS one
+                'is_influential', c.is_influential, 'intents', c.intents, 'provenance', c.provenance,
+                'contexts', jsonb_path_query_array(c.contexts, 'lax $[0 to 2].context')) AS one
             FROM (SELECT * FROM citations WHERE {own} = p.id ORDER BY {other} DESC LIMIT 1000) c
             JOIN papers o ON o.id = c.{other}
             ORDER BY coalesce(o.citation_count, -1) DESC, o.id DESC LIMIT %(links)s) row))"""
@@ -178,8 +184,6 @@ _PARTS = {
 _ONE = f"""SELECT (to_jsonb(row) || jsonb_build_object({", ".join(f"'{name}', {part}" for name, part in _PARTS.items())}))::text
     FROM papers p CROSS JOIN LATERAL (SELECT {", ".join(f"p.{name.strip()}" for name in _COLUMNS.split(","))}) row
     WHERE p.id = %(id)s"""
-_AMONG = """SELECT citing_id, cited_id FROM citations WHERE citing_id = ANY (%(ids)s) AND cited_id = ANY (%(ids)s)
-    ORDER BY citing_id, cited_id"""
 #: For tables with more rows, the estimate of the last ANALYZE is used instead of a count.
 COUNTED = 200_000
 
@@ -222,10 +226,10 @@ async def one(database: NetworkDatabase, number: int, links: int) -> str:
     return str(rows[0][0])
 
 
-async def among(database: NetworkDatabase, ids: list[int]) -> list[tuple[int, int]]:
-    """Return the citations among the papers `ids`, as pairs (citing, cited)."""
-    rows = await database.rows(_AMONG, {"ids": ids})
-    return [(citing, cited) for citing, cited in rows]
+async def among(database: NetworkDatabase, ids: list[int]) -> Links:
+    """Return what links the papers `ids`."""
+    rows = await database.rows(AMONG, {"ids": ids})
+    return links((one, other, cites) for one, other, cites in rows)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -30,6 +31,13 @@ INSERT INTO citations (citing_id, cited_id, provenance) VALUES (7, 8, 'openalex'
 INSERT INTO jobs (kind, state, error, finished_at) VALUES ('summarize', 'failed', %(evil)s, now());
 INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES (ARRAY[%(evil)s], 'both', 2, 10);
 INSERT INTO jobs (kind, crawl_id) VALUES ('crawl_seeds', 1);
+INSERT INTO crawl_papers SELECT 1, id, CASE id WHEN 7 THEN 0 ELSE 1 END FROM papers;
+UPDATE papers SET fields_of_study = ARRAY['Art', %(evil)s] WHERE id IN (7, 8);
+UPDATE papers SET fields_of_study = ARRAY['Art', 'Music'] WHERE id < 7;
+UPDATE authors SET semantic_scholar_id = '//evil.example', orcid = '0000-0003-1613-5981' WHERE name = %(evil)s;
+UPDATE authors SET semantic_scholar_id = '77' WHERE id = 1;
+UPDATE citations SET contexts = jsonb_build_array(jsonb_build_object('context', %(evil)s::text), 7, jsonb_build_object('context', 5)),
+    is_influential = true WHERE citing_id = 8 AND cited_id = 7;
 """
 
 
@@ -74,7 +82,8 @@ def test_a_filter_counts_and_an_empty_field_of_the_form_does_not(client: TestCli
 @pytest.mark.parametrize(
     "path",
     ["/network?year=x", "/network?cursor=%27", "/network?unknown=1", "/network/papers/0", "/network/papers/x",
-     "/network/crawls?before=0", "/network/crawls?started=-1"],
+     "/network/crawls?before=0", "/network/crawls?started=-1", "/network/map?crawl=x", "/network/map?crawl=0", "/network/map?q=%00",
+     "/network/authors/0", "/network/authors/x", "/network?author_id=0", "/network?topic=%00"],
 )  # fmt: skip
 def test_a_wrong_value_is_a_page_of_two_lines(client: TestClient, path: str) -> None:
     said = client.get(path)
@@ -94,23 +103,69 @@ def test_a_paper_has_its_links_summary_and_the_picture_of_its_neighbours(client:
     assert "tldr · tldr@v2" in said
     assert "/network/crawls?seeds=DOI%3A10.1%2Fa#new" in said
     drawn = re.findall(r'<a href="/network/papers/(\d+)" aria-label="[^"]+"', said)
-    assert drawn[0] == "1"
+    assert "1" in drawn
     assert (len(drawn), len({*drawn})) == (41, 41)
     assert said.count("<circle") == 41
     assert 'style="' not in said
 
 
 @pytest.mark.parametrize(
-    "path", ["/network?limit=200", "/network/papers/7", "/network/papers/8", "/network/crawls"]
-)
+    "path",
+    ["/network?limit=200", "/network/papers/7", "/network/papers/8", "/network/crawls", "/network/map", "/network/topics",
+     f"/network/map?{urlencode({'q': EVIL})}", f"/network?{urlencode({'topic': EVIL})}", "/network/authors/3"],
+)  # fmt: skip
 def test_what_the_database_says_is_text_and_never_html_or_a_link(client: TestClient, path: str) -> None:
     said = client.get(path).text
     assert "&lt;script&gt;alert(1)" in said
     for bad in ("<script>alert", "<img src=x", "onerror=alert(2)>"):
         assert bad not in said.replace("onerror=alert(2)&gt;", "")
     links = re.findall(r'(?:href|src|action)="([^"]*)"', said)
-    assert not [one for one in links if one and not one.startswith(("/", "#", "https://doi.org/10."))]
+    assert not [
+        one
+        for one in links
+        if one and not one.startswith(("/", "#", "https://doi.org/10.", "https://orcid.org/0000-"))
+    ]
     assert "//evil.example" not in str(links)
+
+
+def test_a_map_shows_the_crawl_marks_what_matches_and_says_what_to_read_first(client: TestClient) -> None:
+    said = client.get("/network/map?crawl=1").text
+    assert (said.count("<circle"), said.count('seed" cx=')) == (250, 1)
+    assert 'class="hit"' not in said
+    assert "Read first" in said
+    assert "cites 1 of yours; influential for 1" in said
+    assert 'style="' not in said
+    found = client.get("/network/map?crawl=1&q=PAPER+GRAPHS&topic=music").text
+    assert found.count('class="hit"') == 6
+    assert "6 papers match." in found
+    assert '<input name="topic" maxlength="500" value="music">' in found
+    assert client.get("/network/map?crawl=99").text.count("This map has no paper") == 1
+
+
+def test_a_topic_and_an_author_lead_to_their_papers(client: TestClient) -> None:
+    topics = client.get("/network/topics").text
+    assert re.findall(r'<a href="/network\?topic=(\w+)">\w+</a></th><td class="number">(\d+)', topics) == [
+        ("Art", "8"),
+        ("Music", "6"),
+    ]
+    assert len({*re.findall(r'href="/network/papers/(\d+)"', client.get("/network?topic=music").text)}) == 6
+    author = client.get("/network/authors/1").text
+    assert '<a href="https://www.semanticscholar.org/author/77" rel="noreferrer noopener">77</a>' in author
+    assert "<dd>125</dd>" in author
+    assert 'href="/network?topic=Art"' in author
+    assert 'href="https://orcid.org/0000-0003-1613-5981"' in client.get("/network/authors/3").text
+    assert len({*re.findall(r'href="/network/papers/(\d+)"', client.get("/network?author_id=3").text)}) == 1
+    assert '<a href="/network/authors/3">' in client.get("/network/papers/7").text
+    assert client.get("/network/authors/99999").status_code == 404
+
+
+def test_a_paper_shows_how_others_cite_it(client: TestClient) -> None:
+    said = client.get("/network/papers/7").text
+    assert "How others cite it" in said
+    assert said.count("<blockquote>") == 1
+    assert "How others cite it" not in client.get("/network/papers/9").text
+    contexts = client.get("/api/papers/7").json()["citations"]["papers"][0]["contexts"]
+    assert contexts == [EVIL, 5]
 
 
 @pytest.mark.parametrize("moment", ["infinity", "0001-01-01", "294276-12-31", "4713-01-01 BC"])
@@ -220,6 +275,9 @@ def test_the_pages_are_japanese_for_a_japanese_browser(client: TestClient) -> No
         ("/network", "最初のページ"),
         ("/network/papers/1", "周辺の論文"),
         ("/network/crawls", "失敗したジョブ"),
+        ("/network/map?crawl=1", "最初に読む論文"),
+        ("/network/topics", "著者と分野"),
+        ("/network/authors/1", "保存済みの論文"),
     ):
         said = client.get(
             f"{path}?cursor=150.200" if path == "/network" else path, headers={"Accept-Language": "ja"}
