@@ -16,17 +16,17 @@ import psycopg
 from psycopg import sql
 
 from refnet import local_postgres, servers
-from refnet.actions.choose import choose_to_restore
 from refnet.actions.cluster_databases import with_member
+from refnet.actions.moment_plan import Moment
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import utc
-from refnet.catalog.source_name import BASES, Kind, SourceName, bases_name
+from refnet.catalog.source_name import BASES, SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, explained, make_folder, opened
-from refnet.core.formatting import age, plain, some
+from refnet.core.formatting import plain, some
 from refnet.core.processes import run
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
@@ -35,6 +35,7 @@ from refnet.sources import source_of
 from refnet.sources.cluster.recovery_facts import Recovery, decided
 from refnet.sources.cluster.recovery_target import AfterTheEndError, parse_moment
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered, with_settings
+from refnet.sources.cluster.stream_status import streamed
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
 from refnet.sources.restore_options import AsOf
 from refnet.store.local import new_manifest
@@ -150,14 +151,6 @@ class DatabaseAsOf:
         }
 
 
-def streamed(settings: Settings, source: SourceName) -> SourceName | None:
-    """The base backups of the cluster that the database `source` is in; None: its WAL is not archived."""
-    own = settings.sources.get(source)
-    in_cluster = own is not None and own.cluster and own.table == "databases"
-    cluster = settings.clusters.get(own.cluster) if own and in_cluster else None
-    return SourceName(bases_name(cluster.name), Kind.CLUSTER) if cluster and cluster.wal else None
-
-
 def _bases(settings: Settings, source: SourceName) -> SourceName:
     if found := streamed(settings, source):
         return found
@@ -171,12 +164,17 @@ def _bases(settings: Settings, source: SourceName) -> SourceName:
 
 
 @contextmanager
-def database_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterator[DatabaseAsOf]:
-    """Recover the server of the database `source` to `moment` in a scratch server, which ends with the block."""
+def database_as_of(
+    context: Context, source: SourceName, moment: AsOf, recovery: Recovery | None = None
+) -> Iterator[DatabaseAsOf]:
+    """Recover the server of the database `source` to `moment` in a scratch server, which ends with the block.
+
+    recovery: as it was decided for that moment; None: it is decided now.
+    """
     context = with_member(context, source)
     bases = _bases(context.settings, source)
     name = servers.database_name(context.settings, source)
-    recovery = decided(context, bases, moment)
+    recovery = recovery or decided(context, bases, moment)
     for sentence in recovery.plan.notes:
         context.note(sentence)
     options = source_of(context.settings, source).proof_options(context.progress)
@@ -198,38 +196,26 @@ def _check_there(found: Recovered, name: str) -> None:
 
 
 @contextmanager
-def artifact_as_of(context: Context, source: SourceName, moment: AsOf) -> Iterator[OpenArtifact]:
-    """An artifact of the database `source` as of `moment`, made in a scratch server; it is in no catalog.
+def artifact_as_of(context: Context, moment: Moment) -> Iterator[OpenArtifact]:
+    """An artifact of a database as of `moment`, made in a scratch server; it is in no catalog.
 
     It is restored and compared as any artifact, and its file ends with the block; the server has ended before.
     """
+    source, name = moment.source, moment.name
     place = context.settings.home / "scratch"
     make_folder(place)
     with private_folder(place) as folder:
-        with database_as_of(context, source, moment) as found:
-            target, now = found.found.cluster.target(found.name), context.clock.now()
-            as_of = parse_moment(moment.time, context.clock.zone) if moment.time else now
+        with database_as_of(context, source, AsOf(moment.at.isoformat()), moment.recovery) as found:
+            target = found.found.cluster.target(found.name)
             with_settings(found.found, found.name)
             binaries = partial(local_postgres.binaries_for, context.settings)
             maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs)
-            name = f"{source}_as_of_{as_of.astimezone(context.clock.zone):%Y%m%d_%H%M%S}.sql.gz"
             with explained(folder), (folder / name).open("xb") as out:
                 made = maker.dump(out, context.progress)
         with (folder / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         manifest = new_manifest(source, name, made, digest, (folder / name).stat().st_size)
-        yield replace(artifact_in(source, folder, name, manifest), notes=(_road(found, source, context),))
-
-
-def _road(found: DatabaseAsOf, source: SourceName, context: Context) -> str:
-    """Why the server was recovered, and no artifact restored."""
-    plan = found.recovery.plan
-    said = f"as of {plan.stops}, from {plan.base.name} and WAL"
-    there = Catalog.of(context.store.entries(source), context.clock.now())
-    before = there.newest_complete(source, found.found.reached.commit)
-    if before and found.found.reached.commit:
-        return f"{said}; {before.name} is {age(found.found.reached.commit - before.created)} older"
-    return said
+        yield replace(artifact_in(source, folder, name, manifest), notes=(moment.road(context),))
 
 
 def _ends_nearer(context: Context, source: SourceName, at: str, error: RefnetError) -> bool:
@@ -241,23 +227,19 @@ def _ends_nearer(context: Context, source: SourceName, at: str, error: RefnetErr
     return before is None or before.created < error.until
 
 
-@contextmanager
-def chosen_to_restore(
-    context: Context, source: SourceName, artifact: str | None, at: str | None, named: str | None
-) -> Iterator[OpenArtifact]:
-    """What is restored as `source`: exactly as of `at` if the WAL of its cluster reaches it; else an artifact.
+def moment_by_wal(context: Context, source: SourceName, at: str) -> Moment | None:
+    """The database `source` as of exactly `at`; None: its WAL does not reach that moment, or is not archived.
 
-    Args: see `choose_to_restore`.
+    RefnetError (USAGE) for a malformed time, and where WAL ends before `at`, but nearer than an artifact.
     """
-    if at and not artifact and not named and not context.remote and streamed(context.settings, source):
-        try:
-            decided(context, _bases(context.settings, source), AsOf(at))
-        except RefnetError as error:
-            if error.code is Exit.USAGE or _ends_nearer(context, source, at, error):
-                raise
-            context.note(f"an artifact is restored, because WAL does not reach {at}: {error.message}")
-        else:
-            with artifact_as_of(context, source, AsOf(at)) as found:
-                yield found
-            return
-    yield choose_to_restore(context, source, artifact, at, named)
+    bases = None if context.remote else streamed(context.settings, source)
+    if bases is None:
+        return None
+    try:
+        recovery = decided(context, bases, AsOf(at))
+    except RefnetError as error:
+        if error.code is Exit.USAGE or _ends_nearer(context, source, at, error):
+            raise
+        context.note(f"an artifact is restored, because WAL does not reach {at}: {error.message}")
+        return None
+    return Moment.of(context, source, parse_moment(at, context.clock.zone), recovery)

@@ -22,7 +22,7 @@ from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources import half_made, recorded, source_of
-from refnet.sources.cluster.stream_status import read_status, with_wal
+from refnet.sources.cluster.stream_status import read_status, streamed, with_wal
 from refnet.store import settings_copies
 from refnet.store.keys import stale_pages
 from refnet.store.remote_states import StoreStates
@@ -60,6 +60,7 @@ def facts_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[W
     stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
     allowed, known = wiring.limits(settings), wiring.known(settings)
     databases = [one for one in known if one not in STANDARD and one.kind.row.by_name]
+    by_wal = {one: bases for one in databases if (bases := streamed(settings, one))}
     named: dict[SourceName, Whose | None] = {one: source_of(settings, one).named() for one in databases}
 
     def read(target: Whose | None) -> Facts:
@@ -74,7 +75,7 @@ def facts_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[W
             moment, Catalog.of(entries, moment), leftovers, unlisted, free, history, wiring.configured(settings), schedule, allowed,
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, half_made(settings), wiring.gone(settings),
-            _stale_pages(settings), _streams(settings, entries, moment),
+            _stale_pages(settings), _streams(settings, entries, moment), by_wal,
         )  # fmt: skip
 
     return read

@@ -45,15 +45,7 @@ def at(
         typer.Option(metavar="FILE", help="A new file: SQL, or CSV if its name ends with .csv."),
     ] = None,
     psql: Annotated[bool, typer.Option("--psql", help="Open psql on the database.")] = False,
-    timeline: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=(1 << 32) - 1,
-            metavar="N",
-            help="Recover on this timeline; default: the one of that time.",
-        ),
-    ] = None,
+    timeline: Annotated[int | None, options.timeline()] = None,
     as_json: options.Json = False,
     place: options.StoreOptions,
 ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,6 +13,7 @@ from refnet.actions import watching
 from refnet.actions.backup import keep_tables
 from refnet.actions.choose import choose_to_restore, read_from
 from refnet.actions.cluster_databases import with_member
+from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.command import CLUSTERS, DATABASES, FOLDERS, spread
@@ -27,10 +29,14 @@ from refnet.cli.context import (
 from refnet.cli.output import say
 from refnet.context import Context
 from refnet.core.errors import Exit, refusal, worst
+from refnet.servers import ActsOn
 from refnet.sources import source_of
 from refnet.sources.restore_options import AsOf, Compare, Mode
 from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork
 from refnet.telemetry.logging import add_to_log
+
+if TYPE_CHECKING:
+    from refnet.actions.moment_plan import Moment
 
 _OUTSIDE = "Or let the settings name copies of them outside of the restored folder."
 
@@ -170,16 +176,7 @@ class ClusterOptions:
             rich_help_panel=CLUSTERS,
         ),
     ] = None
-    timeline: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=(1 << 32) - 1,
-            metavar="N",
-            help="Recover on this timeline; default: the one that the server was on.",
-            rich_help_panel=CLUSTERS,
-        ),
-    ] = None
+    timeline: Annotated[int | None, options.timeline(CLUSTERS)] = None
 
 
 @spread
@@ -222,15 +219,7 @@ def restore(
     named = ALIASES.get(asked.named or "", asked.named) if source.has_path else asked.named
     named = named if source.contains else None
     with ExitStack() as stack:
-        if asked.at:
-            from refnet.actions.any_second import chosen_to_restore
-
-            with with_progress(here, "recovery") as choosing:
-                chosen = stack.enter_context(
-                    chosen_to_restore(choosing, source.name, asked.artifact, asked.at, named)
-                )
-        else:
-            chosen = choose_to_restore(here, source.name, asked.artifact, None, named)
+        chosen = stack.enter_context(_chosen(here, source.name, asked, named, request))
         _log_subject(here, source.name, chosen.name)
         origin, of_database = read_from(here, source.name, named)
         if origin != source.name and chosen.entry and chosen.entry.identity:
@@ -239,6 +228,46 @@ def restore(
         if not asked.as_json:
             render.print_chosen(chosen)  # first: nothing else matters as much
         _carry_out(here, work, asked, run_restored=folder.run_restored)
+
+
+@contextmanager
+def _chosen(
+    here: Context,
+    source: SourceName,
+    asked: options.RestoreOptions,
+    named: str | None,
+    request: RestoreRequest,
+) -> Iterator[OpenArtifact]:
+    """What is restored as `source`: exactly as of --at if the WAL of its cluster reaches it; else an artifact.
+
+    Such a moment is recovered for it. With --plan the command ends with the plan before that.
+    """
+    if asked.at and not asked.artifact and not named:
+        from refnet.actions import any_second
+
+        if moment := any_second.moment_by_wal(here, source, asked.at):
+            if asked.plan:
+                _end_with_plan(here, moment, request, as_json=asked.as_json)
+            with ExitStack() as stack:
+                with with_progress(here, "recovery") as recovering:
+                    chosen = stack.enter_context(any_second.artifact_as_of(recovering, moment))
+                yield chosen
+            return
+    yield choose_to_restore(here, source, asked.artifact, asked.at, named)
+
+
+def _end_with_plan(here: Context, moment: Moment, request: RestoreRequest, *, as_json: bool) -> NoReturn:
+    """Print the plan of a restore by WAL, for which nothing is recovered."""
+    from refnet.actions.moment_plan import MomentPlan
+
+    planned = MomentPlan.of(here, moment, request)
+    acts_on = None if request.to else ActsOn.of(here.settings, moment.source)
+    if acts_on and not as_json:
+        print(acts_on)
+    ends_at_plan(
+        planned, lambda _: _print_lines(planned.describe()), plan=True, as_json=as_json, acts_on=acts_on
+    )
+    raise typer.Exit(worst(problem.code for problem in planned.problems))
 
 
 @spread
@@ -274,7 +303,7 @@ def _carry_out(
         planned = work.plan(planning)
         if ends_at_plan(
             planned,
-            lambda _: _print_plan(work),
+            lambda _: _print_lines(work.describe()),
             plan=asked.plan,
             as_json=asked.as_json,
             acts_on=work.acts_on,
@@ -297,8 +326,8 @@ def _carry_out(
         raise typer.Exit(Exit.DAMAGED)
 
 
-def _print_plan(work: RestoreWork) -> None:
-    for part in work.describe():
+def _print_lines(described: Iterable[str | Columns]) -> None:
+    for part in described:
         if isinstance(part, Columns):
             render.print_columns(part.rows, part.right, part.shorten)
         else:

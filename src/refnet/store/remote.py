@@ -58,6 +58,11 @@ class RemoteContents:
     gaps: tuple[Gap, ...]
 
 
+def home_of(settings: Settings, store: str) -> Path:
+    """The folder with what this machine records of the remote store of that name."""
+    return settings.home / "remote" / store
+
+
 class RemoteStore:
     """Copies in a bucket.
 
@@ -110,7 +115,7 @@ class RemoteStore:
         if keys.signing_file.exists():
             signers.add(keys.signer().fingerprint)
         trust = Trust(opener, frozenset(signers), any_signer)
-        return cls(own.name, open_bucket(own), settings.home / "remote" / own.name, trust)
+        return cls(own.name, open_bucket(own), home_of(settings, own.name), trust)
 
     @property
     def shown(self) -> str:

@@ -17,7 +17,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.store.buckets.bucket import in_background
-from refnet.store.remote import RemoteContents, RemoteStore
+from refnet.store.remote import RemoteContents, RemoteStore, home_of
 from refnet.store.remote_records import RemoteRecords
 
 #: Seconds that all stores together may take to answer; a copy waits longer.
@@ -75,7 +75,7 @@ class StoreStates:
         watched = []
         for name, one in settings.stores.items():
             own = frozenset(source for source in sources if one in settings.stores_of(source))
-            watched.append(Watched(name, own, settings.home / "remote" / name, partial(open_store, name)))
+            watched.append(Watched(name, own, home_of(settings, name), partial(open_store, name)))
         return cls(watched, now)
 
     def read(self) -> tuple[StoreState, ...]:

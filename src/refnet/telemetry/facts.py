@@ -89,6 +89,8 @@ class Facts:
     stale_pages: tuple[str, ...] = ()
     #: The WAL of clusters.
     streams: tuple[StreamStatus, ...] = ()
+    #: Databases of clusters with WAL → the source of the base backups.
+    by_wal: Mapping[SourceName, SourceName] = field(default_factory=dict)
 
     @cached_property
     def own(self) -> Catalog:
@@ -149,6 +151,14 @@ class Facts:
             *store,
         )
 
+    def restorable(self, source: SourceName) -> datetime | None:
+        """Each commit before this moment can be restored, by the newest complete artifact or by WAL; None: nothing can."""
+        bases = self.by_wal.get(source, source)
+        lags = (one.lag for one in self.streams if one.source == bases and one.window)
+        complete = self.own.complete(source)
+        moments = [self.now - lag for lag in lags if lag is not None] + [one.created for one in complete[:1]]
+        return max(moments, default=None)
+
     @cached_property
     def watched(self) -> tuple[SourceName, ...]:
         """The sources that the monitor judges: those configured and those gone. Others raise no alarm."""
@@ -205,6 +215,8 @@ class SourceState:
     proof: Evidence | None = None
     #: When the running backup began; None: no backup runs.
     at_work: datetime | None = None
+    #: Each commit before this moment can be restored; None: nothing can.
+    restorable: datetime | None = None
 
     @property
     def protected(self) -> bool:
@@ -222,8 +234,8 @@ class SourceState:
         return self.problems[0].says if self.problems else "no artifact yet"
 
     def rpo(self, now: datetime) -> timedelta | None:
-        """Return the age of the newest usable artifact's data; None: everything would be lost."""
-        return now - self.usable.created if self.usable else None
+        """Return the age of what a loss would cost; None: everything would be lost."""
+        return now - self.restorable if self.restorable else None
 
     def to_json(self, now: datetime) -> dict[str, Any]:
         """Return the values for --json: times in UTC, durations and ages in seconds."""
@@ -357,6 +369,7 @@ def _state(facts: Facts, source: SourceName, checks: Iterable[Check]) -> SourceS
         drills[-1] if drills else None,
         facts.last_proof(source),
         min(running, default=None),
+        facts.restorable(source),
     )
 
 

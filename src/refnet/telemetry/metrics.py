@@ -39,7 +39,8 @@ _HELP = {
     "refnet_metrics_timestamp_seconds": "When these metrics were computed; it shows a textfile that is no longer written.",
     "refnet_backup_success_timestamp": "When the newest complete artifact was finished, in seconds since 1970.",
     "refnet_backup_data_timestamp_seconds": "The moment whose state the newest complete artifact contains.",
-    "refnet_backup_data_age_seconds": "What a loss would cost now (RPO): the age of that state when these metrics were computed.",
+    "refnet_backup_data_age_seconds": "The age of that state when these metrics were computed.",
+    "refnet_restorable_timestamp_seconds": "What was written before this moment can be restored, by the newest complete artifact or by WAL: its age is what a loss would cost (RPO).",
     "refnet_backup_size_bytes": "Size of the newest complete artifact.",
     "refnet_backup_last_duration_seconds": "Time taken to make the newest complete artifact, without its proof.",
     "refnet_backup_evidence_level": "How far the newest complete artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
@@ -158,6 +159,9 @@ def _newest(facts: Facts) -> Iterator[Metric]:
     }
     for name, value in values.items():
         yield _gauge(name, (((source,), value(entry)) for source, entry in newest.items()), ("source",))
+    restorable = {source: at for source in facts.sources if (at := facts.restorable(source))}
+    name = "refnet_restorable_timestamp_seconds"
+    yield _by_source(name, restorable, lambda source: restorable[source].timestamp())
 
 
 def _left_out(facts: Facts) -> Iterator[Metric]:

@@ -75,7 +75,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.add_middleware(Guard, sessions=sessions, local=local, user_of=user_of)
     app.state.settings = settings
     app.state.sessions = sessions
-    app.state.readers, app.state.recovering = CapacityLimiter(8), set()
+    app.state.readers = CapacityLimiter(8)
     app.state.database = database
     app.state.children = Children(settings)
     app.state.streams = Streams()

@@ -21,7 +21,7 @@ from refnet.web import child_process
 _VOLATILE = frozenset(
     (
         *("bytes_needed", "bytes_free", "live_bytes", "connections", "tables", "written_since"),
-        *("added", "changed", "removed", "excluded"),
+        *("added", "changed", "removed", "excluded", "recovery"),
     )
 )
 _TEXT = checked.text(10_000, errors="strict")
@@ -133,8 +133,7 @@ class OrderPlan:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the order and its plan, without the volatile values of the live side."""
-        volatile = {*_VOLATILE, "created"} if self.order.at else _VOLATILE  # made anew for each plan
-        decided = {key: value for key, value in self.values.items() if key not in volatile}
+        decided = {key: value for key, value in self.values.items() if key not in _VOLATILE}
         known = json.dumps([self.order.words, self.sha256, decided], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.clusters import Live, live
-from tests.command import Command, url_of
+from tests.clusters import Live, commands, live
+from tests.command import Command
 from tests.documents import ROOT
 
 from refnet.postgres.binaries import Binaries
@@ -39,21 +37,14 @@ def shop(wheel: Binaries, short_folder: Path) -> Iterator[Live]:
         found.sql("DELETE FROM orders", database="shop")
         found.sql("INSERT INTO clients VALUES (2)", database="shop")
         found.arrived()
-        found.names = found.publish("main-cluster")
+        found.names = found.publish()
         yield found
 
 
 @pytest.fixture
 def refnet(short_folder: Path, shop: Live) -> Iterator[Command]:
-    place = Path(tempfile.mkdtemp(prefix="at-", dir=short_folder))
-    place.chmod(0o711)
-    (place / "refnet.toml").write_text(
-        f'[clusters.main]\nurl = "{url_of(shop.cluster.target())}"\nwal = true\n'
-        f'[postgres]\nbin_dir = "{shop.cluster.binaries.folder}"\n'
-    )
-    (place / "refnet.toml").chmod(0o600)
-    yield Command(place / "home", shop.archive.folder.parent.parent, "")
-    shutil.rmtree(place, ignore_errors=True)
+    with commands(shop.cluster, short_folder, shop.backups) as found:
+        yield found
 
 
 def test_one_table_as_of_a_second_is_written_to_a_file(refnet: Command, shop: Live, tmp_path: Path) -> None:
@@ -118,13 +109,26 @@ def test_a_time_after_the_end_of_the_wal_restores_no_older_artifact(refnet: Comm
     assert shop.sql("SELECT count(*) FROM clients WHERE i = 3", database="shop") == [(1,)]
 
 
-def test_a_plan_names_the_moment_that_is_restored(refnet: Command, shop: Live) -> None:
-    done = refnet(
-        "restore", "main-shop", "--at", shop.before, "--table", "orders", "--mode", "missing", "--plan"
-    )
-    assert done.code == 0, done.err
+def test_a_plan_says_what_it_takes_and_recovers_nothing(refnet: Command, shop: Live) -> None:
     moment = datetime.fromisoformat(shop.before).astimezone()
-    assert f" from main-shop_as_of_{moment:%Y%m%d_%H%M%S}.sql.gz " in done.out
+    name = f"main-shop_as_of_{moment:%Y%m%d_%H%M%S}.sql.gz"
+    asked = ("restore", "main-shop", "--at", shop.before, "--plan")
+    done = refnet(*asked, "--table", "orders", "--mode", "missing")
+    assert done.code == 0, done.err
+    assert f" from {name}, mode missing:" in done.out
+    assert re.search(r"^with: \d+ segments? of WAL ", done.out, re.MULTILINE), done.out
+    whole = refnet(*asked, "--json").json
+    assert (whole["artifact"], whole["database"], whole["problems"]) == (name, "shop", [])
+    assert (whole["recovery"]["base"], whole["recovery"]["stops_at"]) == (
+        shop.names[0],
+        shop.before.replace("T", " "),
+    )
+    assert whole["steps"][0].startswith("recover the server to ")
+    assert "compare the copy with the backup" in whole["steps"]
+    beside = refnet(*asked, "--as", "shop", "--json")
+    assert "exists already" in beside.json["problems"][0]["message"]
+    assert (beside.code, done.code) == (2, 0)
+    assert not (refnet.home / "scratch").exists()
 
 
 def test_a_cluster_is_no_database(refnet: Command) -> None:

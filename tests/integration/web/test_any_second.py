@@ -109,17 +109,6 @@ def test_of_the_whole_server_the_page_shows_the_command_and_names_no_folder(page
     assert "Start it" not in plan
 
 
-def test_a_second_plan_of_a_second_waits_for_the_first(pages: TestClient) -> None:
-    waiting: set[str] = pages.app.state.recovering  # type: ignore[attr-defined]
-    waiting.add("restore:main-shop")
-    try:
-        at = (LAST - timedelta(hours=1)).replace(tzinfo=None).isoformat()
-        shown = words(pages, f"/restore/plan?source=main-shop&at={at}", 409)
-        assert "another page waits for the plan of a restore of main-shop as of a second" in shown
-    finally:
-        waiting.clear()
-
-
 def test_without_a_base_backup_or_a_receiver_the_pages_say_so(tmp_path: Path) -> None:
     with streamed(tmp_path, base=False, received=False) as environment:
         settings = load({**os.environ, **environment}, Path(environment["REFNET_HOME"]), root=True, cores=2)

@@ -22,7 +22,7 @@ from refnet.context import Context
 from refnet.core.clock import Phases, rounded
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, empty_tree, explained, opened, sync_folder
-from refnet.core.formatting import plural, size
+from refnet.core.formatting import noted
 from refnet.core.locks import take
 from refnet.local_postgres import proof_binaries
 from refnet.postgres.account import Account, account
@@ -66,15 +66,10 @@ class ClusterPlan:
     problems: tuple[RefnetError, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        plan = self.recovery.plan
         return {
             "into": str(self.folder),
-            "base": plan.base.name,
-            "chain": [piece.name for piece in self.recovery.chain],
-            "timeline": plan.timeline,
-            "segments": len(plan.segments),
-            "stops_at": plan.stops,
-            "notes": list(plan.notes),
+            **self.recovery.to_json(),
+            "notes": list(self.recovery.plan.notes),
             "problems": [problem.to_json() for problem in self.problems],
         }
 
@@ -123,14 +118,10 @@ class ClusterRestore(RestoreWork):
         return self._planned.problems
 
     def describe(self) -> Iterator[str | Columns]:
-        recovery, plan = self._planned.recovery, self._planned.recovery.plan
-        wal = size(len(plan.segments) * recovery.archive.segment_size)
+        recovery = self._planned.recovery
         yield f"a new data folder: {self._planned.folder}"
-        yield f"from: {', '.join(piece.name for piece in recovery.chain)}"
-        yield f"with: {plural(len(plan.segments), 'segment')} of WAL ({wal}), timeline {plan.timeline}"
-        yield f"up to: {plan.stops}"
-        yield from (f"note: {note}" for note in plan.notes)
-        yield from (f"problem: {problem.message}" for problem in self.problems)
+        yield from recovery.described()
+        yield from noted(recovery.plan.notes, self.problems)
 
     def run(self, context: Context) -> RestoreDone:
         planned, recovery = self._planned, self._planned.recovery

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
@@ -19,6 +20,7 @@ from refnet.catalog.wal import parse_lsn, timeline_of
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural, size
 from refnet.sources.cluster.base_index import members_of
 from refnet.sources.cluster.data_folder import Piece
 from refnet.sources.cluster.recovery_target import (
@@ -47,6 +49,23 @@ class Recovery:
     archive: WalArchive
     plan: RecoveryPlan
     chain: Sequence[Piece]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "base": self.plan.base.name,
+            "chain": [piece.name for piece in self.chain],
+            "timeline": self.plan.timeline,
+            "segments": len(self.plan.segments),
+            "stops_at": self.plan.stops,
+        }
+
+    def described(self) -> Iterator[str]:
+        """What it reads, and where it stops, as text."""
+        segments = self.plan.segments
+        wal = f"{plural(len(segments), 'segment')} of WAL ({size(len(segments) * self.archive.segment_size)})"
+        yield f"from: {', '.join(piece.name for piece in self.chain)}"
+        yield f"with: {wal}, timeline {self.plan.timeline}"
+        yield f"up to: {self.plan.stops}"
 
 
 def decided(context: Context, source: SourceName, as_of: AsOf, base: Entry | None = None) -> Recovery:

@@ -6,16 +6,27 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from refnet.catalog.manifest import Entry
+from refnet.catalog.source_name import Kind, SourceName, bases_name
+from refnet.catalog.wal import Gap
 from refnet.catalog.wal_status import StoreLag, StreamStatus, reachable
 from refnet.settings import Settings
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_offsite import stores_of
+from refnet.store.remote import home_of
 from refnet.store.wal_sending import last_sent
 
 
 def with_wal(settings: Settings) -> list[str]:
     """The clusters whose WAL is received."""
     return [name for name, one in settings.clusters.items() if one.wal]
+
+
+def streamed(settings: Settings, source: SourceName) -> SourceName | None:
+    """The base backups of the cluster that the database `source` is in; None: its WAL is not archived."""
+    own = settings.sources.get(source)
+    in_cluster = own is not None and own.cluster and own.table == "databases"
+    cluster = settings.clusters.get(own.cluster) if own and in_cluster else None
+    return SourceName(bases_name(cluster.name), Kind.CLUSTER) if cluster and cluster.wal else None
 
 
 def read_status(
@@ -37,27 +48,30 @@ def read_status(
     timeline = report.timeline if report else int(newest[:8] or "1", 16)
     gaps = archive.gaps(first, timeline) if first is not None else ()
     base, still_open = reachable(entries, archive.folder.name, gaps, size)
+    indexed = max((one.last_commit for one in there if one.last_commit), default=None)
     return StreamStatus(
         cluster,
         now,
-        str(archive.folder),
-        archive.folder.name,
-        size,
-        report,
-        archive.is_received(),
-        gaps,
-        archive.last_commit()
-        if live
-        else max((one.last_commit for one in there if one.last_commit), default=None),
-        len(there),
-        sum(one.size for one in there),
-        settings.encryption_local,
-        base,
-        still_open,
-        tuple(_store(settings, one, archive) for one in stores_of(settings, cluster)),
+        archive=str(archive.folder),
+        system_identifier=archive.folder.name,
+        segment_bytes=size,
+        report=report,
+        is_received=archive.is_received(),
+        gaps=gaps,
+        last_commit=archive.last_commit() if live else indexed,
+        segments=len(there),
+        stored_bytes=sum(one.size for one in there),
+        is_unsealed=settings.encryption_local,
+        base=base,
+        open_gaps=still_open,
+        stores=tuple(_store(settings, one, archive, entries) for one in stores_of(settings, cluster)),
     )
 
 
-def _store(settings: Settings, store: str, archive: WalArchive) -> StoreLag:
-    sent = last_sent(settings.home / "remote" / settings.store(store).name, archive.folder.name)
-    return StoreLag(store, sent.at, sent.covered_until) if sent else StoreLag(store)
+def _store(settings: Settings, store: str, archive: WalArchive, entries: Iterable[Entry]) -> StoreLag:
+    sent = last_sent(home_of(settings, settings.store(store).name), archive.folder.name)
+    if sent is None:
+        return StoreLag(store)
+    lost = [Gap(sent.never_sent, sent.never_sent, 1)] if sent.never_sent else []
+    _, still_lost = reachable(entries, archive.folder.name, lost, archive.segment_size)
+    return StoreLag(store, sent.at, sent.covered_until, sent.never_sent if still_lost else "")

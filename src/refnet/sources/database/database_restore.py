@@ -127,7 +127,19 @@ def restore_asked(
     context: Context, source: SourceName, chosen: OpenArtifact, request: RestoreRequest
 ) -> DatabaseRestore:
     """Return the restore that `request` asks for: of all of `chosen`, or, of tables, into the database that is there."""
-    options = PlanOptions(
+    return restore_of(
+        context,
+        source,
+        chosen,
+        _asked(context, request),
+        from_database=request.from_database,
+        in_place=bool(request.tables or request.schemas),
+        to=request.to,
+    )
+
+
+def _asked(context: Context, request: RestoreRequest) -> PlanOptions:
+    return PlanOptions(
         request.jobs or context.settings.jobs,
         request.compare is Compare.CONTENT,
         request.create_roles,
@@ -135,15 +147,26 @@ def restore_asked(
         where=Where.NEW if request.new else Where.ELSEWHERE if request.to else Where.LIVE,
         name=request.new,
     )
-    return restore_of(
-        context,
-        source,
-        chosen,
-        options,
-        from_database=request.from_database,
-        in_place=bool(request.tables or request.schemas),
-        to=request.to,
+
+
+def plan_before(
+    context: Context, source: SourceName, dump: copy_and_swap.Wanting, request: RestoreRequest
+) -> DatabasePlan:
+    """The plan of a restore of a dump that is not made yet, of the source's own database, as far as it is known."""
+    options, target, before = (
+        _asked(context, request),
+        *_destination(context, source, existing=False, to=request.to),
     )
+    named = None if options.where is Where.LIVE else servers.database_name(context.settings, source)
+    options = replace(
+        options,
+        permission=Permission(named, before),
+        keep_days=context.settings.retention_previous,
+        source=source,
+    )
+    planned = copy_and_swap.read_and_decide(target, dump, options, count=True)
+    lines = hooks.listed(context.settings, source, HookAction.RESTORE) if options.where is Where.LIVE else ()
+    return replace(planned, notes=(*planned.notes, *(f"hook {line}" for line in lines)))
 
 
 def restore_of(
@@ -169,19 +192,23 @@ def restore_of(
         dump.wanted()  # a file that is not a dump starts no server
     if options.where is not Where.LIVE and from_database is None:
         from_database = _own_name(settings, source, chosen)  # the target has another name
-    if to is not None:
-        target, before = database_at(to), frozenset[str]()
-    else:
-        target = servers.restoring(settings, source, existing=in_place)
-        here = source_of(settings, source).whose()
-        before = (
-            continued(here, context.store.entries(source)).before
-            if isinstance(here, Identity)
-            else frozenset()
-        )
+    target, before = _destination(context, source, existing=in_place, to=to)
     permission = Permission(from_database, before)
     options = replace(options, permission=permission, keep_days=settings.retention_previous, source=source)
     return DatabaseRestore(context, source, dump, target, options)
+
+
+def _destination(
+    context: Context, source: SourceName, *, existing: bool, to: str | None
+) -> tuple[Target, frozenset[str]]:
+    """The database that is written, and the clusters that it continues; `to`, `existing`: see `restore_of`."""
+    if to is not None:
+        return database_at(to), frozenset()
+    target = servers.restoring(context.settings, source, existing=existing)
+    here = source_of(context.settings, source).whose()
+    if not isinstance(here, Identity):
+        return target, frozenset()
+    return target, continued(here, context.store.entries(source)).before
 
 
 def _own_name(settings: Settings, source: SourceName, chosen: OpenArtifact) -> str | None:
@@ -226,22 +253,7 @@ class WholeRestore(RestoreWork):
         return self.planned.problems
 
     def describe(self) -> Iterator[str | Columns]:
-        plan = self.planned
-        moment = f" of {local(plan.wanted.moment)}" if plan.wanted.moment else ""
-        of = origin_label(plan.wanted.origin, plan.facts.destination)
-        yield f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.destination}:"
-        for number, step in enumerate(plan.steps, 1):
-            yield f"  {number}. {plain(step)}"
-        if plan.facts.live:
-            yield f"Live now: {size(plan.facts.live.size)}, {_sessions(plan.facts.live.sessions)}"
-        if tables := plan.tables():
-            yield Columns([("table", "rows", "live", "written since"), *map(row, tables)], (1, 2, 3), 0)
-        if user := plan.runs_as_superuser:
-            yield (
-                f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has superuser"
-                " rights while it loads. To avoid that, see docs/runbook.md, Restore without a superuser"
-            )
-        yield from noted(plan.notes, plan.problems)
+        return described(self.planned)
 
     def question(self) -> str:
         return f"Replace the live database {self.restore.target.display}?" if self.planned.replaces else ""
@@ -250,6 +262,25 @@ class WholeRestore(RestoreWork):
         done = replace(self.restore, context=context).run()
         source = self.restore.source
         return RestoreDone(done.to_json(), tuple(_said(done, undo_arguments(source, self.request.to))))
+
+
+def described(plan: DatabasePlan) -> Iterator[str | Columns]:
+    """The plan as text."""
+    moment = f" of {local(plan.wanted.moment)}" if plan.wanted.moment else ""
+    of = origin_label(plan.wanted.origin, plan.facts.destination)
+    yield f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.destination}:"
+    for number, step in enumerate(plan.steps, 1):
+        yield f"  {number}. {plain(step)}"
+    if plan.facts.live:
+        yield f"Live now: {size(plan.facts.live.size)}, {_sessions(plan.facts.live.sessions)}"
+    if tables := plan.tables():
+        yield Columns([("table", "rows", "live", "written since"), *map(row, tables)], (1, 2, 3), 0)
+    if user := plan.runs_as_superuser:
+        yield (
+            f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has superuser"
+            " rights while it loads. To avoid that, see docs/runbook.md, Restore without a superuser"
+        )
+    yield from noted(plan.notes, plan.problems)
 
 
 def _sessions(sessions: tuple[LiveSessions, ...]) -> str:

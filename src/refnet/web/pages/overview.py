@@ -8,11 +8,9 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from refnet.actions.any_second import streamed
 from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal_status import StreamStatus
-from refnet.settings import Settings
 from refnet.telemetry.facts import Overview
 from refnet.web.pages.base import language_of, page, text
 from refnet.web.shared_facts import LastOverview
@@ -49,18 +47,17 @@ async def _part(request: Request) -> Markup:
     if language not in seen.parts:
         found = text(
             request, "overview_part.html.j2", all=seen.overview, around=seen.around, sign=sign(seen.overview),
-            trend=trend, streams=seen.overview.streams, reached=_reached(seen.overview, settings), remote=bool(settings.stores), file=settings.file,
+            trend=trend, streams=seen.overview.streams, reached=_reached(seen.overview), remote=bool(settings.stores), file=settings.file,
         )  # fmt: skip
         seen.parts[language] = Markup(found)  # noqa: S704  # of a template, which has escaped every value
     found_part: Markup = seen.parts[language]
     return found_part
 
 
-def _reached(seen: Overview, settings: Settings) -> dict[SourceName, StreamStatus]:
+def _reached(seen: Overview) -> dict[SourceName, StreamStatus]:
     """Databases of clusters → the WAL by which they come back as of any second."""
-    there = seen.streams
-    found = ((one.source, streamed(settings, one.source)) for one in seen.sources if there)
-    return {source: there[bases] for source, bases in found if bases is not None and bases in there}
+    there, by_wal = seen.streams, seen.facts.by_wal if seen.facts else {}
+    return {source: there[bases] for source, bases in by_wal.items() if bases in there}
 
 
 def sign(seen: Overview) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, tzinfo
 from functools import partial
@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
-from refnet.actions.any_second import streamed
 from refnet.actions.catalog import Kept, previous
 from refnet.catalog.calendar import by_day
 from refnet.catalog.catalog import Catalog, parse_time
@@ -23,6 +22,7 @@ from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
+from refnet.sources.cluster.stream_status import streamed
 from refnet.web.any_second import Window
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
@@ -44,8 +44,6 @@ from refnet.web.pages.base import (
 router = APIRouter(prefix="/restore", include_in_schema=False)
 #: Limits: days on a page, artifacts of one day, last runs; seconds for a plan.
 DAYS, OF_DAY, LAST, SECONDS = 31, 500, 5, 120.0
-#: Seconds for a plan that recovers the server of a moment first.
-RECOVERY = 3600.0
 _STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
 
 
@@ -169,11 +167,10 @@ async def plan(
     order = replace(order, at=moment.isoformat())
     if settings.encryption_local:
         return await _shown(request, order)
-    with _recovering(request, order):
-        found = await _planned(request, order)
-        name = str(found.values["artifact"])
-        if Catalog.of(await _entries(request, chosen)).named(name) is None:
-            return await _shown(request, order, found)  # WAL reaches that moment
+    found = await _planned(request, order)
+    name = str(found.values["artifact"])
+    if Catalog.of(await _entries(request, chosen)).named(name) is None:
+        return await _shown(request, order, found)  # WAL reaches that moment
     return await _shown(request, replace(order, name=name, at=""), instead=moment if window else None)
 
 
@@ -242,11 +239,9 @@ async def _start(request: Request, verb: Verb) -> Response:
         order = replace(order, at=parse_time(given["at"], settings_of(request).schedule_timezone).isoformat())
     if running := await _running(request, order):
         return _page(request, order, 409, running=running)
-    with _recovering(request, order):
-        planned = await _plan(request, order)
-        refusal = planned.refusal(given)
-        text = await _text(request, order) if refusal else ""
-    if refusal:
+    planned = await _plan(request, order)
+    if refusal := planned.refusal(given):
+        text = await _text(request, order)
         shown = {"plan": planned, "text": text, "refusal": refusal}
         return _page(request, order, _STATUS[refusal], **shown, typed=given.get("typed", ""))
     about = {"kind": str(order.verb), "source": str(order.source), "exclusive": order.exclusive}
@@ -294,32 +289,13 @@ async def _plan(request: Request, order: Order) -> OrderPlan:
     return await _planned(request, order, sha256)
 
 
-@contextmanager
-def _recovering(request: Request, order: Order) -> Iterator[None]:
-    """The plan of `order`; RefnetError (LOCKED) if it recovers a server and another page waits for one of the source."""
-    waiting: set[str] = request.app.state.recovering
-    if order.at and order.exclusive in waiting:
-        raise RefnetError(
-            f"another page waits for the plan of a restore of {order.source} as of a second",
-            "Wait until it is there, and try again: each plan recovers the server of that moment.",
-            Exit.LOCKED,
-        )
-    if order.at:
-        waiting.add(order.exclusive)
-    try:
-        yield
-    finally:
-        if order.at:
-            waiting.discard(order.exclusive)
-
-
 async def _planned(request: Request, order: Order, sha256: str = "") -> OrderPlan:
-    said = await short(request, [*order.words, "--plan", "--json"], seconds=RECOVERY if order.at else SECONDS)
+    said = await short(request, [*order.words, "--plan", "--json"], seconds=SECONDS)
     return read_plan(order, said.code, said.stdout, said.stderr, sha256)
 
 
 async def _text(request: Request, order: Order) -> str:
-    said = await short(request, [*order.words, "--plan"], seconds=RECOVERY if order.at else SECONDS)
+    said = await short(request, [*order.words, "--plan"], seconds=SECONDS)
     if not said.stdout:
         raise failure(order, said.code, said.stderr)
     return "".join(f"{plain(line)}\n" for line in said.stdout.splitlines())

@@ -264,6 +264,8 @@ class WantedBackup:
     member_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: The name of the database that it was made of; None: not recorded.
     database: str | None = None
+    #: The step that makes it before it is loaded; "": it is there.
+    made_by: str = ""
 
     @property
     def origin(self) -> Identity | None:

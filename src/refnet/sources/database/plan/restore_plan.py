@@ -172,6 +172,8 @@ def _exists(facts: ServerFacts) -> RefnetError:
 
 
 def _steps(wanted: WantedBackup, facts: ServerFacts, created: tuple[str, ...], where: Where) -> Iterator[str]:
+    if wanted.made_by:
+        yield wanted.made_by
     if created:
         named = (
             f"{role} ({', '.join(found)})" if (found := _powers(wanted, facts, role)) else role
@@ -183,7 +185,7 @@ def _steps(wanted: WantedBackup, facts: ServerFacts, created: tuple[str, ...], w
     yield "collect planner statistics (ANALYZE)"
     yield (
         "compare the copy with the backup"
-        if wanted.tables
+        if wanted.tables or wanted.made_by
         else "no comparison: the expected content is unknown"
     )
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import errors, sql
@@ -30,7 +30,7 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session, Statement, admin_session, locked_on_server
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
-from refnet.sources.database.plan.restore_facts import Destination, Where
+from refnet.sources.database.plan.restore_facts import Destination, WantedBackup, Where
 from refnet.sources.database.plan.restore_plan import DatabasePlan, PlanOptions, dated_name, decide, major
 from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases
@@ -41,6 +41,14 @@ from refnet.sources.database.workers import Workers
 from refnet.store.previous_records import DatabaseMark, MarkState, PreviousVersions
 
 Dump = DatabaseArtifact | ForeignDump
+
+
+class Wanting(Protocol):
+    """A dump, or one that is not made yet."""
+
+    def wanted(self) -> WantedBackup:
+        """What it needs of a server."""
+
 
 _TRIES = 5
 _PAUSE = 0.01  # seconds between two rounds of terminating sessions
@@ -97,7 +105,7 @@ class Restored:
         }
 
 
-def read_and_decide(target: Target, dump: Dump, options: PlanOptions, *, count: bool) -> DatabasePlan:
+def read_and_decide(target: Target, dump: Wanting, options: PlanOptions, *, count: bool) -> DatabasePlan:
     """Plan a restore of `dump` from what its server says now; changes nothing.
 
     `count`: count the rows of the live database, and those written after the dump.
