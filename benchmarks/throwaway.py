@@ -62,10 +62,10 @@ def _fill(cluster: Cluster, key: tuple[Path, str, bool]) -> None:
         replace(cluster, data=folder / "data").create(kept=key[-1])
         _made[key] = folder / "data"
     subprocess.run(["/bin/cp", "-a", f"{_made[key]}/.", cluster.data], check=True)
-    _identify(cluster.data)
+    identify(cluster.data)
 
 
-def _identify(data: Path) -> None:
+def identify(data: Path) -> None:
     """Give the system in a data folder an identifier of its own, as initdb does."""
     control = data / "global" / "pg_control"
     content = bytearray(control.read_bytes())

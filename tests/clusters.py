@@ -6,23 +6,28 @@ import gzip
 import hashlib
 import io
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from benchmarks.throwaway import throwaway
+from tests.command import Command, url_of
 
 from refnet.catalog.cluster_base import BaseFacts, BaseKind
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.wal import lsn_text, parse_lsn
 from refnet.core.processes import until
+from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.sources.cluster import wal_writer
@@ -52,6 +57,7 @@ class Live:
     receiver: subprocess.Popen[bytes] | None = None
     bases: list[Piece] = field(default_factory=list)
     manifests: list[Path] = field(default_factory=list)
+    began: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     #: A moment that a test remembers, and the names of the published base backups.
     before: str = ""
     names: list[str] = field(default_factory=list)
@@ -142,12 +148,17 @@ class Live:
         self.bases.append(Piece(path.name, lambda: path.open("rb"), digest, facts))
         return self.bases[-1]
 
-    def publish(self, source: str) -> list[str]:
+    @property
+    def backups(self) -> Path:
+        """The backup folder."""
+        return self.archive.folder.parent.parent
+
+    def publish(self, source: str = "main-cluster") -> list[str]:
         """Publish the base backups as artifacts of `source` in the backup folder of the archive; their names."""
-        backups, names = self.archive.folder.parent.parent, dict[str, str]()
+        backups, names = self.backups, dict[str, str]()
         (backups / source).mkdir(mode=0o700, exist_ok=True)
         for number, piece in enumerate(self.bases):
-            at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5) + timedelta(seconds=number)
+            at = self.began - timedelta(minutes=5) + timedelta(seconds=number)
             names[piece.name] = f"{source}_{at.astimezone():%Y%m%d_%H%M%S}.base.tar.gz"
             path, facts = backups / source / names[piece.name], piece.facts
             shutil.copy(self.folder / piece.name, path)
@@ -186,6 +197,35 @@ class Live:
         while found[0].facts.parent:
             found.insert(0, there[found[0].facts.parent])
         return found
+
+
+def answer(restored: Any, data: Path, query: str, database: str) -> str:
+    """Start the server that was restored into `data` by the command that was printed, and ask it `query`."""
+    start, ask = (shlex.split(restored[one].removeprefix("sudo -u postgres ")) for one in ("start", "psql"))
+    become = account(data).become
+    subprocess.run([*start, "-w", "-t", "30"], check=True, stdout=subprocess.DEVNULL, **become)
+    try:
+        words = [*ask[:-1], "-U", "refnet", "-d", database, "-Atc", query]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, **become)
+        return done.stdout.strip() or done.stderr
+    finally:
+        stop = [*start[:3], "-m", "immediate", "stop"]
+        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL, **become)
+
+
+@contextmanager
+def commands(
+    cluster: Cluster, short_folder: Path, backups: Path | None = None, *more: str
+) -> Iterator[Command]:
+    """A command with a new home, whose settings name `cluster`; `more`: lines of its table. None: new backups too."""
+    place = Path(tempfile.mkdtemp(prefix="new-", dir=short_folder))
+    place.chmod(0o711)
+    table = ("[clusters.main]", f'url = "{url_of(cluster.target())}"', "wal = true", *more)
+    settings = place / "refnet.toml"
+    settings.write_text("\n".join((*table, "[postgres]", f'bin_dir = "{cluster.binaries.folder}"', "")))
+    settings.chmod(0o600)
+    yield Command(place / "home", backups or place / "backups", "")
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _content(tar: tarfile.TarFile, name: str) -> bytes:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ SHOP, BASES = SourceName("main-shop", Kind.DATABASE), SourceName("main-cluster",
 GIVEN: list[OpenArtifact] = []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(system_server: object, short_folder: Path) -> Iterator[Live]:
     """A server without checksums of pages, with a base backup."""
     binaries: Binaries = system_server.binaries  # type: ignore[attr-defined]
@@ -61,12 +62,12 @@ def artifact(live: Live) -> OpenArtifact:
             for number in range(1000, 100_000):
                 if stop.is_set():
                     return
-                session.execute(f"INSERT INTO orders VALUES ({number}, 'later')")
+                session.execute(f"INSERT INTO orders VALUES ({number}, 'later') ON CONFLICT DO NOTHING")
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        name, target = "main-shop_as.sql.gz", live.cluster.target("shop")
+        name, target = f"main-shop_{len(live.bases)}.sql.gz", live.cluster.target("shop")
         maker = DatabaseMaker(SHOP, lambda: target, lambda *_major, **_server: live.cluster.binaries, 2)
         with (live.folder / name).open("xb") as out:
             made = maker.dump(out)
@@ -90,8 +91,8 @@ class _Artifacts(BaseProofOptions):
 def proof(live: Live, home: Path, *artifacts: OpenArtifact) -> Proof:
     """The proof of the newest base backup, as a drill makes it."""
     GIVEN[:] = artifacts
-    names = live.publish("main-cluster")
-    store = LocalStore(live.archive.folder.parent.parent)
+    names = live.publish()
+    store = LocalStore(live.backups)
     options = _Artifacts(
         home,
         lambda *_major, **_server: live.cluster.binaries,
@@ -142,7 +143,8 @@ def test_a_base_is_proven_by_an_artifact_that_was_made_beside_writers(shop: Live
     found = proof(shop, short_home, artifact(shop))
     assert (found.outcome, found.level) == (Outcome.PASSED, Level.PROVEN), found.reasons
     checks = [one.what for one in found.findings]
-    assert {"cross-proof with main-shop_as.sql.gz, 1 table", "increments (pg_combinebackup)"} <= {*checks}
+    assert "increments (pg_combinebackup)" in checks
+    assert any(re.fullmatch(r"cross-proof with main-shop_\d+\.sql\.gz, 1 table", one) for one in checks)
 
 
 def test_a_base_without_a_younger_artifact_is_restored_and_says_so(shop: Live, short_home: Path) -> None:
@@ -183,6 +185,6 @@ def test_a_drill_finds_what_applied_increments_have_otherwise_than_pg_combinebac
 
     monkeypatch.setattr(combined, "unpack", wrong)
     options = ProofOptions(short_home, lambda *_major, **_server: shop.cluster.binaries, 2)
-    found = combined.same_as_combined(shop.bases, options)
+    found = combined.same_as_combined(shop.bases[-2:], options)
     assert (found.outcome, found.whose) == (Outcome.FAILED, Fault.ENVIRONMENT)
     assert found.reason == "not as pg_combinebackup makes it: 1 file, the first is base/5/1259"

@@ -323,6 +323,20 @@ def test_a_base_without_its_wal_is_not_made(bases: Bases) -> None:
         pass
 
 
+def test_a_server_whose_archive_command_fails_is_not_waited_for_without_a_bound(
+    wheel: Binaries, short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refnet.sources.cluster.base_maker._SILENT", 1.5)
+    broken = {**SETTINGS, "archive_mode": "on", "archive_command": "false"}
+    with (
+        throwaway(wheel, base=short_folder / "archiving", settings=broken) as cluster,
+        pytest.raises(RefnetError, match="got nothing from the server for") as error,
+    ):
+        Bases(cluster, wheel, tmp_path, cluster.target).make()
+    assert "archive_command" in error.value.hint
+    assert error.value.transient
+
+
 def test_an_increment_needs_no_artifact_that_can_be_read(bases: Bases) -> None:
     full = bases.make()
     closed = RefnetError("it is encrypted", "Give the recovery key.")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import html
-import shutil
-import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.clusters import Live, live
-from tests.command import url_of
+from tests.clusters import Live, commands, live
 from tests.integration.web.test_restore import Browser
 from tests.serving import serving
 
@@ -35,31 +31,25 @@ def shop(wheel: Binaries, short_folder: Path) -> Iterator[Live]:
         found.before = found.now().isoformat()
         found.sql("DELETE FROM orders", database="shop")
         found.arrived()
-        found.publish("main-cluster")
+        found.publish()
         yield found
 
 
 @pytest.fixture
 def page(short_folder: Path, shop: Live) -> Iterator[Browser]:
-    home = Path(tempfile.mkdtemp(prefix="page-", dir=short_folder))
-    home.chmod(0o711)
-    (home / "refnet.toml").write_text(
-        f'[clusters.main]\nurl = "{url_of(shop.cluster.target())}"\nwal = true\n'
-        f'[postgres]\nbin_dir = "{shop.cluster.binaries.folder}"\n'
-    )
-    (home / "refnet.toml").chmod(0o600)
-    ClusterRecord.at(home, "main").write(SeenDatabases(("shop",)))
-    (home / "wal").mkdir()
-    (home / "wal" / "main.json").write_text(KnownServer(shop.archive.folder.name).to_json())
-    now = datetime.now(UTC)
-    report = StreamReport(
-        StreamState.STREAMING, now, 7, 1, 5, 5, now, slot="refnet_main", slot_status="reserved"
-    )
-    (shop.archive.folder / REPORT).write_text(replace(report, received_until=now).to_json())
-    environment = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(shop.archive.folder.parent.parent)}
-    with serving({**environment, "REFNET_LOG_FOLDER": "none", "PATH": "/usr/bin:/bin"}) as served:
-        yield Browser(served)
-    shutil.rmtree(home, ignore_errors=True)
+    with commands(shop.cluster, short_folder, shop.backups) as refnet:
+        home = refnet.home.parent  # with the settings
+        ClusterRecord.at(home, "main").write(SeenDatabases(("shop",)))
+        (home / "wal").mkdir()
+        (home / "wal" / "main.json").write_text(KnownServer(shop.archive.folder.name).to_json())
+        now = datetime.now(UTC)
+        report = StreamReport(
+            StreamState.STREAMING, now, 7, 1, 5, 5, now, slot="refnet_main", slot_status="reserved"
+        )
+        (shop.archive.folder / REPORT).write_text(report.to_json())
+        environment = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(shop.backups)}
+        with serving({**environment, "REFNET_LOG_FOLDER": "none", "PATH": "/usr/bin:/bin"}) as served:
+            yield Browser(served)
 
 
 def test_a_database_comes_back_as_of_a_second_that_the_page_offers(page: Browser, shop: Live) -> None:

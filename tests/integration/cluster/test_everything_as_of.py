@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
-from tests.clusters import SETTINGS
-from tests.command import Command, url_of
+from tests.clusters import SETTINGS, commands
+from tests.command import Command
 
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
@@ -26,15 +24,8 @@ def server(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def refnet(short_folder: Path, server: Cluster) -> Iterator[Command]:
-    place = Path(tempfile.mkdtemp(prefix="night-", dir=short_folder))
-    place.chmod(0o711)
-    (place / "refnet.toml").write_text(
-        f'[clusters.main]\nurl = "{url_of(server.target())}"\nwal = true\nexclude = ["postgres"]\n'
-        f'[postgres]\nbin_dir = "{server.binaries.folder}"\n'
-    )
-    (place / "refnet.toml").chmod(0o600)
-    yield Command(place / "home", place / "backups", "")
-    shutil.rmtree(place, ignore_errors=True)
+    with commands(server, short_folder, None, 'exclude = ["postgres"]') as found:
+        yield found
 
 
 def sql(server: Cluster, *statements: str, database: str = "shop") -> list[tuple[object, ...]]:

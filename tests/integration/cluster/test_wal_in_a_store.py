@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.clusters import answer
 from tests.command import Command
 from tests.wal_server import Receiving, WalServer, wal_server
 
-from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.settings import Settings, load
 from refnet.sources.cluster import wal_offsite
@@ -89,20 +86,7 @@ def test_a_lost_machine_restores_a_server_up_to_the_last_commit_in_the_store(
     assert "of WAL fetched, up to the commit of" in fetched.out
     restored = found("restore", "main-cluster", "--latest", "--into", folder / "data", "--json")
     assert restored.code == 0, restored.err
-    assert counted(restored.json, folder / "data") == str(count)
-
-
-def counted(restored: Any, data: Path) -> str:
-    """Start the restored server by the printed command, and count the rows of t."""
-    start, ask = (shlex.split(restored[one].removeprefix("sudo -u postgres ")) for one in ("start", "psql"))
-    become = account(data).become
-    subprocess.run([*start, "-w", "-t", "30"], check=True, stdout=subprocess.DEVNULL, **become)
-    try:
-        words = [*ask[:-1], "-U", "refnet", "-d", "postgres", "-Atc", "SELECT count(*) FROM t"]
-        return subprocess.run(words, check=True, capture_output=True, text=True, **become).stdout.strip()
-    finally:
-        stop = [*start[:3], "-m", "immediate", "stop"]
-        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL, **become)
+    assert answer(restored.json, folder / "data", "SELECT count(*) FROM t", "postgres") == str(count)
 
 
 def test_a_store_that_is_away_stops_no_receiver_and_is_said_once(
