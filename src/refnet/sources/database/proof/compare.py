@@ -266,8 +266,13 @@ def _extra_tables(index: Index, found: Relations) -> Iterator[Finding]:
             yield _differs(relation, Deviation.EXTRA, "it was not recorded")
 
 
+def sequences(index: Index) -> str:
+    """What the finding about the sequences is about."""
+    return f"{len(index.sequences)} sequences"
+
+
 def _sequences(session: Session, codec: Codec, index: Index, relations: Relations) -> Finding:
-    what = f"{len(index.sequences)} sequences"
+    what = sequences(index)
     recorded = {schema_and_name(name): (value, called) for name, value, called in index.sequences}
     wrong = {name for name in recorded if name not in relations.sequences}
     if not index.partial:
