@@ -26,10 +26,13 @@ def test_the_story_of_several_sources_is_told_and_compared(short_folder: Path, q
         "$ refnet cat notes_",
         "$ refnet restore wiki --as wiki_copy",
         "no difference: 11,500 rows in 5 tables, 53 files",
-        "4 results, each equal to what psql and sha256sum saw; nothing else changed.",
+        "$ refnet wal run &",
+        "DELETE 6000",
+        "$ refnet restore server-shop --at ",
+        "5 results, each equal to what psql and sha256sum saw; nothing else changed.",
     ):
         assert sentence in told.stdout
-    assert told.stdout.count("→ equal: ") == 4
+    assert told.stdout.count("→ equal: ") == 5
     assert (place / "before.txt").read_text() == (place / "after.txt").read_text()
     assert (place / "before.txt").read_text() != (place / "first.txt").read_text()
     page = (place / "story.html").read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ def demo(
         bool,
         typer.Option(
             "--many",
-            help="Another story: two databases and two folders, a dropped table, a query on an older backup.",
+            help="Another story: two databases and two folders, a dropped table, a query on an older backup, a table as of a second.",
         ),
     ] = False,
     plan: options.Plan = False,

@@ -60,6 +60,7 @@ config_dir = {config}
 _MODES = {".env": 0o600, "scripts/nightly.sh": 0o755}
 #: The databases and folders of `refnet demo --many`.
 DATABASES, FOLDERS = ("shop", "wiki"), ("notes", "photos")
+CLUSTER = "server"
 _SHOP = """\
 -- Made up by `refnet demo --many`.
 CREATE TABLE customers (id integer PRIMARY KEY, name text NOT NULL UNIQUE);
@@ -150,6 +151,14 @@ def write_many_settings(folder: Path, socket: Path) -> None:
         text += _FOLDER.format(name=name, path=_toml(folder / name))
     (folder / "config").mkdir()
     (folder / "config" / "refnet.toml").write_text(text, encoding="utf-8")
+
+
+def add_cluster(folder: Path, socket: Path) -> None:
+    """Add the whole server to config/refnet.toml, with its WAL."""
+    host = quote(str(socket), safe="")
+    url = _toml(f"postgresql://{embedded.SUPERUSER}@/{embedded.DATABASE}?host={host}")
+    with (folder / "config" / "refnet.toml").open("a", encoding="utf-8") as file:
+        file.write(f"\n[clusters.{CLUSTER}]\nurl = {url}\nwal = true\n")
 
 
 def _toml(value: Path | str) -> str:

@@ -2,23 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
+from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
+from refnet.core.processes import until
 from refnet.demo.files_and_rows import (
+    CLUSTER,
     COUNT_ROWS,
     DATABASES,
     FOLDERS,
     SQL,
     Inventory,
+    add_cluster,
     read_files,
     read_tables,
     write_many_settings,
     write_shop_and_notes,
 )
 from refnet.demo.stage import DemoStage, Told, TypedCommand, catalog, proven, same
+from refnet.settings import load
+from refnet.sources.cluster.stream_status import read_status
 
+#: The longest wait for WAL, in seconds.
+_SECONDS = 60.0
 _QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
 #: Lists the constraints, triggers, indexes and comments of a database's tables, one per line.
 _BELONGS = """\
@@ -67,6 +76,7 @@ def play(stage: DemoStage) -> Many:
         _asked(stage, old["shop"], asked),
         _printed(stage, old["notes"], first),
         _beside(stage),
+        _second(stage),
     )
     _kept(stage, old)
     after = _recorded(stage, "after.txt", "psql and sha256sum compare")
@@ -165,6 +175,43 @@ def _beside(stage: DemoStage) -> ComparedResult:
     live = {name.removeprefix("wiki."): found for name, found in _tables(stage, "wiki").items()}
     same(live, copy, "the copy of the wiki")
     return _answer(stage, "A copy of a database", made, f"every row of {plural(len(copy), 'table')}")
+
+
+def _second(stage: DemoStage) -> ComparedResult:
+    stage.chapter(
+        "DELETE without WHERE, and the second before it",
+        "With wal = true, base backups of the whole server and its stream of WAL bring back any second. The server of that "
+        "second runs in a scratch server, from which the rows come.",
+    )
+    add_cluster(stage.folder, stage.socket())
+    before = _tables(stage, "shop")
+    with stage.running("wal", "run"):
+        stage.refnet("backup", f"{CLUSTER}-cluster", "--no-prove")
+        moment = _psql(stage, "shop", "-c", "SELECT now()").strip()
+        stage.program(["psql", "-X", "-d", "shop", "-c", "DELETE FROM items"])
+        _wait_until_received(stage, datetime.fromisoformat(moment))
+        stage.refnet("wal", "status")
+        options = ("--at", moment, "--table", "items", "--mode", "missing")
+        back = stage.refnet("restore", f"{CLUSTER}-shop", *options)
+    same(before, _tables(stage, "shop"), "the database shop")
+    return _answer(
+        stage, "A table as of the second before a DELETE", back, "every row, as psql saw it before"
+    )
+
+
+def _wait_until_received(stage: DemoStage, moment: datetime) -> None:
+    """Wait until each commit before `moment`, and one after it, is in the archive of WAL."""
+    settings = load({}, stage.config, root=False, cores=1)
+
+    def is_received() -> bool:
+        report = read_status(settings, CLUSTER, (), utc_now()).report
+        return bool(report and report.received_until and report.received_until > moment)
+
+    if not until(is_received, _SECONDS):
+        raise RefnetError(
+            f"the demo failed: no WAL was received in {_SECONDS:.0f} s",
+            f"`refnet wal status` in {stage.config}.",
+        )
 
 
 def _kept(stage: DemoStage, old: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import platform
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import ClassVar
@@ -23,6 +25,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, remove_tree
 from refnet.core.locks import locked
 from refnet.core.page import render
+from refnet.core.processes import end_with_parent
 from refnet.core.signals import delayed
 from refnet.postgres import binaries, embedded
 from refnet.settings import load
@@ -143,6 +146,35 @@ class DemoStage:
             environment = environment | connection(self.socket())
             command = [str(binaries.find(None, None, server=True).tool("psql")), *command[1:]]
         return self._step(typed, command, self.folder, environment, quiet=quiet)
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[None]:
+        """Run a refnet command in the configuration's folder until the block ends, as a service would."""
+        typed = shlex.join(["refnet", *arguments])
+        self._print(f"   $ {typed} &", False)
+        command, said = [*_REFNET, *arguments], subprocess.DEVNULL
+        with delayed():
+            child = subprocess.Popen(
+                command,
+                cwd=self.config,
+                env=self._environment,
+                stdin=said,
+                stdout=said,
+                stderr=said,
+                text=True,
+                process_group=0,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
+            )
+        try:
+            yield
+        finally:
+            with delayed():
+                ended = child.poll()
+                _end(child)
+        if ended is not None:
+            raise RefnetError(
+                f"the demo failed: `{typed}` ended with {ended}", f"Run it in {self.config}: it says why."
+            )
 
     def found(self, sentence: str) -> None:
         """Print the result of the chapter."""
