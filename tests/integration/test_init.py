@@ -267,6 +267,37 @@ def test_a_servers_first_backup_includes_and_schedules_its_databases(
     assert tomllib.loads(machine.file.read_text())["schedule"]["database"] == "daily 02:00"
 
 
+def test_wal_of_a_server_is_offered_with_what_it_contains_and_tried(
+    machine: Machine, wheel: Binaries, short_folder: Path
+) -> None:
+    none = ("--database-url", "none", "--vault-dir", "none", "--backup-dir", str(machine.backups))
+    machine.run("init", *none, "--wal", "--plan").fails(2, "--wal is for a cluster", "--cluster URL")
+    with throwaway(
+        wheel, base=short_folder / "wal", settings={"wal_level": "replica", "max_wal_senders": "5"}
+    ) as cluster:
+        named = ("init", "--cluster", url_of(cluster.target()), *none, "--plan")
+        done = machine.run(*named, "--wal")
+        assert done.code == 0, done.err
+        assert re.search(r"^\[clusters\.main\]\nurl = .*\nwal = true$", done.out, re.MULTILINE), done.out
+        assert "accepts replication connections" in done.out
+        assert "the excluded ones too, and the verifiers of all passwords" in done.out
+        assert "wal = " not in machine.run(*named, "--no-wal").out
+        with cluster.target().connect() as session:
+            session.execute("CREATE ROLE reader LOGIN")
+        other = url_of(cluster.target()).replace("refnet@", "reader@")
+        machine.run("init", "--cluster", other, *none, "--plan", "--wal").fails(2, "--wal: ", "REPLICATION")
+        no, where = "none", str(machine.backups)
+        answers = (no, no, url_of(cluster.target()), no, no, no, no, where, "daily 03:30")
+        asked = (*ASKED[:3], "A server", *ASKED[3:])
+        talked = machine.talk(
+            *zip(asked, answers, strict=True),
+            *[("Base backups and WAL", "maybe"), ("Base backups and WAL", "yes"), (CONFIRM, "")],
+        )
+    assert talked.code == 6, talked.out
+    assert "is neither yes nor no" in talked.out
+    machine.unchanged()
+
+
 def test_without_a_database_a_time_for_its_backups_is_refused(machine: Machine) -> None:
     none = ("--database-url", "none", "--backup-dir", str(machine.backups), "--yes")
     machine.run("init", *none, "--schedule", "daily 02:00").fails(2, "no database is backed up")

@@ -42,6 +42,8 @@ from refnet.settings.sources import LONGEST_CLUSTER, MOST, SHORT, near_name
 from refnet.settings.times import OFF
 from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, CheckState, bounded, writable
+from refnet.sources.cluster.stream_status import with_wal
+from refnet.sources.cluster.wal_check import wal_checks
 from refnet.store.disk import rename
 from refnet.wiring import known
 
@@ -276,6 +278,21 @@ def _every(folder: Path) -> Iterable[str]:
                     yield entry
 
 
+def clusters(draft: SettingsDraft) -> list[str]:
+    """The clusters that were named."""
+    return [key.split(".")[1] for key in draft.table if key.startswith("clusters.") and key.endswith(".url")]
+
+
+def _wal(draft: SettingsDraft, answer: str) -> dict[str, Any]:
+    if answer not in {"yes", "no"}:
+        raise RefnetError(f"--wal: '{answer}' is neither yes nor no", "Answer yes or no.", Exit.USAGE)
+    return {f"clusters.{name}.wal": True for name in clusters(draft) if answer == "yes"}
+
+
+def _check_wal(settings: Settings) -> Iterable[CheckLine]:
+    return (line for name in with_wal(settings) for line in wal_checks(settings, name))
+
+
 def _more(option: str, asks: str, table: str) -> Question:
     """Question for more sources of `table`."""
     values = _more_folders if table == "folders" else partial(_more_urls, table)
@@ -318,6 +335,16 @@ QUESTIONS = (
         _schedule,
         lambda _: (),
     ),
+)
+
+#: Asked where a cluster is named.
+WAL = Question(
+    "--wal",
+    "Base backups and WAL of the server too, for a restore to any second; they have every database, and the verifiers of"
+    " all passwords (yes or no)",
+    lambda _: "no",
+    _wal,
+    _check_wal,
 )
 
 #: The questions for more sources, each with the question that it follows.

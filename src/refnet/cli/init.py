@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.backup import Options
-from refnet.actions.init import MORE, OWN, QUESTIONS, Question, SettingsDraft, start
+from refnet.actions.init import MORE, OWN, QUESTIONS, WAL, Question, SettingsDraft, clusters, start
 from refnet.cli import options
 from refnet.cli.backup import back_up, with_databases
 from refnet.cli.check import print_lines
@@ -45,6 +45,14 @@ def init(
         typer.Option(
             metavar="URL",
             help="A database of a server; all databases of the server are backed up (repeatable).",
+        ),
+    ] = None,
+    wal: Annotated[
+        bool | None,
+        typer.Option(
+            "--wal/--no-wal",
+            help="With --cluster: also base backups and WAL, for a restore to any second. They have every database,"
+            " and the verifiers of all passwords.",
         ),
     ] = None,
     folder: Annotated[
@@ -80,6 +88,11 @@ def init(
         for more in MORE.get(question.option, ()):
             draft, others = _repeated(draft, more, further[more.option] or (), asks=asks)
             lines += others
+    if clusters(draft):
+        draft, found = _answered(draft, WAL, wal if wal is None else "yes" if wal else "no", asks=asks)
+        lines += found
+    elif wal:
+        raise RefnetError("--wal is for a cluster", "Name its server with --cluster URL.", Exit.USAGE)
     systemd = asks and Systemd(os.geteuid() != 0).unreachable() is None
     timers = systemd and _line("Install systemd timers afterwards? [y/N]: ").lower() in {"y", "yes"}
     if plan or not output.quiet:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from refnet.settings import keys, load
+from refnet.settings import Given, keys, load
 from refnet.settings.reading import secret_file_variable
 
 ROOT = Path(__file__).parents[3]
@@ -60,7 +60,7 @@ def test_services_start_in_the_order_of_what_they_need() -> None:
             wanted = {ONCE: "service_completed_successfully", "api": "service_started"}.get(other)
             assert how["condition"] in {wanted, "service_healthy"}, f"{name} needs {other}"
     assert needs["api"].keys() == {"postgres", "redis", ONCE}
-    for name in ("crawler", "summarizer", "generator", "backup", "celery-beat"):
+    for name in ("crawler", "summarizer", "generator", "backup", "celery-beat", "receiver"):
         assert needs[name].keys() == {"postgres", "redis", "api"}, "api starts when the tables are there"
     assert needs["nginx"] == needs["prometheus"] == {"api": {"condition": "service_healthy"}}
 
@@ -133,7 +133,24 @@ def test_a_recovery_starts_every_service_once_and_only_those_that_exist() -> Non
     written = text("deploy/prepare.py").split('_SETTINGS = """\\\n')[1].split('"""')[0]
     table = tomllib.loads(written)["recover"]
     stages = [table[stage] for stage in ("storage", "application", "background", "edge")]
-    assert sorted(name for stage in stages for name in stage) == sorted(SERVICES.keys() - {ONCE})
+    others = {ONCE, *(name for name, one in SERVICES.items() if "profiles" in one)}
+    assert sorted(name for stage in stages for name in stage) == sorted(SERVICES.keys() - others)
+
+
+def test_only_a_receiver_that_is_asked_for_starts_and_the_server_lets_it_in(tmp_path: Path) -> None:
+    assert {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one} == {
+        "receiver": ["wal"]
+    }
+    assert "\nhost  replication refnet 0.0.0.0/0    scram-sha-256\n" in text("deploy/postgres/pg_hba.conf")
+    lines = re.search(r"```toml\n# deploy/refnet.toml\n(.*?)```", text("docs/compose.md"), re.DOTALL)
+    assert lines
+    (tmp_path / "database_url").write_text("postgresql://refnet@postgres/refnet")
+    (tmp_path / "database_url").chmod(0o600)
+    assert "/run/secrets/database_url" in lines[1]
+    assert "database_url" in SERVICES["receiver"]["secrets"]
+    table = tomllib.loads(text("deploy/refnet.toml") + lines[1].replace("/run/secrets", str(tmp_path)))
+    settings = load({}, Path("/"), root=False, cores=1, given=Given(tmp_path / "refnet.toml", table))
+    assert settings.clusters["stack"].wal
 
 
 def test_container_settings_are_valid_and_protect_what_a_rebuild_needs() -> None:
