@@ -96,7 +96,7 @@ class Store(AnyStore, Protocol):
 
     def clean(self, leftover: Leftover) -> None: ...
 
-    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+    def lock(self, source: SourceName) -> AbstractContextManager[object]:
         """Lock a source; RefnetError with Exit.LOCKED if another run has it locked."""
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...

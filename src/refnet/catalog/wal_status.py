@@ -31,6 +31,8 @@ class StoreLag:
     at: datetime | None = None
     #: Each commit that the server acknowledged before this moment is there; None: unknown.
     covered_until: datetime | None = None
+    #: Segments up to this one were deleted here before they were sent, and no base backup is newer; "": none were.
+    never_sent: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Times in UTC."""
@@ -38,6 +40,7 @@ class StoreLag:
             "store": self.store,
             "sent": utc(self.at) if self.at else None,
             "covered_until": utc(self.covered_until) if self.covered_until else None,
+            "never_sent": self.never_sent or None,
         }
 
 
@@ -164,6 +167,9 @@ def _store_lag(found: StreamStatus, store: StoreLag) -> tuple[Status, str]:
     """The status of what a remote store lacks, and a sentence."""
     if store.covered_until is None:
         return Status.WARNING, f"no WAL was sent to {store.store} yet: `refnet wal run` sends it"
+    if store.never_sent:
+        says = f"segments up to {store.never_sent} were deleted here before {store.store} got them: `refnet backup {found.source}`, then `refnet copy`"
+        return Status.CRITICAL, says
     lag = max(timedelta(0), found.now - store.covered_until)
     status = Status.CRITICAL if lag > LAG[1] else Status.WARNING if lag > LAG[0] else Status.OK
     return status, f"commits up to {formatting.seconds(lag.total_seconds())} ago are in {store.store}"

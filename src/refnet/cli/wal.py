@@ -141,4 +141,7 @@ def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
     yield "archive", f"{one.archive}: {kept}{', not encrypted' if one.is_unsealed else ''}"
     for each in one.stores:
         until = each.covered_until
-        yield each.store, f"commits up to {formatting.local(until)}" if until else "nothing yet"
+        lost = (
+            f"; without segments up to {each.never_sent}, which were deleted here" if each.never_sent else ""
+        )
+        yield each.store, f"commits up to {formatting.local(until)}{lost}" if until else "nothing yet"

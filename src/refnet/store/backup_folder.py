@@ -166,27 +166,28 @@ def _written(store: str, **more: str) -> bytes:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, seconds: float = 0.0) -> Iterator[int]:
     """Lock `folder`, of a source or of REFNET_HOME, by flock. RefnetError with Exit.LOCKED if another run has locked it.
 
+    seconds: how long to wait for that run. Yield the handle: a child that inherits it keeps the lock as long as it lives.
     The file stays: if it were removed, two runs could lock two files of one name. It contains the process id.
     """
     path = folder / LOCK_NAME
     with explained(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        _take(handle, what, path)
+        _take(handle, what, path, seconds)
         with explained(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
 
-def _take(handle: int, what: str, path: Path) -> None:
+def _take(handle: int, what: str, path: Path, seconds: float) -> None:
     try:
-        if take(handle):
+        if take(handle, seconds=seconds):
             return
     except OSError as error:
         raise RefnetError(

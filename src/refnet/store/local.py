@@ -165,7 +165,7 @@ class LocalStore:
         if self._remembered and (own := backup_folder.mark(self.root)):
             self._remembered.remember(self.root, own)
 
-    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+    def lock(self, source: SourceName) -> AbstractContextManager[object]:
         """Lock `source`. RefnetError, before anything is written, if this is not the expected store."""
         if self.flat:
             return nullcontext()

@@ -37,7 +37,7 @@ class SealedStore(RemoteStore):
         make_folder(self.folder.root / ENCRYPTED)
         self.folder.remember()
 
-    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+    def lock(self, source: SourceName) -> AbstractContextManager[object]:
         """Lock `source`, also for its backups and restores."""
         if trouble := self.trouble():
             raise trouble

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-from refnet.catalog import wal_record
+from refnet.catalog import wal, wal_record
 from refnet.catalog.remote import packed
 from refnet.catalog.wal_record import (
     LARGEST_SEGMENT,
@@ -28,7 +28,7 @@ from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
-from refnet.core.records import Layout, Most, Record
+from refnet.core.records import Layout, Most, Rare, Record
 from refnet.store import encryption
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.remote import RemoteStore
@@ -95,7 +95,7 @@ class Sent(Record):
     #: When something was sent, or nothing was new; each acknowledged commit before `covered_until` is there.
     at: datetime | None = None
     covered_until: datetime | None = None
-    #: Names of the segments and histories there.
+    #: Names of the segments and histories there: those that are in the archive too, and the newest segment.
     names: Annotated[tuple[Annotated[str, checked.text(40)], ...], Most(1_000_000)] = ()
     #: The segment that is being written, and how many bytes of it are there.
     live: Annotated[str, checked.text(24)] = ""
@@ -108,6 +108,32 @@ class Sent(Record):
     hour_segments: Annotated[tuple[SentSegment, ...], Most(MOST_SEGMENTS)] = ()
     hour_histories: Annotated[tuple[Annotated[str, checked.text(20)], ...], Most(MOST_HISTORIES)] = ()
     minutes: Annotated[tuple[Annotated[str, checked.text(200)], ...], Most(_MOST_MINUTES)] = ()
+    #: The newest segment that this machine deleted before it was sent; "": there is none.
+    never_sent: Rare[Annotated[str, checked.text(24, like="([0-9A-F]{24})?")]] = ""
+
+    @property
+    def newest(self) -> str:
+        """The newest finished segment there; "": there is none."""
+        return max(filter(wal.is_segment, self.names), default="")
+
+    def with_record(self, record: WalRecord, name: str) -> Sent:
+        """The same after `record`, whose object is `name`."""
+        tail, histories = record.tail, tuple(record.histories)
+        same = tail is None or tail.segment == self.live
+        return replace(
+            self,
+            counter=record.counter,
+            at=record.sent,
+            covered_until=record.covered_until,
+            names=(*self.names, *(one.name for one in record.segments), *histories),
+            live=tail.segment if tail else self.live,
+            live_bytes=tail.end if tail else self.live_bytes,
+            hour_bytes=self.hour_bytes if same else 0,
+            hour_began=self.hour_began or record.sent,
+            hour_segments=(*self.hour_segments, *record.segments),
+            hour_histories=(*self.hour_histories, *histories),
+            minutes=(*self.minutes, name),
+        )
 
     def another_hour(self) -> Sent:
         """The same at the begin of an hour."""
@@ -160,6 +186,7 @@ class WalSender:
         """Send a record of what is new; return what was sent then, or None if nothing is."""
         there = {*sent.names}
         missing = [one for one in new.segments if one.name not in there][:_IN_RECORD]
+        sent = self._with_gap(sent, missing)
         histories = {name: text for name, text in new.histories.items() if name not in there}
         same = new.live == sent.live
         offset = sent.live_bytes if same else 0
@@ -176,28 +203,20 @@ class WalSender:
             histories=histories,
             covered_until=covered,
         )
-        name = self._put(record)
-        kept = {one.name for one in new.segments} | {*new.histories}
-        return self._keep(
-            replace(
-                sent,
-                counter=record.counter,
-                at=record.sent,
-                covered_until=covered,
-                names=(
-                    *(one for one in sent.names if one in kept),
-                    *(one.name for one in missing),
-                    *histories,
-                ),
-                live=new.live if tail else sent.live,
-                live_bytes=tail.end if tail else sent.live_bytes,
-                hour_bytes=sent.hour_bytes if same or not tail else 0,
-                hour_began=sent.hour_began or record.sent,
-                hour_segments=(*sent.hour_segments, *segments),
-                hour_histories=(*sent.hour_histories, *histories),
-                minutes=(*sent.minutes, name),
-            )
-        )
+        sent = sent.with_record(record, self._put(record))
+        kept = {one.name for one in new.segments} | {*new.histories, sent.newest}
+        return self._keep(replace(sent, names=tuple(one for one in sent.names if one in kept)))
+
+    def _with_gap(self, sent: Sent, missing: Sequence[NewSegment]) -> Sent:
+        """`sent`, with the last segment between the newest one there and the first of `missing`: it is not here any more."""
+        size, newest = self.server.segment_bytes, sent.newest
+        first = min((one.name for one in missing if one.name > newest), default="")
+        if not newest or first[:8] != newest[:8]:
+            return sent
+        before = wal.start_of(first[:24], size) - size
+        if before == wal.start_of(newest, size):
+            return sent
+        return replace(sent, never_sent=wal.segment_of(before, wal.timeline_of(first), size))
 
     def _end_hour(self, sent: Sent, new: New) -> Sent:
         """Repeat what the records of the hour said in one, and delete them where that is allowed; prune does it too."""

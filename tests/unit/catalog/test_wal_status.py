@@ -11,7 +11,7 @@ from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.monitoring import Status
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.wal import Fork, Gap, lsn_text, segment_of
-from refnet.catalog.wal_status import StreamStatus, reachable, watch_stream
+from refnet.catalog.wal_status import StoreLag, StreamStatus, reachable, watch_stream
 from refnet.catalog.wal_stream import Course, StreamReport, StreamState, course
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -99,6 +99,13 @@ def test_a_gap_is_an_alarm_until_a_base_backup_is_newer() -> None:
     found = replace(FOUND, open_gaps=(gap(4, 5),))
     assert statuses(found)["gaps"] is Status.CRITICAL
     assert found.window is None
+
+
+def test_segments_that_a_store_never_got_are_an_alarm() -> None:
+    lag = StoreLag("nas", NOW, NOW)
+    assert statuses(replace(FOUND, stores=(lag,)))["WAL in nas"] is Status.OK
+    lost = replace(lag, never_sent="0" * 24)
+    assert statuses(replace(FOUND, stores=(lost,)))["WAL in nas"] is Status.CRITICAL
 
 
 def test_a_base_backup_whose_parent_is_missing_heals_no_gap_and_opens_no_window() -> None:

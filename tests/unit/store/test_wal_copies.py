@@ -16,7 +16,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Leftover
 from refnet.catalog.wal_record import RecordName, SentWal
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.cluster import wal_offsite
+from refnet.sources.cluster import wal_offsite, wal_writer
 from refnet.store import wal_copies, wal_sending
 from refnet.store.backup_folder import locked
 from refnet.store.sending_pieces import Encrypter
@@ -78,6 +78,29 @@ def test_a_finished_segment_is_sent_once_and_comes_back_as_it_was(offsite: Offsi
     assert objects(offsite.machine.bucket) == before
     (segment,) = offsite.read().segments.values()
     assert wal_copies.fetch(offsite.machine.store(key=True), segment) == file.read_bytes()
+
+
+def test_segments_that_were_deleted_here_before_they_were_sent_are_remembered(offsite: Offsite) -> None:
+    """The store was away for longer than the archive keeps WAL."""
+    wal_segments.put(offsite.archive, FIRST)
+    assert offsite.send().never_sent == ""
+    wal_segments.put(offsite.archive, SECOND)
+    wal_segments.put(offsite.archive, THIRD)
+    wal_writer.drop_before(offsite.archive, THIRD)
+    assert offsite.send().never_sent == SECOND
+    assert offsite.send().never_sent == SECOND
+    wal_segments.put(offsite.archive, f"0000000100000000{4:08X}")
+    assert offsite.send().never_sent == SECOND
+
+
+def test_what_was_sent_may_be_deleted_here(offsite: Offsite) -> None:
+    wal_segments.put(offsite.archive, FIRST)
+    offsite.send()
+    wal_segments.put(offsite.archive, SECOND)
+    offsite.send()
+    wal_segments.put(offsite.archive, THIRD)
+    wal_writer.drop_before(offsite.archive, THIRD)
+    assert offsite.send().never_sent == ""
 
 
 def test_a_minute_sends_only_the_bytes_that_are_new(offsite: Offsite) -> None:
@@ -276,11 +299,11 @@ def test_the_archive_of_another_machine_is_filled_up_to_the_last_byte(
     offsite.send()
     archive = wal_segments.archive(tmp_path / "elsewhere")
     said = offsite.read()
-    brought = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE, tmp_path)
+    brought = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE)
     assert (brought.segments, brought.problems) == (2, ())
     assert archive.read(FIRST) == wal_segments.segment(FIRST)
     assert archive.read(THIRD) == wal_segments.segment(THIRD)[:5000].ljust(SIZE, b"\0")
-    again = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE, tmp_path)
+    again = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE)
     assert again.segments == 0
 
 
@@ -289,9 +312,9 @@ def test_what_a_running_receiver_writes_is_not_replaced_by_a_fetch(offsite: Offs
     offsite.send()
     archive = wal_segments.archive(tmp_path / "elsewhere")
     with locked(archive.folder, "a receiver"):
-        wal_offsite.fill(archive, offsite.machine.store(key=True), offsite.read(), SIZE, tmp_path)
+        wal_offsite.fill(archive, offsite.machine.store(key=True), offsite.read(), SIZE)
     assert [*archive.live.iterdir()] == []
-    wal_offsite.fill(archive, offsite.machine.store(key=True), offsite.read(), SIZE, tmp_path)
+    wal_offsite.fill(archive, offsite.machine.store(key=True), offsite.read(), SIZE)
     assert len([*archive.live.iterdir()]) == 1
 
 
@@ -302,7 +325,7 @@ def test_a_damaged_segment_is_named_and_the_others_come(offsite: Offsite, tmp_pa
     said = offsite.read()
     offsite.machine.bucket.delete(said.segments[FIRST].object)
     archive = wal_segments.archive(tmp_path / "elsewhere")
-    brought = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE, tmp_path)
+    brought = wal_offsite.fill(archive, offsite.machine.store(key=True), said, SIZE)
     assert brought.segments == 1
     assert FIRST in brought.problems[0]
 

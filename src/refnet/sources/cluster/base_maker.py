@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import re
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, Self
 
 from refnet.catalog.artifact import MOST_LIST_BYTES, Made, OpenArtifact, Progress, Turn, at_once, silent
 from refnet.catalog.cluster_base import BaseFacts, BaseKind, NextBase, facts_of, next_base
@@ -27,7 +30,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
-from refnet.core.formatting import plural
+from refnet.core.formatting import plain, plural
 from refnet.core.member_names import ArchiveError
 from refnet.core.processes import end_with_parent
 from refnet.postgres.binaries import Binaries
@@ -49,6 +52,8 @@ _LARGE = 64 << 10
 INCREMENTS = 17
 #: Bytes of the pipe, and of the buffer before it: what is read at once and is longer goes past the buffer.
 _PIPE, _BUFFER = 1 << 20, 64 << 10
+#: How long the server may send nothing, in seconds: at the end it waits for archive_command, which may fail for ever.
+_SILENT = 900.0
 #: Of ISA-L's levels 0 to 3. Measured on the files of a server: 3 takes twice as long as 1, and is 3 % smaller.
 _LEVEL = 1
 #: The most manifests of a server that are kept.
@@ -205,8 +210,8 @@ def _kept_name(of: BaseFacts | BackupManifest) -> str:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], target: Target, *, is_increment: bool) -> Iterator[BinaryIO]:
-    """Run pg_basebackup; yield its output. RefnetError if it fails, with the reason that it gives."""
+def _running(command: list[str], target: Target, *, is_increment: bool) -> Iterator[_Watched]:
+    """Run pg_basebackup; yield its output. RefnetError if it fails, with the reason that it gives, or hangs."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
@@ -225,20 +230,22 @@ def _running(command: list[str], target: Target, *, is_increment: bool) -> Itera
         def failed() -> RefnetError:
             errors.seek(0)
             said = errors.read(1 << 16)
+            if watched.was_silent:
+                return _silent(said)
             found = server_errors.of_program("pg_basebackup", said, "base backup")
             if is_increment and _NO_INCREMENT.search(said):
                 return NoIncrementError(found.message, found.hint)
             return found
 
         try:
-            if not child.stdout.peek(1) and child.wait():  # type: ignore[attr-defined]
-                raise failed()
-            yield child.stdout  # type: ignore[misc]
-            if child.wait():
-                raise failed()
+            with _Watched(child, child.stdout) as watched:
+                if not watched.peek() and child.wait():
+                    raise failed()
+                yield watched
+                if child.wait():
+                    raise failed()
         except ArchiveError as error:
-            ended = not child.stdout.peek(1)  # type: ignore[attr-defined]
-            if ended and child.wait():
+            if not watched.peek() and child.wait():
                 raise failed() from None
             raise RefnetError(
                 f"pg_basebackup wrote no valid tar: {error}", "Retry; check the version of pg_basebackup."
@@ -247,11 +254,61 @@ def _running(command: list[str], target: Target, *, is_increment: bool) -> Itera
             child.kill()
 
 
+def _silent(said: bytes) -> RefnetError:
+    """The error of a pg_basebackup that was killed because nothing came any more; `said`: its messages."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    why = f": {plain(lines[-1])}" if lines else ""
+    return RefnetError(
+        f"pg_basebackup got nothing from the server for {_SILENT:.0f} s{why}",
+        "With archive_mode on, the server waits for its archive_command: repair it; SELECT * FROM pg_stat_archiver;",
+        transient=True,
+    )
+
+
+@dataclass
+class _Watched:
+    """The output of a program that is killed when a reader waits for it for `_SILENT` seconds."""
+
+    child: subprocess.Popen[bytes]
+    stream: IO[bytes]
+    #: It was killed for that.
+    was_silent: bool = False
+    #: Since when a reader waits; infinite: none does.
+    _since: float = math.inf
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_SILENT / 10):
+            if time.monotonic() >= self._since + _SILENT:
+                self.was_silent = True
+                self.child.kill()
+                return
+
+    def peek(self) -> bytes:
+        return self._waiting(lambda: self.stream.peek(1))  # type: ignore[attr-defined]
+
+    def read(self, size: int) -> bytes:
+        return self._waiting(lambda: self.stream.read(size))
+
+    def _waiting(self, read: Callable[[], bytes]) -> bytes:
+        self._since = time.monotonic()
+        data = read()
+        self._since = math.inf
+        return data
+
+
 @dataclass
 class _Tee:
     """Passes on what is read from pg_basebackup, and writes it to the artifact."""
 
-    stream: BinaryIO
+    stream: _Watched
     writer: MemberWriter
 
     def read(self, size: int) -> bytes:
@@ -274,7 +331,7 @@ class _WrittenTar:
     index: bytes = field(repr=False)
 
 
-def _write(stream: BinaryIO, out: BinaryIO, jobs: int, progress: Progress) -> _WrittenTar:
+def _write(stream: _Watched, out: BinaryIO, jobs: int, progress: Progress) -> _WrittenTar:
     """Write the tar from `stream` to `out`; ArchiveError if it is none, or not of a complete base backup."""
     text, at = None, 0
     with MemberWriter(out, jobs, _LEVEL) as writer:

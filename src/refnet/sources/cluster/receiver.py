@@ -41,6 +41,8 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _LASTED = 30.0
 #: How long pg_receivewal may take to end, in seconds.
 _TO_END = 10.0
+#: How long the pg_receivewal of a receiver that was killed may take to end, in seconds.
+_TO_END_AFTER_A_KILL = 1.0
 _MESSAGES = 4000
 #: Reports have one length, so that one can be written over another.
 _REPORT_BYTES = 4096
@@ -71,6 +73,8 @@ class Receiver:
         #: The server removed WAL that was asked for: the slot is made again.
         self.removed = False
         self._lock = ExitStack()
+        #: The handle of the lock on the archive; pg_receivewal inherits it, so it is locked until that has ended too.
+        self.lock = -1
         #: The archive that is locked.
         self._held: Path | None = None
 
@@ -127,7 +131,8 @@ class Receiver:
         if self._held != archive.folder:
             self._lock.close()
             self._held = None
-            self._lock.enter_context(locked(archive.folder, f"the WAL of {self.cluster}"))
+            what = f"the WAL of {self.cluster}"
+            self.lock = self._lock.enter_context(locked(archive.folder, what, _TO_END_AFTER_A_KILL))
             self._held = archive.folder
 
     def _remember(self, system_identifier: str) -> None:
@@ -232,6 +237,7 @@ class _Stream:
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
                 env=environment,
+                pass_fds=(self._receiver.lock,),
                 start_new_session=True,
                 preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
             )

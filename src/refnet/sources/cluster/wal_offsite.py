@@ -20,7 +20,7 @@ from refnet.catalog.wal_record import SentSegment, SentWal
 from refnet.core import formatting
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained, make_folder, open_file, replace_file
+from refnet.core.files import explained, open_file, replace_file
 from refnet.settings import Settings
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
@@ -160,10 +160,7 @@ def bring(settings: Settings, store: RemoteStore, base: BaseFacts, progress: Pro
     archive = WalArchive.of(settings, base.system_identifier)
     newest = said.newest
     wal_writer.make(archive, ServerFacts(base.system_identifier, newest.segment_bytes, newest.major))
-    made = settings.home / "scratch"
-    make_folder(made)
-    with TemporaryDirectory(prefix="wal-", dir=made) as folder:
-        brought = fill(archive, store, said, base.start_lsn, Path(folder), progress)
+    brought = fill(archive, store, said, base.start_lsn, progress)
     return replace(brought, problems=(*problems, *brought.problems))
 
 
@@ -178,32 +175,28 @@ def _read_all(store: RemoteStore, system_identifier: str) -> tuple[SentWal, tupl
 
 
 def fill(
-    archive: WalArchive,
-    store: RemoteStore,
-    said: SentWal,
-    first: int,
-    folder: Path,
-    progress: Progress = silent,
+    archive: WalArchive, store: RemoteStore, said: SentWal, first: int, progress: Progress = silent
 ) -> Brought:
-    """Bring what `said` has from the position `first` on into `archive`; `folder`: for temporary files."""
+    """Bring what `said` has from the position `first` on into `archive`."""
     size, found, count = archive.segment_size, list[str](), 0
     wanted = [
         said.segments[name]
         for name in sorted(said.segments)
         if wal.start_of(name[:24], size) >= first - first % size
     ]
-    for number, one in enumerate(wanted):
-        progress("fetch WAL", number * size, len(wanted) * size)
-        try:
-            count += _bring(archive, store, one, folder)
-        except RefnetError as error:
-            if error.code is not Exit.DAMAGED:
-                raise
-            found.append(error.message)
-    for name, text in said.histories.items():
-        path = folder / name
-        path.write_text(text, "ascii")
-        wal_writer.add_history(archive, path)
+    with TemporaryDirectory(prefix="refnet-wal-") as place:
+        folder = Path(place)
+        for number, one in enumerate(wanted):
+            progress("fetch WAL", number * size, len(wanted) * size)
+            try:
+                count += _bring(archive, store, one, folder)
+            except RefnetError as error:
+                if error.code is not Exit.DAMAGED:
+                    raise
+                found.append(error.message)
+        for name, text in said.histories.items():
+            (folder / name).write_text(text, "ascii")
+            wal_writer.add_history(archive, folder / name)
     _bring_tail(archive, said)
     return Brought(count, archive.last_commit(), tuple(found))
 
