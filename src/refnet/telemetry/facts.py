@@ -151,13 +151,11 @@ class Facts:
             *store,
         )
 
-    def restorable(self, source: SourceName) -> datetime | None:
-        """Each commit before this moment can be restored, by the newest complete artifact or by WAL; None: nothing can."""
+    def restorable_by_wal(self, source: SourceName) -> datetime | None:
+        """Each commit before this moment can be restored by base backups and WAL; None: no moment can."""
         bases = self.by_wal.get(source, source)
         lags = (one.lag for one in self.streams if one.source == bases and one.window)
-        complete = self.own.complete(source)
-        moments = [self.now - lag for lag in lags if lag is not None] + [one.created for one in complete[:1]]
-        return max(moments, default=None)
+        return max((self.now - lag for lag in lags if lag is not None), default=None)
 
     @cached_property
     def watched(self) -> tuple[SourceName, ...]:
@@ -215,8 +213,8 @@ class SourceState:
     proof: Evidence | None = None
     #: When the running backup began; None: no backup runs.
     at_work: datetime | None = None
-    #: Each commit before this moment can be restored; None: nothing can.
-    restorable: datetime | None = None
+    #: Each commit before this moment can be restored by WAL; None: no WAL is there.
+    by_wal: datetime | None = None
 
     @property
     def protected(self) -> bool:
@@ -235,7 +233,9 @@ class SourceState:
 
     def rpo(self, now: datetime) -> timedelta | None:
         """Return the age of what a loss would cost; None: everything would be lost."""
-        return now - self.restorable if self.restorable else None
+        there = (self.by_wal, self.usable.created if self.usable else None)
+        newest = max(filter(None, there), default=None)
+        return now - newest if newest else None
 
     def to_json(self, now: datetime) -> dict[str, Any]:
         """Return the values for --json: times in UTC, durations and ages in seconds."""
@@ -369,7 +369,7 @@ def _state(facts: Facts, source: SourceName, checks: Iterable[Check]) -> SourceS
         drills[-1] if drills else None,
         facts.last_proof(source),
         min(running, default=None),
-        facts.restorable(source),
+        facts.restorable_by_wal(source),
     )
 
 

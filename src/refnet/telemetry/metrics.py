@@ -159,7 +159,10 @@ def _newest(facts: Facts) -> Iterator[Metric]:
     }
     for name, value in values.items():
         yield _gauge(name, (((source,), value(entry)) for source, entry in newest.items()), ("source",))
-    restorable = {source: at for source in facts.sources if (at := facts.restorable(source))}
+    restorable = {source: entry.created for source, entry in newest.items()}
+    for source in facts.sources:
+        if at := facts.restorable_by_wal(source):
+            restorable[source] = max(at, restorable.get(source, at))
     name = "refnet_restorable_timestamp_seconds"
     yield _by_source(name, restorable, lambda source: restorable[source].timestamp())
 

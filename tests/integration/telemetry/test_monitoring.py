@@ -109,7 +109,8 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set
         facts, gone={SourceName("shop", Kind.DATABASE): Gone("the settings no longer name it", "name it")}
     )
     report = StreamReport(StreamState.STREAMING, world.now, 7, 1, 2, 1, world.now, slot_left=5)
-    facts = partial(facts, streams=(StreamStatus("main", world.now, "/archive", report=report),))
+    base = world.facts().catalog.entries[-1]
+    facts = partial(facts, streams=(StreamStatus("main", world.now, "/archive", report=report, base=base),))
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(facts)[0].decode()):
         for sample in family.samples:

@@ -13,6 +13,8 @@ from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
 from refnet.catalog.monitoring import Status
 from refnet.catalog.run import Reason, Run, RunKind
 from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.wal_status import StreamStatus
+from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.core.errors import RefnetError
 from refnet.telemetry.facts import TREND, Facts, Overview, SourceState, overview, unreadable
 
@@ -125,6 +127,22 @@ def test_a_loss_costs_the_age_of_the_newest_restorable_artifact(world: World) ->
     assert (found.newest.name, found.usable.name) == (damaged.name, usable.name)
     assert found.rpo(NOW) == timedelta(hours=5)
     assert states(world)[CONFIG].rpo(NOW) is None
+
+
+def test_a_loss_costs_a_database_of_a_cluster_only_the_lag_of_its_wal(world: World) -> None:
+    base = Entry(world.artifact(ago=timedelta(hours=5)))
+    until = NOW - timedelta(seconds=3)
+    report = StreamReport(StreamState.STREAMING, NOW, 7, 1, 2, 1, until)
+    stream = StreamStatus("main", NOW, "/archive", report=report, base=base)
+
+    def rpo(found: StreamStatus) -> timedelta | None:
+        seen = overview(replace(facts(world), streams=(found,), by_wal={DATABASE: found.source}))
+        return next(one for one in seen.sources if one.source == DATABASE).rpo(NOW)
+
+    assert rpo(stream) == timedelta(seconds=3)
+    assert rpo(replace(stream, base=None)) == timedelta(hours=5)  # no moment can be restored by WAL
+    old = replace(report, received_until=NOW - timedelta(days=1))
+    assert rpo(replace(stream, report=old)) == timedelta(hours=5)
 
 
 def test_the_recovery_time_is_that_of_the_last_passed_proof_or_drill(world: World) -> None:
