@@ -177,6 +177,10 @@ _PARTS = {
     ),
     "rank": """(SELECT json_build_object('position', r.position, 'pagerank', r.pagerank, 'cited_by', r.cited_by,
         'cites', r.cites, 'computed_at', r.computed_at) FROM ranks r WHERE r.paper_id = p.id)""",
+    "citation_counts": _many(
+        "json_build_object('day', one.day, 'citation_count', one.citation_count) ORDER BY one.day",
+        "SELECT * FROM citation_counts WHERE paper_id = p.id ORDER BY day DESC LIMIT 1000",
+    ),
     "references": _links("citing_id", "cited_id"),
     "citations": _links("cited_id", "citing_id"),
     "related": _RELATED,

@@ -75,7 +75,7 @@ def test_systemd_finds_no_fault_with_the_units(analyze: str, tmp_path: Path, use
         check=False,
     )
     assert (done.returncode, done.stderr.strip()) == (0, "")
-    assert len(paths) == 12
+    assert len(paths) == 14
 
 
 def test_systemd_finds_no_fault_with_the_units_in_the_documents(analyze: str, tmp_path: Path):

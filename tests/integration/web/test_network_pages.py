@@ -168,6 +168,29 @@ def test_a_paper_shows_how_others_cite_it(client: TestClient) -> None:
     assert contexts == [EVIL, 5]
 
 
+def test_the_citations_of_a_paper_are_drawn_by_date(client: TestClient, network: Target) -> None:
+    def drawn(language: str) -> list[tuple[str, str]]:
+        said = client.get("/network/papers/2", headers={"accept-language": language})
+        assert said.status_code == 200
+        return re.findall(r'class="spark"[^>]* aria-label="([^"]*)"><polyline points="([^"]*)"', said.text)
+
+    assert drawn("en") == []
+    with network.connect({"search_path": "public"}) as session:
+        session.execute("UPDATE papers SET details_fetched_at = '2026-11-21 08:00+00' WHERE id = 2")
+        session.execute("INSERT INTO citation_counts VALUES (2, '2026-11-01', 5), (2, '2026-11-11', 10)")
+    assert drawn("en") == [
+        ("Citations by date: 5 on 2026-11-01, 10 on 2026-11-11", "0,32.0 300,32.0 300,2.0 600,2.0")
+    ]
+    assert drawn("ja")[0][0] == "被引用数の推移: 2026-11-01 に 5、2026-11-11 に 10"
+    assert client.get("/api/papers/2").json()["citation_counts"][1] == {
+        "day": "2026-11-11",
+        "citation_count": 10,
+    }
+    with network.connect({"search_path": "public"}) as session:
+        session.execute("UPDATE citation_counts SET day = 'infinity' WHERE citation_count = 10")
+    assert drawn("en") == []
+
+
 @pytest.mark.parametrize("moment", ["infinity", "0001-01-01", "294276-12-31", "4713-01-01 BC"])
 def test_times_and_numbers_that_only_postgresql_has_are_shown(
     client: TestClient, network: Target, moment: str

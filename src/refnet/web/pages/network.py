@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -24,6 +26,7 @@ from refnet.network.papers import normalized
 from refnet.web import papers, work
 from refnet.web.database import NetworkDatabase, NoTablesError
 from refnet.web.pages.base import form, fragment, page
+from refnet.web.pages.overview import trend
 from refnet.web.picture import WIDTH, neighbours, picture
 from refnet.web.work import Number
 
@@ -76,8 +79,24 @@ async def paper(
     drawn = picture(found, await papers.among(database, [one["id"] for one in shown]))
     ids = [one | {"link": link_of(one["scheme"], one["value"])} for one in found["external_ids"]]
     return page(
-        request, "network_paper.html.j2", paper=found, ids=ids, seed=_seed(ids), drawn=drawn, width=WIDTH
+        request, "network_paper.html.j2", paper=found, ids=ids, seed=_seed(ids), drawn=drawn, width=WIDTH,
+        curve=curve(found["citation_counts"], found["details_fetched_at"]),
     )  # fmt: skip
+
+
+def curve(counts: Sequence[Mapping[str, Any]], until: str | None) -> str:
+    """Return the points of an SVG line of the citations by date, a step for each change; "" if there was none.
+
+    until: when the last count was confirmed, as an ISO 8601 time.
+    """
+    try:
+        days = [(datetime.fromisoformat(one["day"]), int(one["citation_count"])) for one in counts]
+        end = datetime.fromisoformat(until[:10]) if until else None
+    except ValueError:  # a date that only PostgreSQL has
+        return ""
+    steps = [step for (_, old), (day, new) in pairwise(days) for step in ((day, old), (day, new))]
+    last = [(max(end, days[-1][0]), days[-1][1])] if days and end else []
+    return trend([*days[:1], *steps, *last]) if steps else ""
 
 
 def without_database(request: Request, error: RefnetError) -> Response:
