@@ -27,9 +27,11 @@ from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune import prune_stores
+from refnet.actions.watching import open_watch
 from refnet.broker import server, transport
 from refnet.catalog.manifest import Level, utc
 from refnet.catalog.monitoring import Status
+from refnet.catalog.run import RunKind
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.context import Context, read_settings
@@ -230,10 +232,11 @@ def prune(_self: Retried) -> dict[str, Any]:
     """Prune every source; an error of one does not keep the others from it."""
     context = _context()
     names = wiring.known(context.settings)
-    plans, errors = run_prune(context, names)
-    copies, failed = prune_stores(context, names) if context.settings.every_store else ([], [])
-    if errors or failed:
-        raise [*errors, *failed][0]
+    with open_watch(context).run(RunKind.PRUNE):
+        plans, errors = run_prune(context, names)
+        copies, failed = prune_stores(context, names) if context.settings.every_store else ([], [])
+        if errors or failed:
+            raise [*errors, *failed][0]
     deleted = [one.entry.name for plan in plans for one in plan.deleted]
     stores = {"stores": {one.store: len(one.deleted) for one in copies}} if copies else {}
     return {"outcome": "done", "deleted": deleted, **stores}

@@ -55,8 +55,10 @@ class Past:
             self._ran(source, moment, 3.0 + ago % 5 * 0.4, name)
 
     def forget(self) -> None:
-        """Remove what there is: the artifacts, and the journal of their runs."""
-        self.journal.unlink()
+        """Remove what there is: the artifacts, and their runs from the journal; crawls stay."""
+        lines = self.journal.read_text(encoding="utf-8").splitlines(keepends=True)
+        crawls = [line for line in lines if Run.from_json(line).kind is RunKind.CRAWL]
+        self.journal.write_text("".join(crawls), encoding="utf-8")
         for source in _SOURCES:
             for manifest in self._manifests(source):
                 _remove(manifest)
@@ -100,8 +102,8 @@ class Past:
             Ended.DONE if artifact else Ended.FAILED,
             seconds,
             None if artifact else Reason.SERVER,
-            "" if artifact else "db.lab:5432: the server does not answer",
-            "" if artifact else "Start it, or correct database_url.",
+            "" if artifact else "no PostgreSQL server answers at db.lab:5432: Connection refused",
+            "" if artifact else "Start the server, or fix host and port in database_url.",
             artifact,
         )
         with self.journal.open("a", encoding="utf-8") as file:

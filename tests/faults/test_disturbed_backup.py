@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -78,9 +79,28 @@ def test_a_signal_ends_a_backup_and_leaves_nothing(
     run.send(number)
     ended = run.end()
     if ended.code != 0:  # it may have been faster
-        ended.fails(1, "interrupted")
+        ended.fails(
+            1, f"stopped by {'Ctrl-C' if number == signal.SIGINT else number.name}; no artifact was made"
+        )
         assert refnet.files() == []
     assert list(refnet.home.rglob("scratch-*")) == []
+
+
+def test_a_backup_stopped_during_its_proof_says_what_there_is(refnet: Command) -> None:
+    run = refnet.start("backup", "database")
+    run.until(refnet.names)
+    run.send(signal.SIGINT)
+    ended = run.end()
+    (name,) = refnet.names()
+    ended.fails(1, f"database: stopped by Ctrl-C; {name} exists, unproven")
+    assert f"`refnet verify {name}` does the rest." in ended.err
+    line = json.loads((refnet.home / "runs" / "journal.jsonl").read_text().splitlines()[-1])
+    assert (line["ended"], line["artifact"], line["by"]) == ("stopped", name, "command line")
+    checks = refnet("monitor", "database", "--json").json["checks"]
+    (last,) = [one for one in checks if one["check"] == "last run"]
+    assert last["status"] == "ok"
+    assert "exists, unproven" in last["says"]
+    refnet("verify", name).succeeds()
 
 
 def test_the_run_after_a_kill_at_any_moment_just_works(refnet: Command, live: Live) -> None:

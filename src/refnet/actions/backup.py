@@ -150,7 +150,8 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     )
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
-        run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
+        left = partial(_published, context, store, name)
+        run = open_watch(context).run(RunKind.BACKUP, name, again=options.again, left=left)
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         with hooks.around(within, name, HookAction.BACKUP) as doing:
@@ -169,6 +170,12 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if watched and (failed := unprotected.keep_settings(settings, context.clock)):
         result = replace(result, warnings=(*result.warnings, failed))
     return result
+
+
+def _published(context: Context, store: LocalStore, name: SourceName, since: datetime) -> Entry | None:
+    """The artifact of `name` that was published since `since`."""
+    found = [*_known(context, store, name), *(store.entries(name) if _seals(context, store) else ())]
+    return next((one for one in reversed(found) if one.published >= since), None)
 
 
 def _send_earlier(context: Context, result: Backup, *, again: bool) -> Backup:

@@ -25,7 +25,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.processes import end_with_parent
-from refnet.core.signals import interruptible
+from refnet.core.signals import ended_by, interruptible
 from refnet.sources import kind_of
 
 #: Processes with an open snapshot at a time: each holds back VACUUM on its server.
@@ -126,7 +126,7 @@ class _Group:
             one.close()  # one that waits for its turn ends
             while child.is_alive() and _is_child(child.pid):
                 with suppress(ProcessLookupError):
-                    os.kill(child.pid or 0, signal.SIGINT)
+                    os.kill(child.pid or 0, ended_by())
                 child.join(_AGAIN_SECONDS)
             child.join()
 

@@ -1,4 +1,4 @@
-"""The journal, log, pings and messages around backups and drills."""
+"""The journal, log, pings and messages around runs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from refnet.telemetry.redact import redactor, secrets_of
 from refnet.telemetry.watch import AtWork, Watch
 
 
-def open_watch(context: Context) -> Watch:
-    """The watch that surrounds each backup and drill."""
+def open_watch(context: Context, log: str = "backup") -> Watch:
+    """The watch that surrounds each run. log: the name of its log."""
     settings = context.settings
     pings = {RunKind.BACKUP: settings.notify_backup_ping, RunKind.DRILL: settings.notify_drill_ping}
     return Watch(
         wiring.journal(settings),
-        open_log(settings, "backup", service=context.service),
+        open_log(settings, log, service=context.service),
         {kind: url for kind, url in pings.items() if url},
         partial(_notify, context) if settings.notify_urls else None,
         redactor(secrets_of(settings)),
         context.note,
         context.clock,
         partial(named, settings),
+        context.service,
     )
 
 
@@ -41,24 +42,25 @@ def _notify(context: Context) -> list[str]:
     return notify(context)
 
 
-def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[str, str]:
+def named(settings: Settings, source: SourceName | None, artifact: str = "") -> dict[str, str]:
     """Fields for the log: database or folder of `source`, and `artifact`, if known."""
     values = {"artifact": artifact}
     with suppress(RefnetError):  # an invalid setting, which the run itself reports
-        protected = source_of(settings, source)
-        values[protected.noun] = protected.what()
+        if source:
+            protected = source_of(settings, source)
+            values[protected.noun] = protected.what()
     return {name: value for name, value in values.items() if value}
 
 
 def report_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
-    """Report the proof of a backup or a drill; None: the proof was skipped."""
+    """Report the proof of a backup, a verification or a drill; None: the proof was skipped."""
     if proof is None or proof.outcome is Outcome.PASSED:
         at_work.done(artifact)
         return
     says = f"{artifact}: " + ("; ".join(proof.reasons) or "no reason was given")
     if proof.outcome is Outcome.FAILED:
         at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; check this machine's disk.")
-    elif at_work.run.kind is RunKind.DRILL:
+    elif at_work.run.kind is not RunKind.BACKUP:
         at_work.unverified(f"could not verify {says}")
     else:  # the artifact was made, and its evidence says how far it is proven
         at_work.done(artifact)

@@ -350,10 +350,10 @@ def _drill(source: _Source) -> Check:
 
 
 def _last_run(source: _Source) -> list[Check]:
-    """Report the last backup, if it failed and nothing has been made since."""
-    run = source.history.last(RunKind.BACKUP, source.name)
+    """Report the last backup if it failed and nothing was made since, or if it was stopped."""
+    run, stopped = source.history.last(RunKind.BACKUP, source.name), source.history.stopped(source.name)
     if run is None or run.ended is not Ended.FAILED:
-        return []
+        return [source.check("last run", Status.OK, stopped)] if stopped else []
     if source.newest and source.newest.published > run.started:
         return []
     return [source.check("last run", Status.WARNING, f"failed: {run.message}")]

@@ -1,4 +1,4 @@
-"""A run: one backup or drill of one source, finished or lost with its process.
+"""A run: one backup, check, copy, restore or deletion, or a crawl; at work, ended, or lost with its process.
 
 A failed backup leaves no artifact, so the journal of runs records it, not the catalog.
 """
@@ -16,14 +16,34 @@ from typing import Annotated, Any, Self
 from refnet.catalog.source_name import LONGEST, wrong_name
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.records import Layout, Record
+from refnet.core.records import Layout, Rare, Record
 
 
 class RunKind(StrEnum):
-    """A scheduled operation that the monitor expects."""
+    """What a run does: the command that does it."""
 
     BACKUP = "backup"
     DRILL = "drill"
+    VERIFY = "verify"
+    COPY = "copy"
+    FETCH = "fetch"
+    RESTORE = "restore"
+    UNDO = "undo"
+    RECOVER = "recover"
+    PRUNE = "prune"
+    CRAWL = "crawl"
+
+
+#: The runs that the monitor expects, and that metrics, pings and messages report.
+EXPECTED = (RunKind.BACKUP, RunKind.DRILL)
+
+
+class Origin(StrEnum):
+    """What started a run."""
+
+    COMMAND_LINE = "command line"
+    SCHEDULER = "scheduler"
+    BROWSER = "browser"
 
 
 class Reason(StrEnum):
@@ -44,11 +64,13 @@ class Reason(StrEnum):
 
 
 class Ended(StrEnum):
-    """The outcome of a run. A run lost with its process failed; `could not verify` is neither success nor failure."""
+    """The outcome of a run. A run lost with its process failed; the last two are neither success nor failure."""
 
     DONE = "done"
     FAILED = "failed"
     UNVERIFIED = "could not verify"
+    #: Somebody ended it: by Ctrl-C, a signal, or in the browser.
+    STOPPED = "stopped"
 
 
 #: Upper bounds of the histogram of durations, in seconds.
@@ -67,6 +89,10 @@ def _source(value: Any) -> str:
     return name
 
 
+def _source_or_all(value: Any) -> str:
+    return "" if value == "" else _source(value)
+
+
 _Words = Annotated[str, checked.text(100_000, errors="strict")]
 
 
@@ -78,8 +104,8 @@ class Run(Record):
 
     id: Annotated[str, checked.text(64, like="[0-9A-Za-z_-]+")]  # it names a file
     kind: RunKind
-    #: Its name alone: a later source of that name may be of another kind.
-    source: Annotated[str, _source]
+    #: Its name alone: a later source of that name may be of another kind. "": all of them, or none.
+    source: Annotated[str, _source_or_all]
     started: datetime
     #: None: the run is at work.
     ended: Ended | None = None
@@ -89,6 +115,28 @@ class Run(Record):
     message: _Words = ""
     hint: _Words = ""
     artifact: _Words = ""
+    #: None: recorded by a RefNet that did not record it.
+    by: Rare[Origin | None] = None
+    #: The user of the command line; "": unknown, or another origin.
+    user: Rare[_Words] = ""
+    #: The child of the dashboard that it belongs to; "": none.
+    child: Rare[Annotated[str, checked.text(64)]] = ""
+
+    @classmethod
+    def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Read a stopped run of an earlier RefNet, which recorded it as failed."""
+        if values.get("reason") is Reason.INTERRUPTED and values.get("ended") is Ended.FAILED:
+            said = values.get("message", "")
+            return values | {
+                "ended": Ended.STOPPED,
+                "message": "stopped" if said == "KeyboardInterrupt" else said,
+            }
+        return values
+
+    @property
+    def state(self) -> str:
+        """Its outcome, `running` or `lost`."""
+        return "lost" if self.reason is Reason.LOST else self.ended or "running"
 
     @property
     def end(self) -> datetime:
@@ -116,6 +164,8 @@ class Totals:
         """Return these totals with `runs` added."""
         failures, buckets, sums = dict(self.failures), dict(self.buckets), dict(self.sums)
         for run in runs:
+            if not run.source or run.kind not in EXPECTED:
+                continue
             if run.ended is Ended.FAILED:
                 key = (run.kind, run.source, run.reason or Reason.OTHER)
                 failures[key] = failures.get(key, 0) + 1
@@ -182,8 +232,14 @@ class History:
     totals: Totals = field(default_factory=Totals)
 
     def last(self, kind: RunKind, source: str) -> Run | None:
-        """The last finished run; runs refused by a lock do not count."""
+        """The last finished run; runs refused by a lock, and stopped ones, do not count."""
         return next(self._latest(kind, source), None)
+
+    def stopped(self, source: str) -> str:
+        """The message of the last backup of `source`, if somebody stopped it; "" if it ended by itself."""
+        backups = (r for r in reversed(self.runs) if r.kind is RunKind.BACKUP and r.source == source)
+        last = next((run for run in backups if run.reason is not Reason.LOCKED), None)
+        return last.message if last and last.ended is Ended.STOPPED else ""
 
     def made(self, source: str) -> str | None:
         """Sentence about earlier artifacts of `source`, or None."""
@@ -200,7 +256,7 @@ class History:
 
     def _latest(self, kind: RunKind, source: str) -> Iterator[Run]:
         of_source = (run for run in reversed(self.runs) if run.kind is kind and run.source == source)
-        return (run for run in of_source if run.reason is not Reason.LOCKED)
+        return (r for r in of_source if r.reason is not Reason.LOCKED and r.ended is not Ended.STOPPED)
 
 
 _BY_CODE = {Exit.USAGE: Reason.SETTINGS, Exit.LOCKED: Reason.LOCKED, Exit.DAMAGED: Reason.DAMAGED}

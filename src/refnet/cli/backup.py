@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from refnet.actions import backup as action
 from refnet.actions.backup import Options
 from refnet.actions.backup_result import Backup
 from refnet.catalog.manifest import Outcome, Unprotected
+from refnet.catalog.run import Ended, Run
 from refnet.catalog.source_name import DATABASES, FOLDERS, STANDARD, SourceName, in_groups
 from refnet.cli import options, render
 from refnet.cli.context import context, note, print_json, wants_step_lines, with_progress
@@ -26,7 +27,7 @@ from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.formatting import plain
 from refnet.settings import user_path
 from refnet.sources import kind_of, source_of
-from refnet.wiring import configured, expanded, gone, is_gone, known, not_configured
+from refnet.wiring import configured, expanded, gone, is_gone, journal, known, not_configured
 
 if TYPE_CHECKING:
     from refnet.actions.backup_together import Result
@@ -98,7 +99,10 @@ def backup(
             "Omit it, or name a source of a cluster with `wal = true`, as main-cluster.",
             Exit.USAGE,
         )
-    code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
+    with _saying_what_is_left(here):
+        code = (
+            _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
+        )
     raise typer.Exit(worst((code, *(error.code for error in failed))))
 
 
@@ -176,6 +180,22 @@ def back_up(
         for between in apart:
             say(f"the snapshots of the databases were taken within {formatting.seconds(between)}")
     return worst(_exit(result) for result in found.values())
+
+
+@contextmanager
+def _saying_what_is_left(here: Context) -> Iterator[None]:
+    """Let Ctrl-C end the block by an error that says what each stopped backup left."""
+    since, stopped = here.clock.now(), list[Run]()
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(RefnetError):  # then it is said in general
+            runs = journal(here.settings).history().runs
+            stopped = [run for run in runs if run.ended is Ended.STOPPED and run.started >= since]
+        if not stopped:
+            raise
+        hint = next((run.hint for run in stopped if run.artifact), stopped[0].hint)
+        raise RefnetError("; ".join(f"{run.source}: {run.message}" for run in stopped), hint) from None
 
 
 def _order(here: Context) -> tuple[str, ...]:

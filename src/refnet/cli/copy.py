@@ -11,11 +11,14 @@ import typer
 from refnet.actions import copy as copying
 from refnet.actions.copy import Copied
 from refnet.actions.seal import remove_settings, seal_left
+from refnet.actions.watching import open_watch
+from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import LOCAL
 from refnet.cli import options
 from refnet.cli.completion import source_or_artifact, stores
 from refnet.cli.context import context, note, print_json, with_progress
 from refnet.cli.output import complain, say
+from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.formatting import plain, plural, seconds, size
 from refnet.settings import stores as settings
@@ -84,18 +87,27 @@ def copy(
         found = list(copying.plan(here, wanted))
         _print_plan(found, quiet=as_json)
     else:
-        for one in wanted:
-            known = one.store in (here.down or {})
-            with with_progress(here, f"{one.source} to {one.store}") as shown:
-                found.append(seal_left(shown, one) if one.place else copying.copy(shown, one))
-            if not (known and found[-1].error):
-                _print_copy(found[-1], quiet=as_json)
+        of = {one.source for one in wanted}
+        with open_watch(here).run(RunKind.COPY, next(iter(of)) if len(of) == 1 else None) as at_work:
+            _copy(here, wanted, found, quiet=as_json)
+            if failed := next((one.error for one in found if one.error), None):
+                at_work.failed(Reason.COPY, failed.message, failed.hint)
         _print_down(found)
     if store == LOCAL and not plan:
         remove_settings(here)
     if as_json:
         print_json({"plan": plan, "copies": [one.to_json() for one in found]})
     raise typer.Exit(worst(one.exit for one in found))
+
+
+def _copy(here: Context, wanted: Iterable[copying.Wanted], found: list[Copied], *, quiet: bool) -> None:
+    """Carry out the copies that are `wanted`, print each, and add it to `found`."""
+    for one in wanted:
+        known = one.store in (here.down or {})
+        with with_progress(here, f"{one.source} to {one.store}") as shown:
+            found.append(seal_left(shown, one) if one.place else copying.copy(shown, one))
+        if not (known and found[-1].error):
+            _print_copy(found[-1], quiet=quiet)
 
 
 def print_copies(lead: str, copies: Iterable[Copied]) -> None:

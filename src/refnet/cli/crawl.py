@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from refnet import servers
+from refnet.actions.watching import open_watch
+from refnet.catalog.run import Reason, RunKind
 from refnet.cli import options
 from refnet.cli.command import spread
 from refnet.cli.context import current_settings, note, print_json, progress, warn, would
 from refnet.cli.find_papers import SeedOptions, choose, planned
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
+from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import local, plain, plural, seconds
 from refnet.network import SESSION, known, server_errors
@@ -94,8 +97,11 @@ def _collected(
         crawls = [start_update(target, new)]
     else:
         crawls = [start(target, wanted)] if wanted else unfinished(target)
-    with _shown() as standing:
+    watched = open_watch(Context(settings, note=note)).run(RunKind.CRAWL) if crawls else nullcontext()
+    with _shown() as standing, watched as at_work:
         results = [run(target, settings, one, CrawlReports(standing, note)) for one in crawls]
+        if at_work and (failed := [one for one in results if not one.is_complete]):
+            at_work.failed(Reason.OTHER, plain(next(iter(failed[0].lines()))))
     send = sender(settings.notify_urls)
     with progress("vault") as shown:
         reports = (report_update(target, settings, one.crawl, send, shown) for one in results)

@@ -11,6 +11,8 @@ import typer
 from refnet import wiring
 from refnet.actions import fetch as action
 from refnet.actions.fetch import Fetched, FetchRequest, FoundCopies
+from refnet.actions.watching import open_watch
+from refnet.catalog.run import Reason, RunKind
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
@@ -54,7 +56,13 @@ def fetch(
     continues.
     """
     here, found = opened(place, FetchRequest(artifact, at, from_database))
-    fetched = list(action.plan(here, found)) if plan else list(bring(here, found, quiet=as_json))
+    if plan:
+        fetched = list(action.plan(here, found))
+    else:
+        with open_watch(here).run(RunKind.FETCH) as at_work:
+            fetched = list(bring(here, found, quiet=as_json))
+            if failed := next((one.error for one in fetched if one.error), None):
+                at_work.failed(Reason.COPY, failed.message, failed.hint)
     if as_json:
         print_json({"plan": plan} | to_json(found, fetched))
     elif plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Annotated
 
@@ -12,7 +12,9 @@ import typer
 
 from refnet.actions.prune import PrunePlan, StorePlan, prune_store, prune_stores, simulate
 from refnet.actions.prune import prune as run
+from refnet.actions.watching import open_watch
 from refnet.catalog.retention import Decision, too_much
+from refnet.catalog.run import RunKind, reason_of
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import options, render
 from refnet.cli.context import at_terminal, context, print_json, says_yes
@@ -59,16 +61,11 @@ def prune(
         _simulate(here, names, _span(simulate), as_json=as_json)
         return
     local = store in {None, LOCAL}
-    plans, copies, errors = _work(here, names, store, plan=plan, much=force)
-    for error in errors:
-        complain(error)
-    if any(error.code is Exit.CONFIRM for error in errors) and at_terminal() and says_yes("Delete them?"):
-        done, sent = {one.source for one in plans}, {one.store for one in copies}
-        more, others, failed = _work(here, names, store, plan=plan, much=True, done=done)
-        errors = [*(error for one in plans for error in one.unknown), *failed]
-        plans, copies = [*plans, *more], [*copies, *(one for one in others if one.store not in sent)]
-        for error in failed:
-            complain(error)
+    watched = None if plan else open_watch(here).run(RunKind.PRUNE, names[0] if len(names) == 1 else None)
+    with watched or nullcontext() as at_work:
+        plans, copies, errors = _asked(here, names, store, plan=plan, force=force)
+        if at_work and errors:
+            at_work.failed(reason_of(errors[0]), errors[0].message, errors[0].hint)
     if as_json:
         stores = [one.to_json() for one in copies]
         print_json({"plan": plan, "sources": [one.to_json() for one in plans], "stores": stores})
@@ -82,6 +79,23 @@ def prune(
             with suppress(RefnetError):  # reported above
                 print(source_of(here.settings, SourceName.DATABASE).acts_on())
     raise typer.Exit(worst(error.code for error in errors))
+
+
+def _asked(
+    here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool, force: bool
+) -> tuple[list[PrunePlan], list[StorePlan], list[RefnetError]]:
+    """Prune or plan; ask at a terminal before artifacts of many days are deleted."""
+    plans, copies, errors = _work(here, names, store, plan=plan, much=force)
+    for error in errors:
+        complain(error)
+    if any(error.code is Exit.CONFIRM for error in errors) and at_terminal() and says_yes("Delete them?"):
+        done, sent = {one.source for one in plans}, {one.store for one in copies}
+        more, others, failed = _work(here, names, store, plan=plan, much=True, done=done)
+        errors = [*(error for one in plans for error in one.unknown), *failed]
+        plans, copies = [*plans, *more], [*copies, *(one for one in others if one.store not in sent)]
+        for error in failed:
+            complain(error)
+    return plans, copies, errors
 
 
 def _work(

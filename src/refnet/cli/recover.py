@@ -19,6 +19,8 @@ from refnet.actions.fetch import Fetched, FoundCopies
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest
 from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
 from refnet.actions.recovery_stages import RecoveryDone, StageDone
+from refnet.actions.watching import open_watch
+from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import fetch, options, render
 from refnet.cli.command import spread
@@ -28,6 +30,7 @@ from refnet.cli.context import (
     confirm,
     current_settings,
     ends_at_plan,
+    note,
     permit_run,
     print_json,
     warn,
@@ -126,7 +129,10 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
     replaced = recovery.replaced()
     if replaced:
         confirm(f"Replace live data: {', '.join(replaced)}?", force=asked.force)
-    done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
+    with open_watch(Context(recovery.settings(), note=note), "restore").run(RunKind.RECOVER) as at_work:
+        done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
+        if done.missing:
+            at_work.failed(Reason.OTHER, f"not restored: {formatting.some([*done.missing], 3)}")
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("the fetched artifacts were removed, because they were not encrypted")
     _report(done, recovery, fetched, found, as_json=asked.as_json)

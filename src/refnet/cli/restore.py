@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,6 +14,7 @@ from refnet.actions.backup import keep_tables
 from refnet.actions.choose import choose_to_restore, read_from
 from refnet.actions.cluster_databases import with_member
 from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.command import CLUSTERS, DATABASES, FOLDERS, spread
@@ -34,6 +35,7 @@ from refnet.sources import source_of
 from refnet.sources.restore_options import AsOf, Compare, Mode
 from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork
 from refnet.telemetry.logging import add_to_log
+from refnet.telemetry.watch import AtWork
 
 if TYPE_CHECKING:
     from refnet.actions.moment_plan import Moment
@@ -227,7 +229,8 @@ def restore(
         work = source.restoring(here, chosen, replace(request, from_database=of_database))
         if not asked.as_json:
             render.print_chosen(chosen)  # first: nothing else matters as much
-        _carry_out(here, work, asked, run_restored=folder.run_restored)
+        watched = watching.open_watch(here, "restore").run(RunKind.RESTORE, source.name, artifact=chosen.name)
+        _carry_out(here, work, asked, watched, run_restored=folder.run_restored)
 
 
 @contextmanager
@@ -285,17 +288,19 @@ def undo(asked: options.UndoOptions, database: UndoArgument) -> None:
     work = source.undoing(here, request)
     if work.artifact:
         _log_subject(here, source.name, work.artifact)
-    _carry_out(here, work, asked, run_restored=False)
+    watched = watching.open_watch(here, "restore").run(RunKind.UNDO, source.name, artifact=work.artifact)
+    _carry_out(here, work, asked, watched, run_restored=False)
 
 
 def _carry_out(
     here: Context,
     work: RestoreWork,
     asked: options.RestoreOptions | options.UndoOptions,
+    watched: AbstractContextManager[AtWork],
     *,
     run_restored: bool,
 ) -> None:
-    """Print the plan of `work`, ask before live data is replaced, and carry it out."""
+    """Print the plan of `work`, ask before live data is replaced, and carry it out, `watched`."""
     if work.acts_on and work.names_target and not asked.as_json:
         (print if asked.plan else say)(str(work.acts_on))
     progress = with_progress(here, work.title) if work.title else nullcontext(here)
@@ -315,8 +320,10 @@ def _carry_out(
             confirm(question, force=asked.force)
         if (commands := work.commands()) and not run_restored:
             permit_run([("hook", line) for line in commands], _OUTSIDE)
-        with nullcontext(planning) if work.plans_long else progress as shown:
-            done = work.run(shown)
+        with nullcontext(planning) if work.plans_long else progress as shown, watched as at_work:
+            done = work.run(replace(shown, progress=at_work.logged(shown.progress)))
+            if done.differs:
+                at_work.failed(Reason.DAMAGED, done.differs)
     if asked.as_json:
         print_json(done.values | (work.acts_on.to_json() if work.acts_on else {}))
     else:

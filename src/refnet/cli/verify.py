@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -9,7 +10,9 @@ import typer
 from refnet.actions.choose import absence, select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
+from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.manifest import Level
+from refnet.catalog.run import RunKind
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import choice, source_or_artifact
@@ -56,8 +59,11 @@ def verify(
     here, results = context(place, key=True, checks=True), []
     selected = select(here, artifact)
     for one in selected.chosen:
-        with with_progress(here, one.name) as shown:
+        watched = open_watch(here).run(RunKind.VERIFY, one.source, artifact=one.name) if one.entry else None
+        with with_progress(here, one.name) as shown, watched or nullcontext() as at_work:
             results.append(run(shown, one, level, trust=trust))
+            if at_work:
+                report_proof(at_work, one.name, results[-1].proof)
         if not as_json:
             _print(results[-1])
     if as_json:

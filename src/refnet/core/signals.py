@@ -19,6 +19,8 @@ class _State:
     ending: bool = False
     #: A `delayed` block runs.
     delayed: bool = False
+    #: The signal that came.
+    number: int = 0
 
 
 _state = _State()
@@ -34,7 +36,7 @@ def interruptible() -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    _state.ending = False
+    _state.ending, _state.number = False, 0
     before = {number: signal.signal(number, _end) for number in numbers}
     try:
         yield
@@ -59,8 +61,13 @@ def delayed() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def ended_by() -> signal.Signals:
+    """Return the signal that ends this process; SIGINT if none came."""
+    return signal.Signals(_state.number or signal.SIGINT)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
     if not _state.ending:
-        _state.ending = True
+        _state.ending, _state.number = True, number
         if not _state.delayed:
             raise KeyboardInterrupt

@@ -41,10 +41,15 @@ CONFIG = "REFNET_CONFIG"
 IDENTITY_FILE = "REFNET_IDENTITY_FILE"
 #: "json": progress is a line of JSON on stderr per step, and at most four a second, for a program that shows it.
 PROGRESS = "REFNET_PROGRESS"
+#: What started a command: "scheduler", or "browser" and the id of its child; see `telemetry.watch.started_by`.
+STARTED_BY = "REFNET_STARTED_BY"
 #: Other variables that RefNet reads.
 _OF_HOOKS = ("ACTION", "ARTIFACT", "ERROR", "HOOK", "HOOK_RUN", "OUTCOME", "SOURCE")
 _OTHER_VARIABLES = frozenset(
-    {CONFIG, IDENTITY_FILE, PROGRESS, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)}
+    {
+        *(CONFIG, IDENTITY_FILE, PROGRESS, STARTED_BY, "REFNET_BROKER_PASSWORD"),
+        *(f"REFNET_{name}" for name in _OF_HOOKS),
+    }
 )
 _FROM_ENVIRONMENT = "the environment"
 

@@ -36,6 +36,11 @@ class ShownSetting:
     #: "" where the source text of RefNet is not installed.
     description: str
 
+    @property
+    def table(self) -> str:
+        """The table of the settings file that it stands in, with the name of a source or a store; "refnet": none."""
+        return self.key.rpartition(".")[0] or "refnet"
+
     def to_json(self) -> dict[str, Any]:
         """Return the setting as `refnet settings --json` prints it."""
         names = {"key": self.key, "value": self.value, "valid": self.valid, "from": self.origin}

@@ -169,7 +169,8 @@ class Facts:
         """
         lines = [line for entry in self.own.of_source(source) for line in entry.evidence if line.drill]
         runs = (run for run in self.history.runs if run.kind is RunKind.DRILL and run.source == source)
-        ended = [_of_run(run, run.ended) for run in runs if run.ended and run.reason is not Reason.LOCKED]
+        skipped = {Reason.LOCKED, Reason.INTERRUPTED}
+        ended = [_of_run(run, run.ended) for run in runs if run.ended and run.reason not in skipped]
         return sorted([*lines, *ended], key=lambda line: line.at)
 
     def last_proof(self, source: SourceName) -> Evidence | None:

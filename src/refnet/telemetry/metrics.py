@@ -26,7 +26,7 @@ from refnet.catalog.manifest import Entry, Lacks, Level, Outcome, Unprotected
 from refnet.catalog.monitoring import Status
 from refnet.catalog.remote import CopyLevel
 from refnet.catalog.remote_state import is_missing
-from refnet.catalog.run import BUCKETS, Ended, Reason, Run, RunKind
+from refnet.catalog.run import BUCKETS, EXPECTED, Ended, Reason, Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal_status import StreamStatus
 from refnet.catalog.wal_stream import StreamReport, StreamState
@@ -141,7 +141,7 @@ def _by_source(
 
 
 def _by_run(facts: Facts, name: str, value: Callable[[RunKind, SourceName], float | None]) -> Metric:
-    pairs = ((kind, source) for kind in RunKind for source in facts.sources)
+    pairs = ((kind, source) for kind in EXPECTED for source in facts.sources)
     return _gauge(name, ((pair, value(*pair)) for pair in pairs), ("run", "source"))
 
 
@@ -231,7 +231,7 @@ def _runs(facts: Facts) -> Iterator[Metric]:
     failures = CounterMetricFamily(
         "refnet_failures", _HELP["refnet_failures"], labels=["run", "source", "reason"]
     )
-    for key in product(RunKind, facts.sources, Reason):
+    for key in product(EXPECTED, facts.sources, Reason):
         failures.add_metric(key, totals.failures.get(key, 0))
     yield failures
     yield _by_run(facts, "refnet_last_run_failed", lambda *run: _failed(history.last(*run)))

@@ -18,7 +18,7 @@ from typing import Annotated
 from refnet.catalog.manifest import utc
 from refnet.catalog.monitoring import Check, Status
 from refnet.catalog.monitoring_stores import OF_COPY, OF_STORE
-from refnet.catalog.run import Ended, History, Reason, RunKind
+from refnet.catalog.run import Ended, History, RunKind
 from refnet.catalog.source_name import STANDARD
 from refnet.core import checked
 from refnet.core.extras import how_to_install
@@ -85,7 +85,7 @@ def _add_runs(found: dict[str, str | None], source: str, history: History) -> No
     key = f"{source} backup"
     if backup and backup.hint and found.get(key):
         found[key] = f"{found[key]}\n{backup.hint}"
-    if drill and drill.ended is not Ended.DONE and drill.reason is not Reason.INTERRUPTED:
+    if drill and drill.ended is not Ended.DONE:
         found[f"{source} drill"] = "\n".join(filter(None, (f"the last drill: {drill.message}", drill.hint)))
 
 

@@ -1,17 +1,25 @@
-"""Journal, log, pings and messages around a backup or a drill. Their failures never fail the run."""
+"""Journal, log, pings and messages around a run. Their failures never fail the run."""
 
+import os
+import pwd
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
+from signal import SIGINT
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from refnet.catalog.artifact import Progress
-from refnet.catalog.run import Ended, Reason, Run, RunKind, reason_of
+from refnet.catalog.manifest import Entry
+from refnet.catalog.run import EXPECTED, Ended, Origin, Reason, Run, RunKind, reason_of
 from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
+from refnet.core.formatting import plain
+from refnet.core.signals import ended_by
+from refnet.settings import STARTED_BY
 from refnet.store.run_journal import RunJournal
 
 #: How often a running step is logged, in seconds.
@@ -22,7 +30,7 @@ TIMEOUT = 5.0
 
 @dataclass
 class AtWork:
-    """A running backup or drill; the caller records the outcome here, unless it raises."""
+    """A run at work; the caller records the outcome here, unless it raises."""
 
     run: Run
     #: Logs an event with values.
@@ -45,7 +53,7 @@ class AtWork:
 
         return report
 
-    def done(self, artifact: str) -> None:
+    def done(self, artifact: str = "") -> None:
         self.run = replace(self.run, ended=Ended.DONE, artifact=artifact)
 
     def failed(self, reason: Reason, message: str, hint: str = "") -> None:
@@ -53,6 +61,55 @@ class AtWork:
 
     def unverified(self, message: str) -> None:
         self.run = replace(self.run, ended=Ended.UNVERIFIED, message=message)
+
+    def stopped(self, left: Entry | None) -> None:
+        """Record that somebody ended the run. `left`: the artifact that it had published."""
+        by, hint = f"stopped by {_stopper(self.run.by)}", "Nothing half-done is live; run it again."
+        if left:
+            said = f"{by}; {left.name} exists, {'proven' if left.proven else 'unproven'}"
+            hint = f"`refnet {'copy' if left.proven else 'verify'} {left.name}` does the rest."
+        else:
+            said = f"{by}; no artifact was made" if self.run.kind is RunKind.BACKUP else by
+        artifact = left.name if left else self.run.artifact
+        self.run = replace(
+            self.run,
+            ended=Ended.STOPPED,
+            reason=Reason.INTERRUPTED,
+            message=said,
+            hint=hint,
+            artifact=artifact,
+        )
+
+
+def _stopper(by: Origin | None) -> str:
+    number = ended_by()
+    if number != SIGINT or by is Origin.SCHEDULER:
+        return number.name
+    return "the stop button" if by is Origin.BROWSER else "Ctrl-C"
+
+
+def started_by(*, service: bool) -> tuple[Origin, str, str]:
+    """Return what started this process, the user of its command line, and the child of the dashboard that it is.
+
+    service: a Celery worker. A program of the user can say it too: REFNET_STARTED_BY=scheduler in a crontab.
+    """
+    name, _, child = os.environ.get(STARTED_BY, "").partition(" ")
+    if name == Origin.BROWSER:
+        return Origin.BROWSER, "", plain(child)[:64]
+    if service or name == Origin.SCHEDULER or _writes_to_journal():
+        return Origin.SCHEDULER, "", ""
+    user = os.environ.get("SUDO_USER", "")
+    with suppress(KeyError):  # a user id without a name
+        user = user or pwd.getpwuid(os.getuid()).pw_name
+    return Origin.COMMAND_LINE, plain(user)[:100], ""
+
+
+def _writes_to_journal() -> bool:
+    """Return whether stderr is the one that systemd gave a service; a shell inherits the variable, not the stream."""
+    with suppress(OSError):
+        found = os.fstat(2)
+        return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+    return False
 
 
 @dataclass(frozen=True)
@@ -71,18 +128,32 @@ class Watch:
     note: Callable[[str], None]
     clock: Clock
     #: (source, artifact) → values of a log line: database or folder, artifact.
-    named: Callable[[SourceName, str], dict[str, str]]
+    named: Callable[[SourceName | None, str], dict[str, str]]
+    #: Whether a worker runs it.
+    service: bool = False
 
     @contextmanager
     def run(
-        self, kind: RunKind, source: SourceName, *, artifact: str = "", again: bool = False
+        self,
+        kind: RunKind,
+        source: SourceName | None = None,
+        *,
+        artifact: str = "",
+        again: bool = False,
+        left: Callable[[datetime], Entry | None] = lambda _: None,
     ) -> Iterator[AtWork]:
         """Watch one run.
 
-        artifact: the one that the run checks. again: a retry follows a transient failure, so no message reports it yet.
+        Args:
+            source: None: all of them, or none.
+            artifact: the one that the run checks or restores.
+            again: a retry follows a transient failure, so no message reports it yet.
+            left: the artifact that was published since a moment, by a run that is then stopped.
         """
-        run = Run(uuid.uuid4().hex[:12], kind, source, self.clock.now(), artifact=artifact)
-        log = self.log.bind(run=run.id, what=kind.value, source=source, **self.named(source, artifact))
+        by, user, child = started_by(service=self.service)
+        id_, began_at = uuid.uuid4().hex[:12], self.clock.now()
+        run = Run(id_, kind, source or "", began_at, artifact=artifact, by=by, user=user, child=child)
+        log = self.log.bind(run=run.id, what=kind.value, source=run.source, **self.named(source, artifact))
         at_work = AtWork(run, log.info, self.clock)
         self._try(self.journal.begin, at_work.run, log)
         log.info("began")
@@ -90,6 +161,12 @@ class Watch:
         began, retried = self.clock.monotonic(), False
         try:
             yield at_work
+        except KeyboardInterrupt:
+            found = None
+            with suppress(RefnetError):
+                found = left(run.started)
+            at_work.stopped(found)
+            raise
         except BaseException as error:
             hint = error.hint if isinstance(error, RefnetError) else ""
             at_work.failed(reason_of(error), str(error) or type(error).__name__, hint)
@@ -110,8 +187,8 @@ class Watch:
         values = {name: getattr(run, name) for name in ("seconds", "artifact", "reason", "message")}
         level = log.error if run.ended is Ended.FAILED else log.info
         level(run.ended, **{name: value for name, value in values.items() if value})
-        if retried or run.reason in {Reason.LOCKED, Reason.INTERRUPTED}:
-            return  # another run does the work, somebody stopped this one, or it is retried
+        if run.kind not in EXPECTED or retried or run.reason in {Reason.LOCKED, Reason.INTERRUPTED}:
+            return  # nobody expected it, another run does the work, somebody stopped this one, or it is retried
         self._ping(run, "" if run.ended is Ended.DONE else "fail", log)
         if self.notify:
             self._note(log, self.notify())

@@ -210,7 +210,7 @@ def supervise(folder: Path, name: str, lock: int, words: Sequence[str]) -> None:
         pass_fds=(lock,),
     ) as process:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: process.send_signal(signal.SIGINT))
+            signal.signal(number, lambda number, _: process.send_signal(number))
         _drain(process, result, messages, folder / (name + STOP))
     result.close()
     messages.close()

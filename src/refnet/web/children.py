@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 import secrets
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from refnet.core.files import explained, make_folder, open_file, read_regular, r
 from refnet.core.formatting import plain
 from refnet.core.locks import PROBE_SECONDS, is_locked, locked, take
 from refnet.core.processes import run_bounded
-from refnet.settings import PROGRESS, Settings
+from refnet.settings import PROGRESS, STARTED_BY, Settings
 from refnet.web import child_process
 from refnet.web.answers import threaded
 from refnet.web.child_process import End, LastStep, Reported, Started, around, command
@@ -83,6 +84,14 @@ class Child:
     #: The last reported step.
     progress: Reported | None
     _folder: Path
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped it in the browser, and it had not ended by itself."""
+        return (
+            self.code in {Exit.FAILED, -signal.SIGINT}
+            and (self._folder / (self.id + child_process.STOP)).exists()
+        )
 
     @property
     def said(self) -> tuple[str, str] | None:
@@ -208,7 +217,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,  # only for an error of that process
-                env={**os.environ, **self._environment, PROGRESS: "json"},
+                env={**os.environ, **self._environment, PROGRESS: "json", STARTED_BY: f"browser {name}"},
                 start_new_session=True,
                 pass_fds=(lock,),
             )

@@ -95,7 +95,7 @@ def test_the_timeline_links_the_artifacts_of_a_day(browser: TestClient, names: l
     assert chart
     drawn = json.loads(chart[1].replace("&#34;", '"'))
     assert [len(one["values"]) for one in drawn["series"]] == [2, 2]
-    assert ">欠落<" not in page
+    assert ">未実行<" not in page
     assert "最も良い状態" in browser.get("/timeline", headers={"Accept-Language": "ja"}).text
 
 

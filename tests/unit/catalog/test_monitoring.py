@@ -226,6 +226,11 @@ def test_a_last_run_that_failed_is_told_until_one_succeeds() -> None:
     failed = run(0.1, ended=Ended.FAILED)
     assert check("last run", entry(0.5, PROVEN), runs=(failed,)).says == "failed: the server is down"
 
+    stopped = replace(run(0.05, ended=Ended.STOPPED), message="stopped by Ctrl-C; no artifact was made")
+    assert check("last run", entry(0.5, PROVEN), runs=(failed, stopped)).status is WARNING
+    alone = check("last run", entry(0.5, PROVEN), runs=(run(0.5), stopped))
+    assert (alone.status, alone.says) == (OK, "stopped by Ctrl-C; no artifact was made")
+
     after = watch(DATABASE, Catalog.of([entry(0.05, PROVEN)]), History((failed,)), DAILY, NOW)
     assert "last run" not in {one.what for one in after}
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import errno
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
-from refnet.catalog.run import BUCKETS, Ended, History, Reason, Run, RunKind, Totals, reason_of
+from refnet.catalog.run import (
+    BUCKETS,
+    EXPECTED,
+    Ended,
+    History,
+    Origin,
+    Reason,
+    Run,
+    RunKind,
+    Totals,
+    reason_of,
+)
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.connect_error import ConnectError
@@ -77,6 +89,38 @@ def test_a_run_that_met_another_runs_lock_says_nothing_of_its_source() -> None:
     history = History((_RUN, _LOCKED))
     assert history.last(RunKind.BACKUP, SourceName.DATABASE) == _RUN
     assert history.failing_since(RunKind.BACKUP, SourceName.DATABASE) is None
+
+
+_STOPPED = replace(_RUN, ended=Ended.STOPPED, reason=Reason.INTERRUPTED, message="stopped by Ctrl-C")
+
+
+def test_a_stopped_run_is_no_failure_and_hides_none() -> None:
+    history = History((_FAILED, _STOPPED))
+    assert history.last(RunKind.BACKUP, SourceName.DATABASE) == _FAILED
+    assert history.stopped(SourceName.DATABASE) == "stopped by Ctrl-C"
+    assert History((_STOPPED, _RUN)).stopped(SourceName.DATABASE) == ""
+    assert Totals().with_runs([_STOPPED]) == Totals()
+
+
+def test_a_stopped_run_of_an_earlier_version_is_read_as_stopped() -> None:
+    values = replace(_FAILED, reason=Reason.INTERRUPTED, message="KeyboardInterrupt").values()
+    old = {name: one for name, one in values.items() if name not in {"by", "user", "child"}}
+    found = Run.from_json(json.dumps(old))
+    assert (found.ended, found.message, found.by) == (Ended.STOPPED, "stopped", None)
+    assert Run.from_json(json.dumps(old | {"reason": "server"})).ended is Ended.FAILED
+
+
+@pytest.mark.parametrize("kind", [one for one in RunKind if one not in EXPECTED])
+def test_runs_that_nobody_expects_are_recorded_and_not_counted(kind: RunKind) -> None:
+    run = replace(_FAILED, kind=kind, source="", by=Origin.BROWSER, child="20261128T010203-0123456789ab")
+    assert Run.from_json(run.to_json()) == run
+    assert Totals().with_runs([run]) == Totals()
+
+
+@pytest.mark.parametrize("by", ["nobody", 1, ["browser"]])
+def test_an_origin_that_is_none_is_refused(by: object) -> None:
+    with pytest.raises(ValueError):
+        Run.from_json(json.dumps(_RUN.values() | {"by": by}))
 
 
 def test_failing_since_is_the_first_failure_after_the_last_good_run() -> None:

@@ -15,7 +15,7 @@ from refnet.catalog.manifest import HIDDEN_PREFIX, Level
 from refnet.catalog.monitoring import Limits
 from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState
-from refnet.catalog.run import Reason, RunKind
+from refnet.catalog.run import EXPECTED, Reason, RunKind
 from refnet.catalog.schedule import Schedule, TaskName
 from refnet.catalog.source_name import STANDARD, Kind, SourceName
 from refnet.core.errors import RefnetError
@@ -128,7 +128,7 @@ def test_failures_are_counted_by_reason_and_absent_reasons_are_zero(world: World
     assert counts.pop(frozenset({"run": "backup", "source": "database", "reason": "no_space"}.items())) == 2
     assert counts.pop(frozenset({"run": "drill", "source": "config", "reason": "damaged"}.items())) == 1
     assert set(counts.values()) == {0.0}
-    assert len(counts) == len(RunKind) * len(STANDARD) * len(Reason) - 2
+    assert len(counts) == len(EXPECTED) * len(STANDARD) * len(Reason) - 2
 
 
 def test_whether_the_last_run_failed_is_told_until_one_goes_well(world: World) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
 from tests.unit.web.test_children import GOOD, NAME, program, put
 
-from refnet.catalog.run import Ended, Reason, Run, RunKind
+from refnet.catalog.run import Ended, Origin, Reason, Run, RunKind
 from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
@@ -83,11 +84,15 @@ def test_a_backup_that_a_form_starts_is_followed_to_its_result(page: TestClient)
     assert "/artifacts/obsidian/vault_" in after
     assert "hx-sse:connect" not in after
     listed = page.get("/runs").text
-    assert f'href="{where}">backup obsidian</a>' in listed
     run = children(page).all()[0]
     assert run.words == ("backup", "obsidian", "--verbose")
-    journal = [line for line in listed.split('"') if line.startswith("/runs/") and "T" not in line]
-    assert "info began" in page.get(journal[-1]).text  # its own lines of the log
+    [journal] = re.findall(
+        r'href="(/runs/[^"]+)">backup obsidian</a>', listed
+    )  # once, as the run of the journal
+    own = page.get(journal).text
+    assert "info began" in own  # its own lines of the log
+    assert f'href="{where}"' in own
+    assert "<dd>browser</dd>" in own
     assert "obsidian" in page.get("/runs?kind=backup&outcome=done&source=obsidian").text
     assert "No such run" in page.get("/runs?kind=drill").text
 
@@ -117,8 +122,9 @@ def test_the_same_again_is_refused_with_a_link_and_can_be_stopped(
     assert f'hx-sse:connect="{where}/events"' in page.get(where).text
     assert post(page, f"{where}/stop") == (303, where)
     assert until(lambda: not children(page).one(where.rpartition("/")[2]).running, 30)
-    assert "interrupted" in page.get(where).text
-    assert "interrupted" in page.get("/runs/part").text
+    assert "</span> stopped</span>" in page.get(where).text
+    assert f'href="{where}"' in page.get("/runs?outcome=stopped").text
+    assert "No such run" in page.get("/runs?outcome=failed").text
 
 
 def test_a_restore_is_not_stopped_here(page: TestClient, home: Path) -> None:
@@ -182,7 +188,7 @@ def test_html_in_what_a_child_wrote_is_text(page: TestClient, home: Path) -> Non
         "findings": [{"outcome": "failed", "reason": HTML}],
     }
     put(home, NAME, child_process.RESULT, json.dumps({"results": [row]}))
-    for path in ("/runs", "/runs/part", f"/runs/{NAME}", f"/runs/{NAME}/events"):
+    for path in ("/runs", f"/runs/{NAME}", f"/runs/{NAME}/events"):
         said = page.get(path).text
         assert "&lt;script&gt;" in said
         assert HTML not in said
@@ -221,6 +227,45 @@ def test_html_in_the_journal_and_the_log_is_text(page: TestClient, home: Path) -
     assert "is not a regular file" in page.get(f"/runs/{run.id}").text
 
 
+def test_the_list_has_every_run_by_source_kind_outcome_origin_and_day_in_pages(
+    page: TestClient, home: Path
+) -> None:
+    journal, begun = RunJournal(home / "runs"), datetime(2026, 11, 1, 12, tzinfo=UTC)
+    kinds = [*RunKind]
+    for number in range(120):
+        kind, at = kinds[number % len(kinds)], begun + timedelta(hours=number)
+        by = [*Origin][number % 3]
+        ended = Ended.FAILED if number == 7 else Ended.DONE
+        run = Run(
+            f"run{number:03}", kind, "obsidian" if number % 2 else "", at, ended, 1.0, by=by, user="ann"
+        )
+        journal.begin(run)
+        journal.end(run)
+
+    def ids(query: str) -> list[str]:
+        return re.findall(r'href="/runs/(run\d+)"', page.get(f"/runs?{query}").text)
+
+    assert ids("") == [f"run{number:03}" for number in range(119, 69, -1)]
+    assert ids("page=3") == [f"run{number:03}" for number in range(19, -1, -1)]
+    assert (ids("page=4"), ids("outcome=failed")) == ([], ["run007"])
+    assert ids("kind=crawl&source=obsidian")[0] == "run119"
+    assert {int(one[3:]) % 3 for one in ids("by=scheduler")} == {1}
+    assert ids("since=2026-11-02&until=2026-11-02") == [f"run{number:03}" for number in range(35, 11, -1)]
+    first = page.get("/runs?by=browser&since=2026-11-02").text
+    assert "browser (ann)" in first
+    assert "page=2#journal" in page.get("/runs").text
+    assert "スケジューラー" in page.get("/runs", headers={"Accept-Language": "ja"}).text
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["page=0", "page=-1", "page=²", "page=x", "since=yesterday", "until=2026-13-01", "since=9999-12-31"],
+)
+def test_a_filter_that_is_malformed_is_named(page: TestClient, query: str) -> None:
+    said = page.get(f"/runs?{query}")
+    assert (said.status_code, query.partition("=")[0] in said.text) == (400, True)
+
+
 def test_of_a_long_log_the_last_lines_are_read(tmp_path: Path) -> None:
     lines = [json.dumps({"run": "a" * 12, "event": f"line {number} " + "x" * 3000}) for number in range(600)]
     (tmp_path / "refnet-backup.log.1").write_text("\n".join(lines[:300]))
@@ -250,6 +295,10 @@ def test_each_end_has_its_word_and_a_reason(home: Path) -> None:
         assert (found.problem.message if found.problem else "") == (
             "vault.tar.gz: bytes: differ" if code else ""
         )
+    put(home, NAME, child_process.STOP, "")
+    for code, state in {0: "done", 1: "stopped", 4: "damaged"}.items():
+        put(home, NAME, child_process.END, json.dumps({"code": code, "seconds": 1}))
+        assert shown(children_of(home)).state == state
     (home / "web" / f"{NAME}.end").unlink()
     assert shown(children_of(home)).state == "lost"
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import refnet.web
+from refnet.catalog import run
+from refnet.settings import Settings, SourceSettings, StoreSettings
+from refnet.settings.report import _descriptions
 from refnet.telemetry import facts
-from refnet.web.pages.base import by_file, duration, japanese, translated
+from refnet.web.pages.base import by_file, duration, japanese, said, sayings, translated
 
 _WEB = Path(refnet.web.__file__).parent
 _FILES = sorted([*_WEB.glob("templates/*.j2"), *_WEB.glob("pages/*.py")])
@@ -42,12 +48,14 @@ def test_a_text_is_in_one_file_alone() -> None:
 
 
 def test_every_translation_is_of_a_text_that_pages_use() -> None:
-    said = "".join(file.read_text(encoding="utf-8") for file in [*_FILES, Path(facts.__file__)])
-    assert [one for one in japanese() if f'"{one}"' not in said] == []
+    used = "".join(
+        file.read_text(encoding="utf-8") for file in [*_FILES, Path(facts.__file__), Path(run.__file__)]
+    )
+    assert [one for one in japanese() if f'"{one}"' not in used] == []
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "japanese_text"),
     [
         ("under 1 min", "1 分未満"),
         ("3 h 5 min", "3 時間 5 分"),
@@ -56,5 +64,69 @@ def test_every_translation_is_of_a_text_that_pages_use() -> None:
         ("1 h ahead", "1 時間先"),
     ],
 )
-def test_a_duration_has_japanese_units_on_japanese_pages(text: str, said: str) -> None:
-    assert (duration(text, "ja"), duration(text, "en")) == (said, text)
+def test_a_duration_has_japanese_units_on_japanese_pages(text: str, japanese_text: str) -> None:
+    assert (duration(text, "ja"), duration(text, "en")) == (japanese_text, text)
+
+
+@pytest.mark.parametrize("declaring", [Settings, SourceSettings, StoreSettings])
+def test_every_description_of_a_setting_has_a_japanese_one(declaring: type) -> None:
+    assert [one for one in _descriptions(declaring).values() if one not in sayings()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "japanese_text"),
+    [
+        ("no log is written", "ログは書かれていません"),
+        ("something that no module says", "something that no module says"),
+        ("failed: no space left in /var/backups", "失敗: /var/backups に空き容量がありません"),
+        ("a.sql.gz is 5 h old, one is due every 1 d", "a.sql.gz は 5 時間前のものです(予定は 1 日ごと)"),
+        ("a.sql.gz is 2 d old; its schedule is off", "a.sql.gz は 2 日前のものです。スケジュールはオフです"),
+        (
+            "stopped by Ctrl-C; a.sql.gz exists, unproven",
+            "Ctrl-C により停止。a.sql.gz は作成済みです(復元・照合は未実施)",
+        ),
+        ("{braces} does not exist", "{braces} がありません"),
+    ],
+)
+def test_a_reason_is_japanese_on_japanese_pages_and_keeps_its_values(text: str, japanese_text: str) -> None:
+    assert (said(text, "ja"), said(text, "en")) == (japanese_text, text)
+
+
+def test_a_reason_of_any_text_is_translated_in_a_moment() -> None:
+    begun = time.process_time()
+    for text in (
+        "; " * 1000,
+        ": " * 1000,
+        " is  old, one is due every " * 70,
+        "overdue: " * 200,
+        "x" * 10_000,
+    ):
+        said(text, "ja")
+    assert time.process_time() - begun < 1
+
+
+def test_every_reason_is_one_that_a_module_says() -> None:
+    told = [re.compile(one, re.DOTALL) for one in _told()]
+    unknown = [one for one in sayings() if one not in _DESCRIBED]
+    assert [one for one in unknown if not any(each.fullmatch(_PLACE.sub("…", one)) for each in told)] == []
+
+
+_DESCRIBED = {
+    text for one in (Settings, SourceSettings, StoreSettings) for text in _descriptions(one).values()
+}
+
+
+def _told() -> Iterator[str]:
+    """Patterns of the texts in the modules; a value stands for anything."""
+    for file in _WEB.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [one.value if isinstance(one, ast.Constant) else None for one in node.values]
+                if sum(len(str(one)) for one in parts if one) > 3:
+                    yield "".join(
+                        ".*" if one is None else re.escape(_PLACE.sub("…", str(one))) for one in parts
+                    )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                literals = _PLACE.split(node.value)[::2]
+                if any(literals):
+                    yield ".*".join(map(re.escape, literals))

@@ -1,6 +1,7 @@
 """What each page is made with: HTML in the browser's language and theme, and the server's settings, sources and runs.
 
-The Japanese texts are in words/, one file per page: "English" = "日本語".
+The Japanese texts are in words/, one file per page: "English" = "日本語". The files *.said.toml translate what others
+than pages say: reasons, hints, checks, descriptions of settings; a {name} there stands for any text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import socket
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -49,6 +50,12 @@ RUNS = "the folder of the runs"
 RunId = Annotated[str, InPath(alias="id")]
 _UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
 _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
+_PLACE = re.compile(r"\{(\w+)\}")
+_DURATION = re.compile(
+    r"(?:under )?[0-9.]{1,12} (?:d|h|min|s)(?: [0-9]{1,4} (?:h|min|s))?(?: ahead)?", re.ASCII
+)
+#: Limits of what is translated: characters of a text, and texts within a text.
+_LONGEST_SAYING, _DEEPEST = 2000, 3
 _Result = TypeVar("_Result")
 
 
@@ -162,6 +169,7 @@ def _environment(zone: Any, language: str) -> Environment:
         "age": _or_dash(lambda span: duration(formatting.age(span), language)),
         "size": _or_dash(formatting.size),
         "plain": formatting.plain,
+        "said": lambda text: said(formatting.plain(text or ""), language),
     }
     return environment
 
@@ -187,11 +195,63 @@ def japanese() -> Mapping[str, str]:
 
 def by_file() -> dict[str, dict[str, str]]:
     """Return file name → its texts."""
-    found = [one for one in files("refnet.web").joinpath("words").iterdir() if one.name.endswith(".ja.toml")]
+    return _words(".ja.toml")
+
+
+def _words(ending: str) -> dict[str, dict[str, str]]:
+    found = [one for one in files("refnet.web").joinpath("words").iterdir() if one.name.endswith(ending)]
     return {
         one.name: tomllib.loads(one.read_text(encoding="utf-8"))
         for one in sorted(found, key=lambda one: one.name)
     }
+
+
+@cache
+def sayings() -> Mapping[str, str]:
+    """Return English → Japanese of what others than pages say."""
+    return {english: text for words in _words(".said.toml").values() for english, text in words.items()}
+
+
+@cache
+def _patterns() -> list[tuple[list[str], list[str], str]]:
+    """Return the literal parts, the names between them, and the Japanese, the most literal ones first."""
+    split = [(_PLACE.split(english), text) for english, text in sayings().items()]
+    found = [(parts[::2], parts[1::2], text) for parts, text in split if parts[1:]]
+    return sorted(found, key=lambda one: -sum(map(len, one[0])))
+
+
+@lru_cache(maxsize=2000)
+def said(text: str, language: str, depth: int = 0) -> str:
+    """Translate a reason, a hint or another sentence of RefNet; what is not known stays as it is."""
+    if language != "ja" or not text or len(text) > _LONGEST_SAYING:
+        return text
+    if exact := sayings().get(text):
+        return exact
+    if _DURATION.fullmatch(text):
+        return duration(text, language)
+    if depth < _DEEPEST:
+        for literals, names, japanese_text in _patterns():
+            if (found := _between(text, literals)) is not None:
+                values = (said(one, language, depth + 1) for one in found)
+                return japanese_text.format(**dict(zip(names, values, strict=True)))
+        if "; " in text:
+            return "。".join(said(one, language, depth + 1) for one in text.split("; "))
+    return text
+
+
+def _between(text: str, literals: Sequence[str]) -> list[str] | None:
+    """Return what stands between `literals` in `text`; None unless it is made of them. Linear, whatever the text is."""
+    first, last = literals[0], literals[-1]
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return None
+    end, found, at = len(text) - len(last), list[str](), len(first)
+    for literal in literals[1:-1]:
+        place = text.find(literal, at, end)
+        if place < 0:
+            return None
+        found.append(text[at:place])
+        at = place + len(literal)
+    return [*found, text[at:end]]
 
 
 def translated(text: str, language: str, **values: object) -> str:

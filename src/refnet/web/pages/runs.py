@@ -1,4 +1,4 @@
-"""`/runs`: current and past runs, and reasons of failures; start and stop backups, verifications and drills."""
+"""`/runs`: all runs, with the reasons of failures; start and stop backups, verifications and drills."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from refnet import wiring
-from refnet.catalog.run import Ended, Run, RunKind
+from refnet.catalog.run import Origin, Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core import checked
@@ -40,14 +40,14 @@ from refnet.web.pages.base import (
     source_of,
     text,
 )
+from refnet.web.runs_list import OUTCOMES, PAGE, RunQuery, listed, state_of
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 #: Command that this page starts and stops → beginning of the run's title.
 ACTIONS = {"backup": "Backup of", "verify": "Verification of", "drill": "Drill of"}
-#: Limits: rows of a table, lines of a log, rows of a result, characters of a text.
-ROWS, LINES, RESULTS, LONGEST = 100, 200, 100, 500
+#: Limits: lines of a log, rows of a result, characters of a text.
+LINES, RESULTS, LONGEST = 200, 100, 500
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
-_STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
 #: Limits of a run's log: lines, characters of a line, bytes searched at the end of a file.
 LOGGED, LONGEST_LINE, _SEARCHED = 500, 2000, 16 << 20
 #: The values that the page shows elsewhere and that lines do not repeat.
@@ -71,7 +71,7 @@ class ShownRun:
     """A child, prepared for its page."""
 
     child: Child
-    #: running, done, failed, damaged, could not verify, lost.
+    #: See `state_of`.
     state: str
     problem: RefnetError | None
     results: tuple[RunResult, ...]
@@ -82,10 +82,9 @@ def shown(child: Child) -> ShownRun:
     if child.running:
         return ShownRun(child, "running", None, ())
     results, error = rows_of(child.result or {}), child.error
-    state = "lost" if child.code is None else _STATES.get(child.code, "failed")
     if error and not child.said and (bad := [one for one in results if one.reason]):
         error = (some([f"{one.artifact or one.source}: {one.reason}" for one in bad], 1), error[1])
-    return ShownRun(child, state, RefnetError(*error) if error else None, results)
+    return ShownRun(child, state_of(child), RefnetError(*error) if error else None, results)
 
 
 def rows_of(result: Mapping[str, Any]) -> tuple[RunResult, ...]:
@@ -124,24 +123,24 @@ def _text(value: object) -> str:
 
 
 @router.get("")
-async def runs(request: Request, source: str = "", kind: str = "", outcome: str = "") -> Response:
-    """List running and recently started runs, and the backups and drills of the journal."""
+async def runs(request: Request) -> Response:
+    """List the runs that pass the filters, newest first, whoever started them."""
+    asked, settings = RunQuery.of(request.query_params), settings_of(request)
     found = await _at_work(request)
-    wanted = {"source": source, "kind": kind, "ended": outcome}
-    ended = [
-        run
-        for run in reversed(found["journal"].runs)
-        if all(not value or getattr(run, name) == value for name, value in wanted.items())
-    ]
+    begin_at = (asked.page - 1) * PAGE
+    passed = [one for one in found["every"] if asked.takes(one, settings.schedule_timezone)]
     values: dict[str, Any] = {
-        "sources": await reading(request, "the settings", partial(wiring.protected, settings_of(request))),
-        "names": sorted({run.source for run in found["journal"].runs}),
+        "sources": await reading(request, "the settings", partial(wiring.protected, settings)),
+        "names": sorted({one.one.source for one in found["every"]} - {""}),
         "kinds": [*RunKind],
-        "outcomes": [*Ended],
-        "ended": ended[:ROWS],
-        "more": len(ended) - ROWS,
+        "outcomes": OUTCOMES,
+        "origins": [*Origin],
+        "shown": passed[begin_at : begin_at + PAGE],
+        "newer": asked.page > 1 and asked.link(asked.page - 1),
+        "older": len(passed) > begin_at + PAGE and asked.link(asked.page + 1),
+        "count": len(passed),
     }
-    return page(request, "runs.html.j2", **found, **values, wanted=wanted)
+    return page(request, "runs.html.j2", **found, **values, asked_for=asked)
 
 
 @router.get("/part")
@@ -182,7 +181,10 @@ async def run(request: Request, name: RunId) -> Response:
             return RedirectResponse(f"/restore/runs/{name}", 303)
         return page(request, "runs_child.html.j2", **values)
     found = await reading(request, "the journal of runs", partial(_run, settings_of(request), name))
-    return page(request, "runs_run.html.j2", **found)
+    child = None
+    with suppress(RefnetError):  # its files may be gone
+        child = await reading(request, RUNS, partial(children_of(request).one, found["run"].child))
+    return page(request, "runs_run.html.j2", **found, child=child)
 
 
 @router.get("/{id}/events")
@@ -240,17 +242,13 @@ class ChildReader:
 async def _at_work(request: Request) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         journal = wiring.journal(settings_of(request)).history()
-        all_of_them = children_of(request).all()
-        active = [child for child in all_of_them if child.running]
-        ended = [shown(child) for child in all_of_them if not child.running][:10]
-        others = [run for run in journal.at_work if not any(_makes(child, run) for child in active)]
-        return {"journal": journal, "active": active, "others": others, "started": ended, "actions": ACTIONS}
+        children = children_of(request).all()
+        active = [child for child in children if child.running]
+        others = [run for run in journal.at_work if run.child not in {child.id for child in active}]
+        every = listed(journal, children)
+        return {"active": active, "others": others, "every": every, "actions": ACTIONS}
 
     return await reading(request, "the journal of runs", read)
-
-
-def _makes(child: Child, run: Run) -> bool:
-    return child.kind == run.kind and child.source in {"", run.source} and child.started <= run.started
 
 
 def _check(settings: Settings, source: str, artifact: str) -> None:
@@ -315,7 +313,7 @@ def lines_of(folder: Path | None, run: str) -> tuple[LogLine, ...]:
     if not folder:
         raise RefnetError("no log is written", "Set log.folder.")
     found: deque[LogLine] = deque(maxlen=LOGGED)
-    for name in ("refnet-backup.log.1", "refnet-backup.log"):
+    for name in (f"refnet-{log}.log{end}" for log in ("backup", "restore") for end in (".1", "")):
         for line in _end_of(folder / name).split(b"\n"):
             if run.encode() in line:
                 with suppress(ValueError):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from refnet.context import examine_settings
 from refnet.settings import Examined, Settings
 from refnet.settings.report import ShownSetting, report, text_of
-from refnet.web.pages.base import page, reading
+from refnet.web.pages.base import page, reading, said
 from refnet.web.shared_facts import changed_keys
 
 router = APIRouter(include_in_schema=False)
@@ -37,7 +37,8 @@ def _read(running: Settings) -> tuple[Examined, list[ShownSetting]]:
 
 def _matches(one: ShownSetting, words: list[str]) -> bool:
     """Return whether the shown text of a setting contains all of `words`."""
-    text = f"{one.key} {one.variable} {text_of(one.value)} {one.origin} {one.description}".casefold()
+    described = f"{one.description} {said(one.description, 'ja')}"
+    text = f"{one.key} {one.variable} {text_of(one.value)} {one.origin} {described}".casefold()
     return all(word in text for word in words)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Self
@@ -16,16 +16,15 @@ from fastapi import APIRouter, Request, Response
 from refnet.actions.catalog import notes
 from refnet.catalog.calendar import Day, Month
 from refnet.catalog.manifest import Entry
+from refnet.catalog.run import Ended, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plain
 from refnet.web.pages.base import language_of, page, reading, translated
+from refnet.web.runs_list import FIRST, LAST, ListedRun, day_of, listed, malformed, parse_day
 from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
 #: The possible numbers of months; the most artifacts of a list, and of a chart.
 COUNTS, LISTED, CHARTED = (1, 3, 6, 12), 200, 1000
-_FIRST, _LAST = date(1901, 1, 1), date(8999, 12, 31)
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,13 @@ class TimelineQuery:
         """Parse the parameters of a request; RefnetError (USAGE) if one is malformed."""
         count = query.get("months", "") or "3"
         if count not in map(str, COUNTS):
-            raise _wrong("months", count, f"Give one of {', '.join(map(str, COUNTS))}.")
+            raise malformed("months", count, f"Give one of {', '.join(map(str, COUNTS))}.")
         month, day = query.get("month", ""), query.get("day", "")
         return cls(
             query.get("source", ""),
             query.get("store", ""),
-            _date("month", f"{month}-01", "2026-11") if month else None,
-            _date("day", day, "2026-11-25") if day else None,
+            parse_day("month", f"{month}-01", "2026-11") if month else None,
+            parse_day("day", day, "2026-11-25") if day else None,
             int(count),
         )
 
@@ -68,16 +67,31 @@ class Timeline:
     day: Day | None
     #: The artifacts of the chart, oldest first.
     charted: tuple[Entry, ...] = ()
+    #: The runs of each day, newest first.
+    runs: Mapping[date, tuple[ListedRun, ...]] = field(default_factory=dict)
 
     @property
     def missed(self) -> int:
         return sum(month.missed for month in self.months)
 
+    def ran(self, day: date) -> tuple[ListedRun, ...]:
+        """Return the runs of the source that began on `day`, newest first."""
+        return self.runs.get(day, ())
+
+    def failed(self, day: date) -> bool:
+        """Return whether a backup failed on `day`."""
+        backups = (one.run for one in self.ran(day) if one.run and one.run.kind is RunKind.BACKUP)
+        return any(run.ended is Ended.FAILED for run in backups)
+
+    def knows(self, day: date) -> bool:
+        """Return whether the journal reaches back to `day`: it has an earlier run."""
+        return min(self.runs, default=day) < day
+
 
 def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
     """Return the content of the page; RefnetError (USAGE) if source or store does not exist."""
     if asked.store and asked.store not in found.stores:
-        raise _wrong("store", asked.store, f"The stores are: {', '.join(found.stores) or 'none'}.")
+        raise malformed("store", asked.store, f"The stores are: {', '.join(found.stores) or 'none'}.")
     source = _source(found, asked.source)
     if source is None:
         return Timeline(None, asked.store, (), None)
@@ -88,7 +102,12 @@ def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
     chosen = next((day for day in days if day.date == asked.day), None)
     charted = tuple(entry for day in there for entry in day.entries)[-CHARTED:]
     newest = there[-1] if there and asked.day is None else None
-    return Timeline(source, asked.store, shown, chosen or newest, charted)
+    runs: dict[date, tuple[ListedRun, ...]] = {}
+    for one in listed(found.facts.history):
+        if one.one.source == source:
+            at = day_of(one.one.started, found.facts.schedule.zone)
+            runs[at] = (*runs.get(at, ()), one)
+    return Timeline(source, asked.store, shown, chosen or newest, charted, runs)
 
 
 @router.get("/timeline")
@@ -120,7 +139,7 @@ def _source(found: Artifacts, name: str) -> SourceName | None:
     if name:
         one = next((one for one in found.sources if one == name), None)
         if one is None:
-            raise _wrong("source", name, f"The sources are: {', '.join(found.sources) or 'none'}.")
+            raise malformed("source", name, f"The sources are: {', '.join(found.sources) or 'none'}.")
         return one
     with_artifacts = (one for one in found.sources if any(entry.source == one for entry in found.all))
     return next(with_artifacts, next(iter(found.sources), None))
@@ -149,18 +168,4 @@ def named(zone: ZoneInfo | None) -> str:
 def moved(first: date, count: int) -> date:
     """Return the first day of the month `count` months later, within the supported range."""
     number = first.year * 12 + first.month - 1 + count
-    return min(max(date(number // 12, number % 12 + 1, 1), _FIRST), _LAST)
-
-
-def _date(name: str, text: str, example: str) -> date:
-    try:
-        found = date.fromisoformat(text) if len(text) == len("2026-11-25") else None
-    except ValueError:
-        found = None
-    if found is None or not _FIRST <= found <= _LAST:
-        raise _wrong(name, text, f"Write it as {example}.")
-    return found
-
-
-def _wrong(name: str, value: str, hint: str) -> RefnetError:
-    return RefnetError(f"{name}: {plain(value[:80])!r} cannot be shown", hint, Exit.USAGE)
+    return min(max(date(number // 12, number % 12 + 1, 1), FIRST), LAST)
