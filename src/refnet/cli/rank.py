@@ -11,7 +11,7 @@ from refnet import servers
 from refnet.cli import options, render
 from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import complain, output
-from refnet.core.errors import Exit
+from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.network import known
 from refnet.network.rank_table import RankTable, table
@@ -35,6 +35,12 @@ def rank(
     missing: Annotated[
         bool, typer.Option("--missing", help="Show the papers that yours cite most and that are missing.")
     ] = False,
+    read_first: Annotated[
+        bool,
+        typer.Option(
+            "--read-first", help="Show what to read first, and why, by your seeds and the papers' age."
+        ),
+    ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
@@ -45,6 +51,8 @@ def rank(
     """
     from refnet.network import rank as ranking
 
+    if missing and read_first:
+        raise RefnetError("--missing and --read-first are two lists", "Choose one of them.", Exit.USAGE)
     settings = current_settings()
     target = known(servers.existing_server(settings))
     acts_on = ActsOn.of(settings)
@@ -56,14 +64,15 @@ def rank(
         return
     with progress("rank") as shown:
         ranked = ranking.compute(target, shown)
-    found = table(target, top, missing=missing)
+    found = table(target, top, missing=missing, first=read_first)
     if as_json:
         print_json(acts_on.to_json() | {"ranked": ranked.to_json()} | found.to_json())
         return
     if not output.quiet:
         print(acts_on)
         print(*_head(target.name, ranked), sep="\n")
-    _print_missing(found) if missing else _print_ranks(found)
+    show = _print_first if read_first else _print_missing if missing else _print_ranks
+    show(found)
 
 
 def _head(name: str, ranked: Ranked) -> Iterator[str]:
@@ -106,6 +115,15 @@ def _print_ranks(found: RankTable) -> None:
         ]:
             print()
             render.print_columns([("times", title), *pairs], right=(0,))
+
+
+def _print_first(found: RankTable) -> None:
+    if not found.first:
+        print("nothing to read: every paper is a seed. Collect more: `refnet crawl ID`")
+        return
+    rows = [(str(n), _year(one["year"]), one["title"], one["why"]) for n, one in enumerate(found.first, 1)]
+    print()
+    render.print_columns([("", "year", "read first", "why"), *rows], right=(0,), shorten=2)
 
 
 def _print_missing(found: RankTable) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg.rows import class_row
 
 from refnet.network import SESSION, STUB, server_errors
+from refnet.network.reading import to_read
 from refnet.postgres.session import Target
 
 #: The number of closest pairs shown of each kind.
@@ -62,6 +63,8 @@ class RankTable:
     pairs: list[Pair]
     #: None: not requested.
     missing: list[MissingPaper] | None = None
+    #: What to read first: {"id", "title", "year", "why", "score", …}; None: not requested.
+    first: list[dict[str, Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -78,6 +81,7 @@ SELECT r.position, r.pagerank, r.cited_by, r.cites, p.id, p.year, {_TITLE.format
 FROM ranks AS r JOIN papers AS p ON p.id = r.paper_id
 ORDER BY r.position LIMIT %s
 """  # noqa: S608
+_NAMED = f"SELECT p.id, {_TITLE.format('p')}, p.year FROM papers AS p WHERE p.id = ANY (%s)"  # noqa: S608
 _CLOSEST_PAIRS = f"""
 SELECT pair.kind, pair.strength, {_TITLE.format("a")} AS one, {_TITLE.format("b")} AS other
 FROM (SELECT DISTINCT kind, strength, least(paper_id, other_id) AS one, greatest(paper_id, other_id) AS other
@@ -109,8 +113,13 @@ ORDER BY found.cited_by DESC, p.id LIMIT %s
 """  # noqa: S608
 
 
-def table(target: Target, top: int, *, missing: bool = False) -> RankTable:
-    """Return the first `top` papers and the closest pairs; with `missing` also the `top` most cited stubs."""
+def table(target: Target, top: int, *, missing: bool = False, first: bool = False) -> RankTable:
+    """Return the first `top` papers and the closest pairs.
+
+    Args:
+        missing: also the `top` most cited stubs.
+        first: also the `top` papers to read first, of all that are ranked.
+    """
     with (
         server_errors(target, "cannot be read", "Fix the cause and retry."),
         target.connect(SESSION) as connection,
@@ -124,6 +133,16 @@ def table(target: Target, top: int, *, missing: bool = False) -> RankTable:
             for kind in ("co_citation", "coupling")
             for one in pairs.execute(_CLOSEST_PAIRS, [kind, _PAIRS]).fetchall()
         ]
+        if first:
+            reading = {one.id: one for one in to_read(connection, None, top)}
+            named = {
+                number: (title, year) for number, title, year in connection.execute(_NAMED, [[*reading]])
+            }
+            listed = [
+                asdict(one) | {"title": named[number][0], "year": named[number][1], "why": one.why}
+                for number, one in reading.items()
+            ]
+            return RankTable(papers, closest, first=listed)
         if not missing:
             return RankTable(papers, closest)
         stubs = connection.cursor(row_factory=class_row(MissingPaper))

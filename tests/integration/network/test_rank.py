@@ -156,6 +156,32 @@ def test_the_command_prints_tables_and_json(migrated: Target, session: Session, 
     assert "DOI:10.1/5" in refnet("rank", "--missing", "-q").out
 
 
+def test_the_command_prints_what_to_read_first_and_why(
+    migrated: Target, session: Session, short_home: Any
+) -> None:
+    add(session, "Mine", "Old\x1b[2J and cited", "New", "Else", cites={1: [2, 3]})
+    session.execute("UPDATE papers SET year = 1992, citation_count = 400 WHERE id = 2")
+    session.execute("UPDATE papers SET year = extract(year FROM now()), citation_count = 90 WHERE id = 3")
+    session.execute("UPDATE citations SET is_influential = true WHERE cited_id = 3")
+    session.execute("INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{a}', 'both', 1, 9)")
+    session.execute("INSERT INTO crawl_papers SELECT max(id), 1, 0 FROM crawls")
+    refnet = command(migrated, short_home)
+    done = refnet("rank", "--read-first", "--top", "2")
+    done.succeeds()
+    assert "\x1b" not in done.out
+    lines = [line.split() for line in done.out.splitlines()[-2:]]
+    assert [line[0] for line in lines] == ["1", "2"]
+    assert "cited by 1 of yours; influential for 1; 90 citations a year" in done.out
+    told = refnet("rank", "--read-first", "--json").json
+    assert [(one["id"], one["title"]) for one in told["first"]] == [
+        (3, "New"),
+        (2, "Old\x1b[2J and cited"),
+        (4, "Else"),
+    ]
+    assert told["first"][1]["why"].startswith("cited by 1 of yours; ")
+    refnet("rank", "--read-first", "--missing").fails(2, "are two lists")
+
+
 @pytest.mark.parametrize(
     ("papers", "words"),
     [
