@@ -26,6 +26,7 @@ from refnet.core.glob import Glob
 from refnet.core.member_names import ArchiveError, checked, leads_inside, show
 from refnet.settings import Settings
 from refnet.sources.folder.archive_reader import ArchiveLimits, NullSink, read_archive
+from refnet.sources.folder.browsing import FileNames
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.listing import FileKind, FileList, GzipMember, Listed, matching, part_of
 from refnet.sources.folder.tar_archive import END, TarReader, header
@@ -43,6 +44,16 @@ FILES = FileList(
     (GzipMember(0, 0), GzipMember(1024, 200)),
 )
 TEXT = FILES.to_json()
+
+
+@fuzzed
+@given(documents(json.loads(TEXT), TEXT), texts)
+def test_the_names_of_a_list_are_shown_or_refused(text: bytes, searched: str) -> None:
+    names = outcome(lambda: FileNames.of(text), ArchiveError)
+    for show_page in (lambda: names.page("", 0, 10), lambda: names.search(searched, 0, 10)) if names else ():
+        page = outcome(show_page, ArchiveError)
+        for line in page.lines if page else ():
+            assert checked(os.fsencode(line.path)) == line.path
 
 
 @fuzzed

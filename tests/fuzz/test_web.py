@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
+from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
 
-from hypothesis import given
+from fastapi import Request
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.fuzz.harness import ECHO, fuzzed, outcome
+from tests.fuzz.strategies import texts
 
+from refnet.core.member_names import checked
 from refnet.network.crawls import DEEPEST
 from refnet.web import papers
+from refnet.web.contents import Part, address
+from refnet.web.file_view import rendered, view
 from refnet.web.pages import network
 from refnet.web.work import SEEDS
 
@@ -80,3 +88,91 @@ def test_every_neighbourhood_is_a_picture_within_bounds(
     assert len(drawn.nodes) <= network.NEIGHBOURS + 1
     assert len(drawn.lines) <= network.LINES
     assert all(0 < one.x < network.WIDTH and 0 < one.y < drawn.height for one in drawn.nodes)
+
+
+@given(
+    st.binary(max_size=200)
+    | st.sampled_from([b"path=%ff", b"path=../../etc/passwd", b"path=a%00", b"page=\xb2"])
+)
+@fuzzed
+def test_the_part_of_an_artifact_that_an_address_names(query: bytes) -> None:
+    part = outcome(lambda: Part.of(Request({"type": "http", "query_string": query})), longest=ECHO)
+    if part is not None:
+        assert not part.path or checked(os.fsencode(part.path)) == part.path
+        assert part.first >= 0
+        again = address("notes", "a", path=part.path).partition("?")[2].encode()
+        assert Part.of(Request({"type": "http", "query_string": again})).path == part.path
+
+
+class _Tags(HTMLParser):
+    """What a browser makes of HTML: its tags, and its attributes with their values."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.attributes = set[str](), set[tuple[str, str | None]]()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {*attrs}
+
+
+_TAGS = {
+    *(
+        "p",
+        "a",
+        "code",
+        "pre",
+        "em",
+        "strong",
+        "s",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "ul",
+        "ol",
+        "li",
+        "blockquote",
+        "hr",
+        "br",
+    ),
+    *("table", "thead", "tbody", "tr", "th", "td"),
+}
+_MARKS = st.text(alphabet="[]()<>!*_`~#|-:\\\n \tab/.&;\"'=%", max_size=200)
+_LINKS = st.sampled_from(
+    [
+        "javascript:alert(1)",
+        "//evil/x",
+        "data:text/html,x",
+        "../../../etc/passwd",
+        "a.md",
+        "http://e.org/",
+        "&#106;s:x",
+    ]
+).map(lambda link: f"[a]({link}) <{link}> ![b]({link})\n\n[c]\n\n[c]: {link}")
+
+
+@given(_MARKS | texts | _LINKS | st.lists(_MARKS | _LINKS, max_size=8).map("\n".join), texts)
+@example("<img src=x onerror=alert(1)><script>alert(1)</script><svg/onload=x>", "a/b.md")
+@fuzzed
+def test_markdown_becomes_harmless_html(text: str, path: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    html = rendered(text, path, lambda inner: address("notes", "a", "/file", path=inner))
+    found = _Tags(html)
+    assert found.tags <= _TAGS
+    for name, value in found.attributes:
+        assert name in {"href", "rel", "class", "start"}, html
+        link = value if name == "href" else "http://x"
+        assert re.match(r"https?://|mailto:|/artifacts/notes/a/file\?path=", link or "", re.IGNORECASE), link
+
+
+@given(texts, st.binary(max_size=400) | texts.map(lambda one: one.encode("utf-8", "replace")))
+@example("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
+@example("a.png", b"\x89PNG\r\n\x1a\n<script>")
+@fuzzed
+def test_every_file_is_shown_as_text_or_an_image_or_not(path: str, data: bytes) -> None:
+    shown = outcome(lambda: view(path, data, lambda inner: "/" + inner), longest=ECHO)
+    assert shown is not None
+    assert re.match(r"(data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]*)?\Z", shown.image)
+    assert all(one.isprintable() or one in "\t\n" for one in shown.text)

@@ -1,15 +1,91 @@
-"""diff: compare files or tables of two artifacts, or of an artifact and live data."""
+"""diff: compare files or tables of two artifacts, or of an artifact and live data; or the lines of one file."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from difflib import unified_diff
+from typing import Any
 
-from refnet.actions import unprotected
+from refnet.actions import look, unprotected
 from refnet.actions.choose import choose_to_read
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import size
+from refnet.core.member_names import show, spelled
 from refnet.sources import source_of
 from refnet.sources.contents import LIVE, ArtifactDifference
+
+#: Of files that are compared line by line: the most bytes, and lines.
+_BYTES, _LINES = 1 << 20, 20_000
+
+
+@dataclass(frozen=True)
+class FileDifference:
+    """How one file differs in two artifacts."""
+
+    path: str
+    before: str
+    after: str
+    equal: bool
+    #: A unified diff.
+    lines: tuple[str, ...] = ()
+    #: They differ, and one is not text in UTF-8.
+    binary: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": spelled(self.path),
+            "before": self.before,
+            "after": self.after,
+            "equal": self.equal,
+            "binary": self.binary,
+            "lines": list(self.lines),
+        }
+
+
+def diff_file(context: Context, before: str, after: str, path: str) -> FileDifference:
+    """Compare the file `path` of two artifacts, as for `diff`, line by line; RefnetError if one has no such file."""
+    if after == LIVE:
+        raise RefnetError(
+            "--file compares a file of two artifacts",
+            f"Name the second one; or compare it with a live file: refnet cat {before} PATH | diff - FILE",
+            Exit.USAGE,
+        )
+    (old_name, old_digest, old), (new_name, new_digest, new) = (
+        _read(context, one, path) for one in (before, after)
+    )
+    found = FileDifference(path, old_name, new_name, equal=old_digest == new_digest)
+    if found.equal:
+        return found
+    sides = [_lines(path, one) for one in (old, new)]
+    if None in sides:
+        return replace(found, binary=True)
+    first, second = (one or [] for one in sides)
+    lines = unified_diff(first, second, old_name, new_name)
+    return replace(found, lines=tuple(line.rstrip("\n") for line in lines))
+
+
+def _read(context: Context, meant: str, path: str) -> tuple[str, str, bytes]:
+    """Return the name of an artifact, and digest and first bytes of its file `path`."""
+    with look.content(context, meant, path) as found:
+        return found.artifact.name, found.listed.sha256, found.content.read(_BYTES + 1)
+
+
+def _lines(path: str, data: bytes) -> list[str] | None:
+    """Return the lines of a text; None: it is not text. RefnetError if it is too long."""
+    try:
+        text = data[:_BYTES].decode("utf-8", "ignore" if len(data) > _BYTES else "strict")
+    except UnicodeDecodeError:
+        return None
+    if "\0" in text:
+        return None
+    lines = text.splitlines(keepends=True)
+    if len(data) > _BYTES or len(lines) > _LINES:
+        raise RefnetError(
+            f"{show(path)} has more than {size(_BYTES)} or {_LINES:,} lines, so its lines are not compared",
+            "Print both with `refnet cat`, and compare them by another program.",
+        )
+    return lines
 
 
 def diff(context: Context, before: str, after: str) -> ArtifactDifference:

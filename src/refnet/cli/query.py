@@ -48,12 +48,16 @@ Trust = Annotated[
 def query(
     artifact: options.Artifact,
     sql: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="SQL", help="One query: SELECT, VALUES, TABLE or WITH; - reads it from stdin."
         ),
-    ],
+    ] = None,
     *,
+    sample: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="Instead of SQL: the first rows of this table, without a server."),
+    ] = None,
     at: options.At = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header line.")] = False,
     as_json: options.Json = False,
@@ -79,11 +83,15 @@ def query(
     """
     if as_csv and as_json:
         raise RefnetError("--csv and --json exclude each other", "Omit one of them.", Exit.USAGE)
-    text = sys.stdin.read(_LONGEST) if sql == "-" else sql
-    asked = Query(text, AnswerLimits(seconds, rows, megabytes << 20), at, everything, trust, as_json)
+    if (sql is None) == (sample is None):
+        raise RefnetError("SQL and --sample exclude each other", "Give one of them.", Exit.USAGE)
+    text = sys.stdin.read(_LONGEST) if sql == "-" else sql or ""
+    limits = AnswerLimits(seconds, rows, megabytes << 20)
+    asked = Query(text, limits, at, everything, trust, as_json, sample or "")
     with ExitStack() as stack:
         with with_progress(context(place, key=True), "query") as here:  # its line ends before the first row
-            checked(text)  # before anything is read
+            if not sample:
+                checked(text)  # before anything is read
             answer = stack.enter_context(look.query(here, artifact, asked))
         (_print_json if as_json else _print_csv if as_csv else _print_table)(answer)
     for sentence in answer.notes:

@@ -175,6 +175,7 @@ class RowReader(Protocol):
 class Query:
     """A query and how it is answered."""
 
+    #: Of SQL; "": the first rows of the table `sample`.
     query: str
     limits: AnswerLimits = AnswerLimits()
     #: The newest artifact of a source at or before this time.
@@ -185,6 +186,7 @@ class Query:
     trust: bool = False
     #: Each row is one JSON object.
     as_json: bool = False
+    sample: str = ""
 
 
 @dataclass

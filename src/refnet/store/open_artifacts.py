@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from isal import isal_zlib
+
 from refnet.catalog.artifact import MOST_LIST_BYTES, OpenArtifact, most_listed
 from refnet.catalog.evidence import MARKS_BYTES, Marks
 from refnet.catalog.manifest import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest
@@ -24,6 +26,7 @@ _ENTRY, _HEAD = 50_000, 4096
 _GZIP = 16 + 15
 #: Bytes of a list of files that are inflated at once.
 _PIECE = 1 << 20
+_INFLATE_ERRORS = (zlib.error, cast("type[Exception]", isal_zlib.error))
 
 
 def artifact_in(
@@ -189,7 +192,7 @@ def _check(packed: bytes, sha256: str, most: int, file: str) -> None:
     try:
         for piece in _pieces(packed, most):
             digest.update(piece)
-    except zlib.error:
+    except _INFLATE_ERRORS:
         raise _damaged(file) from None
     if digest.hexdigest() != sha256:
         raise _damaged(file)
@@ -209,14 +212,14 @@ def _one_member(packed: bytes, most: int) -> bytes | None:
     try:
         for piece in _pieces(packed, most):
             files.write(piece)
-    except zlib.error:
+    except _INFLATE_ERRORS:
         return None
     return files.getvalue()
 
 
 def _pieces(packed: bytes, most: int) -> Iterator[bytes]:
-    """Inflate one complete gzip member of at most `most` bytes in pieces; zlib.error if `packed` is anything else."""
-    inflater, size = zlib.decompressobj(_GZIP), 0
+    """Inflate one complete gzip member of at most `most` bytes in pieces; one of _INFLATE_ERRORS if it is none."""
+    inflater, size = isal_zlib.decompressobj(_GZIP), 0  # in half the time of zlib
     for at in range(0, len(packed), _PIECE):
         left = packed[at : at + _PIECE]
         while left and not inflater.eof and size <= most:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
@@ -16,16 +17,19 @@ from starlette.exceptions import HTTPException
 
 from refnet import __version__
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plain
 from refnet.core.page import render
 from refnet.settings import Settings
 from refnet.web import health, papers, work
 from refnet.web.answers import MOST_LINE, Streams, failed
 from refnet.web.children import Children
+from refnet.web.contents import Contents
 from refnet.web.database import NetworkDatabase
 from refnet.web.guard import Guard, UserOf
 from refnet.web.health import BackupReports, Health
 from refnet.web.pages import (
     artifact,
+    artifact_part,
     network,
     network_map,
     overview,
@@ -36,13 +40,13 @@ from refnet.web.pages import (
     timeline,
 )
 from refnet.web.pages import settings as settings_page
-from refnet.web.pages.base import page
+from refnet.web.pages.base import inside, page
 from refnet.web.session import SignInSessions
 from refnet.web.shared_facts import Overviews
 
 _ROUTES = (
     papers, work, health,
-    overview, timeline, artifact, restore, runs, network, network_map, stores, settings_page, sign_in,
+    overview, timeline, artifact, artifact_part, restore, runs, network, network_map, stores, settings_page, sign_in,
 )  # fmt: skip
 _STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 
@@ -79,6 +83,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.database = database
     app.state.children = Children(settings)
     app.state.streams = Streams()
+    app.state.contents = Contents()
     app.state.health = Health(settings, database)
     app.state.reports = BackupReports(settings)
     app.state.overviews = Overviews(settings)
@@ -118,8 +123,21 @@ def _answer(request: Request, status: int, error: str, hint: str) -> Response:
     """Return an error: as a page if a browser asks for HTML, else as JSON."""
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return failed(status, error, hint)
+    if status == 404:
+        error, hint = f"there is no page {plain(request.url.path)}", "Go on from one of the pages below."
     said = RefnetError(error[:MOST_LINE], hint[:MOST_LINE])
-    return page(request, "error.html.j2", status, number=status, error=said)
+    return page(request, "error.html.j2", status, number=status, error=said, back=_back(request))
+
+
+def _back(request: Request) -> str:
+    """Return the page of this server that led to the requested one; "" if none did, or it is the same."""
+    try:
+        found = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return ""
+    if found.netloc != request.headers.get("host") or found.path == request.url.path:
+        return ""
+    return inside(found.path + (f"?{found.query}" if found.query else ""))
 
 
 def _refused(request: Request, error: Any) -> Response:

@@ -26,7 +26,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, open_file, read_regular, replace_file
 from refnet.core.formatting import plain
 from refnet.core.locks import PROBE_SECONDS, is_locked, locked, take
-from refnet.core.processes import run_bounded
+from refnet.core.processes import EndedProgram, run_bounded
 from refnet.settings import PROGRESS, STARTED_BY, Settings
 from refnet.web import child_process
 from refnet.web.answers import threaded
@@ -183,6 +183,23 @@ class Children:
                 f"{shown} did not end within {seconds:.0f} s", "Run it in a terminal.", transient=True
             )
         return CommandOutput(ended.code, ended.output.decode(errors="replace"), ended.messages)
+
+    async def raw(
+        self, words: Sequence[str], *, most: int, given: bytes = b"", seconds: float = 60
+    ) -> EndedProgram:
+        """Run a short read-only command with `given` as its input; of its output, at most `most` bytes are read."""
+        work = partial(run_bounded, command(words), seconds, most, given, self._environment)
+        return await threaded(work, self._threads)
+
+    def stream(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a read-only command whose output, and messages, the caller reads."""
+        return subprocess.Popen(
+            command(words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **self._environment},
+        )
 
     def all(self) -> list[Child]:
         """Return the `KEPT` newest children, newest first; malformed files are skipped."""

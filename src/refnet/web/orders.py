@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.sources.database.plan.restore_facts import OWN_NAME, check_name
+from refnet.sources.restore_options import Mode
 from refnet.web import child_process
 
 #: Values of a plan that change while the live database or folder is in use, and do not count as a change.
 _VOLATILE = frozenset(
     (
         *("bytes_needed", "bytes_free", "live_bytes", "connections", "tables", "written_since"),
-        *("added", "changed", "removed", "excluded", "recovery"),
+        *("added", "changed", "removed", "excluded", "recovery", "seconds"),
     )
 )
+#: Of a pattern of tables; each stands for itself in brackets.
+_SPECIAL = re.compile(r"[*?[]")
 _TEXT = checked.text(10_000, errors="strict")
 _TEXTS = checked.each(_TEXT, 10_000)
 _COUNT = checked.record({"count": checked.integer(0, 1 << 63)}, more=True)
@@ -78,12 +82,27 @@ class Order:
     beside: str = ""
     #: An ISO date-time: restore as of it, by WAL or by the newest artifact at or before it; "": the named artifact.
     at: str = ""
+    #: Of a folder: the path in the artifact that alone is restored; "": everything.
+    only: str = ""
+    #: Of a database: the table, as schema.name, that alone is restored, in place; "": the whole database.
+    table: str = ""
+    #: How its rows change; None: the table is expected to be missing.
+    mode: Mode | None = None
 
     def __post_init__(self) -> None:
         if self.beside:
             check_name(self.beside, "--as")
         if self.beside and (self.verb is Verb.UNDO or not self.source.kind.row.by_name):
             raise RefnetError("--as is for a restore of a database only", "Leave it empty.", Exit.USAGE)
+        fits = {"only": self.source.kind is Kind.FOLDER, "table": self.source.kind is Kind.DATABASE}
+        for part, can in fits.items():
+            asked = getattr(self, part)
+            if asked and not (can and self.verb is Verb.RESTORE and asked.isprintable() and not self.beside):
+                raise RefnetError(
+                    f"'{plain(asked)[:100]}' cannot be restored alone here",
+                    "Restore the whole artifact, or use the command line.",
+                    Exit.USAGE,
+                )
         previous = self.verb is Verb.RESTORE or not self.name or OWN_NAME.fullmatch(self.name)
         if not previous or not self.name.isprintable() or self.name.startswith(("-", "/")):
             raise RefnetError(
@@ -95,7 +114,11 @@ class Order:
     @property
     def words(self) -> tuple[str, ...]:
         """The words of the command line after `refnet`."""
-        options = {"--as": self.beside, "--at": self.at}
+        options = {"--as": self.beside, "--at": self.at, "--only": self.only}
+        options |= {
+            "--table": _SPECIAL.sub(r"[\g<0>]", self.table),
+            "--mode": str(self.mode) if self.table and self.mode else "",
+        }
         given = (f"{option}={value}" for option, value in options.items() if value)
         return (str(self.verb), str(self.source), *([self.name] if self.name else []), *given)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -17,6 +19,7 @@ from tests import dashboard
 from tests.command import Command
 
 from refnet import settings
+from refnet.web import contents
 from refnet.web.shared_facts import Overviews
 
 _SETTINGS = """
@@ -33,6 +36,17 @@ sources = ["database"]
 """
 
 
+_NOTE = """---
+title: A note
+---
+# Heading
+
+old line, [second](../second.md), ![pixel](dot.png)
+<script>alert(1)</script>
+"""
+_DOT = b"\x89PNG\r\n\x1a\n" + b"0" * 40
+
+
 @pytest.fixture(scope="module")
 def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """A machine with two artifacts of a folder, of which the first is in `near`; `away` is not mounted."""
@@ -42,12 +56,17 @@ def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
     (folder / "notes" / "0<b>a&b.md").write_text("# a note\n")
     for number in range(501):
         (folder / "notes" / f"{number}.md").touch()
+    (folder / "notes" / "sub").mkdir()
+    (folder / "notes" / "sub" / "note.md").write_text(_NOTE)
+    (folder / "notes" / "sub" / "dot.png").write_bytes(_DOT)
+    (folder / "notes" / "sub" / "code.bin").write_bytes(bytes(range(256)))
     command = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
     recipient = command("key", "new", "--json").json["recipient"]
     (folder / "refnet.toml").write_text(_SETTINGS.format(folder=folder, recipient=recipient))
     (folder / "refnet.toml").chmod(0o600)
     command("backup", "notes").succeeds()
     (folder / "notes" / "second.md").write_text("# more\n")
+    (folder / "notes" / "sub" / "note.md").write_text(_NOTE.replace("old line", "new line"))
     (folder / "near").rename(folder / "disk")
     assert command("backup", "notes").code == 1  # its copy is missing
     (folder / "disk").rename(folder / "near")
@@ -102,7 +121,7 @@ def test_the_timeline_links_the_artifacts_of_a_day(browser: TestClient, names: l
 def test_the_calendar_of_a_store_has_its_copies_alone(browser: TestClient, names: list[str]) -> None:
     page = text(browser, "/timeline?source=notes&store=near&months=1")
     assert names[0] in page
-    assert names[1] not in page
+    assert f'href="/artifacts/notes/{names[1]}"' not in page
     assert "fetched" in page
 
 
@@ -110,25 +129,112 @@ def test_a_store_that_cannot_be_listed_says_why(browser: TestClient) -> None:
     assert "away does not exist" in text(browser, "/timeline?source=notes&store=away")
 
 
-def test_an_artifact_shows_its_evidence_and_where_it_is(browser: TestClient, names: list[str]) -> None:
+def test_an_artifact_says_in_words_what_it_is_and_offers_its_restore_first(
+    browser: TestClient, names: list[str], refnet: Command
+) -> None:
     page = text(browser, f"/artifacts/notes/{names[0]}")
-    for words in ("proven", "SHA-256", "fetched", "Verify", 'name="action" value="verify"'):
+    for words in ("505 files", f"of {refnet.home.parent}/notes", "proven", "SHA-256", "fetched"):
         assert words in page
-    assert f'href="/restore/plan?source=notes&amp;artifact={names[0]}"' in page
-    assert f'hx-get="/artifacts/notes/{names[0]}/contents"' in page
+    assert f'class="button primary" href="/restore/plan?source=notes&amp;artifact={names[0]}"' in page
+    assert 'name="action" value="verify"' in page
+    assert "raw bytes" not in page.partition("Technical details")[0]
     second = text(browser, f"/artifacts/notes/{names[1]}")
     assert "missing" in second
     assert "unknown" in second  # `away` cannot be listed
 
 
-def test_the_files_are_read_by_the_command_line_and_the_rest_is_counted(
+def test_the_files_are_a_tree_in_pages_that_reads_the_list_once(
+    browser: TestClient, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = f"/artifacts/notes/{names[0]}"
+    page = text(browser, first)
+    assert "0&lt;b&gt;a&amp;b.md" in page
+    assert "Page 1 of 3" in page
+    monkeypatch.setattr(contents, "names_of", lambda _: pytest.fail("the list is read again"))
+    last = text(browser, f"{first}?page=3").partition('id="contents"')[2].partition("</section>")[0]
+    assert last.count('<tr><th scope="row"') == 503 - 2 * contents.ROWS
+    sub = text(browser, f"{first}?path=sub")
+    assert re.findall(r'file\?path=([^"]*)"', sub) == ["sub%2Fcode.bin", "sub%2Fdot.png", "sub%2Fnote.md"]
+    assert "only=sub" in sub
+    assert text(browser, f"{first}/contents?path=sub").strip() in sub
+
+
+@pytest.mark.parametrize(
+    ("search", "found"), [("NOTE", ["sub%2Fnote.md"]), ("<b>", ["0%3Cb%3Ea%26b.md"]), ("nowhere", [])]
+)
+def test_a_search_finds_files_by_a_part_of_their_path(
+    browser: TestClient, names: list[str], search: str, found: list[str]
+) -> None:
+    page = text(browser, f"/artifacts/notes/{names[0]}?{urlencode({'search': search})}")
+    assert re.findall(r'file\?path=([^"]*)"', page) == found
+    assert f"{len(found)} names contain" in page
+
+
+def test_a_note_is_rendered_and_leads_to_its_neighbours_restore_and_download(
     browser: TestClient, names: list[str]
 ) -> None:
-    part = text(browser, f"/artifacts/notes/{names[0]}/contents")
-    assert "<html" not in part
-    assert "0&lt;b&gt;a&amp;b.md" in part
-    assert "3 more are not shown here" in part  # of 501 empty ones, the folder and 0<b>a&b.md
-    assert part in text(browser, f"/artifacts/notes/{names[0]}?contents=yes")
+    page = text(browser, f"/artifacts/notes/{names[0]}/file?path=sub%2Fnote.md")
+    for words in (
+        "<h3>Heading</h3>", "title: A note", "&lt;script&gt;alert(1)&lt;/script&gt;", "[pixel]",
+        f'href="/artifacts/notes/{names[0]}/file?path=second.md"',
+        f'href="/restore/plan?source=notes&amp;artifact={names[0]}&amp;only=sub/note.md"',
+        f'hx-get="/artifacts/notes/{names[0]}/versions?path=sub%2Fnote.md"',
+    ):  # fmt: skip
+        assert words in page, words
+    assert "# Heading" in text(browser, f"/artifacts/notes/{names[0]}/file?path=sub%2Fnote.md&as=text")
+    said = browser.get(f"/artifacts/notes/{names[0]}/file/download?path=sub%2Fnote.md")
+    assert said.content == _NOTE.encode()
+    assert said.headers["content-disposition"] == 'attachment; filename="note.md"'
+
+
+def test_an_image_is_shown_and_other_bytes_are_not(browser: TestClient, names: list[str]) -> None:
+    first = f"/artifacts/notes/{names[0]}/file?path="
+    shown = base64.b64encode(_DOT).decode()
+    page = text(browser, f"{first}sub%2Fdot.png").replace("&#43;", "+")
+    assert f'<img src="data:image/png;base64,{shown}"' in page
+    assert "neither text in UTF-8 nor an image" in text(browser, f"{first}sub%2Fcode.bin")
+    assert "It is empty." in text(browser, f"{first}7.md")
+
+
+def test_the_versions_of_a_file_are_listed_with_their_difference(
+    browser: TestClient, names: list[str]
+) -> None:
+    one = f"/artifacts/notes/{names[1]}"
+    part = text(browser, f"{one}/versions?path=sub%2Fnote.md")
+    assert part.index(names[1]) < part.index(names[0]), "the newest first"
+    assert re.findall(r"<td>(first seen|changed)</td>", part) == ["changed", "first seen"]
+    [link] = re.findall(r'href="([^"]*/changes\?[^"]*)"', part)
+    page = text(browser, link.replace("&amp;", "&"))
+    assert "<del>-old line" in page
+    assert "<ins>+new line" in page
+    assert part.strip() in text(browser, f"{one}/file?path=sub%2Fnote.md&versions=yes")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "/file?path=nowhere.md", "/file?path=..%2Fx", "/file", "/file?path=%00", "/file/download?path=sub", "?page=0",
+        "/table?schema=a&table=b", "/changes?path=7.md&before=nowhere", "/file/download?path=%ff",
+    ],
+)  # fmt: skip
+def test_an_error_of_a_part_is_a_page_with_a_way_on(browser: TestClient, names: list[str], end: str) -> None:
+    page = text(browser, f"/artifacts/notes/{names[0]}{end}", 400)
+    assert page.count("<h1>") == 1
+    assert 'role="alert"' in page
+    for way in ("/timeline", "/restore", "/"):
+        assert f'<li><a href="{way}">' in page
+    came = {"Referer": f"http://127.0.0.1:8000/artifacts/notes/{names[0]}"}
+    again = browser.get(f"/artifacts/notes/{names[0]}{end}", headers=came).text
+    assert ("The page before" in again) is not end.startswith("?")
+
+
+def test_the_pages_of_a_part_speak_japanese(browser: TestClient, names: list[str]) -> None:
+    first = f"/artifacts/notes/{names[0]}"
+    for end, words in {
+        "": "505 ファイル", "?search=note": "「note」を含む名前", "/file?path=sub%2Fnote.md": "これだけを復元",
+        "/file?path=nowhere": "このページを表示できません",
+    }.items():  # fmt: skip
+        assert words in browser.get(first + end, headers={"Accept-Language": "ja"}).text
 
 
 def test_a_download_has_the_bytes_of_the_artifact(
@@ -204,7 +310,7 @@ def test_a_link_in_the_place_of_an_artifact_is_not_followed(
     "%2e%2e", "%2e%2e%2frefnet.toml", "..%2f..%2fhome%2fkeys%2fsigning", "notes_20261125.tar.gz", "%00", "%0d%0aX: y",
     "<script>alert(1)</script>", "論文", "-x", "%ff", "a" * 3000,
 ])  # fmt: skip
-@pytest.mark.parametrize("end", ["", "/contents", "/download"])
+@pytest.mark.parametrize("end", ["", "/contents", "/download", "/file?path=7.md", "/versions?path=7.md"])
 def test_a_name_that_is_not_in_the_catalog_reads_no_file(browser: TestClient, name: str, end: str) -> None:
     for source in ("notes", "%2e%2e", "%3Ci%3E"):
         said = browser.get(f"/artifacts/{source}/{name}{end}")
@@ -249,7 +355,7 @@ def test_an_encrypted_artifact_shows_the_commands_that_read_it(tmp_path: Path) -
         for words in (f"refnet fetch {name} --identity-file FILE", f"refnet restore notes {name} --identity"):
             assert words in page
         assert "/download" not in page
-        assert f'hx-get="/artifacts/notes/{name}' not in page
+        assert "Files" not in page
         for end in ("download", "contents"):
             text(found, f"/artifacts/notes/{name}/{end}", 400)
         assert name in text(found, "/timeline?source=notes")

@@ -6,15 +6,12 @@ import asyncio
 import hashlib
 import io
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.catalog.manifest import Manifest
-from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.web.pages import artifact
 from refnet.web.pages.artifact import Download, disposition
@@ -25,10 +22,8 @@ NAME = "refnet_20261125_170001.sql.gz"
 def answer(data: bytes, recorded: bytes | None = None, name: str = NAME) -> tuple[Download, io.BytesIO]:
     """The download of a file with `data`, of which the manifest recorded other bytes."""
     known = data if recorded is None else recorded
-    moment = datetime(2026, 11, 25, tzinfo=UTC)
     file = io.BytesIO(data)
-    manifest = Manifest(SourceName.DATABASE, name, moment, len(known), hashlib.sha256(known).hexdigest(), 1.0)
-    return Download(file, manifest), file
+    return Download(file, name, len(known), hashlib.sha256(known).hexdigest()), file
 
 
 def sent(

@@ -31,6 +31,7 @@ from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.query import copies
 from refnet.sources.database.query.answer import Asker, Rows
 from refnet.sources.database.query.copies import Part, ScratchCopy
+from refnet.sources.database.query.sample import sample
 from refnet.sources.database.workers import Workers
 
 #: The most characters of a query; an argument of a command line is shorter in any case.
@@ -58,6 +59,9 @@ class TableFinder:
 @contextmanager
 def query(context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[QueryAnswer]:
     """Run a query on `chosen`; RefnetError if the server rejects it."""
+    if asked.sample:
+        yield sample(chosen, asked)
+        return
     text = checked(asked.query)
     options = source_of(context.settings, chosen.source).proof_options(context.progress, trust=asked.trust)
     with ExitStack() as stack:

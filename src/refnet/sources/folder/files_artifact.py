@@ -329,10 +329,10 @@ def exactly(source: SourceName, name: str) -> PathFinder:
         raise RefnetError(
             f"'{name}' is not a path in {source}: {error}", "Give a path relative to the folder.", Exit.USAGE
         ) from error
-    return PathFinder(lambda other: composed(other) == path, _literal(path))
+    return PathFinder(lambda other: composed(other) == path, literal_of(path))
 
 
-def _literal(path: str) -> str:
+def literal_of(path: str) -> str:
     """ASCII text that every spelling of `path` contains."""
     return Glob("".join("?" if one in "*?[" else one for one in path[-500:])).literal
 

@@ -298,7 +298,7 @@ def _entries(lines: _Lines, most: int, *, looked: bool) -> Iterator[Listed]:
 
 
 def _listed(found: re.Match[bytes], *, looked: bool) -> Listed:
-    raw, kind = _raw(found[2], found[1]), _KINDS[found[3]]
+    raw, kind = unquoted(found[2], found[1]), _KINDS[found[3]]
     path = checked(raw)
     if raw != os.fsencode(path):
         raise ArchiveError(f"the path {show(os.fsdecode(raw))} in the list of files is not normalized")
@@ -314,7 +314,7 @@ def _listed(found: re.Match[bytes], *, looked: bool) -> Listed:
         raise ValueError(f"the entry of {show(path)}")
     if target is None and allowed:
         return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, sha256, "", acl, xattrs)
-    link = os.fsdecode(_raw(target or b"", found[13]))
+    link = os.fsdecode(unquoted(target or b"", found[13]))
     if len(link) >= MAX_PATH or not allowed:
         raise ValueError(f"the entry of {show(path)}")
     if not leads_inside(path, link):
@@ -322,7 +322,7 @@ def _listed(found: re.Match[bytes], *, looked: bool) -> Listed:
     return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, "", link, acl, xattrs)
 
 
-def _raw(text: bytes, in_base64: bytes | None) -> bytes:
+def unquoted(text: bytes, in_base64: bytes | None) -> bytes:
     """Decode the inner text of a JSON string. ValueError if it is not valid."""
     if in_base64:
         return base64.b64decode(text, validate=True)

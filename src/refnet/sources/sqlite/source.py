@@ -190,8 +190,10 @@ class Sqlite(Folder):
     @contextmanager
     def query(self, context: Context, chosen: OpenArtifact, asked: Query) -> Iterator[QueryAnswer]:  # noqa: ARG002
         artifact = SqliteArtifact(chosen)
+        named = asked.sample.replace('"', '""')
+        sql = asked.query if not named else f'SELECT * FROM "{named}" LIMIT {asked.limits.rows}'  # noqa: S608  # quoted
         with box(self._base, chosen.name) as own:
-            found = own.query(artifact.unpack(own.database), asked.query, asked.limits)
+            found = own.query(artifact.unpack(own.database), sql, asked.limits)
         if asked.as_json and len(set(found.columns)) < len(found.columns):
             raise repeated(found.columns)
         texts = (tuple(None if one is None else str(one) for one in row) for row in found.rows)

@@ -9,10 +9,12 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from anyio import to_thread
@@ -25,14 +27,18 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Manifest, Unprotected
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import left_out, size
+from refnet.core.member_names import show
 from refnet.sources import kind_of
+from refnet.sources.folder.browsing import FolderPage
+from refnet.sources.folder.files_artifact import archive_errors
 from refnet.web.child_process import last_error, printed
+from refnet.web.contents import ROWS, Part, contents_of, tables_of
 from refnet.web.pages.base import fragment, page, reading, short
 from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
-#: Limits of a page: tables or files, lines of evidence, other lines.
-CONTENTS, LINES, SENTENCES = 500, 100, 50
+#: Limits of a page: lines of evidence, other lines.
+LINES, SENTENCES = 100, 50
 #: Of downloads: the most at once; how long a client may take nothing, in seconds; the size of a block, in bytes.
 MOST, STALLED, BLOCK = 4, 60.0, 1 << 20
 _running: set[Download] = set()
@@ -41,28 +47,38 @@ _PATH = "/artifacts/{source}/{name}"
 
 @dataclass(frozen=True)
 class ArtifactContents:
-    """The tables or files of an artifact, or the reason why they cannot be shown."""
+    """A page of the files or tables of an artifact, or the reason why they cannot be shown."""
 
     #: `tables` or `files`.
     what: str
-    #: As printed by `refnet show`, at most CONTENTS.
-    first: list[dict[str, Any]] = field(default_factory=list)
-    #: The number of all tables or files.
+    asked: Part = Part()
+    #: Of tables, and of files that no list names: as `refnet show` prints them, at most ROWS.
+    lines: Sequence[Any] = ()
+    #: The lines of all pages.
     total: int = 0
+    #: Of files with a list.
+    folder: FolderPage | None = None
     trouble: RefnetError | None = None
+
+    @property
+    def last(self) -> int:
+        """The number of the last page."""
+        return max(1, -(-self.total // ROWS))
 
 
 @router.get(_PATH)
 async def artifact_page(request: Request, source: str, name: str) -> Response:
-    """Show one artifact; with `?contents=yes` also its tables or files, for browsers without JavaScript."""
-    found = await artifacts(request)
+    """Show one artifact with a page of its files; its tables follow as a part, or with `?contents=yes`."""
+    found, asked = await artifacts(request), Part.of(request)
     entry, store = found.find(source, name)
-    wanted = request.query_params.get("contents") == "yes" and lists(found, entry, store)
-    contents = await _contents(request, entry) if wanted else None
+    what = lists(found, entry, store)
+    at_once = what == "files" or asked != Part() or request.query_params.get("contents") == "yes"
+    contents = await _contents(request, found, entry, asked) if what and at_once else None
     return page(
         request, "artifact.html.j2", entry=entry, store=store, facts=[*_facts(entry.manifest)], found=found,
+        details=entry.manifest.details, place=_place(entry.manifest), since=unchanged_since(found.of(entry.source, store), entry),
         notes=notes(entry, found.facts.now), places=found.places(entry), contents=contents,
-        evidence=entry.evidence[: -LINES - 1 : -1], lists=lists(found, entry, store),
+        evidence=entry.evidence[: -LINES - 1 : -1], lists=what,
         can_download=not (store or found.settings.encryption_local), sentences=SENTENCES,
     )  # fmt: skip
 
@@ -71,12 +87,40 @@ async def artifact_page(request: Request, source: str, name: str) -> Response:
 async def artifact_contents(request: Request, source: str, name: str) -> Response:
     """Return the tables or files of an artifact, as a part of its page."""
     found = await artifacts(request)
+    entry = listed(found, source, name)
+    contents = await _contents(request, found, entry, Part.of(request))
+    return fragment(request, "artifact_contents.html.j2", contents=contents, entry=entry)
+
+
+def listed(found: Artifacts, source: str, name: str, what: str = "") -> Entry:
+    """Return an artifact whose content a page can show; RefnetError (USAGE) for another.
+
+    what: the kind of its parts, tables or files; "": either.
+    """
     entry, store = found.find(source, name)
-    if not lists(found, entry, store):
-        raise RefnetError(
-            f"{name[:100]} has no list of its content on this page", "Use `refnet show`.", Exit.USAGE
-        )
-    return fragment(request, "artifact_contents.html.j2", contents=await _contents(request, entry))
+    if (there := lists(found, entry, store)) and what in ("", there):
+        return entry
+    raise RefnetError(
+        f"{name[:100]} has no {what or 'content'} that a page can show",
+        "Use `refnet show` in a terminal.",
+        Exit.USAGE,
+    )
+
+
+def unchanged_since(entries: Sequence[Entry], entry: Entry) -> datetime | None:
+    """Return the time of the first artifact that had the same content, as had all since; None: it has changed.
+
+    Of a folder, the bytes of the artifacts are compared, of a database the digests of its rows.
+    """
+    since = None
+    for one in sorted(entries, key=lambda one: one.made, reverse=True):
+        if one.made >= entry.made or not one.complete:
+            continue
+        rows = entry.row_digests and one.row_digests == entry.row_digests
+        if not rows and one.manifest.sha256 != entry.manifest.sha256:
+            break
+        since = one.created
+    return since
 
 
 @router.get(f"{_PATH}/download")
@@ -90,7 +134,7 @@ async def artifact_download(request: Request, source: str, name: str) -> Respons
         raise RefnetError(f"{name} is encrypted, and is not downloaded from here", hint, Exit.USAGE)
     opened = wiring.store(found.settings).artifact(entry)
     file = await reading(request, "the backup folder", lambda: open_checked(opened, entry.manifest))
-    return Download(file, entry.manifest)
+    return Download(file, entry.name, entry.manifest.size, entry.manifest.sha256)
 
 
 def lists(found: Artifacts, entry: Entry, store: str) -> str:
@@ -98,20 +142,64 @@ def lists(found: Artifacts, entry: Entry, store: str) -> str:
     return "" if store or found.settings.encryption_local else kind_of(entry.source).contains
 
 
-async def _contents(request: Request, entry: Entry) -> ArtifactContents:
+async def _contents(request: Request, found: Artifacts, entry: Entry, asked: Part) -> ArtifactContents:
     what = kind_of(entry.source).contains  # also the option of `refnet show` that lists it
-    hint = f"Run it in a terminal: refnet show {entry.name} --{what}"
-    unreadable = ("the list of its content cannot be read", hint)
     try:
-        output = await short(request, ["show", entry.name, f"--{what}", "--json"])
-        if output.code != Exit.DONE:
-            return ArtifactContents(what, trouble=RefnetError(*(last_error(output.stderr) or unreadable)))
-        said = printed(output.stdout)
-        return ArtifactContents(what, said[what][:CONTENTS], said["total"])
+        if what == "tables":
+            tables = tables_of(await tables_in(request, entry), asked)
+            return ArtifactContents(what, asked, tables[asked.first : asked.first + ROWS], len(tables))
+        if entry.manifest.files_sha256 is None:
+            return await _unlisted(request, entry)
+        folder = await reading(request, "the list of files", partial(_folder, request, found, entry, asked))
+        return ArtifactContents(what, asked, folder.lines, folder.total, folder)
     except RefnetError as error:
-        return ArtifactContents(what, trouble=error)
+        return ArtifactContents(what, asked, trouble=error)
+
+
+async def tables_in(request: Request, entry: Entry) -> list[dict[str, Any]]:
+    """Return the tables of an artifact, as `refnet show --tables` prints them; RefnetError if that fails."""
+    kept = contents_of(request)
+    if (known := kept.tables(entry)) is not None:
+        return known
+    output = await short(request, ["show", entry.name, "--tables", "--json"])
+    try:
+        return kept.keep_tables(entry, printed(output.stdout)["tables"])
+    except (ValueError, LookupError):
+        hint = f"Run it in a terminal: refnet show {entry.name} --tables"
+        raise RefnetError(*(last_error(output.stderr) or ("its tables cannot be listed", hint))) from None
+
+
+def _folder(request: Request, found: Artifacts, entry: Entry, asked: Part) -> FolderPage:
+    artifact = wiring.store(found.settings).artifact(entry)
+    names = contents_of(request).names(artifact)
+    with archive_errors(entry.name):
+        if asked.search:
+            return names.search(asked.search, asked.first, ROWS)
+        try:
+            return names.page(asked.path, asked.first, ROWS)
+        except LookupError:
+            raise RefnetError(
+                f"{entry.name} has no folder {show(asked.path)}", "Search for its name.", Exit.USAGE
+            ) from None
+
+
+async def _unlisted(request: Request, entry: Entry) -> ArtifactContents:
+    """The first files of an archive without a list, which is read in a process of its own."""
+    hint = f"Run it in a terminal: refnet show {entry.name} --files"
+    output = await short(request, ["show", entry.name, "--files", "--json"])
+    try:
+        said = printed(output.stdout)
+        return ArtifactContents("files", lines=said["files"][:ROWS], total=said["total"])
     except (ValueError, LookupError, TypeError):
-        return ArtifactContents(what, trouble=RefnetError(*unreadable))
+        raise RefnetError(*(last_error(output.stderr) or ("its files cannot be listed", hint))) from None
+
+
+def _place(manifest: Manifest) -> str:
+    """Return what an artifact is of, in words: a folder, a file of SQLite, or a database and its server."""
+    details = manifest.details
+    where = details.get("folder") or details.get("path") or details.get("database") or ""
+    version = details.get("server_version")
+    return f"{where} (PostgreSQL {version})"[:500] if where and version else str(where)[:500]
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -148,14 +236,22 @@ def open_checked(artifact: OpenArtifact, manifest: Manifest) -> BinaryIO:
     raise RefnetError(message, "Choose another artifact, or a copy of it.", Exit.DAMAGED)
 
 
-class Download(Response):
-    """An answer with the bytes of `file`, which it closes. The last block is sent only if the SHA-256 matches."""
+class Readable(Protocol):
+    """What a download reads, and closes."""
 
-    def __init__(self, file: BinaryIO, manifest: Manifest) -> None:
+    def read(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Download(Response):
+    """An answer with the `size` bytes of `file`, which it closes. The last block is sent only if the SHA-256 matches."""
+
+    def __init__(self, file: Readable, name: str, size: int, sha256: str) -> None:
         super().__init__(media_type="application/octet-stream")
-        self._file, self._manifest = file, manifest
-        self.headers["content-length"] = str(manifest.size)
-        self.headers["content-disposition"] = disposition(manifest.name)
+        self._file, self._name, self._size, self._sha256 = file, name, size, sha256
+        self.headers["content-length"] = str(size)
+        self.headers["content-disposition"] = disposition(name)
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         with closing(self._file):
@@ -181,20 +277,18 @@ class Download(Response):
 
     async def _blocks(self) -> AsyncIterator[tuple[bytes, bool]]:
         """Yield each block, and whether it is the last; omit the last block of a damaged artifact."""
-        digest, left = hashlib.sha256(), self._manifest.size
+        digest, left = hashlib.sha256(), self._size
 
         def read() -> bytes:
             found = self._file.read(min(BLOCK, left))
             digest.update(found)
             return found
 
-        while left or not self._manifest.size:
+        while left or not self._size:
             block = await to_thread.run_sync(read)
             left -= len(block)
-            if (left and not block) or (not left and digest.hexdigest() != self._manifest.sha256):
-                logging.getLogger("refnet").warning(
-                    "%s is damaged: its download was ended", self._manifest.name
-                )
+            if (left and not block) or (not left and digest.hexdigest() != self._sha256):
+                logging.getLogger("refnet").warning("%s is damaged: its download was ended", self._name)
                 return
             yield block, not left
             if not left:

@@ -30,6 +30,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.web.answers import SECONDS, threaded, within
 from refnet.web.children import Child, Children, CommandOutput
+from refnet.web.contents import address
 from refnet.web.guard import is_of_another_site
 
 #: Title of a page → path.
@@ -158,7 +159,7 @@ def _environment(zone: Any, language: str) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= {"asset": asset}
+    environment.globals |= {"asset": asset, "address": address}
     environment.filters |= {
         "moment": lambda when: _time(when, zone, "{:%Y-%m-%d %H:%M}".format),
         "zoned": lambda when: _time(when, zone, "{:%Y-%m-%d %H:%M %Z}".format),

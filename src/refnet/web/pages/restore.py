@@ -23,6 +23,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.sources.cluster.stream_status import streamed
+from refnet.sources.restore_options import Mode
 from refnet.web.any_second import Window
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
@@ -154,7 +155,7 @@ async def plan(
 ) -> Response:
     """Show the plan of a restore, as the command line prints it."""
     settings, chosen = settings_of(request), await _source(request, source)
-    order = Order(Verb.RESTORE, chosen, artifact, beside)
+    order = Order(Verb.RESTORE, chosen, artifact, beside, **part_of(request.query_params))
     if not at or artifact:
         return await _shown(request, order)
     window = await _window(request, chosen)
@@ -216,6 +217,19 @@ async def part(request: Request, name: RunId) -> Response:
     return fragment(request, "restore_run_part.html.j2", **await _run(request, name))
 
 
+def part_of(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return what of an artifact alone is restored, from the fields `only`, `table` and `mode` of a request."""
+    mode = given.get("mode", "")
+    if mode and mode not in set(Mode):
+        raise RefnetError(f"'{plain(mode)[:100]}' is no mode", f"Give one of: {', '.join(Mode)}.", Exit.USAGE)
+    found = {
+        "only": given.get("only", ""),
+        "table": given.get("table", ""),
+        "mode": Mode(mode) if mode else None,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
     """Return previous version → order that brings it back: databases by name, of a folder only the last version."""
     found: dict[PreviousVersion, Order] = {}
@@ -234,7 +248,7 @@ async def _start(request: Request, verb: Verb) -> Response:
     given = await form(request)
     name = given.get("artifact" if verb is Verb.RESTORE else "name", "")
     source = await _source(request, given.get("source", ""))
-    order = Order(verb, source, name, given.get("beside", ""))
+    order = Order(verb, source, name, given.get("beside", ""), **part_of(given))
     if given.get("at") and not name and verb is Verb.RESTORE:
         order = replace(order, at=parse_time(given["at"], settings_of(request).schedule_timezone).isoformat())
     if running := await _running(request, order):

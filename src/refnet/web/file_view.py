@@ -1,0 +1,118 @@
+"""What a page shows of a file from a backup: text, an image, Markdown; or nothing, and why.
+
+The file may be anything. No byte of it becomes HTML by itself: text is escaped, Markdown is rendered by a library with HTML
+off, an image is data of one of four types and never SVG. A link of Markdown leads to another file of the artifact, to a web
+page or an address of mail, or nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from refnet.core.formatting import plain
+
+#: Of files that are shown, in bytes: the largest; how much of a text, and of one that is rendered as Markdown.
+LARGEST, TEXT, MARKDOWN = 4 << 20, 256 << 10, 64 << 10
+#: The first bytes of an image → its type.
+_IMAGES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+_NOTES = (".md", ".markdown")
+#: The YAML at the head of a note.
+_HEAD = re.compile(r"---\n(.*?\n)---\n", re.DOTALL)
+_HEADING = re.compile("h[1-6]")
+_OUTSIDE = frozenset({"http", "https", "mailto"})
+#: Path of a file in the artifact → the address of its page.
+Address = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class FileView:
+    """What of a file is shown."""
+
+    #: Escaped by the template.
+    text: str = ""
+    #: Rendered Markdown; `text` is then the head of the note.
+    rendered: Markup = Markup("")
+    #: The URL of an image: its data.
+    image: str = ""
+    #: Why nothing is shown: `binary`, `large`; "": something is.
+    nothing: str = ""
+    #: The bytes at its end that are not shown.
+    cut: int = 0
+
+
+def view(path: str, data: bytes, address: Address, *, as_text: bool = False) -> FileView:
+    """Return what is shown of the file `path` with the content `data`. as_text: Markdown is not rendered."""
+    if kind := _image(data):
+        return FileView(image=f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
+    try:
+        # a character may be cut at the limit
+        text = (
+            data[:TEXT].decode("utf-8-sig", "strict" if len(data) <= TEXT else "ignore").replace("\r\n", "\n")
+        )
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        return FileView(nothing="binary")
+    if path.lower().endswith(_NOTES) and not as_text and len(data) <= MARKDOWN:
+        head = _HEAD.match(text)
+        body = text[head.end() :] if head else text
+        return FileView(_plain(head[1] if head else ""), rendered(body, path, address))
+    return FileView(_plain(text), cut=max(0, len(data) - TEXT))
+
+
+def _plain(text: str) -> str:
+    """Escape what cannot be printed, such as marks that turn the direction of a line, but tabs and line ends."""
+    return "\n".join("\t".join(map(plain, line.split("\t"))) for line in text.split("\n"))
+
+
+def _image(data: bytes) -> str:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    return next((kind for start, kind in _IMAGES.items() if data.startswith(start)), "")
+
+
+def rendered(text: str, path: str, address: Address) -> Markup:
+    """Render the Markdown `text` of the file `path` to HTML without scripts, images, and headings of the first two levels."""
+    made = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    tokens = made.parse(text)
+    for token in tokens:
+        token.attrs.pop("style", None)  # of a column; the Content-Security-Policy refuses it
+        if _HEADING.fullmatch(token.tag):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+        if token.children:
+            token.children = _linked(token.children, path, address)
+    return Markup(made.renderer.render(tokens, made.options, {}))  # noqa: S704  # the library escapes
+
+
+def _linked(tokens: list[Token], path: str, address: Address) -> list[Token]:
+    """Return the tokens of a line with links that lead inside or to the web; an image is its description."""
+    for token in tokens:
+        if token.type == "link_open":
+            target = _target(str(token.attrGet("href") or ""), path, address)
+            token.attrs = {"href": target, "rel": "noreferrer"} if target else {}
+        elif token.type == "image":
+            token.type, token.tag, token.attrs, token.children = "text", "", {}, None
+            token.content = f"[{token.content}]"
+    return tokens
+
+
+def _target(href: str, path: str, address: Address) -> str:
+    """Return where a link leads; "": nowhere."""
+    try:
+        found = urlsplit(href)
+    except ValueError:
+        return ""
+    if found.scheme or found.netloc:
+        return href if found.scheme in _OUTSIDE else ""
+    named = unquote(found.path)
+    inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), named)) if named else ""
+    return "" if not inner or inner.startswith(("/", "..")) else address(inner)
