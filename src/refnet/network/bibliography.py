@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
-from refnet.core.files import OPEN_FILE, NotRegularError, explained, opened
+from refnet.core.files import OPEN_FILE, explained, opened
 from refnet.network.crawls import MOST_SEEDS, seed_id
 from refnet.network.frontmatter import described
 from refnet.network.papers import TITLE_LIMIT, clean, normalized
@@ -86,7 +85,11 @@ class Bibliography:
 def read(path: Path) -> Bibliography:
     """Read the file or the folder of notes at `path`; RefnetError if it cannot be read, or has no entry."""
     found = Bibliography()
-    if path.is_dir():
+    with explained(path):
+        is_folder, is_file = path.is_dir(), path.is_file()
+    if not (is_folder or is_file):
+        raise RefnetError(f"{path} is neither a file nor a folder", "Check the path.", Exit.USAGE)
+    if is_folder:
         _notes(path, found)
     else:
         _READERS.get(path.suffix.lower(), _list)(_text(path), found)
@@ -100,11 +103,8 @@ def read(path: Path) -> Bibliography:
 
 
 def _text(path: Path) -> str:
-    with explained(path):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise NotRegularError(path)
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+    with explained(path), path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise RefnetError(f"{path} is larger than {_LARGEST >> 20} MiB", "Split the file.", Exit.USAGE)
     return data.decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")

@@ -9,13 +9,13 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from refnet.catalog.artifact import Counted, Progress, silent
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.network import SESSION, scholar_answers
 from refnet.network.bibliography import Bibliography, Entry
 from refnet.network.crawl_levels import MOST_IDS
 from refnet.network.crawl_work import Scholar, scholar_server
 from refnet.network.http_api import Api, RefusedRequestError
-from refnet.network.papers import AnswerError, FoundPaper
+from refnet.network.papers import AnswerError, FoundPaper, clean
 from refnet.network.rate_limit import Limiter
 from refnet.network.reference_formats import plain_words
 from refnet.postgres.session import Target
@@ -81,7 +81,9 @@ class Finder:
 
     def search(self, words: str, most: int) -> FoundPapers:
         """Return the `most` papers that fit `words` best."""
-        params = {"query": words[:_LONGEST], "limit": str(most), "fields": _FIELDS}
+        params = {"query": clean(words, _LONGEST), "limit": str(most), "fields": _FIELDS}
+        if not params["query"]:
+            raise RefnetError("there is no word to search for", "Give one or more words.", Exit.USAGE)
         return FoundPapers([_candidate(one, "") for one in self._found("/paper/search", params)[:most]])
 
     def match(self, bibliography: Bibliography, progress: Progress = silent) -> FoundPapers:

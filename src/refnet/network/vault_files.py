@@ -157,7 +157,7 @@ def tagged(vault: int, tag: str) -> Iterator[NoteMark]:
         with suppress(NotOursError):
             text, _ = read(vault, note.path)
         listed = any(f"{one}/".startswith(f"{wanted}/") for one in tags_in(text or ""))
-        if not note.mark.index and (listed or written.search(text or "")):
+        if not (note.mark.index or note.mark.kind) and (listed or written.search(text or "")):
             yield note.mark
 
 

@@ -132,8 +132,8 @@ def test_what_has_no_entry_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.bib")
     for name, why in (
         ("empty.bib", "has no entry"),
-        ("gone.bib", "does not exist"),
-        ("fifo.bib", "not a regular file"),
+        ("gone.bib", "is neither a file nor a folder"),
+        ("fifo.bib", "is neither a file nor a folder"),
     ):
         with pytest.raises(RefnetError, match=f"(?i){why}"):
             read(tmp_path / name)
