@@ -77,7 +77,7 @@ BAD = {
     "encryption.signers": [*LISTS, ("SHA256:x", ""), ("ssh-rsa AAAA", "")],
     "config.entries": [("../x", ""), ("/etc", ""), ("a,b/c", ""), ("|a", "")],
     "broker_url": [("http://:hunter2@h", ""), ("redis://", ""), ("redis://:hunter2@h:x/0", ""), ("redis://:hunter2@[::1", "")],
-    **{f"schedule.{task}": TIMES for task in ("database", "config", "obsidian", "prune", "drill", "monitor")},
+    **{f"schedule.{task}": TIMES for task in ("database", "config", "obsidian", "prune", "drill", "monitor", "update")},
     "schedule.timezone": [
         ("Tokyo", "Asia/Tokyo"), ("asia/tokyo", "Asia/Tokyo"), ("Asia/Tokio", "Asia/Tokyo"), ("new york", "America/New_York"),
         ("Mars/Olympus", ""), ("../../etc/passwd", ""), ("Asia", ""), ("a/" * 300, ""),
