@@ -231,6 +231,26 @@ def _format(text: str) -> str:
     return text
 
 
+def _writer(format: str, to: Path | None) -> Callable[[str, Iterator[str]], None]:  # noqa: A002
+    """Return a function that writes a file of an export, given its name and its text in parts."""
+
+    def write(name: str, texts: Iterator[str]) -> None:
+        if to is None:
+            for text in texts:
+                sys.stdout.write(text)
+            return
+        path = to
+        if format == _CSV:
+            with explained(to):
+                to.mkdir(parents=True, exist_ok=True)
+            path = to / name
+        writing.write_file(path, texts)
+        if not output.quiet:
+            print(path)
+
+    return write
+
+
 def export(
     format: Annotated[  # noqa: A002  # its name in errors
         str,
@@ -249,6 +269,7 @@ def export(
     search: Annotated[
         str, typer.Option(metavar="WORDS", help="Papers with these words, or an author's name.")
     ] = "",
+    topic: Annotated[str, typer.Option(metavar="NAME", help="Papers of this field of study.")] = "",
     tag: Annotated[
         str | None, typer.Option(metavar="TAG", help="Papers whose notes in the vault have this tag.")
     ] = None,
@@ -265,27 +286,13 @@ def export(
     settings = current_settings()
     if format == _CSV and to is None:
         raise RefnetError("csv makes two files", "Name a folder for them with --to.", Exit.USAGE)
-    given = {"tag": tag, "search": search and f"'{search}'", "top": top}
+    given = {"tag": tag, "search": search and f"'{search}'", "topic": topic and f"'{topic}'", "top": top}
     chosen = "".join(f", {name} {value}" for name, value in given.items() if value)
     if would(f"export {ActsOn.of(settings).shown}{chosen} as {format} to {to or 'stdout'}", plan=plan):
         return
-    selection = writing.Selection(search, top, _tagged(settings.vault_dir, tag) if tag else None)
+    selection = writing.Selection(search, top, _tagged(settings.vault_dir, tag) if tag else None, topic)
 
-    def write(name: str, texts: Iterator[str]) -> None:
-        if to is None:
-            for text in texts:
-                sys.stdout.write(text)
-            return
-        path = to
-        if format == _CSV:
-            with explained(to):
-                to.mkdir(parents=True, exist_ok=True)
-            path = to / name
-        writing.write_file(path, texts)
-        if not output.quiet:
-            print(path)
-
-    writing.export(known(servers.existing_server(settings)), format, write, selection)
+    writing.export(known(servers.existing_server(settings)), format, _writer(format, to), selection)
 
 
 def _tagged(vault: Path, tag: str) -> Callable[[Any], list[int]]:

@@ -68,6 +68,7 @@ WHERE (p.details_fetched_at IS NOT NULL OR p.provenance = 'sample') AND (%(ids)s
            @@ websearch_to_tsquery('pg_catalog.english', %(search)s)
        OR p.id IN (SELECT paper_id FROM paper_authors JOIN authors ON authors.id = author_id
                    WHERE position(lower(%(search)s) IN lower(name)) > 0))
+  AND (%(topic)s = '' OR EXISTS (SELECT FROM unnest(p.fields_of_study) AS topic WHERE lower(topic) = lower(%(topic)s)))
 ORDER BY r.position, p.citation_count DESC NULLS LAST, p.id LIMIT %(top)s
 """
 #: Column of a paper in GraphML and CSV → its type in GraphML.
@@ -95,13 +96,16 @@ class Selection:
     top: int | None = None
     #: Finds row ids in the database: only these papers; None: any.
     among: Callable[[psycopg.Connection], list[int]] | None = None
+    #: A field of study, in upper or lower case.
+    topic: str = ""
 
     def papers(self, connection: psycopg.Connection) -> list[int] | None:
         """Return the row ids of the papers, best first; None: all of the network."""
         if self == Selection():
             return None
         ids = self.among(connection) if self.among else None
-        found = connection.execute(_SELECTED, {"search": self.search, "top": self.top, "ids": ids}).fetchall()
+        values = {"search": self.search, "top": self.top, "ids": ids, "topic": self.topic}
+        found = connection.execute(_SELECTED, values).fetchall()
         return [number for (number,) in found]
 
 

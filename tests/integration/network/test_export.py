@@ -79,6 +79,10 @@ def test_a_selection_takes_the_best_of_what_is_searched_and_the_citations_betwee
     assert 1 in ids(Selection(search=word))[0]
     assert 1 in ids(Selection(search=author.lower()))[0]
     assert ids(Selection(search="nobodywritesthis"))[0] == []
+    science, others = (ids(Selection(topic=name))[0] for name in ("COMPUTER science", "Sociology"))
+    assert 0 < len(science) < PAPERS
+    assert science != others
+    assert ids(Selection(topic="No such topic"))[0] == []
     assert sorted(ids(Selection(among=lambda _: [3, 4]))[0]) == [3, 4]
 
 
