@@ -37,6 +37,7 @@ _IDLE = "SELECT count(*) = 0 FROM pg_replication_slots WHERE active"
 
 def test_what_is_committed_is_here_and_status_says_until_when(receiving: Receiving) -> None:
     with receiving.running() as run:
+        receiving.catch_up(run)
         receiving.server.write(3)
         receiving.catch_up(run)
         found = receiving.status()
@@ -217,6 +218,7 @@ def test_two_receivers_of_one_archive_exclude_each_other(receiving: Receiving) -
 
 def test_a_middle_segment_that_is_missing_is_said(receiving: Receiving) -> None:
     with receiving.running() as run:
+        receiving.catch_up(run)
         receiving.server.write(4)
         receiving.catch_up(run)
     archive = receiving.archive
@@ -242,6 +244,7 @@ def test_the_monitor_and_the_metrics_say_how_far_it_is(receiving: Receiving) -> 
 
 def test_a_record_longer_than_segments_stops_nothing(receiving: Receiving) -> None:
     with receiving.running() as run:
+        receiving.catch_up(run)  # its slot is there
         receiving.server.write(1)
         receiving.server.sql("SELECT pg_logical_emit_message(true, 'x', repeat('a message ', 500000))")
         receiving.server.write(1)
