@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, expect
 from tests.browser.watched import watched
 from tests.browser.world import World
 
+from refnet.core.processes import until
+
 _REASON = {
     "en-GB": "no PostgreSQL server answers at db.lab:5432",
     "ja-JP": "db.lab:5432 の PostgreSQL サーバーが応答しません",
@@ -67,6 +69,7 @@ def test_a_stopped_backup_is_stopped_and_not_failed(
             page.get_by_role("button", name="Back up", exact=True).click()
             page.wait_for_url("**/runs/*")
             expect(page.locator("main .badge", has_text="running")).to_be_visible()
+            assert until(lambda: any((world.folder / "home" / "runs").glob("*.running")), 60)
             page.get_by_role("button", name="Stop").click()
             expect(page.locator("main .badge", has_text="stopped")).to_be_visible(timeout=30_000)
             expect(page.get_by_role("alert")).to_contain_text(

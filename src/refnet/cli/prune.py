@@ -61,6 +61,8 @@ def prune(
         _simulate(here, names, _span(simulate), as_json=as_json)
         return
     local = store in {None, LOCAL}
+    if store and not local:
+        here.settings.store(store)  # a wrong name is no run
     watched = None if plan else open_watch(here).run(RunKind.PRUNE, names[0] if len(names) == 1 else None)
     with watched or nullcontext() as at_work:
         plans, copies, errors = _asked(here, names, store, plan=plan, force=force)
