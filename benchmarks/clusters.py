@@ -194,7 +194,8 @@ def _full(bench: Bench) -> Result:
 
 
 def _increment(bench: Bench) -> Result:
-    bench.change()
+    """Back up the change of the other tool's increment too, which is the only one since both fulls."""
+    bench.archives(wanted=False)
     return _ours(bench)
 
 
@@ -278,12 +279,12 @@ def _logical(bench: Bench) -> Result:
     return Result(run)
 
 
-#: In the order of a round: RefNet's backups first, without archive_mode; the restores are of what the round has made.
+#: In the order of a round: both increments have the same change; the restores are of what the round has made.
 WAYS: Mapping[str, Callable[[Bench], Result]] = {
     FULL: _full,
-    INCREMENT: _increment,
     THEIR_FULL: _their_full,
     THEIR_INCREMENT: _their_increment,
+    INCREMENT: _increment,
     RESTORE: _restore,
     THEIR_RESTORE: _their_restore,
     AT: _at,

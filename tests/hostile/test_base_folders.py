@@ -219,6 +219,26 @@ def test_an_increment_of_another_parent_or_of_a_missing_file_is_refused(
         unpack([base(lacking), increment(incremental(0))], tmp_path / "next", US)
 
 
+def test_a_file_of_an_increment_is_written_over_its_parents_one_and_through_no_other_name(
+    tmp_path: Path,
+) -> None:
+    """A server's user who owns the folder could put a name of another file there meanwhile."""
+    folder, outside = tmp_path / "data", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_bytes(b"not of the server")
+    full, next_ = base(FILES | {"PG_VERSION": b"a longer version\n"}), increment(incremental(0))
+
+    def open_later() -> io.BytesIO:
+        (folder / "backup_label").unlink()
+        (folder / "backup_label").hardlink_to(outside)
+        return io.BytesIO(next_.open().read())
+
+    unpack([full, next_._replace(open=open_later)], folder, US)
+    assert outside.read_bytes() == b"not of the server"
+    assert (folder / "PG_VERSION").read_bytes() == b"17\n"
+    assert b"0/3000028" in (folder / "backup_label").read_bytes()
+
+
 def indexed(files: dict[str, bytes | None] = FILES) -> Piece:
     """A full of several gzip members, with its index."""
     tar = gzip.decompress(base(files).open().read())

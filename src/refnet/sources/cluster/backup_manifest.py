@@ -50,11 +50,7 @@ class BackupManifest:
     @classmethod
     def read(cls, text: bytes) -> BackupManifest:
         """Read a manifest; ValueError if it is malformed, or its checksum is wrong."""
-        if len(text) > MOST_LIST_BYTES:
-            raise ValueError("it is too long")
-        last = _LAST_LINE.search(text)
-        if last is None or hashlib.sha256(text[: last.start() + 1]).hexdigest() != last[1].decode():
-            raise ValueError("its own checksum is wrong")
+        check(text)
         values = _DOCUMENT(checked.parsed(text, MOST_LIST_BYTES))
         files = dict(values["Files"])
         if len(files) != len(values["Files"]):
@@ -66,6 +62,15 @@ class BackupManifest:
         return cls(
             values.get("System-Identifier", ""), files, min(one[1] for one in ranges), end_lsn, timeline
         )
+
+
+def check(text: bytes) -> None:
+    """ValueError unless the last line of a manifest has the checksum of what is before it."""
+    if len(text) > MOST_LIST_BYTES:
+        raise ValueError("it is too long")
+    last = _LAST_LINE.search(text)
+    if last is None or hashlib.sha256(text[: last.start() + 1]).hexdigest() != last[1].decode():
+        raise ValueError("its own checksum is wrong")
 
 
 def _path(values: dict[str, Any]) -> str:

@@ -185,7 +185,7 @@ class BaseMaker:
         facts = facts_of(parent)
         with contextlib.suppress(RefnetError, OSError, ValueError):
             text = read_regular(self.manifests / _kept_name(facts), MOST_LIST_BYTES) if facts else b""
-            BackupManifest.read(text)
+            backup_manifest.check(text)  # pg_basebackup reads it
             return text
         try:
             return BaseArtifact(self.opened(parent)).manifest_text()

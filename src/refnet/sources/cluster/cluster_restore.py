@@ -201,7 +201,7 @@ def _recover(
         folders = _DataFolders(made.folder, made.socket, made.programs, data)
         cluster = Cluster(data, made.socket, user, made.programs, enclosure=enclosure(folders, user))
         with phases.phase("unpack"):
-            fill(data, user, recovery, context.progress)
+            fill(data, user, recovery, context.progress, durable=True)
         with phases.phase("wal"):
             add_wal(data, user, recovery, context.progress)
         with phases.phase("replay"):

@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shutil
-import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -26,20 +25,18 @@ from refnet.catalog.cluster_base import BaseFacts
 from refnet.catalog.wal import lsn_text, parse_lsn
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import (
-    NEW_FILE,
     OPEN_FILE,
     OPEN_FOLDER,
+    begin_writing,
     descended,
-    empty_tree,
     explained,
-    names_in,
     opened,
-    write_all,
 )
 from refnet.core.formatting import size
 from refnet.core.member_names import ArchiveError, parent, show
 from refnet.postgres.account import Account
 from refnet.sources.cluster import increments
+from refnet.sources.cluster.data_files import give, remove_unseen, write
 from refnet.sources.folder.gzip_members import inflated, inflated_members
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.tar_archive import BLOCK, TarReader
@@ -108,11 +105,18 @@ class Label:
             raise ArchiveError("its backup_label is damaged") from None
 
 
-def unpack(chain: Sequence[Piece], folder: Path, account: Account, progress: Progress = silent) -> Label:
+def unpack(
+    chain: Sequence[Piece],
+    folder: Path,
+    account: Account,
+    progress: Progress = silent,
+    *,
+    durable: bool = False,
+) -> Label:
     """Unpack `chain`, the full first, into the empty `folder`, as files of `account`; return the label of the last.
 
-    RefnetError (DAMAGED) names the artifact that is damaged, hostile or does not continue the one before. On an error the
-    caller removes what there is.
+    durable: the server will flush every file; the disk begins with large ones at once. RefnetError (DAMAGED) names the
+    artifact that is damaged, hostile or does not continue the one before. On an error the caller removes what there is.
     """
     total, done = sum(piece.facts.raw_bytes for piece in chain), 0
     _check_space(folder, chain)
@@ -120,7 +124,7 @@ def unpack(chain: Sequence[Piece], folder: Path, account: Account, progress: Pro
     with explained(folder), opened(folder, OPEN_FOLDER) as root:
         for piece in chain:
             with _damaged(piece.name):
-                made = _Unpacking(root, account, piece, full=not labels)
+                made = _Unpacking(root, account, piece, full=not labels, durable=durable)
                 made.run(partial(_report, progress, done, total))
                 labels.append(made.label())
                 _check_chain(piece, labels)
@@ -172,7 +176,7 @@ def _check_chain(piece: Piece, labels: Sequence[Label]) -> None:
 def _write_own(root: int, account: Account) -> None:
     """Write configuration files without a setting; nobody may log in until somebody says who."""
     for name in sorted(CONFIGURATION):
-        _write(root, name, (b"# Written by RefNet.\n",), account)
+        write(root, name, (b"# Written by RefNet.\n",), account)
 
 
 class _Hashed(io.RawIOBase):
@@ -204,8 +208,9 @@ class _Hashed(io.RawIOBase):
 class _Unpacking:
     """One base backup on its way into the open folder `root`."""
 
-    def __init__(self, root: int, account: Account, piece: Piece, *, full: bool) -> None:
+    def __init__(self, root: int, account: Account, piece: Piece, *, full: bool, durable: bool) -> None:
         self._root, self._account, self._piece, self._full = root, account, piece, full
+        self._durable = durable
         self._left = piece.facts.raw_bytes
         #: What the base has, by its path after the increment is applied.
         self._seen = {".", FROM_BACKUP}
@@ -276,9 +281,7 @@ class _Unpacking:
         if path == _LABEL:
             content = (self._taken_label(b"".join(content)),)
         folder = self._parent(path)
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
-        _write(folder, name, content, self._account)
+        write(folder, name, content, self._account, again=not self._full, durable=self._durable)
 
     def _see(self, path: str, member: str) -> None:
         if path in self._seen:
@@ -294,6 +297,8 @@ class _Unpacking:
         try:
             with opened(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as file:
                 increments.apply(reader.content(), member.size, file, BLOCK_SIZE)
+                if self._durable and member.size > _SMALL:
+                    begin_writing(file)
         except FileNotFoundError:
             raise ArchiveError(
                 f"{show(member.path)} continues a file that its parent does not have"
@@ -310,7 +315,7 @@ class _Unpacking:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=folder)
         with opened(name, OPEN_FOLDER, folder) as made:
-            _give(made, self._account)
+            give(made, self._account)
 
     def _parent(self, path: str) -> int:
         """The folder of `path`, open until another one is asked for; ArchiveError if it is missing or a file."""
@@ -327,7 +332,7 @@ class _Unpacking:
     def _remove_others(self) -> None:
         """Remove what an earlier base of the chain has and this one does not."""
         if not self._full:
-            _remove_unseen(self._root, "", self._seen)
+            remove_unseen(self._root, "", self._seen, FROM_BACKUP)
 
     def _check_server(self) -> None:
         """Check that the data folder is of the cluster that the manifest names."""
@@ -341,32 +346,3 @@ class _Unpacking:
             or str(_IDENTIFIER.unpack(found)[0]) != self._piece.facts.system_identifier
         ):
             raise ArchiveError("it is of another cluster than its manifest says (system identifier)")
-
-
-def _remove_unseen(folder: int, path: str, seen: set[str]) -> None:
-    for name in names_in(folder):
-        inner = f"{path}{name}"
-        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-        if inner in seen:
-            if is_folder and inner != FROM_BACKUP:
-                with opened(name, OPEN_FOLDER, folder) as below:
-                    _remove_unseen(below, f"{inner}/", seen)
-        elif is_folder:
-            with opened(name, OPEN_FOLDER, folder) as below:
-                empty_tree(below)
-            os.rmdir(name, dir_fd=folder)
-        else:
-            os.unlink(name, dir_fd=folder)
-
-
-def _write(folder: int, name: str, content: Iterable[bytes], account: Account) -> None:
-    with opened(name, NEW_FILE, folder) as file:
-        os.fchmod(file, 0o600)
-        for block in content:
-            write_all(file, block)
-        _give(file, account)
-
-
-def _give(handle: int, account: Account) -> None:
-    if account.other:
-        os.fchown(handle, account.uid, account.gid)

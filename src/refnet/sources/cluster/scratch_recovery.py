@@ -159,9 +159,9 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
         yield Recovered(cluster, reader, reached)
 
 
-def fill(data: Path, user: Account, recovery: Recovery, progress: Progress) -> None:
+def fill(data: Path, user: Account, recovery: Recovery, progress: Progress, *, durable: bool = False) -> None:
     """Fill the empty folder `data` of `user` with the chain, and the file that asks for a recovery."""
-    unpack(recovery.chain, data, user, progress)
+    unpack(recovery.chain, data, user, progress, durable=durable)
     write(data / "recovery.signal", "", user)  # no server starts here without a recovery's settings
 
 
