@@ -16,7 +16,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_closed, check_own, make_folder
-from refnet.settings import Examined, Settings, examine
+from refnet.settings import Examined, Given, Settings, examine
 from refnet.store import backup_folder
 from refnet.store.local import LocalStore
 from refnet.wiring import with_clusters
@@ -83,10 +83,15 @@ class Context:
             yield
 
 
-def examine_settings(variables: Mapping[str, str] | None = None) -> Examined:
-    """Return the settings of this process and their problems. `variables`: those that take precedence over its environment."""
-    environment = {**os.environ, **(variables or {})}
-    return examine(environment, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+def examine_settings(variables: Mapping[str, str] | None = None, given: Given | None = None) -> Examined:
+    """Return the settings of this process and their problems.
+
+    Args:
+        variables: those that take precedence over its environment.
+        given: the settings file; None: search for it.
+    """
+    environment, cores = {**os.environ, **(variables or {})}, len(os.sched_getaffinity(0))
+    return examine(environment, Path.cwd(), root=os.geteuid() == 0, cores=cores, given=given)
 
 
 def read_settings(

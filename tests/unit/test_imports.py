@@ -327,6 +327,7 @@ def started():
         ("metrics", "prometheus_client", "metrics"),
         ("serve", "fastapi", "web"),
         ("serve", "psycopg_pool", "web"),
+        ("serve", "tomlkit", "web"),
     ],
 )
 def test_a_command_without_its_extra_says_what_installs_it(started, tmp_path, command, module, extra):

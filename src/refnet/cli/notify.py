@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 
 from refnet.cli import options
-from refnet.cli.context import current_settings, note, would
+from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import say
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural
 from refnet.telemetry.notify import Message, deliver
 
 
-def notify(*, plan: options.Plan = False) -> None:
+def notify(*, plan: options.Plan = False, as_json: options.Json = False) -> None:
     """Send a test message to every service of notify.urls."""
     urls = current_settings().notify_urls
     if not urls:
@@ -25,4 +25,4 @@ def notify(*, plan: options.Plan = False) -> None:
         note(sentence)
     if failures:
         raise RefnetError("not every service accepted the test message", "Fix notify.urls and retry.")
-    say(f"sent to {len(urls)} of {len(urls)}")
+    print_json({"services": len(urls)}) if as_json else say(f"sent to {len(urls)} of {len(urls)}")

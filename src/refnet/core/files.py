@@ -311,14 +311,16 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         replace_in(folder, path.name, data, mode)
 
 
-def replace_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
-    """Like `replace_file`, for the file `name` in the open `folder`."""
+def replace_in(folder: int, name: str, data: bytes, mode: int = 0o600, group: int = -1) -> None:
+    """Like `replace_file`, for the file `name` in the open `folder`. group: the id of the new file's group; -1: any."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise NotRegularError(name)
     hidden = f".{name}.{secrets.token_hex(8)}"
     with opened(hidden, NEW_FILE, folder) as handle:
         try:
+            if group != -1:
+                os.fchown(handle, -1, group)
             os.fchmod(handle, mode)
             write_all(handle, data)
             os.fsync(handle)

@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass
 from functools import cache
 from typing import Any
 
-from refnet.settings.known_keys import all_keys, variable
+from refnet.settings.known_keys import all_keys, setting, variable
 from refnet.settings.reading import Examined
 from refnet.settings.sources import SourceSettings
 from refnet.settings.stores import STORES, StoreSettings
@@ -57,8 +57,14 @@ def report(found: Examined) -> list[ShownSetting]:
         origin = found.settings.origins.get(key, by or "the default")
         said = "" if key in wrong else found.settings.says(key)
         one = (said or _shown(field, value), key not in wrong, origin, variable(key), default)
-        listed.append(ShownSetting(key, *one, _descriptions(type_of(key)).get(field.name, "")))
+        listed.append(ShownSetting(key, *one, description_of(key)))
     return listed
+
+
+def description_of(key: str) -> str:
+    """The sentences that describe `key`; "" where the source text of RefNet is not installed."""
+    field = setting(key)
+    return _descriptions(type_of(key)).get(field.name, "") if field else ""
 
 
 def text_of(value: Any) -> str:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,11 +15,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from refnet import __version__
+from refnet import __version__, wiring
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.core.page import render
-from refnet.settings import Settings
+from refnet.settings import Examined, Settings, keys
+from refnet.settings.writable import WRITABLE
 from refnet.web import health, papers, work
 from refnet.web.answers import MOST_LINE, Streams, failed
 from refnet.web.children import Children
@@ -30,11 +31,13 @@ from refnet.web.health import BackupReports, Health
 from refnet.web.pages import (
     artifact,
     artifact_part,
+    decide,
     network,
     network_map,
     overview,
     restore,
     runs,
+    set_up,
     sign_in,
     stores,
     timeline,
@@ -42,11 +45,12 @@ from refnet.web.pages import (
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import inside, page
 from refnet.web.session import SignInSessions
-from refnet.web.shared_facts import Overviews
+from refnet.web.shared_facts import Overviews, changed_keys
 
 _ROUTES = (
     papers, work, health,
-    overview, timeline, artifact, artifact_part, restore, runs, network, network_map, stores, settings_page, sign_in,
+    overview, timeline, artifact, artifact_part, restore, runs, decide, network, network_map, stores, settings_page, set_up,
+    sign_in,
 )  # fmt: skip
 _STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 
@@ -87,11 +91,22 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.health = Health(settings, database)
     app.state.reports = BackupReports(settings)
     app.state.overviews = Overviews(settings)
+    app.state.use = partial(_use, app)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in _ROUTES:
         app.include_router(module.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app
+
+
+def _use(app: FastAPI, found: Examined) -> None:
+    """Let the pages use the settings that one of them wrote, unless others that a server reads only once differ too."""
+    running: Settings = app.state.settings
+    if any(key in keys() and key not in WRITABLE for key in changed_keys(running, found)):
+        return  # the pages say that it was started with other values
+    settings = wiring.with_clusters(found.settings)
+    app.state.settings, app.state.overviews = settings, Overviews(settings)
+    app.state.health, app.state.reports = Health(settings, app.state.database), BackupReports(settings)
 
 
 def _docs(app: FastAPI) -> Any:

@@ -12,7 +12,7 @@ import secrets
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -171,9 +171,15 @@ class Children:
                 self._remove_old()
         return self.one(name)
 
-    async def output(self, words: Sequence[str], *, seconds: float = 60) -> CommandOutput:
-        """Run a short read-only command; RefnetError if it takes longer than `seconds` or prints over 4 MiB."""
-        work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=self._environment)
+    async def output(
+        self, words: Sequence[str], *, seconds: float = 60, variables: Mapping[str, str] | None = None
+    ) -> CommandOutput:
+        """Run a short read-only command; RefnetError if it takes longer than `seconds` or prints over 4 MiB.
+
+        variables: more of its environment, such as settings that are only tried.
+        """
+        environment = {**self._environment, **(variables or {})}
+        work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=environment)
         ended = await threaded(work, self._threads)
         shown = f"`refnet {' '.join(words[:2])}`"
         if ended.cut:

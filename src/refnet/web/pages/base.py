@@ -297,15 +297,24 @@ def source_of(settings: Settings, name: str) -> SourceName:
     raise RefnetError(message, f"The sources are: {formatting.some(there) or 'none'}.", Exit.USAGE)
 
 
-async def short(request: Request, words: Sequence[str], *, seconds: float = 60) -> CommandOutput:
-    """Run the read-only command `refnet WORDS`; RefnetError (USAGE) for a request from another site."""
+async def short(
+    request: Request,
+    words: Sequence[str],
+    *,
+    seconds: float = 60,
+    variables: Mapping[str, str] | None = None,
+) -> CommandOutput:
+    """Run the read-only command `refnet WORDS`; RefnetError (USAGE) for a request from another site.
+
+    variables: as for `Children.output`.
+    """
     if is_of_another_site(request.headers):
         raise RefnetError(
             "cross-site request: this page starts a process",
             "Open it from the dashboard.",
             Exit.USAGE,
         )
-    return await children_of(request).output(words, seconds=seconds)
+    return await children_of(request).output(words, seconds=seconds, variables=variables)
 
 
 async def begin(request: Request, words: Sequence[str], **about: str) -> Child:

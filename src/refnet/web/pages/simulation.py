@@ -1,0 +1,118 @@
+"""What a changed retention or schedule keeps: what `refnet prune` plans and simulates with it, in processes of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fastapi import Request
+
+from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
+from refnet.settings import variable
+from refnet.settings.times import OFF
+from refnet.settings.writable import Subject
+from refnet.web import child_process
+from refnet.web.pages.base import short
+from refnet.web.settings_file import Draft
+
+#: The days after which it is looked what is kept, and the longest time of each process, in seconds.
+DAYS, SECONDS = (30, 365), 60.0
+#: A service of Compose would read its own settings.
+_HERE = {variable("compose.service"): "none"}
+_DECISION = checked.record(
+    {
+        "name": checked.text(300),
+        "created": checked.moment,
+        "size": checked.integer(0, 1 << 63),
+        "keep": checked.flag,
+        "reasons": checked.each(checked.text(1000), 100),
+    },
+    more=True,
+)
+_DECISIONS = checked.each(_DECISION, 100_000)
+_PLAN = checked.record(
+    {"sources": checked.each(checked.record({"artifacts": _DECISIONS}, more=True), 1000)},
+    {"stores": checked.each(checked.record({"artifacts": _DECISIONS}, more=True), 100)},
+    more=True,
+)
+_SIMULATED = checked.mapping(checked.text(100), _DECISIONS, 1000)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept after some days, if every backup runs on time."""
+
+    days: int
+    count: int
+    #: At the size of the newest artifact, in bytes.
+    size: int
+    #: Of the oldest one; None: there is none.
+    oldest: datetime | None
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a draft keeps of one source or cluster."""
+
+    kept: tuple[Kept, ...]
+    #: The artifacts that the next prune deletes now, and would delete with the draft: name → why.
+    now: Mapping[str, str]
+    then: Mapping[str, str]
+
+    @property
+    def more(self) -> dict[str, str]:
+        """The artifacts that only the draft lets the next prune delete."""
+        return {name: why for name, why in self.then.items() if name not in self.now}
+
+
+async def simulation(request: Request, draft: Draft, subject: Subject) -> Simulation:
+    """Simulate the draft for the source of `subject`; RefnetError if a command fails or takes too long."""
+    own = draft.found.settings.of(subject.source)
+    tried = _HERE | {
+        variable(subject.key_of("retention")): str(own.retention),
+        variable(subject.key_of("schedule")): str(own.schedule or OFF),
+    }
+    words = ["prune", subject.source]
+    plan = [*words, "--plan", "--store", "local", "--json"]
+    now, then, *kept = await asyncio.gather(
+        _printed(request, plan, _HERE),
+        _printed(request, plan, tried),
+        *(_printed(request, [*words, "--simulate", f"{days}d", "--json"], tried) for days in DAYS),
+    )
+    try:
+        found = tuple(kept_of(days, said) for days, said in zip(DAYS, kept, strict=True))
+        return Simulation(found, dict(deleted(now)), dict(deleted(then)))
+    except ValueError:
+        raise RefnetError("`refnet prune` printed no simulation", "Run it in a terminal.") from None
+
+
+async def _printed(request: Request, words: list[str], variables: Mapping[str, str]) -> Any:
+    said = await short(request, words, seconds=SECONDS, variables=variables)
+    try:
+        return child_process.printed(said.stdout)
+    except ValueError:
+        unknown = (
+            f"`refnet {' '.join(words[:2])}` ended with exit code {said.code}",
+            "Run it in a terminal.",
+        )
+        raise RefnetError(*(child_process.last_error(said.stderr) or unknown), Exit.FAILED) from None
+
+
+def kept_of(days: int, values: Any) -> Kept:
+    """What `refnet prune --simulate --json` printed; ValueError for anything else."""
+    kept = [one for listed in _SIMULATED(values).values() for one in listed]
+    oldest = min((one["created"] for one in kept), default=None)
+    return Kept(days, len(kept), sum(one["size"] for one in kept), oldest)
+
+
+def deleted(values: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and reason of each deletion that `refnet prune --plan --json` printed; ValueError for anything else."""
+    found = _PLAN(values)
+    for place in (*found["sources"], *found.get("stores", ())):
+        for one in place["artifacts"]:
+            if not one["keep"]:
+                yield one["name"], "; ".join(one["reasons"])
