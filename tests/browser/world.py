@@ -69,6 +69,11 @@ class World:
         """While it exists, no backup and no restore begins."""
         return self.folder / "hold"
 
+    @property
+    def paper(self) -> Path:
+        """The recovery key."""
+        return self.folder / "paper"
+
     def refnet(self, *arguments: str, code: int = 0) -> str:
         """Run a command; return what it prints."""
         done = subprocess.run(
@@ -181,6 +186,8 @@ def _history(world: World, seeds: Sequence[str], days: int, crawls: Sequence[int
         past.night((days - ago) * len(crawls) // days, midnight, ago)
     past.newest(len(crawls) - 1, now - _AGE)
     made = json.loads(world.refnet("key", "new", "--json"))
+    world.paper.touch(mode=0o600)
+    world.paper.write_text(made["recovery_key"])
     with (world.folder / "config" / "refnet.toml").open("a") as settings:
         nas = (world.folder / "nas").as_uri()
         settings.write(_STORE.format(nas=nas, recipient=made["recipient"]))

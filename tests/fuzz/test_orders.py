@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import documents, texts
-from tests.unit.web.test_orders import RESTORE, VALUES
+from tests.unit.web.test_orders import NOTES, RESTORE, VALUES
 
 from refnet.catalog.source_name import SourceName
 from refnet.core import checked
-from refnet.web.orders import Order, OrderPlan, Verb, read_plan, read_result
+from refnet.settings import Settings, SourceSettings
+from refnet.web.orders import ByHand, Order, OrderPlan, Verb, by_hand, read_plan, read_result
 
 RESULT = {
     "database": "shop",
@@ -35,6 +37,18 @@ def test_no_text_of_a_browser_becomes_an_option_of_its_own(verb: Verb, name: str
     if found is not None:
         assert not any(word.startswith("-") for word in found.words if not word.startswith("--as="))
         assert all("\0" not in word for word in found.words)
+
+
+@fuzzed
+@given(texts, texts, st.booleans())
+@example("--force", "--any-signer", True)
+def test_no_place_of_a_browser_becomes_an_option_of_its_own(to: str, store: str, merge: bool) -> None:
+    found = outcome(lambda: Order(Verb.RESTORE, NOTES, "a", merge=merge, to=to, store=store), longest=ECHO)
+    if found is not None:
+        own = [word for word in found.words if word.startswith("-")]
+        assert all(word.startswith(("--to=", "--store=")) or word == "--merge" for word in own)
+        there = Settings(sources={"notes": SourceSettings("notes", "folders", path=Path("/srv/notes"))})
+        assert by_hand(found, there) in {None, *ByHand}
 
 
 @fuzzed

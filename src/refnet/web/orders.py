@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
+from refnet.settings import Settings, user_path
+from refnet.settings.sources import server_of
+from refnet.settings.urls import database_url
 from refnet.sources.database.plan.restore_facts import OWN_NAME, check_name
 from refnet.sources.restore_options import Mode
 from refnet.web import child_process
 
+#: The most characters of a place to restore to.
+_LONGEST_PLACE = 4000
 #: Values of a plan that change while the live database or folder is in use, and do not count as a change.
 _VOLATILE = frozenset(
     (
@@ -59,6 +67,19 @@ class Verb(StrEnum):
     UNDO = "undo"
 
 
+class ByHand(StrEnum):
+    """Why a restore is left to a terminal: a page shows the command."""
+
+    #: A copy in a remote store needs the recovery key.
+    REMOTE = "remote"
+    #: So does the encrypted backup folder.
+    ENCRYPTED = "encrypted"
+    #: A whole server needs a folder of its own.
+    WHOLE = "whole"
+    #: A page writes to no place outside of what the settings name, and replaces nothing there.
+    ELSEWHERE = "elsewhere"
+
+
 class Refusal(StrEnum):
     """Why the form of an order was refused."""
 
@@ -88,6 +109,12 @@ class Order:
     table: str = ""
     #: How its rows change; None: the table is expected to be missing.
     mode: Mode | None = None
+    #: Of a folder: add missing files, replace older ones, delete nothing.
+    merge: bool = False
+    #: A new folder, or the URL of a new database, instead of the live one; "": the live one.
+    to: str = ""
+    #: The remote store to read; "": the backup folder.
+    store: str = ""
 
     def __post_init__(self) -> None:
         if self.beside:
@@ -103,6 +130,14 @@ class Order:
                     "Restore the whole artifact, or use the command line.",
                     Exit.USAGE,
                 )
+        if self.merge and (self.verb is Verb.UNDO or self.source.kind is not Kind.FOLDER):
+            raise RefnetError("--merge is for a restore of a folder only", "Leave it out.", Exit.USAGE)
+        if self.to and (self.beside or not self.to.isprintable() or len(self.to) > _LONGEST_PLACE):
+            raise RefnetError(
+                "--to needs the path of a folder or the URL of a database, and excludes --as",
+                "Give one of them.",
+                Exit.USAGE,
+            )
         previous = self.verb is Verb.RESTORE or not self.name or OWN_NAME.fullmatch(self.name)
         if not previous or not self.name.isprintable() or self.name.startswith(("-", "/")):
             raise RefnetError(
@@ -119,13 +154,20 @@ class Order:
             "--table": _SPECIAL.sub(r"[\g<0>]", self.table),
             "--mode": str(self.mode) if self.table and self.mode else "",
         }
+        options |= {"--to": self.to, "--store": self.store}
         given = (f"{option}={value}" for option, value in options.items() if value)
-        return (str(self.verb), str(self.source), *([self.name] if self.name else []), *given)
+        more = (*given, *(["--merge"] if self.merge else []))
+        return (str(self.verb), str(self.source), *([self.name] if self.name else []), *more)
 
     @property
     def command(self) -> str:
         """The command for a shell."""
         return shlex.join(["refnet", *self.words])
+
+    def command_from(self, url: str, signer: str) -> str:
+        """The command for a shell of another machine, where the store has no name and its signer is not known."""
+        named = [f"--store={url}" if word == f"--store={self.store}" else word for word in self.words]
+        return shlex.join(["refnet", *named, *([f"--signer={signer}"] if signer else [])])
 
     @property
     def exclusive(self) -> str:
@@ -149,6 +191,11 @@ class OrderPlan:
         return str(self.values["database"]) if self.order.source.kind.row.by_name else self.order.source
 
     @property
+    def replaces_elsewhere(self) -> bool:
+        """Whether it replaces something at a place that the request named."""
+        return bool(self.order.to) and self.values.get("replaces") is not False
+
+    @property
     def problems(self) -> list[dict[str, str]]:
         """The problems that prevent the order, as {message, hint}."""
         return list(self.values.get("problems", ()))
@@ -168,6 +215,41 @@ class OrderPlan:
             return Refusal.CHANGED
         right = form.get("typed", "").strip() == self.name_to_type.strip()
         return None if right else Refusal.NAME
+
+
+def by_hand(order: Order, settings: Settings) -> ByHand | None:
+    """Why a page neither plans nor starts `order`; None: it does."""
+    if order.verb is Verb.UNDO:
+        return None
+    if order.store:
+        return ByHand.REMOTE
+    if settings.encryption_local:
+        return ByHand.ENCRYPTED
+    if order.source.kind is Kind.CLUSTER:
+        return ByHand.WHOLE
+    return ByHand.ELSEWHERE if order.to and not _is_known_place(order, settings) else None
+
+
+def _is_known_place(order: Order, settings: Settings) -> bool:
+    """Whether --to names a new folder beside the source's own one that begins with its name, or a server of the settings.
+
+    Elsewhere a restored file could become a program that runs; a URL with options could name a file of this machine.
+    """
+    if order.source.kind is Kind.FOLDER:
+        own, to = settings.of(order.source).path, user_path(order.to)
+        if own is None or not to.is_absolute() or os.path.lexists(to) or not to.name.startswith(own.name):
+            return False
+        return os.path.realpath(to.parent) == str(Path(os.path.realpath(own)).parent)
+    if order.source.kind is not Kind.DATABASE or "?" in order.to:
+        return False
+    try:
+        database_url(order.to)
+        password = urlsplit(order.to).password
+    except ValueError:
+        return False
+    named = (*settings.sources.values(), *settings.clusters.values())
+    servers = {server_of(url)[0] for one in named for url in (one.url, one.restore_url) if url}
+    return password is None and server_of(order.to)[0] in servers
 
 
 def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "") -> OrderPlan:

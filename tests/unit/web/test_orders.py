@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.web.orders import Order, OrderPlan, Refusal, Verb, read_plan
+from refnet.settings import Settings, SourceSettings
+from refnet.web.orders import ByHand, Order, OrderPlan, Refusal, Verb, by_hand, read_plan
 
-NOTES = SourceName("notes", Kind.FOLDER)
+NOTES, SHOP = SourceName("notes", Kind.FOLDER), SourceName("shop", Kind.DATABASE)
 ARTIFACT = "refnet_20261125_105258.sql.gz"
 PREVIOUS = "refnet_before_20261125_105258"
 RESTORE = Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT)
@@ -59,6 +62,66 @@ def test_no_name_becomes_an_option_or_a_path(verb: Verb, source: SourceName, nam
     with pytest.raises(RefnetError) as refused:
         Order(verb, source, name, beside)
     assert refused.value.code is Exit.USAGE
+
+
+def test_where_from_and_where_to_are_options_of_the_command_line() -> None:
+    away = Order(Verb.RESTORE, NOTES, "a.tar.gz", to="/srv/my notes/old", merge=True)
+    assert away.command == "refnet restore notes a.tar.gz '--to=/srv/my notes/old' --merge"
+    copy = Order(Verb.RESTORE, NOTES, "a.tar.gz", store="nas")
+    assert copy.command == "refnet restore notes a.tar.gz --store=nas"
+    far = copy.command_from("s3://bucket/p?endpoint=https://s3.example.org", "SHA256:abc")
+    assert (
+        far
+        == "refnet restore notes a.tar.gz '--store=s3://bucket/p?endpoint=https://s3.example.org' --signer=SHA256:abc"
+    )
+    for wrong in ({"merge": True}, {"to": "a\nb"}, {"to": "x" * 5000}, {"to": "/x", "beside": "y"}):
+        with pytest.raises(RefnetError):
+            Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "why"),
+    [
+        (NOTES, {}, None),
+        (NOTES, {"to": "{notes}-2026"}, None),
+        (NOTES, {"store": "nas"}, ByHand.REMOTE),
+        (SourceName("main-cluster", Kind.CLUSTER), {}, ByHand.WHOLE),
+        *((NOTES, {"to": to}, ByHand.ELSEWHERE) for to in ("{notes}", "{notes}/there", "{notes}/link/x", "{notes}/x", "{notes}/../x", "{notes}-there", "{notes}/../.notes", "{notes}/link/notes-x",
+           "/etc/cron.d/x", "relative", "~/x", "{other}/x", "postgresql://db/x")),
+        (SHOP, {"to": "postgresql://keeper@db.example:5432/new"}, None),
+        *((SHOP, {"to": to}, ByHand.ELSEWHERE) for to in ("postgresql://elsewhere/new", "postgresql://db.example:5433/new",
+           "postgresql://u:secret@db.example/new", "postgresql://db.example/new?passfile=/etc/passwd",
+           "postgresql://db.example/?host=evil", "/srv/x", "postgresql://", "http://db.example/new")),
+    ],
+)  # fmt: skip
+def test_a_page_restores_only_where_nothing_can_become_a_program(
+    tmp_path: Path, source: SourceName, asked: dict[str, str], why: ByHand | None
+) -> None:
+    places = {name: tmp_path / name for name in ("notes", "other")}
+    for one in places.values():
+        one.mkdir()
+    (places["notes"] / "there").touch()
+    (tmp_path / "notes-there").touch()
+    (places["notes"] / "link").symlink_to("/etc")
+    settings = Settings(
+        sources={
+            **{name: SourceSettings(name, "folders", path=path) for name, path in places.items()},
+            "shop": SourceSettings("shop", "databases", url="postgresql://backup:secret@db.example/shop"),
+        }
+    )
+    named = {key: value.format(**places) for key, value in asked.items()}
+    assert by_hand(Order(Verb.RESTORE, source, "a", **named), settings) is why
+    assert (
+        by_hand(Order(Verb.RESTORE, source, "a"), replace(settings, encryption_local=True))
+        is ByHand.ENCRYPTED
+    )
+
+
+def test_a_restore_elsewhere_replaces_nothing() -> None:
+    away = Order(Verb.RESTORE, SHOP, ARTIFACT, to="postgresql://db.example/new")
+    assert plan(away, replaces=True).replaces_elsewhere
+    assert not plan(away, replaces=False).replaces_elsewhere
+    assert not plan(replaces=True).replaces_elsewhere
 
 
 def test_a_database_is_confirmed_by_name_and_a_folder_by_its_source() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, tzinfo
+from dataclasses import replace
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
@@ -14,19 +14,27 @@ from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
 from refnet.actions.catalog import Kept, previous
-from refnet.catalog.calendar import by_day
 from refnet.catalog.catalog import Catalog, parse_time
-from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import PreviousVersion
-from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.sources.cluster.stream_status import streamed
+from refnet.settings import Settings
 from refnet.sources.restore_options import Mode
-from refnet.web.any_second import Window
+from refnet.store.keys import MachineKeys
 from refnet.web.children import BusyError, Child, Children
-from refnet.web.orders import Order, OrderPlan, Refusal, Verb, failure, read_plan, read_result
+from refnet.web.orders import (
+    ByHand,
+    Order,
+    OrderPlan,
+    Refusal,
+    Verb,
+    by_hand,
+    failure,
+    read_plan,
+    read_result,
+)
 from refnet.web.pages import runs
 from refnet.web.pages.base import (
     RUNS,
@@ -41,42 +49,12 @@ from refnet.web.pages.base import (
     short,
     source_of,
 )
+from refnet.web.pages.restore_moments import check_reached, entries_of, moments, window_of
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
-#: Limits: days on a page, artifacts of one day, last runs; seconds for a plan.
-DAYS, OF_DAY, LAST, SECONDS = 31, 500, 5, 120.0
+#: Limits: last runs; seconds for a plan.
+LAST, SECONDS = 5, 120.0
 _STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
-
-
-@dataclass(frozen=True)
-class Moments:
-    """The listed artifacts of one day."""
-
-    day: date
-    #: Newest first.
-    entries: tuple[Entry, ...]
-    #: The number of further artifacts of that day.
-    more: int
-
-
-def days_of(
-    entries: Iterable[Entry], zone: tzinfo | None, *, day: date | None = None, before: date | None = None
-) -> tuple[list[Moments], date | None]:
-    """Return the newest usable artifact of each day, or all of `day`; and `before` for the next, older page.
-
-    zone: the time zone of the days; None: this machine's.
-    """
-    found = {one: there[::-1] for one, there in reversed(by_day(entries, zone).items())}
-    if day:
-        return [Moments(day, found.get(day, ())[:OF_DAY], 0)], None
-    shown = [one for one in found if before is None or one < before]
-    listed = [
-        Moments(
-            one, (next((each for each in found[one] if each.complete), found[one][0]),), len(found[one]) - 1
-        )
-        for one in shown[:DAYS]
-    ]
-    return listed, shown[DAYS - 1] if len(shown) > DAYS else None
 
 
 @router.get("")
@@ -87,59 +65,26 @@ async def choose(
     before: date | None = None,
     at: str = "",
     offset: str = "",
+    store: str = "",
 ) -> Response:
     """Show the sources and the last restores; or the moments and artifacts of `source` by day.
 
-    at, offset: the moment of the command that is shown for a whole server.
+    Args:
+        at, offset: the moment of the command that is shown for a whole server.
+        store: show its copies in this remote store instead.
     """
     if not source:
         return page(
             request, "restore.html.j2", **await reading(request, "the settings", partial(_all, request))
         )
     chosen = await _source(request, source)
-    window = await _window(request, chosen)
+    window = await window_of(request, chosen)
     if not at or not window:
-        return await _moments(request, chosen, window, days=(day, before))
+        return await moments(request, chosen, window, days=(day, before), store=store)
     try:
-        return await _moments(request, chosen, window, moment=window.moment(at, offset))
+        return await moments(request, chosen, window, moment=window.moment(at, offset))
     except RefnetError as error:
-        return await _moments(request, chosen, window, problem=error, typed=at)
-
-
-async def _moments(
-    request: Request,
-    source: SourceName,
-    window: Window | None,
-    *,
-    days: tuple[date | None, date | None] = (None, None),
-    **asked: Any,
-) -> Response:
-    """Show what of `source` can be restored. asked: `moment`, or `problem` with what was `typed`."""
-    settings = settings_of(request)
-    zone, (day, before) = settings.schedule_timezone, days
-    listed, older = days_of(await _entries(request, source), zone, day=day, before=before)
-    values = {"moment": window.last if window else None, "problem": None, "typed": ""} | asked
-    shown = {
-        "target": sources.source_of(settings, source).what(),
-        "days": listed,
-        "older": older,
-        "day": day,
-        "whole": source.kind is Kind.CLUSTER,
-        "window": window,
-        "zone": datetime.now(UTC).astimezone(zone).tzname(),
-    }
-    status = 400 if values["problem"] else 200
-    return page(request, "restore_moment.html.j2", status, source=source, **shown, **values)
-
-
-async def _window(request: Request, source: SourceName) -> Window | None:
-    """The moments that `source` can be restored as of, by WAL; None: none."""
-    settings = settings_of(request)
-    bases = source if source.kind is Kind.CLUSTER else streamed(settings, source)
-    if bases is None:
-        return None
-    latest = await request.app.state.overviews.latest()
-    return Window.of(latest.overview.streams.get(bases), settings.schedule_timezone)
+        return await moments(request, chosen, window, problem=error, typed=at)
 
 
 def _all(request: Request) -> dict[str, Any]:
@@ -155,22 +100,23 @@ async def plan(
 ) -> Response:
     """Show the plan of a restore, as the command line prints it."""
     settings, chosen = settings_of(request), await _source(request, source)
-    order = Order(Verb.RESTORE, chosen, artifact, beside, **part_of(request.query_params))
+    asked = part_of(request.query_params) | place_of(settings, request.query_params)
+    order = Order(Verb.RESTORE, chosen, artifact, beside, **asked)
     if not at or artifact:
         return await _shown(request, order)
-    window = await _window(request, chosen)
+    window = await window_of(request, chosen)
     try:
         moment = window.moment(at, offset) if window else parse_time(at, settings.schedule_timezone)
+        if not (window or order.store or settings.encryption_local):
+            check_reached(await entries_of(request, chosen), chosen, moment, settings.schedule_timezone)
     except RefnetError as error:
-        if window is None:
-            raise
-        return await _moments(request, chosen, window, problem=error, typed=at)
+        return await moments(request, chosen, window, problem=error, typed=at)
     order = replace(order, at=moment.isoformat())
-    if settings.encryption_local:
+    if by_hand(order, settings):
         return await _shown(request, order)
     found = await _planned(request, order)
     name = str(found.values["artifact"])
-    if Catalog.of(await _entries(request, chosen)).named(name) is None:
+    if Catalog.of(await entries_of(request, chosen)).named(name) is None:
         return await _shown(request, order, found)  # WAL reaches that moment
     return await _shown(request, replace(order, name=name, at=""), instead=moment if window else None)
 
@@ -230,6 +176,14 @@ def part_of(given: Mapping[str, str]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+def place_of(settings: Settings, given: Mapping[str, str]) -> dict[str, Any]:
+    """From where and to where a request restores, from its fields `merge`, `to` and `store`; RefnetError for no store."""
+    store = given.get("store", "")
+    if store and store not in settings.stores:
+        raise RefnetError(f"'{plain(store)[:100]}' is not a store", "/stores lists them.", Exit.USAGE)
+    return {"merge": given.get("merge") == "yes", "to": given.get("to", "").strip(), "store": store}
+
+
 def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
     """Return previous version → order that brings it back: databases by name, of a folder only the last version."""
     found: dict[PreviousVersion, Order] = {}
@@ -248,12 +202,17 @@ async def _start(request: Request, verb: Verb) -> Response:
     given = await form(request)
     name = given.get("artifact" if verb is Verb.RESTORE else "name", "")
     source = await _source(request, given.get("source", ""))
-    order = Order(verb, source, name, given.get("beside", ""), **part_of(given))
+    asked = part_of(given) | (place_of(settings_of(request), given) if verb is Verb.RESTORE else {})
+    order = Order(verb, source, name, given.get("beside", ""), **asked)
     if given.get("at") and not name and verb is Verb.RESTORE:
         order = replace(order, at=parse_time(given["at"], settings_of(request).schedule_timezone).isoformat())
     if running := await _running(request, order):
         return _page(request, order, 409, running=running)
+    if why := by_hand(order, settings_of(request)):
+        return _page(request, order, 409, by_hand=why)
     planned = await _plan(request, order)
+    if planned.replaces_elsewhere:
+        return _page(request, order, 409, by_hand=ByHand.ELSEWHERE)
     if refusal := planned.refusal(given):
         text = await _text(request, order)
         shown = {"plan": planned, "text": text, "refusal": refusal}
@@ -273,26 +232,39 @@ async def _shown(
     """Show the plan of `order`. instead: the moment that was asked for, and that WAL does not reach after all."""
     if running := await _running(request, order):
         return _page(request, order, running=running)
-    if order.verb is Verb.RESTORE and settings_of(request).encryption_local:
-        return _page(request, order)  # the plan needs the recovery key, and no page asks for it
-    if order.source.kind is Kind.CLUSTER:
-        return _page(request, order)  # it needs a folder, and no page names one
+    if why := by_hand(order, settings_of(request)):
+        return _page(request, order, by_hand=why, far=await _from_far(request, order))
     # not concurrently: each plan would list the other's session
     planned = planned or await _plan(request, order)
+    if planned.replaces_elsewhere:
+        return _page(request, order, by_hand=ByHand.ELSEWHERE)
     return _page(request, order, plan=planned, text=await _text(request, order), instead=instead)
 
 
 def _page(request: Request, order: Order, status: int = 200, **values: Any) -> Response:
     nothing = {"plan": None, "text": "", "refusal": None, "typed": "", "running": None, "instead": None}
-    values |= {"whole": order.source.kind is Kind.CLUSTER}
+    nothing |= {"by_hand": None, "far": ""}
     return page(request, "restore_plan.html.j2", status, order=order, **(nothing | values))
+
+
+async def _from_far(request: Request, order: Order) -> str:
+    """The command of another machine for a remote copy, as when this one is lost; "": it is none."""
+    if not order.store:
+        return ""
+    settings, signer = settings_of(request), ""
+    with suppress(
+        RefnetError, OSError
+    ):  # no key was made here yet: who restores compares what the copies say
+        found = await reading(request, "the keys", MachineKeys.in_home(settings.home).signer)
+        signer = found.fingerprint
+    return order.command_from(settings.stores[order.store].url_to_read, signer)
 
 
 async def _plan(request: Request, order: Order) -> OrderPlan:
     """Return the plan; RefnetError if the catalog has no such artifact of the source."""
     sha256 = ""
     if order.verb is Verb.RESTORE and not order.at:
-        entry = Catalog.of(await _entries(request, order.source)).named(order.name)
+        entry = Catalog.of(await entries_of(request, order.source)).named(order.name)
         if entry is None:
             raise RefnetError(
                 f"{order.source} has no artifact of that name in the catalog",
@@ -313,14 +285,6 @@ async def _text(request: Request, order: Order) -> str:
     if not said.stdout:
         raise failure(order, said.code, said.stderr)
     return "".join(f"{plain(line)}\n" for line in said.stdout.splitlines())
-
-
-async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
-    catalog = Context(settings_of(request)).catalog
-    found = await reading(request, "the backup folder", partial(catalog.entries, source))
-    if not found and (trouble := await reading(request, "the backup folder", catalog.trouble)):
-        raise trouble
-    return tuple(one for one in found if one.source.kind is source.kind)
 
 
 async def _run(request: Request, name: str) -> Mapping[str, Any]:
