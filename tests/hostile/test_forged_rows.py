@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ import pytest
 from tests.command import Command, url_of
 from tests.hostile import forge
 
+from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.sources.contents import AnswerLimits, Query
 from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.query.sample import sample
 from refnet.sources.database.restore.load import load
 from refnet.sources.database.rows import staged_rows
 from refnet.sources.database.sql_text import Codec
@@ -96,3 +101,26 @@ def test_a_table_with_partitions_of_other_columns_is_not_restored_by_rows(
     name = refnet.artifact().name
     ended = refnet("restore", "database", name, "--table", "papers", "--mode", "missing", "--force")
     ended.fails(1, "has other columns than the artifact")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"COPY ", b"COPX ", "contains no COPY of"),
+        (b"\t", b" ", "values of 2"),
+        (b"\n\\.\n", b"\n", "ends within a row"),
+        (b"\n", b"x" * (17 << 20), "contains no COPY of"),
+        (b"1\t", b"1\t" + b"x" * (17 << 20), "larger than 16"),
+    ],
+)
+def test_a_sample_of_forged_rows_is_refused(genuine: bytes, old: bytes, new: bytes, words: str) -> None:
+    number, text = _block(genuine)
+    forged = forge.with_member(
+        genuine, number, text.replace(old, new, 1) if old != b"\t" else text.replace(old, new)
+    )
+    stored = OpenArtifact(SourceName.DATABASE, _NAME, lambda: io.BytesIO(forged), None)
+    table = forge.index_of(genuine)["tables"][forge.index_of(genuine)["members"][number]["table"]]
+    with pytest.raises(RefnetError, match=words):
+        deque(
+            sample(stored, Query("", AnswerLimits(rows=10**9, bytes=1 << 40), sample=table["name"])).rows, 0
+        )

@@ -311,3 +311,19 @@ def test_a_foreign_dump_can_be_queried(refnet: Command, tmp_path: Path) -> None:
     )
     done = refnet("query", dump, "SELECT sum(a) FROM t", "--csv")
     assert (done.code, done.out) == (0, "sum\n3\n")
+
+
+def test_a_sample_has_the_first_rows_of_a_table_without_a_server(refnet: Command) -> None:
+    whole = refnet("query", "database", "--sample", "shop.item", "--json").json
+    assert whole["rows"] == [
+        {"id": "1", "name": "\x1b[31mred", "price": "1.10"},
+        {"id": "2", "name": "", "price": None},
+        {"id": "3", "name": 'a "b",\nc', "price": "3"},
+    ]
+    few = refnet("query", "database", "--sample", "large", "--rows", "3")
+    assert few.code == 0
+    assert "the first rows as they are stored, of 20,000" in few.err
+    assert [line.split()[0] for line in few.out.splitlines()[1:4]] == ["1", "2", "3"]
+    refnet("query", "database", "--sample", "shop.nowhere").fails(2, "there is no table", "--tables")
+    refnet("query", "database", "TABLE shop.item", "--sample", "shop.item").fails(2, "exclude each other")
+    refnet("query", "database").fails(2, "exclude each other")

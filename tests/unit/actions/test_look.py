@@ -21,6 +21,7 @@ from tests.unit.cli.commands import ran
 from refnet.actions import history, look
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
+from refnet.actions.diff import diff_file
 from refnet.catalog.source_name import SourceName
 from refnet.cli.look import short
 from refnet.context import Context
@@ -317,3 +318,33 @@ def test_the_digest_of_a_small_table_is_shown_by_the_digits_that_differ() -> Non
     table = ItemVersion("public.orders", "table", 40, digest="0" * 16 + "00000f2f8ee9cd57", rows=3)
     assert short(table) == "0f2f8ee9cd57"
     assert short(replace(table, rows=None, digest="30b7195ba49c" + "0" * 52)) == "30b7195ba49c"
+
+
+def test_the_lines_of_a_file_are_compared(vault: Vault) -> None:
+    first = vault.backup(todo="same\nold\n", papers__b="\0", long="a\n" * 30_000)
+    second = vault.backup(todo="same\nnew\n", papers__b="\0\0", long="b\n" * 30_000)
+    found = diff_file(vault.context, first, second, "todo")
+    assert (found.lines[-3:], found.equal, found.binary) == ((" same", "-old", "+new"), False, False)
+    assert diff_file(vault.context, first, second, DECOMPOSED).equal
+    assert diff_file(vault.context, first, second, "papers/b").binary
+    for other, path, words in [
+        (second, "long", "20,000 lines"),
+        (second, "nowhere", "has no file"),
+        ("live", "todo", "two artifacts"),
+    ]:
+        with pytest.raises(RefnetError, match=words):
+            diff_file(vault.context, first, other, path)
+
+
+def test_the_difference_of_a_file_is_printed_with_its_exit_code(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = vault.backup(todo="a\x1b[2Jb\n")
+    second = vault.backup(todo="new\n")
+    monkeypatch.setenv("REFNET_HOME", str(vault.root / "home"))
+    monkeypatch.setenv("REFNET_BACKUP_DIR", str(vault.root / "backups"))
+    monkeypatch.setenv("REFNET_VAULT_DIR", str(vault.folder))
+    code, out, _ = ran(["diff", first, second, "--file", "todo"], monkeypatch, capsys)
+    assert (code, "-a\\x1b[2Jb\n+new\n" in out) == (4, True), out
+    code, out, _ = ran(["diff", first, first, "--file", "todo"], monkeypatch, capsys)
+    assert (code, "is the same" in out) == (0, True), out
