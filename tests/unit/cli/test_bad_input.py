@@ -31,6 +31,7 @@ _BAD = {
     ("metrics", "textfile"): [*_NEVER, "deep"],
     ("key new", "page"): [*_NEVER, "long", "deep"],
     ("demo", "folder"): [*_NEVER, "long", "deep"],
+    ("find-papers", "words"): [*_NEVER, "not UTF-8"],  # any other text asks a server
 }
 #: What the commands that would work for long, or write, get besides.
 _BESIDES = {"init": ["--yes"]}
