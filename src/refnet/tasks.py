@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -285,13 +285,14 @@ def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
         if time.monotonic() > end:
             raise _PauseError
 
-    try:
-        numbers = crawling.unfinished(target) if number is None else [number]
-        reports = crawling.CrawlReports(standing=pause)
-        done = [crawling.run(target, settings, one, reports) for one in numbers]
-    except _PauseError:
-        self.apply_async(args=() if number is None else (number,))
-        return {"outcome": "continued by another task"}
+    numbers = crawling.unfinished(target) if number is None else [number]
+    with open_watch(_context()).run(RunKind.CRAWL) if numbers else nullcontext():
+        try:
+            reports = crawling.CrawlReports(standing=pause)
+            done = [crawling.run(target, settings, one, reports) for one in numbers]
+        except _PauseError:
+            self.apply_async(args=() if number is None else (number,))
+            return {"outcome": "continued by another task"}
     return {"outcome": "done", "crawls": {one.crawl: one.state for one in done}}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from refnet import tasks
 from refnet.broker import server
+from refnet.catalog.run import Ended, Origin, RunKind
 from refnet.core.errors import Exit
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
@@ -17,6 +18,7 @@ from refnet.network import crawl
 from refnet.network.crawls import Direction, order
 from refnet.network.migrate import migrate
 from refnet.scheduling import places
+from refnet.store.run_journal import RunJournal
 
 from .conftest import Place, until
 
@@ -48,6 +50,8 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
     assert (short["outcome"], short["failed"]) == ("done", 0)
     assert written["new"] == len([*(place.home / "vault" / "papers").rglob("*.md")]) > 1
     assert server.status(place.home).waiting == 1
+    crawls = [one for one in RunJournal(place.home / "runs").history().runs if one.kind is RunKind.CRAWL]
+    assert [(one.ended, one.by) for one in crawls] == [(Ended.DONE, Origin.SCHEDULER)]
 
 
 def test_a_crawl_that_takes_long_goes_on_in_another_task(
