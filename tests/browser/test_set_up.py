@@ -54,12 +54,12 @@ def test_the_same_in_japanese_and_on_a_phone(
         page = found.go("/settings/set-up")
         assert found.sideways() == 0
         page.get_by_role("link", name="database", exact=True).click()
-        page.get_by_label("retention.database").fill("days=90")
+        page.get_by_label("retention.database").fill("days=120")
         page.get_by_role("button", name="差分を表示").click()
         assert "今保持されているバックアップが次回の期限切れ削除で削除されることはありません" in found.text()
         assert found.sideways() == 0
         _written(found, "設定ファイルに書き込む")
-        assert 'database = "days=90"' in _text(world)
+        assert 'database = "days=120"' in _text(world)
 
 
 def test_a_folder_inside_of_a_source_is_added_and_one_outside_is_not(
