@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 #: Every page of the navigation.
-PAGES = ("/", "/timeline", "/restore", "/runs", "/network", "/stores", "/settings")
+PAGES = ("/", "/timeline", "/trends", "/restore", "/runs", "/network", "/stores", "/settings")
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
 _SERIOUS = ("serious", "critical")

@@ -199,6 +199,7 @@ def _copied(context: Context, result: Backup, at_work: AtWork) -> Backup:
     from refnet.actions.copy import copy_new, missing
 
     copies = copy_new(context, source, result.manifest.name)
+    at_work.sent({one.store: one.sent for one in copies if one.is_new})
     if uncopied := missing(copies):
         at_work.failed(Reason.COPY, uncopied.message, uncopied.hint)
     return replace(result, copies=(*result.copies, *copies), uncopied=uncopied)

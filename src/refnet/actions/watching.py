@@ -33,6 +33,7 @@ def open_watch(context: Context, log: str = "backup") -> Watch:
         context.clock,
         partial(named, settings),
         context.service,
+        context.local.free_bytes,
     )
 
 

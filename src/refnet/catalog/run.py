@@ -6,7 +6,7 @@ A failed backup leaves no artifact, so the journal of runs records it, not the c
 import errno
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -93,6 +93,8 @@ def _source_or_all(value: Any) -> str:
     return "" if value == "" else _source(value)
 
 
+_STORE, _BYTES = checked.text(LONGEST, errors="strict"), checked.integer(0, 1 << 63)
+_Bytes = Annotated[int, _BYTES]
 _Words = Annotated[str, checked.text(100_000, errors="strict")]
 
 
@@ -121,6 +123,12 @@ class Run(Record):
     user: Rare[_Words] = ""
     #: The child of the dashboard that it belongs to; "": none.
     child: Rare[Annotated[str, checked.text(64)]] = ""
+    #: Free space in the backup folder when it ended, in bytes; None: unknown.
+    free: Rare[_Bytes | None] = None
+    #: Name of a remote store → the bytes that the run sent there.
+    sent: Rare[Annotated[Mapping[str, int], checked.mapping(_STORE, _BYTES, 100)]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:

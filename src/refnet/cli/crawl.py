@@ -11,10 +11,11 @@ from rich.console import Console
 
 from refnet import servers
 from refnet.actions.watching import open_watch
+from refnet.catalog.artifact import Counted
 from refnet.catalog.run import Reason, RunKind
 from refnet.cli import options
 from refnet.cli.command import spread
-from refnet.cli.context import current_settings, note, print_json, progress, warn, would
+from refnet.cli.context import current_settings, note, print_json, progress, wants_step_lines, warn, would
 from refnet.cli.find_papers import SeedOptions, choose, planned
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from refnet.network.find_papers import FoundPapers
     from refnet.network.report_update import ReportedUpdate
 
+#: The highest number of a crawl: PostgreSQL's bigint.
+HIGHEST = 2**63 - 1
 _HINT = "`refnet network migrate` creates the network's tables."
 
 
@@ -58,6 +61,14 @@ def crawl(
     update: Annotated[
         bool, typer.Option("--update", help="Find new papers that cite the seeds of all crawls.")
     ] = False,
+    resume: Annotated[
+        int | None,
+        typer.Option(min=1, max=HIGHEST, metavar="CRAWL", help="Continue this crawl, also a stopped one."),
+    ] = None,
+    stop: Annotated[
+        int | None,
+        typer.Option(min=1, max=HIGHEST, metavar="CRAWL", help="Stop this crawl; what it collected stays."),
+    ] = None,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
@@ -65,11 +76,18 @@ def crawl(
 
     A crawl that was interrupted continues where it was; several runs share one.
     """
+    if sum(map(bool, (ids or seeds.given or update, resume, stop))) > 1:
+        raise RefnetError(
+            "seeds, --update, --resume and --stop exclude each other", "Give one of them.", Exit.USAGE
+        )
     settings = current_settings()
     if update and (ids or seeds.given):
         raise RefnetError("--update takes no other seeds", "Omit them, or omit --update.", Exit.USAGE)
     if plan and settings.database_url:
         servers.server(settings).connect().close()
+    if stop or resume:
+        _resume_or_stop(settings, resume, stop, plan=plan, as_json=as_json)
+        return
     if seeds.given and would(planned(settings, seeds), plan=plan):
         return
     found = choose(settings, seeds, as_json=as_json) if seeds.given else None
@@ -84,9 +102,9 @@ def crawl(
 
 
 def _collected(
-    settings: Settings, wanted: CrawlOrder | None, new: int | None
+    settings: Settings, wanted: CrawlOrder | None, new: int | None, resumed: int | None = None
 ) -> tuple[list[CrawlResult], list[ReportedUpdate]]:
-    """Run a crawl, or an update of at most `new` new papers; without either, what is unfinished."""
+    """Run a crawl, an update of at most `new` new papers, or `resumed`; without any, what is unfinished."""
     from refnet.network.crawl import CrawlReports, run, start, start_update, unfinished
     from refnet.network.migrate import migrate
     from refnet.network.report_update import report_update
@@ -96,7 +114,7 @@ def _collected(
     if new is not None:
         crawls = [start_update(target, new)]
     else:
-        crawls = [start(target, wanted)] if wanted else unfinished(target)
+        crawls = [start(target, wanted)] if wanted else [resumed] if resumed else unfinished(target)
     watched = open_watch(Context(settings, note=note)).run(RunKind.CRAWL) if crawls else nullcontext()
     with _shown() as standing, watched as at_work:
         results = [run(target, settings, one, CrawlReports(standing, note)) for one in crawls]
@@ -155,9 +173,40 @@ def _print(
         say("no crawl is unfinished; `refnet crawl ID` starts one")
 
 
+def _resume_or_stop(
+    settings: Settings, resume: int | None, stop: int | None, *, plan: bool, as_json: bool
+) -> None:
+    """Continue or cancel one crawl by its number."""
+    acts_on = ActsOn.of(settings)
+    if would(f"{'continue' if resume else 'stop'} crawl {resume or stop} in {acts_on.shown}", plan=plan):
+        return
+    from refnet.network import crawl as crawling
+    from refnet.network.migrate import migrate
+
+    target = servers.existing_server(settings)
+    migrate(target)
+    if resume:
+        crawling.resume(target, resume)
+        results, reported = _collected(settings, None, None, resume)
+        _print(settings, results, reported, None, as_json=as_json)
+        if not all(one.is_complete for one in results):
+            raise typer.Exit(Exit.FAILED)
+    elif stop:
+        crawling.stop(target, stop)
+        if as_json:
+            print_json({"stopped": stop, **acts_on.to_json()})
+            return
+        say(str(acts_on))
+        say(f"crawl {stop} is stopped; `refnet crawl --resume {stop}` continues it")
+
+
 @contextmanager
 def _shown() -> Iterator[Callable[[CrawlStanding], None] | None]:
-    """Show the progress of a crawl on a terminal."""
+    """Show the progress of a crawl on a terminal, or as lines of JSON: the jobs of each level."""
+    if wants_step_lines():
+        with progress("crawl") as shown:
+            yield lambda one: shown(Counted(f"level {one.level}", "jobs"), one.done, one.done + one.queue)
+        return
     if not output.has_progress:
         yield None
         return

@@ -79,6 +79,7 @@ GROUPS = {
     "Network": {
         "crawl": ("crawl", "crawl", "Collect papers and citations from Semantic Scholar."),
         "find-papers": ("find_papers", "find_papers", "Search Semantic Scholar for papers."),
+        "papers": ("papers", "papers", "Search in the stored papers."),
         "jobs": ("crawl", "jobs", "List the jobs of the network, or retry those that failed."),
         "network": ("network", "network", "Create and fill the citation network's tables."),
         "notes": ("network", "notes", "Write the network into the Obsidian vault."),

@@ -92,7 +92,8 @@ class StepLines:
             self._steps.add(step)
             self._printed = now
             with suppress(OSError):  # the reader has left, and the run continues
-                sys.stderr.write(json.dumps({"step": step, "done": done, "total": total}) + "\n")
+                unit = {"unit": one} if (one := getattr(step, "unit", "")) else {}
+                sys.stderr.write(json.dumps({"step": step, "done": done, "total": total, **unit}) + "\n")
                 sys.stderr.flush()
 
 

@@ -13,7 +13,7 @@ from refnet.postgres.session import Target
 VERSION_TABLE = "refnet_migrations"
 
 #: The revisions of the schema, oldest first; a test compares them with migrations/.
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 #: Session settings: unqualified names mean `public`, whatever the role or the database sets.
 #: Read committed: a writer that waited for another one sees what that one committed.

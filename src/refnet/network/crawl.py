@@ -83,6 +83,21 @@ def unfinished(target: Target) -> list[int]:
         return [number for (number,) in rows]
 
 
+def stop(target: Target, crawl: int) -> None:
+    """Cancel an unfinished crawl; what it collected stays. RefnetError (USAGE) if it is not unfinished.
+
+    Whoever works on it ends after the current job.
+    """
+    with _session(target) as connection:
+        levels.cancel(connection, crawl)
+
+
+def resume(target: Target, crawl: int) -> None:
+    """Make a cancelled crawl unfinished again, with the jobs that it had left; RefnetError (USAGE) without `crawl`."""
+    with _session(target) as connection:
+        levels.uncancel(connection, crawl)
+
+
 def run(target: Target, settings: Settings, crawl: int, reports: CrawlReports = _NO_REPORTS) -> CrawlResult:
     """Work on `crawl` until no job is left.
 

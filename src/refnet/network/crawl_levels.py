@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from refnet.core.errors import Exit, RefnetError
 from refnet.network.crawls import MOST_SEEDS, CrawlOrder, Direction
 from refnet.network.jobs import NewJob, add
 
@@ -62,6 +63,34 @@ def begin(connection: psycopg.Connection[Any], order: CrawlOrder, *, update: boo
             names = [name for (name,) in cursor.execute(_DETAILED, [seeds, _RENEWED]).fetchall()]
             add(cursor, (NewJob(DETAILS, crawl_id=crawl, payload={"ids": part}) for part in _parts(names)))
     return crawl
+
+
+def cancel(connection: psycopg.Connection[Any], crawl: int) -> None:
+    """Cancel an unfinished crawl and its queued jobs; RefnetError (USAGE) if it has ended, or does not exist."""
+    with connection.transaction(), connection.cursor() as cursor:
+        if (state := _state(cursor, crawl)) != "running":
+            raise RefnetError(
+                f"crawl {crawl} is not at work: {state}", "Nothing is left to stop.", Exit.USAGE
+            )
+        cursor.execute("UPDATE crawls SET state = 'cancelled', finished_at = now() WHERE id = %s", [crawl])
+        cursor.execute(_CANCEL_JOBS, [crawl])
+
+
+def uncancel(connection: psycopg.Connection[Any], crawl: int) -> None:
+    """Make a cancelled crawl and its jobs unfinished again; RefnetError (USAGE) if it does not exist."""
+    with connection.transaction(), connection.cursor() as cursor:
+        if _state(cursor, crawl) == "cancelled":
+            cursor.execute("UPDATE crawls SET state = 'running', finished_at = NULL WHERE id = %s", [crawl])
+            cursor.execute(_UNCANCEL_JOBS, [crawl])
+
+
+def _state(cursor: _Cursor, crawl: int) -> str:
+    row = cursor.execute("SELECT state FROM crawls WHERE id = %s FOR UPDATE", [crawl]).fetchone()
+    if row is None:
+        raise RefnetError(
+            f"there is no crawl {crawl}", "`refnet crawl` continues those that are unfinished.", Exit.USAGE
+        )
+    return str(row[0])
 
 
 def add_seeds(cursor: _Cursor, crawl: int, papers: list[int]) -> None:
@@ -144,6 +173,13 @@ ORDER BY id LIMIT 1
 _BEGIN = """
 INSERT INTO crawls (seeds, direction, depth, paper_limit, is_update) VALUES (%s, %s, %s, %s, %s)
 RETURNING id
+"""
+_CANCEL_JOBS = """
+UPDATE jobs SET state = 'cancelled', finished_at = clock_timestamp() WHERE crawl_id = %s AND state = 'queued'
+"""
+_UNCANCEL_JOBS = """
+UPDATE jobs SET state = 'queued', finished_at = NULL, run_after = clock_timestamp()
+WHERE crawl_id = %s AND state = 'cancelled'
 """
 _LOCKED = "SELECT id FROM crawls WHERE id = %s AND state = 'running' FOR UPDATE"
 _LEVEL = """

@@ -160,7 +160,8 @@ class CrawlResult:
 
     @property
     def is_complete(self) -> bool:
-        return self.state == "succeeded" and not self.unknown and not self.failed
+        """Whether nothing is missing of what was wanted; of a crawl that somebody stopped no more is wanted."""
+        return self.state != "running" and not self.unknown and not self.failed
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -194,6 +195,8 @@ class CrawlResult:
         yield from (f"  failed: job {one.id} ({one.kind}): {one.error}" for one in self.failed[:_NAMED])
         if self.failed:
             yield f"  {plural(len(self.failed), 'job')} failed: `refnet jobs --retry`, then `refnet crawl`"
+        if self.state == "cancelled":
+            yield f"  it was stopped: `refnet crawl --resume {self.crawl}` continues it"
         yield from (f"  {note}" for note in self.notes)
 
 

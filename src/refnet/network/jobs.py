@@ -230,7 +230,7 @@ def retry_jobs(
 ) -> list[int]:
     """Requeue failed jobs (empty: all of them) with new attempts; return their ids.
 
-    Their crawls become unfinished. A job with the dedupe_key of a queued or running job stays failed.
+    Their crawls become unfinished, except cancelled ones, which get these jobs when they are resumed. A job with the dedupe_key of a queued or running job stays failed.
     """
     with connection.transaction(), connection.cursor() as cursor:
         found = [number for (number,) in cursor.execute(_FAILED, {"ids": [*ids]}).fetchall()]
@@ -341,5 +341,5 @@ WHERE id = ANY (%s) AND state = 'failed'
 
 _CRAWLS_AGAIN = """
 UPDATE crawls SET state = 'running', finished_at = NULL
-WHERE state <> 'running' AND id IN (SELECT crawl_id FROM jobs WHERE id = ANY (%s))
+WHERE state = 'succeeded' AND id IN (SELECT crawl_id FROM jobs WHERE id = ANY (%s))
 """

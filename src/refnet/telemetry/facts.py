@@ -36,6 +36,7 @@ from refnet.catalog.run import Ended, History, Reason, Run, RunKind
 from refnet.catalog.schedule import Schedule
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade, Leftover, Unlisted
+from refnet.catalog.trends import watch_trend
 from refnet.catalog.wal_status import StreamStatus, watch_stream
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
@@ -146,6 +147,7 @@ class Facts:
                     *watch_checks(self.store_checks, self.now),
                     *watch_bare(self.bare),
                     *watch_pages(self.stale_pages),
+                    *watch_trend(self.history, self.now),
                 )
             ),
             *store,

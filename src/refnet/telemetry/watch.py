@@ -3,7 +3,7 @@
 import os
 import pwd
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -58,6 +58,10 @@ class AtWork:
 
     def failed(self, reason: Reason, message: str, hint: str = "") -> None:
         self.run = replace(self.run, ended=Ended.FAILED, reason=reason, message=message, hint=hint)
+
+    def sent(self, sizes: Mapping[str, int]) -> None:
+        """Record the bytes that were sent to each remote store."""
+        self.run = replace(self.run, sent=dict(sizes))
 
     def unverified(self, message: str) -> None:
         self.run = replace(self.run, ended=Ended.UNVERIFIED, message=message)
@@ -131,6 +135,8 @@ class Watch:
     named: Callable[[SourceName | None, str], dict[str, str]]
     #: Whether a worker runs it.
     service: bool = False
+    #: The free space in the backup folder, in bytes; None: unknown.
+    free: Callable[[], int | None] = lambda: None
 
     @contextmanager
     def run(
@@ -180,6 +186,7 @@ class Watch:
             run,
             ended=run.ended or Ended.DONE,
             seconds=round(seconds, 3),
+            free=self.free(),
             message=self.redact(run.message),
             hint=self.redact(run.hint),
         )

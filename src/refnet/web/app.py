@@ -31,6 +31,7 @@ from refnet.web.health import BackupReports, Health
 from refnet.web.pages import (
     artifact,
     artifact_part,
+    crawls,
     decide,
     network,
     network_map,
@@ -41,16 +42,18 @@ from refnet.web.pages import (
     sign_in,
     stores,
     timeline,
+    trends,
 )
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import inside, page
+from refnet.web.schemas import described
 from refnet.web.session import SignInSessions
 from refnet.web.shared_facts import Overviews, changed_keys
 
 _ROUTES = (
     papers, work, health,
-    overview, timeline, artifact, artifact_part, restore, runs, decide, network, network_map, stores, settings_page, set_up,
-    sign_in,
+    overview, timeline, trends, artifact, artifact_part, restore, runs, decide, network, network_map, crawls, stores,
+    settings_page, set_up, sign_in,
 )  # fmt: skip
 _STATUS = {Exit.USAGE: 400, Exit.LOCKED: 409}
 
@@ -96,6 +99,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     for module in _ROUTES:
         app.include_router(module.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
+    app.openapi = partial(described, app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 
 

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 from refnet.core import checked
 from refnet.core.files import NEW_FILE, explained, open_file, opened, replace_file, write_all
 from refnet.core.formatting import plain, utf8
-from refnet.core.records import Layout, Most, Record
+from refnet.core.records import Layout, Most, Rare, Record
 
 #: The suffixes of a child's files: start, lock, result, messages, last step, end, request to stop.
 STARTED, LOCK, RESULT, MESSAGES, STEP, END, STOP = ".json", ".lock", ".out", ".err", ".step", ".end", ".stop"
@@ -77,6 +77,8 @@ class Reported(Record):
     #: Bytes or items: done so far, total (None: unknown).
     done: _Count
     total: _Count | None
+    #: What the items are; "": bytes.
+    unit: Rare[Annotated[str, checked.text(100, errors="strict")]] = ""
 
 
 @dataclass(frozen=True)

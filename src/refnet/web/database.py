@@ -63,7 +63,7 @@ class NetworkDatabase:
 
     async def recent_rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
         """Return the rows of `query`, at most `RECENT` seconds old; concurrent equal requests share one query."""
-        key, now = (query, tuple(sorted(values.items()))), time.monotonic()
+        key, now = (query, repr(sorted(values.items()))), time.monotonic()
         until, found = self._recent.get(key, (0.0, None))
         if found is None or until < now or (found.done() and found.exception()):
             found = asyncio.ensure_future(self.rows(query, values))

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from refnet import wiring
 from refnet.actions.catalog import listing
@@ -34,10 +35,13 @@ from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.web.answers import SECONDS, json_of, json_text, threaded, within
 from refnet.web.database import NetworkDatabase
+from refnet.web.schemas import BackupsAnswer, HealthAnswer
 
 router = APIRouter()
 #: The most artifacts, and the most lines of evidence per artifact.
 MOST, LINES = 1000, 20
+#: The description of the answer that at least one part failed.
+HEALTH_FAILED: dict[str, Any] = {"model": HealthAnswer, "description": "At least one part failed."}
 #: The time limit of each check, and how long an answer is cached for all clients, in seconds.
 CHECK_SECONDS, FRESH = 3.0, 1.0
 
@@ -152,20 +156,20 @@ class BackupReports:
             return self._exposition(accept)
 
 
-@router.get("/api/backups", tags=["backups"])
+@router.get("/api/backups", tags=["backups"], response_model=BackupsAnswer)
 async def backups(request: Request, limit: Annotated[int, Query(ge=1, le=MOST)] = 200) -> Response:
     """List the newest artifacts, oldest first, as `refnet list --json`; each with its last lines of evidence."""
     return json_text(await request.app.state.reports.backups(limit))
 
 
-@router.get("/metrics", tags=["health"])
+@router.get("/metrics", tags=["health"], response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return the metrics for Prometheus, as `refnet metrics` does."""
     text, kind = await request.app.state.reports.metrics(request.headers.get("accept", ""))
     return Response(text, media_type=kind)
 
 
-@router.get("/health", tags=["health"], responses={503: {"description": "At least one part failed."}})
+@router.get("/health", tags=["health"], response_model=HealthAnswer, responses={503: HEALTH_FAILED})
 async def health(request: Request) -> Response:
     """Report whether the database, the broker and the disk of the backup folder work; 503 if one does not.
 

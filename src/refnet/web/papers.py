@@ -7,84 +7,68 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refnet.network import STUB
 from refnet.network.layout import AMONG, Links, links
+from refnet.network.search import LISTED, SearchText, Sort, page_query, words_of
 from refnet.web.answers import json_text, read_text
 from refnet.web.database import NetworkDatabase
+from refnet.web.schemas import Paper, PapersAnswer
 
 router = APIRouter(prefix="/api/papers", tags=["papers"])
-#: The most papers on a page; the most matches of a search that are read: papers with many citations, others.
-MOST, MATCHES, OTHERS = 200, 1000, 300
+#: The most papers on a page.
+MOST = 200
 #: The highest id: PostgreSQL's bigint.
 HIGHEST = 2**63 - 1
 Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(read_text)]
-
-#: The expression of papers_search_idx.
-_DOCUMENT = "to_tsvector('pg_catalog.english', coalesce(p.title, '') || ' ' || coalesce(p.abstract, ''))"
-# A subquery, so that the planner does not know how common the words are: it then always takes the index and not a
-# scan that parses each abstract. Words without operators: to find a phrase, PostgreSQL parses every match again.
-_WANTED = "(SELECT plainto_tsquery('pg_catalog.english', %(q)s))"
-_ORDER = "coalesce(p.citation_count, -1) DESC, p.id DESC"
-_VENUE = "left(lower({}), 200)"  # the expression of papers_venue_idx
-_FILTERS = {
-    "q": f"{_DOCUMENT} @@ {_WANTED}",
-    "year": "p.year = %(year)s",
-    "venue": f"{_VENUE.format('p.venue')} = {_VENUE.format('%(venue)s')}",
-    "author": """p.id IN (SELECT w.paper_id FROM paper_authors w JOIN authors a ON a.id = w.author_id
-        WHERE lower(a.name) = lower(%(author)s))""",
-    "provenance": "p.provenance = %(provenance)s",
-    "has_summary": "EXISTS (SELECT FROM summaries s WHERE s.paper_id = p.id) = %(has_summary)s",
-    "topic": "EXISTS (SELECT FROM unnest(p.fields_of_study) topic WHERE lower(topic) = lower(%(topic)s))",
-    "author_id": "p.id IN (SELECT paper_id FROM paper_authors WHERE author_id = %(author_id)s)",
-}
-#: The condition of papers_search_top_idx: its papers come first, so common words need no others.
-_TOP = "p.citation_count >= 50"
-_AFTER = "(coalesce(p.citation_count, -1), p.id) < (%(citations)s, %(id)s)"
-_NAMES = """(SELECT coalesce(json_agg(a.name ORDER BY w.position), '[]') FROM (
-    SELECT author_id, position FROM paper_authors WHERE paper_id = p.id ORDER BY position LIMIT 20
-    ) w JOIN authors a ON a.id = w.author_id)"""
-_LISTED = f"""json_build_object('id', p.id, 'title', p.title, 'year', p.year, 'venue', p.venue, 'authors', {_NAMES},
-    'citation_count', p.citation_count, 'reference_count', p.reference_count, 'provenance', p.provenance,
-    'has_details', p.details_fetched_at IS NOT NULL, 'rank', (SELECT position FROM ranks WHERE paper_id = p.id),
-    'has_summary', EXISTS (SELECT FROM summaries WHERE paper_id = p.id))"""
-_ROW = f"coalesce(p.citation_count, -1), p.id, ({_LISTED})::text"
+_ROW = f"({LISTED})::text"
 
 
 class PapersQuery(BaseModel):
     """The parameters of the list."""
 
     model_config = ConfigDict(extra="forbid")
-    q: Annotated[Text | None, Field(description="Words that title and abstract contain together.")] = None
+    q: Annotated[
+        Text | None,
+        Field(
+            description='Words (also their beginnings), "a phrase", a DOI, an arXiv id, or a URL with one.'
+        ),
+    ] = None
     year: Annotated[int | None, Field(ge=1000, le=2999)] = None
     venue: Annotated[Text | None, Field(description="Its name, in upper or lower case.")] = None
-    author: Annotated[Text | None, Field(description="The complete name, in upper or lower case.")] = None
+    author: Annotated[Text | None, Field(description="A part of a name: words or their beginnings.")] = None
     provenance: Annotated[str | None, Field(pattern="^[a-z][a-z0-9_]{0,99}$")] = None
     has_summary: bool | None = None
     topic: Annotated[Text | None, Field(description="A field of study, in upper or lower case.")] = None
     author_id: Annotated[int | None, Field(ge=1, le=HIGHEST, description="The `id` of an author.")] = None
     limit: Annotated[int, Field(ge=1, le=MOST)] = 50
-    #: Citations (-1: unknown) and id of the last row of the page before.
+    sort: Annotated[
+        Literal["citations", "rank", "year"],
+        Field(description="The most cited, the best ranked or the newest first."),
+    ] = "citations"
+    #: Key of the order and id of the last row of the page before.
     cursor: Annotated[
-        str | None, Field(pattern=r"^(-1|[0-9]{1,10})\.[0-9]{1,18}$", description="`next` of the last page.")
+        str | None, Field(pattern=r"^-?[0-9]{1,10}\.[0-9]{1,18}$", description="`next` of the last page.")
     ] = None
 
     @property
     def filters(self) -> dict[str, Any]:
-        """The filters that are set."""
-        return self.model_dump(exclude_none=True, exclude={"limit", "cursor"})
+        """The filters that are set, with the values of their parameters."""
+        found = self.model_dump(exclude_none=True, exclude={"limit", "cursor", "q", "author", "sort"})
+        found |= {"author": words_of(self.author)} if self.author else {}
+        return found | (SearchText.read(self.q).values() if self.q else {})
 
 
-@router.get("")
+@router.get("", response_model=PapersAnswer)
 async def papers(request: Request, asked: Annotated[PapersQuery, Query()]) -> Response:
-    """List papers, the most cited first. `next` is the cursor of the next page, null on the last one.
+    """List papers, the most cited first, or by `sort`. `next` is the cursor of the next page, null on the last one.
 
     A search reads up to 1,000 matches with 50 or more citations; if these do not fill the page, up to 300 others.
-    `complete` is false if more papers match.
+    Sorted by rank or year it reads 20,000, with a phrase it compares 1,000. `complete` is false if more papers match.
     """
     found = await listed(request.app.state.database, asked)
     following = f'"{found.next}"' if found.next else "null"
@@ -110,29 +94,13 @@ async def listed(database: NetworkDatabase, asked: PapersQuery) -> PapersPage:
     filters = asked.filters
     values = filters | {"limit": asked.limit + 1}
     if asked.cursor:
-        citations, _, last = asked.cursor.partition(".")
-        values |= {"citations": int(citations), "id": int(last)}
-    read = database.recent_rows if "q" in filters else database.rows
-    rows = await read(_list(filters, after=asked.cursor is not None), values)
+        key, _, last = asked.cursor.partition(".")
+        values |= {"key": int(key), "id": int(last)}
+    read = database.recent_rows if asked.q else database.rows
+    rows = await read(page_query(filters, Sort(asked.sort), _ROW, after=asked.cursor is not None), values)
     page = rows[: asked.limit]
     following = f"{page[-1][0]}.{page[-1][1]}" if len(rows) > asked.limit else None
     return PapersPage([row[2] for row in page], following, not (page and page[0][3]))
-
-
-def _list(filters: dict[str, Any], *, after: bool) -> str:
-    """Return the query for a page: rows of citations, id, JSON, and whether more papers match than were read."""
-    where = " AND ".join([*(_FILTERS[name] for name in filters), *([_AFTER] if after else ())])
-    if "q" not in filters:
-        return f"SELECT {_ROW}, false FROM papers p {'WHERE ' * bool(where)}{where} ORDER BY {_ORDER} LIMIT %(limit)s"
-    return f"""WITH top AS MATERIALIZED (
-        SELECT p.id, p.citation_count FROM papers p WHERE {where} AND {_TOP} LIMIT {MATCHES + 1}
-    ), others AS MATERIALIZED (
-        SELECT p.id, p.citation_count FROM papers p WHERE {where} AND ({_TOP}) IS NOT TRUE
-            AND (SELECT count(*) FROM top) < %(limit)s LIMIT {OTHERS + 1}
-    ), page AS (
-        SELECT p.id FROM (SELECT * FROM top UNION ALL SELECT * FROM others) p ORDER BY {_ORDER} LIMIT %(limit)s
-    ) SELECT {_ROW}, (SELECT count(*) > {MATCHES} FROM top) OR (SELECT count(*) > {OTHERS} FROM others)
-    FROM papers p JOIN page USING (id) ORDER BY {_ORDER}"""
 
 
 def _links(own: str, other: str) -> str:
@@ -207,7 +175,7 @@ _FIGURES = f"""SELECT {_count("papers")}, {_count("papers", "papers_details_want
         WHERE oid IN ('papers'::regclass, 'citations'::regclass, 'summaries'::regclass))"""
 
 
-@router.get("/{id}")
+@router.get("/{id}", response_model=Paper)
 async def paper(
     request: Request,
     number: Annotated[int, Path(alias="id", ge=1, le=HIGHEST)],

@@ -1,8 +1,14 @@
-"""`/api/jobs` and `/api/crawls`: jobs and crawls, and the only path of the API that changes something."""
+"""`/api/jobs` and `/api/crawls`: jobs and crawls, and the only path of the API that changes something.
+
+A crawl is done by a Celery worker if one lives, else by a process like those of backups (`children.py`).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
@@ -14,14 +20,21 @@ from refnet.network import SESSION
 from refnet.network.crawls import DEEPEST, CrawlOrder, Direction, order
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.postgres.session import Target
+from refnet.scheduling import places
 from refnet.settings import Settings
-from refnet.web.answers import json_of, json_text
+from refnet.web.answers import SECONDS, json_of, json_text, threaded, within
+from refnet.web.children import BusyError, Child, Children
 from refnet.web.database import NetworkDatabase
 from refnet.web.papers import HIGHEST, MOST
+from refnet.web.schemas import CrawlAnswer, CrawlsAnswer, JobsAnswer, StartedCrawl
 
 router = APIRouter(prefix="/api")
 #: The most seeds of one request.
 SEEDS = 1000
+#: The command, the kind of its processes, and the queue of its tasks; the most processes that crawl at once.
+CRAWL, AT_ONCE = "crawl", 4
+#: What to do about a crawl that nobody works on.
+WITHOUT = "`refnet crawl` works on it without a worker."
 _CRAWLS = """SELECT c.id, json_build_object('id', c.id, 'seeds', c.seeds[:{seeds}], 'seed_count', cardinality(c.seeds),
         'direction', c.direction, 'depth', c.depth, 'limit', c.paper_limit, 'level', c.level, 'state', c.state,
         'created_at', c.created_at, 'finished_at', c.finished_at,
@@ -47,7 +60,7 @@ class NewCrawl(BaseModel):
     limit: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
 
 
-@router.get("/jobs", tags=["work"])
+@router.get("/jobs", tags=["work"], response_model=JobsAnswer)
 async def jobs(
     request: Request,
     state: Annotated[Literal["queued", "running", "succeeded", "failed", "cancelled"] | None, Query()] = None,
@@ -65,7 +78,7 @@ async def jobs(
     return json_of({"jobs": [one.to_json() for one in found[:limit]], "next": following})
 
 
-@router.get("/crawls", tags=["work"])
+@router.get("/crawls", tags=["work"], response_model=CrawlsAnswer)
 async def crawls(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
@@ -84,7 +97,7 @@ async def listed_crawls(
     return [row[1] for row in rows[:limit]], rows[limit - 1][0] if len(rows) > limit else None
 
 
-@router.get("/crawls/{id}", tags=["work"])
+@router.get("/crawls/{id}", tags=["work"], response_model=CrawlAnswer)
 async def crawl(request: Request, number: Annotated[int, Path(alias="id", ge=1, le=HIGHEST)]) -> Response:
     """Show one crawl with all seeds."""
     rows = await request.app.state.database.rows(_ONE, {"id": number, "limit": 1})
@@ -93,53 +106,135 @@ async def crawl(request: Request, number: Annotated[int, Path(alias="id", ge=1, 
     return json_text(f"{rows[0][1]}\n")
 
 
-@router.post("/crawls", tags=["work"], status_code=202)
+@router.post("/crawls", tags=["work"], status_code=202, response_model=StartedCrawl)
 async def start_crawl(request: Request, wanted: NewCrawl) -> Response:
-    """Store a crawl and send it to the workers, or continue an unfinished crawl of the same order.
+    """Store a crawl and start it, or continue an unfinished crawl of the same order.
 
-    Without a broker the crawl stays queued: `sent` is false, and `refnet crawl` runs it.
+    `by` says who works on it: a Celery worker, or a process of this server. If neither does, it is null, `sent` is
+    false, and `hint` says why; `refnet crawl` works on it.
     """
-    asked, number, problem = await start(request.app.state.database, wanted)
-    hint = {"hint": f"{problem} `refnet crawl` works on it without a worker."} if problem else {}
-    return json_of({"id": number, **asked.to_json(), "sent": not problem, **hint}, 202)
+    asked, begun = await start(request, wanted)
+    hint = {"hint": f"{begun.problem} {WITHOUT}"} if begun.problem else {}
+    return json_of(
+        {"id": begun.crawl, **asked.to_json(), "sent": bool(begun.by), "by": begun.by or None, **hint}, 202
+    )
 
 
-async def start(database: NetworkDatabase, wanted: NewCrawl) -> tuple[CrawlOrder, int, str]:
-    """Store and send a crawl; return its order, its id, and why it was not sent ("": it was sent)."""
+@dataclass(frozen=True)
+class Begun:
+    """Who works on a crawl."""
+
+    crawl: int
+    #: worker, process, or "": nobody, because of `problem`.
+    by: str
+    problem: str = ""
+
+
+async def start(request: Request, wanted: NewCrawl) -> tuple[CrawlOrder, Begun]:
+    """Store and start a crawl; NoServerError or NoTablesError without a database, or without its tables."""
     asked = order(wanted.seeds, wanted.direction, wanted.depth, wanted.limit)
-
-    def stored(target: Target) -> tuple[int, str]:
-        with needed("network"):
-            from refnet.network.crawl import start
-        number = start(target, asked)
-        return number, _send(database.settings, [number])
-
-    return asked, *await database.threaded(stored)
+    await request.app.state.database.rows("SELECT 1 FROM crawls LIMIT 1", {})
+    number = await request.app.state.database.threaded(lambda target: _crawling().start(target, asked))
+    return asked, await begun(request, number)
 
 
-async def retry(database: NetworkDatabase, ids: list[int]) -> tuple[int, str]:
-    """Requeue failed jobs (empty: all) like `refnet jobs --retry`, and send their crawls.
+async def resume(request: Request, number: int) -> Begun:
+    """Continue a crawl, also a cancelled one; RefnetError (USAGE) if it does not exist."""
+    await request.app.state.database.threaded(lambda target: _crawling().resume(target, number))
+    return await begun(request, number)
 
-    Return the number of jobs, and why the crawls were not sent ("": they were sent).
+
+async def stop(request: Request, number: int) -> None:
+    """Cancel an unfinished crawl, and interrupt its process; RefnetError (USAGE) if it is not unfinished."""
+    await request.app.state.database.threaded(lambda target: _crawling().stop(target, number))
+    children: Children = request.app.state.children
+
+    def interrupt() -> None:
+        for one in crawls_at_work(children):
+            if one.exclusive == key(number):
+                children.stop(one)
+
+    await threaded(interrupt, request.app.state.readers)
+
+
+async def retry(request: Request, ids: list[int]) -> tuple[int, str]:
+    """Requeue failed jobs (empty: all) like `refnet jobs --retry`, and start their crawls.
+
+    Return the number of jobs, and why a crawl was not started ("": each was).
     """
 
-    def queued(target: Target) -> tuple[int, str]:
+    def queued(target: Target) -> tuple[int, list[int]]:
         with target.connect(SESSION) as session:
             retried = retry_jobs(session, ids)
             rows = session.execute(_CRAWLS_OF, [retried]).fetchall()
-        return len(retried), _send(database.settings, [number for (number,) in rows])
+        return len(retried), [number for (number,) in rows]
 
-    return await database.threaded(queued)
+    count, crawls = await request.app.state.database.threaded(queued)
+    problems = [(await begun(request, number)).problem for number in crawls]
+    return count, next(filter(None, problems), "")
 
 
-def _send(settings: Settings, numbers: list[int]) -> str:
-    """Send tasks for crawls to the workers; return why they were not sent ("": they were sent)."""
+async def begun(request: Request, number: int) -> Begun:
+    """Let a Celery worker do a stored crawl if one lives, else a process of this server."""
+    state = request.app.state
+    work = partial(_begin, state.settings, state.children, number)
+    return await within(SECONDS, "the broker", threaded(work, state.readers))
+
+
+def crawls_at_work(children: Children) -> list[Child]:
+    """Return the processes of this dashboard that crawl."""
+    return [one for one in children.all() if one.running and one.kind == CRAWL]
+
+
+def _begin(settings: Settings, children: Children, number: int) -> Begun:
     try:
-        with needed("celery"):
-            from refnet.tasks import send_crawl, use
-        use(settings)
-        for number in numbers:
+        if _has_worker(settings):
+            from refnet.tasks import send_crawl
+
             send_crawl(number)
+            return Begun(number, "worker")
+        active = crawls_at_work(children)
+        if len(active) >= AT_ONCE and all(one.exclusive != key(number) for one in active):
+            return Begun(
+                number, "", f"{AT_ONCE} crawls are at work: continue this one when one of them has ended."
+            )
+        words = [CRAWL, f"--resume={number}"]
+        children.start(words, kind=CRAWL, source="", title=f"Crawl {number}", exclusive=key(number))
+    except BusyError:
+        pass  # its process is at work
     except RefnetError as error:
-        return f"{error.message}."
-    return ""
+        return Begun(number, "", f"{error.message}.")
+    return Begun(number, "process")
+
+
+def _has_worker(settings: Settings) -> bool:
+    """Whether a Celery worker takes crawls; it has a second to answer. RefNet's own broker is not started for that."""
+    if not find_spec("celery") or not (settings.broker_url or (settings.home / "broker").exists()):
+        return False
+    from kombu.exceptions import OperationalError
+
+    from refnet.broker import server
+    from refnet.tasks import app, use
+
+    if not settings.broker_url and not server.status(settings.home).running:
+        return False
+    use(settings)
+    url = settings.broker_url or server.url(settings.home)
+    try:
+        server.check(url)
+        with app.connection_for_write(url) as connection:
+            queues = app.control.inspect(timeout=1, connection=connection).active_queues() or {}
+    except (RefnetError, OperationalError):
+        return False
+    name = places.queue_name(CRAWL, settings.instance)
+    return any(one.get("name") == name for listed in queues.values() for one in listed)
+
+
+def key(number: int) -> str:
+    return f"{CRAWL}:{number}"
+
+
+def _crawling() -> ModuleType:
+    with needed("network"):
+        from refnet.network import crawl
+    return crawl

@@ -41,11 +41,11 @@ def started(
 def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Target, tmp_path: Path) -> None:
     first = started(database, tmp_path, "network", "migrate")
     assert (first.returncode, first.stderr) == (0, "")
-    assert first.stdout.splitlines()[1:] == [f"{database.name}: schema 0004 (before: none)"]
+    assert first.stdout.splitlines()[1:] == [f"{database.name}: schema 0005 (before: none)"]
     second = refnet(database, tmp_path, "network", "migrate", "--json")
     told = json.loads(second.stdout)
     assert told.pop("acts_on")["database"] == database.name
-    assert told == {"database": database.name, "before": "0004", "after": "0004"}
+    assert told == {"database": database.name, "before": "0005", "after": "0005"}
 
 
 def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> None:

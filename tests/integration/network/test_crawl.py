@@ -20,7 +20,7 @@ from refnet.core.errors import RefnetError
 from refnet.demo.fake_faults import Faults
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import Running, running
-from refnet.network.crawl import CrawlReports, run, start, unfinished
+from refnet.network.crawl import CrawlReports, resume, run, start, stop, unfinished
 from refnet.network.crawl_work import Scholar
 from refnet.network.crawls import CrawlOrder, Direction
 from refnet.network.jobs import list_jobs, retry_jobs
@@ -121,6 +121,38 @@ def test_two_workers_share_a_crawl_fetch_no_page_twice_and_share_the_rate(
         assert set(pages(fake).values()) == {1}
         assert took >= (len([one for one in fake.requests if one.path.startswith("/graph")]) - 1) / 60
     assert graph(target) == undisturbed
+
+
+def test_a_crawl_that_is_stopped_in_the_middle_ends_and_one_that_is_resumed_collects_the_same_graph(
+    target: Target, base: Settings, undisturbed: Graph
+) -> None:
+    with running(FAKE) as fake:
+        settings, crawl = settings_of(fake, base), start(target, ORDER)
+        stopped = run(target, settings, crawl, CrawlReports(lambda _: _stop_once(target, crawl), pace=FAST))
+        assert (stopped.state, stopped.is_complete, unfinished(target)) == ("cancelled", True, [])
+        assert f"refnet crawl --resume {crawl}" in "\n".join(stopped.lines())
+        asked = len(fake.requests)
+        assert run(target, settings, crawl).state == "cancelled"
+        assert len(fake.requests) == asked
+        with target.connect({"search_path": "public"}) as session:
+            retry_jobs(session)
+            assert {one.state for one in list_jobs(session)} == {"cancelled", "succeeded"}
+        with pytest.raises(RefnetError, match=f"crawl {crawl} is not at work: cancelled"):
+            stop(target, crawl)
+        resume(target, crawl)
+        assert unfinished(target) == [crawl]
+        assert run(target, settings, crawl).state == "succeeded"
+        resume(target, crawl)  # an ended one stays ended
+        assert unfinished(target) == []
+    assert graph(target) == undisturbed
+    for unknown in (stop, resume):
+        with pytest.raises(RefnetError, match="there is no crawl 99"):
+            unknown(target, 99)
+
+
+def _stop_once(target: Target, crawl: int) -> None:
+    if unfinished(target):
+        stop(target, crawl)
 
 
 def test_a_crawl_that_is_killed_again_and_again_collects_the_same_graph(

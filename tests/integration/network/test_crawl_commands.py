@@ -11,7 +11,10 @@ from tests.integration.network.crawling import network
 
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
+from refnet.network.crawl import start
+from refnet.network.crawls import CrawlOrder, Direction
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
 
 FAKE = FakeGraph(40, 150, 5)
 SEED = FAKE.seed_ids[0]
@@ -56,6 +59,15 @@ def test_an_unknown_id_ends_with_1_and_is_named_beside_what_was_collected(refnet
     assert done.json["acts_on"]["database"]
 
 
+def test_a_crawl_is_stopped_and_continued_by_its_number(refnet: Command) -> None:
+    assert "stop crawl 7 in " in refnet("crawl", "--stop", "7", "--plan").out
+    number = start(Target.from_url(refnet.url), CrawlOrder((SEED,), Direction.BOTH, 1, 9))
+    assert refnet("crawl", "--stop", str(number), "--json").json["stopped"] == number
+    assert refnet("crawl").out.endswith("no crawl is unfinished; `refnet crawl ID` starts one\n")
+    (crawl,) = refnet("crawl", "--resume", str(number), "--json").json["crawls"]
+    assert (crawl["state"], crawl["papers"][0]) == ("succeeded", 1)
+
+
 def test_jobs_are_listed_with_counts_and_only_failed_ones_are_retried(refnet: Command) -> None:
     refnet("crawl", SEED, "--depth", "0").succeeds()
     listed = refnet("jobs", "--state", "succeeded", "--json")
@@ -73,6 +85,11 @@ def test_jobs_are_listed_with_counts_and_only_failed_ones_are_retried(refnet: Co
     [
         (("crawl", "not an id"), 2, "is not an id of a paper"),
         (("crawl", SEED, "--direction", "up"), 2, "--direction"),
+        (("crawl", SEED, "--stop", "1"), 2, "exclude each other"),
+        (("crawl", "--resume", "1", "--stop", "1"), 2, "exclude each other"),
+        (("crawl", "--resume", "99999"), 2, "there is no crawl 99999"),
+        (("crawl", "--stop", "99999"), 2, "there is no crawl 99999"),
+        (("crawl", "--stop", "0"), 2, "--stop"),
         (("jobs", "7"), 2, "for --retry only"),
         (("jobs", "--state", "gone"), 2, "not a state"),
     ],

@@ -16,6 +16,7 @@ from refnet.core.errors import RefnetError
 from refnet.network import REVISIONS, VERSION_TABLE, known, migrations
 from refnet.network.merging import merge
 from refnet.network.migrate import Migrated, migrate
+from refnet.network.search import DOCUMENT, NAME
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -66,10 +67,10 @@ def tables(target: Target) -> dict[str, int]:
 
 
 def test_migrating_twice_makes_the_tables_once(database: Target) -> None:
-    assert migrate(database) == Migrated(None, "0004")
+    assert migrate(database) == Migrated(None, "0005")
     before = tables(database)
     assert set(before) == TABLES
-    assert migrate(database) == Migrated("0004", "0004")
+    assert migrate(database) == Migrated("0005", "0005")
     assert tables(database) == before
 
 
@@ -97,7 +98,7 @@ def test_two_migrations_at_once_wait_for_each_other(database: Target) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.before or "" for one in done) == ["", "0004", "0004"]
+    assert sorted(one.before or "" for one in done) == ["", "0005", "0005"]
 
 
 def test_a_strange_search_path_does_not_move_the_tables(database: Target) -> None:
@@ -122,12 +123,17 @@ def test_counts_that_are_known_begin_the_history_and_a_merge_keeps_both(migrated
     with migrated.connect() as session:
         session.execute("DROP TABLE citation_counts")
         session.execute("ALTER TABLE crawls DROP COLUMN is_update")
+        session.execute(
+            "DROP INDEX papers_words_idx, papers_words_top_idx, authors_words_idx, papers_by_year_idx"
+        )
+        for old in ("papers_search_idx", "papers_search_top_idx", "authors_name_idx"):
+            session.execute(f"CREATE INDEX {old} ON authors (id)")
         session.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0003'")
         session.execute(
             "INSERT INTO papers (title, provenance, citation_count, details_fetched_at) VALUES"
             " ('a', 'x', 7, '2026-11-01 23:00+00'), ('b', 'x', NULL, now()), ('c', 'x', 9, NULL)"
         )
-    assert migrate(migrated) == Migrated("0003", "0004")
+    assert migrate(migrated) == Migrated("0003", "0005")
     assert rows(migrated, "SELECT day::text, citation_count FROM citation_counts") == [("2026-11-01", 7)]
     with migrated.connect() as session:
         session.execute(
@@ -274,18 +280,19 @@ def test_a_deleted_paper_takes_its_edges_along_but_never_a_summary(migrated: Tar
             "papers_year_idx",
         ),
         (
-            (
-                "SELECT id FROM papers WHERE to_tsvector('pg_catalog.english', coalesce(title, '') || ' ' || coalesce(abstract, ''))"
-                " @@ websearch_to_tsquery('english', 'a graph')"
-            ),
-            "papers_search_idx",
+            f"SELECT id FROM papers p WHERE {DOCUMENT} @@ to_tsquery('simple', 'a:* & graph:*')",
+            "papers_words_idx",
+        ),
+        (
+            "SELECT id FROM papers ORDER BY coalesce(year, -1) DESC, id DESC LIMIT 9",
+            "papers_by_year_idx",
         ),
         (
             "SELECT id FROM papers WHERE details_fetched_at IS NULL ORDER BY id LIMIT 500",
             "papers_details_wanted_idx",
         ),
         ("SELECT paper_id FROM paper_authors WHERE author_id = 7", "paper_authors_author_idx"),
-        ("SELECT id FROM authors WHERE lower(name) LIKE 'turing%'", "authors_name_idx"),
+        (f"SELECT id FROM authors a WHERE {NAME} @@ to_tsquery('simple', 'turi:*')", "authors_words_idx"),
         (
             "SELECT content FROM summaries WHERE paper_id = 7",
             "summaries_paper_id_kind_language_model_prompt_version_key",

@@ -18,15 +18,20 @@ from refnet.network import crawl
 from refnet.network.crawls import Direction, order
 from refnet.network.migrate import migrate
 from refnet.scheduling import places
+from refnet.settings import Settings
 from refnet.store.run_journal import RunJournal
+from refnet.web.work import _has_worker
 
 from .conftest import Place, until
 
 
 def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
-    place: Place,
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = Settings(home=place.home)
+    assert not _has_worker(settings)
     server.start(place.home)
+    monkeypatch.setenv("REFNET_HOME", str(place.home))
     with place.database.connect() as session:
         session.execute("DROP TABLE papers")
     migrate(place.database)
@@ -37,6 +42,7 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
         number = crawl.start(place.database, order([graph.seed_ids[0]], Direction.REFERENCES, 1, 20))
         place.send("backup_config")
         with place.worker("--queue", "crawl", "--queue", "summarize", "--queue", "generate", **urls, **rate):
+            assert _has_worker(settings)
             done = place.send("crawl", number, queue="crawl").get()
             assert done == {"outcome": "done", "crawls": {str(number): "succeeded"}}
             assert place.send("crawl", queue="crawl").get() == {"outcome": "done", "crawls": {}}
@@ -45,6 +51,7 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
             sign = places.worker_sign(place.home, socket.gethostname())
             os.utime(sign, (0, 0))
             until(lambda: place.refnet("worker", "--check").returncode == 0)
+    assert not _has_worker(settings)
     os.utime(sign, (0, 0))
     assert place.refnet("worker", "--check").returncode == Exit.FAILED
     assert (short["outcome"], short["failed"]) == ("done", 0)

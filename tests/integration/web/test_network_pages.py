@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
@@ -16,6 +17,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.web import work
+from refnet.web.children import Children
 from refnet.web.papers import COUNTED
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -207,17 +209,33 @@ def test_times_and_numbers_that_only_postgresql_has_are_shown(
             session.execute("UPDATE ranks SET pagerank = 0.5")
 
 
-def test_a_crawl_of_the_form_is_that_of_the_api(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[int] = []
-    monkeypatch.setattr("refnet.tasks.send_crawl", sent.append)
+def test_a_crawl_of_the_form_is_started_stopped_and_continued(
+    client: TestClient, network: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(work, "_begin", lambda *of: begun.append(of[2]) or work.Begun(of[2], "process"))
     wanted = {"seeds": "10.1/new\narXiv:1706.03762", "direction": "both", "depth": "0", "limit": "5"}
     said = client.post("/network/crawls", data={"csrf": csrf(client, "/network/crawls"), **wanted})
     number = said.headers["location"].rpartition("=")[2]
-    assert (said.status_code, sent) == (303, [int(number)])
+    assert (said.status_code, begun) == (303, [int(number)])
     page = client.get(said.headers["location"]).text
-    assert f"Crawl {number} is stored." in page
+    assert f"Crawl {number} has started." in page
     assert "DOI:10.1/new" in page
-    assert "no worker works on it now" in page
+    assert "nothing works on it now" in page
+    for verb, state, count in (("stop", "cancelled", 1), ("resume", "running", 2)):
+        said = client.post(f"/network/crawls/{number}/{verb}", data={"csrf": csrf(client, "/network/crawls")})
+        assert (said.status_code, len(begun)) == (303, count)
+        with network.connect({"search_path": "public"}) as session:
+            assert session.execute("SELECT state FROM crawls WHERE id = %s", [number]).fetchone() == (state,)
+    assert f"Resume crawl {number}" in client.get("/network/crawls").text
+
+
+@pytest.mark.parametrize(
+    "path", ["crawls/99/stop", "crawls/99/resume", "crawls/0/stop", "crawls/x/resume", "steps"]
+)
+def test_an_order_that_cannot_be_is_two_lines(client: TestClient, path: str) -> None:
+    said = client.post(f"/network/{path}", data={"csrf": csrf(client, "/network/crawls"), "step": "prune"})
+    assert (said.status_code, said.text.count('role="alert"')) == (400, 1)
 
 
 @pytest.mark.parametrize(
@@ -236,24 +254,31 @@ def test_a_wrong_field_is_named_and_the_form_keeps_what_was_typed(
         assert "10.1/a 10.1/b</textarea>" in said.text
 
 
-def test_a_crawl_that_no_broker_takes_waits_and_the_page_says_so(
+def test_a_crawl_that_nobody_takes_waits_and_the_page_says_so(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_number: int) -> None:
         raise RefnetError("the broker does not answer", "Start it.")
 
+    monkeypatch.setattr(work, "_has_worker", lambda _settings: True)
     monkeypatch.setattr("refnet.tasks.send_crawl", refuse)
-    said = client.post(
-        "/network/crawls", data={"csrf": csrf(client, "/network/crawls"), "seeds": "10.1/waits"}
-    )
+    wanted = {"csrf": csrf(client, "/network/crawls"), "seeds": "10.1/waits"}
+    said = client.post("/network/crawls", data=wanted)
     assert said.status_code == 200
-    assert "no worker is processing it: the broker does not answer" in said.text
+    assert "nothing is processing it: the broker does not answer" in said.text
+    busy = [SimpleNamespace(exclusive=f"crawl:other {n}") for n in range(work.AT_ONCE)]
+    monkeypatch.setattr(work, "_has_worker", lambda _settings: False)
+    monkeypatch.setattr(work, "crawls_at_work", lambda _children: busy)
+    assert (
+        f"nothing is processing it: {work.AT_ONCE} crawls are at work"
+        in client.post("/network/crawls", data=wanted).text
+    )
 
 
 def test_failed_jobs_are_shown_with_their_reason_and_queued_again(
     client: TestClient, network: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_send", lambda _settings, _numbers: "")
+    monkeypatch.setattr(work, "_begin", lambda *of: work.Begun(of[2], "process"))
     with network.connect({"search_path": "public"}) as connection:
         connection.execute(
             "INSERT INTO jobs (kind, state, error, finished_at)"
@@ -329,10 +354,23 @@ def test_without_a_database_the_page_says_so_in_two_lines(tmp_path: Path, networ
         assert '"noSwap": [204, 304, "4xx", "5xx"]' in said.text
 
 
-def test_a_database_without_tables_is_no_failure_of_the_server(tmp_path: Path, network: Target) -> None:
+def test_a_database_without_tables_is_no_failure_of_the_server_and_offers_the_first_crawl(
+    tmp_path: Path, network: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(Children, "start", lambda _self, words, **_: started.append(words))
     empty = url_of(network).replace(network.name, "postgres")
     with browser(Settings(home=tmp_path, database_url=empty)) as client:
-        for path in ("/network", "/network/crawls"):
-            said = client.get(path)
-            assert said.status_code == 200
-            assert "Run: refnet network migrate." in said.text
+        assert client.get("/network").headers["location"] == "/network/crawls"
+        said = client.get("/network/crawls")
+        assert said.status_code == 200
+        assert "No paper is collected yet." in said.text
+        assert 'name="seeds"' in said.text
+        assert "No paper is collected yet." not in client.get("/network/crawls/part").text
+        form = {"csrf": csrf(client, "/network/crawls"), "seeds": "10.1/a", "depth": "2", "limit": "9"}
+        assert client.post("/network/crawls", data=form).headers["location"] == "/network/crawls?started=0"
+        many = client.post(
+            "/network/crawls", data=form | {"seeds": " ".join(f"10.1/{n}" for n in range(51)), "limit": "99"}
+        )
+        assert (many.status_code, "51 seeds are too many for a first crawl" in many.text) == (400, True)
+    assert started == [["crawl", "DOI:10.1/a", "--direction=references", "--depth=2", "--limit=9"]]

@@ -35,6 +35,20 @@ def _all(served: Served, **asked: Any) -> list[int]:
         ({"year": 1999}, "year = 1999"),
         ({"venue": "JOURNAL of trees"}, "venue = 'Journal of Trees'"),
         ({"author": "文字 𝒳"}, "id % 2 = 1"),
+        ({"author": "lovel"}, "id % 2 = 0"),
+        ({"author": "LOVELACE, Ada"}, "id % 2 = 0"),
+        ({"author": "lace"}, "false"),
+        ({"author": "!"}, "false"),
+        ({"q": "tre everyth"}, "abstract IS NOT NULL"),
+        ({"q": "Ğráphs"}, "true"),
+        ({"q": '"on graphs" 250'}, "id = 250"),
+        ({"q": '"graphs on"'}, "false"),
+        ({"q": "“PAPER 25”"}, "id = 25"),
+        ({"q": "paper 25"}, "id = 25 OR id = 250"),
+        ({"q": "https://doi.org/10.1/A"}, "id = 1"),
+        ({"q": "doi: 10.1/a"}, "id = 1"),
+        ({"q": "https://arxiv.org/pdf/1706.03762v5.pdf"}, "id = 1"),
+        ({"q": "10.1/none"}, "false"),
         ({"provenance": "openalex"}, "id > 240"),
         ({"has_summary": "true"}, "id = 1"),
         ({"has_summary": "false"}, "id > 1"),
@@ -52,6 +66,27 @@ def test_the_pages_of_a_list_are_every_paper_once_the_most_cited_first(
     served: Served, network: Target, asked: dict[str, Any], where: str
 ) -> None:
     assert _all(served, **asked, limit=17) == _ids(network, where)
+
+
+@pytest.mark.parametrize(
+    ("asked", "order"),
+    [
+        ({"sort": "year"}, "year DESC NULLS LAST, id DESC"),
+        ({"sort": "year", "q": "graphs"}, "year DESC NULLS LAST, id DESC"),
+        ({"sort": "rank"}, "id <> 1, id DESC"),
+        ({"sort": "rank", "q": "graphs"}, "id <> 1, id DESC"),
+        ({"sort": "citations", "q": '"on graphs"'}, "citation_count DESC NULLS LAST, id DESC"),
+    ],
+    ids=str,
+)
+def test_a_list_is_in_the_order_that_was_asked_for_page_by_page(
+    served: Served, network: Target, asked: dict[str, Any], order: str
+) -> None:
+    with network.connect({"search_path": "public"}) as connection:
+        wanted = [
+            number for (number,) in connection.execute(f"SELECT id FROM papers ORDER BY {order}".encode())
+        ]
+    assert _all(served, **asked, limit=60) == wanted
 
 
 def test_a_listed_paper_has_its_authors_and_what_is_unknown_is_null(served: Served) -> None:
@@ -116,7 +151,8 @@ def test_what_is_not_there_is_a_404_of_two_lines(served: Served, path: str) -> N
         ("/api/papers?cursor=", "cursor"),
         (f"/api/papers?cursor={'A' * 23}", "cursor"),
         (f"/api/papers?cursor={quote('../../etc')}", "cursor"),
-        ("/api/papers?cursor=-2.1", "cursor"),
+        ("/api/papers?cursor=--2.1", "cursor"),
+        ("/api/papers?sort=title", "sort"),
         (f"/api/papers?cursor=1.{'9' * 19}", "cursor"),
         ("/api/papers?cursor=1.2%0A", "cursor"),
         ("/api/backups?limit=0", "limit"),

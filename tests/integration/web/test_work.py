@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.web.conftest import TOKEN
 from tests.serving import Answer, Served, serving
 
-from refnet.broker import server
+from refnet.core.processes import until
+from refnet.demo.fake_graph import FakeGraph
+from refnet.demo.fake_scholar import Running, running
 from refnet.postgres.session import Target
+
+GRAPH = FakeGraph(60, 300, 1)
 
 
 @pytest.fixture(scope="module")
-def crawling(environment: dict[str, str]) -> Iterator[Served]:
-    """One with a token; its embedded broker is started by the first crawl."""
-    with serving(environment | {"REFNET_WEB_TOKEN": TOKEN}) as found:
+def fake() -> Iterator[Running]:
+    with running(GRAPH) as found:
         yield found
-    server.stop(Path(environment["REFNET_HOME"]))
+
+
+@pytest.fixture(scope="module")
+def crawling(environment: dict[str, str], fake: Running) -> Iterator[Served]:
+    """One with a token; a process of its own does each crawl."""
+    provider = {"REFNET_CRAWL_SEMANTIC_SCHOLAR_URL": fake.url, "REFNET_CRAWL_OPENALEX_URL": fake.openalex_url}
+    rate = {"REFNET_CRAWL_REQUESTS_PER_SECOND": "0"}
+    with serving(environment | provider | rate | {"REFNET_WEB_TOKEN": TOKEN}) as found:
+        yield found
 
 
 def post(served: Served, wanted: Any, **headers: str) -> Answer:
@@ -32,27 +42,23 @@ def _ask(served: Served, path: str) -> Any:
     return served.ask(path, Authorization=f"Bearer {TOKEN}").json
 
 
-def test_a_crawl_is_stored_once_sent_to_workers_and_shown_with_its_jobs(
-    crawling: Served, environment: dict[str, str]
-) -> None:
-    wanted = {"seeds": ["10.1/ABC", "arXiv:1706.03762"], "depth": 2, "limit": 50, "direction": "both"}
+def test_a_crawl_is_stored_done_by_a_process_and_shown_with_its_jobs(crawling: Served) -> None:
+    wanted = {"seeds": [GRAPH.seed_ids[0].removeprefix("DOI:"), GRAPH.seed_ids[1]], "depth": 2, "limit": 20}
     said = post(crawling, wanted)
-    assert (said.status, said.json["sent"]) == (202, True)
+    assert (said.status, said.json["sent"], said.json["by"]) == (202, True, "process")
     number = said.json["id"]
-    assert server.status(Path(environment["REFNET_HOME"])).waiting == 1
-    assert post(crawling, wanted).json["id"] == number
+    assert until(lambda: _ask(crawling, f"/api/crawls/{number}")["state"] == "succeeded", 60)
     shown = _ask(crawling, f"/api/crawls/{number}")
-    assert (shown["state"], shown["depth"], shown["limit"], shown["jobs"]) == (
-        "running",
+    assert (shown["depth"], shown["limit"], shown["papers"], sorted(shown["seeds"])) == (
         2,
-        50,
-        {"queued": 1},
+        20,
+        20,
+        sorted(GRAPH.seed_ids[:2]),
     )
-    assert sorted(shown["seeds"]) == ["ARXIV:1706.03762", "DOI:10.1/abc"]
+    assert set(shown["jobs"]) == {"succeeded"}
     page = _ask(crawling, "/api/crawls?limit=1")
     assert ([one["id"] for one in page["crawls"]], page["next"]) == ([number], None)
     assert _ask(crawling, f"/api/crawls?before={number}") == {"crawls": [], "next": None}
-    assert _ask(crawling, "/health")["checks"]["broker"] == {"state": "ok"}
 
 
 def test_jobs_are_listed_by_pages_the_newest_first_and_by_state(crawling: Served, network: Target) -> None:

@@ -37,6 +37,7 @@ from refnet.web.guard import is_of_another_site
 PAGES = {
     "Overview": "/",
     "Timeline": "/timeline",
+    "Trends": "/trends",
     "Restore": "/restore",
     "Runs": "/runs",
     "Network": "/network",

@@ -45,6 +45,8 @@ from refnet.web.runs_list import OUTCOMES, PAGE, RunQuery, listed, state_of
 router = APIRouter(prefix="/runs", include_in_schema=False)
 #: Command that this page starts and stops → beginning of the run's title.
 ACTIONS = {"backup": "Backup of", "verify": "Verification of", "drill": "Drill of"}
+#: What can be interrupted: these, and the commands of the network, which continue where they were.
+STOPPED = frozenset((*ACTIONS, "crawl", "rank", "summarize", "notes"))
 #: Limits: lines of a log, rows of a result, characters of a text.
 LINES, RESULTS, LONGEST = 200, 100, 500
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
@@ -206,9 +208,9 @@ async def events(request: Request, name: RunId) -> Response:
 
 @router.post("/{id}/stop")
 async def stop(request: Request, name: RunId) -> Response:
-    """Interrupt a backup, a verification or a drill, like Ctrl-C."""
+    """Interrupt a run of `STOPPED`, like Ctrl-C."""
     child = await reading(request, RUNS, ChildReader(request, name).child)
-    if child.kind not in ACTIONS:
+    if child.kind not in STOPPED:
         raise RefnetError(
             f"{child.title} cannot be stopped here", "Wait until it ends, then undo it.", Exit.USAGE
         )
@@ -236,7 +238,7 @@ class ChildReader:
         while (found := child.log(self._after))[0]:
             self._after = found[1]
             self._lines += found[0]
-        return {"run": shown(child), "log": tuple(self._lines), "actions": ACTIONS}
+        return {"run": shown(child), "log": tuple(self._lines), "actions": ACTIONS, "stopped": STOPPED}
 
 
 async def _at_work(request: Request) -> dict[str, Any]:
