@@ -101,6 +101,10 @@ def test_a_page_of_semantic_scholar_is_read_or_refused(data: bytes) -> None:
 @given(answers(WORK))
 def test_a_work_of_openalex_is_read_or_refused(data: bytes) -> None:
     found = outcome(lambda: openalex_answers.work(checked.parsed(data)), ValueError)
+    outcome(
+        lambda: openalex_answers.cited_by({"results": [checked.parsed(data)], "meta": checked.parsed(data)}),
+        ValueError,
+    )
     references = outcome(lambda: openalex_answers.references(checked.parsed(data)), ValueError)
     assert all(normalized("openalex", one) == one for one in references or ())
     assert_storable([found] if found else [])

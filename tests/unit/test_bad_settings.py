@@ -110,6 +110,7 @@ BAD = {
     "web.metrics_token": [("hunter2", ""), ("a" * 40, "")],
     "web.proxies": [("nginx", ""), ("10.0.0.0/8,10.0.0.1/8", ""), ("::1/129", "")],
     "log.level": [("warn", "warning"), ("INFO", "info"), ("verbose", ""), ("none", "")],
+    "crawl.provider": [("openalexx", "openalex"), ("scholar", "semantic_scholar"), ("none", "")],
 }  # fmt: skip
 
 

@@ -29,7 +29,30 @@ _NESTED = (
     "openAccessPdf",
 )
 _SITE = "https://openalex.org/"
-_MOST_WORKS = 200
+_MOST_WORKS, _MOST_OF_A_FILTER = 200, 100
+#: The fields of a work that `select` may name, those that RefNet reads.
+_WORK_FIELDS = frozenset(
+    [
+        "id",
+        "doi",
+        "title",
+        "display_name",
+        "publication_year",
+        "publication_date",
+        "ids",
+        "language",
+        "type",
+        "primary_location",
+        "open_access",
+        "biblio",
+        "authorships",
+        "cited_by_count",
+        "referenced_works_count",
+        "referenced_works",
+        "abstract_inverted_index",
+        "primary_topic",
+    ]
+)
 _NOT_FOUND = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
 Query = Mapping[str, str]
 
@@ -123,7 +146,7 @@ class ScholarAnswers:
 
     def _edges(self, identifier: str, name: str, query: Query) -> FakeAnswer:
         wanted = _fields(query, self._known(full=False) | _EDGE_FIELDS)
-        offset, limit = _number(query, "offset", 0, _LAST - 1), _number(query, "limit", 100, _MOST_ITEMS)
+        offset, limit = _number(query, "offset", 0, _LAST - 1), _number(query, "limit", 100, _MOST_ITEMS, 1)
         number = self.graph.find(identifier)
         if number is None:
             return FakeAnswer(404, {"error": f"Paper with id {identifier} not found"})
@@ -234,9 +257,9 @@ def _is_known(name: str, known: frozenset[str]) -> bool:
     return top in known and (not dot or top in _NESTED)
 
 
-def _number(query: Query, name: str, default: int, most: int) -> int:
+def _number(query: Query, name: str, default: int, most: int, least: int = 0) -> int:
     text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and least <= int(text) <= most):
         raise _RefusedError(f"Unacceptable query params: [{name}={text}]")
     return int(text)
 
@@ -265,7 +288,9 @@ class OpenAlexAnswers:
         if rest == "works":
             return self._listed(query)
         number = self.find(rest.removeprefix("works/"))
-        return FakeAnswer(404, _NOT_FOUND) if number is None else FakeAnswer(200, self.work(number))
+        if number is None:
+            return FakeAnswer(404, _NOT_FOUND)
+        return self._selected(query, FakeAnswer(200, self.work(number)), [])
 
     def find(self, identifier: str) -> int | None:
         """Return the number of the work with this id (OpenAlex's, or doi:, mag:, pmid:); None if unknown."""
@@ -275,16 +300,42 @@ class OpenAlexAnswers:
         return self.graph.find(identifier) if identifier.startswith(("doi:", "mag:", "pmid:")) else None
 
     def _listed(self, query: Mapping[str, str]) -> FakeAnswer:
-        """Answer a list of works by their ids, the only filter that RefNet asks for."""
+        """Answer a list of works by their ids, or of those that cite one: the filters that RefNet asks for."""
         name, _, value = query.get("filter", "").partition(":")
-        if name != "openalex":
+        asked = value.split("|")
+        if name not in {"openalex", "doi", "cites"}:
             return _openalex_refused(f"{name} is not a valid field.")
-        count = query.get("per-page", "25")
+        if len(asked) > _MOST_OF_A_FILTER:
+            return _openalex_refused(f"Maximum number of values exceeded for {name}.")
+        count, cursor = query.get("per-page", "25"), query.get("cursor", "")
         if not (count.isascii() and count.isdigit() and len(count) < 4 and 1 <= int(count) <= _MOST_WORKS):
             return _openalex_refused("per-page parameter must be between 1 and 200")
-        found = dict.fromkeys(map(self.find, value.split("|")[:100]))
-        results = [self.work(number) for number in found if number is not None][: int(count)]
-        return FakeAnswer(200, {"meta": {"count": len(results)}, "results": results, "group_by": []})
+        if cursor and cursor != "*" and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 9):
+            return _openalex_refused("Cursor value is invalid.")
+        found = [
+            one
+            for one in dict.fromkeys(self.find(f"{'doi:' * (name == 'doi')}{one}") for one in asked)
+            if one is not None
+        ]
+        if name == "cites":
+            found = [citing for one in found for citing in self.graph.cited_by(one)]
+        first = int(cursor) if cursor.isdigit() else 0
+        shown, last = found[first : first + int(count)], first + int(count)
+        meta = {"count": len(found), "next_cursor": str(last) if cursor and shown else None}
+        works = [self.work(number) for number in shown]
+        return self._selected(query, FakeAnswer(200, {"meta": meta, "results": works, "group_by": []}), works)
+
+    def _selected(
+        self, query: Mapping[str, str], answer: FakeAnswer, works: list[dict[str, Any]]
+    ) -> FakeAnswer:
+        """Leave only the fields of `select` in the works of an answer."""
+        wanted = [one for one in query.get("select", "").split(",") if one]
+        if unknown := [one for one in wanted if one not in _WORK_FIELDS]:
+            return _openalex_refused(f"{unknown[0]} is not a valid select field")
+        for work in works or ([] if "results" in answer.body else [answer.body]):
+            for name in [one for one in work if wanted and one not in wanted]:
+                del work[name]
+        return answer
 
     def work(self, number: int) -> dict[str, Any]:
         """Return the work of the paper `number`."""

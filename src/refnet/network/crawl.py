@@ -159,7 +159,8 @@ class _CrawlRun:
             worker = stack.enter_context(Worker(self.target, KINDS, self.crawl))
             scholar = self._api(stack, worker, "semantic_scholar", scholar_server(self.settings))
             openalex = self._api(stack, worker, "openalex", openalex_server(self.settings))
-            crawler = Crawler(worker, Scholar(scholar), OpenAlex(openalex))
+            prefers = self.settings.crawl_provider == "openalex"
+            crawler = Crawler(worker, Scholar(scholar), OpenAlex(openalex), prefers)
             self._apis = [scholar, openalex]
             stack.callback(self._count)
             while True:

@@ -5,9 +5,9 @@ The providers are Semantic Scholar, and OpenAlex for papers that are unknown the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import psycopg
@@ -32,11 +32,15 @@ _ENDS: Mapping[str, Literal["citedPaper", "citingPaper"]] = {
 }
 #: Scheme of an id by which OpenAlex finds a work → its prefix there; best scheme first.
 _WORKS = {"openalex": "", "doi": "doi:", "pubmed": "pmid:", "mag": "mag:"}
-_SELECTED = 50
+#: The schemes by which OpenAlex lists works.
+_FILTERED = ("openalex", "doi")
+#: The most ids of a request, and the most works of a page.
+_SELECTED = 100
 #: The prefix of ids of papers that only OpenAlex knows.
 _OPENALEX = "openalex:"
-#: Limits per paper, against a server that always names a next page.
-_LAST_REFERENCE, _MOST_PAGES = 100_000, 1000
+#: The most pages per paper, against a server that always names a next one.
+_MOST_PAGES = 1000
+_Result = TypeVar("_Result")
 _Cursor = psycopg.Cursor[tuple[Any, ...]]
 _NAME, _COUNT = checked.text(1100, shortest=1), checked.integer(0, 2**31 - 1)
 _NAMES = checked.each(_NAME, MOST_IDS)
@@ -46,7 +50,10 @@ _PAYLOADS = {
     DETAILS: checked.record({"ids": _NAMES}, more=True),
     EDGES: checked.record(
         {"id": _NAME, "direction": checked.one_of(("references", "citations"))},
-        dict.fromkeys(("offset", "pages", "found", "new", "dropped"), _COUNT),
+        {
+            **dict.fromkeys(("offset", "pages", "found", "new", "dropped"), _COUNT),
+            "cursor": checked.text(1000),
+        },
         more=True,
     ),
 }
@@ -89,7 +96,7 @@ class Scholar:
 
     def edges(self, paper: str, direction: str, offset: int) -> EdgePage | None:
         """Return a page of a paper's references or citations from `offset` on; None for an unknown id."""
-        limit = min(_MOST_ENTRIES, LAST_ENTRY - offset)
+        limit = max(1, min(_MOST_ENTRIES, LAST_ENTRY - offset))  # 0 is refused
         params = {"fields": EDGE_FIELDS, "offset": str(offset), "limit": str(limit)}
         answer = self._api.get(f"/paper/{quote(paper, safe=':/')}/{direction}", params)
         if answer is None:
@@ -106,29 +113,73 @@ class OpenAlex:
     def __init__(self, api: Api) -> None:
         self._api = api
 
+    def papers(self, ids: Sequence[str]) -> list[FoundPaper | None]:
+        """Return the details of papers by ids in the form of requests; None for an unknown one."""
+        wanted = {one: _in_openalex(_ids_of(one)) for one in ids}
+        listed = _FILTERED if self._api.server.has_key else ()
+        found: dict[str, FoundPaper] = {}
+        for scheme in listed:
+            names = {value: one for one, (of, value) in wanted.items() if of == scheme and "|" not in value}
+            for paper in self._listed(scheme, [*names], openalex_answers.FIELDS):
+                if (value := paper.ids.get(scheme, "")) in names:
+                    found[names[value]] = paper
+        for one, (scheme, value) in wanted.items():
+            answer = self._work(scheme, value) if scheme and scheme not in listed else None
+            if answer is not None and (paper_found := openalex_answers.work(answer)):
+                found[one] = paper_found
+        return [found.get(one) for one in ids]
+
     def work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
         """Return the details and the references of the paper with `ids`; None if it is unknown."""
-        scheme = next((one for one in _WORKS if one in ids), None)
-        if scheme is None:
-            return None
-        answer = self._api.get(f"/works/{quote(_WORKS[scheme] + ids[scheme], safe=':/')}", {})
+        scheme, value = _in_openalex(ids)
+        answer = self._work(scheme, value) if scheme else None
         found = None if answer is None else openalex_answers.work(answer)
         if found is None:
             return None
         return found, [FoundEdge(one) for one in self._named(openalex_answers.references(answer))]
 
+    def _work(self, scheme: str, value: str) -> Any:
+        path = f"/works/{quote(_WORKS[scheme] + value, safe=':/')}"
+        return self._api.get(path, {"select": openalex_answers.FIELDS})
+
+    def cited_by(self, ids: Mapping[str, str], cursor: str) -> EdgePage | None:
+        """Return a page of the papers that cite the one with `ids`; None if it is unknown, or without a key.
+
+        cursor: "" for the first page.
+        """
+        if not self._api.server.has_key:
+            return None
+        scheme, value = _in_openalex(ids)
+        answer = self._work(scheme, value) if scheme and "openalex" not in ids else None
+        known = openalex_answers.work(answer) if answer is not None else None
+        own = ids.get("openalex") or (known.ids.get("openalex") if known else None)
+        if own is None:
+            return None
+        params = {"filter": f"cites:{own}", "cursor": cursor or "*", "select": openalex_answers.EDGE_FIELDS}
+        return openalex_answers.cited_by(self._api.get("/works", params | {"per-page": str(_SELECTED)}))
+
     def _named(self, works: Sequence[str]) -> list[FoundPaper]:
         """Return papers for OpenAlex's ids; with an API key also their titles and other ids."""
         bare = {one: FoundPaper(openalex_answers.PROVIDER, {"openalex": one}) for one in works}
-        if not self._api.server.has_key:
-            return [*bare.values()]
-        for begin in range(0, len(works), _SELECTED):
-            part = works[begin : begin + _SELECTED]
-            params = {"filter": f"openalex:{'|'.join(part)}", "per-page": str(_SELECTED)}
-            for one in openalex_answers.works(self._api.get("/works", params)):
+        if self._api.server.has_key:
+            for one in self._listed("openalex", works, openalex_answers.FIELDS):
                 if (name := one.ids.get("openalex")) in bare:
                     bare[name] = one
         return [*bare.values()]
+
+    def _listed(self, scheme: str, values: Sequence[str], fields: str) -> Iterator[FoundPaper]:
+        """Yield the works with these ids, in requests of as many as OpenAlex takes."""
+        for begin in range(0, len(values), _SELECTED):
+            part = "|".join(values[begin : begin + _SELECTED])
+            params = {"filter": f"{scheme}:{part}", "per-page": str(_SELECTED), "select": fields}
+            yield from openalex_answers.works(self._api.get("/works", params))
+
+
+def _in_openalex(ids: Mapping[str, str]) -> tuple[str, str]:
+    """Return the scheme and the value by which OpenAlex finds a paper; ("", "") if there is none."""
+    if "arxiv" in ids and "doi" not in ids:
+        ids = {**ids, "doi": f"10.48550/arxiv.{ids['arxiv'].lower()}"}
+    return next(((scheme, ids[scheme]) for scheme in _WORKS if scheme in ids), ("", ""))
 
 
 @dataclass
@@ -138,6 +189,8 @@ class Crawler:
     worker: Worker
     scholar: Scholar
     openalex: OpenAlex
+    #: Whether OpenAlex is asked first, and Semantic Scholar for what it does not know.
+    prefers_openalex: bool = False
     #: Why OpenAlex is no longer asked; "": it is asked.
     without_openalex: str = field(default="", init=False)
 
@@ -161,11 +214,11 @@ class Crawler:
 
     def _seeds(self, job: Job) -> None:
         names: list[str] = job.payload["seeds"]
-        found = self.scholar.papers(names)
-        unknown = [name for name, paper in zip(names, found, strict=True) if paper is None]
+        found = self._papers(names)
+        unknown = [name for name in names if name not in found]
 
         def write(cursor: _Cursor) -> None:
-            papers = write_papers(cursor, [one for one in found if one])
+            papers = write_papers(cursor, [*found.values()])
             add_seeds(cursor, _crawl(job), papers)
             self.worker.done(cursor, job, {**job.payload, "unknown": unknown})
 
@@ -173,63 +226,87 @@ class Crawler:
 
     def _details(self, job: Job) -> None:
         names: list[str] = job.payload["ids"]
-        known = [name for name in names if not name.startswith(_OPENALEX)]
-        answers = dict(zip(known, self.scholar.papers(known), strict=True)) if known else {}
-        found = [one for name, paper in answers.items() if paper for one in _with_asked(name, paper)]
-        unknown = [name for name in names if answers.get(name) is None]
-        works = {name: self._work(_ids_of(name)) for name in unknown}
-        found += [work[0] for work in works.values() if work]
+        answers = self._papers(names)
+        found = [one for name, paper in answers.items() for one in _with_asked(name, paper)]
 
         def write(cursor: _Cursor) -> None:
             write_papers(cursor, found)
-            missing = [name for name, work in works.items() if not work]
+            missing = [name for name in names if name not in answers]
             self.worker.done(cursor, job, {**job.payload, "unknown": missing})
 
         retried(self.worker.connection, write)
 
+    def _papers(self, names: Sequence[str]) -> dict[str, FoundPaper]:
+        """Return the details of papers by one provider, and by the other what the first does not know."""
+        found = self._by_openalex(names) if self.prefers_openalex else {}
+        left = [name for name in names if name not in found and not name.startswith(_OPENALEX)]
+        try:
+            answers = self.scholar.papers(left) if left else []
+        except UnavailableError as error:
+            found = found if error.limited or self.prefers_openalex else self._by_openalex(names)
+            if len(found) < len(names):  # the others may be known there
+                raise
+            return found
+        found |= {name: one for name, one in zip(left, answers, strict=True) if one}
+        if not self.prefers_openalex:
+            found |= self._by_openalex([name for name in names if name not in found])
+        return {name: found[name] for name in names if name in found}
+
+    def _by_openalex(self, names: Sequence[str]) -> dict[str, FoundPaper]:
+        answers = self._asked(lambda: self.openalex.papers(names)) or [] if names else []
+        return {name: one for name, one in zip(names, answers, strict=False) if one}
+
     def _edges(self, job: Job) -> None:
         state: dict[str, Any] = {"offset": 0, "pages": 0, "found": 0, "new": 0, **job.payload}
-        last = LAST_ENTRY if state["direction"] == "citations" else _LAST_REFERENCE
         is_last = False
         while not is_last:
             page, provenance = self._page(job, state)
             state["pages"] += 1
-            if page.next is not None and (page.next >= last or state["pages"] >= _MOST_PAGES):
+            goes_on = page.next is not None or page.cursor
+            if goes_on and ((page.next or 0) >= LAST_ENTRY or state["pages"] >= _MOST_PAGES):
                 state["is_cut"] = True
-            is_last = page.next is None or state.get("is_cut", False)
+            is_last = not goes_on or state.get("is_cut", False)
             self._write_page(job, state, page, provenance, is_last=is_last)
 
     def _page(self, job: Job, state: Mapping[str, Any]) -> tuple[EdgePage, str]:
-        """Return the next page and its provider: OpenAlex if Semantic Scholar has no data or is down."""
-        name, offset = state["id"], state["offset"]
-        is_fallback = state["direction"] == "references" and offset == 0
+        """Return the next page and its provider: the other one if the first has no data, or Semantic Scholar is down."""
+        name, offset, direction = state["id"], state["offset"], state["direction"]
+        if cursor := state.get("cursor"):  # OpenAlex has begun the list
+            return self.openalex.cited_by(self._ids(job), cursor) or EdgePage((), None), "openalex"
+        begins = offset == 0
+        if begins and self.prefers_openalex and (found := self._openalex_edges(job, direction)):
+            return found, "openalex"
         page: EdgePage | None = None
         try:
             if not name.startswith(_OPENALEX):
-                page = self.scholar.edges(name, state["direction"], offset)
+                page = self.scholar.edges(name, direction, offset)
         except UnavailableError as error:
-            if error.limited or not is_fallback:
-                raise
-            found = self._references(job)
+            found = None if error.limited or not begins else self._openalex_edges(job, direction)
             if not found:
                 raise
             return found, "openalex"
-        if (page is None or not page.edges) and is_fallback and (found := self._references(job)):
+        if (page is None or not page.edges) and begins and (found := self._openalex_edges(job, direction)):
             return found, "openalex"
         return page or EdgePage((), None), "semantic_scholar"
 
-    def _references(self, job: Job) -> EdgePage | None:
-        """Return a paper's references by OpenAlex, on one page; None if OpenAlex has none."""
-        rows = self.worker.connection.execute(_IDS, [job.paper_id]).fetchall()
-        work = self._work(dict(rows))
+    def _ids(self, job: Job) -> dict[str, str]:
+        return dict(self.worker.connection.execute(_IDS, [job.paper_id]).fetchall())
+
+    def _openalex_edges(self, job: Job, direction: str) -> EdgePage | None:
+        """Return a paper's references or the first page of its citations by OpenAlex; None if it has none."""
+        ids = self._ids(job)
+        if direction == "citations":
+            page = self._asked(lambda: self.openalex.cited_by(ids, ""))
+            return page if page and page.edges else None
+        work = self._asked(lambda: self.openalex.work(ids))
         return EdgePage(tuple(work[1]), None) if work and work[1] else None
 
-    def _work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
-        """Ask OpenAlex for a paper; None if it is unknown there, or OpenAlex is unavailable, which stops no crawl."""
+    def _asked(self, ask: Callable[[], _Result | None]) -> _Result | None:
+        """Ask OpenAlex; None if it is unavailable, which stops no crawl."""
         if self.without_openalex:
             return None
         try:
-            return self.openalex.work(ids)
+            return ask()
         except (UnavailableError, RefusedRequestError) as error:
             if not isinstance(error, RefusedRequestError) or error.is_final:
                 self.without_openalex = str(error)
@@ -253,9 +330,10 @@ class Crawler:
                 cursor.execute(_FETCHED[state["direction"]], [row[0]])
                 self.worker.done(cursor, job, after)
             else:
-                self.worker.keep(cursor, job, after | {"offset": page.next})
-            written.update(after | {"offset": page.next})
+                self.worker.keep(cursor, job, after | following)
+            written.update(after | following)
 
+        following = {"cursor": page.cursor} if page.cursor else {"offset": page.next}
         written: dict[str, Any] = {}
         retried(self.worker.connection, write)
         state.update(written)
@@ -285,7 +363,8 @@ def _ids_of(name: str) -> dict[str, str]:
 
 
 _IDS = """
-SELECT scheme, min(value) FROM external_ids WHERE paper_id = %s AND scheme IN ('openalex', 'doi', 'pubmed', 'mag')
+SELECT scheme, min(value) FROM external_ids
+WHERE paper_id = %s AND scheme IN ('openalex', 'doi', 'pubmed', 'mag', 'arxiv')
 GROUP BY scheme
 """
 _PAPER = "SELECT paper_id FROM jobs WHERE id = %s"

@@ -1,5 +1,6 @@
 """Reads the answers of OpenAlex; pure. Strict in structure and lenient by field, like `scholar_answers`."""
 
+from dataclasses import replace
 from typing import Any
 
 from refnet.network.papers import (
@@ -8,13 +9,22 @@ from refnet.network.papers import (
     TITLE_LIMIT,
     AnswerError,
     FoundAuthor,
+    FoundEdge,
     FoundPaper,
     clean,
     normalized,
 )
-from refnet.network.scholar_answers import COUNT, YEAR, AnswerFields, authors, day, line, url
+from refnet.network.scholar_answers import COUNT, YEAR, AnswerFields, EdgePage, authors, day, line, url
 
 PROVIDER = "openalex"
+#: The fields that are read; OpenAlex calls the parameter `select`.
+FIELDS = (
+    "id,doi,title,display_name,publication_year,publication_date,ids,type,primary_location,open_access,biblio,authorships,"
+    "cited_by_count,referenced_works_count,referenced_works,abstract_inverted_index,primary_topic"
+)
+#: The fields of a paper that is only an end of a citation.
+EDGE_FIELDS = "id,doi,title,publication_year,ids,cited_by_count"
+_CURSOR = line(1000)
 
 #: Key of OpenAlex's `ids` → scheme of `external_ids`.
 _SCHEMES = {"openalex": "openalex", "doi": "doi", "mag": "mag", "pmid": "pubmed", "pmcid": "pmc"}
@@ -67,6 +77,13 @@ def works(answer: object) -> list[FoundPaper]:
         raise AnswerError("no list of works in `results`")
     entries = [one for one in results if type(one) is dict and "id" in one]
     return [found for found in map(work, entries) if found]
+
+
+def cited_by(answer: object) -> EdgePage:
+    """Return a page of the works that cite one; AnswerError as for `works`. An empty page is the last one."""
+    found = tuple(FoundEdge(replace(one, detailed=False)) for one in works(answer))
+    following = _fields(AnswerFields(answer).values.get("meta")).get("next_cursor", _CURSOR)
+    return EdgePage(found, None, following or "" if found else "")
 
 
 def references(answer: object) -> tuple[str, ...]:

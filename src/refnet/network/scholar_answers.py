@@ -60,6 +60,8 @@ class EdgePage:
     edges: tuple[FoundEdge, ...]
     #: The offset of the next page; None at the end.
     next: int | None
+    #: OpenAlex's cursor of the next page; "": at the end.
+    cursor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

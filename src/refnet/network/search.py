@@ -75,8 +75,14 @@ _FILTERS = {
     "topic": "EXISTS (SELECT FROM unnest(p.fields_of_study) topic WHERE lower(topic) = lower(%(topic)s))",
     "author_id": "p.id IN (SELECT paper_id FROM paper_authors WHERE author_id = %(author_id)s)",
 }
-#: SQL: only words, one space between two.
-_SPACED = r"' ' || regexp_replace({}, '\W+', ' ', 'g') || ' '"
+#: SQL: the words of a paper in their order, with one space around each. A regular expression would take most of the time.
+_MARKS = ".,-/_'’:;()[]{}<>\"!?&*+=|\\`“”„…–—#@$%^~\n"
+_SQL_MARKS = "'" + _MARKS.replace("'", "''").replace("%", "%%") + "'"
+_WRITTEN = "(coalesce(p.title, '') || ' ' || coalesce(p.abstract, ''))"
+_SPACED = (
+    f"' ' || replace(replace(replace(translate(CASE WHEN octet_length({_WRITTEN}) = length({_WRITTEN})"
+    f" THEN lower({_WRITTEN}) ELSE {_TEXT} END, {_SQL_MARKS}, '{' ' * len(_MARKS)}'), '  ', ' '), '  ', ' '), '  ', ' ') || ' '"
+)
 _AFTER = "({key}, p.id) < (%(key)s, %(id)s)"
 
 _NAMES = """(SELECT coalesce(json_agg(a.name ORDER BY w.position), '[]') FROM (
@@ -170,11 +176,12 @@ def page_query(filters: Mapping[str, Any], sort: Sort, row: str, *, after: bool)
 
     Parameters: those of `filters`, `limit`, and with `after` the `key` and the `id` of the last row of the page before.
     """
-    conditions = [_FILTERS[name] for name in filters if name in _FILTERS]
-    conditions += [_AFTER.format(key=sort.key)] if after else []
-    where = " AND ".join(conditions) or "true"
+    conditions = [_FILTERS[name] for name in filters if name in _FILTERS and name != "words"]
+    beyond = [_AFTER.format(key=sort.key)] if after else []
+    where = " AND ".join((*conditions, *beyond)) or "true"
     if "words" in filters:
-        parts, cut = _matching(filters, where, sort)
+        phrases = [_phrase(name) for name in filters if name.startswith("phrase")]
+        parts, cut = _matching(conditions, phrases, beyond, sort)
     elif sort is Sort.RANK and "ids" not in filters:
         parts, cut = _ranked(where, after=after), "false"
     else:
@@ -186,30 +193,47 @@ def page_query(filters: Mapping[str, Any], sort: Sort, row: str, *, after: bool)
     ) SELECT page.key, p.id, {row}, {cut} FROM page JOIN papers p USING (id) ORDER BY page.key DESC, p.id DESC"""
 
 
-def _matching(filters: Mapping[str, Any], where: str, sort: Sort) -> tuple[str, str]:
-    """Return the parts `first` and `rest` of the matches, and SQL for whether more match."""
-    phrases = [_phrase(name) for name in filters if name.startswith("phrase")]
+def _matching(
+    conditions: Sequence[str], phrases: Sequence[str], beyond: Sequence[str], sort: Sort
+) -> tuple[str, str]:
+    """Return the parts `first` and `rest` of the matches, and SQL for whether more match.
+
+    Other filters are asked of the papers with the words: else PostgreSQL may look for the words in each of theirs.
+    """
     by_citations = sort is Sort.CITATIONS
-    first, rest = (_TOP, f"({_TOP}) IS NOT TRUE") if by_citations else ("true", "false")
-    most = (PHRASED, PHRASED) if phrases else (MATCHES, OTHERS) if by_citations else (ORDERED, 0)
-    more = ", p.title, p.abstract" if phrases else ""
-    said = f"WHERE {' AND '.join(phrases)}" if phrases else ""
-    parts = f"""read_first AS MATERIALIZED (
-        SELECT p.id, {sort.key} AS key{more} FROM papers p WHERE {where} AND {first} LIMIT {most[0] + 1}
-    ), first AS MATERIALIZED (SELECT p.id, p.key FROM read_first p {said}
-    ), read_rest AS MATERIALIZED (
-        SELECT p.id, {sort.key} AS key{more} FROM papers p WHERE {where} AND {rest}
-            AND (SELECT count(*) FROM first) < %(limit)s LIMIT {most[1] + 1}
-    ), rest AS MATERIALIZED (SELECT p.id, p.key FROM read_rest p {said})"""
-    return (
-        parts,
-        f"(SELECT count(*) > {most[0]} FROM read_first) OR (SELECT count(*) > {most[1]} FROM read_rest)",
+    most = (
+        (PHRASED, PHRASED)
+        if phrases
+        else (MATCHES, OTHERS)
+        if by_citations and not conditions
+        else (ORDERED, ORDERED)
     )
+    of_part = (
+        (_TOP, f"({_TOP}) IS NOT TRUE AND (SELECT count(*) FROM first) < %(limit)s")
+        if by_citations
+        else ("true", "false")
+    )
+    later = " AND ".join((*conditions, *phrases))
+    chosen = (
+        f"SELECT p.id, m.key FROM {{}} m JOIN papers p USING (id) WHERE {later}"
+        if later
+        else "SELECT * FROM {}"
+    )
+    parts = [
+        f"""read_{name} AS MATERIALIZED (
+            SELECT p.id, {sort.key} AS key FROM papers p WHERE {" AND ".join((_FILTERS["words"], *beyond, part))} LIMIT {n + 1}
+        ), {name} AS MATERIALIZED ({chosen.format(f"read_{name}")})"""
+        for name, part, n in zip(("first", "rest"), of_part, most, strict=True)
+    ]
+    cut = " OR ".join(
+        f"(SELECT count(*) > {n} FROM read_{name})" for name, n in zip(("first", "rest"), most, strict=True)
+    )
+    return ", ".join(parts), cut
 
 
 def _phrase(name: str) -> str:
     asked = FOLDED.format(f"%({name})s::text")
-    return f"strpos({_SPACED.format(_TEXT)}, ' ' || {asked} || ' ') > 0"
+    return f"strpos({_SPACED}, ' ' || {asked} || ' ') > 0"
 
 
 def _ranked(where: str, *, after: bool) -> str:

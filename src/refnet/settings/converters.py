@@ -192,6 +192,7 @@ def flag(value: Any) -> bool:
 
 
 level = choice("debug", "info", "warning", "error")
+provider = choice("semantic_scholar", "openalex")
 proved_source = choice("auto", "count", "digest")
 _services = choice("compose", "local", "none")
 

@@ -183,13 +183,15 @@ class Settings:
     encryption_signers: tuple[str, ...] = key(parse_signers, default=(), name="encryption.signers")
     #: Encrypt the artifacts in the backup folder too.
     encryption_local: bool = key(converters.flag, default=False, name="encryption.local")
+    #: The provider that is asked first: semantic_scholar or openalex; the other is asked what it does not know.
+    crawl_provider: str = key(converters.provider, default="semantic_scholar", name="crawl.provider")
     #: The server of Semantic Scholar's Graph API.
     crawl_semantic_scholar_url: str = key(
         urls.web_url,
         default="https://api.semanticscholar.org/graph/v1",
         name="crawl.semantic_scholar_url",
     )
-    #: The server of OpenAlex, which is asked what Semantic Scholar does not know.
+    #: The server of OpenAlex.
     crawl_openalex_url: str = key(urls.web_url, default="https://api.openalex.org", name="crawl.openalex_url")
     #: Requests a second to each of them, by all workers together; 0: no limit.
     crawl_requests_per_second: float = key(

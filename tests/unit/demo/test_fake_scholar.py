@@ -121,6 +121,7 @@ def test_pages_hold_every_edge_once(server: Running, direction: str) -> None:
         ("/paper/0?fields=title", None, (404, "Paper with id 0 not found")),
         ("/paper/0/references", None, (404, "Paper with id 0 not found")),
         ("/paper/0?fields=unknown,title,x", None, (400, "Unrecognized or unsupported fields: [unknown, x]")),
+        ("/paper/0/citations?limit=0", None, (400, "Unacceptable query params: [limit=0]")),
         ("/paper/0/citations?limit=1001", None, (400, "Unacceptable query params: [limit=1001]")),
         ("/paper/0/citations?offset=10000", None, (400, "Unacceptable query params: [offset=10000]")),
         ("/paper/0/citations?offset=-1", None, (400, "Unacceptable query params: [offset=-1]")),

@@ -9,7 +9,7 @@ import pytest
 
 from refnet.demo.fake_answers import OpenAlexAnswers
 from refnet.demo.fake_graph import FakeGraph
-from refnet.network.openalex_answers import references, work, works
+from refnet.network.openalex_answers import cited_by, references, work, works
 from refnet.network.papers import AnswerError, FoundAuthor, FoundPaper
 
 ID = "https://openalex.org/W2741809807"
@@ -123,3 +123,18 @@ def test_entries_that_are_no_works_are_left_out() -> None:
     assert [one.ids for one in works({"results": [None, {}, {"id": None}, {"id": "W7"}]})] == [
         {"openalex": "W7"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("meta", "cursor"),
+    [
+        ({"next_cursor": "abc"}, "abc"), ({"next_cursor": None}, ""), ({"next_cursor": 7}, ""), ({"next_cursor": ["x"]}, ""),
+        ({}, ""), (None, ""), ("x", ""), ({"next_cursor": "x" * 5000}, "x" * 1000), ({"next_cursor": "a\0\nb"}, "a b"),
+    ],
+)  # fmt: skip
+def test_a_page_of_citing_works_names_the_next_one(meta: object, cursor: str) -> None:
+    page = cited_by({"meta": meta, "results": [{"id": "W7", "title": "A"}]})
+
+    assert (page.cursor, page.next) == (cursor, None)
+    assert [(one.paper.ids, one.paper.detailed) for one in page.edges] == [({"openalex": "W7"}, False)]
+    assert cited_by({"meta": meta, "results": []}).cursor == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -36,6 +37,8 @@ _SITES = {
     "pubmed": "https://pubmed.ncbi.nlm.nih.gov/",
     "pmc": "https://www.ncbi.nlm.nih.gov/pmc/articles/PMC",
 }
+#: An address that may be a link.
+_WEB_URL = re.compile(r"https?://[!-~]{1,2000}", re.ASCII)
 #: Scheme that `refnet crawl` accepts → prefix of a seed; the best scheme first.
 _SEEDS = {"semantic_scholar": "", "doi": "DOI:", "arxiv": "ARXIV:"}
 
@@ -73,6 +76,7 @@ async def paper(
         request, "network_paper.html.j2", paper=found, ids=ids, drawn=drawn, width=WIDTH,
         seed=_seed((one["scheme"], one["value"]) for one in ids if one["link"]),
         curve=curve(found["citation_counts"], found["details_fetched_at"]),
+        pdf=found["open_access_url"] if _WEB_URL.fullmatch(found["open_access_url"] or "") else "",
     )  # fmt: skip
 
 
