@@ -106,8 +106,8 @@ class Past:
             "" if artifact else "no PostgreSQL server answers at db.lab:5432: Connection refused",
             "" if artifact else "Start the server, or fix host and port in database_url.",
             artifact,
-            shutil.disk_usage(self.backups).free + (datetime.now(UTC) - moment).days * 10_000_000,
-            {"nas": 4096} if artifact else {},
+            free=shutil.disk_usage(self.backups).free + (datetime.now(UTC) - moment).days * 10_000_000,
+            sent={"nas": 4096} if artifact else {},
         )
         with self.journal.open("a", encoding="utf-8") as file:
             file.write(run.to_json() + "\n")

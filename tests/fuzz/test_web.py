@@ -17,10 +17,11 @@ from tests.fuzz.strategies import texts
 
 from refnet.core.member_names import checked
 from refnet.network.crawls import DEEPEST
+from refnet.network.search import Sort, page_query
 from refnet.web import papers
 from refnet.web.contents import Part, address
 from refnet.web.file_view import rendered, view
-from refnet.web.pages import network
+from refnet.web.pages import crawls, network
 from refnet.web.work import SEEDS
 
 _NAMES = [*papers.PapersQuery.model_fields, "x"]
@@ -37,9 +38,13 @@ def test_query_parameters(given_: dict[str, str]) -> None:
     asked = outcome(lambda: papers.PapersQuery.model_validate(given_), ValidationError, longest=20_000)
     if asked is not None:
         assert 1 <= asked.limit <= papers.MOST
-        values = [value for value in asked.filters.values() if isinstance(value, str)]
+        found = asked.filters
+        values = [one for value in found.values() for one in (value if isinstance(value, list) else [value])]
+        values = [value for value in values if isinstance(value, str)]
         assert not any("\x00" in value for value in values)
-        query = papers._list(asked.filters, after=asked.cursor is not None)
+        # they are put into a tsquery, where other letters are operators
+        assert all(word.isalnum() for word in (*found.get("words", ()), *found.get("author", ())))
+        query = page_query(found, Sort(asked.sort), papers._ROW, after=asked.cursor is not None)
         assert not any(len(value) > 12 and value in query for value in values)
 
 
@@ -48,10 +53,10 @@ _FIELD = st.text(max_size=60) | st.sampled_from(
 )
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(network._EMPTY, _FIELD)))
+@given(st.fixed_dictionaries(dict.fromkeys(crawls._EMPTY, _FIELD)))
 @fuzzed
 def test_the_form_of_a_crawl(wanted: dict[str, str]) -> None:
-    asked = outcome(lambda: network._order(wanted), longest=ECHO)
+    asked = outcome(lambda: crawls._order(wanted), longest=ECHO)
     if asked is not None:
         assert 1 <= len(asked.seeds) <= SEEDS
         assert 0 <= asked.depth <= DEEPEST

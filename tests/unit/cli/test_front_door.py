@@ -51,7 +51,12 @@ def test_each_help_fits_in_80_columns_and_says_what_each_value_is(command, monke
     text = _printed(*command, "--help")
     assert max(map(len, text.splitlines())) <= 80
     assert not re.search(r"<int |--\w+ <list|None|[A-Z] <\w+[>\[]", text)
-    several = text.replace("[ARGS]...", "").replace("[SOURCE]...", "").replace("[ID]...", "")
+    several = (
+        text.replace("[ARGS]...", "")
+        .replace("[SOURCE]...", "")
+        .replace("[ID]...", "")
+        .replace("[WORD]...", "")
+    )
     assert "..." not in several.replace("...]", "").replace("}...", "")
     assert "-q, --quiet" in text
     assert "-v, --verbose" in text

@@ -14,7 +14,7 @@ CHANGES = {
 REPORTS = {
     "at", "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
     "schedule show", "wal status", "store list", "store check", "store stats", "broker status", "postgres status", "key show", "key check",
-    "find-papers",
+    "find-papers", "papers",
 }  # fmt: skip
 #: They run until they are stopped, or print what another program reads.
 SERVES = {"worker", "beat", "serve", "wal run", "metrics", "completion", "cat", "browse"}
