@@ -42,6 +42,8 @@ _ENCODING, _PATH = "PYTHONIOENCODING", "PYTHONPATH"
 _STATE = "PYTEST_DEBUG_TEMPROOT"
 #: The packages whose modules it loads; what they load themselves comes with them.
 _PACKAGES = ("actions", "catalog", "cli", "core", "postgres", "recovery", "sources", "store", "telemetry")
+#: Further modules of the network, which take a third of a second; not those that load numpy.
+_NETWORK = ("bibliography", "export", "find_papers", "report_update")
 #: Where the tests' own modules are found.
 _CLONE = Path(__file__).parents[1]
 
@@ -309,6 +311,8 @@ def _serve(requests: socket.socket, module: str, state: str) -> None:
     for package in _PACKAGES:
         for found in walk_packages(import_module(f"refnet.{package}").__path__, f"refnet.{package}."):
             import_module(found.name)
+    for name in _NETWORK:
+        import_module(f"refnet.network.{name}")
     if module:
         sys.path.insert(0, str(_CLONE))
         import_module(module)
