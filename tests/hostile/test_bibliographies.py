@@ -17,6 +17,7 @@ BOMBS = {
     "strings.bib": "".join(f"@string{{s{n} = s{n + 1} # s{n + 1}}}\n" for n in range(500))
     + "@article{k, title = s0}",
     "heads.bib": "@article{\n" * 9_000,
+    "many.bib": "@a{\n" * 1_000_000,
     "fields.bib": "@article{k, " + "title = {x}, " * 20_000 + "}",
     "accents.bib": "@article{k, title = {" + '\\"' * 100_000 + " " * 100_000 + "}}",
     "quotes.bib": '@article{k, title = "' + '{"}' * 100_000,
@@ -26,6 +27,7 @@ BOMBS = {
     "records.ris": "TY  - \n" * 9_000,
     "deep.json": "[" * 100_000,
     "items.json": json.dumps([{"title": {"a": [[[[["x"]]]]]}, "DOI": ["10.1/a"] * 10_000}] * 20),
+    "columns.csv": "a," * 300_000 + "\n" + "x\n" * 2000,
     "cell.csv": 'DOI,Title\n10.1/a,"' + "x" * 300_000 + '"\n',
     "line.txt": "x " * 2_000_000,
     "nul.bib": "@article{k\0, title = {\0}, doi = {10.1/\0}}\x1b[2J",

@@ -209,7 +209,7 @@ def would(sentence: str, *, plan: bool) -> bool:
     if plan and output.json:
         print_json({"plan": True, "would": sentence})
     elif plan:
-        print(f"would {sentence}")
+        print(f"would {plain(sentence)}")
     return plan
 
 

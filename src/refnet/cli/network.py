@@ -20,7 +20,7 @@ from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
-from refnet.core.formatting import plain, plural, size
+from refnet.core.formatting import plain, plural, size, utf8
 from refnet.demo.sample import Shape, make
 from refnet.network import export as writing
 from refnet.network import known
@@ -290,7 +290,8 @@ def export(
     chosen = "".join(f", {name} {value}" for name, value in given.items() if value)
     if would(f"export {ActsOn.of(settings).shown}{chosen} as {format} to {to or 'stdout'}", plan=plan):
         return
-    selection = writing.Selection(search, top, _tagged(settings.vault_dir, tag) if tag else None, topic)
+    among = _tagged(settings.vault_dir, tag) if tag else None
+    selection = writing.Selection(utf8(search), top, among, utf8(topic))
 
     writing.export(known(servers.existing_server(settings)), format, _writer(format, to), selection)
 

@@ -35,6 +35,8 @@ _LARGEST, _HEAD = 32 << 20, 1 << 16
 logging.getLogger("bibtexparser").setLevel(logging.CRITICAL + 1)
 #: The longest line of a list, and the longest entry of BibTeX, in characters.
 _LINE, _ENTRY = 4000, 1 << 18
+#: The most columns of CSV; Zotero writes 87.
+_COLUMNS = 1000
 #: Scheme → the prefix that the API expects; in this order an entry's ids are tried.
 _PREFIXES = {"doi": "DOI:", "arxiv": "ARXIV:", "pubmed": "PMID:", "pmc": "PMCID:"}
 #: Scheme → the fields that may hold such an id, in any format, in lower case.
@@ -74,8 +76,16 @@ class Bibliography:
         """Add an entry; without id and title it is a problem. RefnetError (USAGE) for more than MOST_SEEDS."""
         if entry.id or entry.title:
             self.entries.append(entry)
+            self._check()
         else:
-            self.problems.append(f"{entry.where}: no title, no DOI, no other id")
+            self.lack(f"{entry.where}: no title, no DOI, no other id")
+
+    def lack(self, problem: str) -> None:
+        """Add a sentence about what cannot be read; the same RefnetError."""
+        self.problems.append(problem)
+        self._check()
+
+    def _check(self) -> None:
         if len(self.entries) + len(self.problems) > MOST_SEEDS:
             raise RefnetError(
                 f"there are more than {MOST_SEEDS:,} entries", "Split the bibliography.", Exit.USAGE
@@ -123,7 +133,7 @@ def _bibtex(text: str, found: Bibliography) -> None:
         for entry in entries:
             found.add(_entry(where, {one.key.lower(): one.value for one in entry.fields}))
         if not entries:
-            found.problems.append(f"{where}: the entry is not closed, is too long, or has no key")
+            found.lack(f"{where}: the entry is not closed, is too long, or has no key")
 
 
 def _bibtex_entries(library: Library) -> list[BibtexEntry]:
@@ -134,12 +144,14 @@ def _bibtex_entries(library: Library) -> list[BibtexEntry]:
 
 def _split(text: str, beginning: str) -> Iterator[tuple[int, re.Match[str], str]]:
     """Yield line, match and following text of each match of `beginning`: an entry that is broken spoils no other."""
-    found = [*re.finditer(beginning, text, re.MULTILINE)]
-    line, before = 1, 0
-    for match, end in zip(found, [*(one.start() for one in found[1:]), len(text)], strict=bool(found)):
+    found = re.finditer(beginning, text, re.MULTILINE)  # a large file has millions
+    match, line, before = next(found, None), 1, 0
+    while match:
+        following = next(found, None)
         line += text.count("\n", before, match.start())
         before = match.start()
-        yield line, match, text[match.end() : end].rstrip()
+        yield line, match, text[match.end() : following.start() if following else len(text)].rstrip()
+        match = following
 
 
 def _ris(text: str, found: Bibliography) -> None:
@@ -150,7 +162,7 @@ def _ris(text: str, found: Bibliography) -> None:
             for values in rispy.loads(f"{match[0]}{rest}{end}\n", skip_unknown_tags=True):
                 found.add(_entry(where, values))
         except (ValueError, LookupError, AttributeError, TypeError, OSError, rispy.parser.ParseError):
-            found.problems.append(f"{where}: the record cannot be read")
+            found.lack(f"{where}: the record cannot be read")
 
 
 def _csl(text: str, found: Bibliography) -> None:
@@ -170,11 +182,15 @@ def _csv(text: str, found: Bibliography) -> None:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     line = 2
     try:
+        if len(reader.fieldnames or ()) > _COLUMNS:
+            raise RefnetError(
+                f"the bibliography has more than {_COLUMNS:,} columns", "Export it again.", Exit.USAGE
+            )
         for row in reader:
             found.add(_entry(f"line {line}", {str(name).lower(): value for name, value in row.items()}))
             line = reader.line_num + 1
     except csv.Error as error:
-        found.problems.append(f"line {line}: {error}")
+        found.lack(f"line {line}: {error}")
 
 
 def _list(text: str, found: Bibliography) -> None:

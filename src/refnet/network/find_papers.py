@@ -91,7 +91,7 @@ class Finder:
         papers = self._by_id([one for one in bibliography.entries if one.id])
         found, seen = FoundPapers(unmatched=[*bibliography.problems]), set[str]()
         for number, entry in enumerate(bibliography.entries, 1):
-            paper = papers.get(entry.where) or (self._by_title(entry) if entry.title else None)
+            paper = papers.get(entry.id) or (self._by_title(entry) if entry.title else None)
             if paper is None:
                 named = entry.title[:100] or entry.id
                 found.unmatched.append(f"{entry.where}: Semantic Scholar does not know {named!r}")
@@ -102,11 +102,12 @@ class Finder:
         return found
 
     def _by_id(self, entries: Sequence[Entry]) -> dict[str, FoundPaper]:
+        """Return id → paper, without the unknown ones."""
         scholar, papers = Scholar(self._api), dict[str, FoundPaper]()
         for begin in range(0, len(entries), MOST_IDS):
             part = entries[begin : begin + MOST_IDS]
             answers = scholar.papers([one.id for one in part])
-            papers |= {one.where: paper for one, paper in zip(part, answers, strict=True) if paper}
+            papers |= {one.id: paper for one, paper in zip(part, answers, strict=True) if paper}
         return papers
 
     def _by_title(self, entry: Entry) -> FoundPaper | None:

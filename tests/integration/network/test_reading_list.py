@@ -112,6 +112,21 @@ def test_a_bibliography_is_shown_with_year_and_citations_and_taken_after_a_yes(w
     assert seeds(world) == {GRAPH.doi(50), GRAPH.doi(30)}
 
 
+def test_bytes_that_are_no_text_are_shown_escaped_and_match_nothing(world: World) -> None:
+    notes = world.folder / "notes"
+    notes.mkdir()
+    (notes / "b\udcff\x1b[2J.md").write_text("---\ndoi: no doi\n---\n")
+    planned = world.refnet("crawl", "--from", notes, "--plan")
+    planned.succeeds()
+    assert "leave out" in planned.out
+    assert "b\\udcff\\x1b[2J.md" in planned.out
+
+    for option in ("--search", "--topic"):
+        done = world.refnet("export", "csl-json", option, "a\udcff")
+        done.succeeds()
+        assert done.json == []
+
+
 def test_words_find_papers_and_crawl_them_together_with_an_id(world: World) -> None:
     word = max(GRAPH.text(40).title.split(), key=len)
     shown = world.refnet(

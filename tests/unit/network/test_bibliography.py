@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.network import bibliography
 from refnet.network.bibliography import Entry, read
-from refnet.network.find_papers import is_same
+from refnet.network.find_papers import Finder, is_same
+from refnet.network.http_api import Api
 from refnet.network.papers import FoundPaper
 
 BIB = r"""% my library
@@ -96,6 +98,23 @@ def test_the_csv_of_zotero_is_read(tmp_path: Path) -> None:
         Entry("line 4", "ARXIV:2106.15928", "Other", None),
     ]
     assert problems == []
+
+
+def test_entries_on_one_line_are_looked_up_each_by_its_own_id(tmp_path: Path) -> None:
+    file = tmp_path / "library.bib"
+    file.write_text("@misc{a, doi = {10.1/a}} @misc{b, doi = {10.1/b}} @misc{c, doi = {10.1/c}}")
+
+    class Answers:
+        def post(self, _path: str, _params: object, content: dict[str, list[str]]) -> list[object]:
+            known = (one.removeprefix("DOI:") for one in content["ids"])
+            return [
+                {"paperId": None, "externalIds": {"DOI": one}, "title": one} if one != "10.1/b" else None
+                for one in known
+            ]
+
+    found = Finder(cast(Api, Answers())).match(read(file))
+    assert [one.id for one in found.candidates] == ["DOI:10.1/a", "DOI:10.1/c"]
+    assert found.unmatched == ["line 1: Semantic Scholar does not know 'DOI:10.1/b'"]
 
 
 def test_a_list_has_an_id_or_a_title_on_each_line(tmp_path: Path) -> None:
