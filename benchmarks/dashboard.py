@@ -1,23 +1,45 @@
-"""The bars of the dashboard: its first page by 16 clients at once, and what a browser loads for it."""
+"""The bars of the dashboard: its first page by 16 clients at once, what a browser loads for it, and a map in Chromium."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from statistics import median
 
 from benchmarks.catalog import MANY, Bench
+from benchmarks.measure import FailedError
 from benchmarks.network_bars import Place, Row
 from benchmarks.network_web import CLIENTS, SECONDS, filled, load, serving
 from benchmarks.turns import say
+from refnet.postgres.session import Target
 
 TITLE = "Dashboard"
-_FIRST, _BAR, _BYTES = 3.0, 0.100, 150_000
+_FIRST, _BAR, _BYTES, _PAINTED = 3.0, 0.100, 150_000, 1.0
+#: The papers of the map, and how often it is painted.
+_MAPPED, _TIMES = 1000, 5
+#: SQL: a crawl of the first papers, four of them seeds; its id.
+_CRAWL = """
+WITH crawl AS (
+    INSERT INTO crawls (seeds, direction, depth, paper_limit, state, finished_at)
+    VALUES ('{mapped}', 'both', 1, %(papers)s, 'succeeded', now()) RETURNING id
+), mapped AS (
+    INSERT INTO crawl_papers
+    SELECT crawl.id, p.id, CASE WHEN p.nth <= 4 THEN 0 ELSE 1 END
+    FROM crawl, (SELECT id, row_number() OVER (ORDER BY id) AS nth FROM papers ORDER BY id LIMIT %(papers)s) AS p
+) SELECT id FROM crawl
+"""
+#: JavaScript: the milliseconds from the request to the first paint.
+_PAINT = """() => new Promise((done) => new PerformanceObserver((seen) => {
+    for (const one of seen.getEntriesByName("first-contentful-paint")) done(one.startTime);
+}).observe({ type: "paint", buffered: true }))"""
 _PATH = re.compile(r'<(?:script|link|img)\b[^>]*?\b(?:src|href)="([^"]+)"')
 #: An address of another host where a browser follows it: an attribute of a page, url() or @import of a style.
 _ELSEWHERE = re.compile(
@@ -39,7 +61,7 @@ class Loaded:
 
 def measure(place: Place) -> Iterator[Row]:
     """Measure the bars of the dashboard; yields a row each."""
-    filled(place)
+    target = filled(place)
     bench = Bench(
         place.folder / "dashboard", round(MANY * place.scale), datetime.now(UTC) - timedelta(hours=1)
     )
@@ -48,6 +70,7 @@ def measure(place: Place) -> Iterator[Row]:
     with serving(place.environment("web", **bench.environment)) as port:
         seen = loaded(port)
         found = asyncio.run(load(port, lambda *_: "/", []))
+        paints = painted(port, _crawl(target))
     p95, rate = found[int(len(found) * 0.95)], f"{len(found) / SECONDS:,.0f} a second"
     sent = sum(size for path, size in seen.files.items() if path.endswith((".js", ".css")))
     yield Row(
@@ -67,6 +90,37 @@ def measure(place: Place) -> Iterator[Row]:
     )
     hosts = ", ".join(seen.elsewhere) or "none"
     yield Row("other hosts that the overview asks", "none", hosts, not seen.elsewhere)
+    yield Row(
+        f"map of {_MAPPED:,} papers, the first paint, median of {_TIMES}",
+        f"< {_PAINTED:g} s",
+        f"{median(paints):.2f} s",
+        median(paints) < _PAINTED,
+    )
+
+
+def _crawl(target: Target) -> int:
+    """Store a crawl of papers that are there; return its id."""
+    with target.connect({"search_path": "public"}) as session:
+        row = session.execute(_CRAWL, {"papers": _MAPPED}).fetchone()
+    return int(row[0]) if row else 0
+
+
+def painted(port: int, crawl: int) -> list[float]:
+    """Return the seconds to each first paint of the map of `crawl` in this machine's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    walls = ["--no-sandbox"] if os.geteuid() == 0 else []  # root's browser cannot build those of its own
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=program, args=walls).new_page()
+        found = []
+        for _ in range(_TIMES):
+            page.goto(f"http://127.0.0.1:{port}/network/map?crawl={crawl}")
+            found.append(float(page.evaluate(_PAINT)) / 1000)
+        circles = page.locator("svg.network circle").count()
+    if circles != _MAPPED:
+        raise FailedError(f"the map has {circles} papers")
+    return found
 
 
 def loaded(port: int) -> Loaded:
