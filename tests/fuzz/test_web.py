@@ -17,8 +17,9 @@ from tests.fuzz.strategies import texts
 
 from refnet.core.member_names import checked
 from refnet.network.crawls import DEEPEST
+from refnet.network.layout import Links
 from refnet.network.search import Sort, page_query
-from refnet.web import papers
+from refnet.web import papers, picture
 from refnet.web.contents import Part, address
 from refnet.web.file_view import rendered, view
 from refnet.web.pages import crawls, network
@@ -89,10 +90,10 @@ def test_every_neighbourhood_is_a_picture_within_bounds(
     seed: dict[str, Any], references: list[Any], citing: list[Any], citations: list[tuple[int, int]]
 ) -> None:
     paper = seed | {"references": {"papers": references}, "citations": {"papers": citing}}
-    drawn = network.picture(paper, citations)
-    assert len(drawn.nodes) <= network.NEIGHBOURS + 1
-    assert len(drawn.lines) <= network.LINES
-    assert all(0 < one.x < network.WIDTH and 0 < one.y < drawn.height for one in drawn.nodes)
+    drawn = picture.picture(paper, Links(tuple(citations), tuple(citations)))
+    assert len(drawn.nodes) <= picture.NEIGHBOURS + 1
+    assert (drawn.own + drawn.others).count("L") <= picture.LINES
+    assert all(0 < one.x < picture.WIDTH and 0 < one.y < drawn.height for one in drawn.nodes)
 
 
 @given(
