@@ -189,7 +189,7 @@ class Receiving:
             yield run
         finally:
             if run.process.poll() is None:
-                run.send(signal.SIGINT)
+                run.send(signal.SIGTERM)  # SIGINT is ignored at the start of a background job
             run.end()
 
     def status(self) -> dict[str, Any]:
