@@ -15,7 +15,7 @@ from typing import Self
 
 from isal import isal_zlib
 
-from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.artifact import MOST_FILES, OpenArtifact
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.glob import composed
 from refnet.core.member_names import ArchiveError, checked, show
@@ -24,8 +24,8 @@ from refnet.sources.folder.listing import FileKind, Listed, matching, unquoted
 
 #: The longest list that is shown, in bytes: of about 600,000 files.
 LONGEST = 128 << 20
-#: The end of the key says whether the name is in base64; kind and size follow it.
-_PATH = re.compile(rb'\{"path((?:_base64)?":"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*)","kind":')
+#: The end of the key says whether the name is in base64; kind and size follow it. Possessive: see `listing.py`.
+_PATH = re.compile(rb'\{"path((?:_base64)?":"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*+)","kind":')
 _KIND = re.compile(rb'","kind":"(file","size":\d{1,19}|folder|link)"?,')
 _PLAIN, _FILE = b'":"', b'file","size":'
 _HEAD, _END, _EMPTY = 3, b"\n]}\n", b'"files": [\n\n]}\n'
@@ -67,9 +67,11 @@ class FileNames:
 
     @classmethod
     def of(cls, text: bytes) -> Self:
-        """Read the list `text`; ArchiveError if it has not one name and one kind in each line."""
-        paths, kinds = _PATH.findall(text), _KIND.findall(text)
+        """Read the list `text`; ArchiveError if it is too long, or has not one name and one kind in each line."""
         lines = text.count(b"\n") - _HEAD - 1
+        if lines > MOST_FILES:
+            raise ArchiveError(f"the list of files has more than {MOST_FILES:,} entries")
+        paths, kinds = _PATH.findall(text), _KIND.findall(text)
         whole = text.endswith(_EMPTY if not paths else _END)
         if not whole or not len(paths) == len(kinds) == (lines if paths else lines - 1):
             raise ArchiveError("the list of files is not valid")

@@ -239,11 +239,12 @@ def _text(key: str, value: str) -> str:
         return f'"{key}_base64":"{base64.b64encode(raw).decode()}"'
 
 
+# *+ is possessive: with * a forged line makes the expression remember every turn, 70 times the memory of the line.
 _FORMAT = re.compile(rb'\{"format": ?(\d{1,9})[,}]')
 _NUMBER = rb"0|[1-9]\d{0,18}"
-_MEMBERS = re.compile(rb'"members": (\[\]|\[\[0,0\](?:,\[\d{1,19},\d{1,19}\])*\]),\n')
+_MEMBERS = re.compile(rb'"members": (\[\]|\[\[0,0\](?:,\[\d{1,19},\d{1,19}\])*+\]),\n')
 _MEMBER = re.compile(rb"\[(\d+),(\d+)\]")
-_STRING = rb'"([^"\\\x00-\x1f]*(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*)*)"'
+_STRING = rb'"([^"\\\x00-\x1f]*(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*)*+)"'
 _ENTRY = re.compile(
     rb'\{"path(_base64)?":%(string)b,"kind":"(file|folder|link)","size":(%(number)b),"mode":"([0-7]{4})"'
     rb',"mtime_ns":(-?(?:0|[1-9]\d{0,27})),"uid":(%(number)b),"gid":(%(number)b),"at":(%(number)b)'
