@@ -285,8 +285,12 @@ ENTRY_USAGE = "Name its files and folders: .env, monitoring/, a|b for either, ? 
 
 def is_entry(entry: str) -> bool:
     """Whether `entry` is a valid relative path in the configuration folder."""
-    parts = entry.removesuffix("?").removesuffix("/").split("|")
-    return all(name and "/" not in name and name not in {".", ".."} for name in parts)
+    return all(name and "/" not in name and name not in {".", ".."} for name in entry_names(entry))
+
+
+def entry_names(entry: str) -> list[str]:
+    """The alternative names of an entry."""
+    return entry.removesuffix("?").removesuffix("/").split("|")
 
 
 def requests_per_second(value: Any) -> float:

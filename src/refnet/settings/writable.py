@@ -1,8 +1,8 @@
 """The keys that a page may write into the settings file, and the places that it may name for a new source or store.
 
 Everything that is not listed here is refused: a token of the web must not become a shell. No key here names a program, a
-hook, a credential, a recipient or a signer. Only what is new gets a place: a folder or a file inside of a folder that the
-settings protect already, or a bucket without options.
+hook, a credential, a recipient or a signer. Only what is new gets a place: a folder or a file inside of what the settings
+protect already, or a bucket without options.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 from refnet.catalog.source_name import wrong_name
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.settings.converters import InvalidError
+from refnet.settings.converters import InvalidError, entry_names
 from refnet.settings.known_keys import keys_of, setting
+from refnet.settings.sources import SourceSettings
 from refnet.settings.stores import STORES
 from refnet.settings.table import Settings
 from refnet.settings.urls import StoreKind
@@ -153,10 +154,18 @@ def check_place(settings: Settings, table: str, text: str) -> None:
 
 
 def _check_inside(settings: Settings, path: Path) -> None:
-    """Raise RefnetError unless `path`, with all links followed, is inside of a folder that is a source, and not RefNet's."""
-    folders = [one.path for one in settings.sources.values() if one.table == "folders" and one.path]
-    if not any(is_inside(path, one) for one in folders) or is_inside(path, settings.home):
+    """Raise RefnetError unless a source that is a folder protects `path`, with all links followed; nothing of RefNet's."""
+    folders = [one for one in settings.sources.values() if one.table == "folders"]
+    if not any(_protects(one, path) for one in folders) or is_inside(path, settings.home):
         raise _by_hand("a page names only places inside of a folder that is a source already")
+
+
+def _protects(source: SourceSettings, path: Path) -> bool:
+    """Whether `path` is inside of the folder of `source`, and of one of its entries if it has some."""
+    if source.path is None or not is_inside(path, source.path):
+        return False
+    name = Path(os.path.realpath(path)).relative_to(os.path.realpath(source.path)).parts[0]
+    return not source.entries or name in {one for entry in source.entries for one in entry_names(entry)}
 
 
 def is_inside(path: Path, folder: Path) -> bool:

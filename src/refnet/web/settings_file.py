@@ -24,6 +24,7 @@ from refnet import wiring
 from refnet.context import examine_settings
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, opened, replace_file, replace_in
+from refnet.core.formatting import plain
 from refnet.core.locks import locked
 from refnet.settings import LARGEST, Examined, Given, Settings
 from refnet.settings.document import KeyPath, dotted, read_file
@@ -166,7 +167,7 @@ class Draft:
         """The changed lines, each with + or - before it; no other line, as it may contain a secret."""
         before, after = self.file.given.text.splitlines(), self.text.splitlines()
         lines = [*difflib.unified_diff(before, after, n=0, lineterm="")][2:]
-        return tuple(line for line in lines if not line.startswith("@@"))
+        return tuple(plain(line) for line in lines if not line.startswith("@@"))
 
     @property
     def lines(self) -> str:

@@ -338,6 +338,29 @@ def test_a_new_folder_lies_inside_of_a_source(place: Place, tmp_path: Path) -> N
     assert place.text.endswith(f'\n[databases.app]\npath = "{inner}/app.db"\n')
 
 
+def test_a_new_source_is_in_an_entry_of_a_folder_of_which_only_entries_are_protected(
+    place: Place, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    for name in ("docs", "secrets"):
+        (site / name).mkdir(parents=True)
+    (site / "docs" / "link").symlink_to(site / "secrets")
+    place.file.write_text(f'{place.text}\n[folders.site]\npath = "{site}"\nentries = ["a|docs/?"]\n')
+    for table, path in (("databases", "secrets/app.db"), ("folders", "secrets"), ("folders", "docs/link")):
+        about = {"table": table, "name": "app"}
+        said = place.write(about, **{f"{table}__app__path": str(site / path)})
+        assert said.status_code == 400, path
+        assert "only places inside of a folder that is a source already" in said.text
+    said = place.write({"table": "folders", "name": "app"}, folders__app__path=str(site / "docs"))
+    assert said.status_code == 303, said.text
+
+
+def test_a_difference_shows_what_cannot_be_printed(place: Place) -> None:
+    said = place.send("/settings/edit", PHOTOS, folders__photos__exclude="a\u202etxt.b")
+    assert said.status_code == 200, said.text
+    assert "\u202e" not in said.text.partition("<form")[0]
+
+
 def test_a_new_store_is_a_bucket_without_options_and_secrets(place: Place) -> None:
     before, version = place.text, place.version()
     for url in (
@@ -359,7 +382,7 @@ def test_no_source_is_lost_by_adding_another(
     place.file.write_text(f'config_dir = "{tmp_path}/conf"\n')
     monkeypatch.delenv("REFNET_VAULT_DIR")
     before, about = place.text, {"table": "databases", "name": "app"}
-    said = place.write(about, databases__app__path=str(tmp_path / "conf" / "app.db"))
+    said = place.write(about, databases__app__path=str(tmp_path / "conf" / "docs" / "app.db"))
     assert said.status_code == 400
     assert "obsidian would not be backed up any more" in said.text
     assert place.text == before

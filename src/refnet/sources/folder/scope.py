@@ -14,7 +14,7 @@ from typing import Any, Self
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.member_names import show
-from refnet.settings.converters import ENTRY_USAGE, is_entry
+from refnet.settings.converters import ENTRY_USAGE, entry_names, is_entry
 from refnet.settings.sources import matcher
 
 #: How many paths of each kind are named.
@@ -107,9 +107,8 @@ def parse_entries(spelled: Iterable[str]) -> tuple[ConfigEntry, ...]:
     """Parse config.entries: `a|b` for alternatives, `/` at the end for a folder, `?` at the end for optional."""
     found = []
     for text in spelled:
-        names = text.removesuffix("?")
-        folder = names.endswith("/")
-        entry = ConfigEntry(tuple(names.removesuffix("/").split("|")), not text.endswith("?"), folder)
+        folder = text.removesuffix("?").endswith("/")
+        entry = ConfigEntry(tuple(entry_names(text)), not text.endswith("?"), folder)
         if not is_entry(text):
             raise RefnetError(
                 f"config.entries: '{text}' is not an entry of the configuration's folder",
