@@ -20,6 +20,7 @@ from tests.command import Command
 
 from refnet import settings
 from refnet.web import contents
+from refnet.web.pages import artifact_part
 from refnet.web.shared_facts import Overviews
 
 _SETTINGS = """
@@ -208,6 +209,15 @@ def test_the_versions_of_a_file_are_listed_with_their_difference(
     assert "<del>-old line" in page
     assert "<ins>+new line" in page
     assert part.strip() in text(browser, f"{one}/file?path=sub%2Fnote.md&versions=yes")
+
+
+def test_more_downloads_of_files_than_the_limit_start_no_process(
+    browser: TestClient, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/artifacts/notes/{names[0]}/file/download?path=sub%2Fnote.md"
+    assert [browser.get(path).status_code for _ in range(artifact_part.MOST + 1)][-1] == 200
+    monkeypatch.setattr(artifact_part, "MOST", 0)
+    assert "downloads run already" in text(browser, path, 409)
 
 
 @pytest.mark.parametrize(

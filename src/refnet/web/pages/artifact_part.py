@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from fastapi import APIRouter, Request, Response
 
@@ -29,7 +30,7 @@ from refnet.web.child_process import last_error, printed
 from refnet.web.contents import Part, address
 from refnet.web.file_view import LARGEST, FileView, view
 from refnet.web.guard import is_of_another_site
-from refnet.web.pages.artifact import Download, listed, tables_in
+from refnet.web.pages.artifact import MOST, Download, listed, tables_in
 from refnet.web.pages.base import children_of, form, fragment, page, reading
 from refnet.web.shared_facts import Artifacts, artifacts
 
@@ -41,6 +42,8 @@ CHECKED = 600.0
 #: The lines of a difference, and the changes of a history, that a page shows.
 LINES, CHANGES = 2000, 500
 _PATH = "/artifacts/{source}/{name}"
+#: The processes that print a file for a download.
+_downloaded = WeakSet[subprocess.Popen[bytes]]()
 _TEXT = checked.text(1 << 20)
 _ROW = checked.mapping(_TEXT, checked.free, 2000)
 _ANSWER = checked.record({"columns": checked.each(_TEXT, 2000), "rows": checked.each(_ROW, ROWS)}, more=True)
@@ -122,7 +125,10 @@ async def file_download(request: Request, source: str, name: str) -> Response:
     if one.kind is not FileKind.FILE:
         raise RefnetError(f"{show(one.path)} is a {one.kind}, not a file", "Choose a file.", Exit.USAGE)
     _own_site(request)
+    if sum(each.poll() is None for each in _downloaded) >= MOST:
+        raise RefnetError(f"{MOST} downloads run already", "Retry when one has ended.", Exit.LOCKED)
     child = children_of(request).stream(("cat", "--binary", "--", entry.name, _argument(one.path)))
+    _downloaded.add(child)
     try:
         begun = threaded(partial(_begun, child, one), request.app.state.readers)
         output = await within(CHECKED, show(one.path), begun)
@@ -289,7 +295,7 @@ async def _report(
     _own_site(request)
     ended = await children_of(request).raw(words, most=REPORT, given=given, seconds=SECONDS)
     try:
-        found: dict[str, Any] = check(printed(ended.output))
+        found: dict[str, Any] = await reading(request, what, lambda: check(printed(ended.output)))
     except ValueError:
         slow = f"it takes longer than {SECONDS} s, or is longer than {REPORT >> 20} MiB"
         said = last_error(ended.messages) or (
