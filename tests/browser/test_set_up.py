@@ -10,6 +10,8 @@ from tests.browser.test_restore import ended
 from tests.browser.watched import PHONE, Watched, watched
 from tests.browser.world import World
 
+from refnet.core.processes import until
+
 
 def _text(world: World) -> str:
     return (world.folder / "config" / "refnet.toml").read_text()
@@ -125,9 +127,9 @@ def test_an_artifact_is_pinned_tagged_and_unpinned(
         page.get_by_role("button", name="Add the tag").click()
         ended(page)
         assert _marks(world, name) == {"pinned": True, "until": None, "tags": ["before-2027"]}
-        page = found.go(f"/artifacts/config/{name}")
-        expect(page.get_by_role("button", name="Unpin")).to_be_visible(timeout=10_000)
-        page.get_by_role("button", name="Unpin").click()
+        unpin = page.get_by_role("button", name="Unpin")  # a page may be some seconds behind
+        assert until(lambda: found.go(f"/artifacts/config/{name}") and unpin.is_visible(), 60)
+        unpin.click()
         ended(page)
         assert _marks(world, name)["pinned"] is False
 
