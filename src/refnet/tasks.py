@@ -31,32 +31,29 @@ from refnet.actions.watching import open_watch
 from refnet.broker import server, transport
 from refnet.catalog.manifest import Level, utc
 from refnet.catalog.monitoring import Status
-from refnet.catalog.run import RunKind
+from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.schedule import TaskName
 from refnet.catalog.source_name import STANDARD, SourceName
 from refnet.context import Context, read_settings
 from refnet.core.clock import utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.extras import needed
+from refnet.core.formatting import plain
 from refnet.network import known
-from refnet.scheduling import beat, places
+from refnet.network.crawls import CrawlResult
+from refnet.scheduling import beat, celery_settings
 from refnet.settings import Settings
 from refnet.sources import kind_of
 from refnet.telemetry.notify import sender
+from refnet.telemetry.watch import AtWork
 
 _log = logging.getLogger(__name__)
-#: The beginning of the names of tasks.
-_TASKS = "refnet.tasks"
 #: Seconds between two tries, and how often a failed one is retried.
 RETRY_SECONDS, RETRIES = 300, 3
 #: Seconds that one task works on a crawl, and the papers that one task summarizes.
 CRAWL_SECONDS, SUMMARIES = 600, 200
 #: Tries while another run works on the source (one day); they count separately.
 WAITS = 24 * 3600 // RETRY_SECONDS
-#: Seconds after which the messages of a worker that is gone are delivered again. A live worker keeps its own.
-LOST_AFTER = 60
-#: Retried forever: a task that is due must not get lost because the broker is away.
-PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
 #: The variable of the settings file that the command names by whose process the tasks run; see `Settings.variables`.
 _variables: dict[str, str] = {}
 
@@ -74,49 +71,7 @@ def current_settings() -> Settings:
 def configuration() -> dict[str, Any]:
     """Return Celery's configuration, from the settings."""
     settings = current_settings()
-    schedule, url = settings.schedule, settings.broker_url or server.url(settings.home)
-    return {
-        "broker_url": url,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "broker_transport_options": {
-            "visibility_timeout": LOST_AFTER,
-            "unacked_restore_interval": 2,
-            "unacked_restore_throttle": 1,
-            "priority_steps": list(range(10)),
-            "socket_connect_timeout": 5,
-            "socket_timeout": 30,
-            "socket_keepalive": True,
-        },
-        "result_backend": url,
-        "result_backend_always_retry": True,
-        "result_backend_max_sleep_between_retries_ms": 5000,
-        "result_expires": 24 * 3600,
-        "timezone": beat.zone_name(schedule),
-        "beat_schedule": beat.beat_schedule(schedule, _priorities(settings)),
-        "beat_schedule_filename": str(places.beat_folder(settings.home, settings.instance) / "schedule"),
-        "beat_scheduler": "refnet.scheduling.beat:Scheduler",
-        "beat_sync_every": 1,
-        "refnet_embedded_home": None if settings.broker_url else str(settings.home),
-        "task_acks_late": True,
-        "task_default_queue": places.queue_name("backup", settings.instance),
-        "task_reject_on_worker_lost": True,
-        "task_retry_on_worker_lost": True,
-        "task_routes": {
-            **{task: {"priority": priority} for _, task, priority in beat.ENTRIES.values()},
-            **{
-                f"{_TASKS}.{queue}": {"queue": places.queue_name(queue, settings.instance), "priority": 5}
-                for queue in places.QUEUES[1:]
-            },
-        },
-        "task_publish_retry_policy": PATIENT,
-        "task_track_started": True,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_concurrency": 2,
-        "worker_max_tasks_per_child": 10,
-        "worker_prefetch_multiplier": 1,
-        "worker_redirect_stdouts": False,
-    }
+    return celery_settings.configuration(settings, _priorities(settings))
 
 
 def _priorities(settings: Settings) -> dict[SourceName, int]:
@@ -262,14 +217,24 @@ def update_network(_self: Retried) -> dict[str, Any]:
     with needed("network"):
         from refnet.network.report_update import run_update
     settings = current_settings()
-    return run_update(servers.existing_server(settings), settings, sender(settings.notify_urls), _log.warning)
+    send = sender(settings.notify_urls)
+    with open_watch(_context()).run(RunKind.CRAWL) as at_work:
+        done, new = run_update(servers.existing_server(settings), settings, send, _log.warning)
+        _judge(at_work, [done])
+    return {"outcome": done.state, "crawl": done.crawl, "new": new}
+
+
+def _judge(at_work: AtWork | None, crawls: Sequence[CrawlResult]) -> None:
+    """Record in the run of `crawls` what the first incomplete one lacks."""
+    if at_work and (problem := next(filter(None, (one.problem for one in crawls)), "")):
+        at_work.failed(Reason.OTHER, plain(problem))
 
 
 class _PauseError(Exception):
     """The time of one task is over, and the crawl is not."""
 
 
-@app.task(base=Retried, bind=True, name=f"{_TASKS}.crawl", shared=False)
+@app.task(base=Retried, bind=True, name="refnet.tasks.crawl", shared=False)
 def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
     """Work on the crawl `number`, or on all that have not ended.
 
@@ -286,17 +251,18 @@ def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
             raise _PauseError
 
     numbers = crawling.unfinished(target) if number is None else [number]
-    with open_watch(_context()).run(RunKind.CRAWL) if numbers else nullcontext():
+    with open_watch(_context()).run(RunKind.CRAWL) if numbers else nullcontext() as at_work:
         try:
             reports = crawling.CrawlReports(standing=pause)
             done = [crawling.run(target, settings, one, reports) for one in numbers]
+            _judge(at_work, done)
         except _PauseError:
             self.apply_async(args=() if number is None else (number,))
             return {"outcome": "continued by another task"}
     return {"outcome": "done", "crawls": {one.crawl: one.state for one in done}}
 
 
-@app.task(base=Retried, bind=True, name=f"{_TASKS}.summarize", shared=False)
+@app.task(base=Retried, bind=True, name="refnet.tasks.summarize", shared=False)
 def summarize(self: Retried) -> dict[str, Any]:
     """Summarize papers as `refnet summarize` does, `SUMMARIES` at most; more are sent as another task."""
     with needed("network"):
@@ -310,7 +276,7 @@ def summarize(self: Retried) -> dict[str, Any]:
     return {"outcome": "done", "model": done.model, "made": done.made, "failed": done.failed}
 
 
-@app.task(base=Retried, bind=True, name=f"{_TASKS}.generate", shared=False)
+@app.task(base=Retried, bind=True, name="refnet.tasks.generate", shared=False)
 def generate(_self: Retried) -> dict[str, Any]:
     """Write the network into the vault, as `refnet notes` does."""
     with needed("network"):

@@ -118,8 +118,8 @@ def _collected(
     watched = open_watch(Context(settings, note=note)).run(RunKind.CRAWL) if crawls else nullcontext()
     with _shown() as standing, watched as at_work:
         results = [run(target, settings, one, CrawlReports(standing, note)) for one in crawls]
-        if at_work and (failed := [one for one in results if not one.is_complete]):
-            at_work.failed(Reason.OTHER, plain(next(iter(failed[0].lines()))))
+        if at_work and (problem := next(filter(None, (one.problem for one in results)), "")):
+            at_work.failed(Reason.OTHER, plain(problem))
     send = sender(settings.notify_urls)
     with progress("vault") as shown:
         reports = (report_update(target, settings, one.crawl, send, shown) for one in results)

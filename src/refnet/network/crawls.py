@@ -163,6 +163,11 @@ class CrawlResult:
         """Whether nothing is missing of what was wanted; of a crawl that somebody stopped no more is wanted."""
         return self.state != "running" and not self.unknown and not self.failed
 
+    @property
+    def problem(self) -> str:
+        """The outcome of a crawl that is not complete; "" for one that is."""
+        return "" if self.is_complete else f"crawl {self.crawl} {self._outcome()}"
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from refnet.catalog.artifact import Progress, silent
 from refnet.network import SESSION
 from refnet.network.crawl import CrawlReports, run, start_update
+from refnet.network.crawls import CrawlResult
 from refnet.network.migrate import migrate
 from refnet.network.news import News, news
 from refnet.network.vault import FOLDER, WrittenVault, write_vault
@@ -32,8 +32,10 @@ class ReportedUpdate:
     failures: list[str] = field(default_factory=list)
 
 
-def run_update(target: Target, settings: Settings, send: Send, say: Callable[[str], None]) -> dict[str, Any]:
-    """Look for new papers in the network of `target` and report them; return the result of a task.
+def run_update(
+    target: Target, settings: Settings, send: Send, say: Callable[[str], None]
+) -> tuple[CrawlResult, int]:
+    """Look for new papers in the network of `target` and report them; return the crawl, and how many it found.
 
     say: called with a sentence about a wait, or a service that did not accept the message.
     """
@@ -42,7 +44,7 @@ def run_update(target: Target, settings: Settings, send: Send, say: Callable[[st
     reported = report_update(target, settings, done.crawl, send)
     for sentence in reported.failures if reported else ():
         say(sentence)
-    return {"outcome": done.state, "crawl": done.crawl, "new": len(reported.news.papers) if reported else 0}
+    return done, len(reported.news.papers) if reported else 0
 
 
 def report_update(

@@ -16,11 +16,13 @@ from tests.integration.listening import listening
 from tests.integration.network.crawling import network
 
 from refnet import tasks
+from refnet.catalog.run import Origin, RunKind
 from refnet.demo import fake_graph
 from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import running
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.store.run_journal import RunJournal
 
 
 class Growing(FakeGraph):
@@ -192,6 +194,8 @@ def test_an_update_names_new_papers_and_keeps_citation_counts_by_date(
         again = tasks.update_network.run()
     assert f"{len(found)} papers cite yours" in said.out, said
     assert (again["outcome"], again["new"]) == ("succeeded", len(found))
+    runs = RunJournal(world.refnet.home / "runs").history().runs
+    assert [one.kind for one in runs if one.by is Origin.SCHEDULER] == [RunKind.CRAWL]
     assert [one.rpartition(": ")[2] for one in service.titles] == [f"{len(found)} papers cite yours"] * 2
     assert titles[0] in service.bodies[0]
     with world.database.connect() as session:

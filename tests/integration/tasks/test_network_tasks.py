@@ -46,6 +46,8 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
             done = place.send("crawl", number, queue="crawl").get()
             assert done == {"outcome": "done", "crawls": {str(number): "succeeded"}}
             assert place.send("crawl", queue="crawl").get() == {"outcome": "done", "crawls": {}}
+            unknown = crawl.start(place.database, order(["10.1/unknown"], Direction.REFERENCES, 0, 20))
+            place.send("crawl", unknown, queue="crawl").get()
             short = place.send("summarize", queue="summarize").get()
             written = place.send("generate", queue="generate").get()
             sign = places.worker_sign(place.home, socket.gethostname())
@@ -58,7 +60,11 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
     assert written["new"] == len([*(place.home / "vault" / "papers").rglob("*.md")]) > 1
     assert server.status(place.home).waiting == 1
     crawls = [one for one in RunJournal(place.home / "runs").history().runs if one.kind is RunKind.CRAWL]
-    assert [(one.ended, one.by) for one in crawls] == [(Ended.DONE, Origin.SCHEDULER)]
+    assert {one.by for one in crawls} == {Origin.SCHEDULER}
+    assert {one.ended: one.message for one in crawls} == {
+        Ended.DONE: "",
+        Ended.FAILED: f"crawl {unknown} collected nothing: 1 seed unknown",
+    }
 
 
 def test_a_crawl_that_takes_long_goes_on_in_another_task(

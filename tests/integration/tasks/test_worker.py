@@ -18,6 +18,7 @@ from refnet.broker import server
 from refnet.catalog.run import Ended, Reason
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
+from refnet.scheduling.celery_settings import LOST_AFTER
 from refnet.store.local import LocalStore
 
 from .conftest import Place, until
@@ -97,7 +98,7 @@ def test_the_next_worker_makes_up_for_one_killed_during_a_backup(place: Place, s
     assert (seen.returncode, "last run" in seen.stdout) == (1, True)
     assert service.titles == ["database backup fails"]
     assert "its process ended before the run did" in service.bodies[0]
-    assert place.let_pass(tasks.LOST_AFTER + 1) == 1
+    assert place.let_pass(LOST_AFTER + 1) == 1
     with place.worker(proves=True, **told):
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1
@@ -112,7 +113,7 @@ def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):
             result = place.send("backup_database")
             until(waits)
             ((held, since),) = broker.zrange("unacked_index", 0, -1, withscores=True)
-            place.let_pass(tasks.LOST_AFTER - 30)  # workers renew their messages every 10 s
+            place.let_pass(LOST_AFTER - 30)  # workers renew their messages every 10 s
             until(lambda: broker.zscore("unacked_index", held) > since)
         assert result.get()["outcome"] == "done"
         assert (first.said + second.said).count(" received") == 1
@@ -160,7 +161,7 @@ def test_nothing_is_lost_or_run_twice_when_the_broker_disappears(place: Place):
         until(place.artifacts)  # the backup ends while there is no broker
         server.start(place.home)
         until(lambda: "SUCCESS" in {one.state, other.state})
-        place.let_pass(tasks.LOST_AFTER + 1)
+        place.let_pass(LOST_AFTER + 1)
         assert {one.get()["outcome"], other.get()["outcome"]} == {"done", "done before"}
         assert place.send("backup_config").get() == {"outcome": "not configured"}
     assert len(place.artifacts()) == 1
