@@ -41,7 +41,7 @@ from refnet.core.extras import needed
 from refnet.core.formatting import plain
 from refnet.network import known
 from refnet.network.crawls import CrawlResult
-from refnet.scheduling import beat, celery_settings
+from refnet.scheduling import beat, celery_settings, places
 from refnet.settings import Settings
 from refnet.sources import kind_of
 from refnet.telemetry.notify import sender
@@ -290,13 +290,34 @@ def generate(_self: Retried) -> dict[str, Any]:
 
 def send_crawl(number: int) -> None:
     """Send the task for the crawl `number`; RefnetError if the broker does not take it. RefNet's own is started."""
-    server.check(servers.broker(current_settings()))
+    settings = current_settings()
+    url, queue = servers.broker(settings), places.queue_name("crawl", settings.instance)
+    server.check(url)
     try:
-        crawl.apply_async(args=(number,), retry=False)
+        with _connected(url) as connection:
+            # nobody asks for the result, and its backend is that of the settings that `app` read first
+            options = {"queue": queue, "retry": False, "ignore_result": True}
+            crawl.apply_async(args=(number,), connection=connection, **options)
     except OperationalError as error:
         raise RefnetError(
             f"the broker rejects the task: {error}", "Retry when it answers.", transient=True
         ) from None
+
+
+def queues_of_workers(url: str) -> list[Any]:
+    """Return the answers of the workers at the broker `url` within a second: {worker: its queues}.
+
+    A broker that ends meanwhile is kombu's OperationalError, redis' RedisError or OSError.
+    """
+    with _connected(url) as connection:
+        ask: Any = transport.Questions
+        return list(ask("celery", type="fanout", connection=connection).multi_call("active_queues"))
+
+
+def _connected(url: str) -> Any:
+    """Return a connection to the broker `url` of its own: the pools of `app` keep the broker of its first settings."""
+    options = {"socket_timeout": server.TIMEOUT_SECONDS, "max_retries": 0}
+    return app.connection_for_write(url, transport_options=options)
 
 
 def _context() -> Context:

@@ -1,4 +1,4 @@
-"""Kombu's transport for Redis with three fixes, and Celery's events with one.
+"""Kombu's transport for Redis with three fixes, and Celery's events and Kombu's mailbox with one each.
 
 Once registered, Celery uses this transport for every redis:// URL.
 
@@ -11,10 +11,14 @@ Once registered, Celery uses this transport for every redis:// URL.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
+from kombu.messaging import Producer
+from kombu.pidbox import Mailbox
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import exceptions
 
@@ -90,6 +94,25 @@ class WorkerEvents(Events):
     """Celery's events, sent by `Dispatcher`."""
 
     dispatcher_cls = Dispatcher
+
+
+class _Once(Producer):
+    """A producer without retries."""
+
+    def publish(self, *args: Any, **options: Any) -> Any:
+        return super().publish(*args, **options | {"retry": False})  # type: ignore[no-untyped-call]
+
+
+class Questions(Mailbox):
+    """Questions to workers, each sent once and on the connection it is asked on.
+
+    Kombu's mailbox retries forever, and Celery's publishes to the broker of the settings that it read first.
+    """
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None, channel: Any = None) -> Iterator[Producer]:
+        """Yield `producer`, or one for `channel`."""
+        yield producer or _Once(channel, auto_declare=False)  # type: ignore[no-untyped-call]
 
 
 def register() -> None:

@@ -212,9 +212,10 @@ def _has_worker(settings: Settings) -> bool:
     if not find_spec("celery") or not (settings.broker_url or (settings.home / "broker").exists()):
         return False
     from kombu.exceptions import OperationalError
+    from redis import RedisError
 
     from refnet.broker import server
-    from refnet.tasks import app, use
+    from refnet.tasks import queues_of_workers, use
 
     if not settings.broker_url and not server.status(settings.home).running:
         return False
@@ -222,12 +223,13 @@ def _has_worker(settings: Settings) -> bool:
     url = settings.broker_url or server.url(settings.home)
     try:
         server.check(url)
-        with app.connection_for_write(url) as connection:
-            queues = app.control.inspect(timeout=1, connection=connection).active_queues() or {}
-    except (RefnetError, OperationalError):
+        answers = queues_of_workers(url)
+    except (RefnetError, OperationalError, RedisError, OSError):
         return False
     name = places.queue_name(CRAWL, settings.instance)
-    return any(one.get("name") == name for listed in queues.values() for one in listed)
+    listed = [one for answer in answers for queues in answer.values() for one in queues]
+    # a worker that fails answers with an error, which is text
+    return any(isinstance(one, dict) and one.get("name") == name for one in listed)
 
 
 def key(number: int) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kombu.messaging import Producer
 
 from refnet import tasks
 from refnet.broker import server
@@ -25,10 +27,16 @@ from refnet.web.work import _has_worker
 from .conftest import Place, until
 
 
+def configured_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Celery's app have the broker of earlier settings, at which nothing answers, as after a change of them."""
+    monkeypatch.setitem(tasks.app.conf, "broker_url", "redis+socket:///nowhere/valkey.sock")
+
+
 def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=place.home)
+    configured_before(monkeypatch)
     assert not _has_worker(settings)
     server.start(place.home)
     monkeypatch.setenv("REFNET_HOME", str(place.home))
@@ -65,6 +73,33 @@ def test_a_worker_of_other_queues_crawls_and_leaves_backups_to_others(
         Ended.DONE: "",
         Ended.FAILED: f"crawl {unknown} collected nothing: 1 seed unknown",
     }
+
+
+def test_a_crawl_goes_to_the_broker_of_the_settings_of_now(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured_before(monkeypatch)
+    server.start(place.home)
+    monkeypatch.setenv("REFNET_HOME", str(place.home))
+    monkeypatch.setenv("REFNET_INSTANCE", "shop")
+    tasks.send_crawl(7)
+    with server.client(server.url(place.home)) as broker:
+        assert [key.split(b"\x06")[0] for key in broker.scan_iter(_type="list")] == [b"crawl@shop"]
+
+
+def test_a_broker_that_ends_while_it_is_asked_for_workers_has_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.start(place.home)
+    publish = Producer.publish
+
+    def publish_late(*of: Any, **options: Any) -> Any:
+        server.stop(place.home)
+        return publish(*of, **options)
+
+    monkeypatch.setattr(Producer, "publish", publish_late)
+    assert not _has_worker(Settings(home=place.home))
+    assert not server.status(place.home).running
 
 
 def test_a_crawl_that_takes_long_goes_on_in_another_task(
