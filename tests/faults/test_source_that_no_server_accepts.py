@@ -9,6 +9,7 @@ import pytest
 from tests.command import Command, Result, url_of
 from tests.faults.conftest import Live
 
+from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 
 #: As the small database of the faults, with few rows: a scratch server meets the objects below several times.
@@ -82,6 +83,34 @@ def _template(server: Cluster) -> str:
     return "few_template"
 
 
+#: The processes of a parallel pg_restore write the beginnings of their lines into each other's.
+GARBLING = """\
+#!/bin/sh
+case "$*" in
+*--jobs*) "{program}" "$@" 2> "{folder}/said.$$"; code=$?
+    sed 's/^pg_restore: [fe]/pg_restore: &/' "{folder}/said.$$" >&2; exit $code ;;
+*) exec "{program}" "$@" ;;
+esac
+"""
+WATCHING = """
+CREATE FUNCTION fired() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it fired''; END';
+CREATE EVENT TRIGGER watching ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE', 'REFRESH MATERIALIZED VIEW', 'COMMENT') EXECUTE FUNCTION fired();
+"""
+
+
+def garbling(binaries: Binaries, folder: Path) -> Path:
+    """A folder of programs whose pg_restore garbles its errors where it runs in parallel."""
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    for program in binaries.folder.iterdir():
+        (folder / program.name).symlink_to(program)
+    (wrapper := folder / "pg_restore").unlink()
+    wrapper.write_text(GARBLING.format(program=binaries.folder / "pg_restore", folder=folder))
+    wrapper.chmod(0o755)
+    return folder
+
+
 def rows(live: Live) -> dict[str, str]:
     """A digest of the rows of each table."""
     with live.target.connect() as session:
@@ -98,10 +127,13 @@ def rows(live: Live) -> dict[str, str]:
         }
 
 
-def test_an_artifact_with_objects_no_server_accepts_restores_the_rest(refnet: Command, live: Live) -> None:
+def test_an_artifact_with_objects_no_server_accepts_restores_the_rest(
+    refnet: Command, live: Live, tmp_path: Path
+) -> None:
     for sql in OBJECTS:
         live.run(sql)
     live.run("ALTER TABLE rates ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON rates USING (id > 0)")
+    live.run(WATCHING)
     names = [name for sql in OBJECTS for name in OBJECTS[sql][0]]
     before = rows(live)
     made = refnet("backup", "database")
@@ -121,8 +153,10 @@ def test_an_artifact_with_objects_no_server_accepts_restores_the_rest(refnet: Co
     assert all(name in planned.out for name in names), planned.out
     refnet("query", "database", "SELECT count(*) FROM checked").succeeds()
     live.run("DELETE FROM summaries")
-    done = refnet("restore", "database", "--force")
+    programs = garbling(live.cluster.binaries, tmp_path / "garbling")
+    done = refnet("restore", "database", "--force", REFNET_POSTGRES_BIN_DIR=str(programs))
     assert done.code == 0, done.err
+    assert list(programs.glob("said.*"))
     assert all(f"left out: {name}" in done.out for name in names), done.out
     assert "by hand: " in done.out
     with live.target.connect() as session:

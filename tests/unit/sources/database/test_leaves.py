@@ -39,7 +39,7 @@ class Fake:
         return self.stderr
 
 
-def failed(wheel: Binaries, folder: Path, stderr: str) -> tuple[Item, ...]:
+def failed(wheel: Binaries, folder: Path, stderr: str) -> tuple[Item, ...] | None:
     archive = Archive(folder / "schema.dump", wheel, "x", 18, without_lz4=False)
     programs: Any = Fake(stderr)
     return archive.restore_leaves(programs, "building", ITEMS)
@@ -56,7 +56,7 @@ def failed(wheel: Binaries, folder: Path, stderr: str) -> tuple[Item, ...]:
 def test_leaves_that_the_server_refused_are_known(
     wheel: Binaries, tmp_path: Path, stderr: str, numbers: list[int]
 ) -> None:
-    assert [item.dump_id for item in failed(wheel, tmp_path, stderr)] == numbers
+    assert [item.dump_id for item in failed(wheel, tmp_path, stderr) or ()] == numbers
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,16 @@ def test_another_entry_or_text_of_a_forged_one_ends_the_restore(
         failed(wheel, tmp_path, stderr)
 
 
-def test_views_whose_errors_are_written_over_are_all_filled_again(wheel: Binaries, tmp_path: Path) -> None:
+def test_what_is_refused_is_unknown_where_errors_of_views_are_written_over(
+    wheel: Binaries, tmp_path: Path
+) -> None:
     archive = Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False)
     views = parse(
         "11; 0 12 MATERIALIZED VIEW DATA public ratio root\n20; 0 21 MATERIALIZED VIEW DATA public sums root\n"
     )
     programs: Any = Fake(entry(11).replace("pg_restore: error", "pg_restore: pg_restore: error") + ENDED)
 
-    assert archive.restore_leaves(programs, "building", views, jobs=2) == views
+    assert archive.restore_leaves(programs, "building", views, jobs=2) is None
     with pytest.raises(RefnetError):
         archive.restore_leaves(programs, "building", views, jobs=1)
     with pytest.raises(RefnetError):
@@ -140,3 +142,62 @@ def test_a_key_whose_error_other_processes_wrote_over_is_named_too(
     leaves.restore(programs, "building", KEYS, jobs=jobs)
 
     assert [one.constraint for one in leaves.left_out] == named
+
+
+#: Two processes wrote their lines into each other.
+GARBLED = (
+    "pg_restore: pg_restore: from TOC entry 10; 1 2 xfrom TOC entry 14; 1 2 x\n\n"
+    "pg_restore: pg_restore: error: could not execute query: ERROR:  noerror: \n" + ENDED
+)
+OTHERS = parse(
+    "12; 0 0 COMMENT public CONSTRAINT child_fk ON child root\n13; 1259 14 INDEX public by_id root\n"
+    "18; 3466 19 EVENT TRIGGER - watching root\n"
+)
+
+
+class Steps(Keys):
+    """Notes the dump ids of each pg_restore that changes the database, with ! if its first error ends it."""
+
+    def __init__(self, stderr: str) -> None:
+        super().__init__(stderr)
+        self.steps: list[str] = []
+
+    def _note(self, command: Sequence[str]) -> None:
+        listed = Path(command[command.index("-L") + 1]).read_text()
+        ids = " ".join(line.partition(";")[0] for line in listed.splitlines())
+        self.steps += [ids + "!" * ("--exit-on-error" in command)] if "-d" in command else []
+
+    def attempt(self, command: Sequence[str], doing: str) -> bytes:
+        self._note(command)
+        return super().attempt(command, doing)
+
+    def run(self, command: Sequence[str], doing: str) -> bytes:
+        self._note(command)
+        return super().run(command, doing)
+
+
+def test_of_garbled_errors_each_key_is_added_again_and_all_else_ends_at_its_first_error(
+    wheel: Binaries, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.dump").touch()
+    programs: Any = Steps(GARBLED)
+    connect: Any = Session
+    leaves = Leaves(Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False), connect, Codec())
+
+    leaves.restore(programs, "building", (*OTHERS, *KEYS), jobs=2)
+
+    assert [one.constraint for one in leaves.left_out] == ["child_fk", "lost_fk"]
+    assert programs.steps == ["13!", "12 10 14 16", "12!", "18!"]
+
+
+def test_a_key_of_garbled_errors_that_cannot_be_read_ends_the_restore(
+    wheel: Binaries, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.dump").touch()
+    programs: Any = Keys(GARBLED)
+    connect: Any = Session
+    leaves = Leaves(Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False), connect, Codec())
+    forged = parse("30; 2606 31 FK CONSTRAINT public child forged_fk root\n")
+
+    with pytest.raises(RefnetError, match="cannot be read"):
+        leaves.restore(programs, "building", (*KEYS, *forged), jobs=2)

@@ -10,7 +10,6 @@ AUTHORIZATION; it cannot leave its login.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -150,7 +149,6 @@ _EITHER = ("SEQUENCE ", "VIEW ", "MATERIALIZED VIEW ", "DEFAULT ")
 _SUPERUSERS = ("FOREIGN DATA WRAPPER ", "PUBLICATION ", "SUBSCRIPTION ")
 _GRANTS = ("ACL ", "DEFAULT ACL ")
 _COMMENTS = ("COMMENT ", "SECURITY LABEL ")
-_EVENT_TRIGGER = re.compile(r"(?:COMMENT - |SECURITY LABEL - )?EVENT TRIGGER ")
 
 
 def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[ItemRun, ...]:
@@ -191,7 +189,7 @@ def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[ItemRun, 
 
     The privileges come before materialized views, which their owners fill. Event triggers come last, so that none fires.
     """
-    events = [item for item in after if _EVENT_TRIGGER.match(item.what)]
+    events = [item for item in after if item.is_of_event_trigger]
     after = [item for item in after if item not in events]
     grants = [item for item in (*before, *after) if item.what.startswith(_GRANTS)]
     comments = [item for item in after if item.what.startswith(_COMMENTS)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -181,6 +181,17 @@ _EXISTS = "42710"
 _NOT_LOADED = "22023"
 
 
+def _runs(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Separate `items` for parallel processes, which garble each other's errors: an error of others than leaves ends them.
+
+    Event triggers come last, so that none fires.
+    """
+    for is_last in (False, True):
+        some = [item for item in items if item.is_of_event_trigger is is_last]
+        yield [item for item in some if not item.may_fail]
+        yield [item for item in some if item.may_fail]
+
+
 class Leaves:
     """Restores leaf entries of an archive, and collects what is left out."""
 
@@ -202,19 +213,28 @@ class Leaves:
         owners: bool = True,
     ) -> None:
         """Restore `items`; RefnetError if the server rejects one that must not be left out."""
+        for some in _runs(items) if jobs > 1 else [items]:
+            self._restore(programs, doing, some, jobs=jobs, owners=owners)
+
+    def _restore(
+        self, programs: Programs, doing: str, items: Sequence[Item], *, jobs: int, owners: bool
+    ) -> None:
         items = self._without_absent(items)
         if not any(item.is_leaf for item in items):
-            self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
+            if items:
+                self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
             return
-        failed = self._archive.restore_leaves(programs, doing, items, jobs=jobs, owners=owners)
-        for item in (one for one in failed if one.is_leaf):
-            self._mend(programs, doing, item)
+        refused = self._archive.restore_leaves(programs, doing, items, jobs=jobs, owners=owners)
+        failed = items if refused is None else refused
+        unknown = [item for item in items if item.is_foreign_key and item not in (refused or ())]
+        for item in failed:
+            if item.is_leaf and item not in unknown:
+                self._mend(programs, doing, item)
         if failed and jobs > 1:
-            self._add_missing(
-                programs, doing, [one for one in items if one.is_foreign_key and one not in failed]
-            )
-        # Comments on foreign keys, which exist now, or are left out.
-        if left := self._without_absent(item for item in failed if not item.is_leaf):
+            self._add_missing(programs, doing, unknown)
+        # Comments on foreign keys, which exist now, or are left out; errors of others can be lost too.
+        again = items if failed and jobs > 1 else failed
+        if left := self._without_absent(item for item in again if not item.is_leaf):
             self._archive.restore(programs, doing, left)
 
     def _without_absent(self, items: Iterable[Item]) -> list[Item]:
@@ -222,11 +242,14 @@ class Leaves:
 
     def _add_missing(self, programs: Programs, doing: str, keys: Sequence[Item]) -> None:
         """Add foreign keys whose errors were lost: parallel pg_restore processes overwrite each other's lines."""
-        for statement in statements(self._archive.text(programs, keys)) if keys else ():
-            if found := _FOREIGN_KEY.fullmatch(statement):
-                error = self._run(statement)
-                if error is not None and error.sqlstate != _EXISTS:
-                    self._add(doing, statement, found)
+        text = self._archive.text(programs, keys) if keys else b""
+        found = [one for one in map(_FOREIGN_KEY.fullmatch, statements(text)) if one]
+        if len(found) != len(keys):
+            raise _unreadable(doing, "of some foreign key")
+        for one in found:
+            error = self._run(one[0])
+            if error is not None and error.sqlstate != _EXISTS:
+                self._add(doing, one[0], one)
 
     def _mend(self, programs: Programs, doing: str, item: Item) -> None:
         text = self._archive.text(programs, [item])
@@ -240,9 +263,7 @@ class Leaves:
             if found := _FOREIGN_KEY.fullmatch(statement):
                 self._add(doing, statement, found)
                 return
-        raise ServerError(
-            f"{doing}: the entry {item.what} cannot be read", "Check the artifact with `refnet verify`."
-        )
+        raise _unreadable(doing, item.what)
 
     def _refresh(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
         error = self._run(statement)
@@ -298,6 +319,12 @@ class Leaves:
     def _note(self, one: LeftOut) -> None:
         with self._lock:
             self.left_out.append(one)
+
+
+def _unreadable(doing: str, what: str) -> ServerError:
+    return ServerError(
+        f"{doing}: the entry {what} cannot be read", "Check the artifact with `refnet verify`."
+    )
 
 
 def _said(error: psycopg.Error) -> str:

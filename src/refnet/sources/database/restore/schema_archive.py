@@ -23,7 +23,7 @@ from refnet.sources.database.workers import Programs
 
 _FAILED = re.compile(rb"^pg_restore: from TOC entry ([0-9]{1,10});", re.MULTILINE)
 _ERROR = re.compile(rb"^pg_restore: error: ", re.MULTILINE)
-_ENDED = re.compile(rb"^pg_restore: warning: errors ignored on restore: [0-9]{1,10}\n*\Z", re.MULTILINE)
+_ENDED = re.compile(rb"^pg_restore: warning: errors ignored on restore: ([0-9]{1,10})\n*\Z", re.MULTILINE)
 #: An error comes with its SQLSTATE.
 _PSQL = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 
@@ -73,10 +73,11 @@ class Archive:
         *,
         jobs: int = 1,
         owners: bool = True,
-    ) -> tuple[Item, ...]:
-        """Restore `items` like `restore`; return the leaves, and their comments, that the server refused.
+    ) -> tuple[Item, ...] | None:
+        """Restore `items` like `restore`; return the leaves, and comments, that the server refused.
 
-        Parallel processes can garble each other's messages: then all views of such a run count as refused.
+        None if that is unknown, as parallel processes can garble each other's messages: some of the leaves and comments
+        that `items` has then may exist.
         """
         if self._needs_text:
             return self._restore_apart(programs, doing, items, owners=owners)
@@ -85,10 +86,14 @@ class Archive:
         numbers = {int(number) for number in _FAILED.findall(stderr)}
         failed = tuple(item for item in items if item.dump_id in numbers)
         # The text of a forged entry may contain such lines: then the numbers differ, and the restore fails.
-        known = len(_ERROR.findall(stderr)) == len(failed) and _ENDED.search(stderr)
-        if stderr and not (known and all(one.is_leaf or one.what.startswith("COMMENT ") for one in failed)):
-            if jobs > 1 and all(one.is_refresh for one in items):
-                return tuple(items)  # garbled messages; a view can be filled again
+        counts = {len(_ERROR.findall(stderr)), len(failed)}
+        ended = _ENDED.search(stderr)
+        if ended and jobs > 1:  # the number of entries with errors, whose lines can be lost
+            counts.add(int(ended[1]))
+        known = ended and len(counts) == 1
+        if stderr and not (known and all(one.may_fail for one in failed)):
+            if jobs > 1 and all(one.may_fail for one in items):
+                return None
             raise server_errors.of_program("pg_restore", stderr, doing)
         return failed
 
@@ -96,7 +101,7 @@ class Archive:
         self, programs: Programs, doing: str, items: Sequence[Item], *, owners: bool
     ) -> tuple[Item, ...]:
         failed = []
-        for is_leaf, group in groupby(items, lambda item: item.is_leaf or item.what.startswith("COMMENT ")):
+        for is_leaf, group in groupby(items, lambda item: item.may_fail):
             for some in [[item] for item in group] if is_leaf else [list(group)]:
                 try:
                     self.restore(programs, doing, some, owners=owners)
@@ -158,6 +163,7 @@ class Archive:
 
 
 _LINE = re.compile(r"([0-9]{1,10}); ([0-9]{1,10}) ([0-9]{1,10}) (.*)")
+_EVENT_TRIGGER = re.compile(r"(?:COMMENT - |SECURITY LABEL - )?EVENT TRIGGER ")
 _RELATION, _CONSTRAINT = 1259, 2606  # the oids of pg_class and pg_constraint
 
 
@@ -190,6 +196,16 @@ class Item:
     def is_leaf(self) -> bool:
         """Whether only comments depend on it."""
         return self.is_foreign_key or self.is_refresh or self.is_label
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether it is a leaf or a comment: it can be restored again by itself."""
+        return self.is_leaf or self.what.startswith("COMMENT ")
+
+    @property
+    def is_of_event_trigger(self) -> bool:
+        """Whether it is an event trigger, or the comment or label of one."""
+        return _EVENT_TRIGGER.match(self.what) is not None
 
     @property
     def is_label(self) -> bool:
