@@ -209,7 +209,7 @@ def test_a_demo_interrupted_twice_during_a_proof_leaves_nothing_running(shortene
     demo.send_signal(signal.SIGINT)
     out, err = demo.communicate(timeout=_SECONDS)
     assert demo.returncode == 1, out + err
-    assert err.startswith("refnet: interrupted\n")
+    assert "refnet: interrupted\n" in err
     assert running_in(place) == []
     assert not list((place / "home" / "scratch").glob("scratch-*"))
 

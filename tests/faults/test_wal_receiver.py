@@ -63,7 +63,7 @@ def test_an_idle_server_does_not_let_the_lag_grow(receiving: Receiving) -> None:
         assert later.received_until
         assert later.received_lsn == first.received_lsn
         lag = later.lag(later.at)
-        assert lag
+        assert lag is not None
         assert lag.total_seconds() < 5
 
 
