@@ -24,7 +24,7 @@ ALLOWED = {
     # What only remote stores need, only clusters, databases, `config` or a service; and only a backup of several sources.
     "refnet.actions.marks": ("refnet.actions.store",),
     "refnet.actions.fetch": ("refnet.servers",),
-    "refnet.cli.restore": ("refnet.actions.any_second", "refnet.actions.moment_plan"),
+    "refnet.cli.restore": ("refnet.actions.any_second", "refnet.actions.moment_plan", "refnet.servers"),
     "refnet.actions.cluster_databases": ("refnet.sources.database",),
     "refnet.actions.unprotected": ("refnet.local_postgres", "refnet.postgres", "refnet.sources.folder"),
     "refnet.sources.base": ("refnet.local_postgres",),

@@ -19,8 +19,13 @@ from refnet.telemetry.redact import redactor, secrets_of
 from refnet.telemetry.watch import AtWork, Watch
 
 
-def open_watch(context: Context, log: str = "backup") -> Watch:
-    """The watch that surrounds each run. log: the name of its log."""
+def open_watch(context: Context, log: str = "backup", *, places: bool = True) -> Watch:
+    """The watch that surrounds each run.
+
+    Args:
+        log: the name of its log.
+        places: log lines name the database or the folder, for which the code of its kind is imported.
+    """
     settings = context.settings
     pings = {RunKind.BACKUP: settings.notify_backup_ping, RunKind.DRILL: settings.notify_drill_ping}
     return Watch(
@@ -31,7 +36,7 @@ def open_watch(context: Context, log: str = "backup") -> Watch:
         redactor(secrets_of(settings)),
         context.note,
         context.clock,
-        partial(named, settings),
+        partial(named, settings) if places else _artifact,
         context.service,
         context.local.free_bytes,
     )
@@ -41,6 +46,10 @@ def _notify(context: Context) -> list[str]:
     from refnet.actions.monitor import notify
 
     return notify(context)
+
+
+def _artifact(_source: SourceName | None, artifact: str) -> dict[str, str]:
+    return {"artifact": artifact} if artifact else {}
 
 
 def named(settings: Settings, source: SourceName | None, artifact: str = "") -> dict[str, str]:

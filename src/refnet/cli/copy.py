@@ -88,7 +88,9 @@ def copy(
         _print_plan(found, quiet=as_json)
     else:
         of = {one.source for one in wanted}
-        with open_watch(here).run(RunKind.COPY, next(iter(of)) if len(of) == 1 else None) as at_work:
+        with open_watch(here, places=False).run(
+            RunKind.COPY, next(iter(of)) if len(of) == 1 else None
+        ) as at_work:
             _copy(here, wanted, found, quiet=as_json)
             if failed := next((one.error for one in found if one.error), None):
                 at_work.failed(Reason.COPY, failed.message, failed.hint)

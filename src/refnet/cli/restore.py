@@ -30,7 +30,6 @@ from refnet.cli.context import (
 from refnet.cli.output import say
 from refnet.context import Context
 from refnet.core.errors import Exit, refusal, worst
-from refnet.servers import ActsOn
 from refnet.sources import source_of
 from refnet.sources.restore_options import AsOf, Compare, Mode
 from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork
@@ -262,6 +261,7 @@ def _chosen(
 def _end_with_plan(here: Context, moment: Moment, request: RestoreRequest, *, as_json: bool) -> NoReturn:
     """Print the plan of a restore by WAL, for which nothing is recovered."""
     from refnet.actions.moment_plan import MomentPlan
+    from refnet.servers import ActsOn
 
     planned = MomentPlan.of(here, moment, request)
     acts_on = None if request.to else ActsOn.of(here.settings, moment.source)

@@ -25,7 +25,7 @@ _OF_DATABASES = "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0 
 @pytest.fixture(scope="module")
 def shop(wheel: Binaries, short_folder: Path) -> Iterator[Live]:
     """A server with a full, an increment, and commits before, between and after them."""
-    with live(wheel, short_folder / "shop") as found:
+    with live(wheel, short_folder / "recovered") as found:
         found.sql(
             "CREATE DATABASE shop",
             "CREATE ROLE owner SUPERUSER LOGIN",
