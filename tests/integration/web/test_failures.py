@@ -8,9 +8,11 @@ import time
 from urllib.parse import urlencode
 
 from tests.integration.web.conftest import url_of
-from tests.integration.web.test_work import post
+from tests.integration.web.test_work import GRAPH, post
 from tests.serving import Served, serving
 
+from refnet.core.processes import until
+from refnet.demo.fake_scholar import running
 from refnet.postgres.cluster import Cluster
 
 
@@ -72,15 +74,21 @@ def test_a_server_that_hangs_is_a_failure_after_three_seconds(environment: dict[
     assert checks["database"]["reason"].startswith("the database did not answer within 3 s")
 
 
-def test_without_its_broker_the_state_is_bad_and_a_crawl_waits(
-    environment: dict[str, str],
-) -> None:
-    with serving(environment | {"REFNET_BROKER_URL": "redis://:a-secret@127.0.0.1:1/0"}) as found:
-        health, crawl = found.ask("/health"), post(found, {"seeds": ["10.1/waits"]})
-    assert (health.status, health.json["checks"]["broker"]["state"]) == (503, "failed")
-    assert (crawl.status, crawl.json["sent"]) == (202, False)
-    assert "`refnet crawl` works on it" in crawl.json["hint"]
-    assert b"a-secret" not in health.body + crawl.body
+def test_without_its_broker_the_state_is_bad_and_a_process_crawls(environment: dict[str, str]) -> None:
+    with running(GRAPH) as fake:
+        provider = {
+            "REFNET_CRAWL_SEMANTIC_SCHOLAR_URL": fake.url,
+            "REFNET_CRAWL_OPENALEX_URL": fake.openalex_url,
+        }
+        broker = {"REFNET_BROKER_URL": "redis://:a-secret@127.0.0.1:1/0"}
+        with serving(environment | provider | broker) as found:
+            health = found.ask("/health")
+            crawl = post(found, {"seeds": [GRAPH.seed_ids[0]], "depth": 0})
+            assert (health.status, health.json["checks"]["broker"]["state"]) == (503, "failed")
+            assert (crawl.status, crawl.json["by"]) == (202, "process")
+            assert b"a-secret" not in health.body + crawl.body
+            number = crawl.json["id"]
+            assert until(lambda: found.ask(f"/api/crawls/{number}").json["state"] == "succeeded", 30)
 
 
 def test_sessions_that_the_server_ended_are_replaced(
