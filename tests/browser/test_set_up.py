@@ -109,7 +109,8 @@ def test_a_test_message_is_sent_and_lines_are_shown_for_what_no_page_writes(
             assert 'urls = ["mailtos://USER:PASSWORD@example.org"' in found.text()
             page.get_by_role("button", name="Send a test message").click()
             page.wait_for_url("**/runs/*")
-            expect(page.locator("main")).to_contain_text("not every service accepted the test message")
+            says = expect(page.locator("main"))
+            says.to_contain_text("not every service accepted the test message", timeout=60_000)
     finally:
         file.write_text(before)
 
