@@ -79,16 +79,23 @@ class SettingsFile:
         """Why this process does not write the file; None: it does."""
         with explained(self.path):
             there = self.path.lstat()
+        if found := self._refused(there):
+            return found
+        if not os.access(self.path.parent, os.W_OK):
+            return self._not_ours("is in a folder that this server may not write")
+        return None
+
+    def _refused(self, there: os.stat_result) -> RefnetError | None:
+        """Why a file with the state `there` is not replaced."""
         if not stat.S_ISREG(there.st_mode):
-            why = "is a link; a page would replace the link, not the file"
-        elif there.st_uid != os.geteuid():
-            why = "belongs to another user"
-        elif there.st_nlink > 1:
-            why = "has another name too (a hard link)"
-        elif not os.access(self.path.parent, os.W_OK):
-            why = "is in a folder that this server may not write"
-        else:
-            return None
+            return self._not_ours("is a link; a page would replace the link, not the file")
+        if there.st_uid != os.geteuid():
+            return self._not_ours("belongs to another user")
+        if there.st_nlink > 1:
+            return self._not_ours("has another name too (a hard link)")
+        return None
+
+    def _not_ours(self, why: str) -> RefnetError:
         return RefnetError(f"{self.path} {why}", "Change the file by hand, as shown here.", Exit.USAGE)
 
     def draft(self, subject: Subject, given: Mapping[str, str]) -> Draft:
@@ -145,6 +152,11 @@ class SettingsFile:
                 replace_file(kept, now.given.text.encode())
             with explained(self.path), opened(self.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
                 there = os.stat(self.path.name, dir_fd=folder, follow_symlinks=False)
+                # of this folder: its name may lead to another one by now
+                if refusal := self._refused(there):
+                    raise refusal
+                if os.fstat(folder).st_uid not in {0, os.geteuid()}:
+                    raise self._not_ours("is in a folder of another user")
                 replace_in(
                     folder, self.path.name, draft.text.encode(), stat.S_IMODE(there.st_mode), there.st_gid
                 )

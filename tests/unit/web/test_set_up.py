@@ -17,6 +17,7 @@ from tests.dashboard import browser, csrf
 
 from refnet.context import examine_settings
 from refnet.core.errors import RefnetError
+from refnet.core.files import replace_file
 from refnet.settings import converters, urls
 from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.known_keys import setting
@@ -298,6 +299,28 @@ def test_a_linked_file_is_not_written_and_the_lines_to_add_are_shown(place: Plac
 def test_a_file_with_a_second_name_is_not_written(place: Place) -> None:
     os.link(place.file, place.file.with_name("other.toml"))
     _refused(place, "has another name too", place.file)
+
+
+def test_a_file_whose_folder_was_swapped_meanwhile_is_not_written(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's name leads to another one between the check and the write."""
+    other = tmp_path.with_name(f"{tmp_path.name}-other")
+    other.mkdir()
+    (other / "name.toml").write_text("jobs = 1\n")
+    os.link(other / "name.toml", other / place.file.name)
+
+    def swap(kept: Path, data: bytes) -> None:
+        replace_file(kept, data)
+        tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-mine"))
+        tmp_path.symlink_to(other)
+
+    monkeypatch.setattr("refnet.web.settings_file.replace_file", swap)
+    said = place.write(OBSIDIAN, schedule__obsidian="daily 05:00")
+    assert said.status_code == 409
+    assert "has another name too" in said.text
+    assert (other / "name.toml").read_text() == "jobs = 1\n"
+    assert "hunter2" not in (other / place.file.name).read_text()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
