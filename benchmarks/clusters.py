@@ -116,6 +116,8 @@ class Bench:
     def _received(self, end: int) -> bool:
         for folder in (self.folder / "backups" / "cluster").glob("*"):
             archive = WalArchive(folder)
+            if not archive.exists():  # the receiver has only just begun
+                return False
             found, there = archive.report(), archive.present(live=False)
             finished = {name for name, path in archive.in_live().items() if path.name == name}
             return bool(found and found.received_lsn >= end and finished <= there)
