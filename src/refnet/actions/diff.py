@@ -10,7 +10,7 @@ from refnet.actions import look, unprotected
 from refnet.actions.choose import choose_to_read
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import size
+from refnet.core.formatting import first_text, size
 from refnet.core.member_names import show, spelled
 from refnet.sources import source_of
 from refnet.sources.contents import LIVE, ArtifactDifference
@@ -73,11 +73,8 @@ def _read(context: Context, meant: str, path: str) -> tuple[str, str, bytes]:
 
 def _lines(path: str, data: bytes) -> list[str] | None:
     """Return the lines of a text; None: it is not text. RefnetError if it is too long."""
-    try:
-        text = data[:_BYTES].decode("utf-8", "ignore" if len(data) > _BYTES else "strict")
-    except UnicodeDecodeError:
-        return None
-    if "\0" in text:
+    text = first_text(data, _BYTES)
+    if text is None:
         return None
     lines = text.splitlines(keepends=True)
     if len(data) > _BYTES or len(lines) > _LINES:

@@ -1,6 +1,7 @@
 """Sizes, durations, ages and names for people."""
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -80,6 +81,15 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def first_text(data: bytes, most: int) -> str | None:
+    """Decode the first `most` bytes, where a character may be cut; None: they are not text in UTF-8."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(data[:most], final=len(data) <= most)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def utf8(text: str) -> str:

@@ -250,7 +250,7 @@ class SourceState:
             "newest": self.newest and self.newest.name,
             "state": self.newest and self.newest.state,
             "usable": self.usable and self.usable.name,
-            "rpo_seconds": rpo and round(rpo.total_seconds()),
+            "rpo_seconds": None if rpo is None else round(rpo.total_seconds()),
             "rto_seconds": self.proof and self.proof.seconds,
             "rto_measured_by": self.proof and ("drill" if self.proof.drill else "proof"),
             "rto_measured": self.proof and utc(self.proof.at),

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from refnet.core.formatting import plain
+from refnet.core.formatting import first_text, plain
 
 #: Of files that are shown, in bytes: the largest; how much of a text, and of one that is rendered as Markdown.
 LARGEST, TEXT, MARKDOWN = 4 << 20, 256 << 10, 64 << 10
@@ -53,15 +53,10 @@ def view(path: str, data: bytes, address: Address, *, as_text: bool = False) -> 
     """Return what is shown of the file `path` with the content `data`. as_text: Markdown is not rendered."""
     if kind := _image(data):
         return FileView(image=f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
-    try:
-        # a character may be cut at the limit
-        text = (
-            data[:TEXT].decode("utf-8-sig", "strict" if len(data) <= TEXT else "ignore").replace("\r\n", "\n")
-        )
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
+    text = first_text(data, TEXT)
+    if text is None:
         return FileView(nothing="binary")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if path.lower().endswith(_NOTES) and not as_text and len(data) <= MARKDOWN:
         head = _HEAD.match(text)
         body = text[head.end() :] if head else text

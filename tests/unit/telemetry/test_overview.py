@@ -145,6 +145,11 @@ def test_a_loss_costs_a_database_of_a_cluster_only_the_lag_of_its_wal(world: Wor
     assert rpo(replace(stream, report=old)) == timedelta(hours=5)
 
 
+def test_a_loss_that_costs_nothing_is_0_seconds_in_json(world: World) -> None:
+    found = replace(states(world)[DATABASE], by_wal=NOW)
+    assert found.to_json(NOW)["rpo_seconds"] == 0
+
+
 def test_the_recovery_time_is_that_of_the_last_passed_proof_or_drill(world: World) -> None:
     made = world.artifact(ago=timedelta(days=2))
     found = states(world)[DATABASE]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.dashboard import browser
 from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
 from tests.unit.telemetry.conftest import World
 
@@ -15,10 +17,15 @@ from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState
+from refnet.catalog.run import Ended, History, Run, RunKind
 from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal_status import StreamStatus
+from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.core.errors import RefnetError
+from refnet.telemetry.facts import overview
+from refnet.web.file_view import TEXT, view
 from refnet.web.pages.stores import ROWS, stores
-from refnet.web.shared_facts import Artifacts
+from refnet.web.shared_facts import Artifacts, LastOverview
 
 SOURCE = SourceName.DATABASE
 READ = Evidence(NOW, Level.WRITTEN, Outcome.PASSED, 1.0)
@@ -120,3 +127,71 @@ def test_the_stores_list_one_page_of_the_artifacts(tmp_path: Path):
     assert (first.total, card.damaged, card.can_prune) == (ROWS + 3, 1, False)
     assert card.kept == {"database": "days=90 monthly=12"}
     assert stores(found, "obsidian", 1).total == 0
+
+
+class Still:
+    """The overview of artifacts that do not change."""
+
+    def __init__(self, found: Artifacts) -> None:
+        self._found = found
+
+    async def latest(self) -> LastOverview:
+        return LastOverview(overview(self._found.facts), self._found)
+
+
+def page(found: Artifacts, path: str, **asked: str) -> str:
+    with browser(found.settings) as client:
+        client.app.state.overviews = Still(found)  # type: ignore[attr-defined]
+        said = client.get(path, params={"source": "database"} | asked)
+    assert said.status_code == 200, said.text
+    return said.text
+
+
+def test_a_day_without_a_copy_in_a_store_names_the_artifact_in_the_backup_folder(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL, NEXT), copy(LOCAL, READ))
+    day = {"store": "cloud", "day": f"{found.here[(SOURCE, NEXT.name, NEXT.sha256)].created.date()}"}
+    said = page(found, "/timeline", **day)
+    assert f"refnet copy {NEXT.name} --store cloud" in said
+    assert "No backup was started" not in said
+    assert "does not reach back" not in said
+
+
+def test_a_timeline_that_begins_last_month_leads_to_this_month(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL, NEXT))
+    assert "month=2026-11" in page(found, "/timeline", month="2026-10")
+    assert "Newer" not in page(found, "/timeline", month="2026-11")
+
+
+def test_a_long_text_in_another_encoding_is_not_shown_without_its_letters():
+    latin = "caf\u00e9\n".encode("latin-1") * TEXT
+    assert view("a.txt", latin, str).nothing == "binary"
+    cut = view("a.txt", ("\ufeff" + "\u3042" * TEXT).encode(), str)  # a letter of three bytes is cut
+    assert (set(cut.text), cut.cut) == ({"\u3042"}, 2 * TEXT + 3)
+
+
+def test_a_loss_costs_the_age_of_an_artifact_that_is_newer_than_the_received_wal(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL, NEXT))
+    now = found.facts.now
+    report = StreamReport(StreamState.STOPPED, now, 7, 1, 2, 1, now - timedelta(days=9))
+    stream = StreamStatus("main", now, "/archive", report=report, base=found.all[-1])
+    facts = replace(found.facts, streams=(stream,), by_wal={SOURCE: stream.source})
+    said = page(Artifacts(found.settings, facts), "/")
+    assert re.findall(r"A loss now costs \(RPO\)</dt><dd>([^<]*)", said)[0] == "2 d"
+
+
+def test_a_disk_without_free_space_is_not_one_that_does_not_fill(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL,))
+    runs = tuple(
+        Run(
+            f"{ago}",
+            RunKind.BACKUP,
+            SOURCE,
+            found.facts.now - timedelta(days=ago),
+            Ended.DONE,
+            free=ago << 30,
+        )
+        for ago in (9, 6, 3, 0)
+    )
+    said = page(Artifacts(found.settings, replace(found.facts, history=History(runs))), "/trends")
+    assert "the disk is full in under 1 min" in said
+    assert "does not fall" not in said

@@ -69,6 +69,8 @@ class Timeline:
     charted: tuple[Entry, ...] = ()
     #: The runs of each day, newest first.
     runs: Mapping[date, tuple[ListedRun, ...]] = field(default_factory=dict)
+    #: Of a remote store: the artifacts of `day` in the backup folder.
+    here: tuple[Entry, ...] = ()
 
     @property
     def missed(self) -> int:
@@ -107,7 +109,9 @@ def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
         if one.one.source == source:
             at = day_of(one.one.started, found.facts.schedule.zone)
             runs[at] = (*runs.get(at, ()), one)
-    return Timeline(source, asked.store, shown, chosen or newest, charted, runs)
+    day = chosen or newest
+    here = found.calendar(source, "").by_day.get(day.date, ()) if asked.store and day else ()
+    return Timeline(source, asked.store, shown, day, charted, runs, here)
 
 
 @router.get("/timeline")
@@ -124,14 +128,15 @@ async def timeline_page(request: Request) -> Response:
         return f"/timeline?{urlencode(kept)}"
 
     first = shown.months[0].first if shown.months else None
+    newest = found.facts.now.astimezone(found.facts.schedule.zone).date().replace(day=1)
     state = found.stores.get(shown.store)
     streams = [one for one in found.facts.streams if one.source == shown.source and not shown.store]
     return page(
         request, "timeline.html.j2", shown=shown, found=found, link=link, counts=COUNTS, asked_for=asked,
-        state=state, newer=first and moved(first, asked.count), older=first and moved(first, -asked.count),
+        state=state, older=first and moved(first, -asked.count),
+        newer=min(moved(first, asked.count), newest) if first and first < newest else None,
         stream=streams[0] if streams else None, most=LISTED, zone=named(found.facts.schedule.zone),
         chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
-        today=found.facts.now.astimezone(found.facts.schedule.zone).date(),
     )  # fmt: skip
 
 
