@@ -84,7 +84,8 @@ def query(
     if as_csv and as_json:
         raise RefnetError("--csv and --json exclude each other", "Omit one of them.", Exit.USAGE)
     if (sql is None) == (sample is None):
-        raise RefnetError("SQL and --sample exclude each other", "Give one of them.", Exit.USAGE)
+        problem = "there is no query" if sql is None else "SQL and --sample exclude each other"
+        raise RefnetError(problem, "Give SQL, or --sample TABLE.", Exit.USAGE)
     text = sys.stdin.read(_LONGEST) if sql == "-" else sql or ""
     limits = AnswerLimits(seconds, rows, megabytes << 20)
     asked = Query(text, limits, at, everything, trust, as_json, sample or "")

@@ -326,4 +326,4 @@ def test_a_sample_has_the_first_rows_of_a_table_without_a_server(refnet: Command
     assert [line.split()[0] for line in few.out.splitlines()[1:4]] == ["1", "2", "3"]
     refnet("query", "database", "--sample", "shop.nowhere").fails(2, "there is no table", "--tables")
     refnet("query", "database", "TABLE shop.item", "--sample", "shop.item").fails(2, "exclude each other")
-    refnet("query", "database").fails(2, "exclude each other")
+    refnet("query", "database").fails(2, "there is no query")

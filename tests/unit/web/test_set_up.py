@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import stat
@@ -21,9 +22,11 @@ from refnet.core.files import replace_file
 from refnet.settings import converters, urls
 from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.known_keys import setting
+from refnet.settings.report import description_of
 from refnet.settings.sources import TABLES
 from refnet.settings.stores import store_url
 from refnet.settings.writable import IN_TABLE, PLACES, WRITABLE, Subject
+from refnet.web.pages.base import sayings
 from refnet.web.settings_file import LAST_VERSION, SettingsFile, edited
 
 TEXT = """# of the shop
@@ -456,3 +459,9 @@ def test_the_page_is_japanese_for_a_japanese_browser(place: Place) -> None:
     headers = {"Accept-Language": "ja"}
     assert "設定の変更" in place.client.get("/settings/set-up", headers=headers).text
     assert "差分を表示" in place.client.get("/settings/edit?name=obsidian", headers=headers).text
+
+
+def test_a_form_describes_each_setting_in_the_language_of_the_page(place: Place) -> None:
+    said = place.client.get("/settings/edit", params=PHOTOS, headers={"Accept-Language": "ja"}).text
+    described = [description_of(f"folders.photos.{key}") for key in IN_TABLE["folders"]]
+    assert [one for one in described if html.escape(sayings()[one]) not in said] == []
