@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated
 
 import typer
@@ -54,21 +55,20 @@ def run(cluster: _Cluster = None) -> None:
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             broken.append(error)
 
-    threads = [threading.Thread(target=work, args=(one,), name=one.cluster) for one in receivers]
     for sender in senders:  # a store that hangs stops no receiver
         threading.Thread(target=work, args=(sender,), daemon=True).start()
-    for thread in threads:
-        thread.start()
-    try:
-        while not broken and (alive := [thread for thread in threads if thread.is_alive()]):
-            alive[0].join(_LOOK)
-    except KeyboardInterrupt:  # how a service is stopped
-        _tell("stopping")
-    finally:
-        for stop in (*(one.stop for one in receivers), *(one.stop for one in senders)):
-            stop.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(len(receivers)) as pool:
+        running = [pool.submit(work, one) for one in receivers]
+        try:
+            # Not Thread.join: before Python 3.13, one that is interrupted takes the thread for ended.
+            while not broken and wait(running, _LOOK).not_done:
+                continue
+        except KeyboardInterrupt:  # how a service is stopped
+            _tell("stopping")
+        finally:
+            for stop in (*(one.stop for one in receivers), *(one.stop for one in senders)):
+                stop.set()
+            wait(running)
     for error in (*broken, *ended):
         raise error
 

@@ -94,16 +94,13 @@ def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> No
     the failure is raised when all have ended.
     """
     board = _Board(tasks, stop, workers)
-    threads = [threading.Thread(target=board.work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
+    for _ in range(workers):
+        threading.Thread(target=board.work, daemon=True).start()
     try:
-        for thread in threads:
-            thread.join()
+        board.wait()
     except BaseException as error:
         board.fail(error)
-        for thread in threads:
-            thread.join()
+        board.wait()
         raise
     if board.failure:
         raise board.failure
@@ -121,6 +118,8 @@ class _Board:
     stop: Callable[[], None]
     workers: int
     failure: BaseException | None = None
+    #: Threads that have not ended.
+    working: int = 0
     left: int = 0
     #: The weights of all tasks that have not ended.
     weight: int = 0
@@ -134,6 +133,7 @@ class _Board:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
+        self.working = self.workers
         for task in self.tasks:
             self.left += 1
             self.weight += task.weight
@@ -146,7 +146,23 @@ class _Board:
     def _push(self, task: Task) -> None:
         heappush(self.ready, (-task.weight, next(self.order), task))
 
+    def wait(self) -> None:
+        """Wait until every thread has ended.
+
+        Not by Thread.join: before Python 3.13, one that is interrupted takes the thread for ended (python/cpython#90882).
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: not self.working)
+
     def work(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self.changed:
+                self.working -= 1
+                self.changed.notify_all()
+
+    def _work(self) -> None:
         while found := self._take():
             task, idle = found
             try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 
 import pytest
@@ -68,6 +71,32 @@ def test_the_first_failure_is_raised_stops_the_others_and_lets_none_begin() -> N
     with pytest.raises(ValueError, match="the first"):
         run_all([Task(9, long), failing, recorded(never, "never", 1, failing)], 2, stop.set)
     assert never == []
+
+
+def test_after_an_interrupt_every_thread_has_ended() -> None:
+    stop, ended = threading.Event(), list[bool]()
+
+    def slow_to_end() -> None:
+        assert stop.wait(20)
+        threading.Event().wait(0.2)
+        ended.append(True)
+
+    def interrupt() -> None:
+        here = threading.main_thread().ident or 0
+        while not (
+            (caller := sys._current_frames()[here].f_back) and caller.f_code.co_name in {"join", "wait_for"}
+        ):
+            os.sched_yield()
+        signal.pthread_kill(here, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            run_all([Task(1, slow_to_end)], 1, stop.set)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended
 
 
 def test_a_task_is_told_how_many_workers_are_idle_beside_it() -> None:
