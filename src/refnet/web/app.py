@@ -23,7 +23,7 @@ from refnet.settings import Examined, Settings, keys
 from refnet.settings.writable import WRITABLE
 from refnet.web import health, papers, work
 from refnet.web.answers import MOST_LINE, Streams, failed
-from refnet.web.children import Children
+from refnet.web.children import BusyError, Children
 from refnet.web.contents import Contents
 from refnet.web.database import NetworkDatabase
 from refnet.web.guard import Guard, UserOf
@@ -133,6 +133,7 @@ def _docs(app: FastAPI) -> Any:
 def _add_errors(app: FastAPI) -> None:
     """Turn every error of `app` into an answer of two lines."""
     app.add_exception_handler(RefnetError, _refused)
+    app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
@@ -157,6 +158,10 @@ def _back(request: Request) -> str:
     if found.netloc != request.headers.get("host") or found.path == request.url.path:
         return ""
     return inside(found.path + (f"?{found.query}" if found.query else ""))
+
+
+def _busy(request: Request, error: Any) -> Response:
+    return page(request, "runs_busy.html.j2", 409, busy=error)
 
 
 def _refused(request: Request, error: Any) -> Response:

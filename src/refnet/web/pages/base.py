@@ -21,6 +21,7 @@ from urllib.parse import quote
 from fastapi import Path as InPath
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import RedirectResponse
 
 from refnet import __version__, wiring
 from refnet.catalog.source_name import SourceName
@@ -321,3 +322,8 @@ async def short(
 async def begin(request: Request, words: Sequence[str], **about: str) -> Child:
     """Start `refnet WORDS` as a child. about: the other arguments of `Children.start`, with its errors."""
     return await reading(request, RUNS, partial(children_of(request).start, words, **about))
+
+
+async def begin_run(request: Request, words: Sequence[str], **about: str) -> Response:
+    """Start `refnet WORDS` as `begin` does, and redirect to the page of the run."""
+    return RedirectResponse(f"/runs/{(await begin(request, words, **about)).id}", 303)

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import RedirectResponse
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.web import child_process
-from refnet.web.children import BusyError, CommandOutput
+from refnet.web.children import CommandOutput
 from refnet.web.decisions import Decision, Verb, fingerprint
-from refnet.web.pages.base import begin, form, page, reading, settings_of, short, source_of
+from refnet.web.pages.base import begin_run, form, page, reading, settings_of, short, source_of
 from refnet.web.shared_facts import artifacts
 
 router = APIRouter(prefix="/decide", include_in_schema=False)
@@ -36,11 +35,7 @@ async def decide(request: Request) -> Response:
         if given.get("fingerprint") != _fingerprint(decision, await _plan(request, decision, "--json")):
             return await _shown(request, decision, 409, refusal="changed")
     about = {"kind": str(decision.verb), "source": decision.source, "exclusive": decision.exclusive}
-    try:
-        child = await begin(request, decision.to_run, title=decision.command[:300], **about)
-    except BusyError as busy:
-        return page(request, "runs_busy.html.j2", 409, busy=busy)
-    return RedirectResponse(f"/runs/{child.id}", 303)
+    return await begin_run(request, decision.to_run, title=decision.command[:300], **about)
 
 
 async def _decision(request: Request, given: Mapping[str, str]) -> Decision:

@@ -25,12 +25,12 @@ from refnet.core.files import explained, open_file
 from refnet.core.formatting import plain, some
 from refnet.settings import Settings
 from refnet.web import child_process
-from refnet.web.children import BusyError, Child
+from refnet.web.children import Child
 from refnet.web.orders import Verb
 from refnet.web.pages.base import (
     RUNS,
     RunId,
-    begin,
+    begin_run,
     children_of,
     form,
     fragment,
@@ -165,13 +165,9 @@ async def start(request: Request) -> Response:
         named = await reading(request, "the settings", partial(_backed_up, settings_of(request), source))
     words = [action, *named, "--verbose"]
     title = f"{ACTIONS[action]} {some(named) or 'all sources'}"
-    try:
-        child = await begin(
-            request, words, kind=action, source=source, title=title, exclusive=f"{action}:{about}"
-        )
-    except BusyError as busy:
-        return page(request, "runs_busy.html.j2", 409, busy=busy)
-    return RedirectResponse(f"/runs/{child.id}", 303)
+    return await begin_run(
+        request, words, kind=action, source=source, title=title, exclusive=f"{action}:{about}"
+    )
 
 
 @router.get("/{id}")

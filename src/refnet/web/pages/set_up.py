@@ -19,8 +19,7 @@ from refnet.settings import Settings, StoreSettings
 from refnet.settings.known_keys import setting
 from refnet.settings.report import ShownSetting, description_of, report, text_of
 from refnet.settings.writable import OF_SHORT, PLACES, Subject, subject
-from refnet.web.children import BusyError
-from refnet.web.pages.base import begin, form, page, reading, settings_of
+from refnet.web.pages.base import begin_run, form, page, reading, settings_of
 from refnet.web.pages.simulation import Simulation, simulation
 from refnet.web.settings_file import LAST_VERSION, Draft, SettingsFile
 
@@ -146,13 +145,9 @@ async def test_message(request: Request) -> Response:
     file = await reading(request, _FILE, partial(SettingsFile.read, settings_of(request)))
     if not file.found.settings.notify_urls:
         raise RefnetError("notify.urls is not set", "/settings/set-up shows the lines to add.", Exit.USAGE)
-    try:
-        child = await begin(
-            request, ["notify"], kind="notify", source="", title="Test message", exclusive="notify"
-        )
-    except BusyError as busy:
-        return page(request, "runs_busy.html.j2", 409, busy=busy)
-    return RedirectResponse(f"/runs/{child.id}", 303)
+    return await begin_run(
+        request, ["notify"], kind="notify", source="", title="Test message", exclusive="notify"
+    )
 
 
 async def _drafted(
