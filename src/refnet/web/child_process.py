@@ -7,6 +7,7 @@ the process id may meanwhile belong to another process.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -120,6 +121,18 @@ def printed(text: str | bytes) -> dict[str, Any]:
         return checked.document(utf8(json.dumps(checked.document(text), ensure_ascii=False)))
     except RecursionError:
         raise ValueError("too many levels") from None
+
+
+def fingerprint(words: Sequence[str], plan: Any, volatile: Collection[str]) -> str:
+    """SHA-256 of a command and its plan, without the values of `volatile`, which change by themselves."""
+
+    def decided(values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {key: decided(one) for key, one in values.items() if key not in volatile}
+        return [decided(one) for one in values] if isinstance(values, list) else values
+
+    known = json.dumps([*words, decided(plan)], sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()
 
 
 class _Result:

@@ -58,6 +58,10 @@ class CommandOutput:
     #: The end of stderr.
     stderr: str
 
+    def error(self, message: str, hint: str, code: Exit = Exit.FAILED) -> RefnetError:
+        """The error that it printed; `message` and `hint` if it printed none."""
+        return RefnetError(*(child_process.last_error(self.stderr) or (message, hint)), code)
+
 
 @dataclass(frozen=True)
 class Child:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from refnet.actions.marks import check_tag
 from refnet.core.errors import Exit, RefnetError
@@ -102,11 +98,4 @@ class Decision:
 
 def fingerprint(decision: Decision, stdout: str) -> str:
     """SHA-256 of a decision and the plan that `--plan --json` printed; ValueError if it printed none."""
-    values = child_process.printed(stdout)
-    return hashlib.sha256(json.dumps([decision.words, _decided(values)], sort_keys=True).encode()).hexdigest()
-
-
-def _decided(values: Any) -> Any:
-    if isinstance(values, Mapping):
-        return {key: _decided(one) for key, one in values.items() if key not in _VOLATILE}
-    return [_decided(one) for one in values] if isinstance(values, list) else values
+    return child_process.fingerprint(decision.words, child_process.printed(stdout), _VOLATILE)

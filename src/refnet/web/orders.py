@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shlex
@@ -203,9 +201,7 @@ class OrderPlan:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the order and its plan, without the volatile values of the live side."""
-        decided = {key: value for key, value in self.values.items() if key not in _VOLATILE}
-        known = json.dumps([self.order.words, self.sha256, decided], sort_keys=True)
-        return hashlib.sha256(known.encode()).hexdigest()
+        return child_process.fingerprint((*self.order.words, self.sha256), self.values, _VOLATILE)
 
     def refusal(self, form: Mapping[str, str]) -> Refusal | None:
         """Return why a form with the fields `fingerprint` and `typed` is refused; None: accepted."""

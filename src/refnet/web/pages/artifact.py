@@ -31,7 +31,7 @@ from refnet.core.member_names import show
 from refnet.sources import kind_of
 from refnet.sources.folder.browsing import FolderPage
 from refnet.sources.folder.files_artifact import archive_errors
-from refnet.web.child_process import last_error, printed
+from refnet.web.child_process import printed
 from refnet.web.contents import ROWS, Part, contents_of, tables_of
 from refnet.web.pages.base import fragment, page, reading, short
 from refnet.web.shared_facts import Artifacts, artifacts
@@ -166,7 +166,7 @@ async def tables_in(request: Request, entry: Entry) -> list[dict[str, Any]]:
         return kept.keep_tables(entry, printed(output.stdout)["tables"])
     except (ValueError, LookupError):
         hint = f"Run it in a terminal: refnet show {entry.name} --tables"
-        raise RefnetError(*(last_error(output.stderr) or ("its tables cannot be listed", hint))) from None
+        raise output.error("its tables cannot be listed", hint) from None
 
 
 def _folder(request: Request, found: Artifacts, entry: Entry, asked: Part) -> FolderPage:
@@ -185,13 +185,13 @@ def _folder(request: Request, found: Artifacts, entry: Entry, asked: Part) -> Fo
 
 async def _unlisted(request: Request, entry: Entry) -> ArtifactContents:
     """The first files of an archive without a list, which is read in a process of its own."""
-    hint = f"Run it in a terminal: refnet show {entry.name} --files"
     output = await short(request, ["show", entry.name, "--files", "--json"])
     try:
         said = printed(output.stdout)
         return ArtifactContents("files", lines=said["files"][:ROWS], total=said["total"])
     except (ValueError, LookupError, TypeError):
-        raise RefnetError(*(last_error(output.stderr) or ("its files cannot be listed", hint))) from None
+        hint = f"Run it in a terminal: refnet show {entry.name} --files"
+        raise output.error("its files cannot be listed", hint) from None
 
 
 def _place(manifest: Manifest) -> str:

@@ -29,9 +29,8 @@ from refnet.web.answers import threaded, within
 from refnet.web.child_process import last_error, printed
 from refnet.web.contents import Part, address
 from refnet.web.file_view import LARGEST, FileView, view
-from refnet.web.guard import is_of_another_site
 from refnet.web.pages.artifact import MOST, Download, listed, tables_in
-from refnet.web.pages.base import children_of, form, fragment, page, reading
+from refnet.web.pages.base import children_of, form, fragment, own_site, page, reading
 from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
@@ -124,7 +123,7 @@ async def file_download(request: Request, source: str, name: str) -> Response:
     one = await _file(request, found, entry, asked.path)
     if one.kind is not FileKind.FILE:
         raise RefnetError(f"{show(one.path)} is a {one.kind}, not a file", "Choose a file.", Exit.USAGE)
-    _own_site(request)
+    own_site(request)
     if sum(each.poll() is None for each in _downloaded) >= MOST:
         raise RefnetError(f"{MOST} downloads run already", "Retry when one has ended.", Exit.LOCKED)
     child = children_of(request).stream(("cat", "--binary", "--", entry.name, _argument(one.path)))
@@ -233,7 +232,7 @@ async def _content(request: Request, entry: Entry, one: Listed, *, as_text: bool
     """Return what is shown of the file `one`."""
     if one.size > LARGEST:
         return FileView(nothing="large")
-    _own_site(request)
+    own_site(request)
     words = ("cat", "--binary", "--", entry.name, _argument(one.path))
     ended = await children_of(request).raw(words, most=LARGEST, seconds=SECONDS)
     if ended.code != Exit.DONE:
@@ -280,19 +279,11 @@ def _begun(child: subprocess.Popen[bytes], one: Listed) -> _Output:
     return _Output(child, first)
 
 
-def _own_site(request: Request) -> None:
-    """RefnetError (USAGE) for a request from another site, as for `pages.base.short`."""
-    if is_of_another_site(request.headers):
-        raise RefnetError(
-            "cross-site request: this page starts a process", "Open it from the dashboard.", Exit.USAGE
-        )
-
-
 async def _report(
     request: Request, words: Sequence[str], what: str, check: checked.Check, given: bytes = b""
 ) -> dict[str, Any]:
     """Return the JSON document that `refnet WORDS` prints; RefnetError with the error that it prints instead."""
-    _own_site(request)
+    own_site(request)
     ended = await children_of(request).raw(words, most=REPORT, given=given, seconds=SECONDS)
     try:
         found: dict[str, Any] = await reading(request, what, lambda: check(printed(ended.output)))

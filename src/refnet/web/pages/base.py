@@ -299,6 +299,14 @@ def source_of(settings: Settings, name: str) -> SourceName:
     raise RefnetError(message, f"The sources are: {formatting.some(there) or 'none'}.", Exit.USAGE)
 
 
+def own_site(request: Request) -> None:
+    """Raise RefnetError (USAGE) for a request from another site, which may start no process."""
+    if is_of_another_site(request.headers):
+        raise RefnetError(
+            "cross-site request: this page starts a process", "Open it from the dashboard.", Exit.USAGE
+        )
+
+
 async def short(
     request: Request,
     words: Sequence[str],
@@ -310,12 +318,7 @@ async def short(
 
     variables: as for `Children.output`.
     """
-    if is_of_another_site(request.headers):
-        raise RefnetError(
-            "cross-site request: this page starts a process",
-            "Open it from the dashboard.",
-            Exit.USAGE,
-        )
+    own_site(request)
     return await children_of(request).output(words, seconds=seconds, variables=variables)
 
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.web import child_process
 from refnet.web.children import CommandOutput
 from refnet.web.decisions import Decision, Verb, fingerprint
 from refnet.web.pages.base import begin_run, form, page, reading, settings_of, short, source_of
@@ -89,5 +88,5 @@ def _fingerprint(decision: Decision, said: CommandOutput) -> str:
 
 
 def _failure(decision: Decision, said: CommandOutput) -> RefnetError:
-    unknown = (f"`{decision.command} --plan` ended with exit code {said.code}", "Run it in a terminal.")
-    return RefnetError(*(child_process.last_error(said.stderr) or unknown), Exit.USAGE)
+    message = f"`{decision.command} --plan` ended with exit code {said.code}"
+    return said.error(message, "Run it in a terminal.", Exit.USAGE)

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request
 
 from refnet.core import checked
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import RefnetError
 from refnet.settings import variable
 from refnet.settings.times import OFF
 from refnet.settings.writable import Subject
@@ -43,7 +43,7 @@ _SIMULATED = checked.mapping(checked.text(100), _DECISIONS, 1000)
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptAfter:
     """What is kept after some days, if every backup runs on time."""
 
     days: int
@@ -58,7 +58,7 @@ class Kept:
 class Simulation:
     """What a draft keeps of one source or cluster."""
 
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptAfter, ...]
     #: The artifacts that the next prune deletes now, and would delete with the draft: name → why.
     now: Mapping[str, str]
     then: Mapping[str, str]
@@ -95,18 +95,15 @@ async def _printed(request: Request, words: list[str], variables: Mapping[str, s
     try:
         return child_process.printed(said.stdout)
     except ValueError:
-        unknown = (
-            f"`refnet {' '.join(words[:2])}` ended with exit code {said.code}",
-            "Run it in a terminal.",
-        )
-        raise RefnetError(*(child_process.last_error(said.stderr) or unknown), Exit.FAILED) from None
+        message = f"`refnet {' '.join(words[:2])}` ended with exit code {said.code}"
+        raise said.error(message, "Run it in a terminal.") from None
 
 
-def kept_of(days: int, values: Any) -> Kept:
+def kept_of(days: int, values: Any) -> KeptAfter:
     """What `refnet prune --simulate --json` printed; ValueError for anything else."""
     kept = [one for listed in _SIMULATED(values).values() for one in listed]
     oldest = min((one["created"] for one in kept), default=None)
-    return Kept(days, len(kept), sum(one["size"] for one in kept), oldest)
+    return KeptAfter(days, len(kept), sum(one["size"] for one in kept), oldest)
 
 
 def deleted(values: Any) -> Iterator[tuple[str, str]]:
