@@ -103,6 +103,8 @@ BAD = {
     "crawl.semantic_scholar_url": WEB,
     "crawl.openalex_url": WEB,
     "crawl.requests_per_second": [("-1", ""), ("1001", ""), ("nan", ""), ("fast", ""), ("٣", "")],
+    "crawl.pdf_bytes": [("0", "1"), ("50 MiB", "52428800"), ("much", "")],
+    "crawl.pdf_servers": [*LISTS, ("example.org", ""), ("https://example.org:443", "")],
     **{key: [("hunter2 hunter2", ""), ("hunter2é", "")] for key in ("crawl.api_key", "crawl.openalex_key", "summarize.api_key")},
     "summarize.url": WEB,
     "summarize.model": [("a b", ""), ("a" * 201, "")],

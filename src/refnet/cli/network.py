@@ -30,6 +30,9 @@ from refnet.servers import ActsOn
 
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated
+    from refnet.network.pdfs import FetchedPdfs
+    from refnet.network.vault import WrittenVault
+    from refnet.settings import Settings
 
 
 network = Commands("Create and fill the citation network's tables.")
@@ -185,6 +188,16 @@ def notes(
     stubs: Annotated[
         bool, typer.Option("--stubs", help="Also write notes for papers known only by title.")
     ] = False,
+    pdfs: Annotated[
+        int | None,
+        typer.Option(
+            "--pdfs",
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="First fetch the open-access PDFs of the N best ranked papers that have one.",
+        ),
+    ] = None,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
@@ -196,18 +209,29 @@ def notes(
 
     settings = current_settings()
     target = known(servers.existing_server(settings))
+    fetched = None if pdfs is None else _pdfs(settings, target, pdfs, plan=plan)
     with progress("vault") as shown:
         done = write_vault(
             target, settings.vault_dir, shown, plan=plan, stubs=stubs, cache=settings.home / "cache"
         )
     acts_on = ActsOn.of(settings)
     if as_json:
-        print_json({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)} | acts_on.to_json())
+        more = {"pdfs": asdict(fetched)} if fetched else {}
+        print_json(
+            {"vault": str(settings.vault_dir), "plan": plan, **asdict(done), **more} | acts_on.to_json()
+        )
         return
-    if output.quiet and not plan:
-        return
-    to_be = "would be " if plan else ""
-    print(acts_on)
+    if plan or not output.quiet:
+        print(acts_on)
+        _print_notes(settings, done, fetched, "would be " if plan else "")
+
+
+def _print_notes(settings: Settings, done: WrittenVault, fetched: FetchedPdfs | None, to_be: str) -> None:
+    if fetched:
+        print(f"{plural(len(fetched.fetched), 'PDF')} {to_be}fetched, {fetched.there:,} there already")
+        for one in fetched.missing:
+            title = plain(one.title or "a paper without a title")
+            print(f"  not fetched: {title} <{plain(one.url)}>: {plain(one.reason)}")
     print(
         f"{settings.vault_dir}: {plural(done.new, 'note')} {to_be}new, {done.changed:,} {to_be}changed,"
         f" {done.unchanged:,} unchanged"
@@ -223,6 +247,14 @@ def notes(
 
 
 network.command("vault", hidden=True)(notes)
+
+
+def _pdfs(settings: Settings, target: Target, papers: int, *, plan: bool) -> FetchedPdfs:
+    from refnet.network.pdfs import PdfLimits, fetch_pdfs
+
+    limits = PdfLimits(papers, settings.crawl_pdf_bytes, frozenset(settings.crawl_pdf_servers))
+    with progress("pdfs") as shown:
+        return fetch_pdfs(target, settings.vault_dir, limits, shown, plan=plan)
 
 
 def _format(text: str) -> str:

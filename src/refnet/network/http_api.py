@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
@@ -42,7 +41,7 @@ _MOST_VALUES = 2_000_000
 #: Time limit of a complete answer, in seconds.
 _PATIENCE = 120.0
 #: Time limit of connecting, in seconds.
-_CONNECT = 10.0
+CONNECT = 10.0
 _TRIES = 5
 _REDIRECTS = 3
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
@@ -149,7 +148,7 @@ class Api:
                 "User-Agent": "refnet",
                 **server.headers,
             },
-            timeout=httpx.Timeout(server.silence, connect=_CONNECT),
+            timeout=httpx.Timeout(server.silence, connect=CONNECT),
             limits=httpx.Limits(max_connections=1),
             follow_redirects=False,
             trust_env=urlsplit(server.url).hostname not in _LOOPBACK,
@@ -158,9 +157,7 @@ class Api:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def get(self, path: str, params: Mapping[str, str]) -> Any:
@@ -224,7 +221,7 @@ class Api:
         self._limiter.wait()
         self.requests += 1
         self._client.cookies.clear()  # store nothing that a server sends
-        with self._bounded() as is_late:
+        with bounded(_PATIENCE + self.server.silence, lambda: self._stream) as is_late:
             try:
                 full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
                 trace = {"trace": self._trace}
@@ -236,7 +233,9 @@ class Api:
                     response.close()
             except httpx.TransportError as error:
                 late = f"did not finish its response within {_PATIENCE:.0f} s"
-                raise _RetryError(late if is_late.is_set() else _transport(error, self.server)) from None
+                raise _RetryError(
+                    late if is_late.is_set() else transport(error, self.server.silence)
+                ) from None
             except httpx.InvalidURL as error:
                 raise RefusedRequestError(
                     f"{self.server.shown} cannot be requested: {printable(str(error), 200)}",
@@ -246,24 +245,6 @@ class Api:
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._stream = info["return_value"]
-
-    @contextmanager
-    def _bounded(self) -> Iterator[threading.Event]:
-        """Close the connection if the block takes too long: httpx limits each silence, but no slow drip of headers."""
-        is_late = threading.Event()
-
-        def end() -> None:
-            is_late.set()
-            with suppress(OSError, AttributeError):  # the connection is closed already, or was never open
-                self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(_PATIENCE + self.server.silence, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield is_late
-        finally:
-            timer.cancel()
 
     def _read(self, response: httpx.Response) -> tuple[str | None, Any]:
         status, headers = response.status_code, response.headers
@@ -295,6 +276,25 @@ class Api:
             "Check the ids. If they are correct, this version of RefNet does not support that server.",
             status,
         )
+
+
+@contextmanager
+def bounded(seconds: float, stream: Callable[[], Any]) -> Iterator[threading.Event]:
+    """Close the connection of `stream` if the block takes too long: httpx limits each silence, but no slow drip."""
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        with suppress(OSError, AttributeError):  # the connection is closed already, or was never open
+            stream().get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_late
+    finally:
+        timer.cancel()
 
 
 def read_body(headers: Mapping[str, str], chunks: Iterable[bytes], longest: int = LONGEST_ANSWER) -> bytes:
@@ -368,11 +368,12 @@ def _said(response: httpx.Response) -> str:
     return f": {printable(found, 300)}" if isinstance(found, str) else ""
 
 
-def _transport(error: httpx.TransportError, server: ApiServer) -> str:
+def transport(error: httpx.TransportError, silence: float) -> str:
+    """Return what happened to a connection, to follow the server's name. silence: the limit of each, in seconds."""
     if isinstance(error, httpx.ConnectTimeout):
-        return f"does not accept a connection within {_CONNECT:.0f} s"
+        return f"does not accept a connection within {CONNECT:.0f} s"
     if isinstance(error, httpx.TimeoutException):
-        return f"sent nothing for {server.silence:.0f} s"
+        return f"sent nothing for {silence:.0f} s"
     if isinstance(error, httpx.ConnectError):
         return f"cannot be reached: {printable(str(error), 200)}"
     return "closed the connection in the middle of a response"

@@ -67,6 +67,8 @@ class Paper:
     topics: tuple[str, ...] = ()
     #: How others cite it: row id of the citing paper, its words, whether the citation is influential.
     quotes: tuple[tuple[int, str, bool], ...] = ()
+    #: The path of its PDF in the vault; "": none.
+    pdf: str = ""
 
     @property
     def names(self) -> list[str] | None:
@@ -266,6 +268,8 @@ def _web(paper: Paper) -> Iterable[str]:
                 yield f"{name}: <{url}>"
             else:
                 yield f"{name}: {plain(value)}"
+    if paper.pdf:
+        yield PaperLink(paper.pdf, "PDF").line
 
 
 def _counts(paper: Paper) -> Iterable[str]:

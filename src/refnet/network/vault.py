@@ -116,7 +116,14 @@ class _Vault:
     named: dict[Id, Note] = field(default_factory=dict)
     #: Each paper of the database, and each author and topic with a note, as links name it.
     places: dict[int | Id, PaperLink] = field(default_factory=dict)
+    #: `pdf_key` of a paper's id → the path of its PDF.
+    pdfs: dict[str, str] = field(default_factory=dict)
     done: WrittenVault = field(default_factory=WrittenVault)
+
+    def pdf(self, row: tuple[Any, ...]) -> str:
+        """Return the path of the PDF of a row of `vault_rows.rows`; "": none."""
+        keys = map(vault_files.pdf_key, vault_rows.ids(row)) if self.pdfs else ()
+        return next((self.pdfs[key] for key in keys if key in self.pdfs), "")
 
     def ranked(self) -> list[int]:
         """Return the papers with a note and a rank, best first."""
@@ -163,6 +170,7 @@ def _find(vault: _Vault, connection: psycopg.Connection) -> None:
     """Find the existing notes and canvases, and their papers; of duplicates the shorter path counts."""
     if vault.handle is None:
         return
+    vault.pdfs = vault_files.pdfs(vault.handle)
     notes = sorted(vault_files.find_notes(vault.handle), key=lambda note: len(note.path))
     pictures = [(name, *canvas_ids(text)) for name, text in vault_files.canvases(vault.handle, CANVAS)]
     pictures.sort(key=lambda picture: len(picture[0]))
@@ -277,7 +285,8 @@ def _write_notes(
     """Write the notes of papers; return the seeds among them."""
     kept, total = [], sum(bool(place.path) for place in vault.places.values())
     for count, row in enumerate(rows, 1):
-        number, known = row[0], vault.cache.row(row)
+        number, pdf = row[0], vault.pdf(row)
+        known = vault.cache.row((*row, pdf))
         note = vault.notes.get(number)
         if number in seeds:
             kept.append(vault_rows.paper(row))
@@ -285,7 +294,7 @@ def _write_notes(
             vault.cache.add(number, known, note.content)
             vault.done.unchanged += 1
         else:
-            _write_note(vault, vault_rows.paper(row), note, known)
+            _write_note(vault, vault_rows.paper(row, pdf), note, known)
         if not count & 0xFF:
             progress(Counted("notes", "notes"), count, total)
     return kept

@@ -33,7 +33,10 @@ from refnet.core.locks import take
 from refnet.core.trust import open_folder
 from refnet.network.frontmatter import NoteMark, NotOursError, mark_in, tags_in
 
+#: The folder of papers' PDFs.
+ATTACHMENTS = "attachments"
 _TEMPORARY = ".refnet-"
+_PDF = re.compile(r".*-([0-9a-f]{12})\.pdf")
 #: How much of a note is read to find its frontmatter, in bytes; most notes are shorter.
 _HEAD = 1 << 16
 #: The longest note that is read, in bytes.
@@ -82,7 +85,7 @@ def locked(vault: int, folder: Path) -> Iterator[None]:
     with opened(".", OPEN_FOLDER, vault) as handle:
         if not take(handle):
             raise RefnetError(
-                f"{folder} is locked: another run is writing its notes",
+                f"{folder} is locked: another run is writing into it",
                 "Wait until it ends, then retry. A killed run leaves no lock.",
                 Exit.LOCKED,
                 transient=True,
@@ -163,15 +166,40 @@ def tagged(vault: int, tag: str) -> Iterator[NoteMark]:
 
 def canvases(vault: int, folder: str) -> Iterator[tuple[str, str]]:
     """Yield name and text of each canvas in `folder`, sorted by name."""
-    names: list[str] = []
-    with suppress(FileNotFoundError, NotOursError), _beside(vault, f"{folder}/") as (handle, _):
-        names = names_in(handle)
-    for name in names:
+    for name in _names(vault, folder):
         if name.endswith(".canvas"):
             with suppress(NotOursError):
                 text, _ = read(vault, f"{folder}/{name}")
                 if text is not None:
                     yield name, text
+
+
+def _names(vault: int, folder: str) -> list[str]:
+    with suppress(FileNotFoundError, NotOursError), _beside(vault, f"{folder}/") as (handle, _):
+        return names_in(handle)
+    return []
+
+
+def pdf_key(paper_id: str) -> str:
+    """Return the end of the name of a paper's PDF; paper_id: one of its ids, as `scheme:value`."""
+    return digest(paper_id.encode())[:12]
+
+
+def pdfs(vault: int) -> dict[str, str]:
+    """Return `pdf_key` → path, of each PDF in the attachments."""
+    named = ((_PDF.fullmatch(name), name) for name in _names(vault, ATTACHMENTS))
+    return {found[1]: f"{ATTACHMENTS}/{name}" for found, name in named if found}
+
+
+@contextmanager
+def attachments(vault: int, folder: Path) -> Iterator[None]:
+    """Make the folder of PDFs, and lock it while the block runs; what a killed run left there is removed."""
+    make_folder(vault, folder, ATTACHMENTS)
+    with descended(vault, [ATTACHMENTS]) as handle, locked(handle, folder / ATTACHMENTS):
+        for name in names_in(handle):
+            if name.startswith(_TEMPORARY):
+                os.unlink(name, dir_fd=handle)
+        yield
 
 
 def exists(vault: int, path: str) -> bool:
@@ -243,10 +271,15 @@ def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> b
 
     state: None: a new file; NotOursError if it exists.
     """
+    return write(vault, path, lambda handle: write_all(handle, text.encode()), state)
+
+
+def write(vault: int, path: str, fill: Callable[[int], None], state: os.stat_result | None = None) -> bool:
+    """Like `replace`, with what `fill` writes to the handle of the hidden file."""
     part = f"{_TEMPORARY}{secrets.token_hex(8)}.part"
     with _beside(vault, path) as (folder, name):
         try:
-            _write(folder, part, text, name if state else None)
+            _write(folder, part, fill, name if state else None)
             now = _state(folder, name)
             if state is None and now is not None:
                 raise NotOursError("a file of this name exists, and RefNet did not write it")
@@ -259,7 +292,7 @@ def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> b
     return True
 
 
-def _write(folder: int, part: str, text: str, name: str | None) -> None:
+def _write(folder: int, part: str, fill: Callable[[int], None], name: str | None) -> None:
     """Write the new file `part`, with the attributes of the file `name` that it replaces, if any."""
     handle = os.open(part, NEW_FILE, 0o600 if name else 0o666, dir_fd=folder)
     try:
@@ -267,7 +300,7 @@ def _write(folder: int, part: str, text: str, name: str | None) -> None:
             _copy_attributes(name, folder, handle)
         else:
             _give(handle, os.fstat(folder))
-        write_all(handle, text.encode())
+        fill(handle)
     finally:
         os.close(handle)
 

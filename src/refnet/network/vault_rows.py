@@ -115,8 +115,8 @@ def rows(connection: psycopg.Connection, wanted: NotedPapers) -> Iterator[tuple[
         yield from cursor.execute(_PAPERS, vars(wanted))
 
 
-def paper(row: tuple[Any, ...]) -> Paper:
-    """Convert a row of `rows` to the content of a note."""
+def paper(row: tuple[Any, ...], pdf: str = "") -> Paper:
+    """Convert a row of `rows` to the content of a note. pdf: see `Paper`."""
     number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
     schemes, values, references, citing, rank, url, others, kinds, strengths, numbers, topics, quotes = row[
         10:
@@ -126,8 +126,13 @@ def paper(row: tuple[Any, ...]) -> Paper:
         number, title, tuple(authors or ()), year, venue, abstract, summary, cited, provenance,
         dict(reversed(ids)), tuple(references or ()), tuple(citing or ()),
         model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)), ids,
-        tuple(numbers or ()), tuple(topics), tuple((by, said, weight) for by, said, weight in quotes or ()),
+        tuple(numbers or ()), tuple(topics), tuple((by, said, weight) for by, said, weight in quotes or ()), pdf,
     )  # fmt: skip
+
+
+def ids(row: tuple[Any, ...]) -> Iterator[str]:
+    """Yield the external ids in a row of `rows`, as `scheme:value`."""
+    return (f"{scheme}:{value}" for scheme, value in zip(row[10] or (), row[11] or (), strict=True))
 
 
 def among(connection: psycopg.Connection, ids: Sequence[int]) -> Links:

@@ -167,6 +167,7 @@ days_between = integer(0, 365, "Write the number of days; 0 proves each backup."
 size = integer(0, 10**18 - 1, "Write the number of bytes; 0 turns the check off.", _SIZES)
 memory = integer(0, 10**15, "Write the number of bytes; 0 leaves everything on the disk.", _SIZES)
 cached = integer(0, 10**15, "Write the number of bytes; 0 keeps no pieces.", _SIZES)
+pdf_bytes = integer(1, 10**12, "Write the number of bytes.", _SIZES)
 hook_seconds = integer(1, 3600, "Write the number of seconds.", _TIMES)
 seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
 
@@ -220,6 +221,16 @@ def names(value: Any) -> tuple[str, ...]:
     if items is None:
         raise InvalidError("must be a list of names", usage)
     return tuple(utf8(item, usage) for item in items)
+
+
+def servers(value: Any) -> tuple[str, ...]:
+    """Parse HOST:PORT of servers: a list, or text with commas."""
+    found = names(value)
+    if not all(re.fullmatch(r"[a-z0-9.-]+:[0-9]{1,5}", item) for item in found):
+        raise InvalidError(
+            "must be a list of HOST:PORT in lower case", 'Write a list such as ["library.example.org:443"].'
+        )
+    return found
 
 
 def filled(value: Any, items: Any) -> list[str] | None:

@@ -201,6 +201,10 @@ class Settings:
     crawl_api_key: str | None = key(converters.header_value, name="crawl.api_key", secret=True)
     #: The key of OpenAlex; None: only single works are asked for.
     crawl_openalex_key: str | None = key(converters.header_value, name="crawl.openalex_key", secret=True)
+    #: The largest PDF that `refnet notes --pdfs` fetches, in bytes.
+    crawl_pdf_bytes: int = key(converters.pdf_bytes, default=50 << 20, name="crawl.pdf_bytes")
+    #: HOST:PORT of servers in your own network that it may ask too, also by http.
+    crawl_pdf_servers: tuple[str, ...] = key(converters.servers, default=(), name="crawl.pdf_servers")
     #: An API like OpenAI's that writes summaries, up to /v1; None: the provider's or an extract.
     summarize_url: str | None = key(urls.web_url, name="summarize.url")
     #: The model there.

@@ -283,7 +283,7 @@ def test_a_second_run_at_the_same_time_says_that_the_vault_is_locked(crawled: Ta
     with (
         vault_folder(vault, make=False) as handle,
         locked(handle or 0, vault),
-        pytest.raises(RefnetError, match="another run is writing its notes") as caught,
+        pytest.raises(RefnetError, match="another run is writing into it") as caught,
     ):
         write_vault(crawled, vault)
     assert caught.value.code is Exit.LOCKED
