@@ -37,6 +37,11 @@ GEPHI = {
     "boolean": lambda text: text in {"true", "false"},
     "string": lambda _text: True,
 }
+#: Names that its importer (ImporterGraphML.java) takes for a property of a node or an edge, whatever the type says.
+RESERVED = {
+    "node": {"label", "d3", "x", "y", "xpos", "ypos", "z", "size", "r", "g", "b"},
+    "edge": {"label", "edgelabel", "d7", "weight", "edge weight", "id", "edgeid", "r", "g", "b"},
+}
 #: A folder with the parsers; reurl, which markdown-it-wikilinks wants from a repository, from npm:
 #: {"dependencies": {"markdown-it": "^14", "markdown-it-wikilinks": "1.4.0", "remark-parse": "^11", "remark-wiki-link": "2.0.1",
 #: "unified": "^11"}, "overrides": {"reurl": "1.0.0-rc.2"}}
@@ -156,7 +161,14 @@ def test_the_graph_keeps_the_rules_of_gephi(written: Written) -> None:
     keys = {one.get("id"): one for one in root.findall(f"{SPACE}key")}
     assert [one.tag for one in root] == [f"{SPACE}key"] * len(keys) + [f"{SPACE}graph"]
     assert {one.get("attr.type") for one in keys.values()} <= GEPHI.keys()
-    assert keys["node_label"].get("attr.name") == "label"  # Gephi's name of a node
+    for (
+        owner,
+        reserved,
+    ) in RESERVED.items():  # it folds case, and keeps the first of two columns with one name
+        names = [str(one.get("attr.name")).lower() for one in keys.values() if one.get("for") == owner]
+        assert len({*names}) == len(names)
+        assert {*names} & reserved == ({"label"} if owner == "node" else set())
+    assert {one.get("for") for one in keys.values()} == RESERVED.keys()
     (graph,) = root.findall(f"{SPACE}graph")
     assert graph.get("edgedefault") == "directed"
     nodes = [one.get("id") for one in graph.findall(f"{SPACE}node")]
@@ -165,6 +177,8 @@ def test_the_graph_keeps_the_rules_of_gephi(written: Written) -> None:
     assert len({*ends}) == len(ends)
     assert {end for pair in ends for end in pair} <= {*nodes}
     for owner in graph:
+        assert {data.tag for data in owner} <= {f"{SPACE}data"}  # no graph, port or hyperedge inside
+        assert all(len(data) == 0 for data in owner)
         names = [data.get("key") for data in owner]
         assert len({*names}) == len(names)
         for data in owner:

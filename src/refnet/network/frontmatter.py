@@ -72,13 +72,14 @@ def dumped(values: Mapping[str, Any]) -> str:
     lines = []
     for key, value in values.items():
         if not isinstance(value, list):
-            lines.append(f"{key}: {_scalar(value)}\n")
+            lines.append(f"{key}: {scalar(value)}\n")
         else:
-            lines.append(f"{key}:\n" + "".join(f"  - {_scalar(one)}\n" for one in value))
+            lines.append(f"{key}:\n" + "".join(f"  - {scalar(one)}\n" for one in value))
     return "".join(lines)
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
+    """Format a value as YAML, on one line."""
     if not isinstance(value, str):  # a user's entry may have any type
         return str(value) if type(value) is int else _flow(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:

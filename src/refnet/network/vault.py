@@ -234,7 +234,8 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
     if found and found.since and found.papers:
         path = f"{INDEX}/New since {found.since.astimezone().date()}.md"
         _write_view(vault, path, vault_views.news_note(found, vault.places))
-    _write_view(vault, BASE, vault_views.base())
+    topics = (one.name for one, _ in named if one.kind == "topic")
+    _write_view(vault, BASE, vault_views.base(topics))
     _write_view(vault, GRAPH, vault_views.GRAPH, once=True)
 
 

@@ -21,6 +21,7 @@ from refnet.network.frontmatter import (
     OLD_INDEX_KEY,
     dumped,
     renewed,
+    scalar,
 )
 from refnet.network.layout import Links, similar
 from refnet.network.news import News
@@ -74,6 +75,8 @@ _VIEWS = (
     ("Unread", "read != true", "rank", "ASC"),
     ("Read", "read == true", "year", "DESC"),
 )
+#: The most topics with a table.
+_TOPICS = 20
 #: Query and colour for notes in Obsidian's graph; the first match counts.
 _COLOURS = (("path:index/", 0xE8590C), ('["read":true]', 0x2F9E44), ("path:papers/", 0x4C6EF5))
 GRAPH = json.dumps(
@@ -122,13 +125,17 @@ def index_note(index: SeedIndex, places: Places, before: str | None = None) -> s
     return f"---\n{dumped(own)}---\n\n{block}\n" if before is None else renewed(before, own, _OWNED, block)
 
 
-def base() -> str:
-    """Return the base with tables of all papers."""
+def base(topics: Iterable[str] = ()) -> str:
+    """Return the base with tables of all papers, and with one for each of the first `topics`."""
+    # Bases have no escapes for quotes in a text; the seal is recognized by its name.
+    known = [one for one in topics if one.isprintable() and not re.search(r'["\\]|refnet_sha256', one)]
+    views = [*_VIEWS]
+    views += [(f"Topic: {one}", f'list(topics).contains("{one}")', "rank", "ASC") for one in known[:_TOPICS]]
     text = [_BASE]
-    for name, only, by, direction in _VIEWS:
-        text.append(f"  - type: table\n    name: {name}\n")
+    for name, only, by, direction in views:
+        text.append(f"  - type: table\n    name: {scalar(name)}\n")
         if only:
-            text.append(f"    filters:\n      and:\n        - {only}\n")
+            text.append(f"    filters:\n      and:\n        - {scalar(only)}\n")
         text.append("    order:\n" + "".join(f"      - {column}\n" for column in _COLUMN_NAMES))
         text.append(f"    sort:\n      - property: {by}\n        direction: {direction}\n")
         text.append("    columnSize:\n      file.name: 300\n      note.title: 420\n      note.authors: 240\n")

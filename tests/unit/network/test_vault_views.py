@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 import pytest
 import yaml
 
+from refnet.network import note
 from refnet.network.frontmatter import Id, NoteMark, mark_in
 from refnet.network.layout import Links
 from refnet.network.note import Paper, PaperLink
@@ -104,7 +106,52 @@ def test_the_base_is_yaml_with_views_of_all_papers_and_of_unread_ones() -> None:
     assert json.loads(GRAPH)["colorGroups"]
 
 
-@pytest.mark.parametrize("text", [base(), drawn()], ids=["base", "canvas"])
+#: A filter of a view: what Obsidian's documents list under functions and operators, as far as it is used here.
+FILTER = re.compile(
+    r'file\.hasTag\("[^"\\]+"\)|list\(\w+\)\.contains\("[^"\\]+"\)|\w+ (?:==|!=) (?:true|false)'
+)
+ODD = (
+    "Art: & <b>",
+    "#1 | [[x]]",
+    "it's",
+    "日本語",
+    'a "quote"',
+    "b\\",
+    "x\ny",
+    "refnet_sha256: " + "0" * 64,
+    "yes",
+    "%% - {a}",
+)
+
+
+def test_the_base_has_a_table_for_each_topic_as_obsidian_documents_it() -> None:
+    text = base([*ODD, *(f"Topic {number}" for number in range(50))])
+    found = yaml.safe_load(text)
+
+    assert found.keys() == {"filters", "properties", "views"}
+    names = [one["name"] for one in found["views"]]
+    assert names[5:11] == [
+        "Topic: Art: & <b>",
+        "Topic: #1 | [[x]]",
+        "Topic: it's",
+        "Topic: 日本語",
+        "Topic: yes",
+        "Topic: %% - {a}",
+    ]
+    assert (len(names), len({*names})) == (25, 25)
+    for view in found["views"]:
+        assert view.keys() <= {"type", "name", "filters", "order", "sort", "columnSize"}
+        assert view["type"] == "table"
+        assert all(FILTER.fullmatch(one) for one in view.get("filters", {"and": []})["and"])
+        assert all(
+            one["direction"] in {"ASC", "DESC"} and one["property"] in view["order"] for one in view["sort"]
+        )
+        assert {one.removeprefix("note.") for one in view["columnSize"]} <= {*view["order"]}
+        assert {one for one in view["order"] if "." not in one} <= {*note._OWNED, "read"}
+    assert is_as_written(text)
+
+
+@pytest.mark.parametrize("text", [base(), base(ODD), drawn()], ids=["base", "topics", "canvas"])
 def test_a_base_or_canvas_that_somebody_edited_is_not_as_written(text: str) -> None:
     assert is_as_written(text)
     for edited in (text + "\n", text.replace("0", "9"), text.replace("refnet_sha256", "x"), "", text * 2):
