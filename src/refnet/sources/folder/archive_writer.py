@@ -6,7 +6,7 @@ import os
 import stat
 from array import array
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
@@ -19,26 +19,14 @@ from refnet.core.member_names import MAX_PART, ArchiveError, checked, leads_insi
 from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, Listed
 from refnet.sources.folder.scope import HARD_LINKS, SET_ID, CountedMetadata, ExcludedEntries, Scope
+from refnet.sources.folder.small_files import ReadRun, listed_file, read_ahead
 from refnet.sources.folder.tar_archive import END, header, padding
-from refnet.sources.folder.tree import Fingerprint
-from refnet.sources.folder.walk import FolderStates, WalkedEntry, changed_folders, walk
+from refnet.sources.folder.tree import Fingerprint, same, stamp
+from refnet.sources.folder.walk import FolderStates, WalkedEntry, changed_folders, runs, walk
 
 #: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
 _SET_ID = stat.S_ISUID | stat.S_ISGID
-
-
-def stamp(status: os.stat_result) -> int:
-    """A number that changes when the entry is changed or replaced."""
-    found = (
-        status.st_dev,
-        status.st_ino,
-        status.st_mode,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-    return hash(found)
 
 
 @dataclass
@@ -70,8 +58,9 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
         writer = _Writer(tar, progress)
         if scope.only is None:
             writer.add_folder(".", root)
-        for found in walk(root, scope, left_out, writer.states):
-            writer.add(found)
+        with closing(read_ahead(runs(root, scope, left_out, writer.states), jobs)) as read:
+            for one in read:
+                writer.add_run(one)
         unsettled = _settle(root, scope, writer)
         tar.write(END)
         tar.finish()
@@ -86,10 +75,10 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
             for path in unsettled
         ),
         *writer.unkept.sentences("not kept"),
-        *writer.notes,
+        *dict.fromkeys(writer.notes),  # a folder is read more than once
     ]
     listed, stamps = writer.result()
-    unreadable = list(dict.fromkeys(writer.unreadable))  # a folder is read more than once
+    unreadable = list(dict.fromkeys(writer.unreadable))
     files = FileList(listed, tuple(tar.members))
     return Dumped(
         files, writer.fingerprint, unreadable, notes, left_out, writer.unkept, stamps, writer.states
@@ -134,6 +123,22 @@ class _Writer:
         self._progress = progress
         self._reported = 0
 
+    def add_run(self, read: ReadRun) -> None:
+        """Write the entries of a run, which may have been read."""
+        (prefix, folder, names, kinds, error), since_ns, files = read
+        for name, one in zip(names, files, strict=True):
+            path = prefix + name
+            if one is None:
+                self.add(WalkedEntry(path, name, folder, kinds.get(name, FileKind.FILE), error))
+                continue
+            record, its_stamp, digest, member = one
+            self.files.append(listed_file(path, record, digest, self._tar.raw))
+            self._stamps.append(its_stamp)
+            self._tar.write(member)
+            self._tar.end_entry(path, len(member))
+            self.fingerprint.add_read(path, record, since_ns)
+        self._report()
+
     def add(self, found: WalkedEntry) -> None:
         """Write one entry; unreadable ones become notes."""
         try:
@@ -162,6 +167,9 @@ class _Writer:
             self.unreadable.append(
                 f"{show(found.path, 40)} (its path is too long or too deep to be restored)"
             )
+        self._report()
+
+    def _report(self) -> None:
         if self._tar.raw - self._reported >= 8 * MEMBER_BYTES:
             self._reported = self._tar.raw
             self._progress("reading", self._reported, None)
@@ -203,7 +211,7 @@ class _Writer:
         status = os.fstat(folder)
         listed = Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw).having(self._kept(path, folder))
         self._list(listed, status)
-        if not _same(status, os.fstat(folder)):
+        if not same(status, os.fstat(folder)):
             self.fingerprint.unsettle()
         self.fingerprint.add(path, status)
 
@@ -249,7 +257,7 @@ class _Writer:
                 listed, size = self._copy_large(
                     Listed.of(path, FileKind.FILE, status, at=self._tar.raw).having(kept), descriptor
                 )
-            if steady := size == status.st_size and _same(status, os.fstat(descriptor)):
+            if steady := size == status.st_size and same(status, os.fstat(descriptor)):
                 break
             os.lseek(descriptor, 0, os.SEEK_SET)
         else:
@@ -304,11 +312,3 @@ class _Writer:
         self._tar.write(padding(listed.size))
         self._tar.end_member()
         return listed._replace(sha256=digest.hexdigest()), read
-
-
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (
-        before.st_ctime_ns == after.st_ctime_ns
-        and before.st_mtime_ns == after.st_mtime_ns
-        and before.st_size == after.st_size
-    )

@@ -19,9 +19,10 @@ from xxhash import xxh3_128
 
 from refnet.core.files import OPEN_FILE, fetch_again
 from refnet.core.member_names import leads_inside, parent, show
-from refnet.sources.folder.archive_writer import Dumped, stamp
+from refnet.sources.folder.archive_writer import Dumped
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.scope import Scope
+from refnet.sources.folder.tree import stamp
 from refnet.sources.folder.walk import FolderState, FolderStates, changed_folders
 
 _BLOCK = 1 << 20

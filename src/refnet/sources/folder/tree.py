@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -27,7 +27,11 @@ SHOWN = 10
 _BLOCK = 1 << 20
 #: Entries that were read within this time count as read at its beginning.
 _TOGETHER_NS = 5_000_000
-_RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
+#: Inode, size, mode, owner, owning group, mtime and ctime.
+Record = tuple[int, int, int, int, int, int, int]
+recorded: Callable[[os.stat_result], Record] = attrgetter(
+    "st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns"
+)
 _PACKED = struct.Struct("<QqIIIqq").pack
 _CTIME = itemgetter(6)
 
@@ -267,6 +271,28 @@ def _leaves(files: FileList) -> list[str]:
     return [listed.path for listed in files.files if listed.path not in parents]
 
 
+def stamp(status: os.stat_result) -> int:
+    """A number that changes when the entry is changed or replaced."""
+    found = (
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return hash(found)
+
+
+def same(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether nobody wrote to the file meanwhile."""
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+    )
+
+
 class Fingerprint:
     """A digest over every entry's path, inode, size, mode, owner, mtime and ctime.
 
@@ -280,7 +306,7 @@ class Fingerprint:
         self._paths = xxh3_128()
         #: Entries that were added one by one since a time.
         self._since = 0
-        self._waiting: list[tuple[str, os.stat_result]] = []
+        self._waiting: list[tuple[str, Record]] = []
 
     @property
     def settled(self) -> bool:
@@ -297,12 +323,19 @@ class Fingerprint:
         if now - self._since > _TOGETHER_NS:
             self._add_waiting()
             self._since = now
-        self._waiting.append((path, status))
+        self._waiting.append((path, recorded(status)))
+
+    def add_read(self, path: str, record: Record, since_ns: int) -> None:
+        """Add the entry `path`, whose record was read after `since_ns`."""
+        if since_ns != self._since:
+            self._add_waiting()
+            self._since = since_ns
+        self._waiting.append((path, record))
 
     def _add_waiting(self) -> None:
         if self._waiting:
             paths = "".join(f"{path}\0" for path, _ in self._waiting)
-            self._add([_RECORDED(status) for _, status in self._waiting], paths, self._since)
+            self._add([record for _, record in self._waiting], paths, self._since)
             self._waiting = []
 
     def add_run(self, run: EntryRun) -> None:
@@ -313,10 +346,10 @@ class Fingerprint:
         if names:
             self._add_waiting()
             now = time.time_ns()
-            records = [_RECORDED(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
+            records = [recorded(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
             self._add(records, prefix + f"\0{prefix}".join(names) + "\0", now)
 
-    def _add(self, records: list[tuple[int, ...]], paths: str, now: int) -> None:
+    def _add(self, records: list[Record], paths: str, now: int) -> None:
         """Add `records`, read since `now`, of `paths`, each of which ends with a NUL."""
         self._records.update(_packed(records))
         self._paths.update(paths.encode("utf-8", "surrogateescape"))
@@ -328,7 +361,7 @@ class Fingerprint:
         return xxh3_128(self._records.digest() + self._paths.digest()).hexdigest()
 
 
-def _packed(records: list[tuple[int, ...]]) -> bytes:
+def _packed(records: list[Record]) -> bytes:
     try:
         return b"".join(starmap(_PACKED, records))
     except struct.error:  # a time after the year 2262: too large for this format

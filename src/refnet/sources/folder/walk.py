@@ -12,7 +12,7 @@ from refnet.sources.folder.listing import FileKind
 from refnet.sources.folder.scope import EVERYTHING, ExcludedEntries, Scope
 
 #: The most entries of a run, all of which its reader keeps in memory.
-_RUN = 1000
+_RUN = 128
 #: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
 #: seconds (FAT: two).
 _TICK_NS = 50_000_000
