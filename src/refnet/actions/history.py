@@ -166,6 +166,11 @@ def find(context: Context, source: str, pattern: str) -> Search:
     return Search(name, pattern, tuple(found.values()), look.read, newest, tuple(look.notes))
 
 
+def find_everywhere(context: Context, pattern: str) -> list[Search]:
+    """Search the artifacts of every source that has files or tables for `pattern`."""
+    return [find(context, one, pattern) for one in wiring.known(context.settings) if kind_of(one).contains]
+
+
 def _source(context: Context, word: str, meant: str) -> SourceName:
     source = named_source(context, word)
     if source and not kind_of(source).contains:

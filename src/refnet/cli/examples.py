@@ -67,7 +67,7 @@ EXAMPLES = {
         "refnet log database/papers",
     ),
     "find": (
-        "refnet find obsidian 'todo*'",
+        "refnet find 'todo*'",
         "refnet find obsidian 'papers/**/*.md' --json",
     ),
     "restore": (

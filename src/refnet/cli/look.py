@@ -13,10 +13,11 @@ import typer
 
 from refnet.actions import history, look
 from refnet.actions.catalog import show as run
-from refnet.actions.history import Step
+from refnet.actions.choose import named_source
+from refnet.actions.history import Search, Step
 from refnet.cli import options, render
 from refnet.cli.command import spread
-from refnet.cli.completion import ALIASES
+from refnet.cli.completion import ALIASES, sources
 from refnet.cli.context import context, context_with_key, note, print_json, print_json_list, with_progress
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
@@ -146,10 +147,18 @@ def short(there: ItemVersion) -> str:
 
 @spread
 def find(
-    source: options.OneSource,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="The source; vault is obsidian. Default: every source.",
+            autocompletion=sources,
+        ),
+    ] = None,
     pattern: Annotated[
-        str, typer.Argument(metavar="GLOB", help="Paths ('todo*', 'papers/**/*.pdf') or tables ('old_*').")
-    ],
+        str | None,
+        typer.Argument(metavar="GLOB", help="Paths ('todo*', 'papers/**/*.pdf') or tables ('old_*')."),
+    ] = None,
     as_json: options.Json = False,
     *,
     place: options.StoreOptions,
@@ -160,24 +169,35 @@ def find(
     read.
     """
     with with_progress(context_with_key(place), "find") as here:
-        found = history.find(here, source, pattern)
+        if source and pattern:
+            found = [history.find(here, ALIASES.get(source, source), pattern)]
+        elif source and not named_source(here, ALIASES.get(source, source)):
+            found = history.find_everywhere(here, source)
+        else:
+            raise RefnetError("GLOB is missing", "Such as: refnet find '*.md'", Exit.USAGE)
     if as_json:
-        print_json(found.to_json())
+        print_json(found[0].to_json() if pattern else {"sources": [one.to_json() for one in found]})
     else:
-        rows = [
-            (
-                one.first.name,
-                one.last.name if one.last is not one.first else "",
-                f"{one.count:,}",
-                shown(one.name, MAX_PATH),
-            )
-            for one in found.found
-        ]
-        if rows:
-            render.print_columns([("first", "last", "in", "name"), *rows], right=(2,))
-        print(f"{plural(len(rows), 'name')} in {plural(found.read, 'artifact')} of {source}")
-    _left_out(found.notes, as_json=as_json)
-    raise typer.Exit(found.exit)
+        for one in found:
+            _print_found(one)
+    _left_out(tuple(sentence for one in found for sentence in one.notes), as_json=as_json)
+    codes = {one.exit for one in found}
+    raise typer.Exit(next((code for code in (Exit.UNVERIFIED, Exit.DONE) if code in codes), Exit.FAILED))
+
+
+def _print_found(found: Search) -> None:
+    rows = [
+        (
+            one.first.name,
+            one.last.name if one.last is not one.first else "",
+            f"{one.count:,}",
+            shown(one.name, MAX_PATH),
+        )
+        for one in found.found
+    ]
+    if rows:
+        render.print_columns([("first", "last", "in", "name"), *rows], right=(2,))
+    print(f"{plural(len(rows), 'name')} in {plural(found.read, 'artifact')} of {found.source}")
 
 
 def _left_out(notes: tuple[str, ...], *, as_json: bool) -> None:

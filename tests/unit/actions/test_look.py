@@ -287,6 +287,28 @@ def test_names_are_safe_on_a_terminal_and_binary_files_are_refused_there(
     assert ran(["cat", "obsidian", "a*", "--force"], monkeypatch, capsys)[1] == "\x1b]0;title\x07"
 
 
+def test_a_pattern_without_a_source_is_searched_in_every_source(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    vault.backup(text="plain\n")
+    settings = vault.root / "refnet.toml"
+    (vault.root / "other").mkdir()
+    settings.write_text(f'[folders.notes]\npath = "{vault.root / "other"}"\n')
+    settings.chmod(0o600)
+    for name, value in {"HOME": "home", "BACKUP_DIR": "backups", "CONFIG": "refnet.toml"}.items():
+        monkeypatch.setenv(f"REFNET_{name}", str(vault.root / value))
+    monkeypatch.setenv("REFNET_VAULT_DIR", str(vault.folder))
+    code, out, error = ran(["find", "te*"], monkeypatch, capsys)
+    assert (code, error) == (0, "")
+    assert "1 name in 1 artifact of obsidian" in out
+    assert "0 names in 0 artifacts of notes" in out
+    assert ran(["find", "nothing"], monkeypatch, capsys)[0] == 1
+    by_source = json.loads(ran(["find", "te*", "--json"], monkeypatch, capsys)[1])["sources"]
+    assert {one["source"]: len(one["found"]) for one in by_source} == {"obsidian": 1, "notes": 0}
+    code, _, error = ran(["find", "vault"], monkeypatch, capsys)
+    assert (code, "GLOB is missing" in error) == (2, True)
+
+
 def test_named_sources_are_looked_into_like_the_standard_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
