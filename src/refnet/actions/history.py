@@ -168,7 +168,13 @@ def find(context: Context, source: str, pattern: str) -> Search:
 
 def find_everywhere(context: Context, pattern: str) -> list[Search]:
     """Search the artifacts of every source that has files or tables for `pattern`."""
-    return [find(context, one, pattern) for one in wiring.known(context.settings) if kind_of(one).contains]
+    searched = (one for one in wiring.known(context.settings) if kind_of(one).contains)
+    return [
+        find(context, one, pattern)
+        if any(not entry.manifest.partial for entry in context.store.entries(one))
+        else Search(one, pattern, (), 0, None, ())
+        for one in searched
+    ]
 
 
 def _source(context: Context, word: str, meant: str) -> SourceName:
