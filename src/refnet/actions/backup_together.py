@@ -102,7 +102,7 @@ class _Group:
                 running.add(one := ready.popleft())
                 with suppress(OSError):  # it has ended: the next look finds that
                     one.send(None)
-            for one in self._heard(waiting):
+            for one in waiting & {*wait(list(waiting))}:
                 name, child = self._children[one]
                 said = _received(one, name)
                 if isinstance(said, float):
@@ -115,10 +115,6 @@ class _Group:
                     ready.remove(one)
                 child.join()
                 yield name, said
-
-    @staticmethod
-    def _heard(waiting: set[Connection]) -> list[Connection]:
-        return [one for one in wait(list(waiting)) if isinstance(one, Connection)]
 
     def end(self) -> None:
         """End the processes that still run, each with its cleanup."""

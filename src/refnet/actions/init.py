@@ -289,10 +289,6 @@ def _wal(draft: SettingsDraft, answer: str) -> dict[str, Any]:
     return {f"clusters.{name}.wal": True for name in clusters(draft) if answer == "yes"}
 
 
-def _check_wal(settings: Settings) -> Iterable[CheckLine]:
-    return (line for name in with_wal(settings) for line in wal_checks(settings, name))
-
-
 def _more(option: str, asks: str, table: str) -> Question:
     """Question for more sources of `table`."""
     values = _more_folders if table == "folders" else partial(_more_urls, table)
@@ -344,7 +340,7 @@ WAL = Question(
     " all passwords (yes or no)",
     lambda _: "no",
     _wal,
-    _check_wal,
+    lambda settings: (line for name in with_wal(settings) for line in wal_checks(settings, name)),
 )
 
 #: The questions for more sources, each with the question that it follows.

@@ -221,7 +221,8 @@ def setup(
             target, origin = settings.config_dir, _BY_COPY
     if target:
         settings = replace(settings, config_dir=target)
-    if vault := _vault_by_manifest(settings, entries):
+    vault = None if "vault_dir" in settings.origins else _recorded(entries.get(SourceName.OBSIDIAN))
+    if vault:
         settings = replace(settings, vault_dir=vault)
     notes = (*notes, *_elsewhere(settings, entries))
     folders = _folders(settings, entries)
@@ -238,11 +239,6 @@ def setup(
             settings = replace(settings, **without)
     full = with_clusters(settings, _seen(settings, entries))
     return Setup(full, origin, is_own, notes, folders, vault_by_manifest=vault is not None)
-
-
-def _vault_by_manifest(settings: Settings, entries: Mapping[SourceName, Entry]) -> Path | None:
-    """Folder that the vault was backed up from, if no setting names another."""
-    return None if "vault_dir" in settings.origins else _recorded(entries.get(SourceName.OBSIDIAN))
 
 
 def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Iterator[str]:

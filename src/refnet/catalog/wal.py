@@ -135,14 +135,11 @@ def read_history(text: str) -> tuple[Fork, ...]:
         ):
             raise ValueError("not the history of a timeline")
         fork = Fork(int(fields[0]), parse_lsn(fields[1]))
-        if not 0 < fork.timeline <= LAST_TIMELINE or (forks and not _follows(fork, forks[-1])):
+        before = forks[-1] if forks else Fork(0, 0)
+        if not before.timeline < fork.timeline <= LAST_TIMELINE or fork.lsn < before.lsn:
             raise ValueError("the forks of a history are not in order")
         forks.append(fork)
     return tuple(forks)
-
-
-def _follows(fork: Fork, before: Fork) -> bool:
-    return fork.timeline > before.timeline and fork.lsn >= before.lsn
 
 
 def needed(start: int, end: int, timeline: int, history: Sequence[Fork], size: int) -> Iterator[str]:

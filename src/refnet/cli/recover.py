@@ -336,7 +336,8 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
         print(f"note: {source} was restored before, and stays unchanged")
     for source, one in plan.absent.items():
         print(f"note: {source} is not restored: {one.why}")
-    render.print_notes((), planned.problems)
+    for line in formatting.noted((), planned.problems):
+        print(line)
 
 
 def _line(one: RecoveryCommand) -> str:

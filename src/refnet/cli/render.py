@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,7 @@ from refnet.catalog.identity import Whose, labels
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, Unprotected, utc
 from refnet.catalog.remote import CopyLevel
 from refnet.cli.output import output, say
-from refnet.core.errors import RefnetError
-from refnet.core.formatting import left_out, local, noted, phases, plain, plural, seconds, size, some
+from refnet.core.formatting import left_out, local, phases, plain, plural, seconds, size, some
 
 if TYPE_CHECKING:
     from refnet.actions.catalog import Shown
@@ -240,11 +239,6 @@ def print_chosen(chosen: OpenArtifact) -> None:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")
     if chosen.entry and chosen.entry.shrunk:
         print(f"{shrunk(chosen.entry.manifest)}: `refnet list` shows the one before")
-
-
-def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
-    for line in noted(notes, problems):
-        print(line)
 
 
 def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", indent: int = 10) -> None:

@@ -127,12 +127,7 @@ def make_folder(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush the entries of `folder` to the disk, so that creations and removals survive a crash."""
-    with explained(folder):
-        _flush_names(folder)
-
-
-def _flush_names(folder: Path) -> None:
-    with opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as handle:
+    with explained(folder), opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as handle:
         os.fsync(handle)
 
 

@@ -69,7 +69,9 @@ class FaultRule:
 
     def concerns(self, number: int) -> bool:
         """Return whether the fault occurs at this request or in this paper."""
-        return _share(self.kind, number) < self.percent if self.percent else self.first <= number <= self.last
+        if not self.percent:
+            return self.first <= number <= self.last
+        return zlib.crc32(f"{self.kind} {number}".encode()) % 100 < self.percent  # the same in each run
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,3 @@ def _rule(text: str) -> FaultRule:
         int(found["last"] or first),
         int(found["percent"] or 0),
     )
-
-
-def _share(kind: str, number: int) -> int:
-    """Return a reproducible pseudorandom number from 0 to 99."""
-    return zlib.crc32(f"{kind} {number}".encode()) % 100

@@ -154,7 +154,8 @@ def installed(configured: Path | None, root: Path = Path("/"), *, named: str = B
     """Yield every installation on this machine in order of preference: configured, system, PATH, wheel."""
     seen: set[Path] = set()
     for folder, origin in _folders(configured, root):
-        version = version_of(folder / "pg_dump") if _is_complete(folder) else None
+        is_complete = all(os.access(folder / name, os.X_OK) for name in CLIENT)
+        version = version_of(folder / "pg_dump") if is_complete else None
         if version and (real := folder.resolve()) not in seen:
             seen.add(real)
             yield Binaries(folder, int(version.split(".")[0]), version, origin)
@@ -179,10 +180,6 @@ def _folders(configured: Path | None, root: Path) -> Iterator[tuple[Path, str]]:
     spec = importlib.util.find_spec(_WHEEL)
     for package in (spec.submodule_search_locations or []) if spec else []:
         yield Path(package) / "pginstall" / "bin", "wheel"
-
-
-def _is_complete(folder: Path) -> bool:
-    return all(os.access(folder / name, os.X_OK) for name in CLIENT)
 
 
 def version_of(program: Path) -> str | None:

@@ -92,9 +92,6 @@ class Journal(Record):
     #: Those of them whose hooks have not succeeded yet.
     hooks: _Sources = ()
 
-    def with_done(self, stage: Stage) -> Self:
-        return replace(self, done=(*self.done, stage))
-
     def with_restored(self, source: SourceName, *, hooks: bool = False) -> Self:
         """The journal with a restored source; `hooks`: its later hooks have not run yet."""
         left = tuple(one for one in self.hooks if one != source)
@@ -145,7 +142,7 @@ class JournalFile:
         self._path, self._journal = path, journal
 
     def done(self, stage: Stage) -> None:
-        self._write(self._journal.with_done(stage))
+        self._write(replace(self._journal, done=(*self._journal.done, stage)))
 
     def restored(self, source: SourceName, *, hooks: bool) -> None:
         """Record a restored source; `hooks`: its later hooks have not run yet."""

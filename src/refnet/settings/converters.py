@@ -235,12 +235,12 @@ def servers(value: Any) -> tuple[str, ...]:
 
 def filled(value: Any, items: Any) -> list[str] | None:
     """`items`, the parts of `value`, if all are texts that are not empty; else None."""
-    usable = isinstance(items, list) and (items or value == []) and all(map(_is_filled, items))
+    usable = (
+        isinstance(items, list)
+        and (items or value == [])
+        and all(isinstance(one, str) and one.strip() for one in items)
+    )
     return items if usable else None
-
-
-def _is_filled(item: Any) -> bool:
-    return isinstance(item, str) and bool(item.strip())
 
 
 def commands(value: Any) -> tuple[str, ...]:

@@ -55,16 +55,13 @@ def of_others(settings: Settings, folder: Path) -> str:
     if is_of_system(folder):
         return "is a folder of the system, or your home folder"
     for place, what in ((settings.backup_dir, "the backup folder"), (settings.home, "REFNET_HOME")):
-        if _overlap(folder, place.resolve()):
+        other = place.resolve()
+        if folder.is_relative_to(other) or other.is_relative_to(folder):
             return f"is {what}, is in it, or contains it"
     for name in wiring.configured(settings):
         if source_of(settings, name).occupies(folder):
             return f"is the live folder of {name}, is in it, or contains it"
     return ""
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def is_of_system(place: Path) -> bool:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from refnet.servers import ActsOn
 
 
-def _unsaved(_context: Context, _source: SourceName, _tables: Sequence[str]) -> None:
-    """Save nothing."""
-
-
 @dataclass(frozen=True)
 class RestoreRequest:
     """Options of a restore or undo; options of other kinds of sources have their defaults."""
@@ -60,7 +56,7 @@ class RestoreRequest:
     into: str = ""
     as_of: AsOf = AsOf()
     #: Saves tables of a live database whose rows are replaced, for an undo.
-    keep: Callable[[Context, SourceName, Sequence[str]], None] = _unsaved
+    keep: Callable[[Context, SourceName, Sequence[str]], None] = lambda *_: None
 
 
 class Columns(NamedTuple):

@@ -159,7 +159,9 @@ def read_oldest_back(
     """
     found, begun = list[Copy](), now()
     sound = (one for one in store.entries() if not one.damaged)
-    for copy in sorted(sound, key=_last_check):
+    for copy in sorted(
+        sound, key=lambda one: max((line.at for line in one.evidence), default=one.document.sent)
+    ):
         left = _not_since(begun, copy.document.objects, store.records.read_back())
         size = sum(one.size for one in left)
         if size <= most:
@@ -180,10 +182,6 @@ def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, dama
     evidence = (*copy.evidence, line)
     stale = is_stale(copy.document, evidence, store.records.read_back(), at)
     return replace(copy, evidence=evidence, stale=stale)
-
-
-def _last_check(copy: Copy) -> datetime:
-    return max((line.at for line in copy.evidence), default=copy.document.sent)
 
 
 def _is_there(store: RemoteStore, copy: Copy) -> bool:

@@ -280,7 +280,9 @@ class OpenCopy:
     def list_of_files(self, most: int) -> bytes:
         """The list of files (gzip), of up to `most` bytes; RefnetError (DAMAGED) if it cannot be read."""
         if self._document.key:
-            parts = Pieces(self._kept_piece, self._document.plain_lengths, self._document.list_ranges)
+            # kept: the next command that looks for a file needs them again
+            read = lambda number, _: self._read(number, True)  # noqa: E731
+            parts = Pieces(read, self._document.plain_lengths, self._document.list_ranges)
             stored = PieceReader(parts).readall()
             if not self._document.list_coding:
                 return stored
@@ -292,10 +294,6 @@ class OpenCopy:
             decrypt(self._opener, fetch(self._bucket, one, self._what), self._what)
             for one in self._document.files
         )
-
-    def _kept_piece(self, number: int, _: bool) -> bytes:
-        """A piece of the list of files: the next command that looks for a file needs it again."""
-        return self._read(number, True)
 
     def _read(self, number: int, keep: bool) -> bytes:
         return decrypt(self._opener, self._kept.piece(number, keep=keep), self._what)

@@ -199,7 +199,7 @@ def previous_folders(
     if live is None:
         return (*kept, *half)
     unknown = [
-        PreviousVersion(source, f"folder {path}", _made_at(path), _stays, _NO_JOURNAL, str(live.folder))
+        PreviousVersion(source, f"folder {path}", _made_at(path), lambda: None, _NO_JOURNAL, str(live.folder))
         for path in live.unknown_folders()
     ]
     return (*kept, *half, *unknown)
@@ -218,10 +218,6 @@ def half_made(swaps: Path, source: SourceName, live: Path | None = None) -> list
 def _works(swaps: Path, source: SourceName, live: Path | None) -> list[WorkFolder]:
     with explain_os_errors(swaps):
         return [WorkFolder(swap) for swap in swap_journal.swaps(swaps, source, live)]
-
-
-def _stays() -> None:
-    """Do nothing: blocked previous versions are not removed."""
 
 
 def _why_stays(work: WorkFolder) -> str:

@@ -301,9 +301,6 @@ class _DumpRun:
             self._put(self._batch)
             self._batch, self._in_batch = [], 0
 
-    def _put_one(self, packed: Packed) -> None:
-        self._put((packed,))
-
     def _put(self, made: Sequence[Packed] | None) -> None:
         while not self._stop.is_set():
             try:
@@ -347,7 +344,7 @@ class _DumpRun:
                                 continue
                             lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
                         pieces = rows.copy(self._statement(part), lock=lock, long=part.is_long)
-                        self._cut(part, pieces, self._put_one)
+                        self._cut(part, pieces, lambda packed: self._put((packed,)))
                         locked.add(table)
                         self._advance(part.size)
                 except queue.Empty:
