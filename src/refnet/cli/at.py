@@ -45,7 +45,7 @@ def at(
         typer.Option(metavar="FILE", help="A new file: SQL, or CSV if its name ends with .csv."),
     ] = None,
     psql: Annotated[bool, typer.Option("--psql", help="Open psql on the database.")] = False,
-    timeline: Annotated[int | None, options.timeline()] = None,
+    timeline: options.Timeline = None,
     as_json: options.Json = False,
     place: options.StoreOptions,
 ) -> None:

@@ -6,6 +6,7 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -215,10 +216,10 @@ def _without(term: str, old: Iterable[str]) -> str:
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:
-    """Expand each dataclass parameter into one option per field."""
+    """Expand each dataclass parameter into one option per field, in the section PANEL of the help if the class names it."""
     taken = inspect.signature(function, eval_str=True).parameters
     fields = {
-        name: inspect.signature(one.annotation, eval_str=True).parameters
+        name: _in_panel(one.annotation)
         for name, one in taken.items()
         if isinstance(one.annotation, type) and is_dataclass(one.annotation)
     }
@@ -236,6 +237,17 @@ def spread(function: Callable[..., None]) -> Callable[..., None]:
     )
     command.__doc__ = function.__doc__
     return command
+
+
+def _in_panel(options: Any) -> dict[str, inspect.Parameter]:
+    """The fields of a dataclass of options."""
+    found = dict(inspect.signature(options, eval_str=True).parameters)
+    for name, one in found.items() if hasattr(options, "PANEL") else ():
+        kind, option = get_args(one.annotation)
+        option = copy(option)
+        option.rich_help_panel = options.PANEL
+        found[name] = one.replace(annotation=Annotated[kind, option])
+    return found
 
 
 def _options() -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,12 +54,15 @@ ListedArtifact = Annotated[
 At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
 
 
-def timeline(panel: str | None = None) -> Any:
-    """The option --timeline of a recovery, in that panel of the help."""
-    says = "Recover on this timeline; default: the one that the server was on."
-    return typer.Option(min=1, max=(1 << 32) - 1, metavar="N", help=says, rich_help_panel=panel)
-
-
+Timeline = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=(1 << 32) - 1,
+        metavar="N",
+        help="Recover on this timeline; default: the one that the server was on.",
+    ),
+]
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs.")
 ]

@@ -46,45 +46,34 @@ _OUTSIDE = "Or let the settings name copies of them outside of the restored fold
 class DatabaseOptions:
     """Options that apply only to databases."""
 
+    PANEL = DATABASES
+
     compare: Annotated[
         Compare,
-        typer.Option(
-            help="Compare content, or row counts.", rich_help_panel=DATABASES, **choice("comparison", Compare)
-        ),
+        typer.Option(help="Compare content, or row counts.", **choice("comparison", Compare)),
     ] = Compare.CONTENT
     create_roles: Annotated[
         bool,
-        typer.Option(
-            "--create-roles", help="Create missing roles, without passwords.", rich_help_panel=DATABASES
-        ),
+        typer.Option("--create-roles", help="Create missing roles, without passwords."),
     ] = False
     role_powers: Annotated[
         bool,
         typer.Option(
-            "--role-powers",
-            help="With --create-roles: also superusers and other roles with powers.",
-            rich_help_panel=DATABASES,
+            "--role-powers", help="With --create-roles: also superusers and other roles with powers."
         ),
     ] = False
     table: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="T",
-            help="Only this table, in place (repeatable); T may contain * and ?.",
-            rich_help_panel=DATABASES,
-        ),
+        typer.Option(metavar="T", help="Only this table, in place (repeatable); T may contain * and ?."),
     ] = None
     schema: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="S", help="Only the tables of this schema (repeatable).", rich_help_panel=DATABASES
-        ),
+        typer.Option(metavar="S", help="Only the tables of this schema (repeatable)."),
     ] = None
     mode: Annotated[
         Mode | None,
         typer.Option(
             help="For existing tables: add missing rows, also update others, or replace all.",
-            rich_help_panel=DATABASES,
             **choice("mode", Mode),
         ),
     ] = None
@@ -94,18 +83,11 @@ class DatabaseOptions:
             "--as",
             metavar="NAME",
             help="Restore as a new database of this name on the same server; replace nothing.",
-            rich_help_panel=DATABASES,
         ),
     ] = None
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=64,
-            metavar="N",
-            help="Parallel workers; default: the setting jobs.",
-            rich_help_panel=DATABASES,
-        ),
+        typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs."),
     ] = None
 
 
@@ -113,13 +95,11 @@ class DatabaseOptions:
 class UndoArgument:
     """Argument of undo that applies only to databases."""
 
+    PANEL = DATABASES
+
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="This previous version, recorded or not; default: the last one.",
-            rich_help_panel=DATABASES,
-        ),
+        typer.Argument(metavar="NAME", help="This previous version, recorded or not; default: the last one."),
     ] = None
 
 
@@ -127,28 +107,23 @@ class UndoArgument:
 class FolderOptions:
     """Options that apply only to folders."""
 
+    PANEL = FOLDERS
+
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH",
             help="Restore this file or folder, or matches of a pattern: '*.md', 'papers/**' (repeatable).",
-            rich_help_panel=FOLDERS,
         ),
     ] = None
     merge: Annotated[
         bool,
-        typer.Option(
-            "--merge",
-            help="Add missing files, replace older ones, keep the rest; delete nothing.",
-            rich_help_panel=FOLDERS,
-        ),
+        typer.Option("--merge", help="Add missing files, replace older ones, keep the rest; delete nothing."),
     ] = False
     run_restored: Annotated[
         bool,
         typer.Option(
-            "--yes-run-restored-commands",
-            help="Do not ask before hooks from the restored files run.",
-            rich_help_panel=FOLDERS,
+            "--yes-run-restored-commands", help="Do not ask before hooks from the restored files run."
         ),
     ] = False
 
@@ -157,27 +132,21 @@ class FolderOptions:
 class ClusterOptions:
     """Options that apply only to whole servers."""
 
+    PANEL = CLUSTERS
+
     into: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR", help="The new data folder; nothing is replaced.", rich_help_panel=CLUSTERS
-        ),
+        typer.Option(metavar="DIR", help="The new data folder; nothing is replaced."),
     ] = None
     latest: Annotated[
         bool,
-        typer.Option(
-            "--latest", help="Recover to the end of the WAL that arrived.", rich_help_panel=CLUSTERS
-        ),
+        typer.Option("--latest", help="Recover to the end of the WAL that arrived."),
     ] = False
     lsn: Annotated[
         str | None,
-        typer.Option(
-            metavar="POSITION",
-            help="Recover to this position, such as 16/B374D848.",
-            rich_help_panel=CLUSTERS,
-        ),
+        typer.Option(metavar="POSITION", help="Recover to this position, such as 16/B374D848."),
     ] = None
-    timeline: Annotated[int | None, options.timeline(CLUSTERS)] = None
+    timeline: options.Timeline = None
 
 
 @spread

@@ -136,7 +136,7 @@ async def timeline_page(request: Request) -> Response:
         state=state, older=first and moved(first, -asked.count),
         newer=min(moved(first, asked.count), newest) if first and first < newest else None,
         stream=streams[0] if streams else None, most=LISTED, zone=named(found.facts.schedule.zone),
-        chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
+        chart=size_chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
     )  # fmt: skip
 
 
@@ -150,16 +150,22 @@ def _source(found: Artifacts, name: str) -> SourceName | None:
     return next(with_artifacts, next(iter(found.sources), None))
 
 
-def chart(request: Request, entries: Sequence[Entry]) -> str:
-    """Return the chart data of `entries` as JSON; "" for fewer than two."""
+def chart(series: Sequence[tuple[str, str, Sequence[tuple[datetime, float]]]]) -> str:
+    """Return the data of a chart as JSON: (label, unit, points) with the same moments; "" for fewer than two points."""
+    moments = [round(at.timestamp()) for at, _ in series[0][2]]
+    lines = [
+        {"label": label, "unit": unit, "values": [round(value, 3) for _, value in points]}
+        for label, unit, points in series
+    ]
+    return json.dumps({"x": moments, "series": lines}) if len(moments) > 1 else ""
+
+
+def size_chart(request: Request, entries: Sequence[Entry]) -> str:
+    """Return the chart of the sizes and durations of `entries`."""
     say = partial(translated, language=language_of(request))
-    series = (
-        ("Size", "bytes", [one.manifest.size for one in entries]),
-        ("Duration", "seconds", [round(one.manifest.seconds, 3) for one in entries]),
-    )
-    lines = [{"label": say(label), "unit": unit, "values": values} for label, unit, values in series]
-    x = [round(one.created.timestamp()) for one in entries]
-    return json.dumps({"x": x, "series": lines}) if len(x) > 1 else ""
+    sizes = [(one.created, one.manifest.size) for one in entries]
+    durations = [(one.created, one.manifest.seconds) for one in entries]
+    return chart([(say("Size"), "bytes", sizes), (say("Duration"), "seconds", durations)])
 
 
 def named(zone: ZoneInfo | None) -> str:

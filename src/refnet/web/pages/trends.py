@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,13 +11,14 @@ from fastapi import APIRouter, Request, Response
 
 from refnet.catalog import trends
 from refnet.catalog.cluster_base import facts_of
+from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.trends import Night, Point
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.telemetry.facts import is_proof
 from refnet.web.pages.base import language_of, page, reading, translated
-from refnet.web.pages.timeline import named
+from refnet.web.pages.timeline import chart, named, size_chart
 from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
@@ -31,9 +31,8 @@ class Trends:
     """The content of the page."""
 
     source: SourceName | None
-    #: Of the source: moment and bytes; moment and seconds of making; moment and seconds of a passed proof or drill.
-    sizes: tuple[Point, ...]
-    durations: tuple[tuple[datetime, float], ...]
+    #: Of the source: complete artifacts, oldest first; moment and seconds of each passed proof or drill.
+    entries: tuple[Entry, ...]
     recoveries: tuple[tuple[datetime, float], ...]
     #: Of the backup folder, whatever the source: moment and free bytes.
     free: tuple[Point, ...]
@@ -50,11 +49,11 @@ class Trends:
     @property
     def unusual(self) -> dict[str, tuple[float, float]]:
         """Name of a trend → its last value and the usual one, where the last is more than twice as much."""
-        values = {"duration": self.durations, "recovery": self.recoveries}
         last: dict[str, Sequence[float]] = {
-            name: [value for _, value in points] for name, points in values.items()
+            "duration": [one.manifest.seconds for one in self.entries],
+            "recovery": [seconds for _, seconds in self.recoveries],
+            "size": self.comparable,
         }
-        last |= {"size": self.comparable}
         return {
             name: (found[-1], usual)
             for name, found in last.items()
@@ -85,8 +84,7 @@ def read(found: Artifacts, name: str) -> Trends:
     days = trends.nights(facts.history, facts.schedule.zone, NIGHTS)
     return Trends(
         source,
-        tuple((one.created, one.manifest.size) for one in entries),
-        tuple((one.created, one.manifest.seconds) for one in entries),
+        tuple(entries),
         tuple(sorted(proofs)[-CHARTED:]),
         free,
         trends.full_in(free, facts.now),
@@ -104,7 +102,7 @@ async def trends_page(request: Request, source: str = "") -> Response:
     shown = await reading(request, "the backup folder", partial(read, found, source))
     say = partial(translated, language=language_of(request))
     charts = {
-        "sizes": chart([(say("Size"), "bytes", shown.sizes), (say("Duration"), "seconds", shown.durations)]),
+        "sizes": size_chart(request, shown.entries),
         "recoveries": chart([(say("Recovery time (RTO)"), "seconds", shown.recoveries)]),
         "free": chart([(say("Free space"), "bytes", shown.free)]),
     }
@@ -112,13 +110,3 @@ async def trends_page(request: Request, source: str = "") -> Response:
         request, "trends.html.j2", found=found, facts=found.facts, shown=shown, charts=charts,
         zone=named(found.facts.schedule.zone), soon=trends.SOON, period=trends.PERIOD.days,
     )  # fmt: skip
-
-
-def chart(series: Sequence[tuple[str, str, Sequence[tuple[datetime, float]]]]) -> str:
-    """Return the data of a chart as JSON: (label, unit, points) with the same moments; "" for fewer than two points."""
-    moments = [round(at.timestamp()) for at, _ in series[0][2]]
-    lines = [
-        {"label": label, "unit": unit, "values": [round(value, 3) for _, value in points]}
-        for label, unit, points in series
-    ]
-    return json.dumps({"x": moments, "series": lines}) if len(moments) > 1 else ""
