@@ -18,7 +18,7 @@ _WORDS = {
         "How others cite it",
         "Writes with",
         "Authors and topics",
-        "papers match",
+        "Papers that match",
     ),
     "ja-JP": ("マップ", "最初に読む論文", "件が引用", "引用のされ方", "共著者", "著者と分野", "一致する論文"),
 }

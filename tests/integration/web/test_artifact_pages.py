@@ -168,7 +168,7 @@ def test_a_search_finds_files_by_a_part_of_their_path(
 ) -> None:
     page = text(browser, f"/artifacts/notes/{names[0]}?{urlencode({'search': search})}")
     assert re.findall(r'file\?path=([^"]*)"', page) == found
-    assert f"{len(found)} names contain" in page
+    assert f"”: {len(found)} · " in page
 
 
 def test_a_note_is_rendered_and_leads_to_its_neighbours_restore_and_download(

@@ -139,7 +139,7 @@ def test_a_map_shows_the_crawl_marks_what_matches_and_says_what_to_read_first(cl
     assert 'style="' not in said
     found = client.get("/network/map?crawl=1&q=PAPER+GRAPHS&topic=music").text
     assert found.count('class="hit"') == 6
-    assert "6 papers match." in found
+    assert "Papers that match: 6" in found
     assert '<input name="topic" maxlength="500" value="music">' in found
     assert client.get("/network/map?crawl=99").text.count("This map has no paper") == 1
 

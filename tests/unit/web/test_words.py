@@ -54,6 +54,12 @@ def test_every_translation_is_of_a_text_that_pages_use() -> None:
     assert [one for one in japanese() if f'"{one}"' not in used] == []
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 run of 9"), ("1", "1 run of 9"), (2, "2 runs of 9")])
+def test_one_of_something_is_not_a_plural(count: int | str, said: str) -> None:
+    assert translated("{count} runs of {n}", "en", count=count, n=9) == said
+    assert translated("{count} artifacts", "ja", count=1) == "バックアップ 1 件"
+
+
 @pytest.mark.parametrize(
     ("text", "japanese_text"),
     [

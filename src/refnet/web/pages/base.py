@@ -54,6 +54,8 @@ RunId = Annotated[str, InPath(alias="id")]
 _UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
 _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
 _PLACE = re.compile(r"\{(\w+)\}")
+#: A number and the plural of an English noun.
+_COUNTED = re.compile(r"\{count\} ([a-z]+)s\b", re.ASCII)
 _DURATION = re.compile(
     r"(?:under )?[0-9.]{1,12} (?:d|h|min|s)(?: [0-9]{1,4} (?:h|min|s))?(?: ahead)?", re.ASCII
 )
@@ -260,6 +262,8 @@ def _between(text: str, literals: Sequence[str]) -> list[str] | None:
 def translated(text: str, language: str, **values: object) -> str:
     """Translate `text` (English if there is no translation), and replace each {name} by its value."""
     said = japanese().get(text, text) if language == "ja" else text
+    if str(values.get("count")) == "1":
+        said = _COUNTED.sub(r"{count} \1", said)  # 1 run, 2 runs
     return said.format(**values) if values else said
 
 
