@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -171,7 +170,5 @@ class PsqlCopy:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
