@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -142,9 +143,10 @@ def log(context: Context, meant: str) -> ItemHistory:
         undigested += bool(now and now.rows is not None and not now.digest)
         last = replace(now, digest=now.digest or (last.digest if last else "")) if now else None
     if not steps:
+        similar = shlex.quote(f"*{name.rpartition('/')[2]}*")
         raise RefnetError(
             f"none of the {look.read:,} artifacts of {source} that can be read contains '{name}'",
-            f"`refnet find {source} '*{name.rpartition('/')[2]}*'` looks for similar names.",
+            f"`refnet find {source} {similar}` looks for similar names.",
         )
     return ItemHistory(source, name, tuple(steps), look.read, tuple(look.notes), undigested)
 

@@ -6,6 +6,7 @@ SQL runs in a throwaway scratch server.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def _file(chosen: OpenArtifact, found: FileList, path: str) -> Listed:
             f"{show(one.path)} in {chosen.name} is a {one.kind}, not a file",
             f"It leads to {show(one.target)}."
             if one.kind is FileKind.LINK
-            else f"`refnet show {chosen.name} --files '{show(one.path)}/**'` lists its content.",
+            else f"`refnet show {chosen.name} --files {shlex.quote(f'{show(one.path)}/**')}` lists its content.",
             Exit.USAGE,
         )
     return one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import threading
@@ -88,6 +89,11 @@ class Child:
     #: The last reported step.
     progress: Reported | None
     _folder: Path
+
+    @property
+    def command(self) -> str:
+        """The command for a shell: a word may be of somebody else, such as the name of a file."""
+        return shlex.join(["refnet", *self.words])
 
     @property
     def stopped(self) -> bool:

@@ -203,6 +203,8 @@ def test_the_versions_of_a_file_are_listed_with_their_difference(
     one = f"/artifacts/notes/{names[1]}"
     part = text(browser, f"{one}/versions?path=sub%2Fnote.md")
     assert part.index(names[1]) < part.index(names[0]), "the newest first"
+    hostile = text(browser, f"{one}/versions?path=$(reboot)")
+    assert "refnet find notes &#39;*$(reboot)*&#39;" in hostile
     assert re.findall(r"<td>(first seen|changed)</td>", part) == ["changed", "first seen"]
     [link] = re.findall(r'href="([^"]*/changes\?[^"]*)"', part)
     page = text(browser, link.replace("&amp;", "&"))

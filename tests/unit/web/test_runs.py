@@ -194,6 +194,12 @@ def test_html_in_what_a_child_wrote_is_text(page: TestClient, home: Path) -> Non
         assert HTML not in said
 
 
+def test_a_command_of_a_hostile_word_is_one_that_a_shell_takes_as_text(page: TestClient, home: Path) -> None:
+    words = ["crawl", "URL:https://a.org/$(reboot)"]
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD | {"words": words}))
+    assert "refnet crawl &#39;URL:https://a.org/$(reboot)&#39;" in page.get(f"/runs/{NAME}").text
+
+
 def test_html_in_the_journal_and_the_log_is_text(page: TestClient, home: Path) -> None:
     run = Run(
         "f58e5d885f78",

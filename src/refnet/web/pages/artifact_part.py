@@ -6,6 +6,7 @@ limit, a limit of its output, and the isolation of a terminal.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import unicodedata
 from collections.abc import Sequence
@@ -300,12 +301,13 @@ async def _report(
 async def _history(request: Request, entry: Entry, asked: Part) -> dict[str, Any]:
     """Return the changes of a file or table, as `refnet log` prints them, newest first; or `trouble`."""
     schema = f"{asked.schema}." if entry.manifest.of_database and asked.schema else ""
-    words = ("log", "--json", "--", f"{entry.source}/{asked.path or schema + asked.table}")
+    what = f"{entry.source}/{asked.path or schema + asked.table}"
     try:
-        found = await _report(request, words, "the history", _HISTORY)
+        found = await _report(request, ("log", "--json", "--", what), "the history", _HISTORY)
     except RefnetError as error:
         return {"trouble": error}
-    return found | {"trouble": None, "changes": found["changes"][: -CHANGES - 1 : -1]}
+    command = shlex.join(["refnet", "log", what])
+    return found | {"trouble": None, "changes": found["changes"][: -CHANGES - 1 : -1], "command": command}
 
 
 async def _answer(request: Request, entry: Entry, sql: str) -> Rows:
