@@ -161,9 +161,10 @@ class _Second:
         self._sent.append(one)
 
     def end(self) -> None:
-        """Let the process end, and wait for that."""
+        """End the process, also one that hangs."""
         self._socket.close()
-        with suppress(ChildProcessError):
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
 
 

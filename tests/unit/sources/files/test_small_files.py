@@ -84,14 +84,17 @@ def test_two_processes_make_the_archive_and_the_list_of_one(many, made, read_her
     assert len(read_here) - here < here, "the second process read nothing"
 
 
-def test_the_second_process_is_killed_and_the_archive_is_complete(many, made, monkeypatch):
-    one, real = made(many, 1), small_files._Second._send
+@pytest.mark.parametrize("its", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_second_process_dies_or_hangs_and_the_archive_is_complete(many, made, monkeypatch, its):
+    one = made(many, 1)
+    real = small_files._Second._send
 
     def send(second: small_files._Second, run: small_files._Waiting) -> None:
         real(second, run)
-        os.kill(second._pid, signal.SIGKILL)
+        os.kill(second._pid, its)
 
     monkeypatch.setattr(small_files._Second, "_send", send)
+    monkeypatch.setattr(small_files, "_SECONDS", 0.2)
 
     assert made(many, 2) == one
 
