@@ -17,6 +17,7 @@ from refnet.core.files import user_name
 
 #: The most links on one path, as in the kernel.
 _LINKS = 40
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
@@ -76,13 +77,17 @@ def open_folder(path: Path) -> int:
 
     RefnetError (USAGE) if it leads elsewhere; OSError if there is no such folder.
     """
+    handle = os.open(path, _FOLDER)  # by the kernel, which mounts what is on the way
+    if os.geteuid() or _is_at(handle, path):
+        return handle
+    os.close(handle)
     walk = _LinkOwners(())
     try:
-        handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=walk.to(path.absolute()))
+        handle = os.open(".", _FOLDER, dir_fd=walk.to(path.absolute()))
     finally:
         walk.close()
     others = walk.owners - trusted_users()
-    if os.geteuid() == 0 and others - {os.fstat(handle).st_uid}:
+    if others - {os.fstat(handle).st_uid}:
         os.close(handle)
         raise RefnetError(
             f"{shown(path)} follows a symbolic link of {user_name(min(others))} into a folder of another user",
@@ -90,6 +95,14 @@ def open_folder(path: Path) -> int:
             Exit.USAGE,
         )
     return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether no link led to the open folder."""
+    try:
+        return Path(f"/proc/self/fd/{handle}").readlink() == path.absolute()
+    except OSError:
+        return False
 
 
 def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetError | None:

@@ -26,8 +26,9 @@ from refnet.catalog.artifact import (
 from refnet.catalog.manifest import Compared
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FOLDER, forget_cached, identity
+from refnet.core.files import forget_cached, identity
 from refnet.core.member_names import show, some
+from refnet.core.trust import open_folder
 from refnet.sources.folder.archive_writer import Dumped, dump
 from refnet.sources.folder.listing import FileKind
 from refnet.sources.folder.scope import (
@@ -167,7 +168,7 @@ class FilesMaker:
     @contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            root = os.open(self.folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
+            root = open_folder(self.folder)
         except OSError as error:
             raise RefnetError(
                 f"the folder of {self.name} cannot be read: {show(str(self.folder))} ({error.strerror})",

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -23,9 +23,10 @@ from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.core.files import OPEN_FOLDER, explained, names_in, nearest, opened
 from refnet.core.formatting import size, some
 from refnet.core.member_names import shown_path
+from refnet.core.trust import open_folder
 from refnet.settings import Settings, user_path
 from refnet.sources.base import Permits, Source
 from refnet.sources.check_result import CheckLine, error, error_line, ok, warning, writable
@@ -134,7 +135,12 @@ class Folder(Source):
         return FolderUndo(partial(self._target, request.to))
 
     def _target(self, to: str | None, *, merge: bool = True) -> FolderTarget:
-        return self.target() if to is None else folder_at(self.settings, self.name, to, merge=merge)
+        if to is not None:
+            return folder_at(self.settings, self.name, to, merge=merge)
+        live = self.target()
+        if self.own.path is not None:
+            _check_links(self.own.path, live.folder)
+        return live
 
     def occupies(self, folder: Path) -> bool:
         live = self.target()
@@ -215,7 +221,9 @@ def _checked(settings: Settings, target: FolderTarget) -> Iterator[CheckLine]:
     source = target.source
     folder = settings.of(source).path or target.folder
     scope = target.live_scope
-    with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
+    with ExitStack() as stack:
+        root = open_folder(folder)
+        stack.callback(os.close, root)
         names = [name for name in names_in(root) if name not in target.own]
         if listed := settings.of(source).entries:
             scope = scope.of(present(parse_entries(listed), root)[0])
@@ -309,6 +317,15 @@ def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool
             raise _refused(folder, "is not empty", "Name a new or empty folder, or add to it with --merge.")
     target = target_of(source, folder, None, settings.home / "swaps")
     return replace(target, elsewhere=True)
+
+
+def _check_links(named: Path, folder: Path) -> None:
+    """RefnetError if a link of another user leads from the path `named` of the settings to `folder`; see `open_folder`."""
+    with explained(named), ExitStack() as stack:
+        handle = open_folder(nearest(named))
+        stack.callback(os.close, handle)
+        if not os.path.samestat(os.fstat(handle), os.lstat(nearest(folder))):
+            raise RefnetError(f"{named} was replaced meanwhile", "Nothing live was touched: retry.")
 
 
 def _refused(folder: Path, why: str, hint: str) -> RefnetError:
