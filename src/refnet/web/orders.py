@@ -194,6 +194,12 @@ class OrderPlan:
         return bool(self.order.to) and self.values.get("replaces") is not False
 
     @property
+    def to_run(self) -> tuple[str, ...]:
+        """The words that carry it out; what the plan does not replace, nothing there permits to replace later."""
+        forced = self.values.get("replaces") is not False
+        return (*self.order.words, *(["--force"] if forced else []))
+
+    @property
     def problems(self) -> list[dict[str, str]]:
         """The problems that prevent the order, as {message, hint}."""
         return list(self.values.get("problems", ()))

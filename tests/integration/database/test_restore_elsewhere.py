@@ -77,6 +77,19 @@ def test_a_new_database_appears_beside_the_live_one_which_stays(
     assert everything(shop) == [shop.name, new.name]
 
 
+def test_a_database_that_was_created_after_the_plan_is_not_replaced_without_permission(
+    shop: Target, dump: DatabaseArtifact, wheel: Binaries, new: Target
+) -> None:
+    with admin_session(new) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(new.name)))
+    with pytest.raises(RefnetError, match="was created after this restore was planned"):
+        restore(new, dump, wheel, where=Where.ELSEWHERE, replace=False)
+    assert everything(new) == [new.name]
+    previous = restore(new, dump, wheel, where=Where.ELSEWHERE).previous
+    assert previous
+    _drop(new.database(previous))
+
+
 @pytest.mark.parametrize("name", ['a "quoted" ../name', "dbname=x host=nowhere " + "é" * 20])
 def test_any_name_that_postgresql_takes_is_kept_as_it_is(
     shop: Target, dump: DatabaseArtifact, wheel: Binaries, name: str

@@ -66,6 +66,24 @@ def test_what_somebody_puts_there_meanwhile_is_kept(vault: World, tmp_path: Path
     assert (done.previous.previous_folder / "out" / "mine.md").read_text() == "mine"
 
 
+def test_a_folder_that_is_filled_while_the_files_are_unpacked_is_not_replaced(
+    vault: World, tmp_path: Path, monkeypatch
+) -> None:
+    held, folder = vault.backup(), tmp_path / "out"
+    real = restore_files._compare
+
+    def fill_first(*arguments: Any) -> None:
+        folder.mkdir()
+        (folder / "mine.md").write_text("mine")
+        real(*arguments)
+
+    monkeypatch.setattr(restore_files, "_compare", fill_first)
+    with pytest.raises(RefnetError, match="was filled while the restore ran"):
+        restore(vault, held, folder)
+    assert contents(folder) == {"mine.md": b"mine"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".refnet-")]
+
+
 def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(
     vault: World, tmp_path: Path, monkeypatch
 ) -> None:

@@ -124,6 +124,14 @@ def test_a_restore_elsewhere_replaces_nothing() -> None:
     assert not plan(replaces=True).replaces_elsewhere
 
 
+def test_what_replaces_nothing_runs_without_force_so_that_it_refuses_what_appears_meanwhile() -> None:
+    away = Order(Verb.RESTORE, SHOP, ARTIFACT, to="postgresql://db.example/new")
+    assert plan(away, replaces=False).to_run == away.words
+    assert plan(replaces=True).to_run == (*plan().order.words, "--force")
+    undo = OrderPlan(Order(Verb.UNDO, NOTES), {"folder": "/srv/notes"})
+    assert undo.to_run == ("undo", "notes", "--force")
+
+
 def test_a_database_is_confirmed_by_name_and_a_folder_by_its_source() -> None:
     assert plan().name_to_type == "refnet"
     assert OrderPlan(Order(Verb.UNDO, NOTES), {"folder": "/srv/all my notes"}).name_to_type == "notes"

@@ -259,7 +259,9 @@ class WholeRestore(RestoreWork):
         return f"Replace the live database {self.restore.target.display}?" if self.planned.replaces else ""
 
     def run(self, context: Context) -> RestoreDone:
-        done = replace(self.restore, context=context).run()
+        permitted = self.planned.replaces or self.request.force
+        options = replace(self.restore.options, replace=permitted)
+        done = replace(self.restore, context=context, options=options).run()
         source = self.restore.source
         return RestoreDone(done.to_json(), tuple(_said(done, undo_arguments(source, self.request.to))))
 

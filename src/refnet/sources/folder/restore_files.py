@@ -34,7 +34,12 @@ from refnet.sources.folder.scope import Unheld
 from refnet.sources.folder.selection import LivePlace, NothingMatchesError, Selection, against_live
 from refnet.sources.folder.swap_journal import SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
-from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
+from refnet.sources.folder.target import (
+    FolderTarget,
+    explain_os_errors,
+    finish_interrupted,
+    own_work_folders,
+)
 from refnet.sources.folder.tree import Changes, Tree, changes, differences
 from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, carry_over
 
@@ -219,6 +224,8 @@ def _carry_out(
         _carry(decided, work)
     if decided.merge:
         merging.check(decided.target.folder, decided.merge)
+    if decided.target.elsewhere and not decided.merge:
+        _check_empty(decided.target)
     compared = clock.monotonic()
     done = swapping.carry_out(work, _base(decided), _units(decided, work))
     with done.folder("kept") as previous:
@@ -365,6 +372,20 @@ def _carry(decided: FolderPlan, work: WorkFolder) -> None:
             f"{name}, which exclude leaves out, cannot be carried into the restored folder: {error.strerror}",
             "Run it as the owner of these files, or move them elsewhere; the live files were not touched.",
         ) from error
+
+
+def _check_empty(target: FolderTarget) -> None:
+    """RefnetError if something was put into the folder of `--to` since it was planned: nobody permits to replace it."""
+    try:
+        with opened(target.folder, OPEN_FOLDER) as folder:
+            found = set(names_in(folder)) - own_work_folders(target.swaps, target.source, target.folder)
+    except FileNotFoundError:
+        return
+    if found:
+        raise RefnetError(
+            f"{show(str(target.folder))} was filled while the restore ran",
+            "Nothing there was replaced: name a new or empty folder.",
+        )
 
 
 def _base(decided: FolderPlan) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -218,9 +219,9 @@ async def _start(request: Request, verb: Verb) -> Response:
         shown = {"plan": planned, "text": text, "refusal": refusal}
         return _page(request, order, _STATUS[refusal], **shown, typed=given.get("typed", ""))
     about = {"kind": str(order.verb), "source": str(order.source), "exclusive": order.exclusive}
-    title = f"{order.command} --force"[:300]
+    title = shlex.join(["refnet", *planned.to_run])[:300]
     try:
-        child = await begin(request, [*order.words, "--force"], title=title, **about)
+        child = await begin(request, planned.to_run, title=title, **about)
     except BusyError as error:
         return _page(request, order, 409, running=error.child)
     return RedirectResponse(f"/restore/runs/{child.id}", 303)

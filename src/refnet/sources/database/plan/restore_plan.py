@@ -36,6 +36,8 @@ class PlanOptions:
     where: Where = Where.LIVE
     #: The name of the new database, for Where.NEW.
     name: str = ""
+    #: Whether a database that is there may be replaced.
+    replace: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def decide(wanted: WantedBackup, facts: ServerFacts, options: PlanOptions) -> Da
         (*_steps(wanted, facts, created, where), *_last_steps(facts, options)),
         (
             *([refused] if refused else []),
-            *([_exists(facts)] if facts.live and where is Where.NEW else []),
+            *([_exists(facts, where)] if facts.live and (where is Where.NEW or not options.replace) else []),
             *_problems(wanted, facts, missing, created, need),
             *(() if where is Where.NEW else hindrances(facts)),
             *_powerful(wanted, facts, () if options.role_powers else created),
@@ -163,7 +165,12 @@ def major(version: int) -> int:
     return version // 10_000
 
 
-def _exists(facts: ServerFacts) -> RefnetError:
+def _exists(facts: ServerFacts, where: Where) -> RefnetError:
+    if where is not Where.NEW:
+        return RefnetError(
+            f"the database {facts.destination} was created after this restore was planned",
+            "Nothing was replaced. Check the plan again (--plan).",
+        )
     return RefnetError(
         f"the database {facts.destination} exists already, and --as replaces nothing",
         "Give another name; to replace that database, name it with --to.",
