@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.web.pages import artifact
+from refnet.core.processes import until
+from refnet.web.pages import artifact, artifact_part
 from refnet.web.pages.artifact import Download, disposition
 
 NAME = "refnet_20261125_170001.sql.gz"
@@ -45,6 +49,16 @@ def sent(
 
     asyncio.run(made({"type": "http"}, receive, send))
     return found
+
+
+def test_a_download_that_ends_does_not_wait_for_what_its_command_left_behind():
+    words = ("sh", "-c", "sleep 300 & echo $!; exec sleep 300")
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout
+    left = int(child.stdout.readline())
+    artifact_part._Output(child, b"").close()
+    os.kill(left, signal.SIGKILL)  # ProcessLookupError: it was waited for
+    assert until(lambda: child.returncode is not None, 10)
 
 
 def body(messages: list[dict[str, Any]]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import threading
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -267,8 +268,12 @@ class _Output:
         return found or (self._child.stdout.read(size) if self._child.stdout else b"")
 
     def close(self) -> None:
+        """End the command; nobody waits for it here, as the event loop closes a download."""
         self._child.kill()
-        self._child.communicate()
+        for pipe in (self._child.stdout, self._child.stderr):
+            if pipe:
+                pipe.close()
+        threading.Thread(target=self._child.wait, daemon=True).start()  # otherwise a zombie remains
 
 
 def _begun(child: subprocess.Popen[bytes], one: Listed) -> _Output:

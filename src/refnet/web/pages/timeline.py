@@ -68,7 +68,7 @@ class Timeline:
     #: The artifacts of the chart, oldest first.
     charted: tuple[Entry, ...] = ()
     #: The runs of each day, newest first.
-    runs: Mapping[date, tuple[ListedRun, ...]] = field(default_factory=dict)
+    runs: Mapping[date, Sequence[ListedRun]] = field(default_factory=dict)
     #: Of a remote store: the artifacts of `day` in the backup folder.
     here: tuple[Entry, ...] = ()
 
@@ -76,7 +76,7 @@ class Timeline:
     def missed(self) -> int:
         return sum(month.missed for month in self.months)
 
-    def ran(self, day: date) -> tuple[ListedRun, ...]:
+    def ran(self, day: date) -> Sequence[ListedRun]:
         """Return the runs of the source that began on `day`, newest first."""
         return self.runs.get(day, ())
 
@@ -104,11 +104,10 @@ def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
     chosen = next((day for day in days if day.date == asked.day), None)
     charted = tuple(entry for day in there for entry in day.entries)[-CHARTED:]
     newest = there[-1] if there and asked.day is None else None
-    runs: dict[date, tuple[ListedRun, ...]] = {}
+    runs: dict[date, list[ListedRun]] = {}
     for one in listed(found.facts.history):
         if one.one.source == source:
-            at = day_of(one.one.started, found.facts.schedule.zone)
-            runs[at] = (*runs.get(at, ()), one)
+            runs.setdefault(day_of(one.one.started, found.facts.schedule.zone), []).append(one)
     day = chosen or newest
     here = found.calendar(source, "").by_day.get(day.date, ()) if asked.store and day else ()
     return Timeline(source, asked.store, shown, day, charted, runs, here)
