@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.test_restore import ended
 from tests.browser.watched import PHONE, Watched, watched
 from tests.browser.world import World
+from tests.integration.listening import listening
 
 from refnet.core.processes import until
 
@@ -102,12 +103,17 @@ def test_a_test_message_is_sent_and_lines_are_shown_for_what_no_page_writes(
 ) -> None:
     file = world.folder / "config" / "refnet.toml"
     before = _text(world)
-    file.write_text(before + '\n[notify]\nurls = ["json://127.0.0.1:1/"]\n')
     try:
-        with watched(browser, url, storage_state=signed_in) as found:
+        with watched(browser, url, storage_state=signed_in) as found, listening() as service:
+            file.write_text(f'{before}\n[notify]\nurls = ["json://{service.url}/"]\n')
             page = found.go("/settings/set-up")
-            assert 'urls = ["mailtos://USER:PASSWORD@example.org"' in found.text()
+            assert '"mailtos://USER:PASSWORD@example.org?to=ADMIN@example.org"' in found.text()
             page.get_by_role("button", name="Send a test message").click()
+            page.wait_for_url("**/runs/*")
+            ended(page)
+            assert service.titles == ["test"]
+            file.write_text(before + '\n[notify]\nurls = ["json://127.0.0.1:1/"]\n')
+            found.go("/settings/set-up").get_by_role("button", name="Send a test message").click()
             page.wait_for_url("**/runs/*")
             says = expect(page.locator("main"))
             says.to_contain_text("not every service accepted the test message", timeout=60_000)

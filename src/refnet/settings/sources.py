@@ -135,8 +135,9 @@ class SourceSettings:
     exclude: tuple[str, ...] = key(exclude_rules, default=(), table="folders")
     #: True: leave out what is mounted in the folder.
     one_file_system: bool | None = key(converters.flag, table="folders")
-    #: When it is backed up; None: off.
+    #: When it is backed up, such as `daily 02:30`, or `off`; without it as `database`, a folder as `obsidian`.
     schedule: When | None = key(parse_schedule)
+    #: How long its artifacts are kept, such as `days=14 weekly=8`; None: as those of `database`, of a folder as `obsidian`.
     retention: Retention | None = key(parse_retention)
     #: A smaller artifact is a warning; 0: no check.
     min_bytes: int | None = key(converters.size)
@@ -145,8 +146,9 @@ class SourceSettings:
     shrunk_rows: int | None = key(converters.percent, table="databases clusters")
     shrunk_bytes: int | None = key(converters.percent)
     shrunk_files: int | None = key(converters.percent, table="folders")
-    #: As those of `prove`.
+    #: How a backup is compared with it: count, digest or auto; None: as `prove.source`.
     prove_source: str | None = key(converters.proved_source)
+    #: Days between two proofs; None: as `prove.every`.
     prove_every: int | None = key(converters.days_between)
     #: Commands instead of those of `hooks`; empty: none.
     before_backup: tuple[tuple[str, ...], ...] | None = key(converters.hooks)

@@ -147,7 +147,8 @@ class Guard:
                 )
             except HTTPException as error:
                 return failed(error.status_code, error.detail, "The form is too long for this page.")
-            given = given or fields.pop("csrf", "")
+            in_form = fields.pop("csrf", "")  # no route sees it
+            given = given or in_form
         elif self._local:  # programs of this machine; a page of another site sends its origin
             return None
         if not (self._has_token(headers) or self._sessions.is_form_token(session, given)):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apprise
 import pytest
 from httpx import Response
 from starlette.testclient import TestClient
@@ -24,9 +25,10 @@ from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.known_keys import setting
 from refnet.settings.report import description_of
 from refnet.settings.sources import TABLES
-from refnet.settings.stores import store_url
+from refnet.settings.stores import read_credentials, store_url
 from refnet.settings.writable import IN_TABLE, PLACES, WRITABLE, Subject
 from refnet.web.pages.base import sayings
+from refnet.web.pages.set_up import LINES, _lines_of_defaults
 from refnet.web.settings_file import LAST_VERSION, SettingsFile, edited
 
 TEXT = """# of the shop
@@ -49,6 +51,7 @@ path = "{photos}"
 [notify]
 urls = ["json://localhost/hunter2"]
 """
+RECIPIENT = "age14tz0w803r0qyrsla7gxv3mz5uc8t5hu2vrn2jc5q7c70yw7v4uvqq3j25h"
 _VERSION = re.compile(r'name="version" value="([0-9a-f]{64})"')
 
 
@@ -111,6 +114,18 @@ def test_the_difference_is_shown_first_and_shows_no_other_line(place: Place) -> 
     assert "+exclude = [&#34;*.tmp&#34;, &#34;*.log&#34;]" in said.text
     assert "hunter2" not in said.text
     assert place.text == before
+
+
+def test_the_token_of_the_form_may_be_in_the_header_too_and_is_never_a_setting(place: Place) -> None:
+    token = csrf(place.client, "/settings")
+    sent = OBSIDIAN | {
+        "version": place.version(**OBSIDIAN),
+        "csrf": token,
+        "schedule.obsidian": "daily 04:00",
+    }
+    said = place.client.post("/settings/edit", data=sent, headers={"X-CSRF-Token": token})
+    assert said.status_code == 200, said.text
+    assert "+obsidian = &#34;daily 04:00&#34;" in said.text
 
 
 def test_comments_mode_and_the_last_version_are_kept(place: Place) -> None:
@@ -362,6 +377,72 @@ def test_a_new_folder_lies_inside_of_a_source(place: Place, tmp_path: Path) -> N
     assert place.text == before
     assert place.write(about, databases__app__path=str(inner / "app.db")).status_code == 303
     assert place.text.endswith(f'\n[databases.app]\npath = "{inner}/app.db"\n')
+
+
+def test_a_new_source_shows_what_its_retention_will_keep(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "vault" / "inner").mkdir()
+    about = {"table": "databases", "name": "app"}
+    given = {
+        "path": str(tmp_path / "vault" / "inner" / "app.db"),
+        "schedule": "daily 05:00",
+        "retention": "days=7 weekly=4",
+    }
+    said = place.send(
+        "/settings/edit", about, **{f"databases__app__{key}": text for key, text in given.items()}
+    )
+    assert said.status_code == 200, said.text
+    rows = re.findall(
+        r'<th scope="row">(\d+) days</th><td class="number">(\d+)</td><td class="number">(.+?)</td>',
+        said.text,
+    )
+    assert [(days, size) for days, _, size in rows] == [("30", "–"), ("365", "–")]
+    assert all(9 <= int(count) <= 13 for _, count, _ in rows), rows
+    assert "next prune" not in said.text
+
+
+@pytest.mark.parametrize(("title", "note", "text"), LINES)
+def test_the_lines_to_add_by_hand_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, note: str, text: str
+) -> None:
+    for name in [*os.environ]:
+        if name.startswith("REFNET_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path / "home"))
+    places = {"/etc/refnet": tmp_path, "/srv": tmp_path, "/mnt/nas": tmp_path, "age1…": RECIPIENT}
+    for before, after in places.items():
+        text = text.replace(before, str(after))
+    for name in re.findall(r'url_file = "(.+)"', text):
+        Path(name).touch(mode=0o600)
+        Path(name).write_text(note.partition(": ")[2] + "\n")
+    for name in re.findall(r'credentials_file = "(.+)"', text):
+        said = re.findall(r"access_key_id|secret_access_key|service_account|\baccount\b|\bkey\b", note)
+        Path(name).touch(mode=0o600)
+        Path(name).write_text("".join(f'{key} = "{tmp_path}/a"\n' for key in said))
+    (tmp_path / "a").touch(mode=0o600)
+    (tmp_path / "refnet.toml").touch(mode=0o600)
+    (tmp_path / "refnet.toml").write_text(text)
+    found = examine_settings().valid()
+    for store in found.stores.values():
+        if store.credentials_file:
+            read_credentials(store.credentials_file, store.place.kind)
+    assert all(apprise.Apprise().add(url) for url in found.notify_urls)
+    assert found.named or found.notify_urls or found.encryption_recipients, title
+
+
+def test_what_is_a_source_by_default_is_named_with_the_lines_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("VAULT_DIR", "CONFIG_DIR", "DATABASE_URL", "CONFIG"):
+        monkeypatch.delenv(f"REFNET_{name}", raising=False)
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "vault").mkdir(parents=True)
+    (tmp_path / "refnet.toml").touch(mode=0o600)
+    own = _lines_of_defaults(examine_settings().valid())
+    assert own == f'vault_dir = "{tmp_path}/home/vault"'
+    (tmp_path / "refnet.toml").write_text(f'{own}\n[folders.home]\npath = "{tmp_path}/other"\n')
+    assert "obsidian" in examine_settings().valid().sources
 
 
 def test_a_new_source_is_in_an_entry_of_a_folder_of_which_only_entries_are_protected(

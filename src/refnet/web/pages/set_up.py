@@ -5,6 +5,7 @@ A form shows the difference, what is kept, and what is refused; a second one wri
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,11 @@ from starlette.responses import RedirectResponse
 from refnet import sources, wiring
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings, StoreSettings
+from refnet.settings.converters import OWN_SERVER
 from refnet.settings.known_keys import setting
 from refnet.settings.report import ShownSetting, description_of, report, text_of
-from refnet.settings.writable import OF_SHORT, PLACES, Subject, subject
+from refnet.settings.sources import SHORT
+from refnet.settings.writable import OF_SHORT, Subject, subject
 from refnet.web.pages.base import begin_run, form, page, reading, settings_of
 from refnet.web.pages.simulation import Simulation, simulation
 from refnet.web.settings_file import LAST_VERSION, Draft, SettingsFile
@@ -27,19 +30,70 @@ router = APIRouter(prefix="/settings", include_in_schema=False)
 _FILE = "the settings file"
 #: The fields of a form that are no keys.
 _ABOUT = ("table", "name", "version")
-#: What a page never takes: lines for the settings file, with places to fill in.
-LINES = {
-    "A database, or every database of a server": (
-        '[databases.NAME]\nurl_file = "/etc/refnet/NAME.url"   # 0600: postgresql://USER:PASSWORD@HOST/DATABASE\n\n'
-        '[clusters.NAME]\nurl_file = "/etc/refnet/NAME.url"    # 0600: postgresql://USER:PASSWORD@HOST/postgres'
+#: What a page never takes: what it is, what else is to be done, and lines that `refnet settings` accepts once the places in
+#: capitals and the files are there.
+LINES = (
+    (
+        "A PostgreSQL database",
+        "The file has one line, mode 0600, and belongs to the user of RefNet: postgresql://USER:PASSWORD@HOST:5432/DATABASE",
+        '[databases.shop]\nurl_file = "/etc/refnet/shop.url"',
     ),
-    "A folder that is in no source yet": '[folders.NAME]\npath = "/srv/NAME"',
-    "A store in a folder, or by rclone": '[stores.NAME]\nurl = "file:///mnt/nas"   # or rclone:REMOTE:path',
-    "Notifications": (
-        '[notify]   # secrets: keep the file 0600\nurls = ["mailtos://USER:PASSWORD@example.org", "ntfys://ntfy.sh/TOPIC"]\n'
-        'backup_ping = "https://hc-ping.com/KEY/backup-{source}"'
+    (
+        "Every database of a PostgreSQL server, its roles and, with wal, any second",
+        "The file has one line, mode 0600, and belongs to the user of RefNet: postgresql://USER:PASSWORD@HOST:5432/postgres",
+        '[clusters.main]\nurl_file = "/etc/refnet/main.url"\nwal = false',
     ),
-}  # fmt: skip
+    ("A folder that is in no source yet", "", '[folders.photos]\npath = "/srv/photos"'),
+    (
+        "The recovery key of the copies",
+        "Every store needs it. `refnet key new` makes it, prints its page and the recipient.",
+        '[encryption]\nrecipients = ["age1…"]',
+    ),
+    (
+        "A store: Amazon S3, or what is compatible with it",
+        "The file, mode 0600, sets access_key_id and secret_access_key, each as text in quotes. Without endpoint it is Amazon's.",
+        (
+            '[stores.offsite]\nurl = "s3://bucket/prefix"\nendpoint = "https://s3.example.org"\nregion = "eu-west-1"\n'
+            'credentials_file = "/etc/refnet/offsite.toml"'
+        ),
+    ),
+    (
+        "A store: Google Cloud Storage",
+        "It sets service_account to the path, in quotes, of the JSON file that Google gave. Both have mode 0600.",
+        '[stores.offsite]\nurl = "gs://bucket/prefix"\ncredentials_file = "/etc/refnet/offsite.toml"',
+    ),
+    (
+        "A store: Azure Blob Storage",
+        "The file, mode 0600, sets account and key, each as text in quotes.",
+        '[stores.offsite]\nurl = "az://container/prefix"\ncredentials_file = "/etc/refnet/offsite.toml"',
+    ),
+    (
+        "A store: a folder on an SFTP server",
+        "The folder is there, and `ssh user@host` needs no password.",
+        '[stores.offsite]\nurl = "sftp://user@host/folder"',
+    ),
+    (
+        "A store: a remote of rclone",
+        "`rclone config` makes the remote.",
+        '[stores.offsite]\nurl = "rclone:remote:path"',
+    ),
+    (
+        "A store: a folder of another disk, or mounted here",
+        "The folder is there.",
+        '[stores.nas]\nurl = "file:///mnt/nas/refnet"',
+    ),
+    (
+        "Notifications: mail, ntfy, Slack, Discord, Telegram, a webhook; a dead-man's switch",
+        "Keep the lines that you use. They are secrets: the settings file has mode 0600.",
+        (
+            '[notify]\nurls = [\n    "mailtos://USER:PASSWORD@example.org?to=ADMIN@example.org",\n    "ntfys://ntfy.sh/TOPIC",\n'
+            '    "slack://TEAM/BOT/TOKEN",\n'
+            '    "discord://ID/TOKEN",\n'
+            '    "tgram://123456789:TOKEN_OF_THE_BOT/CHAT",\n    "jsons://example.org/PATH",\n]\n'
+            'backup_ping = "https://hc-ping.com/KEY/backup-{source}"\ndrill_ping = "https://hc-ping.com/KEY/drill-{source}"'
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +129,18 @@ async def set_up(request: Request, written: str = "") -> Response:
     found = await reading(request, "the settings", partial(_subjects, settings))
     return page(
         request, "set_up.html.j2", problem=problem, refusal=file.refusal if file else None, found=found,
-        settings=settings, lines=LINES, tables=[*PLACES], written=bool(written and file),
+        settings=settings, lines=LINES, own=_lines_of_defaults(settings), written=bool(written and file),
         kept=settings_of(request).home / LAST_VERSION,
     )  # fmt: skip
+
+
+def _lines_of_defaults(settings: Settings) -> str:
+    """The lines that name what is a source only by default; "": there is no such source."""
+    own = [one for one in wiring.protected(settings) if settings.defaults_to(one)]
+    return "\n".join(
+        f"{SHORT[one]} = {json.dumps(str(settings.of(one).path or OWN_SERVER), ensure_ascii=False)}"
+        for one in own
+    )
 
 
 def _subjects(settings: Settings) -> list[tuple[Subject, str, Any]]:
@@ -112,11 +175,8 @@ async def check(request: Request) -> Response:
     if not isinstance(draft, Draft):
         return draft
     simulated, trouble = None, None
-    if (
-        about.source
-        and not about.is_new
-        and {about.key_of(one) for one in ("schedule", "retention")} & _keys(draft)
-    ):
+    changes_kept = {about.key_of(one) for one in ("schedule", "retention")} & _keys(draft)
+    if about.source and (about.is_new or changes_kept):
         try:
             simulated = await simulation(request, draft, about)
         except RefnetError as error:

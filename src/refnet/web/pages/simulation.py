@@ -1,22 +1,29 @@
-"""What a changed retention or schedule keeps: what `refnet prune` plans and simulates with it, in processes of its own."""
+"""What a changed retention or schedule keeps: what `refnet prune` plans and simulates with it, in processes of its own.
+
+Of a new source, which no command knows yet, the same function simulates in a thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from fastapi import Request
 
+from refnet import wiring
+from refnet.catalog.retention import simulate
 from refnet.core import checked
+from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
-from refnet.settings import variable
+from refnet.settings import Settings, variable
 from refnet.settings.times import OFF
 from refnet.settings.writable import Subject
 from refnet.web import child_process
-from refnet.web.pages.base import short
+from refnet.web.pages.base import reading, short
 from refnet.web.settings_file import Draft
 
 #: The days after which it is looked what is kept, and the longest time of each process, in seconds.
@@ -48,8 +55,8 @@ class KeptAfter:
 
     days: int
     count: int
-    #: At the size of the newest artifact, in bytes.
-    size: int
+    #: At the size of the newest artifact, in bytes; None: there is none yet.
+    size: int | None
     #: Of the oldest one; None: there is none.
     oldest: datetime | None
 
@@ -71,6 +78,11 @@ class Simulation:
 
 async def simulation(request: Request, draft: Draft, subject: Subject) -> Simulation:
     """Simulate the draft for the source of `subject`; RefnetError if a command fails or takes too long."""
+    if subject.is_new:
+        kept_of_it = await reading(
+            request, "the simulation", partial(kept_of_new, draft.found.settings, subject.source)
+        )
+        return Simulation(kept_of_it, {}, {})
     own = draft.found.settings.of(subject.source)
     tried = _HERE | {
         variable(subject.key_of("retention")): str(own.retention),
@@ -88,6 +100,21 @@ async def simulation(request: Request, draft: Draft, subject: Subject) -> Simula
         return Simulation(found, dict(deleted(now)), dict(deleted(then)))
     except ValueError:
         raise RefnetError("`refnet prune` printed no simulation", "Run it in a terminal.") from None
+
+
+def kept_of_new(settings: Settings, name: str) -> tuple[KeptAfter, ...]:
+    """What `settings` keep of a source without artifacts."""
+    source, now = next(one for one in wiring.protected(settings) if one == name), utc_now()
+    found = {
+        days: simulate(
+            source, (), wiring.retention(settings, source), settings.schedule, (now, now + timedelta(days))
+        )
+        for days in DAYS
+    }
+    return tuple(
+        KeptAfter(days, len(kept), None, min((one.entry.created for one in kept), default=None))
+        for days, kept in found.items()
+    )
 
 
 async def _printed(request: Request, words: list[str], variables: Mapping[str, str]) -> Any:
