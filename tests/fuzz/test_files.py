@@ -49,7 +49,7 @@ TEXT = FILES.to_json()
 @fuzzed
 @given(documents(json.loads(TEXT), TEXT), texts)
 def test_the_names_of_a_list_are_shown_or_refused(text: bytes, searched: str) -> None:
-    names = outcome(lambda: FileNames.of(text), ArchiveError)
+    names = outcome(lambda: FileNames([text]), ArchiveError)
     for show_page in (lambda: names.page("", 0, 10), lambda: names.search(searched, 0, 10)) if names else ():
         page = outcome(show_page, ArchiveError)
         for line in page.lines if page else ():

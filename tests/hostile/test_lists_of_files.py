@@ -12,7 +12,7 @@ from refnet.sources.folder.listing import FileList
 head, end, long = b'{"format": 1,\n"members": [],\n"files": [\n', b"\n]}\n", 8 << 20
 """
 _TRIED = r"""
-for read in (FileNames.of, FileList.from_json):
+for read in (lambda text: FileNames([text]), FileList.from_json):
     try:
         read(text)
     except ArchiveError:

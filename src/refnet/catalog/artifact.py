@@ -2,7 +2,7 @@
 
 import errno
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -102,7 +102,8 @@ class OpenArtifact:
     record: Callable[..., None] | None = None
     #: Reads what `files` reads as it is stored (gzip), and checks it; None: only `files` does.
     packed_files: Callable[[], bytes | None] = lambda: None
-
+    #: Reads what `files` reads, in pieces; RefnetError (DAMAGED) after the last one if they are not what was stored.
+    file_pieces: Callable[[], Iterator[bytes]] = lambda: iter(())
     #: The name of the remote store that it is read from, or "".
     store: str = ""
     #: For the plan of a restore: what about its choice a clock that was wrong decides, a sentence each.

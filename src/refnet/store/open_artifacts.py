@@ -46,8 +46,10 @@ def artifact_in(
     def stored(most: int) -> bytes | None:
         return _read(folder / f"{name}{FILES_SUFFIX}", most)
 
-    files, packed_files = listed_in(name, manifest, stored)
-    return OpenArtifact(source, name, open_it, manifest, files, folder / name, packed_files=packed_files)
+    files, packed_files, pieces = listed_in(name, manifest, stored)
+    return OpenArtifact(
+        source, name, open_it, manifest, files, folder / name, packed_files=packed_files, file_pieces=pieces
+    )
 
 
 class _Explained(io.BufferedReader):
@@ -72,8 +74,8 @@ class _Explained(io.BufferedReader):
 
 def listed_in(
     name: str, manifest: Manifest | None, stored: Callable[[int], bytes | None]
-) -> tuple[Callable[[], bytes | None], Callable[[], bytes | None]]:
-    """Return `files` and `packed_files` of the OpenArtifact `name`.
+) -> tuple[Callable[[], bytes | None], Callable[[], bytes | None], Callable[[], Iterator[bytes]]]:
+    """Return `files`, `packed_files` and `file_pieces` of the OpenArtifact `name`.
 
     stored: reads the stored list of files, up to the given size; None: the list is missing.
     """
@@ -99,11 +101,15 @@ def listed_in(
 
     def packed_files() -> bytes | None:
         found = packed()
-        if found:
-            _check(*found, f"{name}{FILES_SUFFIX}")
+        for _ in _checked(*found, f"{name}{FILES_SUFFIX}") if found else ():
+            pass
         return found[0] if found else None
 
-    return files, packed_files
+    def file_pieces() -> Iterator[bytes]:
+        found = packed()
+        yield from _checked(*found, f"{name}{FILES_SUFFIX}") if found else ()
+
+    return files, packed_files, file_pieces
 
 
 def artifact_at(path: Path, source: SourceName) -> OpenArtifact:
@@ -186,12 +192,13 @@ def _inflated(packed: bytes, sha256: str, most: int, file: str) -> bytes:
     return files
 
 
-def _check(packed: bytes, sha256: str, most: int, file: str) -> None:
-    """Check the list of files `packed` like `_inflated`, in pieces: a million files take 200 MB."""
+def _checked(packed: bytes, sha256: str, most: int, file: str) -> Iterator[bytes]:
+    """Inflate the list of files `packed` like `_inflated`, in pieces: a million files take 200 MB."""
     digest = hashlib.sha256()
     try:
         for piece in _pieces(packed, most):
             digest.update(piece)
+            yield piece
     except _INFLATE_ERRORS:
         raise _damaged(file) from None
     if digest.hexdigest() != sha256:

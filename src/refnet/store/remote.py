@@ -174,10 +174,10 @@ class RemoteStore:
         """
         copy = as_copy(entry)
         opened = OpenCopy(copy, self.bucket, self.trust.opener, self.home, self.name, self.cache)
-        files, packed = listed_in(copy.name, copy.manifest, opened.list_of_files)
+        files, packed, pieces = listed_in(copy.name, copy.manifest, opened.list_of_files)
         return OpenArtifact(
             copy.source, copy.name, partial(opened.reader, in_order=in_order), copy.manifest, files, entry=copy,
-            record=partial(self.record, copy), packed_files=packed, store=self.name,
+            record=partial(self.record, copy), packed_files=packed, file_pieces=pieces, store=self.name,
         )  # fmt: skip
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,7 @@ def shown(page: FolderPage) -> list[tuple[str, str, int, int]]:
 
 @pytest.fixture
 def names() -> FileNames:
-    return FileNames.of(_FILES.to_json())
+    return FileNames([_FILES.to_json()])
 
 
 def test_a_folder_has_its_folders_first_with_all_that_is_below_them(names: FileNames) -> None:
@@ -96,7 +96,15 @@ def test_a_search_says_how_many_files_and_bytes_it_found(names: FileNames) -> No
 
 
 def test_an_empty_list_is_an_empty_folder() -> None:
-    assert shown(FileNames.of(FileList(()).to_json()).page("", 0, 10)) == []
+    assert shown(FileNames([FileList(()).to_json()]).page("", 0, 10)) == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 300])
+def test_a_list_is_read_in_pieces_that_end_anywhere(names: FileNames, size: int) -> None:
+    text = _FILES.to_json()
+    read = FileNames(text[at : at + size] for at in range(0, len(text), size))
+    assert read.page("", 0, 100) == names.page("", 0, 100)
+    assert read.search("photos", 0, 100) == names.search("photos", 0, 100)
 
 
 _LINES = _FILES.to_json().split(b"\n")
@@ -116,27 +124,27 @@ _LINES = _FILES.to_json().split(b"\n")
 )  # fmt: skip
 def test_a_list_that_is_not_as_a_backup_writes_it_is_refused(text: bytes) -> None:
     with pytest.raises(ArchiveError):
-        FileNames.of(text)
+        FileNames([text])
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a//b", "./a", "a/../b", "a\\u0000b"])
 def test_a_path_that_leads_outside_is_not_shown(path: str) -> None:
-    names = FileNames.of(_FILES.to_json().replace(b'"path":"link"', f'"path":"{path}"'.encode()))
+    names = FileNames([_FILES.to_json().replace(b'"path":"link"', f'"path":"{path}"'.encode())])
     with pytest.raises(ArchiveError):
         names.search(path.replace("\\u0000", "\0"), 0, 10)
 
 
 def test_a_path_that_is_listed_twice_is_refused() -> None:
-    names = FileNames.of(_FILES.to_json().replace(b'"path":"link"', b'"path":"memo"'))
+    names = FileNames([_FILES.to_json().replace(b'"path":"link"', b'"path":"memo"')])
     with pytest.raises(ArchiveError, match="listed twice"):
         names.page("", 0, 100)
 
 
 def stored(text: bytes) -> OpenArtifact:
-    packed = gzip.compress(text)
-    return OpenArtifact(
-        SourceName.OBSIDIAN, "vault.tar.gz", Path("/nowhere").open, None, packed_files=lambda: packed
-    )
+    def pieces() -> Iterator[bytes]:
+        yield from (text[at : at + 100] for at in range(0, len(text), 100))
+
+    return OpenArtifact(SourceName.OBSIDIAN, "vault.tar.gz", Path("/nowhere").open, None, file_pieces=pieces)
 
 
 def test_one_entry_is_checked_as_a_restore_checks_it() -> None:
