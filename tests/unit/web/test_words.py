@@ -15,7 +15,7 @@ from refnet.catalog import run
 from refnet.settings import Settings, SourceSettings, StoreSettings
 from refnet.settings.report import _descriptions
 from refnet.telemetry import facts
-from refnet.web.pages.base import by_file, duration, japanese, said, sayings, translated
+from refnet.web.pages.base import by_file, duration, japanese, said, said_plan, sayings, translated
 
 _WEB = Path(refnet.web.__file__).parent
 _FILES = sorted([*_WEB.glob("templates/*.j2"), *_WEB.glob("pages/*.py")])
@@ -98,6 +98,28 @@ def test_a_reason_is_japanese_on_japanese_pages_and_keeps_its_values(text: str, 
     assert (said(text, "ja"), said(text, "en")) == (japanese_text, text)
 
 
+def test_a_plan_is_japanese_on_japanese_pages_and_keeps_its_columns_names_and_numbers() -> None:
+    plan = (
+        "Restore a.sql.gz of 2026-11-25 10:52:58 UTC (of refnet) as shop on /run/pg:\n"
+        "  1. create a database beside shop and load a.sql.gz into it\n"
+        "  2. keep the previous version for 7 days: `refnet undo database` restores it\n"
+        "  2 added\n    nothing to do\n"
+        "would delete  a.sql.gz    20 days old, kept for 7 days\n"
+        "keep          bb.sql.gz   younger than 7 days; daily: 2026-11-25\n"
+        "note: something that no module says\n"
+    )
+    assert said_plan(plan, "en") == plan
+    assert said_plan(plan, "ja") == (
+        "a.sql.gz（2026-11-25 10:52:58 UTC に作成、refnet のもの）を shop on /run/pg として復元:\n"
+        "  1. shop の隣にデータベースを作成し、a.sql.gz を読み込む\n"
+        "  2. 置き換え前のバージョンを 7 日間保持する。`refnet undo database` で元に戻せる\n"
+        "  追加 2 件\n    nothing to do\n"
+        "削除予定      a.sql.gz    20 日経過（保持期間 7 日）\n"
+        "保持          bb.sql.gz   7 日以内。日次: 2026-11-25\n"
+        "note: something that no module says\n"
+    )
+
+
 def test_a_reason_of_any_text_is_translated_in_a_moment() -> None:
     begun = time.process_time()
     for text in (
@@ -129,10 +151,15 @@ def _told() -> Iterator[str]:
             if isinstance(node, ast.JoinedStr):
                 parts = [one.value if isinstance(one, ast.Constant) else None for one in node.values]
                 if sum(len(str(one)) for one in parts if one) > 3:
-                    yield "".join(
+                    found = "".join(
                         ".*" if one is None else re.escape(_PLACE.sub("…", str(one))) for one in parts
                     )
+                    yield _BEFORE.sub("", found)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 literals = _PLACE.split(node.value)[::2]
                 if any(literals):
-                    yield ".*".join(map(re.escape, literals))
+                    yield _BEFORE.sub("", ".*".join(map(re.escape, literals)))
+
+
+#: What stands before a sentence in a line of a plan.
+_BEFORE = re.compile(r"(?:\\ )*(?:(?:\.\*|\d)\\\.\\ )?")

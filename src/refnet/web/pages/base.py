@@ -7,10 +7,12 @@ than pages say: reasons, hints, checks, descriptions of settings; a {name} there
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from importlib.resources import files
@@ -53,6 +55,8 @@ RUNS = "the folder of the runs"
 RunId = Annotated[str, InPath(alias="id")]
 _UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
 _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
+#: A cell of a line of text: white space, a number or a word before it; two spaces after it, if another one follows.
+_CELL = re.compile(r"(\s*(?:\d+\. |note: |problem: )?)(\S+(?: \S+)*)( {2,}(?=\S))?")
 _PLACE = re.compile(r"\{(\w+)\}")
 #: A number and the plural of an English noun.
 _COUNTED = re.compile(r"\{count\} ([a-z]+)s\b", re.ASCII)
@@ -174,6 +178,7 @@ def _environment(zone: Any, language: str) -> Environment:
         "age": _or_dash(lambda span: duration(formatting.age(span), language)),
         "size": _or_dash(formatting.size),
         "plain": formatting.plain,
+        "said_plan": lambda text: said_plan(text, language),
         "said": lambda text: said(formatting.plain(text or ""), language),
     }
     return environment
@@ -235,13 +240,42 @@ def said(text: str, language: str, depth: int = 0) -> str:
     if _DURATION.fullmatch(text):
         return duration(text, language)
     if depth < _DEEPEST:
+        parts = text.split("; ")
+        each = [said(one, language, depth + 1) for one in parts] if parts[1:] else []
+        if each and all(map(operator.ne, parts, each)):
+            return "。".join(each)
         for literals, names, japanese_text in _patterns():
-            if (found := _between(text, literals)) is not None:
+            found = _between(text, literals)
+            if found is not None and all(map(_fits, names, found)):
                 values = (said(one, language, depth + 1) for one in found)
                 return japanese_text.format(**dict(zip(names, values, strict=True)))
-        if "; " in text:
-            return "。".join(said(one, language, depth + 1) for one in text.split("; "))
+        if each:
+            return "。".join(each)
     return text
+
+
+def _fits(name: str, value: str) -> bool:
+    """Whether a value may stand in the place {name}: {count} is only for numbers."""
+    return name != "count" or value.replace(",", "").isdecimal()
+
+
+def said_plan(text: str, language: str) -> str:
+    """Translate the lines of a plan, and keep their columns; what is indented twice, such as names of files, stays."""
+    if language != "ja":
+        return text
+    return "".join(
+        line if line.startswith("    ") else "".join(_translated_cells(line))
+        for line in text.splitlines(keepends=True)
+    )
+
+
+def _translated_cells(line: str) -> Iterator[str]:
+    """The cells of a line, each with the white space and the number before it; translated, and as wide as before."""
+    for lead, cell, gap in _CELL.findall(line):
+        shown = said(cell, "ja")
+        width = sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in shown)
+        yield lead + shown + (" " * max(2, len(cell) + len(gap) - width) if gap else "")
+    yield line[len(line.rstrip()) :]
 
 
 def _between(text: str, literals: Sequence[str]) -> list[str] | None:
