@@ -79,9 +79,8 @@ class Cutting:
         member = self._member(data, at, near, have)
         if member >= 0 or near == most:
             return most if member < 0 else member
-        cut = self._cut(data, near, most)
-        member = data.find(_MEMBER, near, min(cut + len(_MEMBER) - 1, have))
-        return cut if member < 0 else member
+        member = data.find(_MEMBER, near, min(most + len(_MEMBER) - 1, have))
+        return self._cut(data, near, most if member < 0 else member)
 
     @staticmethod
     def _member(data: bytearray, at: int, most: int, have: int) -> int:

@@ -157,6 +157,7 @@ class PieceSender:
         self._done, self._total = 0, manifest.size
         read = _Digested()
         found = self._ranges(self._cutting.blocks(reader, read.update))
+        self._wait(0)
         if (read.hexdigest(), read.size) != (manifest.sha256, manifest.size):
             self._journal.remove()
             raise RefnetError(
@@ -204,7 +205,7 @@ class PieceSender:
         }
 
     def _ranges(self, blocks: Iterable[memoryview]) -> tuple[Range, ...]:
-        """Send `blocks`, but for those in the store, and return their ranges."""
+        """Begin to send `blocks`, but for those in the store, and return their ranges."""
         found: list[Range] = []
         for block in blocks:
             one = self._placed(self._cutting.hash(block), block, reuse=len(found) < MOST_RANGES // 4)
@@ -215,7 +216,6 @@ class PieceSender:
                 found.append(one)
             self._report()
         self._flush()
-        self._wait(0)
         return tuple(found)
 
     def _placed(self, hash_: bytes, block: memoryview, *, reuse: bool) -> Range:
