@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -106,12 +107,13 @@ class Bench:
         return pipeline([self.rival.command(*arguments)], inherited(), self.folder, sample=self.sample)
 
     def settle(self) -> None:
-        """Return when changes are on the disk, and all of their WAL is with the tools that archive it."""
+        """Return when all that was written is on the disk, and all WAL is with the tools that archive it."""
         build.settle(self.cluster)
         with self.cluster.target().connect() as admin:
             (end,) = admin.execute("SELECT pg_current_wal_flush_lsn() - '0/0'").fetchone() or (0,)
         if not until(lambda: self._received(int(end)) and not self._unarchived(), _SECONDS):
             raise FailedError("the WAL does not arrive")
+        os.sync()  # what the way before has left would wait for the disk beside this one
 
     def _received(self, end: int) -> bool:
         for folder in (self.folder / "backups" / "cluster").glob("*"):
@@ -148,18 +150,21 @@ class Bench:
             connection.execute(statement.encode())
 
     def start(self, data: Path) -> Run:
-        """Start the server of a restored folder, until it has replayed all WAL and is promoted, and stop it."""
+        """Start the server of a restored folder, until it has replayed all WAL and is promoted, and stop it.
+
+        pg_ctl returns as soon as the server is consistent. With hot_standby off it accepts sessions only when it is promoted.
+        """
         account = self.cluster.account
         become = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
         tool = str(self.cluster.binaries.tool("pg_ctl"))
-        # hot_standby: else it counts as started as soon as it is consistent
         options = (
             f"-c listen_addresses= -c unix_socket_directories={data} -c archive_mode=off -c hot_standby=off"
         )
         own = [*(become if account.other else ()), tool, "-D", str(data), "-w", "-t", "600", "-s"]
-        started = pipeline(
-            [[*own, "-l", str(data / "log"), "-o", options, "start"]], inherited(), self.folder
-        )
+        start = shlex.join([*own, "-l", str(data / "log"), "-o", options, "start"])
+        ready = shlex.join([str(self.cluster.binaries.tool("pg_isready")), "-q", "-h", str(data)])
+        script = f"{start} && until {ready}; do sleep 0.01; done"
+        started = pipeline([["timeout", "600", "/bin/sh", "-c", script]], inherited(), self.folder)
         subprocess.run([*own, "-m", "immediate", "stop"], check=True, cwd=self.folder)
         shutil.rmtree(data)
         return started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import struct
 import tarfile
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ import pytest
 
 from refnet.catalog.cluster_base import BaseFacts, BaseKind
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import OPEN_FOLDER, opened
 from refnet.postgres.account import Account
-from refnet.sources.cluster.data_folder import FROM_BACKUP, Piece, unpack
+from refnet.sources.cluster.data_files import flush
+from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack
 
 US = Account("", 0, 0, other=False)
 SYSTEM = 7713912749545699872
@@ -109,6 +112,41 @@ def test_configuration_lies_aside_and_signals_are_gone(into: Callable[..., Path]
     assert all(one.stat().st_mode & 0o077 == 0 for one in folder.rglob("*"))
 
 
+def test_a_folder_that_is_kept_starts_no_server_before_anything_of_the_base_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flushes are recorded: what was in the folder then is on the disk after a power failure, whatever else is not."""
+    flushed = list[tuple[int, set[str]]]()
+
+    def fsync(handle: int) -> None:
+        flushed.append((os.fstat(handle).st_ino, {one.name for one in tmp_path.iterdir()}))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    unpack([base(FILES), increment(incremental(1))], tmp_path, US, durable=True)
+    file = tmp_path / "postgresql.conf"
+    assert b"restore_is_unfinished = on" in file.read_bytes()
+    assert {inode for inode, _ in flushed} == {file.stat().st_ino, tmp_path.stat().st_ino}
+    assert all(there == CONFIGURATION for _, there in flushed)
+
+
+def test_a_flush_reaches_every_file_and_folder_and_follows_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, data = tmp_path / "outside", tmp_path / "data"
+    for folder in (outside, data / "base" / "5"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x")
+    wanted = {path.stat().st_ino for path in (data, *data.rglob("*"))}
+    (data / "link").symlink_to(outside)
+    (data / "base" / "link").symlink_to(outside / "file")
+    os.mkfifo(data / "fifo")
+    flushed = list[int]()
+    monkeypatch.setattr("os.fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    with opened(data, OPEN_FOLDER) as folder_handle:
+        flush(folder_handle)
+    assert sorted(flushed) == sorted(wanted)
+
+
 @pytest.mark.parametrize(
     ("files", "members", "why"),
     [
@@ -119,6 +157,7 @@ def test_configuration_lies_aside_and_signals_are_gone(into: Callable[..., Path]
         ({"pg_wal/000000010000000000000002": b"x"}, (), "WAL, which belongs in the archive"),
         ({"tablespace_map": b"16400 /srv/live\n"}, (), "has tablespaces"),
         ({f"{FROM_BACKUP}/x": b"x"}, (), "a name that is reserved"),
+        ({"postgresql.auto.conf/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"base/5/INCREMENTAL.1260": incremental(0)}, (), "is incremental, in a full"),
         ({"backup_label": b"START TIMELINE: 1\n"}, (), "backup_label is damaged"),
         ({"backup_label": LABEL.replace(b"28 ", b"29 ")}, (), "backup_label is of another base backup"),

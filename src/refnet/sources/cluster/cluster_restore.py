@@ -31,6 +31,7 @@ from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
 from refnet.postgres.scratch import prepared
 from refnet.postgres.walls import ServerFolders, enclosure
 from refnet.settings import user_path
+from refnet.sources.cluster.data_files import flush
 from refnet.sources.cluster.data_folder import FROM_BACKUP
 from refnet.sources.cluster.recovery_facts import Recovery, decided
 from refnet.sources.cluster.recovery_target import shown
@@ -208,19 +209,24 @@ def _recover(
             needed = room(cluster)
             context.progress("replay", 0, None)
             reached = replay(cluster, {**needed, **recovery.plan.settings}, made.folder / "recovery.log")
-    _configure(data, user, needed)
-    sync_folder(data)
+    with phases.phase("flush"):
+        context.progress("flush", 0, None)
+        with explained(data), opened(data, OPEN_FOLDER) as folder:
+            flush(folder)
+        _configure(data, user, needed)
+        sync_folder(data)
     return reached, cluster
 
 
 def _configure(data: Path, user: Account, needed: Mapping[str, str]) -> None:
-    """Write the settings of a server that only its owner reaches."""
+    """Write the settings of a server that only its owner reaches, to the disk; from then on it starts."""
     inside = len(bytes(data)) <= MAX_SOCKET_FOLDER
     socket, method = (data, "trust") if inside else (Path("/tmp"), "peer")  # noqa: S108  # as PostgreSQL's own
     settings = "".join(f"{name} = {value}\n" for name, value in needed.items())
     quoted = str(socket).replace("'", "''")
-    write(data / "postgresql.conf", _CONF.format(saved=FROM_BACKUP, socket=quoted, settings=settings), user)
-    write(data / "pg_hba.conf", _HBA.format(method=method), user)
+    text = _CONF.format(saved=FROM_BACKUP, socket=quoted, settings=settings)
+    write(data / "pg_hba.conf", _HBA.format(method=method), user, durable=True)
+    write(data / "postgresql.conf", text, user, durable=True)
 
 
 def _commands(cluster: Cluster, user: Account) -> tuple[str, str]:

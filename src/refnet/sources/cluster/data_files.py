@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from refnet.core.files import (
     NEW_FILE,
+    OPEN_FILE,
     OPEN_FOLDER,
     begin_writing,
     empty_tree,
@@ -40,6 +41,25 @@ def remove_unseen(folder: int, path: str, seen: set[str], kept: str) -> None:
             os.unlink(name, dir_fd=folder)
 
 
+def flush(folder: int) -> None:
+    """Flush the open `folder`, and every file and folder in it, to the disk, which begins with all files at once."""
+    _each(folder, begin_writing)
+    _each(folder, os.fsync)
+
+
+def _each(folder: int, act: Callable[[int], None]) -> None:
+    """Call `act` with every plain file and folder in `folder`, open, and with `folder`."""
+    for name in names_in(folder):
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            with opened(name, OPEN_FOLDER, folder) as below:
+                _each(below, act)
+        elif stat.S_ISREG(mode):
+            with opened(name, OPEN_FILE, folder) as file:
+                act(file)
+    act(folder)
+
+
 def write(
     folder: int,
     name: str,
@@ -49,7 +69,7 @@ def write(
     again: bool = False,
     durable: bool = False,
 ) -> None:
-    """Write a file; `again`: an earlier base may have left one. `durable`: the server will flush it; the disk begins at once."""
+    """Write a file; `again`: an earlier base may have left one. `durable`: it will be flushed; the disk begins at once."""
     left = _left(folder, name, account) if again else None
     file = os.open(name, NEW_FILE, dir_fd=folder) if left is None else left
     try:

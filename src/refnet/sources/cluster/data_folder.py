@@ -48,6 +48,11 @@ BLOCK_SIZE = 8192
 #: Where the configuration of the base lies in the data folder: for a person to read, nothing is run.
 FROM_BACKUP = "refnet-from-backup"
 CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
+#: No server starts with a setting that it does not know.
+_MAIN, _UNFINISHED = (
+    "postgresql.conf",
+    b"# RefNet has not finished this restore. Remove the folder, and restore again.\nrestore_is_unfinished = on\n",
+)
 #: Files at the top that say how a server runs, or describe the base; the data folder has none of them.
 _DROPPED = frozenset(
     {
@@ -115,13 +120,15 @@ def unpack(
 ) -> Label:
     """Unpack `chain`, the full first, into the empty `folder`, as files of `account`; return the label of the last.
 
-    durable: the server will flush every file; the disk begins with large ones at once. RefnetError (DAMAGED) names the
-    artifact that is damaged, hostile or does not continue the one before. On an error the caller removes what there is.
+    durable: the folder will be kept and flushed. The disk begins with large files at once, and no server starts there
+    until the caller replaces postgresql.conf, also after a power failure. RefnetError (DAMAGED) names the artifact that is
+    damaged, hostile or does not continue the one before. On an error the caller removes what there is.
     """
     total, done = sum(piece.facts.raw_bytes for piece in chain), 0
     _check_space(folder, chain)
     labels = list[Label]()
     with explained(folder), opened(folder, OPEN_FOLDER) as root:
+        _write_own(root, account, durable=durable)
         for piece in chain:
             with _damaged(piece.name):
                 made = _Unpacking(root, account, piece, full=not labels, durable=durable)
@@ -129,7 +136,6 @@ def unpack(
                 labels.append(made.label())
                 _check_chain(piece, labels)
             done += piece.facts.raw_bytes
-        _write_own(root, account)
     return labels[-1]
 
 
@@ -173,10 +179,15 @@ def _check_chain(piece: Piece, labels: Sequence[Label]) -> None:
         )
 
 
-def _write_own(root: int, account: Account) -> None:
+def _write_own(root: int, account: Account, *, durable: bool) -> None:
     """Write configuration files without a setting; nobody may log in until somebody says who."""
     for name in sorted(CONFIGURATION):
-        write(root, name, (b"# Written by RefNet.\n",), account)
+        is_unfinished = durable and name == _MAIN
+        write(root, name, (_UNFINISHED if is_unfinished else b"# Written by RefNet.\n",), account)
+    if durable:
+        with opened(_MAIN, OPEN_FILE, root) as file:
+            os.fsync(file)
+        os.fsync(root)
 
 
 class _Hashed(io.RawIOBase):
@@ -213,7 +224,7 @@ class _Unpacking:
         self._durable = durable
         self._left = piece.facts.raw_bytes
         #: What the base has, by its path after the increment is applied.
-        self._seen = {".", FROM_BACKUP}
+        self._seen = {".", FROM_BACKUP, *CONFIGURATION}
         self._label = b""
         #: The folder of the last member, and its path: members come folder by folder.
         self._open, self._path = os.dup(root), ""

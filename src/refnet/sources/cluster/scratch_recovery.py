@@ -45,8 +45,12 @@ _LOG = 64 << 10
 _HISTORIES = 1 << 30
 #: The most prepared transactions, and locks of each transaction, that a server gets room for.
 _MOST_PREPARED, _MOST_LOCKS = 10_000, 4096
-#: What nothing of a base decides. exit 1: all WAL is in pg_wal; hot_standby: not in single-user mode.
+#: What nothing of a base decides. exit 1: all WAL is in pg_wal; hot_standby: not in single-user mode. What it writes is
+#: flushed by who keeps it, once, and without the WAL that it has replayed.
 _REPLAY: Mapping[str, str] = {
+    "config_file": "/dev/null",
+    "fsync": "off",
+    "wal_recycle": "off",
     "restore_command": "exit 1",
     "hot_standby": "off",
     "archive_mode": "off",
@@ -243,11 +247,13 @@ def room(cluster: Cluster) -> Mapping[str, str]:
     }
 
 
-def write(path: Path, text: str, user: Account) -> None:
-    """Write `text` to the file `path` of `user`, which must be missing or a regular file."""
+def write(path: Path, text: str, user: Account, *, durable: bool = False) -> None:
+    """Write `text` to the file `path` of `user`, which must be missing or a regular file. `durable`: to the disk."""
     with explained(path):
         path.unlink(missing_ok=True)
         with opened(path, NEW_FILE) as handle:
             write_all(handle, text.encode())
             if user.other:
                 os.fchown(handle, user.uid, user.gid)
+            if durable:
+                os.fsync(handle)
